@@ -1,0 +1,96 @@
+"""The clock that every long loop asks between units of work: time budgets, SIGTERM, SIGINT and stop requests.
+
+A first signal, or a spent budget, means: finish the unit, save, leave with exit status 75 and the line that resumes.
+A second signal leaves at once; the last checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+EXIT_INTERRUPTED = 75
+"""Exit status of work that stopped in time and can go on (EX_TEMPFAIL of sysexits.h)."""
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error: the work is saved and goes on later
+    """Work stopped in time, everything saved. ``reason`` says why, ``resume_command`` what goes on."""
+
+    def __init__(self, reason: str, resume_command: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.resume_command = resume_command
+
+
+class Clock:
+    """Answers one question, ``stop_reason()``, and counts the seconds spent.
+
+    Parameters: ``max_seconds`` is the budget of this process (``None``: no limit), ``reserve_seconds`` what the loop
+    needs to save (the budget is spent that much earlier), ``stop_file`` a path whose appearance asks to stop.
+    """
+
+    def __init__(
+        self, max_seconds: float | None = None, reserve_seconds: float = 0.0, stop_file: Path | None = None
+    ) -> None:
+        if max_seconds is not None and max_seconds <= 0:
+            raise ValueError(f"a time budget must be positive, not {max_seconds} seconds")
+        self.started = time.monotonic()
+        self.max_seconds = max_seconds
+        self.reserve_seconds = reserve_seconds
+        self.stop_file = stop_file
+        self.signal_name: str | None = None
+
+    def elapsed(self) -> float:
+        """Seconds since this clock was made."""
+        return time.monotonic() - self.started
+
+    def remaining(self) -> float | None:
+        """Seconds left of the budget (not below 0), or ``None`` without a budget."""
+        return None if self.max_seconds is None else max(0.0, self.max_seconds - self.elapsed())
+
+    def stop_reason(self, next_unit_seconds: float = 0.0) -> str | None:
+        """Why work should stop now, or ``None``. ``next_unit_seconds`` is how long the next unit is expected to take."""
+        if self.signal_name is not None:
+            return f"{self.signal_name} received"
+        remaining = self.remaining()
+        if remaining is not None and remaining <= self.reserve_seconds + next_unit_seconds:
+            return f"time budget of {describe_seconds(self.max_seconds or 0)} spent"
+        if self.stop_file is not None and self.stop_file.exists():
+            return f"stop requested by {self.stop_file}"
+        return None
+
+    def check(self, next_unit_seconds: float = 0.0) -> None:
+        """Raise ``Interrupted`` if work should stop. For loops whose units are saved as they finish."""
+        reason = self.stop_reason(next_unit_seconds)
+        if reason is not None:
+            raise Interrupted(reason)
+
+    @contextmanager
+    def listening(self) -> Iterator[Clock]:
+        """Catch SIGTERM and SIGINT while the block runs (main thread only); a second signal ends the process at once."""
+        previous = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_name is not None:
+            os._exit(128 + number)
+        self.signal_name = signal.Signals(number).name
+
+
+def describe_seconds(seconds: float) -> str:
+    """``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 and seconds != whole else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

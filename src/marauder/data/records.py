@@ -1,0 +1,137 @@
+"""The one model of a data set: records of a picture, its size, its boxes and classes, its attributes and its group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from marauder.core.errors import UserError
+
+Attribute = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something a reader found wrong and went on from. ``line`` counts from 1."""
+
+    path: str
+    line: int | None
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}{f':{self.line}' if self.line is not None else ''}: {self.message}"
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One picture and what is known of it.
+
+    ``picture``: path of the file (need not exist for annotation-only sets). ``width``/``height``: pixels as displayed,
+    that is after EXIF rotation. ``boxes``: float64 (N, 4), x0 y0 x1 y1 in pixels of the displayed picture.
+    ``classes``: int64 (N,), indices into the data set's names. ``ignored``: bool (N,), boxes that neither reward nor
+    punish a detection (COCO crowds, VOC difficult ones). ``group``: pictures of one group (clip, deployment,
+    near-duplicates) never stand on two sides of a split. ``labelled``: False when nobody looked for objects, so that
+    an empty box list means "unknown", not "none".
+    """
+
+    key: str
+    picture: Path
+    width: int
+    height: int
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ignored: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    group: str = ""
+    split: str | None = None
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    labelled: bool = True
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
+        classes = np.asarray(self.classes, np.int64).reshape(-1)
+        ignored = np.asarray(self.ignored, bool).reshape(-1)
+        if not len(ignored):
+            ignored = np.zeros(len(boxes), bool)
+        if not len(boxes) == len(classes) == len(ignored):
+            raise ValueError(f"{self.key}: {len(boxes)} boxes, {len(classes)} classes, {len(ignored)} ignored flags")
+        for name, value in (("boxes", boxes), ("classes", classes), ("ignored", ignored)):
+            object.__setattr__(self, name, value)
+        if not self.group:
+            object.__setattr__(self, "group", self.key)
+
+    def normalised_boxes(self) -> np.ndarray:
+        """Boxes as centre x, centre y, width, height in 0..1 of the picture: float64 (N, 4)."""
+        x0, y0, x1, y1 = self.boxes.T if len(self.boxes) else np.zeros((4, 0))
+        scale = np.array([self.width, self.height, self.width, self.height], np.float64)
+        return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1) / scale
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Records with their class names. ``names[i]`` is the name of class ``i``; ``problems`` is what the reader met."""
+
+    names: tuple[str, ...]
+    records: tuple[Record, ...]
+    source: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "records", tuple(self.records))
+        object.__setattr__(self, "problems", tuple(self.problems))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def splits(self) -> dict[str, int]:
+        """Number of records in each named split, in order of first appearance."""
+        counts: dict[str, int] = {}
+        for record in self.records:
+            if record.split is not None:
+                counts[record.split] = counts.get(record.split, 0) + 1
+        return counts
+
+    def split(self, name: str) -> Dataset:
+        """The records of one split. Raises ``UserError`` when there are none."""
+        chosen = [record for record in self.records if record.split == name]
+        if not chosen:
+            known = ", ".join(self.splits()) or "none"
+            raise UserError(f"{self.source or 'data set'}: no split named {name!r} (there are: {known})")
+        return self.with_records(chosen)
+
+    def with_records(self, records: Iterable[Record]) -> Dataset:
+        """The same names and source with other records."""
+        return replace(self, records=tuple(records))
+
+    def class_counts(self) -> np.ndarray:
+        """Boxes of each class, ignored ones left out: int64 (number of names,)."""
+        counts = np.zeros(len(self.names), np.int64)
+        for record in self.records:
+            np.add.at(counts, record.classes[~record.ignored], 1)
+        return counts
+
+
+def merge(datasets: Sequence[Dataset], source: str = "") -> Dataset:
+    """Put data sets together: names are united in order of first appearance, keys are prefixed where they would clash."""
+    names: list[str] = []
+    for dataset in datasets:
+        names.extend(name for name in dataset.names if name not in names)
+    seen: set[str] = set()
+    records: list[Record] = []
+    for number, dataset in enumerate(datasets):
+        lookup = np.array([names.index(name) for name in dataset.names], np.int64)
+        for record in dataset:
+            clash = record.key in seen
+            key = f"{number}-{record.key}" if clash else record.key
+            seen.add(key)
+            classes = lookup[record.classes] if len(record.classes) else record.classes
+            records.append(replace(record, key=key, classes=classes))
+    problems = tuple(problem for dataset in datasets for problem in dataset.problems)
+    return Dataset(tuple(names), tuple(records), source, problems)

@@ -1,0 +1,1 @@
+"""The training loop: state, checkpoints, loading, schedule, precision, averaging, distribution, guards."""

@@ -1,0 +1,1 @@
+"""Portable formats of a trained detector, with checked parity and measured latency."""

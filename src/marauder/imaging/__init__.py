@@ -1,0 +1,1 @@
+"""Underwater image formation, enhancement, quality measures and training augmentation."""
