@@ -135,3 +135,31 @@ def merge(datasets: Sequence[Dataset], source: str = "") -> Dataset:
             records.append(replace(record, key=key, classes=classes))
     problems = tuple(problem for dataset in datasets for problem in dataset.problems)
     return Dataset(tuple(names), tuple(records), source, problems)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector says of one picture, best score first.
+
+    ``boxes``: float64 (M, 4), x0 y0 x1 y1 in pixels of the displayed picture. ``scores``: float64 (M,) in 0..1.
+    ``classes``: int64 (M,).
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
+        object.__setattr__(self, "scores", np.asarray(self.scores, np.float64).reshape(-1))
+        object.__setattr__(self, "classes", np.asarray(self.classes, np.int64).reshape(-1))
+        if not len(self.boxes) == len(self.scores) == len(self.classes):
+            raise ValueError(f"{len(self.boxes)} boxes, {len(self.scores)} scores, {len(self.classes)} classes")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, confidence: float) -> Detections:
+        """Those with a score of at least ``confidence``."""
+        keep = self.scores >= confidence
+        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
