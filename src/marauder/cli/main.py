@@ -1,0 +1,150 @@
+"""The ``marauder`` command: its command groups, imported only when used, and the one place where errors become exit codes.
+
+``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 and one paragraph;
+any other exception is a fault of the program and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from marauder import __version__
+from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
+from marauder.core.errors import UserError
+from marauder.core.files import DamagedFileError
+
+EXIT_USER_ERROR = 2
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "pipeline": (
+        "marauder.cli.pipeline:app",
+        "Run the steps of the pipeline, each only when something changed.",
+    ),
+    "status": ("marauder.cli.pipeline:status_app", "Show where every step of a workspace stands, and why."),
+    "data": ("marauder.cli.data:app", "Organize, check and split labelled pictures; generate reef scenes."),
+    "preprocess": (
+        "marauder.cli.preprocess:app",
+        "Step 0: restore colour and contrast of underwater pictures.",
+    ),
+    "baseline": ("marauder.cli.baseline:app", "Step 2: train the baseline YOLO detector."),
+    "evaluate": (
+        "marauder.cli.evaluate:app",
+        "Measure a detector on labelled pictures, overall and by slice.",
+    ),
+    "export": ("marauder.cli.export:app", "Step 9: write ONNX and TorchScript, checked against the model."),
+}
+"""Command name to the ``module:typer app`` behind it and the line that stands for it in the list of commands."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists ``COMMANDS`` without importing them and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A stand-in with the command's name and line of help; ``resolve_command`` puts the real one in its place."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the called command and import it."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, (load_command(name) if stand_in is not None and name is not None else stand_in), rest
+
+
+def load_command(name: str) -> Any:
+    """Import the command ``name`` of ``COMMANDS``: the parser that the command line uses, with its options."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command = typer.main.get_command(getattr(import_module(module), attribute))
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    name="marauder",
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    help="From raw pictures to a checked, exported detector; nothing lost when it is killed.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"marauder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Entry point of the ``marauder`` command."""
+    run_with_boundary(typer.main.get_command(app))
+
+
+def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
+    """Call ``command`` and turn what it raises into words on standard error and an exit status."""
+    try:
+        command()
+    except (UserError, DamagedFileError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except Interrupted as stop:
+        again = stop.resume_command or resume_command()
+        print(
+            f"\nstopped: {stop.reason}. What was finished is saved. To go on, run:\n  {again}",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def resume_command() -> str:
+    """The command line of this process, quoted for a shell, that continues the work.
+
+    ``--fresh`` is left out: it would start over. A script that wraps the command says its own line in
+    ``MARAUDER_RESUME_COMMAND``.
+    """
+    wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
+    words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
+    return shlex.join(word for word in words if word != "--fresh")
+
+
+def _program(path: str) -> list[str]:
+    """How to call the running program again from the current folder."""
+    if path.endswith(".py"):
+        return [_short(sys.executable), path]
+    found = shutil.which("marauder")
+    if found is not None and Path(found).resolve() == Path(path).resolve():
+        return ["marauder"]
+    return [_short(path)]
+
+
+def _short(path: str) -> str:
+    """``path`` relative to the current folder where it lies inside it."""
+    absolute = Path(path).absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The root of the command line: it starts fast, loads nothing heavy, and turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from marauder.cli import main as cli
+from marauder.core.clock import Interrupted
+from marauder.core.errors import UserError
+from marauder.core.files import DamagedFileError
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "cv2",
+    "scipy",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+)
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level packages in memory after ``code`` ran in a fresh interpreter."""
+    report = "import sys; print('\\n' + ' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n{report}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.rsplit("\n", 2)[-2].split())
+
+
+def help_of(*words: str) -> str:
+    return f"from marauder.cli.main import main; sys.argv = {['marauder', *words, '--help']!r}; main()"
+
+
+def test_help_is_fast_and_lists_every_command() -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "marauder.cli.main", "--help"], capture_output=True, text=True, timeout=60
+        )
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 0
+    assert all(name in done.stdout for name in cli.COMMANDS)
+    assert min(seconds) < 1.0
+
+
+def test_help_imports_no_command_group() -> None:
+    script = f"{help_of()}"
+    loaded = modules_after(script)
+    assert not loaded.intersection(HEAVY)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_exists_and_its_help_loads_nothing_heavy(name: str) -> None:
+    module = cli.COMMANDS[name][0].partition(":")[0]
+    assert importlib.util.find_spec(module) is not None, f"{module} stands in the table but is not there"
+    assert not modules_after(help_of(name)).intersection(HEAVY)
+
+
+def test_an_unknown_command_is_refused_with_status_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "marauder.cli.main", "basline"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "No such command 'basline'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("a.yaml:3: no such class"), DamagedFileError("a.yaml:3: no such class")]
+)
+def test_a_users_mistake_is_one_paragraph_and_status_2(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        cli.run_with_boundary(command)
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: a.yaml:3: no such class\n"
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    def command() -> None:
+        raise ZeroDivisionError("1 / 0")
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run_with_boundary(command)
+
+
+def test_an_interruption_prints_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MARAUDER_RESUME_COMMAND", raising=False)
+    monkeypatch.setattr(
+        sys, "argv", [str(tmp_path / "bin" / "marauder"), "data", "--input", "my reef", "--fresh"]
+    )
+
+    def command() -> None:
+        raise Interrupted("SIGTERM received")
+
+    with pytest.raises(SystemExit) as left:
+        cli.run_with_boundary(command)
+    assert left.value.code == 75
+    printed = capsys.readouterr().err
+    assert "SIGTERM received" in printed and "saved" in printed
+    assert shlex.split(printed.splitlines()[-1]) == ["bin/marauder", "data", "--input", "my reef"]
+
+
+def test_a_wrapping_script_says_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "MARAUDER_RESUME_COMMAND", "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml' --fresh"
+    )
+    assert cli.resume_command() == "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml'"
+
+
+def test_an_interruption_that_names_its_command_is_believed(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise Interrupted("time budget spent", "marauder baseline --output models")
+
+    with pytest.raises(SystemExit):
+        cli.run_with_boundary(command)
+    assert capsys.readouterr().err.endswith("marauder baseline --output models\n")
