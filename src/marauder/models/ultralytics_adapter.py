@@ -1,0 +1,163 @@
+"""The one door to Ultralytics: architectures by name, the detection loss as unnormalised sums, suppression, foreign files.
+
+Ultralytics supplies architecture and loss as plain modules; nothing of its trainer, validator or data loading is used.
+Forms are those of 8.4 (pinned ``>=8.4.190,<8.5``); ``tests/models`` holds the contract this file relies on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401 - Ultralytics picks torchvision's suppression only when it is already imported
+from torch import nn
+
+from marauder.core.errors import UserError
+
+_THREADS_BEFORE = os.environ.get("OMP_NUM_THREADS")
+os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+os.environ.setdefault("YOLO_VERBOSE", "false")
+os.environ.setdefault("YOLO_CONFIG_DIR", str(Path.home() / ".cache" / "marauder" / "ultralytics"))
+Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load  # noqa: E402
+from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
+from ultralytics.utils.nms import non_max_suppression  # noqa: E402
+
+if _THREADS_BEFORE is None:
+    # Importing Ultralytics sets one thread for every process started from here; that is the caller's choice.
+    os.environ.pop("OMP_NUM_THREADS", None)
+
+SCALES = "tnsmlx"
+TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
+"""Scale ``t``: about 62 thousand parameters, for tests and the demonstration; not one of Ultralytics' own scales."""
+
+_NAME = re.compile(rf"(yolov8|yolo11)([{SCALES}])")
+LOSS_NAMES = ("box", "cls", "dfl")
+
+
+def detector_names() -> list[str]:
+    """The architectures that ``build_detector`` knows, small to large."""
+    return [f"{family}{scale}" for family in ("yolov8", "yolo11") for scale in SCALES]
+
+
+def build_detector(name: str, class_names: Sequence[str], seed: int = 0) -> DetectionModel:
+    """An untrained detector by name (``yolov8n``, ``yolo11m``, ``yolov8t``), its weights a function of ``seed``.
+
+    In training mode it takes images float (B, 3, H, W) in 0..1 with H and W multiples of 32, and returns a dict
+    ``boxes`` (B, 4·reg_max, A), ``scores`` (B, classes, A) logits, ``feats``; in evaluation mode a pair of the decoded
+    predictions (B, 4 + classes, A), centre-size boxes in pixels and scores in 0..1, and that dict.
+    """
+    found = _NAME.fullmatch(name.removesuffix(".yaml").removesuffix(".pt").lower())
+    if found is None:
+        raise UserError(f"no detector named {name!r}; choose one of: {', '.join(detector_names())}")
+    if not class_names:
+        raise UserError("a detector needs at least one class; check the names in data.yaml")
+    family, scale = found.groups()
+    architecture = yaml_model_load(f"{family}{'n' if scale == 't' else scale}.yaml")
+    if scale == "t":
+        architecture["scales"] = {"t": TINY["depth_width_channels"]}
+        architecture["reg_max"] = TINY["reg_max"]
+    architecture["scale"] = scale
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DetectionModel(architecture, ch=3, nc=len(class_names), verbose=False)
+    return prepare(model, class_names, architecture=f"{family}{scale}")
+
+
+def prepare(
+    model: DetectionModel, class_names: Sequence[str], architecture: str | None = None
+) -> DetectionModel:
+    """Give a model its class names, its name and the loss gains as a namespace (a loaded model has them as a dict)."""
+    model.names = dict(enumerate(class_names))
+    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    model.criterion = None
+    if architecture is not None:
+        model.marauder_architecture = architecture
+    return model
+
+
+def input_stride(model: DetectionModel) -> int:
+    """The number of pixels that picture sides must be a multiple of."""
+    return int(model.stride.max())
+
+
+class DetectionLossSums(v8DetectionLoss):
+    """The YOLOv8 detection loss as sums over positives, so that the result does not depend on how a batch is cut.
+
+    The stock loss divides by the weight of the positives *of the call*; this one returns the numerators and that weight,
+    and the training loop divides by the weight of the whole global batch.
+
+    Source of the loss: task-aligned assignment, Feng et al., "TOOD", ICCV 2021; CIoU, Zheng et al., AAAI 2020;
+    distribution focal loss, Li et al., NeurIPS 2020.
+    """
+
+    def __init__(self, model: DetectionModel, box: float = 7.5, cls: float = 0.5, dfl: float = 1.5) -> None:
+        super().__init__(model)
+        self.hyp = SimpleNamespace(box=box, cls=cls, dfl=dfl)
+        self._weight = torch.zeros((), device=self.device)
+        self.assigner.register_forward_hook(self._remember_weight)
+
+    def _remember_weight(self, _module: nn.Module, _inputs: Any, outputs: tuple[torch.Tensor, ...]) -> None:
+        self._weight = outputs[2].sum().float()
+
+    def sums(self, predictions: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss numerators (3,) in the order of ``LOSS_NAMES``, gains applied, and the weight of the positives ().
+
+        ``batch``: ``batch_idx`` (N,), ``cls`` (N, 1), ``bboxes`` (N, 4) centre-size in 0..1.
+        """
+        outputs = {key: _as_float(value) for key, value in self.parse_output(predictions).items()}
+        normalised = self.get_assigned_targets_and_loss(outputs, batch)[1]
+        return normalised * self._weight.clamp(min=1), self._weight.detach()
+
+
+def _as_float(value: Any) -> Any:
+    return [item.float() for item in value] if isinstance(value, (list, tuple)) else value.float()
+
+
+def suppress(
+    decoded: torch.Tensor, confidence: float, iou: float, max_detections: int = 300, multi_label: bool = True
+) -> list[torch.Tensor]:
+    """Class-wise non-maximum suppression: a list of (M, 6) tensors x0 y0 x1 y1 score class, in pixels of the input.
+
+    ``decoded``: (B, 4 + classes, A). ``multi_label``: one anchor may give several classes (as for measuring mAP).
+    """
+    return non_max_suppression(
+        decoded,
+        conf_thres=confidence,
+        iou_thres=iou,
+        multi_label=multi_label,
+        max_det=max_detections,
+        max_time_img=1e6,  # its time limit answers empty rows for pictures that were not reached
+    )
+
+
+def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int]:
+    """Open a ``.pt`` that Marauder did not write, through Ultralytics' restricted loader (known classes only).
+
+    Returns the model in float32 and the image size it was trained at (pixels; 640 where the file does not say).
+    Raises ``UserError`` for files that are missing, damaged, or hold anything but a detection model.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    try:
+        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+    except (TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path}: cannot be opened as a detector checkpoint ({reason}); expected best.pt or last.pt of a "
+            "Marauder or Ultralytics detection run"
+        ) from error
+    model = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
+    if not isinstance(model, DetectionModel):
+        raise UserError(f"{path}: holds no detection model; expected best.pt or last.pt of a detection run")
+    names = model.names if isinstance(model.names, dict) else dict(enumerate(model.names))
+    size = (checkpoint.get("train_args") or {}).get("imgsz") or 640
+    image_size = max(size) if isinstance(size, (list, tuple)) else int(size)
+    return prepare(model.float(), [str(names[key]) for key in sorted(names)]), image_size
