@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from marauder.core.files import atomic_path
-from marauder.data.pictures import PictureError, load_rgb
+from marauder.data.picture_files import PictureError, load_rgb
 from marauder.data.records import Record
 
 Colour = tuple[int, int, int]
