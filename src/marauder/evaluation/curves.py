@@ -1,0 +1,141 @@
+"""Precision, recall and F1 over confidence at IoU 0.5, the confidence that suits best, and the counts at a given one.
+
+The curves, and the choice of the confidence where the smoothed mean F1 of the classes is highest, are those of
+Ultralytics' validation, so that both name the same operating point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from marauder.evaluation.matching import Matches
+
+CONFIDENCE_GRID = np.linspace(0, 1, 1000)
+FALLBACK_CONFIDENCE = 0.25
+"""Used where no confidence gives an F1 above 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConfidenceCurves:
+    """``precision``, ``recall``, ``f1``: (N, 1000) over ``CONFIDENCE_GRID``, for ``classes``: int64 (N,), those with
+    boxes. Between two scores the curves are interpolated linearly."""
+
+    classes: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class OperatingPoint:
+    """Counts of each class (K,) among detections with a score of at least ``confidence``, at IoU 0.5, all sizes.
+
+    ``boxes``: boxes that count. Detections on ignored boxes are neither true nor false.
+    """
+
+    confidence: float
+    boxes: np.ndarray = field(repr=False)
+    true: np.ndarray = field(repr=False)
+    false: np.ndarray = field(repr=False)
+
+    @property
+    def missed(self) -> np.ndarray:
+        """Boxes that no detection found."""
+        result: np.ndarray = self.boxes - self.true
+        return result
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of detections that are right; NaN for a class with no boxes or no detections."""
+        return _ratio(self.true, self.true + self.false, self.boxes > 0)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of boxes that were found; NaN for a class without boxes."""
+        return _ratio(self.true, self.boxes, self.boxes > 0)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall, 0 if nothing is right; NaN for a class without boxes."""
+        return _ratio(2 * self.true, self.true + self.false + self.boxes, self.boxes > 0)
+
+
+def confidence_curves(matches: Matches, repeats: np.ndarray) -> ConfidenceCurves:
+    """The curves of the pictures, each counted ``repeats`` times: int (P,)."""
+    count = len(matches.names)
+    segment, picture = matches.targets
+    first = segment < count
+    boxes = np.bincount(segment[first], weights=repeats[picture[first]], minlength=count)
+    times = repeats[matches.detection_picture].astype(np.int64)
+    true = times.copy()
+    matched = slice(0, int(np.searchsorted(matches.pair_segment, count)))
+    pair_true, detection = matches.pair_true[matched], matches.pair_detection[matched]
+    excused = np.zeros(len(times), bool)
+    excused[detection[~pair_true]] = True
+    hit = np.zeros(len(times), bool)
+    hit[detection[pair_true]] = True
+    times[excused] = 0
+    times[_outside(matches) & ~hit] = 0
+    true[~hit] = 0
+    classes = np.flatnonzero(boxes)
+    precision, recall = np.zeros((2, len(classes), len(CONFIDENCE_GRID)))
+    starts = np.searchsorted(matches.detection_class, np.arange(count + 1))
+    for row, number in enumerate(classes):
+        of_class = slice(starts[number], starts[number + 1])
+        used = np.flatnonzero(times[of_class]) + starts[number]
+        if not len(used):
+            continue
+        right, all_ = np.cumsum(true[used]), np.cumsum(times[used])
+        falling = -matches.detection_score[used]
+        recall[row] = np.interp(-CONFIDENCE_GRID, falling, right / boxes[number], left=0)
+        precision[row] = np.interp(-CONFIDENCE_GRID, falling, right / all_, left=1)
+    total = precision + recall
+    f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
+    return ConfidenceCurves(classes, precision, recall, f1)
+
+
+def best_confidence(curves: ConfidenceCurves) -> float:
+    """The confidence where the mean F1 over classes, smoothed by a box filter of a tenth of the grid, is highest."""
+    if not curves.f1.any():
+        return FALLBACK_CONFIDENCE
+    mean = curves.f1.mean(axis=0)
+    width = round(len(mean) * 0.1 * 2) // 2 + 1
+    margin = np.ones(width // 2)
+    padded = np.concatenate((margin * mean[0], mean, margin * mean[-1]))
+    smoothed = np.convolve(padded, np.ones(width) / width, mode="valid")
+    return float(CONFIDENCE_GRID[smoothed.argmax()])
+
+
+def operating_point(matches: Matches, repeats: np.ndarray, boxes: np.ndarray, confidence: float) -> OperatingPoint:
+    """Count true and false detections of each class at ``confidence``; ``boxes``: int64 (K,), boxes that count."""
+    count = len(matches.names)
+    matched = slice(0, int(np.searchsorted(matches.pair_segment, count)))
+    detection = matches.pair_detection[matched]
+    sure = np.flatnonzero(matches.detection_score[detection] >= confidence)
+    detection = detection[sure]
+    times, number = repeats[matches.detection_picture[detection]], matches.detection_class[detection]
+    true = np.bincount(number, weights=times * matches.pair_true[matched][sure], minlength=count)
+    excused = np.bincount(number, weights=times * matches.pair_inside[matched][sure], minlength=count)
+    predicted = _predicted(matches, repeats, confidence)
+    return OperatingPoint(confidence, boxes, true.astype(np.int64), (predicted - excused).astype(np.int64))
+
+
+def _predicted(matches: Matches, repeats: np.ndarray, confidence: float) -> np.ndarray:
+    """Detections of each class with a score of at least ``confidence`` and an area within COCO's widest range."""
+    inside = matches.inside_detection[: matches.inside_bounds[1]]
+    sure = inside[matches.detection_score[inside] >= confidence]
+    weights = repeats[matches.detection_picture[sure]]
+    return np.bincount(matches.detection_class[sure], weights=weights, minlength=len(matches.names))
+
+
+def _outside(matches: Matches) -> np.ndarray:
+    """Detections whose area lies outside COCO's widest range: bool (D,)."""
+    outside = np.ones(len(matches.detection_score), bool)
+    outside[matches.inside_detection[: matches.inside_bounds[1]]] = False
+    return outside
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=defined & (whole > 0))

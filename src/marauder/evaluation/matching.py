@@ -1,0 +1,242 @@
+"""Pair predictions with ground truth once for each picture; every metric, class and slice is a sum over these pairs.
+
+The rules are COCO's: ten IoU thresholds, four ranges of box area, at most 100 detections of a class in a picture,
+ignored boxes treated as crowds. ``Matches`` keeps the outcome as flat arrays, sorted so that an aggregation needs
+cumulative sums only: a curve of precision over recall is known from its true positives and the number of detections
+before each, and those are far fewer than detections times thresholds times areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from marauder.data.records import Detections, Record
+from marauder.evaluation.pairing import find_candidates, pair_greedily, rank_in_group
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREA_NAMES = ("all", "small", "medium", "large")
+AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]], np.float64)
+"""Box areas in square pixels, both ends included (COCO)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The pairs of a set of pictures. K classes, A = 4 area ranges, T = 10 thresholds; a *segment* is one
+    (area, threshold, class), numbered ``(area * T + threshold) * K + class``.
+
+    Detections (D,), sorted by class, then falling score: ``detection_picture``, ``detection_class``,
+    ``detection_score``, ``detection_index`` (place in the picture's ``Detections``), ``detection_rank`` (place by
+    score among those of its picture and class). Boxes (B,), in the records' order: ``box_picture``, ``box_class``,
+    ``box_index``, ``box_ignored`` (A, B). Pairs (E,), sorted by segment, then by detection: ``pair_segment``,
+    ``pair_detection``, ``pair_box``, ``pair_true`` (the box counts: a true positive), ``pair_inside`` (the
+    detection's own area lies in the range, so that unmatched it would have been a false positive).
+    ``inside_detection``: for each area range in turn, the detections whose area lies in it. ``counted``: bool (P,),
+    pictures that were labelled; the others take no part.
+    """
+
+    names: tuple[str, ...]
+    counted: np.ndarray
+    detection_picture: np.ndarray
+    detection_class: np.ndarray
+    detection_score: np.ndarray
+    detection_index: np.ndarray
+    detection_rank: np.ndarray
+    box_picture: np.ndarray
+    box_class: np.ndarray
+    box_index: np.ndarray
+    box_ignored: np.ndarray
+    pair_segment: np.ndarray
+    pair_detection: np.ndarray
+    pair_box: np.ndarray
+    pair_true: np.ndarray
+    pair_inside: np.ndarray
+    inside_detection: np.ndarray
+    inside_bounds: np.ndarray
+
+    @property
+    def pictures(self) -> int:
+        """Number of records, labelled or not."""
+        return len(self.counted)
+
+    @cached_property
+    def pair_picture(self) -> np.ndarray:
+        """Picture of each pair."""
+        return self.detection_picture[self.pair_detection]
+
+    @cached_property
+    def inside_picture(self) -> np.ndarray:
+        """Picture of each entry of ``inside_detection``."""
+        return self.detection_picture[self.inside_detection]
+
+    @cached_property
+    def inside_starts(self) -> np.ndarray:
+        """Where each (area, class) starts in ``inside_detection``: int64 (A, K + 1)."""
+        classes = np.arange(len(self.names) + 1)
+        return np.stack(
+            [
+                start + np.searchsorted(self.detection_class[self.inside_detection[start:stop]], classes)
+                for start, stop in zip(self.inside_bounds[:-1], self.inside_bounds[1:], strict=True)
+            ]
+        )
+
+    @cached_property
+    def pair_upto(self) -> np.ndarray:
+        """End of the detections inside the pair's area range that come no later than its own, in
+        ``inside_detection``: int32 (E,)."""
+        result = np.empty(len(self.pair_segment), np.int32)
+        width = len(IOU_THRESHOLDS) * len(self.names)
+        bounds = np.searchsorted(self.pair_segment, np.arange(len(AREA_NAMES) + 1) * width)
+        for area in range(len(AREA_NAMES)):
+            start, stop = self.inside_bounds[area : area + 2]
+            inside = np.zeros(len(self.detection_score) + 1, np.int32)
+            inside[self.inside_detection[start:stop] + 1] = 1
+            chosen = slice(bounds[area], bounds[area + 1])
+            result[chosen] = start + np.cumsum(inside, dtype=np.int32)[self.pair_detection[chosen] + 1]
+        return result
+
+    @cached_property
+    def first_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """True positives of all sizes whose detection ranks below 1, and below 10, in its picture and class."""
+        last = np.searchsorted(self.pair_segment, len(IOU_THRESHOLDS) * len(self.names))
+        true = np.flatnonzero(self.pair_true[:last])
+        rank = self.detection_rank[self.pair_detection[true]]
+        return true[rank < 1], true[rank < 10]
+
+    @cached_property
+    def targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes that count, for each area range: ``area * K + class`` and the picture."""
+        area, box = np.nonzero(~self.box_ignored)
+        return area * len(self.names) + self.box_class[box], self.box_picture[box]
+
+
+def match(
+    records: Sequence[Record],
+    detections: Sequence[Detections],
+    names: Sequence[str],
+    max_detections: int = 100,
+) -> Matches:
+    """Pair ``detections[i]`` with the boxes of ``records[i]``.
+
+    ``max_detections`` are kept of each picture and class, the best scores (COCO: 100). Of equal scores the earlier
+    detection and the earlier picture comes first. Records with ``labelled=False`` take no part. Raises ``ValueError``
+    when the lists differ in length, a class has no name, or a score or coordinate is not a finite number.
+    """
+    flat = _Flat(records, detections, len(names), max_detections)
+    crowd, ignored = flat.box_ignored, flat.ignored_by_area()
+    candidates = find_candidates(
+        flat.detection_boxes, flat.detection_group, flat.boxes, flat.box_group, crowd, IOU_THRESHOLDS[0]
+    )
+    chosen = pair_greedily(candidates, flat.detection_group, crowd, ignored, IOU_THRESHOLDS)
+
+    by_class = np.lexsort((-flat.detection_score, flat.detection_class))
+    place = np.empty(len(by_class), np.int64)
+    place[by_class] = np.arange(len(by_class))
+    inside = _inside(_areas(flat.detection_boxes))
+    columns = np.argsort(place[candidates.detection], kind="stable")
+    lanes = np.ascontiguousarray(chosen.reshape(len(chosen), len(AREA_NAMES) * len(IOU_THRESHOLDS))[columns].T)
+    lane, column = np.divmod(np.flatnonzero(lanes), max(1, lanes.shape[1]))
+    pair = columns[column]
+    area, box, detection = lane // len(IOU_THRESHOLDS), candidates.box[pair], candidates.detection[pair]
+    pair_true, pair_inside = ~ignored[area, box], inside[area, detection]
+    keep = pair_true | pair_inside  # the others would be ignored unmatched too: they change nothing
+    segment = lane * len(names) + flat.detection_class[detection]
+    inside_area, inside_detection = np.nonzero(inside[:, by_class])
+    return Matches(
+        names=tuple(names),
+        counted=flat.counted,
+        detection_picture=flat.detection_picture[by_class].astype(np.int32),
+        detection_class=flat.detection_class[by_class].astype(np.int32),
+        detection_score=flat.detection_score[by_class],
+        detection_index=flat.detection_index[by_class].astype(np.int32),
+        detection_rank=flat.detection_rank[by_class].astype(np.int32),
+        box_picture=flat.box_picture.astype(np.int32),
+        box_class=flat.box_class.astype(np.int32),
+        box_index=flat.box_index.astype(np.int32),
+        box_ignored=ignored,
+        pair_segment=segment[keep].astype(np.int32),
+        pair_detection=place[detection[keep]].astype(np.int32),
+        pair_box=box[keep].astype(np.int32),
+        pair_true=pair_true[keep],
+        pair_inside=pair_inside[keep],
+        inside_detection=inside_detection.astype(np.int32),
+        inside_bounds=np.searchsorted(inside_area, np.arange(len(AREA_NAMES) + 1)),
+    )
+
+
+class _Flat:
+    """Records and detections as flat arrays, sorted by group (picture and class); detections also by falling score."""
+
+    def __init__(
+        self, records: Sequence[Record], detections: Sequence[Detections], classes: int, max_detections: int
+    ) -> None:
+        if len(records) != len(detections):
+            raise ValueError(f"{len(records)} records, but detections for {len(detections)} pictures")
+        self.counted = np.array([record.labelled for record in records], bool)
+        used = [index for index, record in enumerate(records) if record.labelled]
+        self.detection_picture, self.detection_index = _places([len(detections[i]) for i in used], used)
+        self.box_picture, self.box_index = _places([len(records[i].boxes) for i in used], used)
+        boxes = _joined([records[i].boxes for i in used], np.float64, (0, 4))
+        detected = _joined([detections[i].boxes for i in used], np.float64, (0, 4))
+        scores = _joined([detections[i].scores for i in used], np.float64, (0,))
+        box_class = _joined([records[i].classes for i in used], np.int64, (0,))
+        detection_class = _joined([detections[i].classes for i in used], np.int64, (0,))
+        for what, values, picture in (
+            ("a box", boxes.sum(1), self.box_picture),
+            ("a detection", detected.sum(1) + scores, self.detection_picture),
+        ):
+            wrong = np.flatnonzero(~np.isfinite(values))
+            if len(wrong):
+                raise ValueError(f"{records[picture[wrong[0]]].key}: {what} is not made of finite numbers")
+        for what, numbers, picture in (
+            ("a box", box_class, self.box_picture),
+            ("a detection", detection_class, self.detection_picture),
+        ):
+            wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
+            if len(wrong):
+                key = records[picture[wrong[0]]].key
+                raise ValueError(f"{key}: {what} has class {numbers[wrong[0]]}, there are {classes} names")
+
+        box_ignored = _joined([records[i].ignored for i in used], bool, (0,))
+        group = self.box_picture * classes + box_class
+        order = np.argsort(group, kind="stable")
+        self.boxes, self.box_class, self.box_ignored = boxes[order], box_class[order], box_ignored[order]
+        self.box_picture, self.box_index, self.box_group = self.box_picture[order], self.box_index[order], group[order]
+
+        group = self.detection_picture * classes + detection_class
+        order = np.lexsort((-scores, group))
+        rank = rank_in_group(group[order])
+        order, self.detection_rank = order[rank < max_detections], rank[rank < max_detections]
+        self.detection_boxes, self.detection_score = detected[order], scores[order]
+        self.detection_class, self.detection_group = detection_class[order], group[order]
+        self.detection_picture = self.detection_picture[order]
+        self.detection_index = self.detection_index[order]
+
+    def ignored_by_area(self) -> np.ndarray:
+        """Boxes that do not count in each area range: bool (A, B)."""
+        ignored: np.ndarray = self.box_ignored | ~_inside(_areas(self.boxes))
+        return ignored
+
+
+def _places(counts: list[int], pictures: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Picture of each element and its place within the picture."""
+    picture = np.repeat(np.array(pictures, np.int64), counts)
+    return picture, rank_in_group(picture)
+
+
+def _joined(parts: list[np.ndarray], kind: type, empty: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate(parts).astype(kind, copy=False) if parts else np.zeros(empty, kind)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    areas: np.ndarray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return areas
+
+
+def _inside(areas: np.ndarray) -> np.ndarray:
+    """Which areas lie in each range: bool (A, N)."""
+    inside: np.ndarray = (areas >= AREA_RANGES[:, :1]) & (areas <= AREA_RANGES[:, 1:])
+    return inside
