@@ -1,0 +1,59 @@
+"""One call that opens a data set of any known layout; a new layout joins through core.plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.core.plugins import names as plugin_names
+from marauder.core.plugins import resolve
+from marauder.data.readers.base import Reader, ReadOptions
+from marauder.data.records import Dataset
+
+DETECTION_ORDER = ("deepfish", "fathomnet", "voc", "coco", "yolo")
+"""The most particular layout first: a FathomNet export is also COCO."""
+
+
+def read_dataset(
+    path: Path | str,
+    format: str = "auto",
+    names: Sequence[str] | None = None,
+    group_pattern: str | None = None,
+    pictures: Path | str | None = None,
+    parts: Sequence[str] | None = None,
+    missing_label: str = "unlabelled",
+) -> Dataset:
+    """Read the data set at ``path`` (a folder, a data.yaml or a JSON file).
+
+    ``format`` is a reader's name or ``auto``; the other values are those of ``readers.base.ReadOptions``. Bad pictures
+    and label lines do not end the reading: they are in the data set's ``problems``. Raises ``UserError`` for a path
+    that does not exist, that no reader recognises, or that holds no picture at all.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"{place}: no such file or folder; check the path")
+    options = ReadOptions(
+        names=tuple(names) if names is not None else None,
+        group_pattern=group_pattern,
+        pictures=Path(pictures) if pictures is not None else None,
+        parts=tuple(parts) if parts is not None else None,
+        missing_label=missing_label,
+    )
+    return choose_reader(place, format).read(place, options)
+
+
+def choose_reader(path: Path, format: str = "auto") -> Reader:
+    """The reader named ``format``, or the first that recognises ``path``. Raises ``UserError``."""
+    if format != "auto":
+        reader: Reader = resolve("reader", format)()
+        return reader
+    known = plugin_names("reader")
+    for name in sorted(known, key=lambda name: DETECTION_ORDER.index(name) if name in DETECTION_ORDER else -1):
+        reader = resolve("reader", name)()
+        if reader.recognises(path):
+            return reader
+    raise UserError(
+        f"{path}: not recognised as any of {', '.join(known)}; say which with --format, "
+        "or see docs/data.md for the layouts"
+    )
