@@ -1,1 +1,1 @@
-"""Foundations that know nothing of pictures or models: files, settings, clock, randomness, events, progress, plug points."""
+"""Foundations that know nothing of pictures or models: files, settings, clock, randomness, progress, plug points."""

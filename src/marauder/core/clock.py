@@ -54,7 +54,7 @@ class Clock:
         return None if self.max_seconds is None else max(0.0, self.max_seconds - self.elapsed())
 
     def stop_reason(self, next_unit_seconds: float = 0.0) -> str | None:
-        """Why work should stop now, or ``None``. ``next_unit_seconds`` is how long the next unit is expected to take."""
+        """Why work should stop now, or ``None``. ``next_unit_seconds`` is how long the next unit will take."""
         if self.signal_name is not None:
             return f"{self.signal_name} received"
         remaining = self.remaining()
@@ -72,7 +72,7 @@ class Clock:
 
     @contextmanager
     def listening(self) -> Iterator[Clock]:
-        """Catch SIGTERM and SIGINT while the block runs (main thread only); a second signal ends the process at once."""
+        """Catch SIGTERM and SIGINT while the block runs (main thread only); a second signal ends the process."""
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield self

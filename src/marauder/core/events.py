@@ -10,7 +10,7 @@ from marauder.core.files import append_line, read_lines
 
 
 class EventLog:
-    """Writes and reads ``events.jsonl``. Each event has a ``kind``, a ``time`` (seconds since 1970) and its own fields."""
+    """Writes and reads ``events.jsonl``. An event has ``kind``, ``time`` (seconds since 1970), own fields."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

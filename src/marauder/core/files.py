@@ -1,4 +1,4 @@
-"""Files that matter: written to a temporary name, flushed, renamed into place, checksummed; JSON lines that survive a cut.
+"""Files that matter: written to a temporary name, flushed, renamed into place; JSON lines that survive a cut.
 
 A reader therefore sees the old content or the new content of a path, never half of either, whenever the writing
 process or machine dies.
@@ -97,7 +97,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def append_line(path: Path | str, value: Any) -> None:
-    """Append ``value`` as one JSON line in a single write; a line that an earlier kill cut short is closed off first."""
+    """Append ``value`` as one JSON line in a single write, closing off a line that an earlier kill cut short."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(to_plain(value), ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"

@@ -29,7 +29,7 @@ def names(kind: str) -> list[str]:
 
 
 def resolve(kind: str, name: str) -> Any:
-    """Import and return the implementation ``name`` of ``kind``; an unknown name raises ``UserError`` with the known ones."""
+    """Import and return the implementation ``name`` of ``kind``; an unknown name raises ``UserError``."""
     table = TABLE[kind]
     if name not in table:
         raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(table)}")

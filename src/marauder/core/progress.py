@@ -1,4 +1,4 @@
-"""One line of progress: what is done, the rate and the time left; redrawn on a terminal, printed now and then in a log."""
+"""One line of progress: what is done, the rate and the time left; redrawn on a terminal, printed now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -1,185 +1,146 @@
-"""Picture files: which files are pictures, their size as displayed (header only), small grey copies, full RGB
-arrays.
+"""Decoding pictures, and a store that decodes each one once: scaled pixels in one memory-mapped file, filled lazily.
 
-Sizes and arrays are those of the picture as displayed: the EXIF orientation (TIFF/EP tag 274) is applied.
+Any number of processes may read and fill a store at once: two that decode the same picture write the same bytes.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-ORIENTATION_TAG = 274
-HEADER_THREADS = 8
-# Pillow reports bytes that cannot be a picture with any of these.
-DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    MemoryError,
-    EOFError,
-    IndexError,
-)
+from marauder.core.files import atomic_path, fingerprint, write_bytes
+from marauder.data.records import Record
+
+EMPTY, FILLED, UNREADABLE = 0, 1, 2
 
 
-class PictureError(Exception):
-    """A picture that cannot be used. ``kind`` is one of ``missing``, ``empty``, ``unreadable``,
-    ``truncated``."""
-
-    def __init__(self, path: Path, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.path, self.kind, self.detail = path, kind, detail
+class UnreadablePictureError(Exception):
+    """A picture file that is missing, empty, truncated or no picture; the message names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What the first bytes of a picture say: size in pixels as displayed, EXIF orientation 1..8 (1: stored
-    upright)."""
+def decode_picture(path: Path) -> np.ndarray:
+    """Decode a picture as displayed (EXIF rotation applied): uint8 (H, W, 3), red first.
 
-    width: int
-    height: int
-    orientation: int = 1
-
-
-def is_picture(path: Path | str) -> bool:
-    """Whether the file name has a picture's suffix and is not hidden."""
-    name = os.path.basename(path)  # noqa: PTH119 - called for every file of large folders
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith(".")  # noqa: PTH122
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """All pictures below ``folder``, sorted by path; hidden folders are skipped, linked folders followed
-    once."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.extend(Path(directory, name) for name in files if is_picture(name))
-    return sorted(found)
+    Raises ``UnreadablePictureError``.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise UnreadablePictureError(f"{path}: cannot be read ({error.strerror})") from None
+    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    if picture is None:
+        raise UnreadablePictureError(f"{path}: is {'empty' if not len(content) else 'no readable picture'}")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def read_header(path: Path) -> Header:
-    """Size and orientation from the header alone. Raises ``PictureError``."""
-    with _opened(path) as image:
-        width, height = image.size
-        orientation = _orientation(image)
-    if orientation >= 5:
-        width, height = height, width
-    return Header(width, height, orientation)
+def scaled_size(width: int, height: int, long_side: int) -> tuple[int, int]:
+    """Width and height after scaling so that the longer side has ``long_side`` pixels."""
+    gain = min(long_side / height, long_side / width)
+    return max(1, round(width * gain)), max(1, round(height * gain))
 
 
-def read_headers(paths: Sequence[Path], threads: int = HEADER_THREADS) -> list[Header | PictureError]:
-    """Headers of many pictures, in order, read in threads so that slow storage is waited for once, not 10,000
-    times."""
+def scale_picture(picture: np.ndarray, long_side: int) -> np.ndarray:
+    """Scale a picture so that its longer side has ``long_side`` pixels (bilinear, as detectors' letterboxes do)."""
+    height, width = picture.shape[:2]
+    size = scaled_size(width, height, long_side)
+    return picture if size == (width, height) else cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
 
-    def read_block(block: Sequence[Path]) -> list[Header | PictureError]:
-        results: list[Header | PictureError] = []
-        for path in block:
+
+class PictureStore:
+    """Scaled pictures of a list of records, decoded at first use and kept in ``folder`` up to a size limit.
+
+    ``long_side``: pixels of the longer side. Above ``maximum_bytes`` nothing is kept and every use decodes. Content
+    written before a machine's restart is not trusted, since it may not have reached the disk.
+    """
+
+    def __init__(self, records: Sequence[Record], long_side: int, folder: Path | None, maximum_bytes: int) -> None:
+        self.records = records
+        self.long_side = long_side
+        self.sizes = [scaled_size(record.width, record.height, long_side) for record in records]
+        lengths = np.array([width * height * 3 for width, height in self.sizes], np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.kept = folder is not None and 0 < self.offsets[-1] <= maximum_bytes
+        self._pixels: np.ndarray | None = None
+        self._states: np.ndarray | None = None
+        if folder is not None and self.kept:
+            self._path = folder / f"pictures_{self._identity()[:16]}"
+            self._create()
+
+    def get(self, index: int) -> np.ndarray:
+        """The scaled picture, uint8 (h, w, 3), red first; read-only. Raises ``UnreadablePictureError``."""
+        if not self.kept:
+            return self._decode(index)
+        pixels, states = self._open()
+        width, height = self.sizes[index]
+        slot = pixels[self.offsets[index] : self.offsets[index + 1]].reshape(height, width, 3)
+        if states[index] == EMPTY:
             try:
-                results.append(read_header(path))
-            except PictureError as error:
-                results.append(error)
-        return results
+                slot[:] = self._decode(index)
+            except UnreadablePictureError:
+                states[index] = UNREADABLE
+                raise
+            states[index] = FILLED
+        if states[index] == UNREADABLE:
+            raise UnreadablePictureError(f"{self.records[index].picture}: no readable picture")
+        return slot
 
-    blocks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
-    if len(blocks) < 2:
-        return read_block(paths)
-    with ThreadPoolExecutor(threads) as pool:
-        return [header for block in pool.map(read_block, blocks) for header in block]
+    def close(self, remove: bool = False) -> None:
+        """Let go of the file; ``remove`` deletes it."""
+        self._pixels = self._states = None
+        if remove and self.kept:
+            for suffix in (".pixels", ".states", ".boot"):
+                self._path.with_suffix(suffix).unlink(missing_ok=True)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_pixels": None, "_states": None}
+
+    def _decode(self, index: int) -> np.ndarray:
+        record = self.records[index]
+        picture = decode_picture(record.picture)
+        if picture.shape[:2] != (record.height, record.width):
+            height, width = picture.shape[:2]
+            raise UnreadablePictureError(
+                f"{record.picture}: is {width}×{height} pixels, its record says {record.width}×{record.height}"
+            )
+        return scale_picture(picture, self.long_side)
+
+    def _identity(self) -> str:
+        return fingerprint(
+            [
+                self.long_side,
+                [(str(record.picture.absolute()), *_file_stamp(record.picture)) for record in self.records],
+            ]
+        )
+
+    def _create(self) -> None:
+        boot = self._path.with_suffix(".boot")
+        current = _boot_identity()
+        if boot.exists() and boot.read_bytes() == current and self._path.with_suffix(".pixels").exists():
+            return
+        boot.unlink(missing_ok=True)
+        for suffix, length in ((".pixels", int(self.offsets[-1])), (".states", len(self.records))):
+            with atomic_path(self._path.with_suffix(suffix)) as temporary, temporary.open("wb") as stream:
+                stream.truncate(length)
+        write_bytes(boot, current)
+
+    def _open(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._pixels is None or self._states is None:
+            self._pixels = np.memmap(self._path.with_suffix(".pixels"), np.uint8, "r+")
+            self._states = np.memmap(self._path.with_suffix(".states"), np.uint8, "r+")
+        return self._pixels, self._states
 
 
-def load_rgb(path: Path, at_least: int | None = None) -> np.ndarray:
-    """The picture as displayed: uint8 (H, W, 3). Raises ``PictureError``.
-
-    With ``at_least`` a JPEG may come at 1/2, 1/4 or 1/8 of its size (decoded so at once, much faster), but
-    with no side below ``at_least`` pixels.
-    """
-    with _opened(path) as image:
-        if at_least is not None:
-            image.draft("RGB", (at_least, at_least))
-        _load(path, image)
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        return np.asarray(upright.convert("RGB"))
-
-
-def load_small_grey(path: Path, width: int, height: int) -> np.ndarray:
-    """The whole picture as displayed, squeezed to ``height`` x ``width`` grey levels: uint8 (height, width).
-
-    Reads the whole file (a JPEG at reduced scale), so that a truncated one raises ``PictureError``.
-    """
-    with _opened(path) as image:
-        image.draft("L", (width * 8, height * 8))
-        _load(path, image)
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        return np.asarray(upright.convert("L").resize((width, height), Image.Resampling.BOX))
-
-
-def batches(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    """Consecutive slices of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def common_suffix_match(stale: str, roots: Iterable[Path]) -> Path | None:
-    """Find a path whose root no longer exists: the longest trailing part of ``stale`` that exists under one
-    of ``roots``."""
-    parts = [part for part in stale.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    for start in range(len(parts)):
-        for root in roots:
-            candidate = root.joinpath(*parts[start:])
-            if candidate.exists():
-                return candidate
-    return None
-
-
-def _opened(path: Path) -> ImageFile.ImageFile:
+def _file_stamp(path: Path) -> tuple[int, int]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except FileNotFoundError:
-        raise PictureError(path, "missing", "the picture does not exist") from None
-    except DECODER_ERRORS as error:
-        if path.is_file() and path.stat().st_size == 0:
-            raise PictureError(path, "empty", "the file has no bytes") from None
-        raise PictureError(path, "unreadable", f"not a readable picture ({_plain(error)})") from None
+        status = path.stat()
+    except OSError:
+        return (-1, -1)
+    return status.st_size, status.st_mtime_ns
 
 
-def _load(path: Path, image: Image.Image) -> None:
-    try:
-        image.load()
-    except DECODER_ERRORS as error:
-        text = _plain(error)
-        cut = "truncated" in text.lower() or isinstance(error, EOFError)
-        raise PictureError(path, "truncated" if cut else "unreadable", f"the pixels cannot be read ({text})") from None
-
-
-def _plain(error: BaseException) -> str:
-    text = str(error).split(" <_io")[0].split(" '/")[0].split(" b'")[0].strip()
-    return text or type(error).__name__
-
-
-def _orientation(image: Image.Image) -> int:
-    # Image.getexif of a PNG without the tag decodes all pixels to look for a late one; no header read may do
-    # that.
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1
-    try:
-        value = image.getexif().get(ORIENTATION_TAG, 1)
-    except DECODER_ERRORS:
-        return 1  # a broken EXIF block says nothing of the orientation; the pixels may still be fine
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _boot_identity() -> bytes:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_bytes() if path.exists() else b"unknown"

@@ -1,4 +1,4 @@
-"""Trained detectors on disk: ``NAME.safetensors`` (what Marauder reads back) and ``NAME.pt`` (what Ultralytics opens)."""
+"""Trained detectors on disk: ``NAME.safetensors`` (which Marauder reads back) and ``NAME.pt`` (for Ultralytics)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class LoadedDetector:
     path: Path
 
 
-def save_detector(
-    model: DetectionModel, stem: Path, image_size: int, metadata: dict[str, Any]
-) -> dict[str, str]:
+def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: dict[str, Any]) -> dict[str, str]:
     """Write ``stem.safetensors`` and ``stem.pt``; returns each file's SHA-256 by name.
 
     The same weights and metadata give the same bytes. ``image_size``: pixels of the long side the detector was
@@ -40,7 +38,11 @@ def save_detector(
     """
     plain = copy.deepcopy(model).cpu().float().eval()
     plain.criterion = None
-    plain.args = {"task": "detect", "imgsz": image_size, "model": getattr(plain, "marauder_architecture", "")}
+    plain.args = {  # type: ignore[assignment]
+        "task": "detect",
+        "imgsz": image_size,
+        "model": getattr(plain, "marauder_architecture", ""),
+    }
     for parameter in plain.parameters():
         parameter.requires_grad_(False)
     names = [plain.names[key] for key in sorted(plain.names)]
@@ -91,9 +93,7 @@ def _load_safetensors(path: Path) -> LoadedDetector:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: is damaged ({error}); restore it or train again") from None
     if "marauder" not in header:
-        raise UserError(
-            f"{path}: holds weights but no description of the detector; expected a file Marauder wrote"
-        )
+        raise UserError(f"{path}: holds weights but no description of the detector; expected a file Marauder wrote")
     metadata = json.loads(header["marauder"])
     model = build_detector(metadata["architecture"], metadata["names"])
     model.load_state_dict(tensors)

@@ -1,4 +1,4 @@
-"""The one door to Ultralytics: architectures by name, the detection loss as unnormalised sums, suppression, foreign files.
+"""The one door to Ultralytics: architectures by name, the loss as unnormalised sums, suppression, foreign files.
 
 Ultralytics supplies architecture and loss as plain modules; nothing of its trainer, validator or data loading is used.
 Forms are those of 8.4 (pinned ``>=8.4.190,<8.5``); ``tests/models`` holds the contract this file relies on.
@@ -71,15 +71,13 @@ def build_detector(name: str, class_names: Sequence[str], seed: int = 0) -> Dete
     return prepare(model, class_names, architecture=f"{family}{scale}")
 
 
-def prepare(
-    model: DetectionModel, class_names: Sequence[str], architecture: str | None = None
-) -> DetectionModel:
+def prepare(model: DetectionModel, class_names: Sequence[str], architecture: str | None = None) -> DetectionModel:
     """Give a model its class names, its name and the loss gains as a namespace (a loaded model has them as a dict)."""
     model.names = dict(enumerate(class_names))
-    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # type: ignore[assignment]
     model.criterion = None
     if architecture is not None:
-        model.marauder_architecture = architecture
+        model.marauder_architecture = architecture  # type: ignore[assignment]
     return model
 
 
@@ -91,8 +89,8 @@ def input_stride(model: DetectionModel) -> int:
 class DetectionLossSums(v8DetectionLoss):
     """The YOLOv8 detection loss as sums over positives, so that the result does not depend on how a batch is cut.
 
-    The stock loss divides by the weight of the positives *of the call*; this one returns the numerators and that weight,
-    and the training loop divides by the weight of the whole global batch.
+    The stock loss divides by the weight of the positives *of the call*; this one returns numerators and weight, and the
+    training loop divides by the weight of the whole global batch.
 
     Source of the loss: task-aligned assignment, Feng et al., "TOOD", ICCV 2021; CIoU, Zheng et al., AAAI 2020;
     distribution focal loss, Li et al., NeurIPS 2020.
@@ -100,7 +98,7 @@ class DetectionLossSums(v8DetectionLoss):
 
     def __init__(self, model: DetectionModel, box: float = 7.5, cls: float = 0.5, dfl: float = 1.5) -> None:
         super().__init__(model)
-        self.hyp = SimpleNamespace(box=box, cls=cls, dfl=dfl)
+        self.hyp = SimpleNamespace(box=box, cls=cls, dfl=dfl)  # type: ignore[assignment]
         self._weight = torch.zeros((), device=self.device)
         self.assigner.register_forward_hook(self._remember_weight)
 

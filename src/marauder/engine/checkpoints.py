@@ -1,0 +1,177 @@
+"""Step checkpoints: a snapshot in memory, written in the background, verified when read. Only this file deletes them.
+
+A checkpoint is ``checkpoint_<step>.pt`` (tensors and plain values, readable without unpickling code) and
+``checkpoint_<step>.json`` (its SHA-256 and where in the training it stands), which is written last: without it the
+first does not count. ``checkpoint_latest.pt`` is a second name of the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import pickle
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marauder.core.errors import UserError
+from marauder.core.files import (
+    DamagedFileError,
+    atomic_path,
+    flush_directory,
+    hash_file,
+    read_json,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+)
+
+LATEST = "checkpoint_latest.pt"
+log = logging.getLogger("marauder")
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint that was read and verified."""
+
+    path: Path
+    state: dict[str, Any]
+
+
+class Checkpointer:
+    """Writes checkpoints into ``folder``, keeps the newest ``keep``, and finds the newest that is whole."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = folder, keep
+        self.seconds_blocked = 0.0
+        self.saved_step: int | None = None
+        self._writer: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def prepare(self, fresh: bool = False) -> None:
+        """Make the folder and clear what killed writers left; ``fresh`` deletes all checkpoints."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        if fresh:
+            (self.folder / LATEST).unlink(missing_ok=True)
+            for path in [*self.folder.glob("checkpoint_*.json"), *self.folder.glob("checkpoint_*.pt")]:
+                path.unlink(missing_ok=True)
+
+    def save(self, state: dict[str, Any], step: int, about: dict[str, Any], wait: bool = False) -> None:
+        """Snapshot ``state`` now and write it in the background; ``wait`` returns only when it is on disk.
+
+        A write still under way is finished first. Raises what the last write failed with.
+        """
+        started = time.perf_counter()
+        self.finish()
+        snapshot = _snapshot(state)
+        self._writer = threading.Thread(target=self._write_guarded, args=(snapshot, step, about), name="checkpoint")
+        self._writer.start()
+        self.saved_step = step
+        if wait:
+            self.finish()
+        self.seconds_blocked += time.perf_counter() - started
+
+    def finish(self) -> None:
+        """Wait for the write under way, if any, and raise what it failed with."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def newest(self) -> StoredCheckpoint | None:
+        """The newest checkpoint that is whole. Damaged ones are passed over with a warning."""
+        for description in sorted(self.folder.glob("checkpoint_*.json"), reverse=True):
+            try:
+                return self._read_described(description)
+            except DamagedFileError as error:
+                log.warning("%s; falling back to the checkpoint before it", error)
+        return None
+
+    def read(self, path: Path) -> StoredCheckpoint:
+        """Read the checkpoint a user named. Raises ``UserError`` when it is missing or damaged."""
+        if path.is_dir():
+            found = Checkpointer(path).newest()
+            if found is None:
+                raise UserError(f"{path}: holds no whole checkpoint; name a checkpoint file, or leave --resume away")
+            return found
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint; see {path.parent}, or leave --resume away")
+        try:
+            description = path.with_suffix(".json")
+            return self._read_described(description) if description.is_file() else StoredCheckpoint(path, _load(path))
+        except DamagedFileError as error:
+            raise UserError(f"{error}; name another checkpoint, or leave --resume away") from None
+
+    def _read_described(self, description: Path) -> StoredCheckpoint:
+        path = description.with_suffix(".pt")
+        expected = read_json(description).get("sha256")
+        if not path.is_file():
+            raise DamagedFileError(f"{path}: is missing")
+        if hash_file(path) != expected:
+            raise DamagedFileError(f"{path}: is damaged (its SHA-256 is not the recorded one)")
+        return StoredCheckpoint(path, _load(path))
+
+    def _write_guarded(self, snapshot: dict[str, Any], step: int, about: dict[str, Any]) -> None:
+        try:
+            self._write(snapshot, step, about)
+        except (OSError, RuntimeError) as error:
+            self._failure = error
+
+    def _write(self, snapshot: dict[str, Any], step: int, about: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(snapshot, buffer)
+        content = buffer.getvalue()
+        path = self.folder / f"checkpoint_{step:09d}.pt"
+        digest = hashlib.sha256(content).hexdigest()
+        write_bytes(path, content)
+        write_json(path.with_suffix(".json"), {"sha256": digest, "step": step, **about})
+        self._name_latest(path)
+        self._prune()
+
+    def _name_latest(self, path: Path) -> None:
+        target = self.folder / LATEST
+        temporary = self.folder / f".{LATEST}.{os.getpid()}.partial"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without hard links
+            with atomic_path(target) as copied:
+                copied.write_bytes(path.read_bytes())
+            return
+        temporary.replace(target)
+        flush_directory(self.folder)
+
+    def _prune(self) -> None:
+        for description in sorted(self.folder.glob("checkpoint_*.json"))[: -self.keep]:
+            description.unlink(missing_ok=True)
+            description.with_suffix(".pt").unlink(missing_ok=True)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise DamagedFileError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(state, dict) or "step" not in state:
+        raise DamagedFileError(f"{path}: holds no training state")
+    return state
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy on the CPU that later steps do not change."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _snapshot(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_snapshot(item) for item in value]
+    return value

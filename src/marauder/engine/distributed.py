@@ -1,0 +1,106 @@
+"""One process among several: rank, sums over ranks, agreement, gathering. A single process is a group of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from marauder.core.errors import UserError
+
+TIMEOUT = timedelta(minutes=10)
+
+
+class Group:
+    """The processes of one training. ``control`` is a CPU group for flags and objects, whatever the gradients use."""
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None, control: Any = None) -> None:
+        self.rank, self.size = rank, size
+        self.device = device if device is not None else torch.device("cpu")
+        self.control = control
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum of a tensor on the training device over all ranks, in place."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def agree(self, value: str | None) -> str | None:
+        """The first rank's reason that is not ``None``, the same on every rank."""
+        if self.size == 1:
+            return value
+        flag = torch.tensor([value is not None], dtype=torch.int32)
+        distributed.all_reduce(flag, group=self.control)
+        if not flag.item():
+            return None
+        return next(reason for reason in self.gather(value) if reason is not None)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of ranks, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value, group=self.control)
+        return values
+
+    def broadcast(self, value: Any) -> Any:
+        """The first rank's value on every rank."""
+        if self.size == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, group=self.control)
+        return values[0]
+
+    def broadcast_buffers(self, model: torch.nn.Module) -> None:
+        """Give every rank the first rank's buffers (running statistics differ between ranks)."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, src=0)
+
+
+@contextmanager
+def process_group(device_setting: str) -> Iterator[Group]:
+    """Join the group that torchrun's environment names, or be a group of one.
+
+    Gradients travel over NCCL on GPUs and over gloo on CPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = choose_device(device_setting, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield Group(device=device)
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+        yield Group(distributed.get_rank(), size, device, control)
+    finally:
+        distributed.destroy_process_group()
+
+
+def choose_device(setting: str, local_rank: int = 0) -> torch.device:
+    """``auto`` is the GPU when there is one. Raises ``UserError`` for a device this machine does not have."""
+    if setting == "auto":
+        setting = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(setting)
+    except RuntimeError:
+        raise UserError(f"device {setting!r}: choose auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        device = torch.device("cuda", device.index if device.index is not None else local_rank)
+        if device.index >= count:
+            raise UserError(f"device {device}: this machine has {count} GPUs; choose another, or cpu")
+    return device

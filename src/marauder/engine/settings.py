@@ -1,0 +1,78 @@
+"""Settings of the training loop: what changes the result, and what only changes how it is reached."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from marauder.core.settings import Settings
+
+
+class OptimizerSettings(Settings):
+    """The optimiser and its schedule. Biases warm up from ``warmup_bias_rate``, other parameters from 0."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(0.01, gt=0)
+    final_fraction: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the first")
+    schedule: Literal["cosine", "linear"] = "linear"
+    momentum: float = Field(0.937, ge=0, lt=1, description="SGD's momentum; AdamW's first beta")
+    weight_decay: float = Field(5e-4, ge=0)
+    warmup_epochs: float = Field(3.0, ge=0)
+    warmup_momentum: float = Field(0.8, ge=0, lt=1)
+    warmup_bias_rate: float = Field(0.1, ge=0)
+    clip_norm: float = Field(10.0, gt=0, description="gradients longer than this are scaled down to it")
+
+
+class TrainingSettings(Settings):
+    """One training. ``batch_size`` is the global batch: samples of one update, over all processes and micro-batches."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(16, ge=1)
+    seed: int = 0
+    optimizer: OptimizerSettings = OptimizerSettings()
+    average_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights, ramped up")
+    average_ramp: float = Field(2000.0, gt=0, description="updates over which that decay ramps up")
+    close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
+    patience: int = Field(100, ge=0, description="stop after this many evaluations without a better one; 0: never")
+    best_metric: str = Field("map50_95", description="the evaluation metric that picks the best weights")
+    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="samples of one forward pass; halved when memory is short"
+    )
+    workers: int | None = Field(None, ge=0, description="loading processes per training process")
+    threads: int | None = Field(None, ge=1, description="CPU threads per training process")
+    checkpoint_seconds: float = Field(60.0, gt=0)
+    checkpoint_steps: int | None = Field(None, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    sanity_check: bool = True
+    exploding_factor: float = Field(30.0, gt=1, description="a loss this many times its running mean stops the run")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingSettings:
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that change the weights; a checkpoint only goes on under the same ones.
+
+        ``epochs`` and ``patience`` are left out, so that a finished run can be extended.
+        """
+        free = {
+            "epochs",
+            "patience",
+            "device",
+            "micro_batch_size",
+            "workers",
+            "threads",
+            "checkpoint_seconds",
+            "checkpoint_steps",
+            "keep_checkpoints",
+            "sanity_check",
+            "exploding_factor",
+        }
+        return self.model_dump(mode="json", exclude=free)

@@ -1,0 +1,69 @@
+"""All that a resumed training needs, in one place: ``TrainState``, to plain values and tensors and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from marauder.engine.averaging import AveragedModel
+
+
+@dataclass
+class Position:
+    """Where a training stands. ``step`` counts finished updates; the epoch and the place in it follow from it."""
+
+    step: int = 0
+    micro_batch_size: int = 0
+    best_score: float | None = None
+    best_epoch: int | None = None
+    evaluations_since_best: int = 0
+    seconds_spent: float = 0.0
+    epoch_sums: list[float] = field(default_factory=list)
+    epoch_steps: int = 0
+    epoch_seconds: float = 0.0
+    loss_means: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    loss_count: int = 0
+    sanity_passed: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped_early: bool = False
+
+
+@dataclass
+class TrainState:
+    """The live objects of a training and its position."""
+
+    model: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    position: Position
+
+    def snapshot(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint holds; ``identity`` says which settings and data it belongs to."""
+        random: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            random["cuda"] = torch.cuda.get_rng_state()
+        return {
+            "step": self.position.step,
+            "position": asdict(self.position),
+            "identity": identity,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": random,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take everything back from a checkpoint's content."""
+        self.position = Position(**state["position"])
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["random"]["cuda"])

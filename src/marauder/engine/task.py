@@ -1,0 +1,74 @@
+"""What a task brings to the engine: a model, samples, a loss in sums, an evaluator. The engine knows no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """Names one training sample: its content is a function of the seed and this key alone."""
+
+    epoch: int
+    index: int
+    closing: bool
+    """Whether the epoch is one of the last ones, without mosaic."""
+
+
+@dataclass
+class LocalBatch:
+    """One process's share of a global batch: ``tensors`` with the samples along the first axis of ``images``."""
+
+    tensors: Batch
+    keys: list[SampleKey]
+    set_aside: list[str] = field(default_factory=list)
+    """Why pictures of this batch could not be used; each names its file."""
+
+    def pin_memory(self) -> LocalBatch:
+        """Move the tensors to page-locked memory; the loader calls this for GPU training."""
+        self.tensors = {key: tensor.pin_memory() for key, tensor in self.tensors.items()}
+        return self
+
+
+class Criterion(Protocol):
+    """Loss of a model, in sums that add up over any cut of a batch."""
+
+    def __call__(self, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numerators, one a part of the loss (k,), and the weight () that the whole batch's are divided by."""
+
+
+class Task(Protocol):
+    """A kind of training."""
+
+    loss_names: tuple[str, ...]
+    training_length: int
+
+    def build_model(self, seed: int) -> nn.Module:
+        """The model to start from, its weights a function of ``seed``."""
+
+    def criterion(self, model: nn.Module) -> Criterion:
+        """The loss of ``model`` (on its device)."""
+
+    def load(self, keys: list[SampleKey]) -> LocalBatch:
+        """Load and collate samples; called in loading processes."""
+
+    def cut(self, batch: Batch, start: int, stop: int) -> Batch:
+        """The samples ``start`` to ``stop`` of a batch."""
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        """The model's input, float, from a batch on the model's device."""
+
+    def predict(self, model: nn.Module, rank: int, size: int) -> Any:
+        """This rank's share of the validation predictions; anything that travels between processes."""
+
+    def score(self, shares: list[Any]) -> dict[str, float]:
+        """Metrics from all ranks' predictions."""
+
+    def describe_batch(self, keys: list[SampleKey]) -> list[str]:
+        """The pictures behind sample keys, for messages."""
