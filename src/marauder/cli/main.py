@@ -1,4 +1,4 @@
-"""The ``marauder`` command: its command groups, imported only when used, and the one place where errors become exit codes.
+"""The ``marauder`` command: its groups, imported only when used, and the one place where errors become exit codes.
 
 ``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 and one paragraph;
 any other exception is a fault of the program and keeps its traceback.
@@ -90,9 +90,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
-    ),
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version, is_eager=True),
 ) -> None:
     pass
 

@@ -33,9 +33,7 @@ def modules_after(code: str) -> set[str]:
     """Top-level packages in memory after ``code`` ran in a fresh interpreter."""
     report = "import sys; print('\\n' + ' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
     script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n{report}"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.rsplit("\n", 2)[-2].split())
 
 
@@ -77,12 +75,8 @@ def test_an_unknown_command_is_refused_with_status_2() -> None:
     assert "No such command 'basline'" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "error", [UserError("a.yaml:3: no such class"), DamagedFileError("a.yaml:3: no such class")]
-)
-def test_a_users_mistake_is_one_paragraph_and_status_2(
-    error: Exception, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("error", [UserError("a.yaml:3: no such class"), DamagedFileError("a.yaml:3: no such class")])
+def test_a_users_mistake_is_one_paragraph_and_status_2(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     def command() -> None:
         raise error
 
@@ -105,9 +99,7 @@ def test_an_interruption_prints_the_command_that_goes_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MARAUDER_RESUME_COMMAND", raising=False)
-    monkeypatch.setattr(
-        sys, "argv", [str(tmp_path / "bin" / "marauder"), "data", "--input", "my reef", "--fresh"]
-    )
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "marauder"), "data", "--input", "my reef", "--fresh"])
 
     def command() -> None:
         raise Interrupted("SIGTERM received")
@@ -121,9 +113,7 @@ def test_an_interruption_prints_the_command_that_goes_on(
 
 
 def test_a_wrapping_script_says_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(
-        "MARAUDER_RESUME_COMMAND", "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml' --fresh"
-    )
+    monkeypatch.setenv("MARAUDER_RESUME_COMMAND", "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml' --fresh")
     assert cli.resume_command() == "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml'"
 
 

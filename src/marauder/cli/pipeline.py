@@ -1,0 +1,89 @@
+"""``marauder pipeline run`` and ``marauder status``: do the steps of a workspace, show where they stand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Run the steps of the pipeline, each only when something changed.")
+status_app = typer.Typer(help="Show where every step of a workspace stands, and why.")
+
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root", help="Folder of the workspace (default: $MARAUDER_ROOT, else ./workspace).", show_default=False
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with a section for each step.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[STEP.SETTING=VALUE]...", help="Settings of steps, such as baseline.epochs=20.", show_default=False
+    ),
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Run the steps of the pipeline, each only when something changed."""
+
+
+@app.command("run")
+def run(
+    overrides: Overrides = None,
+    config: Config = None,
+    root: Root = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STEP", help="Only this step (name or number).")] = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Start at this step.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="STEP", help="End with this step.")] = None,
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", help="Stop in time, everything saved; run again to go on.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start the chosen steps over, also finished ones.")] = False,
+) -> None:
+    """Do the steps whose inputs or settings changed, in order; killed anywhere and run again, go on.
+
+    Leaves with status 75 when time is up or the process is asked to stop, and prints the command that goes on.
+    """
+    from marauder.core.clock import Clock
+    from marauder.core.errors import UserError
+    from marauder.pipeline.graph import Pipeline
+    from marauder.pipeline.run import run_steps, select
+    from marauder.pipeline.table import plan
+    from marauder.pipeline.workspace import Workspace
+
+    pipeline = Pipeline(Workspace.at(root), config, overrides or [])
+    selected = select(pipeline, only, first, last)
+    if dry_run:
+        print(plan(pipeline, selected, fresh))
+        return
+    if max_hours is not None and max_hours <= 0:
+        raise UserError(f"--max-hours {max_hours}: must be above 0; leave it out for no limit")
+    with Clock(None if max_hours is None else max_hours * 3600).listening() as clock:
+        run_steps(pipeline, selected, clock, _say, fresh)
+    _say("all steps that were asked for are done")
+
+
+@status_app.command()
+def status(overrides: Overrides = None, config: Config = None, root: Root = None) -> None:
+    """Show where every step of a workspace stands: done, running, interrupted, waiting, stale or failed, and why.
+
+    Without --config the steps are compared with the settings of the last run.
+    """
+    from marauder.pipeline.graph import Pipeline
+    from marauder.pipeline.run import last_config
+    from marauder.pipeline.table import status_table
+    from marauder.pipeline.workspace import Workspace
+
+    workspace = Workspace.at(root)
+    print(status_table(Pipeline(workspace, config or last_config(workspace), overrides or [])))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stdout, flush=True)

@@ -1,0 +1,222 @@
+"""The steps of the pipeline, found in ``pipeline/steps`` and wired by what they read and write, over one workspace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from pydantic import Field, create_model
+
+from marauder.core.errors import UserError
+from marauder.core.settings import Settings, load_settings, read_yaml_mapping
+from marauder.pipeline import steps as steps_package
+from marauder.pipeline.identity import identify, is_same
+from marauder.pipeline.record import StepRecord, is_locked, read_record
+from marauder.pipeline.status import Facts, State, Status, decide, flatten
+from marauder.pipeline.step import Artifact, Step
+from marauder.pipeline.workspace import Workspace
+
+
+def discover() -> tuple[Step, ...]:
+    """Every step: the ``STEP`` of each module in ``pipeline/steps``. Raises ``TypeError`` on a file without one."""
+    found: list[Step] = []
+    for module in iter_modules(steps_package.__path__):
+        if module.name.startswith("_"):
+            continue
+        step = getattr(import_module(f"{steps_package.__name__}.{module.name}"), "STEP", None)
+        if not isinstance(step, Step):
+            raise TypeError(f"pipeline/steps/{module.name}.py must define STEP, an instance of Step")
+        found.append(step)
+    return tuple(found)
+
+
+class Pipeline:
+    """The steps over one workspace, with the settings of each.
+
+    ``config`` is a YAML file with a section for each step (all optional), ``overrides`` are ``section.name=value``.
+    Raises ``UserError`` that lists every mistake in them.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        config: Path | None = None,
+        overrides: Sequence[str] = (),
+        steps: Iterable[Step] | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self.steps = tuple(sorted(discover() if steps is None else steps, key=lambda step: step.number))
+        for kind, values in (
+            ("number", [step.number for step in self.steps]),
+            ("name", [step.name for step in self.steps]),
+        ):
+            if len(set(values)) < len(values):
+                raise TypeError(f"two steps have the same {kind}: {values}")
+        self.settings = self._load(config, overrides)
+
+    def step(self, name: str) -> Step:
+        """The step called ``name``, or by its number. Raises ``UserError`` with the known ones."""
+        for step in self.steps:
+            if name in (step.name, str(step.number)):
+                return step
+        known = ", ".join(f"{step.number} {step.name}" for step in self.steps)
+        raise UserError(f"no step named {name!r}; there are: {known}")
+
+    def settings_of(self, step: Step) -> Any:
+        """The settings of a step; ``None`` for an optional step without a section."""
+        return getattr(self.settings, step.name)
+
+    def is_configured(self, step: Step) -> bool:
+        """Whether the step is part of this pipeline."""
+        return self.settings_of(step) is not None
+
+    def producers(self, step: Step) -> tuple[Step, ...]:
+        """Earlier steps that write something this step reads."""
+        read = [artifact.path for artifact in self.inputs(step)]
+        return tuple(
+            earlier
+            for earlier in self.steps[: self.steps.index(step)]
+            if any(_overlap(output.path, path) for output in self.outputs(earlier) for path in read)
+        )
+
+    def inputs(self, step: Step) -> tuple[Artifact, ...]:
+        """What the step reads; nothing when it is not configured."""
+        return step.inputs(self.workspace, self.settings_of(step)) if self.is_configured(step) else ()
+
+    def outputs(self, step: Step) -> tuple[Artifact, ...]:
+        """What the step writes; nothing when it is not configured."""
+        return step.outputs(self.workspace, self.settings_of(step)) if self.is_configured(step) else ()
+
+    def result_settings(self, step: Step) -> dict[str, Any]:
+        """The settings that bear on the result, by dotted name: neither its places nor what changes only speed."""
+        left_out = {*step.placed(self.workspace), *step.without_effect}
+        flat = flatten(self.settings_of(step).model_dump(mode="json")) if self.is_configured(step) else {}
+        return {name: value for name, value in flat.items() if not _covered(name, left_out)}
+
+    def given_settings(self) -> dict[str, Any]:
+        """All settings but those that the workspace decides, as a settings file holds them."""
+        values: dict[str, Any] = self.settings.model_dump(mode="json")
+        for step in self.steps:
+            if self.is_configured(step):
+                for name in step.placed(self.workspace):
+                    *parents, last = name.split(".")
+                    section = values[step.name]
+                    for parent in parents:
+                        section = section[parent]
+                    del section[last]
+        return values
+
+    def facts(self, step: Step, producers: Mapping[str, State]) -> Facts:
+        """All that ``decide`` needs to know of a step; ``producers`` are the states of the steps it reads from."""
+        record = read_record(self.workspace, step.name)
+        there = [artifact for artifact in self.inputs(step) if artifact.path.exists()]
+        ready = all(state == State.DONE for state in producers.values())
+        return Facts(
+            settings=self.result_settings(step),
+            defaults=flatten(default_values(step.settings_model())),
+            version=step.version,
+            inputs={artifact.name: self.input_identity(step, artifact) for artifact in there} if ready else {},
+            missing={
+                artifact.name: artifact.remedy or f"{artifact.path} is missing"
+                for artifact in self.inputs(step)
+                if artifact not in there
+            },
+            producers=producers,
+            output_problems=self.output_problems(step, record) if ready else (),
+            record=record,
+            locked=is_locked(self.workspace),
+            configured=self.is_configured(step),
+        )
+
+    def statuses(self) -> dict[str, Status]:
+        """The status of every step, by name, in order."""
+        found: dict[str, Status] = {}
+        for step in self.steps:
+            producers = {earlier.name: found[earlier.name].state for earlier in self.producers(step)}
+            found[step.name] = decide(self.facts(step, producers))
+        return found
+
+    def status(self, step: Step) -> Status:
+        """The status of one step; its producers are looked at, later steps are not."""
+        producers = {earlier.name: self.status(earlier).state for earlier in self.producers(step)}
+        return decide(self.facts(step, producers))
+
+    def input_identity(self, step: Step, artifact: Artifact) -> str:
+        """What an input is: the content that its producer recorded, or the listing of a raw file or folder."""
+        for earlier in self.producers(step):
+            record = read_record(self.workspace, earlier.name)
+            for output in self.outputs(earlier):
+                if output.path == artifact.path and record is not None and output.name in record.outputs:
+                    return str(record.outputs[output.name].content)
+        return identify(artifact.path, with_content=False).listing
+
+    def output_problems(self, step: Step, record: StepRecord | None) -> tuple[str, ...]:
+        """What is wrong with the outputs that a finished step recorded."""
+        if record is None or record.state != "done":
+            return ()
+        problems = []
+        for artifact in self.outputs(step):
+            if not artifact.path.exists():
+                problems.append(f"output is gone: {self.workspace.relative(artifact.path)}")
+            elif artifact.name not in record.outputs or not is_same(artifact.path, record.outputs[artifact.name]):
+                problems.append(f"output was changed: {self.workspace.relative(artifact.path)}")
+        return tuple(problems)
+
+    def _load(self, config: Path | None, overrides: Sequence[str]) -> Any:
+        content = read_yaml_mapping(config)[0] if config is not None else {}
+        sections = {name: section for name, section in content.items() if isinstance(section, Mapping)}
+        given = {*flatten(sections), *(override.partition("=")[0].strip() for override in overrides)}
+        placed: list[str] = []
+        for step in self.steps:
+            of_step = {name for name in given if name.partition(".")[0] == step.name}
+            if step.optional and (not of_step or _is_switched_off(step, overrides)):
+                continue
+            if content.get(step.name) is not None and step.name not in sections:
+                continue  # no mapping of settings: a mistake that load_settings names with its line
+            if not of_step:
+                placed.append(f"{step.name}={{}}")
+            for name, value in step.placed(self.workspace).items():
+                if f"{step.name}.{name}" in of_step:
+                    raise UserError(
+                        f"{step.name}.{name}: the workspace decides this; choose the workspace with --root instead"
+                    )
+                placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")
+        return load_settings(_settings_model(self.steps), config, [*overrides, *placed])
+
+
+def _settings_model(steps: Sequence[Step]) -> type[Settings]:
+    fields: dict[str, Any] = {}
+    for step in steps:
+        model = step.settings_model()
+        fields[step.name] = (model | None, None) if step.optional else (model, Field(...))
+    return create_model("PipelineSettings", __base__=Settings, **fields)
+
+
+@cache
+def default_values(model: type[Settings]) -> dict[str, Any]:
+    """Defaults of a settings model as plain values, without the settings that have none."""
+    values: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            values[name] = default_values(field.annotation)
+        elif not field.is_required():
+            part = create_model("Part", __base__=Settings, **{name: (field.annotation, field)})  # type: ignore[call-overload]
+            values[name] = part().model_dump(mode="json")[name]
+    return values
+
+
+def _is_switched_off(step: Step, overrides: Sequence[str]) -> bool:
+    return f"{step.name}=null" in ["".join(override.split()) for override in overrides]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _covered(name: str, left_out: set[str]) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in left_out)

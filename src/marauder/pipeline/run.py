@@ -1,0 +1,152 @@
+"""Running the steps: those that need it, in order, under one time budget, each leaving a record wherever it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from marauder.core.clock import Clock, Interrupted, describe_seconds
+from marauder.core.errors import UserError
+from marauder.core.events import EventLog
+from marauder.core.files import to_plain, write_text
+from marauder.pipeline.graph import Pipeline
+from marauder.pipeline.identity import Identity, identify
+from marauder.pipeline.record import StepRecord, read_record, workspace_lock, write_record
+from marauder.pipeline.status import State, Status, flatten
+from marauder.pipeline.step import Step, StepContext
+from marauder.pipeline.workspace import Workspace
+
+Say = Callable[[str], None]
+
+
+def select(
+    pipeline: Pipeline, only: str | None = None, first: str | None = None, last: str | None = None
+) -> tuple[Step, ...]:
+    """The steps to consider: one, or those from ``first`` to ``last``; by name or number. Raises ``UserError``."""
+    if only is not None:
+        if first is not None or last is not None:
+            raise UserError("--only names one step; leave out --from and --to")
+        return (pipeline.step(only),)
+    start = pipeline.steps.index(pipeline.step(first)) if first is not None else 0
+    end = pipeline.steps.index(pipeline.step(last)) if last is not None else len(pipeline.steps) - 1
+    if start > end:
+        raise UserError(f"--from {first} comes after --to {last}; swap them")
+    return pipeline.steps[start : end + 1]
+
+
+def run_steps(pipeline: Pipeline, selected: Sequence[Step], clock: Clock, say: Say, fresh: bool = False) -> None:
+    """Do what is not done among ``selected``, in order.
+
+    ``fresh`` starts each of them over, done or not. Raises ``Interrupted`` when the clock says to stop (everything
+    saved), ``UserError`` when a step lacks its input or another pipeline works on the workspace; what a step raises is
+    recorded as its failure and goes on up.
+    """
+    with workspace_lock(pipeline.workspace):
+        write_text(_config_path(pipeline.workspace), _as_yaml(pipeline.given_settings()))
+        for step in selected:
+            status = pipeline.status(step)
+            if status.state == State.OFF:
+                continue
+            if status.state == State.WAITING:
+                raise UserError(f"step {describe(step)} cannot run: it waits {'; '.join(status.reasons)}")
+            if status.state == State.DONE and not fresh:
+                say(f"step {describe(step)}: done already, nothing to do")
+                continue
+            clock.check()
+            say(f"step {describe(step)}: {_why(status, fresh)}")
+            _run_step(pipeline, step, clock, say, fresh or status.fresh)
+
+
+def last_config(workspace: Workspace) -> Path | None:
+    """The settings of the last run on a workspace, as a file to read; ``None`` when nothing ran yet."""
+    path = _config_path(workspace)
+    return path if path.exists() else None
+
+
+def _config_path(workspace: Workspace) -> Path:
+    return workspace.training / "runs" / "pipeline.yaml"
+
+
+def describe(step: Step) -> str:
+    """Number, name and title of a step, as messages show it."""
+    return f"{step.number} {step.name} ({step.title})" if step.number >= 0 else f"{step.name} ({step.title})"
+
+
+def _why(status: Status, fresh: bool) -> str:
+    if fresh:
+        return "starts over, as asked"
+    if status.state == State.READY:
+        return "starts"
+    verb = "starts over" if status.fresh else "goes on"
+    return f"{verb} ({status.state}: {'; '.join(status.reasons)})"
+
+
+def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: bool) -> None:
+    workspace = pipeline.workspace
+    folder = workspace.run(step.name)
+    events = EventLog(folder / "events.jsonl")
+    record = _opening_record(pipeline, step, fresh)
+    started = time.monotonic()
+
+    def begun() -> None:
+        nonlocal record
+        record = record.model_copy(update={"fresh": False})
+        write_record(workspace, step.name, record)
+
+    def close(state: str, **changes: Any) -> StepRecord:
+        seconds = record.seconds + time.monotonic() - started
+        closed = StepRecord.model_validate({**record.model_dump(), "state": state, "seconds": seconds, **changes})
+        write_record(workspace, step.name, closed)
+        events.write(state, seconds=round(seconds, 1), message=closed.message)
+        return closed
+
+    write_record(workspace, step.name, record)
+    write_text(folder / "config.yaml", _as_yaml(pipeline.settings_of(step).model_dump(mode="json")))
+    events.write("started", attempt=record.attempts, fresh=fresh)
+    try:
+        context = StepContext(workspace, pipeline.settings_of(step), clock, fresh, begun)
+        summary = to_plain(dict(step.run(context)))
+        outputs = _identify_outputs(pipeline, step)
+    except Interrupted as stop:
+        close("interrupted", message=stop.reason)
+        raise
+    except Exception as error:
+        close("failed", message=f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error))
+        raise
+    done = close("done", fresh=False, outputs=outputs, summary=summary)
+    say(f"step {describe(step)}: done in {describe_seconds(done.seconds)}")
+    for name, value in flatten(summary).items():
+        say(f"    {name.replace('_', ' ')}: {value}")
+
+
+def _opening_record(pipeline: Pipeline, step: Step, fresh: bool) -> StepRecord:
+    """The record that says the step runs, with the settings and inputs it starts from."""
+    earlier = read_record(pipeline.workspace, step.name)
+    goes_on = earlier is not None and not fresh and earlier.state != "done"
+    return StepRecord(
+        state="running",
+        version=step.version,
+        settings=pipeline.result_settings(step),
+        inputs={artifact.name: pipeline.input_identity(step, artifact) for artifact in pipeline.inputs(step)},
+        fresh=fresh,
+        started=time.time(),
+        seconds=earlier.seconds if earlier is not None and goes_on else 0.0,
+        attempts=earlier.attempts + 1 if earlier is not None and goes_on else 1,
+    )
+
+
+def _identify_outputs(pipeline: Pipeline, step: Step) -> dict[str, Identity]:
+    identities = {}
+    for artifact in pipeline.outputs(step):
+        if not artifact.path.exists():
+            raise RuntimeError(f"step {step.name} ended without its {artifact.name}: {artifact.path} does not exist")
+        identities[artifact.name] = identify(artifact.path, with_content=True)
+    return identities
+
+
+def _as_yaml(values: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,136 @@
+"""Where a step stands: a pure decision from what is known of it, which ``pipeline.graph`` gathers."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from marauder.pipeline.record import StepRecord
+
+Values = Mapping[str, Any]
+
+
+class State(enum.StrEnum):
+    """The states that the status table shows."""
+
+    OFF = "off"
+    DONE = "done"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    WAITING = "waiting"
+    READY = "ready"
+    STALE = "stale"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a step.
+
+    ``settings``: those that bear on the result, as dotted names. ``defaults``: their defaults, likewise. ``inputs``:
+    name to identity of each input that is there. ``missing``: name of each input that is not, with what to do about
+    it. ``producers``: state of each earlier step that the inputs come from. ``output_problems``: what is wrong with
+    the outputs of the record. ``locked``: whether a pipeline works on the workspace now.
+    """
+
+    settings: Values
+    defaults: Values
+    version: int
+    inputs: Mapping[str, str]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    producers: Mapping[str, State] = field(default_factory=dict)
+    output_problems: Sequence[str] = ()
+    record: StepRecord | None = None
+    locked: bool = False
+    configured: bool = True
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state, why it is so (or what is awaited), and whether the next run must start over."""
+
+    state: State
+    reasons: tuple[str, ...] = ()
+    fresh: bool = False
+
+    @property
+    def runs_next(self) -> bool:
+        """Whether a run of the pipeline would do this step now."""
+        return self.state in (State.READY, State.STALE, State.INTERRUPTED, State.FAILED)
+
+
+def decide(facts: Facts) -> Status:
+    """The status of a step. Pure: the same facts always give the same status."""
+    record = facts.record
+    if not facts.configured:
+        return Status(State.OFF, ("the settings have no section for it",))
+    if record is not None and record.state == "running" and facts.locked:
+        return Status(State.RUNNING)
+    waits = [f"for step {name}, which is {state}" for name, state in facts.producers.items() if state != State.DONE]
+    if waits:
+        return Status(State.WAITING, tuple(waits))
+    changes = differences(facts)
+    if record is not None and record.state == "done" and not changes and not facts.output_problems:
+        return Status(State.DONE, tuple(f"its input is gone: {name}" for name in facts.missing))
+    if facts.missing:
+        return Status(State.WAITING, tuple(f"for {name}: {remedy}" for name, remedy in facts.missing.items()))
+    if record is None:
+        return Status(State.READY)
+    fresh = bool(changes) or record.fresh
+    starts_over = tuple(f"starts over: {change}" for change in changes)
+    if record.state == "failed":
+        return Status(State.FAILED, (record.message, *starts_over), fresh)
+    if record.state == "done":
+        return Status(State.STALE, (*changes, *facts.output_problems), fresh)
+    return Status(State.INTERRUPTED, (record.message or "was killed while it ran", *starts_over), fresh)
+
+
+def differences(facts: Facts) -> list[str]:
+    """What is no longer as the record says: version, settings, inputs. Inputs that are gone do not count."""
+    record = facts.record
+    if record is None:
+        return []
+    changes = []
+    if record.version != facts.version:
+        changes.append(f"the step itself has changed (version {record.version} → {facts.version})")
+    changes += setting_differences(flatten(record.settings), facts.settings, facts.defaults)
+    for name, identity in facts.inputs.items():
+        if name not in record.inputs:
+            changes.append(f"new input: {name}")
+        elif record.inputs[name] != identity:
+            changes.append(f"input changed: {name}")
+    gone = [name for name in record.inputs if name not in facts.inputs and name not in facts.missing]
+    return changes + [f"no longer an input: {name}" for name in gone]
+
+
+def setting_differences(recorded: Values, current: Values, defaults: Values) -> list[str]:
+    """Dotted settings that differ, in words. One that is newer than the record and at its default is no change."""
+    changes = []
+    for name in sorted({*recorded, *current}):
+        if name not in current:
+            changes.append(f"{name}: {_show(recorded[name])} → no longer set")
+        elif name not in recorded:
+            if name not in defaults or current[name] != defaults[name]:
+                changes.append(f"{name}: not set → {_show(current[name])}")
+        elif recorded[name] != current[name]:
+            changes.append(f"{name}: {_show(recorded[name])} → {_show(current[name])}")
+    return changes
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping of dotted names; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,83 @@
+"""What a step of the pipeline is: settings, what it reads, what it writes, and the work between.
+
+A step joins the pipeline by a file in ``pipeline/steps/`` that defines ``STEP``. Importing that file must stay light:
+settings models and the work itself are imported inside the methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from marauder.core.clock import Clock
+from marauder.core.settings import Settings
+from marauder.pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder between steps. ``remedy`` says what to do when it is missing and no step produces it."""
+
+    name: str
+    path: Path
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step gets to work with.
+
+    ``settings`` is an instance of the step's model. ``clock`` must be asked between units of work; its budget is shared
+    by all steps. ``fresh``: what an earlier run left must not be continued, because its settings or inputs were others
+    or because the user asked to start over; otherwise the step goes on from what it finds. ``begun`` is called by the
+    step once nothing of the earlier run can be taken up any more; killed before that, the next attempt is fresh too.
+    """
+
+    workspace: Workspace
+    settings: Any
+    clock: Clock
+    fresh: bool
+    begun: Callable[[], None]
+
+
+class Step(ABC):
+    """One step. Subclasses set the four names and implement the four questions."""
+
+    number: ClassVar[int]
+    """Place in the order of steps, as the documentation counts them (negative: a preparation before step 0)."""
+    name: ClassVar[str]
+    """Name of the section in the pipeline's settings and of the folder in ``training/runs``."""
+    title: ClassVar[str]
+    """What the step does, in a few words."""
+    optional: ClassVar[bool] = False
+    """Whether the step runs only when the settings have a section for it."""
+    version: ClassVar[int] = 1
+    """Raised when the same settings and inputs would now give something else, so that finished work counts as stale."""
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Dotted names of settings that change the speed, not the result; changing them makes nothing stale."""
+
+    @abstractmethod
+    def settings_model(self) -> type[Settings]:
+        """The model of the step's section."""
+
+    @abstractmethod
+    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+        """Settings (by dotted name) that the workspace decides, such as output folders; users cannot set them here."""
+
+    @abstractmethod
+    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """What the step reads."""
+
+    @abstractmethod
+    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """What must exist when the step is done, and is its result for later steps."""
+
+    @abstractmethod
+    def run(self, context: StepContext) -> Mapping[str, Any]:
+        """Do the work, or go on with it; return a summary for people (plain values; ``report`` is a path to open).
+
+        Raises ``Interrupted`` when the clock says to stop, everything saved.
+        """

@@ -1,0 +1,71 @@
+"""The status of a pipeline in words: the table of ``marauder status`` and the plan of a dry run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from marauder.core.clock import describe_seconds
+from marauder.pipeline.graph import Pipeline
+from marauder.pipeline.record import StepRecord, describe_holder, is_locked, read_record
+from marauder.pipeline.status import State, Status
+from marauder.pipeline.step import Step
+
+NEXT = {
+    State.OFF: "not part of this run",
+    State.DONE: "nothing to do",
+    State.RUNNING: "runs now",
+    State.WAITING: "waits",
+    State.READY: "would start",
+    State.INTERRUPTED: "would go on",
+    State.STALE: "would run again",
+    State.FAILED: "would be tried again",
+}
+"""What a run would do with a step in each state."""
+
+
+def status_table(pipeline: Pipeline) -> str:
+    """One line a step with its state, when it last began and the time it took; below it, why it is so."""
+    statuses = pipeline.statuses()
+    lines = [f"workspace {pipeline.workspace.root}"]
+    if is_locked(pipeline.workspace):
+        lines.append(f"worked on by {describe_holder(pipeline.workspace)}")
+    width = max(len(_label(step)) for step in pipeline.steps)
+    for step in pipeline.steps:
+        status, record = statuses[step.name], read_record(pipeline.workspace, step.name)
+        lines.append(f"{_label(step):<{width}}  {status.state:<11}  {_times(record):<32}  {step.title}".rstrip())
+        lines += [f"{'':<{width}}  - {reason}" for reason in status.reasons]
+        if status.state == State.DONE and record is not None and "report" in record.summary:
+            lines.append(f"{'':<{width}}  - report: {record.summary['report']}")
+    return "\n".join(lines)
+
+
+def plan(pipeline: Pipeline, selected: Sequence[Step], fresh: bool) -> str:
+    """What a run of ``selected`` would do, one line a step, and why."""
+    statuses = pipeline.statuses()
+    width = max(len(_label(step)) for step in selected)
+    return "\n".join(
+        f"{_label(step):<{width}}  {_next(pipeline, step, selected, statuses, fresh)}" for step in selected
+    )
+
+
+def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: dict[str, Status], fresh: bool) -> str:
+    status = statuses[step.name]
+    if fresh and status.state not in (State.OFF, State.WAITING):
+        return "would start over, as asked"
+    before = [earlier for earlier in pipeline.producers(step) if statuses[earlier.name].state != State.DONE]
+    if status.state == State.WAITING and before and all(earlier in selected for earlier in before):
+        return f"would follow, if {' and '.join(earlier.name for earlier in before)} gives it something new"
+    words = "would start over" if status.fresh else NEXT[status.state]
+    return f"{words}: {'; '.join(status.reasons)}" if status.reasons else words
+
+
+def _label(step: Step) -> str:
+    return f"{step.number if step.number >= 0 else ' '} {step.name}"
+
+
+def _times(record: StepRecord | None) -> str:
+    if record is None:
+        return "never ran"
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started))
+    return f"{began}, {describe_seconds(record.seconds)}" if record.seconds else f"{began}"

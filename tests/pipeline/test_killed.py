@@ -1,0 +1,134 @@
+"""Real processes of a pipeline, killed at random moments and run again; two at once; signals."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import workshop
+
+from marauder.pipeline.identity import identify
+from marauder.pipeline.record import is_locked
+from marauder.pipeline.status import State
+from marauder.pipeline.workspace import Workspace
+
+SLOW = ("collect.pause=0.02", "digest.pause=0.02")
+
+
+def start(root: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, workshop.__file__, str(root), *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_killed_at_ten_random_moments_the_result_is_the_same(tmp_path: Path) -> None:
+    workshop.fill(tmp_path / "whole")
+    workshop.do(tmp_path / "whole")
+    workshop.fill(tmp_path / "killed")
+    chooser = random.Random(7)
+    kills = 0
+    for _ in range(60):
+        process = start(tmp_path / "killed", *SLOW)
+        try:
+            # Most of the time goes into starting Python: wait for the lock, then kill in the middle of the work.
+            if kills < 10:
+                wait_for(tmp_path / "killed" / "training" / "runs" / "pipeline.json", process)
+                process.wait(timeout=chooser.uniform(0.1, 0.5))
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            assert not is_locked(Workspace.at(tmp_path / "killed")), "the lock must go with the process"
+            continue
+        assert process.returncode == 0
+        break
+    assert kills >= 3, "the work was over before it could be killed; the test shows nothing"
+    for part in ("datasets", "models"):
+        whole, killed = (identify(tmp_path / name / "training" / part, True) for name in ("whole", "killed"))
+        assert killed.content == whole.content
+    assert workshop.pipeline_at(tmp_path / "killed").statuses()["digest"].state == State.DONE
+
+
+def test_sigterm_saves_and_prints_the_command_that_goes_on(tmp_path: Path) -> None:
+    workshop.fill(tmp_path, count=50)
+    process = start(tmp_path, "collect.pause=0.1")
+    wait_for(tmp_path / "training" / "datasets" / "collected" / "1.png", process)
+    pipeline = workshop.pipeline_at(tmp_path)
+    assert pipeline.statuses()["collect"].state == State.RUNNING
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert f"{workshop.__file__} {tmp_path} collect.pause=0.1" in errors
+    status = pipeline.statuses()["collect"]
+    assert (status.state, status.reasons) == (State.INTERRUPTED, ("SIGTERM received",))
+
+
+def test_a_second_pipeline_on_the_same_workspace_is_refused(tmp_path: Path) -> None:
+    workshop.fill(tmp_path, count=200)
+    first = start(tmp_path, "collect.pause=0.1")
+    try:
+        wait_for(tmp_path / "training" / "datasets" / "collected" / "0.png", first)
+        _, errors = (second := start(tmp_path)).communicate(timeout=30)
+        assert second.returncode == 2
+        assert f"already works on this workspace (process {first.pid}" in errors
+        assert first.poll() is None, "the first one must go on undisturbed"
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_a_child_that_outlives_its_pipeline_does_not_keep_the_workspace_locked(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time, pathlib\n"
+        "from marauder.pipeline.record import workspace_lock\n"
+        "from marauder.pipeline.workspace import Workspace\n"
+        "with workspace_lock(Workspace.at(sys.argv[1])):\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(30)\n"
+        "        os._exit(0)\n"
+        "    pathlib.Path(sys.argv[1], 'ready').touch()\n"
+        "    time.sleep(30)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "ready").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        assert is_locked(Workspace.at(tmp_path))
+        process.kill()
+        process.wait()
+        assert not is_locked(Workspace.at(tmp_path))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_a_start_over_killed_early_starts_over_again(tmp_path: Path, moment: int) -> None:
+    workshop.fill(tmp_path)
+    workshop.do(tmp_path)
+    process = start(tmp_path, "collect.tint=9", *SLOW)
+    time.sleep(0.15 + 0.15 * moment)
+    process.kill()
+    process.communicate()
+    workshop.do(tmp_path, "collect.tint=9")
+    for picture in (tmp_path / "images").iterdir():
+        copied = (tmp_path / "training" / "datasets" / "collected" / picture.name).read_bytes()
+        assert copied == bytes((value + 9) % 256 for value in picture.read_bytes())

@@ -1,0 +1,23 @@
+"""Runs every step of the pipeline that needs it: the same as ``marauder pipeline run``, from a checkout.
+
+python training/train_all.py [--config F] [--root DIR] [--only/--from/--to STEP] [--max-hours H] [--dry-run]
+                             [step.setting=value ...]
+"""
+
+from __future__ import annotations
+
+import typer
+
+from marauder.cli.main import run_with_boundary
+from marauder.cli.pipeline import run
+
+
+def main() -> None:
+    """Parse the command line and run; errors become words and exit statuses as for every command."""
+    app = typer.Typer(add_completion=False)
+    app.command()(run)
+    run_with_boundary(typer.main.get_command(app))
+
+
+if __name__ == "__main__":
+    main()
