@@ -7,10 +7,12 @@ Ultralytics' validation, so that both name the same operating point.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from marauder.evaluation.matching import Matches
+from marauder.evaluation.selection import Selection, gather
 
 CONFIDENCE_GRID = np.linspace(0, 1, 1000)
 FALLBACK_CONFIDENCE = 0.25
@@ -108,26 +110,22 @@ def best_confidence(curves: ConfidenceCurves) -> float:
     return float(CONFIDENCE_GRID[smoothed.argmax()])
 
 
-def operating_point(matches: Matches, repeats: np.ndarray, boxes: np.ndarray, confidence: float) -> OperatingPoint:
-    """Count true and false detections of each class at ``confidence``; ``boxes``: int64 (K,), boxes that count."""
-    count = len(matches.names)
-    matched = slice(0, int(np.searchsorted(matches.pair_segment, count)))
-    detection = matches.pair_detection[matched]
-    sure = np.flatnonzero(matches.detection_score[detection] >= confidence)
-    detection = detection[sure]
-    times, number = repeats[matches.detection_picture[detection]], matches.detection_class[detection]
-    true = np.bincount(number, weights=times * matches.pair_true[matched][sure], minlength=count)
-    excused = np.bincount(number, weights=times * matches.pair_inside[matched][sure], minlength=count)
-    predicted = _predicted(matches, repeats, confidence)
-    return OperatingPoint(confidence, boxes, true.astype(np.int64), (predicted - excused).astype(np.int64))
-
-
-def _predicted(matches: Matches, repeats: np.ndarray, confidence: float) -> np.ndarray:
-    """Detections of each class with a score of at least ``confidence`` and an area within COCO's widest range."""
-    inside = matches.inside_detection[: matches.inside_bounds[1]]
-    sure = inside[matches.detection_score[inside] >= confidence]
-    weights = repeats[matches.detection_picture[sure]]
-    return np.bincount(matches.detection_class[sure], weights=weights, minlength=len(matches.names))
+def operating_point(selection: Selection, confidence: float) -> OperatingPoint:
+    """Count true and false detections of each class at ``confidence``."""
+    matches, count = selection.matches, len(selection.matches.names)
+    last = np.searchsorted(selection.segment, count)
+    score = matches.detection_score[gather(matches.pair_detection, selection.pairs)[:last]]
+    sure = np.flatnonzero(score >= confidence)
+    number = selection.segment[sure]
+    true = np.bincount(number, weights=selection.counted(selection.true[sure], sure), minlength=count)
+    excused = np.bincount(number, weights=selection.counted(selection.inside[sure], sure), minlength=count)
+    starts = matches.inside_starts[0]
+    ends = [
+        start + np.searchsorted(matches.inside_falling[start:stop], -confidence, "right")
+        for start, stop in pairwise(starts)
+    ]
+    false = selection.predicted[ends] - selection.predicted[starts[:-1]] - excused
+    return OperatingPoint(confidence, selection.boxes_of[0], true.astype(np.int64), false.astype(np.int64))
 
 
 def _outside(matches: Matches) -> np.ndarray:

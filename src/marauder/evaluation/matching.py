@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,32 +63,45 @@ class Matches:
         """Number of records, labelled or not."""
         return len(self.counted)
 
+    # What follows is derived once and gathered from often: kept as the platform's index type, which gathers fastest.
+
     @cached_property
     def pair_picture(self) -> np.ndarray:
         """Picture of each pair."""
-        return self.detection_picture[self.pair_detection]
+        return self.detection_picture[self.pair_detection].astype(np.intp)
+
+    @cached_property
+    def pair_level(self) -> np.ndarray:
+        """0 if the pair's detection is the first by score of its picture and class, 1 if among ten, else 2."""
+        rank = self.detection_rank[self.pair_detection]
+        return (rank >= 1).astype(np.intp) + (rank >= 10)
 
     @cached_property
     def inside_picture(self) -> np.ndarray:
         """Picture of each entry of ``inside_detection``."""
-        return self.detection_picture[self.inside_detection]
+        return self.detection_picture[self.inside_detection].astype(np.intp)
 
     @cached_property
     def inside_starts(self) -> np.ndarray:
-        """Where each (area, class) starts in ``inside_detection``: int64 (A, K + 1)."""
+        """Where each (area, class) starts in ``inside_detection``: (A, K + 1)."""
         classes = np.arange(len(self.names) + 1)
         return np.stack(
             [
                 start + np.searchsorted(self.detection_class[self.inside_detection[start:stop]], classes)
-                for start, stop in zip(self.inside_bounds[:-1], self.inside_bounds[1:], strict=True)
+                for start, stop in pairwise(self.inside_bounds)
             ]
         )
 
     @cached_property
+    def inside_falling(self) -> np.ndarray:
+        """Negative scores of the detections inside the widest area range, by class: rising within each class."""
+        return -self.detection_score[self.inside_detection[: self.inside_bounds[1]]]
+
+    @cached_property
     def pair_upto(self) -> np.ndarray:
         """End of the detections inside the pair's area range that come no later than its own, in
-        ``inside_detection``: int32 (E,)."""
-        result = np.empty(len(self.pair_segment), np.int32)
+        ``inside_detection``: (E,)."""
+        result = np.empty(len(self.pair_segment), np.intp)
         width = len(IOU_THRESHOLDS) * len(self.names)
         bounds = np.searchsorted(self.pair_segment, np.arange(len(AREA_NAMES) + 1) * width)
         for area in range(len(AREA_NAMES)):
@@ -99,18 +113,15 @@ class Matches:
         return result
 
     @cached_property
-    def first_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """True positives of all sizes whose detection ranks below 1, and below 10, in its picture and class."""
-        last = np.searchsorted(self.pair_segment, len(IOU_THRESHOLDS) * len(self.names))
-        true = np.flatnonzero(self.pair_true[:last])
-        rank = self.detection_rank[self.pair_detection[true]]
-        return true[rank < 1], true[rank < 10]
-
-    @cached_property
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """Boxes that count, for each area range: ``area * K + class`` and the picture."""
         area, box = np.nonzero(~self.box_ignored)
-        return area * len(self.names) + self.box_class[box], self.box_picture[box]
+        return area * len(self.names) + self.box_class[box], self.box_picture[box].astype(np.intp)
+
+    @cached_property
+    def detections_of(self) -> np.ndarray:
+        """Number of detections in each picture: (P,)."""
+        return np.bincount(self.detection_picture, minlength=self.pictures)
 
 
 def match(
@@ -125,7 +136,7 @@ def match(
     detection and the earlier picture comes first. Records with ``labelled=False`` take no part. Raises ``ValueError``
     when the lists differ in length, a class has no name, or a score or coordinate is not a finite number.
     """
-    flat = _Flat(records, detections, len(names), max_detections)
+    flat = FlatPictures(records, detections, len(names), max_detections)
     crowd, ignored = flat.box_ignored, flat.ignored_by_area()
     candidates = find_candidates(
         flat.detection_boxes, flat.detection_group, flat.boxes, flat.box_group, crowd, IOU_THRESHOLDS[0]
@@ -157,7 +168,7 @@ def match(
         box_class=flat.box_class.astype(np.int32),
         box_index=flat.box_index.astype(np.int32),
         box_ignored=ignored,
-        pair_segment=segment[keep].astype(np.int32),
+        pair_segment=segment[keep].astype(np.intp),
         pair_detection=place[detection[keep]].astype(np.int32),
         pair_box=box[keep].astype(np.int32),
         pair_true=pair_true[keep],
@@ -167,11 +178,19 @@ def match(
     )
 
 
-class _Flat:
-    """Records and detections as flat arrays, sorted by group (picture and class); detections also by falling score."""
+class FlatPictures:
+    """Records and detections as flat arrays, sorted by group; detections of a group by falling score.
+
+    A group is a picture and class, or without ``by_class`` a picture. Of each the best ``max_detections`` are kept.
+    """
 
     def __init__(
-        self, records: Sequence[Record], detections: Sequence[Detections], classes: int, max_detections: int
+        self,
+        records: Sequence[Record],
+        detections: Sequence[Detections],
+        classes: int,
+        max_detections: int,
+        by_class: bool = True,
     ) -> None:
         if len(records) != len(detections):
             raise ValueError(f"{len(records)} records, but detections for {len(detections)} pictures")
@@ -201,12 +220,12 @@ class _Flat:
                 raise ValueError(f"{key}: {what} has class {numbers[wrong[0]]}, there are {classes} names")
 
         box_ignored = _joined([records[i].ignored for i in used], bool, (0,))
-        group = self.box_picture * classes + box_class
+        group = self.box_picture * classes + box_class if by_class else self.box_picture
         order = np.argsort(group, kind="stable")
         self.boxes, self.box_class, self.box_ignored = boxes[order], box_class[order], box_ignored[order]
         self.box_picture, self.box_index, self.box_group = self.box_picture[order], self.box_index[order], group[order]
 
-        group = self.detection_picture * classes + detection_class
+        group = self.detection_picture * classes + detection_class if by_class else self.detection_picture
         order = np.lexsort((-scores, group))
         rank = rank_in_group(group[order])
         order, self.detection_rank = order[rank < max_detections], rank[rank < max_detections]

@@ -14,6 +14,8 @@ import numpy as np
 
 from marauder.evaluation.curves import OperatingPoint, best_confidence, confidence_curves, operating_point
 from marauder.evaluation.matching import AREA_NAMES, IOU_THRESHOLDS, Matches
+from marauder.evaluation.pairing import run_starts
+from marauder.evaluation.selection import Selection, gather, select
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 SCALARS = (
@@ -165,52 +167,33 @@ def aggregate(
     counts (for the bootstrap); equal to evaluating a set in which it stands that often, up to the order of equal
     scores.
     """
-    repeats = picture_weights(matches, subset, weights)
-    everything = weights is None and bool(repeats.all())
-    boxes_of = _count_boxes(matches, repeats)
-    ap, reached = _precision_and_recall(matches, repeats, boxes_of, everything)
-    recall_1, recall_10 = (_recall_of(matches, repeats, boxes_of[0], pairs) for pairs in matches.first_pairs)
+    selection = select(matches, subset, weights)
     if confidence is None:
-        confidence = best_confidence(confidence_curves(matches, repeats))
+        confidence = best_confidence(confidence_curves(matches, selection.repeats))
+    ap, reached = _precision_and_recall(selection)
+    recall_1, recall_10 = _recall_of_first(selection)
     return Metrics(
         names=matches.names,
-        pictures=int(repeats.sum()),
-        detections=int(repeats[matches.detection_picture].sum()),
-        boxes_of=boxes_of,
+        pictures=int(selection.repeats.sum()),
+        detections=int(selection.repeats @ matches.detections_of),
+        boxes_of=selection.boxes_of,
         ap=ap,
         recall_reached=reached,
         recall_1=recall_1,
         recall_10=recall_10,
-        point=operating_point(matches, repeats, boxes_of[0], confidence),
+        point=operating_point(selection, confidence),
     )
-
-
-def picture_weights(matches: Matches, subset: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray:
-    """How often each picture counts: int32 (P,); 0 for pictures left out or not labelled."""
-    result = matches.counted.astype(np.int32)
-    for name, part in (("subset", subset), ("weights", weights)):
-        if part is not None:
-            values = np.asarray(part)
-            if values.shape != result.shape:
-                raise ValueError(f"{name} has shape {values.shape}, there are {len(result)} pictures")
-            if name == "subset" and values.dtype != bool:
-                raise ValueError("subset must be a boolean mask over the pictures")
-            if values.dtype.kind not in "bui" or (values.dtype.kind == "i" and (values < 0).any()):
-                raise ValueError(f"{name} must be whole numbers of at least 0")
-            result *= values.astype(np.int32)
-    return result
 
 
 def precision_at_recall(matches: Matches, subset: np.ndarray | None = None) -> np.ndarray:
     """Precision at the 101 recall values, IoU 0.5, all sizes: (K, 101); NaN rows for classes without boxes."""
-    repeats = picture_weights(matches, subset, None)
-    boxes_of = _count_boxes(matches, repeats)
-    segments, table, _ = _precision_table(matches, repeats, boxes_of, everything=False)
+    selection = select(matches, subset)
+    segments, table, _ = _precision_table(selection)
     count = len(matches.names)
     curves = np.zeros((count, len(RECALL_POINTS)))
     first = segments < count
     curves[segments[first]] = table[first]
-    curves[boxes_of[0] == 0] = np.nan
+    curves[selection.boxes_of[0] == 0] = np.nan
     return curves
 
 
@@ -220,91 +203,74 @@ def defined_mean(values: np.ndarray) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def _count_boxes(matches: Matches, repeats: np.ndarray) -> np.ndarray:
-    segment, picture = matches.targets
-    shape = (len(AREA_NAMES), len(matches.names))
-    counts = np.bincount(segment, weights=repeats[picture], minlength=shape[0] * shape[1])
-    return counts.astype(np.int64).reshape(shape)
-
-
-def _precision_and_recall(
-    matches: Matches, repeats: np.ndarray, boxes_of: np.ndarray, everything: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _precision_and_recall(selection: Selection) -> tuple[np.ndarray, np.ndarray]:
     """Average precision and highest recall of every segment: two arrays (A, T, K)."""
-    shape = (len(AREA_NAMES), len(IOU_THRESHOLDS), len(matches.names))
-    segments, table, highest = _precision_table(matches, repeats, boxes_of, everything)
+    shape = (len(AREA_NAMES), len(IOU_THRESHOLDS), len(selection.matches.names))
+    segments, table, highest = _precision_table(selection)
     ap, reached = np.zeros(shape), np.zeros(shape)
     ap.reshape(-1)[segments] = table.mean(axis=1)
     reached.reshape(-1)[segments] = highest
-    undefined = np.broadcast_to((boxes_of == 0)[:, None, :], shape)
+    undefined = np.broadcast_to((selection.boxes_of == 0)[:, None, :], shape)
     ap[undefined] = reached[undefined] = np.nan
     return ap, reached
 
 
-def _precision_table(
-    matches: Matches, repeats: np.ndarray, boxes_of: np.ndarray, everything: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _precision_table(selection: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Segments with a true positive (U,), their precision at the 101 recall values (U, 101), their highest recall (U,).
 
     Precision rises only at true positives and recall changes only there, so the curve is known from them alone.
     """
-    chosen: slice | np.ndarray = slice(None) if everything else np.flatnonzero(repeats[matches.pair_picture])
-    segment, true = matches.pair_segment[chosen], matches.pair_true[chosen]
-    times = repeats[matches.pair_picture[chosen]]
-    found = _cumulative_in_runs(segment, times * true)
-    excused = _cumulative_in_runs(segment, times * matches.pair_inside[chosen])
-    predicted = np.concatenate(([0], np.cumsum(repeats[matches.inside_picture], dtype=np.int64)))
+    matches, segment, true = selection.matches, selection.segment, selection.true
+    found = _cumulative_in_runs(segment, selection.counted(true))
+    excused = _cumulative_in_runs(segment, selection.counted(selection.inside))
     steps = len(IOU_THRESHOLDS)
-    base = np.repeat(predicted[matches.inside_starts[:, None, :-1]], steps, axis=1).reshape(-1)
-    false = predicted[matches.pair_upto[chosen]] - base[segment] - excused
-
-    at_true = np.flatnonzero(true)
-    segment, found, false = segment[at_true], found[at_true].astype(np.float64), false[at_true]
+    base = np.repeat(selection.predicted[matches.inside_starts[:, None, :-1]], steps, axis=1).reshape(-1)
+    false = selection.predicted[gather(matches.pair_upto, selection.pairs)] - base[segment] - excused
+    if not true.all():
+        at_true = np.flatnonzero(true)
+        segment, found, false = segment[at_true], found[at_true], false[at_true]
+    if not len(segment):
+        return segment, np.zeros((0, len(RECALL_POINTS))), np.zeros(0)
     precision = found / (false + found + np.spacing(1))
-    total = np.repeat(boxes_of[:, None, :], steps, axis=1).reshape(-1)
+    total = np.repeat(selection.boxes_of[:, None, :], steps, axis=1).reshape(-1)
     recall = found / total[segment]
+    starts = run_starts(segment)
+    row = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(segment))))
     point = _last_point_reached(recall)
-    segments, row = _runs(segment)
-    table = np.zeros((len(segments), len(RECALL_POINTS)))
-    if len(segments):
-        cell = row * len(RECALL_POINTS) + point
-        starts = np.flatnonzero(np.concatenate(([True], cell[1:] != cell[:-1])))
-        table.reshape(-1)[cell[starts]] = np.maximum.reduceat(precision, starts)
-        table = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1]
-    last = np.append(np.flatnonzero(row[1:] != row[:-1]), len(row) - 1) if len(row) else row
-    return segments, table, recall[last]
+    best = run_starts(row * len(RECALL_POINTS) + point)
+    table = np.zeros((len(RECALL_POINTS), len(starts)))
+    table[point[best], row[best]] = np.maximum.reduceat(precision, best)
+    for index in range(len(table) - 2, -1, -1):  # six times as fast as np.maximum.accumulate
+        np.maximum(table[index], table[index + 1], out=table[index])
+    return segment[starts], table.T, recall[np.append(starts[1:], len(recall)) - 1]
 
 
 def _last_point_reached(recall: np.ndarray) -> np.ndarray:
     """Index of the last of the 101 recall points that is at most ``recall``, exactly as comparing with each."""
     top = len(RECALL_POINTS) - 1
-    point = np.minimum((recall * top).astype(np.int64), top)
+    point = np.minimum((recall * top).astype(np.intp), top)
     point += (point < top) & (recall >= RECALL_POINTS[np.minimum(point + 1, top)])
     point -= recall < RECALL_POINTS[point]
     return point
 
 
-def _runs(sorted_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values of a sorted array, and for each element the place of its value among them."""
-    if not len(sorted_values):
-        return sorted_values, np.zeros(0, np.int64)
-    first = np.concatenate(([True], sorted_values[1:] != sorted_values[:-1]))
-    return sorted_values[first], np.cumsum(first) - 1
-
-
 def _cumulative_in_runs(sorted_values: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     """Cumulative sum of ``amounts`` that starts anew where the sorted value changes."""
-    total = np.cumsum(amounts, dtype=np.int64)
+    total = np.cumsum(amounts, dtype=np.int32 if amounts.dtype == bool else amounts.dtype)
     if not len(total):
         return total
-    starts = np.flatnonzero(np.concatenate(([True], sorted_values[1:] != sorted_values[:-1])))
+    starts = run_starts(sorted_values)
     before = total[starts] - amounts[starts]
     return total - np.repeat(before, np.diff(np.append(starts, len(total))))
 
 
-def _recall_of(matches: Matches, repeats: np.ndarray, boxes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Recall by threshold and class, all sizes, that some of the true positives amount to: (T, K)."""
-    steps, count = len(IOU_THRESHOLDS), len(matches.names)
-    segment, picture = matches.pair_segment[pairs], matches.pair_picture[pairs]
-    found = np.bincount(segment, weights=repeats[picture], minlength=steps * count).reshape(steps, count)
-    return np.divide(found, boxes, out=np.full((steps, count), np.nan), where=boxes > 0)
+def _recall_of_first(selection: Selection) -> tuple[np.ndarray, np.ndarray]:
+    """Recall by threshold and class, all sizes, with 1 and with 10 detections of a class in a picture: two (T, K)."""
+    shape = (len(IOU_THRESHOLDS), len(selection.matches.names))
+    last = np.searchsorted(selection.segment, shape[0] * shape[1])
+    level = gather(selection.matches.pair_level, selection.pairs)[:last]
+    times = selection.counted(selection.true[:last], slice(last))
+    found = np.bincount(selection.segment[:last] * 3 + level, weights=times, minlength=shape[0] * shape[1] * 3)
+    found = found.reshape(*shape, 3).cumsum(axis=2)
+    boxes = np.where(selection.boxes_of[0] > 0, selection.boxes_of[0], np.nan)
+    return found[:, :, 0] / boxes, found[:, :, 1] / boxes

@@ -27,9 +27,11 @@ class Candidates:
     iou: np.ndarray
 
 
-def group_bounds(sorted_groups: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and one-past-last index of each wanted group in a sorted array of group numbers."""
-    return np.searchsorted(sorted_groups, wanted, "left"), np.searchsorted(sorted_groups, wanted, "right")
+def run_starts(sorted_values: np.ndarray) -> np.ndarray:
+    """Where each run of equal values starts: index array, empty for no values."""
+    if not len(sorted_values):
+        return np.zeros(0, np.intp)
+    return np.flatnonzero(np.concatenate(([True], sorted_values[1:] != sorted_values[:-1])))
 
 
 def rank_in_group(sorted_groups: np.ndarray) -> np.ndarray:
@@ -54,7 +56,8 @@ def find_candidates(
     ``detection_boxes`` (D, 4) and ``boxes`` (B, 4): x0 y0 x1 y1; both sorted by their group numbers. For a ``crowd``
     box the union is replaced by the area of the detection, as COCO does.
     """
-    first, last = group_bounds(box_groups, detection_groups)
+    first = np.searchsorted(box_groups, detection_groups, "left")
+    last = np.searchsorted(box_groups, detection_groups, "right")
     detection_edges, box_edges = _edges(detection_boxes), _edges(boxes)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for chunk in _chunks(last - first):
