@@ -1,0 +1,166 @@
+"""Pictures that are the same or nearly so: a perceptual hash, and clusters of hashes that lie close together.
+
+The hash is the 64-bit difference hash (dHash; N. Krawetz, "Kind of like that", 2013): the picture as displayed is
+squeezed to 9x8 grey levels, each bit says whether a pixel is brighter than its right neighbour. Two pictures are near
+when their hashes differ in few bits.
+
+Limits. Clusters are built around a leader: every member lies within the distance of the leader, so that a slow camera
+pan does not chain into one giant cluster; two pictures near each other may therefore stand in neighbouring clusters.
+Pictures with hardly any structure (open water) have hashes of noise and are never called near-duplicates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marauder.core.clock import Clock
+from marauder.core.files import append_line, read_lines
+from marauder.core.progress import Progress
+from marauder.data.picture_files import PictureError, load_small_grey
+
+DEFAULT_DISTANCE = 4
+"""Bits of 64 by which two hashes may differ and still be near."""
+
+FLAT_CONTRAST = 3.0
+"""Standard deviation of the 9x8 grey levels (0..255) below which a picture is flat and its hash says nothing."""
+
+BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PictureHash:
+    """The difference hash of a picture (0..2^64-1); ``flat``: too little structure for the hash to mean anything."""
+
+    value: int
+    flat: bool
+
+
+def hash_picture(path: Path) -> PictureHash:
+    """Decode the whole picture (a JPEG at reduced scale) and hash it. Raises ``PictureError``, also when truncated."""
+    grey = load_small_grey(path, 9, 8).astype(np.int16)
+    bits = np.packbits((grey[:, :-1] > grey[:, 1:]).reshape(-1))
+    return PictureHash(int.from_bytes(bits.tobytes(), "big"), float(grey.std()) < FLAT_CONTRAST)
+
+
+def hash_pictures(
+    paths: Sequence[Path],
+    clock: Clock | None = None,
+    store: Path | None = None,
+    threads: int = 2,
+    label: str = "hashing pictures",
+) -> list[PictureHash | PictureError]:
+    """Hashes of many pictures, in order. With ``store`` (a JSON-lines file) finished blocks are kept and not redone.
+
+    A kept hash counts while the picture's size and time of change are the same. The clock is asked between blocks;
+    raises ``Interrupted``.
+    """
+    known = {(row[0], row[1], row[2]): PictureHash(row[3], row[4]) for row in read_lines(store)} if store else {}
+    results: list[PictureHash | PictureError] = []
+
+    def hash_one(path: Path) -> PictureHash | PictureError:
+        try:
+            return known.get(_stamp(path)) or hash_picture(path)
+        except PictureError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool, Progress(label, len(paths)) as progress:
+        for start in range(0, len(paths), BLOCK):
+            if clock is not None:
+                clock.check()
+            block = paths[start : start + BLOCK]
+            found = list(pool.map(hash_one, block))
+            for path, result in zip(block, found):
+                if store is not None and isinstance(result, PictureHash) and _stamp(path) not in known:
+                    append_line(store, [*_stamp(path), result.value, result.flat])
+            results.extend(found)
+            progress.advance(len(block))
+    return results
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise PictureError(path, "missing", f"the picture cannot be opened ({error.strerror})") from None
+    return str(path), state.st_size, state.st_mtime_ns
+
+
+def near_clusters(hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANCE) -> list[list[int]]:
+    """Positions of near-duplicates: clusters of two or more, each within ``distance`` bits of its first member.
+
+    Deterministic: in input order each free picture leads and takes all free pictures near it.
+    """
+    if not 0 <= distance <= 16:
+        raise ValueError(f"distance is 0 to 16 bits, not {distance}")
+    usable = np.array([index for index, item in enumerate(hashes) if not item.flat], np.int64)
+    if len(usable) < 2:
+        return []
+    values = np.array([hashes[index].value for index in usable], np.uint64)
+    unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    left, right = close_pairs(unique, distance)
+    neighbours: list[list[int]] = [[] for _ in unique]
+    for one, other in zip(left.tolist(), right.tolist()):
+        neighbours[one].append(other)
+        neighbours[other].append(one)
+    leader = np.full(len(unique), -1, np.int64)
+    for position in np.argsort(first, kind="stable").tolist():
+        if leader[position] < 0:
+            leader[position] = position
+            for other in neighbours[position]:
+                if leader[other] < 0:
+                    leader[other] = position
+    clusters: dict[int, list[int]] = {}
+    for index, position in zip(usable.tolist(), inverse.tolist()):
+        clusters.setdefault(int(leader[position]), []).append(index)
+    return sorted(members for members in clusters.values() if len(members) > 1)
+
+
+def close_pairs(values: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of different positions in ``values`` (uint64, unique) that differ in at most ``distance`` bits.
+
+    Two int64 arrays, the lower position first, sorted. Pigeonhole search: of ``distance + 1`` bands of bits, near
+    values share at least one wholly; within a band, sorted values are compared with those that follow until the band
+    differs. The work grows with the number of pairs that share a band, not with the square of the count.
+    """
+    found: list[np.ndarray] = []
+    count = len(values)
+    edges = np.linspace(0, 64, distance + 2).round().astype(int)
+    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist()):
+        mask = np.uint64((1 << (high - low)) - 1)
+        band = (values >> np.uint64(low)) & mask
+        order = np.argsort(band, kind="stable")
+        sorted_band, sorted_values = band[order], values[order]
+        at = np.arange(count - 1)
+        step = 1
+        while len(at):
+            at = at[at + step < count]
+            at = at[sorted_band[at] == sorted_band[at + step]]
+            near = at[np.bitwise_count(sorted_values[at] ^ sorted_values[at + step]) <= distance]
+            if len(near):
+                found.append(np.sort(np.stack([order[near], order[near + step]], axis=1), axis=1))
+            step += 1
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def exact_clusters(paths: Sequence[Path]) -> list[list[int]]:
+    """Positions of pictures with the same bytes, two or more a cluster; only files of equal size are read."""
+    by_size: dict[int, list[int]] = {}
+    for index, path in enumerate(paths):
+        if path.is_file():
+            by_size.setdefault(path.stat().st_size, []).append(index)
+    by_content: dict[bytes, list[int]] = {}
+    for candidates in by_size.values():
+        if len(candidates) > 1:
+            for index in candidates:
+                with paths[index].open("rb") as stream:
+                    by_content.setdefault(hashlib.file_digest(stream, "sha256").digest(), []).append(index)
+    return sorted(members for members in by_content.values() if len(members) > 1)
