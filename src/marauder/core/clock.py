@@ -31,11 +31,16 @@ class Clock:
     """Answers one question, ``stop_reason()``, and counts the seconds spent.
 
     Parameters: ``max_seconds`` is the budget of this process (``None``: no limit), ``reserve_seconds`` what the loop
-    needs to save (the budget is spent that much earlier), ``stop_file`` a path whose appearance asks to stop.
+    needs to save (the budget is spent that much earlier), ``stop_file`` a path whose appearance asks to stop,
+    ``parent`` the number of a process without which the work has no meaning.
     """
 
     def __init__(
-        self, max_seconds: float | None = None, reserve_seconds: float = 0.0, stop_file: Path | None = None
+        self,
+        max_seconds: float | None = None,
+        reserve_seconds: float = 0.0,
+        stop_file: Path | None = None,
+        parent: int | None = None,
     ) -> None:
         if max_seconds is not None and max_seconds <= 0:
             raise ValueError(f"a time budget must be positive, not {max_seconds} seconds")
@@ -43,6 +48,7 @@ class Clock:
         self.max_seconds = max_seconds
         self.reserve_seconds = reserve_seconds
         self.stop_file = stop_file
+        self.parent = parent
         self.signal_name: str | None = None
 
     def elapsed(self) -> float:
@@ -61,7 +67,9 @@ class Clock:
         if remaining is not None and remaining <= self.reserve_seconds + next_unit_seconds:
             return f"time budget of {describe_seconds(self.max_seconds or 0)} spent"
         if self.stop_file is not None and self.stop_file.exists():
-            return f"stop requested by {self.stop_file}"
+            return self.stop_file.read_text(encoding="utf-8").strip() or f"stop requested by {self.stop_file}"
+        if self.parent is not None and not _is_alive(self.parent):
+            return "the process that started this one is gone"
         return None
 
     def check(self, next_unit_seconds: float = 0.0) -> None:
@@ -84,6 +92,16 @@ class Clock:
         if self.signal_name is not None:
             os._exit(128 + number)
         self.signal_name = signal.Signals(number).name
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def describe_seconds(seconds: float) -> str:

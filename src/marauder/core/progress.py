@@ -1,4 +1,4 @@
-"""One line of progress: what is done, the rate and the time left; redrawn on a terminal, printed now and then elsewhere."""
+"""One line of progress: what is done, rate and time left; redrawn on a terminal, printed now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ class Position:
     sanity_passed: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     stopped_early: bool = False
+    threads: int = 0
 
 
 @dataclass

@@ -91,6 +91,7 @@ class Trainer:
         self.watch = LossWatch(settings.exploding_factor, [0.0, 0.0])
         self._pending: deque[Pending] = deque()
         self._loss = float("nan")
+        self._set_aside: set[str] = set()
         self._mark = time.monotonic()
 
     def fit(self, resume: Path | None = None, fresh: bool = False) -> Outcome:
@@ -122,6 +123,7 @@ class Trainer:
         if content is None:
             per_rank = -(-self.settings.batch_size // self.group.size)
             self.state.position.micro_batch_size = self.settings.micro_batch_size or per_rank
+            self.state.position.threads = torch.get_num_threads()
             self._event("started", steps=self.order.total_steps, processes=self.group.size)
             self._rewrite_metrics()
             return
@@ -139,6 +141,8 @@ class Trainer:
             position.micro_batch_size = min(position.micro_batch_size, self.settings.micro_batch_size)
         if position.step < self.order.total_steps and not self._patience_spent():
             position.stopped_early = False
+        if self.settings.threads is None and position.threads:
+            torch.set_num_threads(position.threads)  # the order of additions, and so the last bit, depends on it
         self.checkpointer.saved_step = position.step
         self._event("resumed", step=position.step, processes=self.group.size)
         self._rewrite_metrics()
@@ -337,7 +341,8 @@ class Trainer:
         return {key: value.to(self.group.device, non_blocking=True) for key, value in tensors.items()}
 
     def _report_set_aside(self, local: LocalBatch) -> None:
-        for message in local.set_aside:
+        for message in set(local.set_aside) - self._set_aside:
+            self._set_aside.add(message)
             log.warning("set aside: %s", message)
             self._event("set_aside", why=message)
 

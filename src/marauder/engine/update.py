@@ -1,6 +1,6 @@
 """One update of the weights from one global batch, however it is cut into processes and micro-batches.
 
-Parts of the loss are summed, not averaged, while gradients accumulate; at the end the gradients are scaled by
+Parts of the loss are summed, not averaged, while gradients accumulate; then the gradients are scaled by
 (samples of the global batch) ÷ (weight of its positives). So one batch of 16, four of 4 and two ranks of 8 give the same
 update. Scaling after accumulation is exact because gradients are linear in the loss.
 """
@@ -24,7 +24,7 @@ from marauder.engine.task import Batch, Criterion, Task
 class UpdateResult:
     """Numbers of one update over the global batch, still on the training device.
 
-    ``sums``: parts of the loss (k,); ``weight`` of the positives (), ``samples`` (), ``gradient_norm`` () before clipping.
+    ``sums``: parts of the loss (k,); ``weight`` of the positives (), ``samples`` (), ``gradient_norm`` () unclipped.
     """
 
     sums: torch.Tensor

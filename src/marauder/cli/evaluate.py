@@ -1,0 +1,47 @@
+"""``marauder evaluate``: measure a stored detector on labelled pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(invoke_without_command=True, no_args_is_help=True)
+def evaluate(
+    model: Annotated[Path, typer.Option(help="detector to measure (.pt or .safetensors)")],
+    data_yaml: Annotated[Path, typer.Option(help="data.yaml of the labelled pictures")],
+    output: Annotated[Path, typer.Option(help="folder for eval_report.json, figures and report.html")],
+    split: Annotated[str, typer.Option(help="split to measure on")] = "test",
+    imgsz: Annotated[int | None, typer.Option(help="pixels of the long side; default: as trained")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    max_hours: Annotated[float | None, typer.Option(help="stop in time after this many hours")] = None,
+) -> None:
+    """Measure a detector on a split, overall, by class and by every slice its attributes make, and write the report."""
+    from marauder.core.clock import Clock
+    from marauder.data.reading import read_dataset
+    from marauder.engine.distributed import choose_device
+    from marauder.evaluation.report import write_evaluation
+    from marauder.runs.baseline import evaluate_split
+
+    dataset = read_dataset(data_yaml)
+    with Clock(max_hours * 3600 if max_hours is not None else None).listening() as clock:
+        result, records, detections = evaluate_split(model, dataset, split, choose_device(device), clock, imgsz)
+    facts = {"Detector": str(model), "Measured on": f"the split {split} of {data_yaml}"}
+    report = write_evaluation(
+        output,
+        result,
+        records,
+        detections,
+        dataset.names,
+        title=f"{model.parent.name}/{model.name} on {split}",
+        facts=facts,
+        history=None,
+        what_next="The weakest classes and slices above are where more labelled pictures help most.",
+    )
+    overall = result.overall
+    typer.echo(f"map50 {overall.map50:.4f}, map50_95 {overall.map50_95:.4f} on {len(records)} pictures")
+    typer.echo(f"report: {report}")

@@ -1,0 +1,310 @@
+"""Step 2: train a baseline YOLO detector on a data set, measure it, and leave weights, figures and a report."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, field_validator
+
+from marauder import __version__
+from marauder.core.clock import Clock, Interrupted, describe_seconds
+from marauder.core.errors import UserError
+from marauder.core.files import fingerprint, hash_file, read_json, read_lines, write_json, write_text
+from marauder.core.locks import exclusive
+from marauder.core.progress import Progress
+from marauder.core.settings import Settings
+from marauder.data.pictures import PictureStore
+from marauder.data.reading import read_dataset
+from marauder.data.records import Dataset, Record
+from marauder.engine.distributed import Group, process_group
+from marauder.engine.settings import TrainingSettings
+from marauder.engine.trainer import Outcome, Trainer
+from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
+from marauder.evaluation.inference import InferenceOptions, detect
+from marauder.evaluation.report import write_evaluation
+from marauder.imaging.augmentation import AugmentationSettings
+from marauder.models.files import load_detector, save_detector
+from marauder.runs.detection import DetectionPlan, DetectionTask, limit_threads, pair_up
+from marauder.runs.launch import launch_processes, launched_by_marauder, report_outcome, stop_file
+
+log = logging.getLogger("marauder")
+
+
+class BaselineSettings(Settings):
+    """Settings of the baseline detector."""
+
+    data: Path = Field(description="data.yaml of a YOLO data set with the splits train and val (test if there is one)")
+    output: Path = Path("workspace/training/models/baseline")
+    checkpoints: Path | None = Field(None, description="default: the folder checkpoints in the output")
+    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
+    image_size: int = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
+    weights: Path | None = Field(None, description="detector to start from instead of random weights")
+    ssl_backbone: Path | None = Field(None, description="pretrained backbone to start from")
+    training: TrainingSettings = TrainingSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    processes: int = Field(1, ge=1, description="training processes on this machine (one for each GPU)")
+    cache_gigabytes: float = Field(16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use")
+
+    @field_validator("image_size")
+    @classmethod
+    def _multiple_of_32(cls, value: int) -> int:
+        if value % 32:
+            raise ValueError(f"{value} is no multiple of 32; choose {round(value / 32) * 32}")
+        return value
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where step checkpoints lie."""
+        return self.checkpoints if self.checkpoints is not None else self.output / "checkpoints"
+
+
+@dataclass(frozen=True)
+class BaselineSummary:
+    """What a finished baseline leaves: files and headline figures (of the test split where there is one)."""
+
+    weights: Path
+    report: Path
+    split: str
+    metrics: dict[str, float | None]
+    epochs: int
+    best_epoch: int | None
+    seconds: float
+
+
+def train_baseline(
+    settings: BaselineSettings,
+    clock: Clock,
+    resume: Path | None = None,
+    fresh: bool = False,
+    begun: Callable[[], None] | None = None,
+) -> BaselineSummary:
+    """Train, or go on training, and evaluate. ``begun`` is called once nothing of an earlier run can be taken up.
+
+    Raises ``Interrupted`` when stopped in time, ``UserError`` for bad input, ``TrainingFailure`` when it cannot go on.
+    """
+    if settings.processes > 1 and "WORLD_SIZE" not in os.environ:
+        return _train_in_processes(settings, clock, resume, fresh, begun)
+    with process_group(settings.training.device) as group:
+        try:
+            summary = _train_in_group(settings, group, clock, resume, fresh, begun)
+        except (Interrupted, UserError) as stop:
+            if launched_by_marauder() and group.leads:
+                report_outcome(settings.output, stop)
+            if launched_by_marauder() and isinstance(stop, Interrupted):
+                raise SystemExit(0) from None  # the launching process tells the user, with the status that says so
+            raise
+        return summary
+
+
+def _train_in_processes(
+    settings: BaselineSettings, clock: Clock, resume: Path | None, fresh: bool, begun: Callable[[], None] | None
+) -> BaselineSummary:
+    write_text(settings.output / "config.json", settings.model_dump_json(indent=2))
+    if begun is not None and not fresh:
+        begun()
+    arguments = ["--config", str(settings.output / "config.json")]
+    if resume is not None:
+        arguments += ["--resume", str(resume)]
+    if fresh:
+        arguments += ["--fresh"]
+    launch_processes(settings.output, settings.processes, ["baseline", *arguments], clock)
+    if begun is not None and fresh:
+        begun()
+    return read_summary(settings.output)
+
+
+def _train_in_group(
+    settings: BaselineSettings,
+    group: Group,
+    clock: Clock,
+    resume: Path | None,
+    fresh: bool,
+    begun: Callable[[], None] | None,
+) -> BaselineSummary:
+    import contextlib
+
+    if launched_by_marauder():
+        clock.stop_file, clock.parent = stop_file(settings.output), int(os.environ["MARAUDER_LAUNCHER"])
+    limit_threads(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    lock = exclusive(settings.output / ".lock", f"{settings.output}") if group.leads else contextlib.nullcontext()
+    with lock:
+        dataset = read_dataset(settings.data)
+        _check_splits(dataset, settings.data)
+        task = DetectionTask(_plan(settings, dataset), settings.output / "cache", _cache_bytes(settings))
+        identity = data_identity(settings, dataset)
+        trainer = Trainer(
+            task, settings.training, group, settings.output, settings.checkpoint_folder,
+            _weights_writer(settings, dataset), clock, identity,
+        )  # fmt: skip
+        if group.leads:
+            write_text(settings.output / "config.json", settings.model_dump_json(indent=2))
+            if fresh:
+                trainer.checkpointer.prepare(fresh=True)
+        if begun is not None:
+            begun()
+        outcome = trainer.fit(resume, fresh)
+        summary = None
+        if group.leads:
+            summary = _measure(settings, dataset, outcome, group, clock, identity)
+            task.close(remove=True)
+        group.broadcast(None)
+    return summary if summary is not None else read_summary(settings.output)
+
+
+def _plan(settings: BaselineSettings, dataset: Dataset) -> DetectionPlan:
+    return DetectionPlan(
+        architecture=settings.model,
+        names=dataset.names,
+        training=_labelled(dataset.split("train")),
+        validation=_labelled(dataset.split("val")),
+        image_size=settings.image_size,
+        seed=settings.training.seed,
+        augmentation=settings.augmentation,
+        weights=settings.weights,
+        backbone=settings.ssl_backbone,
+    )
+
+
+def _cache_bytes(settings: BaselineSettings) -> int:
+    return int(settings.cache_gigabytes * 1e9)
+
+
+def _labelled(dataset: Dataset) -> tuple[Record, ...]:
+    return tuple(record for record in dataset if record.labelled)
+
+
+def _check_splits(dataset: Dataset, path: Path) -> None:
+    for problem in dataset.problems[:10]:
+        log.warning("%s", problem)
+    if len(dataset.problems) > 10:
+        log.warning("and %d more; see `marauder data check --input %s`", len(dataset.problems) - 10, path)
+    for split in ("train", "val"):
+        records = _labelled(dataset.split(split))
+        if not any(len(record.boxes) for record in records):
+            raise UserError(
+                f"{path}: the split {split!r} has {len(records)} labelled pictures and not one box; "
+                "make splits with `marauder data organize`, and look with `marauder data check`"
+            )
+
+
+def data_identity(settings: BaselineSettings, dataset: Dataset) -> str:
+    """Fingerprint of everything beside the training settings that decides the weights."""
+    records = [
+        [
+            record.key,
+            record.split,
+            record.picture.stat().st_size if record.picture.is_file() else -1,
+            record.boxes.round(4).tolist(),
+            record.classes.tolist(),
+            record.labelled,
+        ]
+        for record in dataset
+    ]
+    starts = [
+        hash_file(path) if path is not None and path.is_file() else None
+        for path in (settings.weights, settings.ssl_backbone)
+    ]
+    return fingerprint(
+        [dataset.names, records, settings.model, settings.image_size, settings.augmentation.model_dump(), starts]
+    )
+
+
+def _weights_writer(
+    settings: BaselineSettings, dataset: Dataset
+) -> Callable[[torch.nn.Module, str, dict[str, Any]], None]:
+    def write(model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
+        save_detector(model, settings.output / name, settings.image_size, {**about, "seed": settings.training.seed})  # type: ignore[arg-type]
+
+    return write
+
+
+def _measure(
+    settings: BaselineSettings, dataset: Dataset, outcome: Outcome, group: Group, clock: Clock, identity: str
+) -> BaselineSummary:
+    """Evaluate the best weights on the test split (else on val) and write the report, unless that is done already."""
+    done = fingerprint(
+        [identity, settings.training.deciding(), outcome.steps, hash_file(settings.output / "best.safetensors")]
+    )
+    summary_path = settings.output / "summary.json"
+    if summary_path.is_file() and read_json(summary_path).get("fingerprint") == done:
+        return read_summary(settings.output)
+    split = "test" if "test" in dataset.splits() else "val"
+    result, records, detections = evaluate_split(
+        settings.output / "best.pt", dataset, split, group.device, clock, settings.image_size
+    )
+    metrics = {name: result.overall.to_json(classes=False)[name] for name in HEADLINES}
+    report = write_evaluation(
+        settings.output, result, records, detections, dataset.names,
+        title=f"Baseline {settings.model} on {settings.data.parent.name}",
+        facts=_facts(settings, dataset, outcome, split, group),
+        history=read_lines(settings.output / "metrics.jsonl"),
+        what_next=f"Export it: `marauder export --models {settings.output / 'best.pt'}`. More data of the weakest "
+        "classes helps most; longer training helps while the validation curve still rises.",
+    )  # fmt: skip
+    content = {
+        "fingerprint": done, "weights": settings.output / "best.pt", "report": report, "split": split,
+        "metrics": metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch,
+        "seconds": round(outcome.seconds, 1), "weights_sha256": hash_file(settings.output / "best.safetensors"),
+    }  # fmt: skip
+    write_json(summary_path, content)
+    return read_summary(settings.output)
+
+
+HEADLINES = ("map50", "map50_95", "precision", "recall", "f1", "pictures", "boxes")
+
+
+def evaluate_split(
+    weights: Path,
+    dataset: Dataset,
+    split: str,
+    device: torch.device,
+    clock: Clock | None,
+    image_size: int | None = None,
+) -> tuple[EvaluationResult, list[Record], list[Any]]:
+    """Run a stored detector over a split; returns the result with the records and detections it rests on."""
+    loaded = load_detector(weights)
+    if loaded.names != dataset.names:
+        raise UserError(
+            f"{weights} knows the classes {', '.join(loaded.names)}; the data set has {', '.join(dataset.names)}: "
+            "evaluate on a data set with the same classes in the same order"
+        )
+    records = _labelled(dataset.split(split))
+    store = PictureStore(records, image_size or loaded.image_size, None, 0)
+    model = loaded.model.to(device)
+    with Progress(f"evaluating on {split}", len(records)) as progress:
+        predictions = detect(model, records, store, range(len(records)), InferenceOptions(), clock, progress)
+    kept, detections = pair_up(records, predictions, set())
+    return evaluate(kept, detections, dataset.names, attribute_slices(kept)), kept, detections
+
+
+def _facts(settings: BaselineSettings, dataset: Dataset, outcome: Outcome, split: str, group: Group) -> dict[str, str]:
+    counts = ", ".join(f"{count} {name}" for name, count in dataset.splits().items())
+    training = settings.training
+    machine = torch.cuda.get_device_name() if group.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "Measured on": f"the split {split}, which training never saw" if split == "test" else "the split val",
+        "Detector": f"{settings.model} at {settings.image_size} pixels",
+        "Pictures": counts,
+        "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
+        f"{describe_seconds(outcome.seconds)}; best epoch {outcome.best_epoch}",
+        "Optimiser": f"{training.optimizer.name}, rate {training.optimizer.learning_rate}, {training.optimizer.schedule}",
+        "Seed": str(training.seed),
+        "Machine": f"{machine}, {group.size} process{'es' if group.size > 1 else ''}",
+        "Versions": f"marauder {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+    }
+
+
+def read_summary(output: Path) -> BaselineSummary:
+    """The summary a finished run left in ``output``."""
+    content: Mapping[str, Any] = read_json(output / "summary.json")
+    return BaselineSummary(
+        Path(content["weights"]), Path(content["report"]), content["split"], dict(content["metrics"]),
+        content["epochs"], content["best_epoch"], content["seconds"],
+    )  # fmt: skip

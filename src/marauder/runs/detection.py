@@ -1,0 +1,171 @@
+"""Detection as a task for the engine: the YOLO model and its loss, keyed samples, and evaluation by matching once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from marauder.core.randomness import stream
+from marauder.data.pictures import PictureStore, UnreadablePictureError
+from marauder.data.records import Detections, Record
+from marauder.engine.task import Batch, LocalBatch, SampleKey
+from marauder.evaluation.evaluate import evaluate
+from marauder.evaluation.inference import InferenceOptions, Prediction, detect
+from marauder.imaging.augmentation import AugmentationSettings, Source, compose
+from marauder.imaging.letterbox import GREY
+from marauder.models.transfer import load_matching
+from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
+
+log = logging.getLogger("marauder")
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """What is trained on what. ``training`` and ``validation`` hold labelled records only."""
+
+    architecture: str
+    names: tuple[str, ...]
+    training: Sequence[Record]
+    validation: Sequence[Record]
+    image_size: int
+    seed: int
+    augmentation: AugmentationSettings
+    weights: Path | None = None
+    backbone: Path | None = None
+    inference: InferenceOptions = field(default_factory=InferenceOptions)
+
+
+class DetectionTask:
+    """Brings a detector's training to the engine (``marauder.engine.task.Task``)."""
+
+    loss_names: tuple[str, ...] = LOSS_NAMES
+
+    def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
+        self.plan = plan
+        self.training_length = len(plan.training)
+        self.training_store = PictureStore(plan.training, plan.image_size, cache_folder, cache_bytes)
+        spare = cache_bytes - int(self.training_store.offsets[-1])
+        self.validation_store = PictureStore(plan.validation, plan.image_size, cache_folder, max(spare, 0))
+        self.set_aside: set[str] = set()
+
+    def build_model(self, seed: int) -> DetectionModel:
+        """The detector, from ``plan.weights`` or ``plan.backbone`` where given, else random."""
+        model = build_detector(self.plan.architecture, self.plan.names, seed)
+        for path, backbone_only in ((self.plan.weights, False), (self.plan.backbone, True)):
+            if path is not None:
+                log.info(load_matching(model, path, backbone_only).describe())
+        return model
+
+    def criterion(self, model: torch.nn.Module) -> Any:
+        """The detection loss in sums."""
+        assert isinstance(model, DetectionModel)
+        return DetectionLossSums(model).sums
+
+    def load(self, keys: list[SampleKey]) -> LocalBatch:
+        """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
+        set_aside: list[str] = []
+        samples = [self._sample(key, set_aside) for key in keys]
+        size = self.plan.image_size
+        numbers, classes, boxes = [], [], []
+        for number, sample in enumerate(samples):
+            numbers.append(np.full(len(sample.boxes), number))
+            classes.append(sample.classes)
+            x0, y0, x1, y1 = sample.boxes.T / size
+            boxes.append(np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1))
+        tensors = {
+            "images": torch.from_numpy(np.stack([sample.picture for sample in samples])),
+            "batch_idx": torch.from_numpy(np.concatenate(numbers)).float(),
+            "cls": torch.from_numpy(np.concatenate(classes)).float()[:, None],
+            "bboxes": torch.from_numpy(np.concatenate(boxes)).float(),
+        }
+        return LocalBatch(tensors, list(keys), set_aside)
+
+    def cut(self, batch: Batch, start: int, stop: int) -> Batch:
+        """Samples ``start`` to ``stop`` with their boxes."""
+        if start == 0 and stop >= len(batch["images"]):
+            return batch
+        chosen = (batch["batch_idx"] >= start) & (batch["batch_idx"] < stop)
+        part = {name: batch[name][chosen] for name in ("batch_idx", "cls", "bboxes")}
+        return {**part, "batch_idx": part["batch_idx"] - start, "images": batch["images"][start:stop]}
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
+        return batch["images"].permute(0, 3, 1, 2).float().div_(255)
+
+    def predict(self, model: torch.nn.Module, rank: int, size: int) -> list[Prediction]:
+        """This rank's share of the validation pictures."""
+        assert isinstance(model, DetectionModel)
+        indices = range(rank, len(self.plan.validation), size)
+        return detect(model, self.plan.validation, self.validation_store, indices, self.plan.inference)
+
+    def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
+        """mAP50, mAP50-95, precision, recall and F1 over the validation pictures; 0 where undefined."""
+        predictions = [prediction for share in shares for prediction in share]
+        records, detections = pair_up(self.plan.validation, predictions, self.set_aside)
+        overall = evaluate(records, detections, self.plan.names).overall
+        values = {name: getattr(overall, name) for name in ("map50", "map50_95", "precision", "recall", "f1")}
+        return {name: 0.0 if math.isnan(value) else float(value) for name, value in values.items()}
+
+    def describe_batch(self, keys: list[SampleKey]) -> list[str]:
+        """Files of the samples' first pictures (a mosaic has three more, a function of the key)."""
+        return [str(self.plan.training[key.index].picture) for key in keys]
+
+    def close(self, remove: bool = False) -> None:
+        """Let go of the stored pictures; ``remove`` deletes them."""
+        self.training_store.close(remove)
+        self.validation_store.close(remove)
+
+    def _sample(self, key: SampleKey, set_aside: list[str]) -> Source:
+        random = stream(self.plan.seed, "sample", key.epoch, key.index)
+        chosen = [key.index]
+        draw, partners = random.random(), random.integers(self.training_length, size=3)
+        if draw < self.plan.augmentation.mosaic and not key.closing:
+            chosen += [int(partner) for partner in partners]
+        sources = [self._source(index, set_aside) for index in chosen]
+        return compose(sources, self.plan.image_size, self.plan.augmentation, random)
+
+    def _source(self, index: int, set_aside: list[str]) -> Source:
+        record = self.plan.training[index]
+        try:
+            picture = self.training_store.get(index)
+        except UnreadablePictureError as error:
+            set_aside.append(str(error))
+            width, height = self.training_store.sizes[index]
+            return Source(np.full((height, width, 3), GREY, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+        counted = ~record.ignored
+        gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
+        return Source(picture, record.boxes[counted] * gains, record.classes[counted])
+
+
+def pair_up(
+    records: Sequence[Record], predictions: Sequence[Prediction], set_aside: set[str]
+) -> tuple[list[Record], list[Detections]]:
+    """Records and their detections in the order of the records; unreadable pictures are reported once and left out."""
+    kept: list[Record] = []
+    detections: list[Detections] = []
+    for prediction in sorted(predictions, key=lambda prediction: prediction.index):
+        if prediction.detections is None:
+            if prediction.set_aside and prediction.set_aside not in set_aside:
+                log.warning("set aside: %s", prediction.set_aside)
+                set_aside.add(prediction.set_aside)
+            continue
+        kept.append(records[prediction.index])
+        detections.append(prediction.detections)
+    return kept, detections
+
+
+def limit_threads(threads: int | None, processes: int) -> int:
+    """Set CPU threads of this process, by default its share of the cores; returns the number."""
+    count = threads or max(1, len(os.sched_getaffinity(0)) // processes)
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    return count
