@@ -1,0 +1,192 @@
+"""The species taxonomy: a settings file of entries, and the mapping of any source's name onto the most specific one.
+
+The default table stands beside this file. Higher taxa are matched by explicit lists of names, so that the same name
+maps to the same entry everywhere and offline.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from marauder.core.errors import UserError
+from marauder.core.settings import Settings, load_settings
+from marauder.data.records import Dataset, Record
+
+DEFAULT_FILE = Path(__file__).with_name("taxonomy_default.yaml")
+Tier = Literal["critical", "important", "general"]
+# Words that say how sure a name is, not what it names.
+QUALIFIERS = frozenset(
+    ("sp", "spp", "cf", "aff", "nr", "complex", "indet", "unidentified", "unknown", "juvenile", "adult", "larva", "egg")
+)
+
+
+class Species(Settings):
+    """One entry: a class of the detector. ``scientific`` with two words is a species, else a higher taxon."""
+
+    id: int = Field(ge=0)
+    common: str = Field(min_length=1)
+    scientific: str = Field(min_length=1)
+    tier: Tier
+    names: tuple[str, ...] = ()
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _strings(cls, value: object) -> object:
+        return tuple(str(name) for name in value) if isinstance(value, (list, tuple)) else value
+
+
+class _TaxonomyFile(Settings):
+    species: tuple[Species, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """The entries in order of their ids, and the look-up of names."""
+
+    species: tuple[Species, ...]
+    source: str = ""
+    _by_name: dict[str, Species] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _taxa: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        mistakes = []
+        ids = [entry.id for entry in self.species]
+        if sorted(ids) != list(range(len(ids))):
+            mistakes.append(f"ids must be 0 to {len(ids) - 1}, each once; found {ids}")
+        object.__setattr__(self, "species", tuple(sorted(self.species, key=lambda entry: entry.id)))
+        for entry in self.species:
+            for name in (entry.common, entry.scientific, *entry.names):
+                if name[:1].isupper() and name != entry.common:
+                    self._taxa.add(normalise(name))
+                other = self._by_name.setdefault(normalise(name), entry)
+                if other is not entry:
+                    mistakes.append(f"{name!r} stands in both {other.common!r} and {entry.common!r}")
+        if mistakes:
+            raise UserError(f"{self.source or 'taxonomy'}:\n  " + "\n  ".join(mistakes))
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Taxonomy:
+        """Read a taxonomy file; without a path, the default table. Raises ``UserError`` with every mistake in it."""
+        file = Path(path) if path is not None else DEFAULT_FILE
+        return cls(load_settings(_TaxonomyFile, file).species, str(file))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Common names by id: the class names of a data set mapped onto this taxonomy."""
+        return tuple(entry.common for entry in self.species)
+
+    def of_tier(self, tier: Tier) -> tuple[Species, ...]:
+        """The entries of one tier."""
+        return tuple(entry for entry in self.species if entry.tier == tier)
+
+    def match(self, name: str) -> Species | None:
+        """The most specific entry for a common name, scientific name or concept, or ``None``.
+
+        Tried in this order: the whole name; the name without qualifiers (``cf.``, ``sp. 1``, a subgenus in brackets)
+        and plural; genus and species; an abbreviated genus (``S. purpuratus``) that fits one entry only; the genus, for
+        names that the table writes with a capital as taxa.
+
+        >>> [Taxonomy.load().match(n).common for n in ("Pterois volitans", "Sebastes sp.", "S. purpuratus")]
+        ['Lionfish', 'Rockfish', 'Purple Sea Urchin']
+        """
+        whole = normalise(name)
+        found = self._by_name.get(whole) or self._by_name.get(_singular(whole))
+        if found is not None:
+            return found
+        words = [word for word in normalise(re.sub(r"\(.*?\)", " ", name)).split() if not _is_qualifier(word)]
+        if not words:
+            return None
+        plain = " ".join(words)
+        found = self._by_name.get(plain) or self._by_name.get(_singular(plain))
+        if found is not None:
+            return found
+        found = self._by_name.get(" ".join(words[:2]))
+        if found is None and len(words) >= 2 and len(words[0]) == 1:
+            found = self._abbreviated(words[0], words[1])
+        return found or (self._by_name[words[0]] if words[0] in self._taxa else None)
+
+    def _abbreviated(self, initial: str, epithet: str) -> Species | None:
+        fitting = {
+            entry.id: entry
+            for key, entry in self._by_name.items()
+            if key.startswith(initial) and key.split()[1:] == [epithet]
+        }
+        return next(iter(fitting.values())) if len(fitting) == 1 else None
+
+
+def normalise(name: str) -> str:
+    """Lower case, without accents, punctuation and repeated spaces: the form in which names are compared."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii").lower().replace("'", "")
+    return re.sub(r"[^a-z0-9]+", " ", plain).strip()
+
+
+def _singular(name: str) -> str:
+    if name.endswith("ies"):
+        return f"{name[:-3]}y"
+    if name.endswith(("shes", "ches", "sses")):
+        return name[:-2]
+    return name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+
+
+def _is_qualifier(word: str) -> bool:
+    return word in QUALIFIERS or word.isdigit()
+
+
+@dataclass(frozen=True)
+class NameMapping:
+    """How a source's class names map: ``mapped`` name to entry, ``unmapped`` names; counts are boxes of the name."""
+
+    mapped: dict[str, Species]
+    unmapped: tuple[str, ...]
+    boxes: dict[str, int]
+
+
+def map_names(names: Iterable[str], taxonomy: Taxonomy, boxes: dict[str, int] | None = None) -> NameMapping:
+    """Match each name once."""
+    matches = {name: taxonomy.match(name) for name in names}
+    return NameMapping(
+        {name: entry for name, entry in matches.items() if entry is not None},
+        tuple(name for name, entry in matches.items() if entry is None),
+        dict(boxes or {}),
+    )
+
+
+def apply_taxonomy(dataset: Dataset, taxonomy: Taxonomy) -> tuple[Dataset, NameMapping]:
+    """The data set with the taxonomy's classes; boxes of names that match no entry are left out.
+
+    A picture whose boxes all go stays, as one without any of the taxonomy's species; it counts as unlabelled when one
+    of the boxes that went was ignored, that is of an animal nobody could name.
+    """
+    counts = {name: int(count) for name, count in zip(dataset.names, dataset.class_counts())}
+    for record in dataset:
+        for index in record.classes[record.ignored].tolist():
+            counts[dataset.names[index]] += 1
+    mapping = map_names(dataset.names, taxonomy, counts)
+    lookup = np.array(
+        [mapping.mapped[name].id if name in mapping.mapped else -1 for name in dataset.names] or [-1], np.int64
+    )
+    records = [_mapped_record(record, lookup) for record in dataset]
+    return Dataset(taxonomy.class_names, tuple(records), dataset.source, dataset.problems), mapping
+
+
+def _mapped_record(record: Record, lookup: np.ndarray) -> Record:
+    if not len(record.boxes):
+        return record
+    classes = lookup[record.classes]
+    keep = classes >= 0
+    lost_unknown = bool((record.ignored & ~keep).any()) and not keep.any()
+    return replace(
+        record,
+        boxes=record.boxes[keep],
+        classes=classes[keep],
+        ignored=record.ignored[keep],
+        labelled=record.labelled and not lost_unknown,
+    )
