@@ -1,0 +1,67 @@
+"""What an exporter is: it turns a detector into one deployable file, and opens such a file to run it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from marauder.models.files import LoadedDetector
+
+Run = Callable[[np.ndarray], np.ndarray]
+"""Pictures float32 (B, 3, H, W) in 0..1, red first, to predictions float32 (B, 4 + classes, A): boxes as centre and
+size in pixels of the input, then scores in 0..1."""
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What the exported graph accepts.
+
+    ``height``, ``width``: pixels of the input, multiples of the detector's stride. ``batch``: pictures a call.
+    ``dynamic``: batch, height and width may differ from call to call; the numbers here are then those of the example.
+    ``opset``, ``simplify``: ONNX only.
+    """
+
+    height: int
+    width: int
+    batch: int = 1
+    dynamic: bool = False
+    opset: int = 13
+    simplify: bool = True
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as a dict of plain values."""
+        return asdict(self)
+
+
+class Exporter(ABC):
+    """One format. Two exports of the same detector with the same options give the same bytes.
+
+    ``name``: as in the table of plug points. ``suffix``: of the file, chosen so that Ultralytics recognises it.
+    ``packages``: those whose version the bytes depend on.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def export(
+        self, detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any], target: Path
+    ) -> dict[str, Any]:
+        """Write ``target`` (atomically) with ``metadata`` inside; returns facts about the graph for the report."""
+
+    @abstractmethod
+    def open(self, path: Path, threads: int | None = None) -> Run:
+        """Open an exported file for the processor of this machine; ``threads`` ``None``: the runtime's default.
+
+        Raises ``UserError`` when the file cannot be read.
+        """
+
+    @abstractmethod
+    def read_metadata(self, path: Path) -> dict[str, str]:
+        """The metadata inside an exported file, each value as the text that it is stored as."""

@@ -1,0 +1,104 @@
+"""ONNX files: traced, simplified, checked, with Ultralytics' metadata, and run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxslim
+import torch
+
+from marauder.core.errors import UserError
+from marauder.core.files import write_bytes
+from marauder.export.base import Exporter, GraphOptions, Run
+from marauder.export.graph import deployable, example_input
+from marauder.models.files import LoadedDetector
+
+INPUT, OUTPUT = "images", "output0"
+DYNAMIC_AXES = {INPUT: {0: "batch", 2: "height", 3: "width"}, OUTPUT: {0: "batch", 2: "anchors"}}
+
+
+class OnnxExporter(Exporter):
+    """ONNX through the tracing exporter, which keeps the opset that was asked for."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    packages = ("torch", "onnx", "onnxslim", "ultralytics")
+
+    def export(
+        self, detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any], target: Path
+    ) -> dict[str, Any]:
+        """Write the ONNX file; returns opset, IR version, number of nodes and the operators used."""
+        graph = _trace(deployable(detector, options.dynamic), options)
+        if options.simplify:
+            graph = onnxslim.slim(graph)
+        # Shapes noted between nodes change no result, and the simplifier writes them in an order of its own.
+        del graph.graph.value_info[:]
+        del graph.metadata_props[:]
+        for key, value in metadata.items():
+            entry = graph.metadata_props.add()
+            entry.key, entry.value = key, str(value)
+        onnx.checker.check_model(graph, full_check=True)
+        write_bytes(target, graph.SerializeToString(deterministic=True))
+        return {
+            "opset": max(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")),
+            "ir_version": graph.ir_version,
+            "nodes": len(graph.graph.node),
+            "operators": sorted({node.op_type for node in graph.graph.node}),
+        }
+
+    def open(self, path: Path, threads: int | None = None) -> Run:
+        """Open with ONNX Runtime on the processor."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # Worker threads that go on spinning after a run would slow down whatever is measured next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if threads is not None:
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        try:
+            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; export again") from None
+        except _UNREADABLE as error:
+            raise UserError(f"{path}: is no readable ONNX file ({_first_line(error)}); export again") from None
+        name = session.get_inputs()[0].name
+
+        def run(pictures: np.ndarray) -> np.ndarray:
+            return np.asarray(session.run(None, {name: pictures})[0])
+
+        return run
+
+    def read_metadata(self, path: Path) -> dict[str, str]:
+        """The file's ``metadata_props``."""
+        return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+
+
+_STATES = onnxruntime.capi.onnxruntime_pybind11_state
+_UNREADABLE = (_STATES.InvalidProtobuf, _STATES.InvalidGraph, _STATES.InvalidArgument, _STATES.Fail)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _trace(model: torch.nn.Module, options: GraphOptions) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        target = Path(folder, "traced.onnx")
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        torch.onnx.export(
+            model,
+            (example_input(options),),
+            target,
+            opset_version=options.opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes=DYNAMIC_AXES if options.dynamic else None,
+            dynamo=False,  # the newer exporter raises opset 13 to 18 on its own
+        )
+        return onnx.load(target)

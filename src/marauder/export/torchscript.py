@@ -1,0 +1,85 @@
+"""TorchScript files: traced in a fresh process, without the tracing machine's paths, with Ultralytics' metadata."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401 - registers the operators that a scripted detector may name
+
+from marauder.core.errors import UserError
+from marauder.export.base import Exporter, GraphOptions, Run
+from marauder.models.files import LoadedDetector
+
+METADATA_FILE = "config.txt"
+"""Name of the extra file in which Ultralytics looks for metadata (JSON)."""
+
+
+class TorchScriptExporter(Exporter):
+    """TorchScript by tracing.
+
+    The names of types inside a traced file count up over the life of a process, so the file is traced in a process of
+    its own: the same detector then gives the same bytes.
+    """
+
+    name = "torchscript"
+    suffix = ".torchscript"
+    packages = ("torch", "ultralytics")
+
+    def export(
+        self, detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any], target: Path
+    ) -> dict[str, Any]:
+        """Write the TorchScript file; returns the number of records in it."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        request = {
+            "weights": str(detector.path.absolute()),
+            "options": options.plain(),
+            "metadata": metadata,
+            "target": str(target.absolute()),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "marauder.export.tracing"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            start_new_session=True,  # Ctrl-C asks this process to stop after the unit; it does not cut the unit short
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"tracing {detector.path} failed with status {done.returncode}:\n{done.stderr}")
+        with zipfile.ZipFile(target) as archive:
+            return {"records": len(archive.namelist())}
+
+    def open(self, path: Path, threads: int | None = None) -> Run:
+        """Open with PyTorch on the processor. ``threads`` sets the number for this whole process."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; export again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                graph = torch.jit.load(str(path), map_location="cpu").eval()
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{path}: is no readable TorchScript file ({reason}); export again") from None
+
+        def run(pictures: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return graph(torch.from_numpy(pictures)).numpy()
+
+        return run
+
+    def read_metadata(self, path: Path) -> dict[str, str]:
+        """The file's ``config.txt``."""
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(f"extra/{METADATA_FILE}"))
+            return {key: str(value) for key, value in json.loads(archive.read(name)).items()}
