@@ -143,7 +143,7 @@ def test_counts_at_a_confidence_are_those_of_the_pairs() -> None:
 
 def test_curves_and_best_confidence_equal_ultralytics(shared_data: Path) -> None:
     peer = pytest.importorskip("ultralytics.utils.metrics", reason="needs ultralytics").ap_per_class
-    from marauder.evaluation.curves import confidence_curves, operating_point
+    from marauder.evaluation.curves import confidence_curves
 
     records = read_yolo_labels(shared_data / "aquarium", limit=200)
     random = np.random.default_rng(0)
@@ -167,8 +167,7 @@ def test_curves_and_best_confidence_equal_ultralytics(shared_data: Path) -> None
     from ultralytics.utils.metrics import smooth
 
     assert index == smooth(f1.mean(0), 0.1).argmax()
-    counted = operating_point(matches, np.ones(len(records), np.int32), result.boxes_of[0], result.confidence)
-    np.testing.assert_allclose(counted.f1[curves.classes], f1[:, index], atol=0.02)  # they interpolate
+    np.testing.assert_allclose(result.point.f1[curves.classes], f1[:, index], atol=0.02)  # they interpolate
 
 
 def test_pictures_nobody_labelled_take_no_part() -> None:
@@ -202,7 +201,7 @@ def test_attribute_slices_partition_and_leave_out_small_ones() -> None:
         ({"detections": [Detections([[0, 0, 1, 1]], [0.5], [7])]}, "has class 7, there are 1 names"),
         ({"detections": [Detections([[0, 0, 1, np.nan]], [0.5], [0])]}, "key: a detection is not made of finite"),
         ({"detections": [Detections([[0, 0, 1, 1]], [np.inf], [0])]}, "key: a detection is not made of finite"),
-        ({"slices": {"bad": np.ones(3, bool)}}, "subset has shape"),
+        ({"slices": {"bad": np.ones(3, bool)}}, "boolean mask over 1 pictures"),
         ({"slices": {"bad": np.ones(1, int)}}, "boolean mask"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is taken for what: the confusion matrix, with background as one more row and column, and counts by picture.
+"""What is taken for what: the confusion matrix, with background as one more row and column.
 
 Here a detection may be paired with a box of any class (greedy, best score first, each taking the free box of highest
 IoU at or above the threshold), so that a wrong class shows as such. The pairs are made once; any confidence and any
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.matching import FlatPictures
+from marauder.evaluation.flatten import FlatPictures
 from marauder.evaluation.pairing import find_candidates, pair_greedily
 
 
@@ -22,8 +22,8 @@ class CrossMatches:
     """Pairs of detections and boxes of any class at one IoU threshold, by flat arrays.
 
     Detections (D,), by picture, then falling score: ``detection_picture``, ``detection_class``, ``detection_score``,
-    ``detection_index`` (place in the picture's ``Detections``), ``box_of`` (flat index of the box it was paired with,
-    or -1). Boxes (B,), by picture: ``box_picture``, ``box_class``, ``box_index``, ``box_ignored``.
+    ``box_of`` (flat index of the box it was paired with, or -1). Boxes (B,), by picture: ``box_picture``,
+    ``box_class``, ``box_ignored``.
     """
 
     names: tuple[str, ...]
@@ -32,33 +32,10 @@ class CrossMatches:
     detection_picture: np.ndarray
     detection_class: np.ndarray
     detection_score: np.ndarray
-    detection_index: np.ndarray
     box_of: np.ndarray
     box_picture: np.ndarray
     box_class: np.ndarray
-    box_index: np.ndarray
     box_ignored: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class PictureOutcome:
-    """One picture at one confidence: places in its ``Detections`` and in its record's boxes.
-
-    ``right``: detections of the right class on a box; ``wrong``: false positives, a wrong class included; ``found``
-    and ``missed``: boxes with and without a detection of their class. Ignored boxes, and detections on them, are in
-    neither list.
-    """
-
-    right: np.ndarray
-    wrong: np.ndarray
-    found: np.ndarray
-    missed: np.ndarray
-
-    @property
-    def f1(self) -> float:
-        """F1 of this picture; 1 for a picture with neither boxes nor detections."""
-        total = 2 * len(self.right) + len(self.wrong) + len(self.missed)
-        return 2 * len(self.right) / total if total else 1.0
 
 
 def match_across_classes(
@@ -86,11 +63,9 @@ def match_across_classes(
         detection_picture=flat.detection_picture,
         detection_class=flat.detection_class,
         detection_score=flat.detection_score,
-        detection_index=flat.detection_index,
         box_of=box_of,
         box_picture=flat.box_picture,
         box_class=flat.box_class,
-        box_index=flat.box_index,
         box_ignored=flat.box_ignored,
     )
 
@@ -116,30 +91,3 @@ def confusion_matrix(matches: CrossMatches, confidence: float, subset: np.ndarra
         [(true * (count + 1) + predicted)[~excused], matches.box_class[missed] * (count + 1) + count]
     )
     return np.bincount(cells, minlength=(count + 1) ** 2).reshape(count + 1, count + 1)
-
-
-def picture_outcomes(matches: CrossMatches, confidence: float) -> list[PictureOutcome]:
-    """What came out of each picture at ``confidence``, in the records' order."""
-    sure = matches.detection_score >= confidence
-    on_box = sure & (matches.box_of >= 0)
-    excused = np.zeros(len(sure), bool)
-    excused[on_box] = matches.box_ignored[matches.box_of[on_box]]
-    right = np.zeros(len(sure), bool)
-    right[on_box] = matches.box_class[matches.box_of[on_box]] == matches.detection_class[on_box]
-    right &= ~excused
-    found = np.zeros(len(matches.box_class), bool)
-    found[matches.box_of[right]] = True
-    counts = ~matches.box_ignored
-    pictures = len(matches.counted)
-    parts = [
-        _by_picture(matches.detection_picture, matches.detection_index, right, pictures),
-        _by_picture(matches.detection_picture, matches.detection_index, sure & ~right & ~excused, pictures),
-        _by_picture(matches.box_picture, matches.box_index, found, pictures),
-        _by_picture(matches.box_picture, matches.box_index, counts & ~found, pictures),
-    ]
-    return [PictureOutcome(*lists) for lists in zip(*parts, strict=True)]
-
-
-def _by_picture(picture: np.ndarray, index: np.ndarray, chosen: np.ndarray, count: int) -> list[np.ndarray]:
-    bounds = np.searchsorted(picture[chosen], np.arange(1, count))
-    return np.split(index[chosen], bounds)

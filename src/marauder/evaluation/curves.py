@@ -113,8 +113,8 @@ def best_confidence(curves: ConfidenceCurves) -> float:
 def operating_point(selection: Selection, confidence: float) -> OperatingPoint:
     """Count true and false detections of each class at ``confidence``."""
     matches, count = selection.matches, len(selection.matches.names)
-    last = np.searchsorted(selection.segment, count)
-    score = matches.detection_score[gather(matches.pair_detection, selection.pairs)[:last]]
+    last = int(np.searchsorted(selection.segment, count))
+    score = matches.detection_score[gather(matches.pair_detection, selection.pairs, last)]
     sure = np.flatnonzero(score >= confidence)
     number = selection.segment[sure]
     true = np.bincount(number, weights=selection.counted(selection.true[sure], sure), minlength=count)

@@ -16,7 +16,8 @@ from itertools import pairwise
 import numpy as np
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.pairing import find_candidates, pair_greedily, rank_in_group
+from marauder.evaluation.flatten import FlatPictures
+from marauder.evaluation.pairing import find_candidates, pair_greedily
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_NAMES = ("all", "small", "medium", "large")
@@ -137,7 +138,8 @@ def match(
     when the lists differ in length, a class has no name, or a score or coordinate is not a finite number.
     """
     flat = FlatPictures(records, detections, len(names), max_detections)
-    crowd, ignored = flat.box_ignored, flat.ignored_by_area()
+    crowd = flat.box_ignored
+    ignored = crowd | ~_inside(_areas(flat.boxes))
     candidates = find_candidates(
         flat.detection_boxes, flat.detection_group, flat.boxes, flat.box_group, crowd, IOU_THRESHOLDS[0]
     )
@@ -176,78 +178,6 @@ def match(
         inside_detection=inside_detection.astype(np.int32),
         inside_bounds=np.searchsorted(inside_area, np.arange(len(AREA_NAMES) + 1)),
     )
-
-
-class FlatPictures:
-    """Records and detections as flat arrays, sorted by group; detections of a group by falling score.
-
-    A group is a picture and class, or without ``by_class`` a picture. Of each the best ``max_detections`` are kept.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        detections: Sequence[Detections],
-        classes: int,
-        max_detections: int,
-        by_class: bool = True,
-    ) -> None:
-        if len(records) != len(detections):
-            raise ValueError(f"{len(records)} records, but detections for {len(detections)} pictures")
-        self.counted = np.array([record.labelled for record in records], bool)
-        used = [index for index, record in enumerate(records) if record.labelled]
-        self.detection_picture, self.detection_index = _places([len(detections[i]) for i in used], used)
-        self.box_picture, self.box_index = _places([len(records[i].boxes) for i in used], used)
-        boxes = _joined([records[i].boxes for i in used], np.float64, (0, 4))
-        detected = _joined([detections[i].boxes for i in used], np.float64, (0, 4))
-        scores = _joined([detections[i].scores for i in used], np.float64, (0,))
-        box_class = _joined([records[i].classes for i in used], np.int64, (0,))
-        detection_class = _joined([detections[i].classes for i in used], np.int64, (0,))
-        for what, values, picture in (
-            ("a box", boxes.sum(1), self.box_picture),
-            ("a detection", detected.sum(1) + scores, self.detection_picture),
-        ):
-            wrong = np.flatnonzero(~np.isfinite(values))
-            if len(wrong):
-                raise ValueError(f"{records[picture[wrong[0]]].key}: {what} is not made of finite numbers")
-        for what, numbers, picture in (
-            ("a box", box_class, self.box_picture),
-            ("a detection", detection_class, self.detection_picture),
-        ):
-            wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
-            if len(wrong):
-                key = records[picture[wrong[0]]].key
-                raise ValueError(f"{key}: {what} has class {numbers[wrong[0]]}, there are {classes} names")
-
-        box_ignored = _joined([records[i].ignored for i in used], bool, (0,))
-        group = self.box_picture * classes + box_class if by_class else self.box_picture
-        order = np.argsort(group, kind="stable")
-        self.boxes, self.box_class, self.box_ignored = boxes[order], box_class[order], box_ignored[order]
-        self.box_picture, self.box_index, self.box_group = self.box_picture[order], self.box_index[order], group[order]
-
-        group = self.detection_picture * classes + detection_class if by_class else self.detection_picture
-        order = np.lexsort((-scores, group))
-        rank = rank_in_group(group[order])
-        order, self.detection_rank = order[rank < max_detections], rank[rank < max_detections]
-        self.detection_boxes, self.detection_score = detected[order], scores[order]
-        self.detection_class, self.detection_group = detection_class[order], group[order]
-        self.detection_picture = self.detection_picture[order]
-        self.detection_index = self.detection_index[order]
-
-    def ignored_by_area(self) -> np.ndarray:
-        """Boxes that do not count in each area range: bool (A, B)."""
-        ignored: np.ndarray = self.box_ignored | ~_inside(_areas(self.boxes))
-        return ignored
-
-
-def _places(counts: list[int], pictures: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture of each element and its place within the picture."""
-    picture = np.repeat(np.array(pictures, np.int64), counts)
-    return picture, rank_in_group(picture)
-
-
-def _joined(parts: list[np.ndarray], kind: type, empty: tuple[int, ...]) -> np.ndarray:
-    return np.concatenate(parts).astype(kind, copy=False) if parts else np.zeros(empty, kind)
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

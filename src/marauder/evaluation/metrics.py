@@ -45,6 +45,11 @@ class Metrics:
     recall_10: np.ndarray = field(repr=False)
     point: OperatingPoint = field(repr=False)
 
+    @staticmethod
+    def scalars() -> tuple[str, ...]:
+        """Names of the attributes that are single numbers."""
+        return SCALARS
+
     @property
     def boxes(self) -> int:
         """Boxes that count (ignored ones left out)."""
@@ -267,8 +272,8 @@ def _cumulative_in_runs(sorted_values: np.ndarray, amounts: np.ndarray) -> np.nd
 def _recall_of_first(selection: Selection) -> tuple[np.ndarray, np.ndarray]:
     """Recall by threshold and class, all sizes, with 1 and with 10 detections of a class in a picture: two (T, K)."""
     shape = (len(IOU_THRESHOLDS), len(selection.matches.names))
-    last = np.searchsorted(selection.segment, shape[0] * shape[1])
-    level = gather(selection.matches.pair_level, selection.pairs)[:last]
+    last = int(np.searchsorted(selection.segment, shape[0] * shape[1]))
+    level = gather(selection.matches.pair_level, selection.pairs, last)
     times = selection.counted(selection.true[:last], slice(last))
     found = np.bincount(selection.segment[:last] * 3 + level, weights=times, minlength=shape[0] * shape[1] * 3)
     found = found.reshape(*shape, 3).cumsum(axis=2)

@@ -14,9 +14,9 @@ class Selection:
     """The pairs of the selected pictures, and counts of their detections and boxes.
 
     ``repeats``: int (P,), how often each picture counts. ``pairs``: which pairs belong to them (an index of the
-    matches' pair arrays), with ``segment``, ``true``, ``inside`` and ``times`` (how often each counts, or None: once),
-    all (F,). ``predicted``: running count of the detections in ``matches.inside_detection``, with a leading 0. ``boxes_of``:
-    (A, K), boxes that count.
+    matches' pair arrays), with ``segment``, ``true``, ``inside`` and ``times`` (how often each counts, or None:
+    once), all (F,). ``predicted``: running count of the detections in ``matches.inside_detection``, with a leading 0.
+    ``boxes_of``: (A, K), boxes that count.
     """
 
     matches: Matches
@@ -58,9 +58,9 @@ def select(matches: Matches, subset: np.ndarray | None = None, weights: np.ndarr
     )
 
 
-def gather(values: np.ndarray, pairs: slice | np.ndarray) -> np.ndarray:
-    """The values of the selected pairs; ``take`` is twice as fast as indexing."""
-    return values[pairs] if isinstance(pairs, slice) else values.take(pairs)
+def gather(values: np.ndarray, pairs: slice | np.ndarray, last: int | None = None) -> np.ndarray:
+    """The values of the selected pairs, or of the first ``last``; ``take`` is twice as fast as indexing."""
+    return values[:last] if isinstance(pairs, slice) else values.take(pairs[:last])
 
 
 def picture_weights(matches: Matches, subset: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray:
