@@ -1,0 +1,64 @@
+"""The species of the generated reef: name, size, where it lives, how often it occurs, and how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from marauder.core.randomness import stream
+from marauder.data.scenes import animals, fishes
+from marauder.data.scenes.canvas import Sprite
+
+Drawing = Callable[[np.random.Generator, int, float, float], Sprite]
+
+VARIANTS = 4
+POSES = 3
+
+
+@dataclass(frozen=True)
+class Species:
+    """One species.
+
+    ``frequency``: expected animals (schools: groups) in a scene where it can live; the table is long-tailed on purpose.
+    ``length_m``: smallest and largest body length. ``range_m``: nearest and farthest distance from the camera.
+    ``bottom``: lies on the ground. ``school``: smallest and largest group. ``speed``: body lengths a second.
+    ``opacity``: 1 for solid bodies. ``upright``: keeps its drawn orientation; others may lie at any angle.
+    ``detail``: pixels a body length of the largest drawing.
+    """
+
+    name: str
+    draw: Drawing
+    frequency: float
+    length_m: tuple[float, float]
+    range_m: tuple[float, float]
+    speed: float
+    bottom: bool = False
+    school: tuple[int, int] = (1, 1)
+    opacity: float = 1.0
+    upright: bool = True
+    detail: float = 160.0
+
+
+SPECIES: tuple[Species, ...] = (
+    Species("Reef Fish (unidentified)", fishes.reef_fish, 0.75, (0.12, 0.25), (0.9, 2.5), 0.7, school=(3, 12)),
+    Species("Sea Urchin (general)", animals.sea_urchin, 1.7, (0.16, 0.30), (1.2, 3.4), 0.0, bottom=True, upright=False),
+    Species("Sea Star", animals.sea_star, 1.3, (0.20, 0.38), (1.2, 3.2), 0.0, bottom=True, upright=False),
+    Species("Grouper", fishes.grouper, 0.75, (0.40, 0.85), (1.6, 4.5), 0.35),
+    Species("Lionfish", fishes.lionfish, 0.60, (0.28, 0.42), (1.1, 2.8), 0.2),
+    Species("Jellyfish", animals.jellyfish, 0.45, (0.20, 0.42), (1.1, 3.5), 0.25, opacity=0.82),
+    Species("Sea Turtle", animals.sea_turtle, 0.16, (0.60, 1.10), (2.0, 5.0), 0.3, detail=220.0),
+    Species("Shark", fishes.shark, 0.12, (1.3, 2.2), (3.0, 7.0), 0.3, detail=260.0),
+)
+"""Most frequent first, in expected boxes; names are those of the default species table."""
+
+NAMES = tuple(species.name for species in SPECIES)
+
+
+@lru_cache(maxsize=512)
+def sprite_of(seed: int, index: int, variant: int, pose: int) -> Sprite:
+    """The drawing of species ``index``: a function of the arguments. Poses of one variant share their pattern."""
+    generator = stream(seed, "sprite", SPECIES[index].name, variant)
+    return SPECIES[index].draw(generator, variant, pose / POSES, SPECIES[index].detail)
