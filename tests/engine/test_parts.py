@@ -1,0 +1,189 @@
+"""The engine's parts by themselves: schedule, order, averaging, watch on the loss, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marauder.core.errors import UserError
+from marauder.engine.averaging import AveragedModel
+from marauder.engine.checkpoints import LATEST, Checkpointer
+from marauder.engine.guards import LossWatch
+from marauder.engine.loader import Order, share_of
+from marauder.engine.schedule import Schedule
+from marauder.engine.settings import OptimizerSettings, TrainingSettings
+from marauder.engine.trainer import describe_differences
+
+
+@given(st.integers(0, 200), st.integers(1, 9))
+def test_shares_cover_a_batch_once(length: int, size: int) -> None:
+    taken = [index for rank in range(size) for index in range(length)[share_of(length, rank, size)]]
+    assert taken == list(range(length))
+
+
+@given(st.integers(1, 60), st.integers(1, 17), st.integers(0, 5), st.integers(1, 4), st.integers(1, 4))
+def test_every_epoch_sees_every_sample_once_whatever_the_ranks_and_the_start(
+    length: int, batch_size: int, seed: int, epochs: int, size: int
+) -> None:
+    order = Order(length, batch_size, seed, epochs, 1)
+    per_step = [list(order.shares(0, rank, size)) for rank in range(size)]
+    for epoch in range(epochs):
+        seen = []
+        for position in range(order.steps_per_epoch):
+            step = epoch * order.steps_per_epoch + position
+            for rank in range(size):
+                seen += per_step[rank][step][: order.share_weight(step, rank, size)]
+        assert sorted(key.index for key in seen) == list(range(length))
+        assert {key.closing for key in seen} == {epoch >= epochs - 1}
+    start = order.total_steps // 2
+    assert list(order.shares(start, 0, size)) == per_step[0][start:]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_schedule_warms_up_and_decays(name: str) -> None:
+    settings = OptimizerSettings(schedule=name, warmup_epochs=2, learning_rate=0.01, final_fraction=0.1)
+    schedule = Schedule(settings, 100, 10)
+    rates = [schedule.values(step).learning_rate for step in range(101)]
+    assert rates[0] == 0
+    assert schedule.values(0).bias_learning_rate == pytest.approx(0.1)
+    assert schedule.values(0).momentum == pytest.approx(0.8)
+    assert rates[100] == pytest.approx(0.001)
+    assert all(later <= earlier for earlier, later in zip(rates[20:], rates[21:], strict=False))
+    middle = 0.1 + 0.9 * (0.5 if name == "linear" else (1 + math.cos(math.pi / 2)) / 2)
+    assert rates[50] == pytest.approx(0.01 * middle)
+
+
+def test_short_trainings_warm_up_for_half_their_steps_at_most() -> None:
+    assert Schedule(OptimizerSettings(warmup_epochs=3), 20, 10).warmup_steps() == 10
+
+
+def test_average_follows_the_formula() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    average = AveragedModel(model, decay=0.9, ramp=10)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for update in range(1, 4):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        model[1].num_batches_tracked += 1
+        average.update(model)
+        decay = 0.9 * (1 - math.exp(-update / 10))
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+            else:
+                expected[name] = value.clone()
+    for name, value in average.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_watch_passes_empty_and_crowded_batches_and_stops_explosions() -> None:
+    watch = LossWatch(30.0, [0.0, 0.0])
+    assert all(watch.complaint(5.0, 500.0, 1.0) is None for _ in range(60))
+    assert watch.complaint(2000.0, 50.0, 1.0) is None, "a batch of empty scenes"
+    assert watch.complaint(5.0, 50000.0, 1.0) is None, "a crowded batch"
+    assert "times its running mean" in (watch.complaint(5000.0, 500000.0, 1.0) or "")
+    assert watch.complaint(float("nan"), 1.0, 1.0)
+    assert watch.complaint(1.0, 1.0, float("inf"))
+
+
+def save_some(folder: Path, steps: list[int]) -> Checkpointer:
+    checkpointer = Checkpointer(folder, keep=2)
+    checkpointer.prepare()
+    for step in steps:
+        checkpointer.save({"step": step, "weights": torch.full((3,), float(step))}, step, {"epoch": 1}, wait=True)
+    return checkpointer
+
+
+def test_checkpoints_keep_the_newest_and_name_it(tmp_path: Path) -> None:
+    checkpointer = save_some(tmp_path, [1, 5, 9])
+    assert sorted(path.name for path in tmp_path.glob("checkpoint_0*.pt")) == [
+        "checkpoint_000000005.pt", "checkpoint_000000009.pt",
+    ]  # fmt: skip
+    assert (tmp_path / LATEST).read_bytes() == (tmp_path / "checkpoint_000000009.pt").read_bytes()
+    newest = checkpointer.newest()
+    assert newest is not None
+    assert newest.state["step"] == 9
+    assert checkpointer.read(tmp_path / LATEST).state["step"] == 9
+    assert json.loads((tmp_path / "checkpoint_000000009.json").read_text())["epoch"] == 1
+
+
+def test_a_snapshot_is_not_changed_by_later_steps(tmp_path: Path) -> None:
+    checkpointer = save_some(tmp_path, [])
+    weights = torch.zeros(1000)
+    checkpointer.save({"step": 1, "weights": weights}, 1, {})
+    weights += 1
+    checkpointer.finish()
+    newest = checkpointer.newest()
+    assert newest is not None
+    assert float(newest.state["weights"].sum()) == 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove", "description"])
+def test_a_damaged_newest_falls_back_with_a_warning(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpointer = save_some(tmp_path, [3, 4])
+    path = tmp_path / "checkpoint_000000004.pt"
+    content = path.read_bytes()
+    if damage == "flip":
+        path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    elif damage == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "remove":
+        path.unlink()
+    else:
+        path.with_suffix(".json").write_text("{")
+    newest = checkpointer.newest()
+    assert newest is not None
+    assert newest.state["step"] == 3
+    assert "falling back" in caplog.text
+
+
+def test_a_named_checkpoint_that_is_damaged_is_a_clear_error(tmp_path: Path) -> None:
+    checkpointer = save_some(tmp_path, [3])
+    (tmp_path / "checkpoint_000000003.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="damaged"):
+        checkpointer.read(tmp_path / "checkpoint_000000003.pt")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        checkpointer.read(tmp_path / "none.pt")
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        checkpointer.read(tmp_path)
+
+
+def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
+
+    torch.save({"step": 1, "evil": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match="cannot be read"):
+        Checkpointer(tmp_path).read(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_failed_write_is_not_lost(tmp_path: Path) -> None:
+    checkpointer = save_some(tmp_path / "folder", [1])
+    checkpointer.folder = tmp_path / "file"
+    checkpointer.folder.write_text("in the way")
+    checkpointer.save({"step": 2}, 2, {})
+    with pytest.raises(OSError, match=r"file|directory"):
+        checkpointer.finish()
+
+
+def test_differences_are_named() -> None:
+    base = {"data": "1", "settings": TrainingSettings().deciding()}
+    other = {"data": "2", "settings": TrainingSettings(optimizer=OptimizerSettings(learning_rate=0.5)).deciding()}
+    words = describe_differences(base, other)
+    assert "optimizer.learning_rate was 0.01, is 0.5" in words
+    assert "other pictures" in words
+    longer = {"data": "1", "settings": TrainingSettings(epochs=300).deciding()}
+    assert describe_differences(base, longer) == ""
