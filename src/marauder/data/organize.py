@@ -1,0 +1,272 @@
+"""From any number of sources to one split data set in plain YOLO: read, map names, group, split, write, report.
+
+The same inputs and settings give the same bytes; run again, a finished folder is recognised by the fingerprint of its
+inputs (paths, sizes and times of change) and left alone, and an unfinished one is gone on with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import fingerprint, hash_file, read_json, remove_leftovers, write_json
+from marauder.core.settings import Settings
+from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
+from marauder.data.groups import join_groups
+from marauder.data.picture_files import PictureError
+from marauder.data.reading import read_dataset
+from marauder.data.records import Dataset, Problem, merge
+from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
+from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
+from marauder.data.writers import DATA_FILE, claim_folder, is_complete, write_yolo
+
+SUMMARY_FILE = "organize.json"
+HASH_STORE = "hashes.jsonl"
+FORMAT = 1
+
+
+class OrganizeSettings(Settings):
+    """What ``organize`` does.
+
+    ``format``: a reader's name or ``auto``. ``taxonomy``: ``default``, ``source`` (keep the sources' names) or a file.
+    ``names``: class names of sources that have none. ``fractions``: shares of the splits; ``None`` keeps the sources'
+    own splits. ``keep_splits``: with fractions, groups that have a split keep it. ``near_duplicates``: pictures whose
+    hashes differ in at most ``near_duplicate_distance`` bits join one group. ``mode``: see ``writers.write_yolo``.
+    """
+
+    inputs: tuple[Path, ...] = Field(min_length=1)
+    output: Path
+    format: str = "auto"
+    taxonomy: str = "default"
+    names: tuple[str, ...] | None = None
+    fractions: dict[str, float] | None = Field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
+    keep_splits: bool = False
+    seed: int = 0
+    group_pattern: str | None = None
+    near_duplicates: bool = True
+    near_duplicate_distance: int = Field(default=DEFAULT_DISTANCE, ge=0, le=16)
+    missing_label: Literal["unlabelled", "empty"] = "unlabelled"
+    mode: Literal["link", "copy", "reference"] = "link"
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class OrganizeSummary:
+    """What came out. ``data_yaml``: the data set; ``already_done``: nothing had to be done.
+
+    ``mapped``: source name to (class name, boxes); ``unmapped``: source name to boxes left out, most first.
+    ``splits``: rows of name, counts by split, groups. ``set_aside``: unusable pictures with the reason. ``problems``:
+    count of each kind; ``examples``: up to five of each.
+    """
+
+    data_yaml: Path
+    pictures: int
+    boxes: int
+    groups: int
+    mapped: dict[str, tuple[str, int]] = field(default_factory=dict)
+    unmapped: dict[str, int] = field(default_factory=dict)
+    splits: list[dict[str, Any]] = field(default_factory=list)
+    set_aside: list[dict[str, Any]] = field(default_factory=list)
+    problems: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    already_done: bool = False
+
+
+def organize(settings: OrganizeSettings, clock: Clock | None = None) -> OrganizeSummary:
+    """Organise ``settings.inputs`` into ``settings.output``.
+
+    The clock is asked between pictures; an interrupted call goes on when made again. Raises ``UserError`` for inputs
+    that cannot be read, an output inside an input, or an output folder with foreign files.
+    """
+    output = settings.output
+    for source in settings.inputs:
+        if not source.exists():
+            raise UserError(f"{source}: no such file or folder; check --input")
+        if output.resolve() == source.resolve() or output.resolve().is_relative_to(source.resolve()):
+            raise UserError(f"{output}: the output may not lie in the input {source}; sources are never written to")
+    identity = fingerprint(_identity(settings))
+    if not settings.fresh:
+        done = _finished(output, identity)
+        if done is not None:
+            return done
+    claim_folder(output)
+    remove_leftovers(output)
+    if settings.fresh:
+        (output / HASH_STORE).unlink(missing_ok=True)
+    notes: list[str] = []
+    sources = [
+        read_dataset(
+            source,
+            settings.format,
+            settings.names,
+            settings.group_pattern,
+            missing_label=settings.missing_label,
+        )
+        for source in settings.inputs
+    ]
+    dataset = merge(sources, ", ".join(str(source) for source in settings.inputs))
+    dataset, mapped, unmapped = _mapped(dataset, settings)
+    dataset, set_aside = _usable(dataset, settings, clock, notes)
+    dataset = _split(dataset, settings, notes)
+    if not len(dataset):
+        raise UserError(f"{dataset.source}: no usable picture; see `marauder data check --input {settings.inputs[0]}`")
+    data_yaml = write_yolo(dataset, output, settings.mode, clock, label="organizing")
+    summary = _summary(dataset, data_yaml, mapped, unmapped, set_aside, notes)
+    write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
+    return summary
+
+
+def _identity(settings: OrganizeSettings) -> dict[str, Any]:
+    """All that the output depends on; files by size and time of change, which costs no reading."""
+    values = settings.model_dump(mode="json", exclude={"output", "fresh"})
+    taxonomy = values["taxonomy"]
+    if taxonomy not in ("default", "source"):
+        if not Path(taxonomy).is_file():
+            raise UserError(f"{taxonomy}: no such taxonomy; give 'default', 'source' or a file")
+        values["taxonomy"] = hash_file(taxonomy)
+    elif taxonomy == "default":
+        values["taxonomy"] = hash_file(DEFAULT_FILE)
+    values["inputs"] = [[str(source.resolve()), _listing(source)] for source in settings.inputs]
+    return {"format": FORMAT, **values}
+
+
+def _listing(source: Path) -> list[list[Any]]:
+    if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
+        # The pictures a data.yaml names stand below its folder as a rule.
+        source = source.parent
+    if source.is_file():
+        state = source.stat()
+        return [[source.name, state.st_size, state.st_mtime_ns]]
+    found = []
+    for directory, folders, files in os.walk(source, followlinks=True):
+        folders.sort()
+        for name in files:
+            path = Path(directory, name)
+            if path.exists():
+                state = path.stat()
+                found.append([path.relative_to(source).as_posix(), state.st_size, state.st_mtime_ns])
+    return sorted(found)
+
+
+def _finished(output: Path, identity: str) -> OrganizeSummary | None:
+    file = output / SUMMARY_FILE
+    if not file.is_file():
+        return None
+    content = read_json(file)
+    if not isinstance(content, dict) or content.pop("identity", None) != identity or not is_complete(output):
+        return None
+    content["data_yaml"] = output / DATA_FILE
+    content["mapped"] = {name: (pair[0], pair[1]) for name, pair in content["mapped"].items()}
+    return OrganizeSummary(**{**content, "already_done": True})
+
+
+def _mapped(dataset: Dataset, settings: OrganizeSettings) -> tuple[Dataset, dict[str, tuple[str, int]], dict[str, int]]:
+    if settings.taxonomy == "source":
+        counts = dataset.class_counts().tolist()
+        return dataset, {name: (name, count) for name, count in zip(dataset.names, counts)}, {}
+    taxonomy = Taxonomy.load(None if settings.taxonomy == "default" else settings.taxonomy)
+    result, mapping = apply_taxonomy(dataset, taxonomy)
+    mapped = {name: (entry.common, mapping.boxes[name]) for name, entry in mapping.mapped.items()}
+    unmapped = {name: mapping.boxes[name] for name in mapping.unmapped}
+    return result, mapped, dict(sorted(unmapped.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _usable(
+    dataset: Dataset, settings: OrganizeSettings, clock: Clock | None, notes: list[str]
+) -> tuple[Dataset, list[Problem]]:
+    """Set unreadable pictures aside, and join groups of near-duplicates."""
+    set_aside = [
+        problem
+        for problem in dataset.problems
+        if problem.kind in ("picture-missing", "picture-empty", "picture-unreadable", "picture-truncated")
+    ]
+    if settings.mode == "reference":
+        absent = sum("picture_missing" in record.attributes for record in dataset)
+        if absent:
+            notes.append(f"{absent} pictures are not here; the labels refer to where they would be")
+        present = [record for record in dataset if "picture_missing" not in record.attributes]
+    else:
+        for record in dataset:
+            if "picture_missing" in record.attributes:
+                message = "the picture is not here (mode 'reference' keeps its labels)"
+                set_aside.append(Problem(str(record.picture), None, "picture-missing", message))
+        present = [record for record in dataset if "picture_missing" not in record.attributes]
+        dataset = dataset.with_records(present)
+    # Hashing decodes every picture, which also finds the truncated ones.
+    hashes = hash_pictures([record.picture for record in present], clock, settings.output / HASH_STORE)
+    bad = set()
+    keys, values = [], []
+    for record, result in zip(present, hashes):
+        if isinstance(result, PictureError):
+            bad.add(record.key)
+            set_aside.append(Problem(str(record.picture), None, f"picture-{result.kind}", result.detail))
+        else:
+            keys.append(record.key)
+            values.append(result)
+    dataset = dataset.with_records(record for record in dataset if record.key not in bad)
+    if settings.near_duplicates:
+        clusters = near_clusters(values, settings.near_duplicate_distance)
+        before = len({record.group for record in dataset})
+        dataset = join_groups(dataset, [[keys[index] for index in cluster] for cluster in clusters])
+        after = len({record.group for record in dataset})
+        if after < before:
+            notes.append(f"near-duplicates joined {before} groups into {after}")
+    return dataset, set_aside
+
+
+def _split(dataset: Dataset, settings: OrganizeSettings, notes: list[str]) -> Dataset:
+    if settings.fractions is None:
+        if not dataset.splits():
+            raise UserError(f"{dataset.source}: the sources have no splits to keep; give --fractions")
+        leaks = leaking_groups(dataset)
+        if leaks:
+            shown = ", ".join(list(leaks)[:3])
+            notes.append(f"{len(leaks)} groups stand in several of the sources' splits ({shown}); use --fractions")
+        return dataset
+    # Unlabelled pictures have no say in the balance, but stay with their group.
+    labelled = dataset.with_records(record for record in dataset if record.labelled)
+    divided = split_dataset(labelled, settings.fractions, settings.seed, settings.keep_splits)
+    split_of = {record.group: record.split for record in divided}
+    largest = Counter(record.group for record in labelled).most_common(1)
+    if largest and largest[0][1] > max(settings.fractions.values()) * len(labelled):
+        notes.append(f"group {largest[0][0]!r} holds {largest[0][1]} of {len(labelled)} pictures; no split fits it")
+    return dataset.with_records(replace(record, split=split_of.get(record.group)) for record in dataset)
+
+
+def _summary(
+    dataset: Dataset,
+    data_yaml: Path,
+    mapped: dict[str, tuple[str, int]],
+    unmapped: dict[str, int],
+    set_aside: list[Problem],
+    notes: list[str],
+) -> OrganizeSummary:
+    examples: dict[str, list[str]] = {}
+    for problem in dataset.problems:
+        if len(examples.setdefault(problem.kind, [])) < 5:
+            examples[problem.kind].append(str(problem))
+    labelled = dataset.with_records(record for record in dataset if record.labelled)
+    unlabelled = len(dataset) - len(labelled)
+    if unlabelled:
+        notes = [*notes, f"{unlabelled} pictures are unlabelled and stand in images/unlabelled"]
+    return OrganizeSummary(
+        data_yaml=data_yaml,
+        pictures=len(dataset),
+        boxes=int(labelled.class_counts().sum()),
+        groups=len({record.group for record in dataset}),
+        mapped=mapped,
+        unmapped=unmapped,
+        splits=[asdict(row) for row in split_report(labelled)],
+        set_aside=[asdict(problem) for problem in set_aside],
+        problems=dict(Counter(problem.kind for problem in dataset.problems).most_common()),
+        examples=examples,
+        notes=notes,
+    )

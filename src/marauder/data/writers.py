@@ -1,0 +1,231 @@
+"""Writing a data set as plain YOLO: ``images/<split>/``, ``labels/<split>/`` and a ``data.yaml`` that Ultralytics
+opens.
+
+Beside it, ``records.jsonl`` holds what YOLO text cannot: keys, groups, attributes, ignored boxes and which pictures are
+unlabelled; with it, reading the folder back gives the same records (boxes to a millionth of a pixel, ignored ones
+last). ``dataset.json`` marks the folder as ours and says whether it is complete; ``data.yaml`` is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import (
+    TEMPORARY_SUFFIX,
+    atomic_path,
+    fingerprint,
+    read_json,
+    to_plain,
+    write_json,
+    write_text,
+)
+from marauder.core.progress import Progress
+from marauder.data.readers.yolo import RECORDS_FILE, SPLIT_KEYS, UNLABELLED_KEY
+from marauder.data.records import Dataset, Record
+
+STATE_FILE = "dataset.json"
+DATA_FILE = "data.yaml"
+MODES = ("link", "copy", "reference")
+
+
+@dataclass(frozen=True)
+class _Planned:
+    record: Record
+    folder: str
+    picture: str
+    label: str | None
+
+
+def write_yolo(
+    dataset: Dataset, folder: Path | str, mode: str = "link", clock: Clock | None = None, label: str = "writing"
+) -> Path:
+    """Write ``dataset`` to ``folder`` and return the path of its ``data.yaml``.
+
+    ``mode``: ``link`` puts symbolic links (relative) to the pictures, ``copy`` copies them, ``reference`` leaves them
+    where they are (list files with absolute paths; only Marauder finds the labels then, and the pictures may be
+    absent). Records without a split go to train; unlabelled ones go to ``images/unlabelled``, which no trainer takes
+    for empty pictures. Names, labels and ``data.yaml`` depend on the records alone. Files of an earlier, other content
+    are removed; a folder that holds anything not written here raises ``UserError``, as does a split that is none of
+    train, val, test. The clock is asked between pictures; run again, what is already right is left alone.
+    """
+    root = Path(folder)
+    if mode not in MODES:
+        raise UserError(f"mode {mode!r}: choose one of {', '.join(MODES)}")
+    if mode != "reference":
+        missing = next((record for record in dataset if not record.picture.is_file()), None)
+        if missing is not None:
+            raise UserError(f"{missing.picture}: the picture does not exist; fetch it, or use mode 'reference'")
+    plan = _plan(dataset, mode)
+    state = {"written_by": "marauder", "format": 1, "mode": mode, "pictures": len(plan)}
+    claim_folder(root)
+    data_file = root / DATA_FILE
+    content = _data_yaml(dataset, plan, mode)
+    if data_file.exists() and data_file.read_text(encoding="utf-8") != content:
+        data_file.unlink()  # a data.yaml never describes a folder that is half another data set
+    _remove_strangers(root, plan, mode)
+    with Progress(label, len(plan)) as progress:
+        for item in plan:
+            if clock is not None:
+                clock.check()
+            if mode != "reference":
+                _place(item.record.picture, root / item.picture, mode)
+            if item.label is not None:
+                _write_if_changed(root / item.label, label_text(item.record))
+            progress.advance()
+    if mode == "reference":
+        for name in dict.fromkeys(item.folder for item in plan):
+            paths = "".join(f"{item.picture}\n" for item in plan if item.folder == name)
+            _write_if_changed(root / f"{name}.txt", paths)
+    rows = [_row(item, mode) for item in plan]
+    lines = "".join(json.dumps(to_plain(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    _write_if_changed(root / RECORDS_FILE, lines)
+    _write_if_changed(data_file, content)
+    write_json(root / STATE_FILE, {**state, "complete": True, "fingerprint": fingerprint([content, rows])})
+    return data_file
+
+
+def claim_folder(root: Path) -> None:
+    """Mark ``root`` as a data set in the making. Raises ``UserError`` when it holds files that are not ours."""
+    state_file = root / STATE_FILE
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; name a folder for the data set")
+    if not state_file.exists() and root.is_dir() and any(root.iterdir()):
+        raise UserError(f"{root}: is not empty and was not written by marauder; name another folder, or empty it")
+    write_json(state_file, {"written_by": "marauder", "format": 1, "complete": False})
+
+
+def is_complete(root: Path) -> bool:
+    """Whether ``root`` holds a data set that was written to its end and whose files all still exist."""
+    if not ((root / STATE_FILE).is_file() and (root / DATA_FILE).is_file() and (root / RECORDS_FILE).is_file()):
+        return False
+    state = read_json(root / STATE_FILE)
+    if not isinstance(state, dict) or not state.get("complete"):
+        return False
+    for line in (root / RECORDS_FILE).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        picture = root / row["file"]
+        label = row.get("label") or re.sub(r"^images/(.*)\.[^.]*$", r"labels/\1.txt", row["file"])
+        if row["labelled"] and not (root / label).is_file():
+            return False
+        if "label" not in row and not picture.is_file():
+            return False
+    return True
+
+
+def label_text(record: Record) -> str:
+    """The record's boxes as YOLO lines (ignored ones left out), ten decimals at most."""
+    lines = []
+    for index, ignored, box in zip(record.classes, record.ignored, record.normalised_boxes()):
+        if not ignored:
+            lines.append(" ".join([str(int(index)), *(_decimal(min(max(value, 0.0), 1.0)) for value in box)]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.10f}".rstrip("0").rstrip(".") or "0"
+
+
+def _plan(dataset: Dataset, mode: str) -> list[_Planned]:
+    taken: set[tuple[str, str]] = set()
+    plan = []
+    for record in dataset:
+        folder = (record.split or "train") if record.labelled else UNLABELLED_KEY
+        if folder not in (*SPLIT_KEYS, UNLABELLED_KEY):
+            raise UserError(f"{record.key}: split {folder!r} has no place in data.yaml; use train, val and test")
+        stem = re.sub(r"[^\w.+-]+", "_", record.key.replace("/", "__")).strip("._") or "picture"
+        # Files differing in case only would be one file on many disks.
+        if (folder, stem.lower()) in taken or len(stem) > 180:
+            stem = f"{stem[:160]}-{fingerprint(record.key)[:10]}"
+        taken.add((folder, stem.lower()))
+        suffix = record.picture.suffix.lower() or ".jpg"
+        label = f"labels/{folder}/{stem}.txt" if record.labelled else None
+        picture = f"images/{folder}/{stem}{suffix}"
+        if mode == "reference":
+            picture = record.picture.absolute().as_posix()
+        plan.append(_Planned(record, folder, picture, label))
+    return plan
+
+
+def _row(item: _Planned, mode: str) -> dict[str, Any]:
+    record = item.record
+    row: dict[str, Any] = {
+        "file": item.picture,
+        "key": record.key,
+        "group": record.group,
+        "split": record.split,
+        "labelled": record.labelled,
+        "attributes": record.attributes,
+    }
+    if record.ignored.any():
+        scale = [record.width, record.height, record.width, record.height]
+        chosen = zip(record.classes[record.ignored], record.boxes[record.ignored])
+        row["ignored"] = [[int(index), *(value / side for value, side in zip(box, scale))] for index, box in chosen]
+    if mode == "reference":
+        row["label"] = item.label or f"labels/{item.folder}/none.txt"
+        row["size"] = [record.width, record.height]
+    return row
+
+
+def _data_yaml(dataset: Dataset, plan: list[_Planned], mode: str) -> str:
+    used = {item.folder for item in plan}
+    content: dict[str, Any] = {
+        name: f"{name}.txt" if mode == "reference" else f"images/{name}"
+        for name in (*SPLIT_KEYS, UNLABELLED_KEY)
+        if name in used
+    }
+    content["names"] = dict(enumerate(dataset.names))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _remove_strangers(root: Path, plan: list[_Planned], mode: str) -> None:
+    """Delete what an earlier write left under images/ and labels/ and the new plan has no place for."""
+    wanted = {item.label for item in plan} | ({item.picture for item in plan} if mode != "reference" else set())
+    for top in ("images", "labels"):
+        for directory, _, files in os.walk(root / top):
+            for name in files:
+                path = Path(directory, name)
+                if path.relative_to(root).as_posix() not in wanted:
+                    path.unlink()
+    for name in (*SPLIT_KEYS, UNLABELLED_KEY):
+        if mode != "reference":
+            (root / f"{name}.txt").unlink(missing_ok=True)
+
+
+def _place(source: Path, target: Path, mode: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "link":
+        link = os.path.relpath(source.resolve(), target.parent.resolve())
+        if target.is_symlink() and os.readlink(target) == link:  # noqa: PTH115 - compared as text
+            return
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        try:
+            temporary.symlink_to(link)
+            temporary.replace(target)
+            return
+        except (OSError, NotImplementedError):
+            # A disk without symbolic links: a copy does the same.
+            temporary.unlink(missing_ok=True)
+    state = source.stat()
+    if target.is_file() and not target.is_symlink():
+        existing = target.stat()
+        if (existing.st_size, existing.st_mtime_ns) == (state.st_size, state.st_mtime_ns):
+            return
+    with atomic_path(target) as partial:
+        shutil.copyfile(source, partial)
+        os.utime(partial, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def _write_if_changed(path: Path, content: str) -> None:
+    if not (path.is_file() and path.read_bytes() == content.encode("utf-8")):
+        write_text(path, content)
