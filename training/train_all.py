@@ -12,11 +12,16 @@ from marauder.cli.main import run_with_boundary
 from marauder.cli.pipeline import run
 
 
-def main() -> None:
-    """Parse the command line and run; errors become words and exit statuses as for every command."""
+def command_line() -> typer.Typer:
+    """The options and arguments, those of ``marauder pipeline run``."""
     app = typer.Typer(add_completion=False)
     app.command()(run)
-    run_with_boundary(typer.main.get_command(app))
+    return app
+
+
+def main() -> None:
+    """Parse the command line and run; errors become words and exit statuses as for every command."""
+    run_with_boundary(typer.main.get_command(command_line()))
 
 
 if __name__ == "__main__":

@@ -120,13 +120,12 @@ def test_a_child_that_outlives_its_pipeline_does_not_keep_the_workspace_locked(t
         os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("moment", range(3))
-def test_a_start_over_killed_early_starts_over_again(tmp_path: Path, moment: int) -> None:
+@pytest.mark.parametrize("moment", ["before", "amid", "after"])
+def test_a_start_over_killed_around_the_clearing_away_starts_over_again(tmp_path: Path, moment: str) -> None:
     workshop.fill(tmp_path)
     workshop.do(tmp_path)
-    process = start(tmp_path, "collect.tint=9", *SLOW)
-    time.sleep(0.15 + 0.15 * moment)
-    process.kill()
+    process = start(tmp_path, "collect.tint=9", f"collect.die={moment}")
+    assert process.wait(timeout=30) == -signal.SIGKILL
     process.communicate()
     workshop.do(tmp_path, "collect.tint=9")
     for picture in (tmp_path / "images").iterdir():

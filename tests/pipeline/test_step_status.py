@@ -9,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.pipeline.record import StepRecord
-from marauder.pipeline.status import Facts, State, decide, flatten, setting_differences
+from marauder.pipeline.status import Change, Facts, State, decide, flatten, setting_differences
 
 RECORD = StepRecord(
     state="done", version=1, settings={"epochs": 5}, inputs={"data set": "aa"}, started=1.0, seconds=2.0
 )
 FACTS = Facts(settings={"epochs": 5}, defaults={"epochs": 3}, version=1, inputs={"data set": "aa"}, record=RECORD)
+
+
+def words(changes: list[Change]) -> list[str]:
+    return [change.words for change in changes]
 
 
 def recorded(**changes: Any) -> StepRecord:
@@ -78,6 +82,13 @@ def test_interrupted_work_goes_on_unless_something_changed() -> None:
     assert changed.fresh and changed.reasons == ("SIGTERM received", "starts over: epochs: 5 → 6")
 
 
+def test_a_setting_that_extends_the_work_does_not_start_it_over() -> None:
+    extended = decide(replace(FACTS, settings={"epochs": 8}, continued=frozenset({"epochs"})))
+    assert (extended.state, extended.fresh) == (State.STALE, False)
+    both = replace(FACTS, settings={"epochs": 8}, inputs={"data set": "bb"}, continued=frozenset({"epochs"}))
+    assert decide(both).fresh
+
+
 def test_a_start_over_that_was_killed_before_it_cleared_away_starts_over_again() -> None:
     assert decide(replace(FACTS, record=recorded(state="running", fresh=True))).fresh
 
@@ -93,8 +104,8 @@ def test_an_optional_step_without_a_section_is_off() -> None:
 
 def test_a_setting_newer_than_the_record_counts_only_away_from_its_default() -> None:
     assert setting_differences({}, {"mixup": 0.0}, {"mixup": 0.0}) == []
-    assert setting_differences({}, {"mixup": 0.1}, {"mixup": 0.0}) == ["mixup: not set → 0.1"]
-    assert setting_differences({"gone": 1}, {}, {}) == ["gone: 1 → no longer set"]
+    assert words(setting_differences({}, {"mixup": 0.1}, {"mixup": 0.0})) == ["mixup: not set → 0.1"]
+    assert words(setting_differences({"gone": 1}, {}, {})) == ["gone: 1 → no longer set"]
 
 
 leaves = st.integers(0, 3) | st.text("ab", max_size=2)
@@ -108,6 +119,6 @@ settings = st.dictionaries(
 @given(settings, settings)
 def test_differences_name_exactly_the_leaves_that_differ(one: dict[str, Any], other: dict[str, Any]) -> None:
     before, after = flatten(one), flatten(other)
-    named = {change.partition(":")[0] for change in setting_differences(before, after, {})}
+    named = {change.setting for change in setting_differences(before, after, {})}
     missing = object()
     assert named == {name for name in {*before, *after} if before.get(name, missing) != after.get(name, missing)}

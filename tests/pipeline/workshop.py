@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,15 +29,19 @@ class CollectSettings(Settings):
     output: Path
     tint: int = 0
     workers: int = 1
+    die: str = ""
+    """The moment of the clearing away at which the process kills itself: ``before``, ``amid`` or ``after``."""
     pause: float = 0.0
 
 
 class Collect(Step):
     number, name, title = 0, "collect", "copy pictures"
-    without_effect = frozenset({"pause", "workers"})
 
     def settings_model(self) -> type[Settings]:
         return CollectSettings
+
+    def without_effect(self) -> frozenset[str]:
+        return frozenset({"die", "pause", "workers"})
 
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
         return {"output": workspace.datasets / "collected"}
@@ -49,7 +55,11 @@ class Collect(Step):
     def run(self, context: StepContext) -> Mapping[str, Any]:
         settings: CollectSettings = context.settings
         if context.fresh and settings.output.exists():
+            _die(settings.die == "before")
+            (settings.output / "0.png").unlink(missing_ok=True)
+            _die(settings.die == "amid")
             shutil.rmtree(settings.output)
+            _die(settings.die == "after")
         context.begun()
         pictures = sorted(context.workspace.images.iterdir())
         for picture in pictures:
@@ -62,6 +72,11 @@ class Collect(Step):
         return {"pictures": len(pictures)}
 
 
+def _die(now: bool) -> None:
+    if now:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class DigestSettings(Settings):
     output: Path
     rounds: int = 3
@@ -71,10 +86,12 @@ class DigestSettings(Settings):
 
 class Digest(Step):
     number, name, title = 2, "digest", "chain checksums"
-    without_effect = frozenset({"pause", "fail"})
 
     def settings_model(self) -> type[Settings]:
         return DigestSettings
+
+    def without_effect(self) -> frozenset[str]:
+        return frozenset({"pause", "fail"})
 
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
         return {"output": workspace.model("digest") / "chain.json"}
@@ -103,7 +120,7 @@ class Digest(Step):
             links.append(hashlib.sha256(previous.encode() + content).hexdigest())
             append_line(journal, links[-1])
         write_json(settings.output, links)
-        return {"links": len(links), "report": str(settings.output)}
+        return {"links": len(links), "report": context.workspace.relative(settings.output)}
 
 
 class SealSettings(Settings):

@@ -94,7 +94,7 @@ class Pipeline:
 
     def result_settings(self, step: Step) -> dict[str, Any]:
         """The settings that bear on the result, by dotted name: neither its places nor what changes only speed."""
-        left_out = {*step.placed(self.workspace), *step.without_effect}
+        left_out = {*step.placed(self.workspace), *step.without_effect()}
         flat = flatten(self.settings_of(step).model_dump(mode="json")) if self.is_configured(step) else {}
         return {name: value for name, value in flat.items() if not _covered(name, left_out)}
 
@@ -119,6 +119,7 @@ class Pipeline:
         return Facts(
             settings=self.result_settings(step),
             defaults=flatten(default_values(step.settings_model())),
+            continued=step.continued(),
             version=step.version,
             inputs={artifact.name: self.input_identity(step, artifact) for artifact in there} if ready else {},
             missing={

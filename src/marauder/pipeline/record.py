@@ -91,11 +91,9 @@ def describe_holder(workspace: Workspace) -> str:
 
 
 def is_locked(workspace: Workspace) -> bool:
-    """Whether a pipeline works on this workspace now, in this process or another."""
+    """Whether another process works on this workspace now. What is recorded as running is then really running."""
     path = lock_path(workspace)
-    if path in _held:
-        return True
-    if not path.exists():
+    if path in _held or not path.exists():
         return False
     with path.open("rb") as stream:
         return not _try_lock(stream, fcntl.LOCK_SH)

@@ -120,7 +120,7 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
     done = close("done", fresh=False, outputs=outputs, summary=summary)
     say(f"step {describe(step)}: done in {describe_seconds(done.seconds)}")
     for name, value in flatten(summary).items():
-        say(f"    {name.replace('_', ' ')}: {value}")
+        say(f"    {name.replace('_', ' ')}: {workspace.root / value if name == 'report' else value}")
 
 
 def _opening_record(pipeline: Pipeline, step: Step, fresh: bool) -> StepRecord:

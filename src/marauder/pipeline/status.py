@@ -33,7 +33,8 @@ class Facts:
     ``settings``: those that bear on the result, as dotted names. ``defaults``: their defaults, likewise. ``inputs``:
     name to identity of each input that is there. ``missing``: name of each input that is not, with what to do about
     it. ``producers``: state of each earlier step that the inputs come from. ``output_problems``: what is wrong with
-    the outputs of the record. ``locked``: whether a pipeline works on the workspace now.
+    the outputs of the record. ``continued``: settings whose change does not mean starting over. ``locked``: whether a
+    pipeline works on the workspace now.
     """
 
     settings: Values
@@ -43,6 +44,7 @@ class Facts:
     missing: Mapping[str, str] = field(default_factory=dict)
     producers: Mapping[str, State] = field(default_factory=dict)
     output_problems: Sequence[str] = ()
+    continued: frozenset[str] = frozenset()
     record: StepRecord | None = None
     locked: bool = False
     configured: bool = True
@@ -72,15 +74,16 @@ def decide(facts: Facts) -> Status:
     waits = [f"for step {name}, which is {state}" for name, state in facts.producers.items() if state != State.DONE]
     if waits:
         return Status(State.WAITING, tuple(waits))
-    changes = differences(facts)
+    changed = differences(facts)
+    changes = [change.words for change in changed]
     if record is not None and record.state == "done" and not changes and not facts.output_problems:
         return Status(State.DONE, tuple(f"its input is gone: {name}" for name in facts.missing))
     if facts.missing:
         return Status(State.WAITING, tuple(f"for {name}: {remedy}" for name, remedy in facts.missing.items()))
     if record is None:
         return Status(State.READY)
-    fresh = bool(changes) or record.fresh
-    starts_over = tuple(f"starts over: {change}" for change in changes)
+    fresh = record.fresh or any(change.setting not in facts.continued for change in changed)
+    starts_over = tuple(f"{'starts over' if fresh else 'changed since'}: {change}" for change in changes)
     if record.state == "failed":
         return Status(State.FAILED, (record.message, *starts_over), fresh)
     if record.state == "done":
@@ -88,35 +91,43 @@ def decide(facts: Facts) -> Status:
     return Status(State.INTERRUPTED, (record.message or "was killed while it ran", *starts_over), fresh)
 
 
-def differences(facts: Facts) -> list[str]:
+@dataclass(frozen=True)
+class Change:
+    """A difference in words; ``setting`` is its dotted name, ``None`` for an input or the step itself."""
+
+    words: str
+    setting: str | None = None
+
+
+def differences(facts: Facts) -> list[Change]:
     """What is no longer as the record says: version, settings, inputs. Inputs that are gone do not count."""
     record = facts.record
     if record is None:
         return []
     changes = []
     if record.version != facts.version:
-        changes.append(f"the step itself has changed (version {record.version} → {facts.version})")
+        changes.append(Change(f"the step itself has changed (version {record.version} → {facts.version})"))
     changes += setting_differences(flatten(record.settings), facts.settings, facts.defaults)
     for name, identity in facts.inputs.items():
         if name not in record.inputs:
-            changes.append(f"new input: {name}")
+            changes.append(Change(f"new input: {name}"))
         elif record.inputs[name] != identity:
-            changes.append(f"input changed: {name}")
+            changes.append(Change(f"input changed: {name}"))
     gone = [name for name in record.inputs if name not in facts.inputs and name not in facts.missing]
-    return changes + [f"no longer an input: {name}" for name in gone]
+    return changes + [Change(f"no longer an input: {name}") for name in gone]
 
 
-def setting_differences(recorded: Values, current: Values, defaults: Values) -> list[str]:
+def setting_differences(recorded: Values, current: Values, defaults: Values) -> list[Change]:
     """Dotted settings that differ, in words. One that is newer than the record and at its default is no change."""
     changes = []
     for name in sorted({*recorded, *current}):
         if name not in current:
-            changes.append(f"{name}: {_show(recorded[name])} → no longer set")
+            changes.append(Change(f"{name}: {_show(recorded[name])} → no longer set", name))
         elif name not in recorded:
             if name not in defaults or current[name] != defaults[name]:
-                changes.append(f"{name}: not set → {_show(current[name])}")
+                changes.append(Change(f"{name}: not set → {_show(current[name])}", name))
         elif recorded[name] != current[name]:
-            changes.append(f"{name}: {_show(recorded[name])} → {_show(current[name])}")
+            changes.append(Change(f"{name}: {_show(recorded[name])} → {_show(current[name])}", name))
     return changes
 
 

@@ -56,8 +56,6 @@ class Step(ABC):
     """Whether the step runs only when the settings have a section for it."""
     version: ClassVar[int] = 1
     """Raised when the same settings and inputs would now give something else, so that finished work counts as stale."""
-    without_effect: ClassVar[frozenset[str]] = frozenset()
-    """Dotted names of settings that change the speed, not the result; changing them makes nothing stale."""
 
     @abstractmethod
     def settings_model(self) -> type[Settings]:
@@ -66,6 +64,14 @@ class Step(ABC):
     @abstractmethod
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
         """Settings (by dotted name) that the workspace decides, such as output folders; users cannot set them here."""
+
+    def without_effect(self) -> frozenset[str]:
+        """Dotted names of settings that change the speed, not the result; changing them makes nothing stale."""
+        return frozenset()
+
+    def continued(self) -> frozenset[str]:
+        """Dotted names of settings whose change makes the step stale, but lets it go on from what is there."""
+        return frozenset()
 
     @abstractmethod
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
@@ -77,7 +83,9 @@ class Step(ABC):
 
     @abstractmethod
     def run(self, context: StepContext) -> Mapping[str, Any]:
-        """Do the work, or go on with it; return a summary for people (plain values; ``report`` is a path to open).
+        """Do the work, or go on with it; return a summary for people.
+
+        The summary holds plain values; ``report`` is a file to open, as a path from the workspace's root.
 
         Raises ``Interrupted`` when the clock says to stop, everything saved.
         """

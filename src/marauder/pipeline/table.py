@@ -36,7 +36,7 @@ def status_table(pipeline: Pipeline) -> str:
         lines.append(f"{_label(step):<{width}}  {status.state:<11}  {_times(record):<32}  {step.title}".rstrip())
         lines += [f"{'':<{width}}  - {reason}" for reason in status.reasons]
         if status.state == State.DONE and record is not None and "report" in record.summary:
-            lines.append(f"{'':<{width}}  - report: {record.summary['report']}")
+            lines.append(f"{'':<{width}}  - report: {pipeline.workspace.root / record.summary['report']}")
     return "\n".join(lines)
 
 
