@@ -1,4 +1,4 @@
-"""Where the picture is inside its frame: black bars of letterboxing are found, so that they neither count nor change."""
+"""Where the picture is inside its frame: black bars of letterboxing neither count nor change."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def enhance(picture: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def enhance_exactly(picture: np.ndarray, plan: Plan) -> np.ndarray:
-    """Enhance by running every stage of the plan on the full picture; the reference for ``enhance``, several times slower."""
+    """Enhance by running every stage of the plan on the full picture: the reference for ``enhance``, and slower."""
     rows, columns = content_area(picture)
     framed = picture.copy()
     framed[rows, columns] = run_stages(np.ascontiguousarray(picture[rows, columns]), plan)

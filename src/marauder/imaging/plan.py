@@ -20,8 +20,8 @@ NEGLIGIBLE = 0.08
 class Measurements:
     """What was measured of a picture (all on the reduced picture, 0..1 unless said otherwise).
 
-    ``blue``, ``green``, ``red``: channel means. ``cast``: distance of the mean colour from grey in the a*b* plane of CIE
-    Lab (about 0..100). ``cast_ratio``: that distance over the spread of colours around the mean; above 1.5 the colour
+    ``blue``, ``green``, ``red``: channel means. ``cast``: distance of the mean colour from grey in the a*b* plane of
+    CIE Lab (about 0..100). ``cast_ratio``: that distance over the spread of colours around the mean; above 1.5 the colour
     belongs to the light, below 0.6 to the things seen (Gasparini and Schettini, "Color balancing of digital photos
     using simple image statistics", Pattern Recognition 37, 2004). ``veil``: the underwater dark channel of the clearest
     tenth of the picture; clear water leaves it near 0. ``dark_end``, ``bright_end``: 5th and 95th percentile of the
@@ -49,8 +49,8 @@ class Measurements:
 class Plan:
     """Strength of each stage; the value that switches a stage off is the default.
 
-    ``red``, ``blue``: compensation of the channel, 0..1. ``white_balance``: 0..1. ``dehaze``: share of the veil removed,
-    0..1. ``clip_limit``: of CLAHE, 0 is off, else 1..8. ``gamma``: exponent, 0.3..3, 1 is off.
+    ``red``, ``blue``: compensation of the channel, 0..1. ``white_balance``: 0..1. ``dehaze``: share of the veil
+    removed, 0..1. ``clip_limit``: of CLAHE, 0 is off, else 1..8. ``gamma``: exponent, 0.3..3, 1 is off.
     """
 
     red: float = 0.0
@@ -118,7 +118,7 @@ def measure(picture: np.ndarray) -> Measurements:
         veil=veil,
         dark_end=dark_end,
         bright_end=bright_end,
-        lightness=lightness / 255,
+        lightness=float(lightness) / 255,
         detail=float(np.sqrt(variance).mean()),
     )
 

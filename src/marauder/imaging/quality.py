@@ -54,8 +54,8 @@ def uiqm(picture: np.ndarray) -> float:
 def uicm(picture: np.ndarray) -> float:
     """Colourfulness part of UIQM, from the red-green and yellow-blue differences (channels 0..255).
 
-    -0.0268 sqrt(mean_rg² + mean_yb²) + 0.1586 sqrt(var_rg + var_yb); the means are trimmed, the variances are taken around
-    them over all pixels (equations 3 to 6).
+    -0.0268 sqrt(mean_rg² + mean_yb²) + 0.1586 sqrt(var_rg + var_yb); the means are trimmed, the variances
+    are taken around them over all pixels (equations 3 to 6).
     """
     blue, green, red = (plane.astype(np.int16) for plane in cv2.split(picture))
     mean_rg, variance_rg = _trimmed_moments(red - green, 255, 1.0)
@@ -78,8 +78,8 @@ def _trimmed_moments(values: np.ndarray, bound: int, unit: float) -> tuple[float
 def uism(picture: np.ndarray) -> float:
     """Sharpness part of UIQM: EME of each channel times its Sobel magnitude, weighted by luminance (equations 7 and 8).
 
-    EME = 2 / blocks x sum log(max / min) over blocks of 10 × 10 pixels; blocks whose smallest value is 0 count as 0, and
-    pixels beyond the last whole block are left out.
+    EME = 2 / blocks x sum log(max / min) over blocks of 10 × 10 pixels; blocks whose smallest value is 0 count as
+    0, and pixels beyond the last whole block are left out.
     """
     across = cv2.Sobel(picture, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REPLICATE)
     down = cv2.Sobel(picture, cv2.CV_32F, 0, 1, borderType=cv2.BORDER_REPLICATE)
@@ -91,7 +91,7 @@ def uism(picture: np.ndarray) -> float:
 
 
 def uiconm(picture: np.ndarray) -> float:
-    """Contrast part of UIQM: mean over blocks of -m log m with m = (max - min) / (max + min) of the intensity (equation 9).
+    """Contrast part of UIQM: mean over blocks of -m log m, m = (max - min) / (max + min) of the intensity (equation 9).
 
     The intensity is the mean of the channels. Differences and sums are plain arithmetic, as in the implementations that
     published figures come from, not the parameterised logarithmic ones of the paper.
@@ -123,8 +123,8 @@ def uciqe(picture: np.ndarray) -> float:
     In 8-bit CIE Lab with every channel divided by 255 and a*, b* centred: spread is the standard deviation of
     chroma = sqrt(a² + b²); contrast the mean of the brightest hundredth less that of the darkest; saturation
     chroma / sqrt(chroma² + L²).
-    Source: Yang and Sowmya, "An Underwater Color Image Quality Evaluation Metric", IEEE Transactions on Image Processing
-    24(12), 2015, equation 6.
+    Source: Yang and Sowmya, "An Underwater Color Image Quality Evaluation Metric", IEEE Transactions on Image
+    Processing 24(12), 2015, equation 6.
     """
     lightness, red_green, blue_yellow = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2Lab))
     a, b = (plane.astype(np.float32) - 128 for plane in (red_green, blue_yellow))

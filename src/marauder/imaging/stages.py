@@ -14,7 +14,7 @@ WORKING_SIDE = 128
 """Statistics, transmission and other slowly varying maps are computed with the longer side at this many pixels."""
 
 MINKOWSKI_NORM = 6
-"""Exponent of the shades-of-grey estimate; 1 is grey-world, infinity is white-patch. Finlayson and Trezzi found 6 best."""
+"""Exponent of the shades-of-grey estimate: 1 is grey-world, infinity white-patch; Finlayson and Trezzi found 6 best."""
 
 GAIN_LIMITS = (0.6, 1.7)
 """A white-balance gain never leaves this range: beyond it, sensor noise and JPEG blocks become red blotches."""
@@ -86,7 +86,7 @@ def apply_compensation(picture: np.ndarray, factor_blue: float, factor_red: floa
 
 
 def white_balance_gains(picture: np.ndarray, strength: float, norm: int = MINKOWSKI_NORM) -> np.ndarray:
-    """Gains for blue, green, red that bring the Minkowski mean of the picture to grey: float64 (3,), within GAIN_LIMITS.
+    """Gains for blue, green, red that bring the picture's Minkowski mean to grey: float64 (3,), within GAIN_LIMITS.
 
     ``strength`` 0..1 is the exponent on each gain (0: all ones). The gains keep the brightness of the mean colour.
     """
@@ -115,7 +115,8 @@ def white_balance(picture: np.ndarray, strength: float = 1.0, norm: int = MINKOW
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
     """Smooth ``values`` without crossing the edges of ``guide``: float32 (h, w), both inputs float32 (h, w) in 0..1.
 
-    ``radius`` is in pixels (the window is 2 radius + 1 wide), ``epsilon`` the variance below which a window counts as flat.
+    ``radius`` is in pixels (the window is 2 radius + 1 wide), ``epsilon`` the variance below which a window counts
+    as flat.
     Source: He, Sun, Tang, "Guided Image Filtering", ECCV 2010, algorithm 1.
     """
     slope, offset = guided_coefficients(guide, values, radius, epsilon)
@@ -157,23 +158,23 @@ def estimate_haze(small: np.ndarray, strength: float) -> tuple[np.ndarray, np.nd
     dark = underwater_dark_channel(small, patch)
     counts = np.cumsum(cv2.calcHist([dark], [0], None, [256], [0, 256]).ravel()[::-1])
     threshold = 255 - int(np.searchsorted(counts, max(1, dark.size // 200)))
-    veil = np.maximum(np.array(cv2.mean(small, cv2.compare(dark, threshold, cv2.CMP_GE))[:3]), 8.0)
+    veil = np.maximum(np.array(cv2.mean(small, (dark >= threshold).view(np.uint8))[:3]), 8.0)
     scales = np.array([[1 / veil[0], 0, 0], [0, 1 / veil[1], 0]])
     share = cv2.transform(small.astype(np.float32), scales)
     nearest = cv2.min(cv2.extractChannel(share, 0), cv2.extractChannel(share, 1))
-    coarse = 1 - np.float32(strength) * cv2.min(cv2.erode(nearest, np.ones((patch, patch), np.uint8)), 1.0)
+    coarse = 1 - np.float32(strength) * np.minimum(cv2.erode(nearest, np.ones((patch, patch), np.uint8)), np.float32(1))
     guide = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
     transmission = guided_filter(guide, coarse, radius=max(2, side // 12), epsilon=1e-3)
-    return veil, cv2.min(cv2.max(transmission, MINIMUM_TRANSMISSION), 1.0)
+    return veil, np.clip(transmission, np.float32(MINIMUM_TRANSMISSION), np.float32(1))
 
 
 def dehaze(picture: np.ndarray, strength: float = 0.8) -> np.ndarray:
     """Remove the veil that suspended matter lays over distant things; brightness is kept as far as it can be.
 
-    J(x) = (I(x) - A) / t(x) + A with the veil A and the transmission t of ``estimate_haze``, computed on a reduced picture
-    and scaled up. ``strength`` 0..1.
-    Sources: see ``underwater_dark_channel`` and ``guided_filter``; scaling the filter's result up from a reduced picture:
-    He and Sun, "Fast Guided Filter", arXiv:1505.00996, 2015.
+    J(x) = (I(x) - A) / t(x) + A with the veil A and the transmission t of ``estimate_haze``, computed on a reduced
+    picture and scaled up. ``strength`` 0..1.
+    Sources: see ``underwater_dark_channel`` and ``guided_filter``; scaling the filter's result up from a reduced
+    picture: He and Sun, "Fast Guided Filter", arXiv:1505.00996, 2015.
     """
     small = reduce_picture(picture)
     veil, transmission = estimate_haze(small, strength)

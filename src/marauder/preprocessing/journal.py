@@ -1,0 +1,106 @@
+"""The journal of finished files: what was made of which input under which settings, so that nothing is done twice."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from marauder.core.errors import UserError
+from marauder.core.files import append_line, read_lines, to_plain, write_text
+
+REPORT_FOLDER = "preprocessing"
+JOURNAL_NAME = ".journal.jsonl"
+LOCK_NAME = ".lock"
+
+
+class Journal:
+    """One line a finished file in ``<output>/preprocessing/.journal.jsonl``; the last line of a path counts.
+
+    A line holds ``path``, ``fingerprint`` (of recipe and kind), ``source`` and ``output`` ([size, time of change] or
+    ``None`` when nothing was written) and ``result``. A file counts as finished when recipe, source and output are
+    still as the line says; nothing is read for that but the folder entries.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output / REPORT_FOLDER / JOURNAL_NAME
+        self.entries: dict[str, dict[str, Any]] = {}
+        for entry in read_lines(self.path):
+            if isinstance(entry, dict) and isinstance(entry.get("path"), str) and "result" in entry:
+                self.entries[entry["path"]] = entry
+
+    @staticmethod
+    def stands_in(folder: Path) -> bool:
+        """Whether ``folder`` is the output of an earlier run."""
+        return (folder / REPORT_FOLDER / JOURNAL_NAME).exists()
+
+    def begin(self) -> None:
+        """Mark the folder as ours before the first file is written, so that a kill in between is recognised."""
+        if not self.path.exists():
+            write_text(self.path, "")
+
+    def finished(self, path: str, fingerprint: str, source: list[int]) -> dict[str, Any] | None:
+        """The result of a file that is finished and unchanged, else ``None``."""
+        entry = self.entries.get(path)
+        if entry is None or entry.get("fingerprint") != fingerprint or entry.get("source") != source:
+            return None
+        if entry["output"] != stamp_of(self.output / path):
+            return None
+        result: dict[str, Any] = entry["result"]
+        return result
+
+    def record(
+        self, path: str, fingerprint: str, source: list[int], output: list[int] | None, result: dict[str, Any]
+    ) -> None:
+        """Note a file as finished."""
+        entry = {
+            "path": path,
+            "fingerprint": fingerprint,
+            "source": source,
+            "output": output,
+            "result": result,
+        }
+        append_line(self.path, entry)
+        self.entries[path] = entry
+
+    def forget_missing(self, present: set[str]) -> int:
+        """Delete outputs whose input is gone, if they are still as we wrote them; returns how many."""
+        count = 0
+        for path in sorted(set(self.entries) - present):
+            target = self.output / path
+            written = self.entries.pop(path)["output"]
+            if written is not None and written == stamp_of(target):
+                target.unlink()
+                count += 1
+        return count
+
+    def compact(self) -> None:
+        """Rewrite the journal with one line a file, sorted by path."""
+        lines = [json.dumps(to_plain(self.entries[path]), ensure_ascii=False) for path in sorted(self.entries)]
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
+
+
+def stamp_of(path: Path) -> list[int] | None:
+    """Size and time of change (ns) of a file, ``None`` if it does not exist."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Hold the output folder for one process; a second one gets a ``UserError``. The lock falls with its process."""
+    folder = output / REPORT_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_NAME).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{output}: another preprocessing run is writing here; wait for it or stop it") from None
+        yield
