@@ -166,7 +166,7 @@ def camera_sensitivity() -> np.ndarray:
 
 
 def direct_signal(water: Water, range_m: np.ndarray) -> np.ndarray:
-    """D: what is left of a white surface's light at ``range_m`` (N,) metres: float64 (N, 3), linear, 1 = full daylight."""
+    """D: light that arrives from a white surface ``range_m`` (N,) metres away: float64 (N, 3), 1 = full daylight."""
     beta = water.line_of_sight()[None, :]
     distance = np.asarray(range_m, np.float64)[:, None]
     light = np.exp(-water.downwelling() * water.depth_m)[None, :]
@@ -237,19 +237,22 @@ class FormationModel:
         """
         ranges = cv2.merge([range_index, range_index, range_index])
         light = cv2.multiply(cv2.LUT(clean, self._linear), cv2.LUT(ranges, self._direct))
-        return cv2.add(light, cv2.LUT(ranges, self._backscatter), dst=light)
+        return np.asarray(cv2.add(light, cv2.LUT(ranges, self._backscatter)))
 
     def form(self, clean: np.ndarray, range_index: np.ndarray) -> np.ndarray:
         """The underwater picture, without noise: uint8 (H, W, 3)."""
         return develop(self.radiance(clean, range_index))
 
 
-def develop(radiance: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-    """Linear light (float32, 1 = full scale) to an 8-bit picture; ``noise`` (float32, grey levels) is added last."""
-    encoded = cv2.multiply(cv2.sqrt(radiance), 255.0)
-    if noise is not None:
-        encoded = cv2.add(encoded, noise, dst=encoded)
-    return cv2.add(encoded, 0.0, dtype=cv2.CV_8U)
+def develop(radiance: np.ndarray, noise: np.ndarray | None = None, noise_level: float = 1.0) -> np.ndarray:
+    """Linear light (float32, 1 = full scale) to an 8-bit picture.
+
+    ``noise``: float32 of the same shape, added last, ``noise_level`` grey levels to its unit.
+    """
+    encoded = cv2.sqrt(radiance)
+    if noise is None:
+        return np.asarray(cv2.convertScaleAbs(encoded, alpha=255.0))
+    return np.asarray(cv2.addWeighted(encoded, 255.0, noise, noise_level, 0.0, dtype=cv2.CV_8U))
 
 
 def lens_kernel(blur_sigma: float, motion_x: float, motion_y: float) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marauder.data.scenes.canvas import Canvas, Colour, Sprite, blend, curve, smooth_noise, step
+from marauder.data.scenes.canvas import Canvas, Colour, Sprite, blend, curve, shaded, smooth_noise, step
 
 
 def sea_star(generator: np.random.Generator, variant: int, pose: float, scale: float) -> Sprite:
@@ -41,14 +41,14 @@ def sea_urchin(generator: np.random.Generator, variant: int, pose: float, scale:
     canvas = Canvas(1.1, 1.1, scale)
     centre = np.array([0.55, 0.55])
     dark: Colour = ((0.05, 0.04, 0.05), (0.24, 0.07, 0.20), (0.07, 0.08, 0.22), (0.12, 0.08, 0.10))[variant % 4]
-    light: Colour = ((0.24, 0.20, 0.22), (0.62, 0.30, 0.52), (0.28, 0.30, 0.58), (0.42, 0.32, 0.38))[variant % 4]
+    light: Colour = ((0.40, 0.34, 0.36), (0.70, 0.36, 0.60), (0.34, 0.36, 0.68), (0.52, 0.42, 0.48))[variant % 4]
     longest = 0.5 if variant % 2 else 0.44
     for ring, shade in ((1.0, 0.55), (0.92, 0.8), (0.8, 1.0)):
         for index in range(30):
             angle = 2 * np.pi * (index + generator.uniform(-0.35, 0.35)) / 30 + 0.1 * np.sin(2 * np.pi * pose + index)
             reach = longest * ring * generator.uniform(0.84, 1.04)
             direction = np.array([np.cos(angle), np.sin(angle)])
-            colour = tuple(shade * value for value in (light if index % 3 == 0 else dark))
+            colour = shaded(light if index % 2 else dark, shade)
             canvas.paint(canvas.line(np.array([centre, centre + 0.62 * reach * direction]), 0.030), colour)
             canvas.paint(canvas.line(np.array([centre, centre + reach * direction]), 0.017), colour)
     radius = np.hypot(canvas.x - centre[0], canvas.y - centre[1])
@@ -58,7 +58,7 @@ def sea_urchin(generator: np.random.Generator, variant: int, pose: float, scale:
         angle, start = generator.uniform(0, 2 * np.pi), generator.uniform(0.02, 0.2)
         root = centre + start * np.array([np.cos(angle), np.sin(angle)])
         tip = root + generator.uniform(0.10, 0.22) * np.array([np.cos(angle), np.sin(angle)])
-        colour = tuple(generator.uniform(0.5, 1.0) * value for value in light)
+        colour = shaded(light, generator.uniform(0.5, 1.0))
         canvas.paint(canvas.line(np.array([root, tip]), 0.015), colour)
     return canvas.sprite()
 

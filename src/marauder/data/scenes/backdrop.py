@@ -1,4 +1,4 @@
-"""The still part of a clip: open water, distant reef, ground in perspective, rocks and corals, with each pixel's range."""
+"""The still part of a clip: open water, distant reef, ground in perspective, rocks and corals, with their ranges."""
 
 from __future__ import annotations
 
@@ -101,13 +101,16 @@ def _ridge(
     outline = smooth_noise(generator, (4, view.full_width), 5, octaves=4)[1]
     metres = np.maximum(outline - generator.uniform(0.25, 0.5), 0.0) * generator.uniform(2.0, 5.0)
     top = view.horizon - view.focal * (metres - 0.1) / range_m
-    rows = np.arange(view.full_height, dtype=np.float32)[:, None]
-    mask = (rows >= top[None, :]) & (rows < view.ground_row(range_m))
-    wall = cv2.resize(texture, (view.full_width, view.full_height), interpolation=cv2.INTER_AREA)
-    shade = cv2.multiply(wall, (0.75, 0.75, 0.75, 1.0))
-    np.copyto(clean, shade, where=mask[..., None])
+    band = slice(max(0, int(top.min())), min(view.full_height, int(view.ground_row(range_m))))
+    if band.start >= band.stop:
+        return
+    rows = np.arange(band.start, band.stop, dtype=np.float32)[:, None]
+    mask = (rows >= top[None, :]).astype(np.uint8)
+    wall = cv2.resize(texture, (view.full_width, view.full_height), interpolation=cv2.INTER_AREA)[band]
+    cv2.copyTo(cv2.convertScaleAbs(wall, alpha=0.75), mask, clean[band])
     index = int(index_from_range(range_m))
-    ranges[mask], obstacles[mask] = index, index
+    for target in (ranges, obstacles):
+        np.copyto(target[band], index, where=mask > 0)
 
 
 def _ground(
@@ -123,32 +126,37 @@ def _ground(
     first = min(max(0, int(np.ceil(view.horizon)) + 1), view.full_height - 1)
     rows = np.arange(first, view.full_height, dtype=np.float32)
     columns = np.arange(view.full_width, dtype=np.float32) - view.full_width / 2
-    distance = view.ground_range(rows)
+    distance = view.ground_range(rows).astype(np.float32)
     per_metre = texture.shape[0] / 2.0
-    across = columns[None, :] * (distance[:, None] / view.focal) * per_metre
-    along = np.broadcast_to(distance[:, None] * per_metre, across.shape)
-    shift = generator.uniform(0, texture.shape[0], 4)
-    maps = (np.mod(across + shift[0], 512).astype(np.float32), np.mod(along + shift[1], 512).astype(np.float32))
-    coarse = cv2.resize(cv2.resize(texture, (64, 64), interpolation=cv2.INTER_AREA), (512, 512))
-    ground = cv2.remap(texture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
-    smooth = cv2.remap(coarse, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
-    far = np.clip((distance - 2.0) / 6.0, 0.0, 1.0)[:, None, None]
-    ground += far * (smooth - ground)
-    flat = np.clip((distance - 6.0) / 14.0, 0.0, 1.0)[:, None, None]
-    ground += flat * (texture.reshape(-1, 3).mean(axis=0) - ground)
+    # Beyond 30 m the texture is flat; the limit keeps coordinates in the range that remap can hold.
+    scaled = np.minimum(distance, 30.0)[:, None] * per_metre
+    across = columns[None, :] * (scaled / view.focal)
+    along = np.broadcast_to(scaled, across.shape)
+    shift = generator.uniform(0, texture.shape[0], 4).astype(np.float32)
+    coarse = cv2.resize(cv2.resize(texture, (64, 64), interpolation=cv2.INTER_AREA), texture.shape[:2])
+    mean = np.broadcast_to(texture.reshape(-1, 3).mean(axis=0).astype(np.uint8), (*across.shape, 3))
+    near = _look_up(texture, across + shift[0], along + shift[1])
+    far = _look_up(coarse, across + shift[0], along + shift[1])
+    ground = _fade(near, far, np.clip((distance - 2.0) / 6.0, 0.0, 1.0))
+    ground = _fade(ground, np.ascontiguousarray(mean), np.clip((distance - 6.0) / 14.0, 0.0, 1.0))
+    relief = smooth_noise(generator, (across.shape[0] // 4 + 1, across.shape[1] // 4 + 1), 9)
+    factor = 0.78 + 0.42 * cv2.resize(relief, across.shape[::-1])
     if sunlit > 0:
-        light = caustics_texture(seed)
-        spots = (
-            np.mod(0.6 * across + shift[2], 512).astype(np.float32),
-            np.mod(0.6 * along + shift[3], 512).astype(np.float32),
-        )
-        factor = cv2.remap(light, *spots, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        weight = sunlit * (1.0 - np.clip((distance - 1.5) / 6.0, 0.0, 1.0))[:, None]
-        ground *= (1.0 + weight * (factor - 1.0))[..., None]
-    relief = smooth_noise(generator, ground.shape[:2], 9)
-    ground *= (0.78 + 0.42 * relief)[..., None]
-    clean[first:] = np.clip(ground, 0, 255).astype(np.uint8)
+        light = _look_up(caustics_texture(seed), 0.6 * across + shift[2], 0.6 * along + shift[3])
+        factor *= 1.0 + sunlit * (1.0 - np.clip((distance - 1.5) / 6.0, 0.0, 1.0))[:, None] * (light - 1.0)
+    clean[first:] = cv2.multiply(ground, cv2.merge([factor, factor, factor]), dtype=cv2.CV_8U)
     ranges[first:] = index_from_range(distance)[:, None]
+
+
+def _look_up(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The repeating ``texture`` at pixel coordinates ``x``, ``y`` float32 (H, W)."""
+    return np.asarray(cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
+
+
+def _fade(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Row by row from ``first`` (weight 0) to ``second`` (weight 1)."""
+    weights = np.ascontiguousarray(np.broadcast_to(weight.astype(np.float32)[:, None], first.shape[:2]))
+    return np.asarray(cv2.blendLinear(first, second, 1.0 - weights, weights))
 
 
 def _strew(

@@ -148,6 +148,11 @@ def smooth_noise(generator: np.random.Generator, shape: tuple[int, int], cells: 
     return np.clip((total / sum_of_weights - 0.5) * 1.6 + 0.5, 0.0, 1.0)
 
 
+def shaded(colour: Colour, factor: float) -> Colour:
+    """``colour`` made ``factor`` times as bright, at most 1."""
+    return min(1.0, factor * colour[0]), min(1.0, factor * colour[1]), min(1.0, factor * colour[2])
+
+
 def blend(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
     """Colour between ``first`` (weight 0) and ``second`` (weight 1): float32 (H, W, 3)."""
     start, end = np.asarray(first, np.float32), np.asarray(second, np.float32)

@@ -24,7 +24,7 @@ EMPTY_CLIPS = 0.08
 _KIND_SHARES = (0.46, 0.24, 0.15, 0.15)
 _WATER_SHARES = {"I": 0.04, "IA": 0.06, "IB": 0.20, "II": 0.26, "III": 0.16, "1C": 0.18, "3C": 0.07, "5C": 0.03}
 _DEPTH_LIMITS = {"1C": 14.0, "3C": 9.0, "5C": 5.0}
-LEAST_CONTRAST = 0.33
+LEAST_CONTRAST = 0.4
 """Animals stand no farther than where this share of the light that arrives from them is their own."""
 
 
@@ -83,7 +83,7 @@ class Kelp:
 
 @dataclass(frozen=True)
 class Optics:
-    """How the camera sees: white balance strength, exposure target, noise (grey levels), lens blur and motion in pixels."""
+    """How the camera sees: white balance, exposure target, noise in grey levels, lens blur and hand shake in pixels."""
 
     white_balance: float
     exposure: float
@@ -139,7 +139,7 @@ def plan_clip(seed: int, clip: int, width: int, height: int) -> ClipPlan:
         shafts=generator.uniform(0.0, 0.22) if water.depth_m < 14 else 0.0,
     )
     pan = (*generator.uniform(0.02, 0.07, 2), *generator.uniform(0, 2 * math.pi, 2))
-    crowd = 0.0 if generator.random() < EMPTY_CLIPS else generator.uniform(0.55, 1.5)
+    crowd = 0.0 if generator.random() < EMPTY_CLIPS else generator.uniform(0.6, 1.4)
     animals = [
         animal for index in range(len(SPECIES)) for animal in _populate(generator, index, crowd, kind, water, view)
     ]
@@ -218,8 +218,8 @@ def _animal(
     else:
         floor = view.full_height if kind == "open water" else min(view.full_height, view.ground_row(range_m))
         top, bottom = 0.3 * length, max(0.35 * length, floor - 0.5 * length)
-        y = float(np.clip(top + (bottom - top) * centre[1] + spread[1] * length * 0.8, top, bottom))
-        x = centre[0] * view.full_width + spread[0] * length * 1.4
+        y = float(np.clip(top + (bottom - top) * centre[1] + spread[1] * length * 1.1, top, bottom))
+        x = centre[0] * view.full_width + spread[0] * length * 2.0
         squash = (generator.uniform(0.62, 1.0), 1.0) if species.upright else (1.0, 1.0)
         if species.opacity < 1.0:
             squash = (generator.uniform(0.85, 1.1), generator.uniform(0.85, 1.1))

@@ -79,18 +79,19 @@ def stamp(sprite: Sprite, pose: Pose, width: int, height: int, x: float = 0.0, y
     coverage = cv2.warpAffine(coverage, matrix, size, flags=cv2.INTER_LINEAR)
     colour = cv2.warpAffine(colour, matrix, size, flags=cv2.INTER_LINEAR)
     if pose.gain != (1.0, 1.0, 1.0):
-        colour = cv2.multiply(colour, (*pose.gain, 1.0))
-    whole = int(cv2.countNonZero(cv2.compare(coverage, VISIBLE_COVERAGE, cv2.CMP_GE)))
+        levels = np.arange(256)[:, None] * np.array(pose.gain)
+        colour = cv2.LUT(colour, np.minimum(np.rint(levels), 255).astype(np.uint8)[None])
+    whole = int(np.count_nonzero(coverage >= VISIBLE_COVERAGE))
     part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     return Stamp(x0, y0, np.ascontiguousarray(colour[part]), np.ascontiguousarray(coverage[part]), whole)
 
 
 def hide_behind(item: Stamp, ranges: np.ndarray, range_index: int) -> None:
     """Take away the parts of ``item`` (at ``range_index``) that lie behind nearer things in ``ranges`` uint8 (H, W)."""
-    in_front = cv2.compare(ranges[item.window], range_index, cv2.CMP_GE)
-    if cv2.countNonZero(in_front) < in_front.size:
-        item.coverage = cv2.bitwise_and(item.coverage, in_front)
-        item.colour = cv2.bitwise_and(item.colour, cv2.merge([in_front, in_front, in_front]))
+    in_front = ranges[item.window] >= range_index
+    if not in_front.all():
+        item.coverage = item.coverage * in_front
+        item.colour = item.colour * in_front[..., None]
 
 
 def visible_mask(item: Stamp) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Draws the frames of a planned clip: the clean picture, the exact boxes, and the picture that the camera would take."""
+"""Draws the frames of a planned clip: the clean picture, the exact boxes, and what the camera would take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marauder.data.scenes.species import sprite_of
 from marauder.imaging.formation import FormationModel, develop, grey_balance, index_from_range, lens_kernel
 
 LEAST_VISIBLE = 0.3
-"""An animal of which less is visible (hidden by others, or outside the picture) is left out of the picture altogether."""
+"""An animal of which less is visible (hidden, or outside the picture) is left out of the picture altogether."""
 
 LEAST_SIDE = 0.009
 """Smallest side of a box, in picture widths; smaller animals are left out too."""
@@ -166,14 +166,14 @@ class ClipRenderer:
     def _photograph(self, number: int, radiance: np.ndarray) -> np.ndarray:
         """Marine snow, lens, motion, lighting, noise: from the light in the water to the camera's picture."""
         optics = self.plan.optics
-        radiance = cv2.multiply(radiance, self.lighting, dst=radiance)
+        radiance = np.asarray(cv2.multiply(radiance, self.lighting))
         generator = stream(self.seed, "camera", self.plan.clip, number)
         if optics.snow:
             _add_snow(generator, radiance, optics.snow, self.model.veiling_light())
         kernel = lens_kernel(optics.blur, *self._motion(number))
         if kernel is not None:
-            radiance = cv2.filter2D(radiance, -1, kernel, borderType=cv2.BORDER_REPLICATE)
-        return develop(radiance, _noise(self.seed, generator, self.width, self.height, optics.noise))
+            radiance = np.asarray(cv2.filter2D(radiance, -1, kernel, borderType=cv2.BORDER_REPLICATE))
+        return develop(radiance, _noise(self.seed, generator, self.width, self.height), optics.noise)
 
 
 def _drop_hidden(things: list[_Thing], width: int, height: int) -> tuple[list[_Thing], np.ndarray]:
@@ -215,7 +215,7 @@ def _extent(mask: np.ndarray) -> tuple[tuple[int, int, int, int], int]:
 
 
 def _lighting(generator: np.random.Generator, plan: ClipPlan, width: int, height: int) -> np.ndarray:
-    """Uneven light: brighter from above, falling off to the corners, shafts of sun, the lamp's cone: float32 (H, W, 3)."""
+    """Uneven light: from above, less in the corners, shafts of sun, the lamp's cone: factor, float32 (H, W, 3)."""
     x = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :]
     y = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None] * (height / width)
     radius = x**2 + y**2
@@ -228,7 +228,7 @@ def _lighting(generator: np.random.Generator, plan: ClipPlan, width: int, height
         place = np.clip((x + 1.0) * width / 2 + width + slant * (y + 1.0) * width / 2, 0, 3 * width - 1)
         shafts = beams[place.astype(np.int64)] - 0.5
         light = light * (1.0 + plan.optics.shafts * 2.0 * shafts * np.clip(0.6 - y, 0, 1))
-    return cv2.merge([light.astype(np.float32)] * 3)
+    return np.asarray(cv2.merge([light.astype(np.float32)] * 3))
 
 
 def _add_snow(generator: np.random.Generator, radiance: np.ndarray, count: int, veil: np.ndarray) -> None:
@@ -241,10 +241,10 @@ def _add_snow(generator: np.random.Generator, radiance: np.ndarray, count: int, 
     brightness = generator.uniform(40, 200, count) / np.maximum(sizes / unit, 1.0) ** 1.3
     for (x, y), size, value in zip(places, sizes, brightness, strict=True):
         cv2.circle(layer, (int(x), int(y)), int(16 * size), float(value), -1, cv2.LINE_AA, 4)
-    layer = cv2.GaussianBlur(layer, (0, 0), max(0.6, 0.9 * unit))
+    soft = cv2.GaussianBlur(layer, (0, 0), max(0.6, 0.9 * unit))
     colour = (0.5 * veil + 0.5 * float(veil.max()) + 0.06) / 255.0
-    glow = cv2.multiply(cv2.merge([layer, layer, layer]), (*[float(value) for value in colour], 0.0), dtype=cv2.CV_32F)
-    cv2.add(radiance, glow, dst=radiance)
+    table = np.arange(256, dtype=np.float32)[:, None] * colour.astype(np.float32)
+    cv2.add(radiance, cv2.LUT(cv2.merge([soft, soft, soft]), table[None]), dst=radiance)
 
 
 @lru_cache(maxsize=2)
@@ -256,8 +256,8 @@ def _noise_tile(seed: int, width: int, height: int) -> np.ndarray:
     return (0.8 * tile + 0.6 * shared).astype(np.float32)
 
 
-def _noise(seed: int, generator: np.random.Generator, width: int, height: int, level: float) -> np.ndarray:
-    """Sensor noise of ``level`` grey levels, cut at a random place from one large field: float32 (H, W, 3)."""
+def _noise(seed: int, generator: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Sensor noise of unit level, cut at a random place from one large field: float32 (H, W, 3)."""
     tile = _noise_tile(seed, width, height)
     row, column = (int(value) for value in generator.integers(0, _NOISE_TILE // 4, 2))
-    return cv2.multiply(tile[row : row + height, column : column + width], (level, level, level, 0.0))
+    return tile[row : row + height, column : column + width]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from marauder.core.randomness import stream
-from marauder.data.scenes.canvas import Canvas, Colour, Sprite, blend, curve, smooth_noise, step
+from marauder.data.scenes.canvas import Canvas, Colour, Sprite, blend, curve, shaded, smooth_noise, step
 
 OBSTACLES = ("rock", "boulder", "brain coral", "branching coral", "sponge", "fan coral")
 OBSTACLE_VARIANTS = 3
@@ -60,7 +60,7 @@ def _brain_coral(generator: np.random.Generator, variant: int) -> Sprite:
 
 
 def _branching_coral(generator: np.random.Generator, variant: int) -> Sprite:
-    canvas = Canvas(1.2, 1.0, _DETAIL)
+    canvas = Canvas(2.0, 1.25, _DETAIL)
     base: Colour = ((0.52, 0.66, 0.78), (0.62, 0.48, 0.66), (0.40, 0.62, 0.82))[variant % 3]
     tips: Colour = (min(1.0, base[0] * 1.4), min(1.0, base[1] * 1.35), min(1.0, base[2] * 1.2))
 
@@ -68,14 +68,13 @@ def _branching_coral(generator: np.random.Generator, variant: int) -> Sprite:
         tip = root + length * np.array([np.cos(angle), np.sin(angle)])
         colour = base if depth > 1 else tips
         shade = 0.65 + 0.35 * generator.random()
-        shaded = tuple(shade * value for value in colour)
-        canvas.paint(canvas.line(np.array([root, tip]), 0.016 + 0.014 * depth), shaded)
+        canvas.paint(canvas.line(np.array([root, tip]), 0.016 + 0.014 * depth), shaded(colour, shade))
         if depth > 1:
             for turn in generator.uniform(0.2, 0.7, 2) * (-1, 1):
                 grow(tip, angle + turn, length * generator.uniform(0.72, 0.9), depth - 1)
 
     for angle in np.linspace(-2.6, -0.55, 7):
-        grow(np.array([0.6, 0.95]), angle + generator.uniform(-0.1, 0.1), generator.uniform(0.2, 0.27), 4)
+        grow(np.array([1.0, 1.2]), angle + generator.uniform(-0.1, 0.1), generator.uniform(0.2, 0.27), 4)
     return canvas.sprite()
 
 
@@ -88,11 +87,11 @@ def _sponge(generator: np.random.Generator, variant: int) -> Sprite:
         lean = 0.08 * (index - 2)
         tube = [(left + lean, top), (left + width + lean, top), (left + width * 0.8 + 0.05, 1.14), (left + 0.08, 1.14)]
         shade = generator.uniform(0.7, 1.0)
-        canvas.paint(canvas.outline(np.array(tube)), tuple(shade * value for value in base))
+        canvas.paint(canvas.outline(np.array(tube)), shaded(base, shade))
         mouth_x, mouth_y = left + lean + width / 2, top
         rim = np.hypot((canvas.x - mouth_x) / (width / 2), (canvas.y - mouth_y) / (width / 5))
-        canvas.paint(canvas.below((rim - 1.0) * 0.04), tuple(1.1 * shade * value for value in base))
-        canvas.tint(canvas.below((rim - 0.7) * 0.04), tuple(0.25 * value for value in base))
+        canvas.paint(canvas.below((rim - 1.0) * 0.04), shaded(base, 1.1 * shade))
+        canvas.tint(canvas.below((rim - 0.7) * 0.04), shaded(base, 0.25))
     grain = smooth_noise(generator, canvas.coverage.shape, 40, octaves=2)
     canvas.shade((0.75 + 0.4 * grain) * (1.1 - 0.35 * canvas.y))
     return canvas.sprite()
@@ -107,12 +106,12 @@ def _fan_coral(generator: np.random.Generator, variant: int) -> Sprite:
         bend = angle + 0.22 * np.sin(steps * 4 + generator.uniform(0, 2)) * steps
         points = root + steps[:, None] * np.stack([np.cos(bend), np.sin(bend)], 1)
         shade = generator.uniform(0.6, 1.0)
-        canvas.paint(canvas.line(points, 0.02), tuple(shade * value for value in base))
+        canvas.paint(canvas.line(points, 0.02), shaded(base, shade))
     for reach in np.arange(0.3, 0.95, 0.055):
         angle = np.linspace(-2.5, -0.65, 20)
         wobble = reach * (1.0 + 0.03 * generator.standard_normal(20))
         points = root + wobble[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-        canvas.paint(canvas.line(points, 0.011), tuple(0.8 * value for value in base), 0.85)
+        canvas.paint(canvas.line(points, 0.011), shaded(base, 0.8), 0.85)
     return canvas.sprite()
 
 
@@ -141,7 +140,7 @@ def kelp_of(seed: int, variant: int, pose: int) -> Sprite:
     swing = 0.05 * np.sin(2 * np.pi * (pose / KELP_POSES) + 3.0 * height) * height
     stem = np.stack([0.25 + swing + 0.05 * np.sin(4 * height + variant), 1.02 - height], 1)
     base: Colour = ((0.12, 0.34, 0.36), (0.10, 0.40, 0.34), (0.10, 0.28, 0.40))[variant % 3]
-    canvas.paint(canvas.line(stem, 0.016), tuple(0.7 * value for value in base))
+    canvas.paint(canvas.line(stem, 0.016), shaded(base, 0.7))
     for index in range(3, 39, 2):
         side = 1.0 if index % 4 == 1 else -1.0
         length = generator.uniform(0.10, 0.17) * (1.0 - 0.4 * height[index])
@@ -151,7 +150,7 @@ def kelp_of(seed: int, variant: int, pose: int) -> Sprite:
         width = 0.022 * np.sin(np.pi * along**0.7) + 0.003
         blade = np.concatenate([centre - (0, 1) * width[:, None], (centre + (0, 1) * width[:, None])[::-1]])
         shade = generator.uniform(0.7, 1.25)
-        canvas.paint(canvas.outline(blade), tuple(min(1.0, shade * value) for value in base))
+        canvas.paint(canvas.outline(blade), shaded(base, shade))
     return canvas.sprite()
 
 

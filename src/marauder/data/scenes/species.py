@@ -43,14 +43,14 @@ class Species:
 
 
 SPECIES: tuple[Species, ...] = (
-    Species("Reef Fish (unidentified)", fishes.reef_fish, 0.75, (0.12, 0.25), (0.9, 2.5), 0.7, school=(3, 12)),
-    Species("Sea Urchin (general)", animals.sea_urchin, 1.7, (0.16, 0.30), (1.2, 3.4), 0.0, bottom=True, upright=False),
-    Species("Sea Star", animals.sea_star, 1.3, (0.20, 0.38), (1.2, 3.2), 0.0, bottom=True, upright=False),
-    Species("Grouper", fishes.grouper, 0.75, (0.40, 0.85), (1.6, 4.5), 0.35),
-    Species("Lionfish", fishes.lionfish, 0.60, (0.28, 0.42), (1.1, 2.8), 0.2),
-    Species("Jellyfish", animals.jellyfish, 0.45, (0.20, 0.42), (1.1, 3.5), 0.25, opacity=0.82),
-    Species("Sea Turtle", animals.sea_turtle, 0.16, (0.60, 1.10), (2.0, 5.0), 0.3, detail=220.0),
-    Species("Shark", fishes.shark, 0.12, (1.3, 2.2), (3.0, 7.0), 0.3, detail=260.0),
+    Species("Reef Fish (unidentified)", fishes.reef_fish, 0.80, (0.14, 0.28), (0.8, 2.1), 0.7, school=(2, 7)),
+    Species("Sea Urchin (general)", animals.sea_urchin, 1.6, (0.20, 0.36), (1.1, 2.9), 0.0, bottom=True, upright=False),
+    Species("Sea Star", animals.sea_star, 1.3, (0.24, 0.44), (1.1, 2.9), 0.0, bottom=True, upright=False),
+    Species("Grouper", fishes.grouper, 0.85, (0.45, 0.95), (1.5, 3.5), 0.35),
+    Species("Lionfish", fishes.lionfish, 0.70, (0.30, 0.48), (1.0, 2.4), 0.2),
+    Species("Jellyfish", animals.jellyfish, 0.50, (0.24, 0.48), (1.0, 2.8), 0.25, opacity=0.82),
+    Species("Sea Turtle", animals.sea_turtle, 0.18, (0.75, 1.20), (1.8, 4.0), 0.3, detail=180.0),
+    Species("Shark", fishes.shark, 0.13, (1.4, 2.4), (2.6, 5.5), 0.3, detail=220.0),
 )
 """Most frequent first, in expected boxes; names are those of the default species table."""
 

@@ -1,4 +1,4 @@
-"""Writes the generated reef as a plain YOLO data set: resumable clip by clip, in several processes, always the same bytes.
+"""Writes the generated reef as a plain YOLO data set: resumable clip by clip, in several processes, the same bytes.
 
     data.yaml  records.jsonl  images/<split>/*.jpg  labels/<split>/*.txt  [images_clean/<split>/*.png]
 
@@ -324,9 +324,10 @@ def _finish(root: Path, rows: dict[int, list[Row]]) -> None:
     ordered = [row for clip in sorted(rows) for row in rows[clip]]
     write_text(root / "records.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
     present = {str(row["split"]) for row in ordered}
-    splits = [name for name in ("train", "val", "test") if name in present]
-    splits += sorted(present - set(splits))
-    content = {**{name: f"images/{name}" for name in splits}, "nc": len(NAMES), "names": dict(enumerate(NAMES))}
+    usual = ("train", "val", "test")
+    splits = sorted(present, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+    content: Row = {name: f"images/{name}" for name in splits}
+    content |= {"nc": len(NAMES), "names": dict(enumerate(NAMES))}
     header = "# Generated reef scenes with exact boxes; see docs/scenes.md\n"
     write_text(root / "data.yaml", header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     if (root / _STATE / "clips").exists():
