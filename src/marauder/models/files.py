@@ -45,6 +45,9 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     }
     for parameter in plain.parameters():
         parameter.requires_grad_(False)
+    for module in plain.modules():
+        for cached in ("shape", "anchors", "strides"):
+            vars(module).pop(cached, None)  # the head remembers the shape of its last input
     names = [plain.names[key] for key in sorted(plain.names)]
     description = {
         **to_plain(metadata),
