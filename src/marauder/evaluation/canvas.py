@@ -1,0 +1,56 @@
+"""The look that all figures share, and turning a figure into PNG bytes without a display or global state."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, FAINT = "#1f2a37", "#64707d", "#dfe4ea"
+GOOD, BAD, MISSED, ACCENT = "#0f8a7e", "#c8322f", "#e8a013", "#2563a8"
+SERIES = ("#2563a8", "#d9822b", "#0f8a7e", "#c8322f", "#7b5ea7", "#8a5a44", "#c65b9b", "#6b7785", "#9a9a2e", "#2a9db0")
+"""Colours of up to ten lines; figures with more classes draw them all in grey."""
+RESOLUTION = 110
+
+
+def make_figure(width: float, height: float) -> Figure:
+    """An empty figure of ``width`` by ``height`` inches, drawn off screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=RESOLUTION, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = "", grid: bool = True) -> None:
+    """Quiet axes: no box, a light grid, the title at the left."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=MUTED, labelsize=8, length=0)
+    axes.set_xlabel(x_label, color=MUTED, fontsize=9)
+    axes.set_ylabel(y_label, color=MUTED, fontsize=9)
+    axes.set_title(title, color=INK, fontsize=10, loc="left", fontweight="bold")
+    if grid:
+        axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def shorten(text: str, length: int = 24) -> str:
+    """Cut long names in the middle, where they differ least."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - length :]}"

@@ -1,0 +1,200 @@
+"""Figures of an evaluation: training curves, confusion matrix, precision over recall, F1 over confidence, slices.
+
+Each function returns the bytes of a PNG file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marauder.evaluation.canvas import (
+    FAINT,
+    INK,
+    MUTED,
+    SERIES,
+    make_figure,
+    shorten,
+    style_axes,
+    to_png,
+)
+from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
+from marauder.evaluation.metrics import RECALL_POINTS, Metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_CELLS_WITH_NUMBERS = 25
+SLICE_COLUMNS = (
+    ("mAP50", "map50"),
+    ("mAP50-95", "map50_95"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("F1", "f1"),
+)
+
+
+def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """All numbers of the epochs, a panel for each group (``train/…``, ``val/…``) and for each name without a group.
+
+    Values that are missing, ``None`` or no number leave a gap. Raises ``ValueError`` if there is nothing to draw.
+    """
+    panels = group_history(history)
+    if not panels:
+        raise ValueError("the history holds no numbers to draw")
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = make_figure(4.0 * columns, 2.9 * rows)
+    epochs = [int(entry.get("epoch", index)) for index, entry in enumerate(history)]
+    for index, (title, series) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        style_axes(axes, title, "epoch" if index + columns >= len(panels) else "")
+        for number, (name, values) in enumerate(series.items()):
+            marker = "o" if np.isfinite(values).sum() < 3 else None
+            color = SERIES[number % len(SERIES)]
+            axes.plot(epochs, values, label=name, color=color, linewidth=1.6, marker=marker)
+        if len(series) > 1:
+            axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+        if title == "val" and _best_epoch(series) is not None:
+            best = epochs[_best_epoch(series) or 0]
+            axes.axvline(best, color=MUTED, linewidth=0.8, linestyle=":")
+            late = best > (epochs[0] + epochs[-1]) / 2
+            axes.text(
+                best, 0.02, f" best: epoch {best} ", fontsize=7, color=MUTED, ha="right" if late else "left",
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
+        axes.margins(x=0.02)
+    return to_png(figure)
+
+
+def group_history(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+    """Panels of ``training_curves``: group name to series name to values, one an epoch, NaN where missing."""
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    names = dict.fromkeys(name for entry in history for name in entry if name != "epoch")
+    for name in names:
+        values = np.array([_number(entry.get(name)) for entry in history])
+        if np.isfinite(values).any():
+            group, found, rest = name.partition("/")
+            panels.setdefault(group, {})[rest if found else name] = values
+    return panels
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+        return float("nan")
+    return float(value)
+
+
+def _best_epoch(series: Mapping[str, np.ndarray]) -> int | None:
+    """Place of the highest mAP50-95, or else mAP50; ``None`` without either."""
+    for name in ("map50_95", "map50"):
+        if name in series:
+            return int(np.nanargmax(series[name]))
+    return None
+
+
+def confusion_figure(matrix: np.ndarray, names: Sequence[str], confidence: float) -> bytes:
+    """A confusion matrix (true class by row, background last) in shares of each row, with counts where legible."""
+    labels = [*(shorten(name, 18) for name in names), "background"]
+    count = len(labels)
+    side = min(16.0, max(4.6, 2.2 + 0.5 * count))
+    figure = make_figure(side + 0.6, side)
+    axes = figure.add_subplot()
+    style_axes(axes, f"Confusion at confidence {confidence:.2f}, IoU 0.5", "predicted", "true", grid=False)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks(range(count), labels, rotation=90 if count > 8 else 35, ha="center" if count > 8 else "right")
+    axes.set_yticks(range(count), labels)
+    if count > 40:
+        axes.tick_params(labelsize=5)
+    axes.axhline(count - 1.5, color=MUTED, linewidth=0.8)  # background stands apart
+    axes.axvline(count - 1.5, color=MUTED, linewidth=0.8)
+    if count <= MOST_CELLS_WITH_NUMBERS:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            color = "white" if shares[row, column] > 0.55 else INK
+            axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=8, color=color)
+    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=MUTED, labelsize=8, length=0)
+    bar.set_label("share of the row", color=MUTED, fontsize=8)
+    return to_png(figure)
+
+
+def precision_recall_figure(curves: np.ndarray, metrics: Metrics) -> bytes:
+    """Precision over recall at IoU 0.5 for each class and on average; ``curves`` of ``metrics.precision_at_recall``."""
+    figure = make_figure(8.2, 4.8)
+    axes = figure.add_subplot()
+    style_axes(axes, "Precision over recall at IoU 0.5", "recall", "precision")
+    labels = [f"{shorten(entry['name'])}  {entry['ap50']:.3f}" for entry in metrics.per_class]
+    rows = np.flatnonzero(metrics.boxes_of[0])
+    _draw_classes(axes, RECALL_POINTS, curves[rows], [labels[row] for row in rows])
+    if len(rows):
+        mean_label = f"mean  {metrics.map50:.3f}"
+        axes.plot(RECALL_POINTS, curves[rows].mean(axis=0), color=INK, linewidth=2.6, label=mean_label)
+    _finish_unit_square(axes)
+    return to_png(figure)
+
+
+def f1_figure(curves: ConfidenceCurves, metrics: Metrics) -> bytes:
+    """F1 over confidence for each class and on average, with the confidence at which the metrics were counted."""
+    figure = make_figure(8.2, 4.8)
+    axes = figure.add_subplot()
+    style_axes(axes, "F1 over confidence at IoU 0.5", "confidence", "F1")
+    names = [shorten(metrics.names[number]) for number in curves.classes]
+    _draw_classes(axes, CONFIDENCE_GRID, curves.f1, names)
+    if len(curves.f1):
+        axes.plot(CONFIDENCE_GRID, curves.f1.mean(axis=0), color=INK, linewidth=2.6, label="mean")
+    axes.axvline(metrics.confidence, color=MUTED, linewidth=0.9, linestyle=":")
+    note = f"F1 {metrics.f1:.3f} at {metrics.confidence:.2f}"
+    left = metrics.confidence > 0.7
+    axes.text(
+        metrics.confidence + (-0.01 if left else 0.01), 0.97, note, fontsize=8, color=MUTED,
+        ha="right" if left else "left",
+    )  # fmt: skip
+    _finish_unit_square(axes)
+    return to_png(figure)
+
+
+def slices_figure(slices: Mapping[str, Metrics], overall: Metrics) -> bytes:
+    """A table of slices as a heat map: how far each lies from all pictures. Raises ``ValueError`` without slices."""
+    if not slices:
+        raise ValueError("there are no slices to draw")
+    rows = {"all pictures": overall, **slices}
+    values = np.array([[getattr(metrics, field) for _, field in SLICE_COLUMNS] for metrics in rows.values()])
+    figure = make_figure(7.6, 1.1 + 0.3 * len(rows))
+    axes = figure.add_subplot()
+    style_axes(axes, "Slices: difference from all pictures", grid=False)
+    difference = values - values[0]
+    image = np.ma.masked_invalid(difference)
+    axes.imshow(image, cmap="RdBu", vmin=-0.4, vmax=0.4, aspect="auto", interpolation="nearest", alpha=0.75)
+    axes.set_xticks(range(len(SLICE_COLUMNS)), [title for title, _ in SLICE_COLUMNS])
+    axes.xaxis.tick_top()
+    names = [f"{shorten(name, 34)}  ({metrics.pictures})" for name, metrics in rows.items()]
+    axes.set_yticks(range(len(rows)), names)
+    for row, column in np.ndindex(*values.shape):
+        text = "–" if np.isnan(values[row, column]) else f"{values[row, column]:.3f}"
+        weight = "bold" if row == 0 else "normal"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=INK, fontweight=weight)
+    axes.axhline(0.5, color=INK, linewidth=0.8)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    return to_png(figure)
+
+
+def _draw_classes(axes: Axes, x: np.ndarray, lines: np.ndarray, labels: Sequence[str]) -> None:
+    """A coloured, named line a class; beyond ten classes thin grey ones."""
+    few = len(lines) <= len(SERIES)
+    for number, (line, label) in enumerate(zip(lines, labels, strict=True)):
+        color = SERIES[number] if few else FAINT
+        axes.plot(x, line, color=color, linewidth=1.3 if few else 0.8, label=label if few else None)
+
+
+def _finish_unit_square(axes: Axes) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, labelcolor=INK)

@@ -1,0 +1,150 @@
+"""The sheet of the best and worst pictures: what was there, what was found, missed and invented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marauder.data.records import Detections, Record
+from marauder.evaluation.canvas import BAD, FAINT, GOOD, INK, MISSED, MUTED, make_figure, shorten, to_png
+from marauder.evaluation.outcomes import PictureOutcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+COLUMNS = 4
+TILE_PIXELS = 420
+MOST_LABELS = 24
+"""In a picture with more boxes than this, only the surest are named."""
+
+
+def rank_pictures(
+    records: Sequence[Record], outcomes: Sequence[PictureOutcome], count: int
+) -> tuple[list[int], list[int]]:
+    """Places of up to ``count`` worst and ``count`` best labelled pictures, no picture in both.
+
+    Worst: lowest F1, then most errors. Best: highest F1 with something found, then most found. Of each group of
+    pictures (a clip) one comes first, so that the sheet does not show the same scene again and again.
+    """
+    labelled = [index for index, outcome in enumerate(outcomes) if outcome.labelled]
+    failing = sorted(
+        (index for index in labelled if outcomes[index].errors),
+        key=lambda index: (outcomes[index].f1, -outcomes[index].errors, index),
+    )
+    worst = _one_of_each_group_first(records, failing)[:count]
+    finding = sorted(
+        (index for index in labelled if len(outcomes[index].right) and index not in set(worst)),
+        key=lambda index: (-outcomes[index].f1, -len(outcomes[index].right), index),
+    )
+    return worst, _one_of_each_group_first(records, finding)[:count]
+
+
+def _one_of_each_group_first(records: Sequence[Record], ranked: list[int]) -> list[int]:
+    seen: set[str] = set()
+    first: list[int] = []
+    rest: list[int] = []
+    for index in ranked:
+        (rest if records[index].group in seen else first).append(index)
+        seen.add(records[index].group)
+    return first + rest
+
+
+def predictions_sheet(
+    records: Sequence[Record],
+    detections: Sequence[Detections],
+    outcomes: Sequence[PictureOutcome],
+    names: Sequence[str],
+    confidence: float,
+    count: int = 8,
+) -> bytes:
+    """PNG of the ``count`` worst and ``count`` best pictures at ``confidence``.
+
+    A picture that cannot be read is shown as a grey tile that says so. Raises ``ValueError`` if no picture has
+    anything to show.
+    """
+    worst, best = rank_pictures(records, outcomes, count)
+    sections = [(title, chosen) for title, chosen in (("Worst pictures", worst), ("Best pictures", best)) if chosen]
+    if not sections:
+        raise ValueError("no picture has boxes or detections to show")
+    rows = [math.ceil(len(chosen) / COLUMNS) for _, chosen in sections]
+    heights = [0.7, *(0.35 + 3.0 * number for number in rows)]
+    figure = make_figure(3.4 * COLUMNS, sum(heights))
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    _draw_legend(parts[0], confidence)
+    for part, (title, chosen), number in zip(parts[1:], sections, rows, strict=True):
+        part.suptitle(title, x=0.006, ha="left", fontsize=12, fontweight="bold", color=INK)
+        for place in range(number * COLUMNS):
+            axes = part.add_subplot(number, COLUMNS, place + 1)
+            axes.set_axis_off()
+            if place < len(chosen):
+                index = chosen[place]
+                _draw_tile(axes, records[index], detections[index], outcomes[index], names)
+    return to_png(figure)
+
+
+def _draw_legend(part: SubFigure, confidence: float) -> None:
+    from matplotlib.lines import Line2D
+
+    part.text(
+        0.006, 0.5, f"Detections with a confidence of at least {confidence:.2f}, IoU 0.5", va="center", fontsize=10,
+        color=MUTED,
+    )  # fmt: skip
+    entries = [
+        Line2D([], [], color=GOOD, linewidth=2.2, label="found"),
+        Line2D([], [], color=BAD, linewidth=2.2, label="false or wrong class"),
+        Line2D([], [], color=MISSED, linewidth=2.2, linestyle=(0, (3, 1.5)), label="missed"),
+        Line2D([], [], color=MUTED, linewidth=1.2, linestyle=":", label="true box (white in the pictures)"),
+    ]
+    part.legend(handles=entries, loc="center right", ncols=len(entries), fontsize=9, frameon=False, labelcolor=INK)
+
+
+def _draw_tile(axes: Axes, record: Record, found: Detections, outcome: PictureOutcome, names: Sequence[str]) -> None:
+    from marauder.data.pictures import UnreadablePictureError, decode_picture, scale_picture
+
+    try:
+        picture = scale_picture(decode_picture(record.picture), TILE_PIXELS)
+        axes.imshow(picture, extent=(0, record.width, record.height, 0), interpolation="antialiased")
+    except UnreadablePictureError:
+        axes.imshow(np.full((2, 2, 3), 90, np.uint8), extent=(0, record.width, record.height, 0))
+        axes.text(record.width / 2, record.height / 2, "picture cannot be read", ha="center", color=FAINT)
+    counts = f"{len(outcome.right)} found, {len(outcome.missed)} missed, {len(outcome.wrong)} false"
+    axes.set_title(f"{shorten(record.key, 30)}\n{counts}", fontsize=8, loc="left", color=INK)
+    for box in record.boxes[outcome.found]:
+        _draw_box(axes, box, "white", 0.8, ":")
+    for place in outcome.missed:
+        _draw_box(axes, record.boxes[place], MISSED, 1.5, (0, (3, 1.5)))
+    shown = np.concatenate([outcome.right, outcome.wrong]).astype(np.int64)
+    named = set(shown[np.argsort(-found.scores[shown], kind="stable")][:MOST_LABELS].tolist())
+    for places, color in ((outcome.right, GOOD), (outcome.wrong, BAD)):
+        for place in places:
+            _draw_box(axes, found.boxes[place], color, 1.5, "-")
+            if int(place) in named:
+                text = f"{shorten(names[found.classes[place]], 14)} {found.scores[place]:.2f}"
+                _draw_label(axes, found.boxes[place], text, color)
+    for place in outcome.missed[:MOST_LABELS]:
+        name = shorten(names[record.classes[place]], 14)
+        _draw_label(axes, record.boxes[place], name, MISSED, below=True)
+    axes.set_xlim(0, record.width)
+    axes.set_ylim(record.height, 0)
+
+
+def _draw_box(
+    axes: Axes, box: np.ndarray, color: str, width: float, style: str | tuple[int, tuple[float, ...]]
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    corner, size = (box[0], box[1]), (box[2] - box[0], box[3] - box[1])
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=width, linestyle=style))
+
+
+def _draw_label(axes: Axes, box: np.ndarray, text: str, color: str, below: bool = False) -> None:
+    """Name a box at its upper left corner, or under it; kept inside the picture."""
+    frame = {"facecolor": color, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+    axes.text(
+        max(box[0], 0), box[3] if below else max(box[1], 0), text, fontsize=5.5, color="white",
+        va="top" if below else "bottom", ha="left", bbox=frame, clip_on=True,
+    )  # fmt: skip
