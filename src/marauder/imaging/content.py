@@ -17,6 +17,9 @@ SMALLEST_SHARE = 0.2
 BLURRED_LINES = 8
 """At most this many lines between bar and picture, mixed from both by resizing, are counted as bar."""
 
+COLOUR_LINES = 2
+"""Lines behind those, whose colour JPEG's halved colour resolution has mixed with the bar's."""
+
 
 def content_area(picture: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns of a uint8 (H, W, 3) picture that are left when centred black bars are cut off.
@@ -49,8 +52,8 @@ def _between_bars(picture: np.ndarray, axis: int) -> slice:
         return whole
     if last - first + 1 < max(SMALLEST_SHARE * len(peaks), 4 * BLURRED_LINES):
         return whole
-    first += _blurred_lines(means[first : first + 2 * BLURRED_LINES])
-    last -= _blurred_lines(means[last - 2 * BLURRED_LINES + 1 : last + 1][::-1])
+    first += _blurred_lines(means[first : first + 2 * BLURRED_LINES]) + COLOUR_LINES
+    last -= _blurred_lines(means[last - 2 * BLURRED_LINES + 1 : last + 1][::-1]) + COLOUR_LINES
     return slice(first, last + 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -126,23 +126,24 @@ def measure(picture: np.ndarray) -> Measurements:
 def choose_plan(measured: Measurements, strength: float = 1.0) -> Plan:
     """Choose the stages and their strengths from what was measured; a good picture gets the plan that changes nothing.
 
-    ``strength`` scales all of them (0: nothing, 1: as tuned, up to 2).
+    Light so coloured that other colours are all but missing (stage light in an aquarium) is undone by half only: the
+    rest would be noise. ``strength`` scales all of them (0: nothing, 1: as tuned, up to 2).
     """
-    cast = _ramp(measured.cast, 8, 24) * _ramp(measured.cast_ratio, 0.7, 1.8) * strength
+    artificial = 1 - 0.5 * _ramp(measured.cast, 45, 80)
+    cast = _ramp(measured.cast, 8, 24) * _ramp(measured.cast_ratio, 0.7, 1.8) * artificial * strength
     worth_it = _ramp(measured.detail, 0.006, 0.02)
     flat = _ramp(measured.contrast, 0.6, 0.25) * _ramp(measured.detail, 0.1, 0.05)
     haze = _ramp(measured.veil, 0.14, 0.4) * _ramp(measured.contrast, 0.75, 0.35) * worth_it * strength
     stretch = flat * worth_it * strength
     dark = _ramp(measured.bright_end, 0.7, 0.3) * _ramp(measured.lightness, 0.4, 0.25) * strength
-    plan = Plan(
-        red=_kept(min(1.0, cast)),
-        blue=_kept(min(1.0, 0.7 * cast)),
+    return Plan(
+        red=_kept(min(1.0, cast * _lack(measured.red, measured.green))),
+        blue=_kept(min(1.0, 0.7 * cast * _lack(measured.blue, measured.green))),
         white_balance=_kept(min(1.0, 0.75 * cast)),
-        dehaze=_kept(min(0.9, 0.75 * haze)),
-        clip_limit=round(1 + 1.6 * stretch, 2) if stretch >= NEGLIGIBLE else 0.0,
+        dehaze=_kept(min(0.9, 0.65 * haze)),
+        clip_limit=round(1 + 1.2 * stretch * (1 - 0.4 * min(1.0, haze)), 2) if stretch >= NEGLIGIBLE else 0.0,
         gamma=round(1 - 0.28 * min(dark, 2.0), 3) if dark >= NEGLIGIBLE else 1.0,
     )
-    return _without_idle_compensation(plan, measured)
 
 
 def plan_for(picture: np.ndarray, method: str, strength: float = 1.0) -> tuple[Plan, Measurements]:
@@ -157,13 +158,9 @@ def plan_for(picture: np.ndarray, method: str, strength: float = 1.0) -> tuple[P
     return (fixed if fixed is not None else choose_plan(measured, strength)), measured
 
 
-def _without_idle_compensation(plan: Plan, measured: Measurements) -> Plan:
-    """Switch off the compensation of channels that are not weaker than green."""
-    return replace(
-        plan,
-        red=plan.red if measured.red < measured.green else 0.0,
-        blue=plan.blue if measured.blue < measured.green else 0.0,
-    )
+def _lack(channel: float, green: float) -> float:
+    """How clearly a channel is weaker than green: 0 (not) to 1 (by two fifths or more)."""
+    return _ramp((green - channel) / max(green + channel, 1e-6), 0.04, 0.25)
 
 
 def _ramp(value: float, nothing: float, everything: float) -> float:
