@@ -15,12 +15,13 @@ Attribute = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a reader found wrong and went on from. ``line`` counts from 1."""
+    """Something a reader found wrong and went on from. ``line`` counts from 1; ``key``: the record's, if it has one."""
 
     path: str
     line: int | None
     kind: str
     message: str
+    key: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}{f':{self.line}' if self.line is not None else ''}: {self.message}"
@@ -119,7 +120,8 @@ class Dataset:
 
 
 def merge(datasets: Sequence[Dataset], source: str = "") -> Dataset:
-    """Put data sets together: names are united in order of first appearance, keys are prefixed where they would clash."""
+    """Put data sets together: names are united in order of first appearance, keys are prefixed where they would
+    clash."""
     names: list[str] = []
     for dataset in datasets:
         names.extend(name for name in dataset.names if name not in names)

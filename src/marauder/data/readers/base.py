@@ -131,21 +131,23 @@ def _size(
             return stated
         place = draft.label_file if header.kind == "missing" and draft.label_file else str(draft.picture)
         message = f"{draft.picture}: {header.detail}" if header.kind == "missing" else header.detail
-        problems.append(Problem(place, None, f"picture-{header.kind}", message))
+        problems.append(Problem(place, None, f"picture-{header.kind}", message, draft.key))
         return None
     if header.orientation != 1:
         message = f"stored rotated (EXIF orientation {header.orientation}); tools that ignore EXIF misplace its boxes"
-        problems.append(Problem(str(draft.picture), None, "picture-rotated", message))
+        problems.append(Problem(str(draft.picture), None, "picture-rotated", message, draft.key))
     actual = (header.width, header.height)
-    if min(stated) > 0 and stated != actual:
+    if min(stated) > 0 and stated != actual and not draft.relative:
         note = f"the labels say {stated[0]}x{stated[1]} pixels, the picture has {actual[0]}x{actual[1]}"
-        if not draft.relative and abs(stated[0] * actual[1] - stated[1] * actual[0]) <= max(*stated, *actual):
+        scaled = abs(stated[0] * actual[1] - stated[1] * actual[0]) <= max(*stated, *actual)
+        if scaled:
             factors = (actual[0] / stated[0], actual[1] / stated[1])
             draft.boxes = [
                 (a * factors[0], b * factors[1], c * factors[0], d * factors[1]) for a, b, c, d in draft.boxes
             ]
             note += "; boxes scaled to the picture"
-        problems.append(Problem(draft.label_file or str(draft.picture), None, "size-mismatch", note))
+        kind = "size-scaled" if scaled else "size-mismatch"
+        problems.append(Problem(draft.label_file or str(draft.picture), None, kind, note, draft.key))
     return actual
 
 
@@ -165,7 +167,7 @@ def _record(
         place, line = draft.label_file or str(draft.picture), draft.lines[finding.index] or None
         # A file that holds the labels of many pictures says too little without the picture.
         message = finding.message if line is not None else f"{draft.key}: {finding.message}"
-        problems.append(Problem(place, line, finding.kind, message))
+        problems.append(Problem(place, line, finding.kind, message, draft.key))
     return Record(
         key=draft.key,
         picture=draft.picture,

@@ -108,7 +108,7 @@ class CocoReader(Reader):
         box = _box(row.get("bbox"))
         if box is None:
             message = f"{place}: bbox {row.get('bbox')!r} is not four finite numbers"
-            problems.append(Problem(str(file), None, "label-syntax", message))
+            problems.append(Problem(str(file), None, "label-syntax", message, draft.key))
             return
         identity = category_id(row.get("category_id"))
         if identity is not None:
@@ -116,10 +116,10 @@ class CocoReader(Reader):
                 draft.add(box, index_of[identity], bool(row.get("iscrowd")))
             else:
                 message = f"{place}: category_id {identity} is not among the categories"
-                problems.append(Problem(str(file), None, "class-unknown", message))
+                problems.append(Problem(str(file), None, "class-unknown", message, draft.key))
             return
         message = f"{place}: no category; kept as an ignored box of class {UNIDENTIFIED!r}"
-        problems.append(Problem(str(file), None, "category-missing", message))
+        problems.append(Problem(str(file), None, "category-missing", message, draft.key))
         if UNIDENTIFIED not in names:
             names.append(UNIDENTIFIED)
         draft.add(box, names.index(UNIDENTIFIED), ignored=True)

@@ -90,13 +90,13 @@ def _read_part(folder: Path, part: str, prefix: str, problems: list[Problem]) ->
         if isinstance(result, str):
             if draft.attributes["fish"]:
                 draft.labelled = False
-                problems.append(Problem(draft.label_file, line, "label-unreadable", f"{mask}: {result}"))
+                problems.append(Problem(draft.label_file, line, "label-unreadable", f"{mask}: {result}", draft.key))
             continue
         for box in result[0]:
             draft.add(box, 0)
         if result[1]:
             message = f"{result[1]} specks of fewer than {SMALLEST_COMPONENT} pixels left out"
-            problems.append(Problem(str(mask), None, "mask-specks", message))
+            problems.append(Problem(str(mask), None, "mask-specks", message, draft.key))
         draft.label_file = str(mask)
     for draft in drafts[len(masks) :]:
         draft.lines.clear()

@@ -85,15 +85,15 @@ def _read_xml(file: Path, root: Path, options: ReadOptions, problems: list[Probl
         # The declared encoding no longer holds for decoded text.
         tree = fromstring(re.sub(r"^\ufeff?\s*<\?xml[^>]*\?>", "", text))
     except ParseError as error:
-        draft = Draft("", _picture(file, None, root, options), label_file=str(file), labelled=False)
-        problems.append(Problem(str(file), error.position[0], "label-syntax", f"not valid XML ({error})"))
+        draft = Draft(file.stem, _picture(file, None, root, options), label_file=str(file), labelled=False)
+        problems.append(Problem(str(file), error.position[0], "label-syntax", f"not valid XML ({error})", file.stem))
         return draft, []
     except DefusedXmlException as error:
-        draft = Draft("", _picture(file, None, root, options), label_file=str(file), labelled=False)
-        problems.append(Problem(str(file), None, "label-syntax", f"XML entities are not accepted ({error})"))
+        draft = Draft(file.stem, _picture(file, None, root, options), label_file=str(file), labelled=False)
+        problems.append(Problem(str(file), None, "label-syntax", f"XML entities are not accepted ({error})", file.stem))
         return draft, []
     lines = [number for number, line in enumerate(text.splitlines(), 1) for _ in re.findall(r"<object\b", line)]
-    draft = Draft("", _picture(file, tree.findtext("filename"), root, options), label_file=str(file))
+    draft = Draft(file.stem, _picture(file, tree.findtext("filename"), root, options), label_file=str(file))
     draft.width, draft.height = _number(tree, "size/width"), _number(tree, "size/height")
     names = []
     for position, element in enumerate(tree.iter("object")):
@@ -101,7 +101,7 @@ def _read_xml(file: Path, root: Path, options: ReadOptions, problems: list[Probl
         try:
             name, box = _object(element)
         except ValueError as error:
-            problems.append(Problem(str(file), line or None, "label-syntax", str(error)))
+            problems.append(Problem(str(file), line or None, "label-syntax", str(error), file.stem))
             continue
         names.append(name)
         draft.add(box, 0, ignored=(element.findtext("difficult") or "0").strip() == "1", line=line)

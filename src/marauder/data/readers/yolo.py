@@ -54,7 +54,8 @@ class YoloReader(Reader):
                 + "".join(f"\n  {problem}" for problem in source.problems[:5])
                 + "\nput pictures in images/ and labels in labels/, or name their folders in data.yaml"
             )
-        stored = {row["file"]: row for row in read_lines(source.root / RECORDS_FILE) if isinstance(row, dict)}
+        rows = (row for row in read_lines(source.root / RECORDS_FILE) if isinstance(row, dict))
+        stored = {str(row.get("file")): row for row in rows}
         names = options.names or source.names
         keys = unique_keys((picture, source.root) for picture, _ in source.pictures)
         drafts, label_files = [], set()
@@ -62,7 +63,7 @@ class YoloReader(Reader):
             row = stored.get(_relative_name(picture, source.root), {})
             label_file = source.root / row["label"] if "label" in row else label_path(picture)
             label_files.add(os.fspath(label_file))
-            draft = Draft(key, picture, split=split, relative=True, label_file=str(label_file))
+            draft = Draft(str(row.get("key", key)), picture, split=split, relative=True, label_file=str(label_file))
             _read_labels(label_file, draft, source.problems, options, expected=row.get("labelled", True))
             _apply_stored(draft, row)
             drafts.append(draft)
@@ -99,18 +100,20 @@ def _read_labels(label_file: Path, draft: Draft, problems: list[Problem], option
         draft.labelled = options.missing_label == "empty"
         if expected:
             message = f"no label file {label_file} (read as {options.missing_label})"
-            problems.append(Problem(str(draft.picture), None, "picture-without-label", message))
+            problems.append(Problem(str(draft.picture), None, "picture-without-label", message, draft.key))
         return
     except OSError as error:
         draft.labelled = False
-        problems.append(Problem(str(label_file), None, "label-unreadable", f"cannot be read ({error.strerror})"))
+        problems.append(
+            Problem(str(label_file), None, "label-unreadable", f"cannot be read ({error.strerror})", draft.key)
+        )
         return
     for number, line in enumerate(content.decode("utf-8", "replace").lstrip("\ufeff").splitlines(), 1):
         if line.strip():
             try:
                 index, box = parse_label_line(line)
             except ValueError as error:
-                problems.append(Problem(str(label_file), number, "label-syntax", str(error)))
+                problems.append(Problem(str(label_file), number, "label-syntax", str(error), draft.key))
             else:
                 draft.add(box, index, line=number)
 
@@ -138,7 +141,6 @@ def parse_label_line(line: str) -> tuple[int, tuple[float, float, float, float]]
 def _apply_stored(draft: Draft, row: dict[str, Any]) -> None:
     if not row:
         return
-    draft.key = str(row.get("key", draft.key))
     draft.group = row.get("group")
     draft.split = row.get("split")
     draft.labelled = bool(row.get("labelled", draft.labelled))

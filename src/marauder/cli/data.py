@@ -1,0 +1,276 @@
+"""``marauder data``: check, organize and split labelled pictures, and generate reef scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marauder.cli.scenes import scenes
+
+if TYPE_CHECKING:
+    from marauder.data.check import CheckReport
+    from marauder.data.organize import OrganizeSummary
+
+EXAMPLES = 3
+MOST_ROWS = 45
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check, organize and split labelled pictures.")
+app.command()(scenes)
+
+Format = Annotated[str, typer.Option(help="auto, yolo, coco, voc, fathomnet or deepfish.")]
+Names = Annotated[str | None, typer.Option(help="Class names in order, with commas, for sources that have none.")]
+GroupPattern = Annotated[
+    str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) stay together.")
+]
+MissingLabel = Annotated[
+    str, typer.Option(help="What a picture without a label file means: unlabelled (nobody looked) or empty.")
+]
+Fractions = Annotated[str | None, typer.Option(help="Shares of the splits: train=0.7,val=0.2,test=0.1 or 0.7,0.2,0.1.")]
+Inputs = Annotated[
+    list[Path], typer.Option("--input", "--input-dir", help="Folder, data.yaml or JSON; may be repeated.")
+]
+Output = Annotated[Path, typer.Option("--output", "--output-dir", help="Folder to write to.")]
+MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
+Mode = Annotated[str, typer.Option(help="link, copy, or reference (pictures stay, and may be absent).")]
+
+
+@app.command()
+def organize(
+    input: Inputs,
+    output: Output,
+    format: Format = "auto",
+    taxonomy: Annotated[str, typer.Option(help="default, source (keep the sources' names), or a file.")] = "default",
+    fractions: Fractions = None,
+    keep_source_splits: Annotated[
+        bool, typer.Option("--keep-source-splits", help="Keep the sources' own splits instead of splitting anew.")
+    ] = False,
+    names: Names = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same splits.")] = 0,
+    group_pattern: GroupPattern = None,
+    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
+    near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="Bits by which hashes may differ.")] = 4,
+    missing_label: MissingLabel = "unlabelled",
+    mode: Mode = "link",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do it again even if it is done.")] = False,
+    max_hours: MaxHours = None,
+) -> None:
+    """Read sources of any layout, map their names onto the species table, split by clip, write plain YOLO.
+
+    Run again, it goes on where it was stopped, and leaves a finished folder alone.
+    """
+    _organize(
+        max_hours,
+        inputs=input,
+        output=output,
+        format=format,
+        taxonomy=taxonomy,
+        fractions=None if keep_source_splits and not fractions else parse_fractions(fractions),
+        keep_splits=keep_source_splits,
+        names=_names(names),
+        seed=seed,
+        group_pattern=group_pattern,
+        near_duplicates=near_duplicates,
+        near_duplicate_distance=near_duplicate_distance,
+        missing_label=missing_label,
+        mode=mode,
+        fresh=fresh,
+    )
+
+
+@app.command()
+def split(
+    input: Inputs,
+    output: Output,
+    format: Format = "auto",
+    fractions: Fractions = None,
+    names: Names = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same splits.")] = 0,
+    group_pattern: GroupPattern = None,
+    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
+    missing_label: MissingLabel = "unlabelled",
+    mode: Mode = "link",
+    max_hours: MaxHours = None,
+) -> None:
+    """Split a data set anew with its own class names: clips and near-duplicates whole, classes balanced."""
+    _organize(
+        max_hours,
+        inputs=input,
+        output=output,
+        format=format,
+        taxonomy="source",
+        fractions=parse_fractions(fractions),
+        names=_names(names),
+        seed=seed,
+        group_pattern=group_pattern,
+        near_duplicates=near_duplicates,
+        missing_label=missing_label,
+        mode=mode,
+    )
+
+
+@app.command()
+def check(
+    input: Annotated[Path, typer.Option("--input", "--input-dir", help="Folder, data.yaml or JSON.")],
+    format: Format = "auto",
+    names: Names = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write a fixed copy to --output; the source stays as it is.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--output", "--output-dir", help="Folder of the fixed copy.")] = None,
+    report: Annotated[Path | None, typer.Option(help="JSON file of every finding; a contact sheet beside it.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Contact sheet (.jpg or .png) with examples.")] = None,
+    group_pattern: GroupPattern = None,
+    near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="Bits by which hashes may differ.")] = 4,
+    missing_label: MissingLabel = "unlabelled",
+    mode: Annotated[str, typer.Option(help="How pictures come into the fixed copy: link, copy or reference.")] = "link",
+    max_hours: MaxHours = None,
+) -> None:
+    """Find every defect of a data set. Exit status 0: no errors; 1: errors remain.
+
+    With --fix, what is safe to mend is mended in a copy, which is then checked again.
+    """
+    from marauder.core.errors import UserError
+    from marauder.data.check import check_dataset, examples_sheet
+    from marauder.data.repair import repair
+
+    if fix and output is None:
+        raise UserError("--fix writes a fixed copy: say where with --output FOLDER")
+    if output is not None and not fix:
+        raise UserError("--output is the folder of the fixed copy: give --fix, too")
+    with _clock(max_hours).listening() as clock:
+        found = check_dataset(
+            input,
+            near_duplicate_distance,
+            clock,
+            format=format,
+            names=_names(names),
+            group_pattern=group_pattern,
+            missing_label=missing_label,
+        )
+        _show_report(found)
+        if report is not None:
+            found.write(report)
+            typer.echo(f"every finding: {report}")
+        sheet = sheet or (report.with_suffix(".jpg") if report is not None else None)
+        if sheet is not None and examples_sheet(found, sheet) is not None:
+            typer.echo(f"contact sheet: {sheet}")
+        if fix and output is not None:
+            mended = repair(found, output, mode, clock)
+            typer.echo(
+                f"\nfixed copy: {mended.data_yaml} ({mended.pictures} pictures; {len(mended.set_aside)} set aside, "
+                f"{len(mended.dropped_copies)} copies dropped, {mended.turned_upright} turned upright)"
+            )
+            found = check_dataset(mended.data_yaml, near_duplicate_distance, clock)
+            _show_report(found)
+    if not found.clean:
+        raise typer.Exit(1)
+
+
+def parse_fractions(text: str | None) -> dict[str, float]:
+    """``train=0.7,val=0.2,test=0.1``, or up to three numbers in that order. Raises ``UserError``."""
+    from marauder.core.errors import UserError
+    from marauder.data.splits import DEFAULT_FRACTIONS
+
+    if text is None:
+        return dict(DEFAULT_FRACTIONS)
+    fractions: dict[str, float] = {}
+    for default, part in zip([*DEFAULT_FRACTIONS, *[""] * text.count(",")], text.split(",")):
+        name, _, number = part.partition("=") if "=" in part else (default, "=", part)
+        try:
+            fractions[name.strip()] = float(number)
+        except ValueError:
+            raise UserError(f"--fractions {text!r}: {part!r} is no share; write train=0.7,val=0.2,test=0.1") from None
+    if not set(fractions) <= set(DEFAULT_FRACTIONS):
+        raise UserError(f"--fractions {text!r}: the splits are train, val and test")
+    return fractions
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def _clock(max_hours: float | None) -> Any:
+    from marauder.core.clock import Clock
+    from marauder.core.errors import UserError
+
+    if max_hours is not None and max_hours <= 0:
+        raise UserError(f"--max-hours {max_hours:g}: must be positive")
+    return Clock(None if max_hours is None else max_hours * 3600)
+
+
+def _organize(max_hours: float | None, **values: Any) -> None:
+    from marauder.core.settings import load_settings
+    from marauder.data.organize import OrganizeSettings, organize
+
+    # None means "keep the sources' splits" here, and "not given" to load_settings.
+    fractions = values.pop("fractions")
+    settings = load_settings(OrganizeSettings, **values).model_copy(update={"fractions": fractions})
+    with _clock(max_hours).listening() as clock:
+        summary = organize(settings, clock)
+    _show_summary(summary)
+
+
+def _show_summary(summary: OrganizeSummary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    renamed = {name: pair for name, pair in summary.mapped.items() if pair[1]}
+    if renamed:
+        table = Table("source name", "class", "boxes", title="mapped")
+        for name, (target, boxes) in sorted(renamed.items(), key=lambda item: -item[1][1]):
+            table.add_row(name, target, f"{boxes:,}")
+        console.print(table)
+    lost = {name: boxes for name, boxes in summary.unmapped.items() if boxes}
+    if summary.unmapped:
+        table = Table("source name", "boxes left out", title="not in the species table")
+        for name, boxes in lost.items():
+            table.add_row(name, f"{boxes:,}")
+        console.print(table)
+        unused = len(summary.unmapped) - len(lost)
+        if unused:
+            console.print(f"{unused} more names without a box did not map")
+    rows = [row for row in summary.splits if sum(row["counts"].values())]
+    _show_splits(console, rows)
+    for kind, count in summary.problems.items():
+        console.print(f"{count} × {kind}, for example {summary.examples[kind][0]}", markup=False)
+    if summary.set_aside:
+        first = summary.set_aside[0]["path"]
+        console.print(f"{len(summary.set_aside)} pictures set aside, first: {first}", markup=False)
+    for note in summary.notes:
+        console.print(f"note: {note}", markup=False)
+    state = "nothing to do, already organized" if summary.already_done else "done"
+    typer.echo(f"{state}: {summary.pictures:,} pictures, {summary.boxes:,} boxes, {summary.groups:,} groups")
+    typer.echo(f"data set: {summary.data_yaml}")
+
+
+def _show_splits(console: Any, rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    if not rows:
+        return
+    splits = list(rows[0]["counts"])
+    table = Table("", *splits, "groups in all", title="splits")
+    for row in rows[:MOST_ROWS]:
+        table.add_row(row["name"], *(f"{row['counts'][split]:,}" for split in splits), f"{row['groups']:,}")
+    console.print(table)
+    if len(rows) > MOST_ROWS:
+        console.print(f"and {len(rows) - MOST_ROWS} classes more")
+
+
+def _show_report(report: CheckReport) -> None:
+    from rich.console import Console
+
+    from marauder.data.check import DEFECTS
+
+    typer.echo(f"{report.source}: {report.pictures:,} pictures, {report.boxes:,} boxes, {len(report.names)} classes")
+    _show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
+    for kind, count in report.counts().items():
+        defect = DEFECTS[kind]
+        typer.echo(f"{defect.severity}: {count:,} {defect.words} ({kind}); {defect.remedy}")
+        for example in report.of_kind(kind)[:EXAMPLES]:
+            typer.echo(f"    {example}")
+    errors, warnings = report.severity("error"), report.severity("warning")
+    typer.echo(f"{errors:,} errors, {warnings:,} warnings" if report.findings else "no defects found")

@@ -1,0 +1,259 @@
+"""Every defect a real data set has, found, counted and shown; what is safe to mend is mended by data.repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from marauder.core.clock import Clock
+from marauder.core.files import write_json
+from marauder.data.boxes import clean_boxes
+from marauder.data.duplicates import DEFAULT_DISTANCE, PictureHash, exact_clusters, hash_pictures, near_clusters
+from marauder.data.picture_files import Header, PictureError, read_headers
+from marauder.data.reading import read_dataset
+from marauder.data.records import Dataset, Problem, Record
+from marauder.data.sheets import Tile, contact_sheet, tile_of
+from marauder.data.splits import leaking_groups, split_report
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A kind of defect: how bad, in words, and what to do. ``mended``: whether ``--fix`` takes care of it."""
+
+    severity: Severity
+    words: str
+    remedy: str
+    mended: bool = False
+
+
+_FETCH = "fetch the picture again, or let --fix set it aside"
+DEFECTS: dict[str, Defect] = {
+    "picture-missing": Defect("error", "pictures that do not exist", _FETCH, True),
+    "picture-empty": Defect("error", "pictures without a byte", _FETCH, True),
+    "picture-unreadable": Defect("error", "files that are no readable picture", _FETCH, True),
+    "picture-truncated": Defect("error", "pictures cut short", _FETCH, True),
+    "label-unreadable": Defect(
+        "error", "label files that cannot be read", "mend the file; --fix sets the picture aside", True
+    ),
+    "label-syntax": Defect("error", "labels that say nothing", "mend the line; --fix sets the picture aside", True),
+    "label-without-picture": Defect(
+        "error", "labels without a picture", "fetch the picture, or let --fix drop them", True
+    ),
+    "class-unknown": Defect(
+        "error", "classes out of range", "correct the names or the line; --fix sets the picture aside", True
+    ),
+    "category-missing": Defect("warning", "boxes without a class", "they are kept as ignored boxes"),
+    "box-out-of-bounds": Defect("error", "boxes that leave the picture", "--fix clips them", True),
+    "box-degenerate": Defect("error", "boxes without area", "--fix drops them", True),
+    "box-duplicate": Defect("warning", "boxes given twice", "--fix drops the second", True),
+    "size-mismatch": Defect("error", "sizes that are not the picture's", "see whether the labels belong to it", True),
+    "size-scaled": Defect("warning", "sizes that differ by a scale only", "boxes are scaled to the picture", True),
+    "split-missing": Defect("error", "splits whose folder or list is missing", "correct data.yaml"),
+    "group-in-two-splits": Defect("error", "clips on several sides of a split", "split anew: marauder data split"),
+    "duplicates-in-two-splits": Defect(
+        "error", "the same picture on several sides of a split", "split anew: marauder data split"
+    ),
+    "picture-rotated": Defect("warning", "pictures stored rotated (EXIF)", "--fix turns the pixels upright", True),
+    "picture-without-label": Defect("warning", "pictures without labels", "read as unlabelled, see --missing-label"),
+    "picture-duplicate": Defect("warning", "pictures that are byte for byte the same", "--fix keeps one of each", True),
+    "picture-near-duplicate": Defect(
+        "warning", "pictures of different clips that look the same", "marauder data split keeps them together"
+    ),
+    "picture-absent": Defect("warning", "pictures that are not here, labels only", "fetch them before training"),
+    "picture-listed-twice": Defect("warning", "pictures listed twice", "the first listing counts", True),
+    "names-missing": Defect("warning", "class names missing", "give --names, or write a classes.txt"),
+    "root-moved": Defect("warning", "folders that have moved", "correct the paths in data.yaml", True),
+    "mask-specks": Defect("warning", "masks with specks", "they are left out", True),
+}
+"""Kind of defect to what it means; the order is that of the report."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found. ``findings``: in the order of ``DEFECTS``; ``splits``: rows of ``splits.split_report``."""
+
+    source: str
+    pictures: int
+    boxes: int
+    names: tuple[str, ...]
+    findings: tuple[Problem, ...]
+    splits: tuple[dict[str, Any], ...] = ()
+    dataset: Dataset | None = field(default=None, repr=False, compare=False)
+
+    def counts(self) -> dict[str, int]:
+        """Findings of each kind that occurs."""
+        counts: dict[str, int] = {}
+        for finding in self.findings:
+            counts[finding.kind] = counts.get(finding.kind, 0) + 1
+        return counts
+
+    def of_kind(self, kind: str) -> list[Problem]:
+        """All findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def severity(self, severity: Severity) -> int:
+        """Number of findings of one severity."""
+        return sum(DEFECTS[finding.kind].severity == severity for finding in self.findings)
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is no error; warnings may remain."""
+        return self.severity("error") == 0
+
+    def to_plain(self) -> dict[str, Any]:
+        """The report as what JSON knows, with every finding."""
+        return {
+            "source": self.source,
+            "pictures": self.pictures,
+            "boxes": self.boxes,
+            "names": list(self.names),
+            "errors": self.severity("error"),
+            "warnings": self.severity("warning"),
+            "defects": {kind: {"count": count, **asdict(DEFECTS[kind])} for kind, count in self.counts().items()},
+            "splits": list(self.splits),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON."""
+        write_json(path, self.to_plain())
+
+
+def check_dataset(
+    source: Dataset | Path | str,
+    near_duplicate_distance: int = DEFAULT_DISTANCE,
+    clock: Clock | None = None,
+    **reading: Any,
+) -> CheckReport:
+    """Look for every defect of ``DEFECTS`` in a data set, or in what ``read_dataset(source, **reading)`` reads.
+
+    Every picture is decoded once. The clock is asked between blocks of pictures. Raises ``UserError`` only when
+    nothing at all can be read.
+    """
+    dataset = source if isinstance(source, Dataset) else read_dataset(source, **reading)
+    findings = list(dataset.problems)
+    known = {(finding.kind, finding.path, finding.key) for finding in findings}
+    findings.extend(_box_findings(dataset))
+    here = [record for record in dataset if not record.attributes.get("picture_missing")]
+    absent = len(dataset) - len(here)
+    findings += [
+        Problem(str(record.picture), None, "picture-absent", "the picture is not here", record.key)
+        for record in dataset
+        if record.attributes.get("picture_missing")
+    ]
+    if absent < len(dataset):
+        headers = read_headers([record.picture for record in here])
+        hashes = hash_pictures([record.picture for record in here], clock, label="checking")
+        findings += [found for found in _picture_findings(here, headers, hashes) if _place(found) not in known]
+        findings += _duplicate_findings(here, hashes, near_duplicate_distance)
+    for group, splits in leaking_groups(dataset).items():
+        example = next(record for record in dataset if record.group == group)
+        message = f"clip {group!r} stands in {' and '.join(splits)}"
+        findings.append(Problem(str(example.picture), None, "group-in-two-splits", message, example.key))
+    order = {kind: number for number, kind in enumerate(DEFECTS)}
+    return CheckReport(
+        source=dataset.source,
+        pictures=len(dataset),
+        boxes=sum(len(record.boxes) for record in dataset),
+        names=dataset.names,
+        findings=tuple(sorted(findings, key=lambda finding: order[finding.kind])),
+        splits=tuple(asdict(row) for row in split_report(dataset)) if len(dataset) else (),
+        dataset=dataset,
+    )
+
+
+def _place(finding: Problem) -> tuple[str, str, str]:
+    return finding.kind, finding.path, finding.key
+
+
+def _box_findings(dataset: Dataset) -> Iterator[Problem]:
+    """Defects of boxes that stand in the records; readers have mended theirs and noted them already."""
+    for record in dataset:
+        clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
+        for finding in clean.findings:
+            yield Problem(str(record.picture), None, finding.kind, finding.message, record.key)
+
+
+def _picture_findings(
+    records: list[Record], headers: list[Header | PictureError], hashes: list[PictureHash | PictureError]
+) -> Iterator[Problem]:
+    for record, header, result in zip(records, headers, hashes):
+        path = str(record.picture)
+        bad = header if isinstance(header, PictureError) else result
+        if isinstance(bad, PictureError):
+            yield Problem(path, None, f"picture-{bad.kind}", bad.detail, record.key)
+        elif isinstance(header, Header):
+            if header.orientation != 1:
+                message = f"stored rotated (EXIF orientation {header.orientation})"
+                yield Problem(path, None, "picture-rotated", message, record.key)
+            if (header.width, header.height) != (record.width, record.height):
+                message = f"the record says {record.width}x{record.height}, the picture {header.width}x{header.height}"
+                yield Problem(path, None, "size-mismatch", message, record.key)
+
+
+def _duplicate_findings(
+    records: list[Record], hashes: list[PictureHash | PictureError], distance: int
+) -> Iterator[Problem]:
+    """Exact duplicates, and near ones of different groups; those that stand in several splits are errors."""
+    good = [(record, item) for record, item in zip(records, hashes) if isinstance(item, PictureHash)]
+    readable = [record for record, _ in good]
+    exact: dict[int, int] = {}
+    for cluster in exact_clusters([record.picture for record in readable]):
+        yield from _cluster_findings([readable[index] for index in cluster], "picture-duplicate", "the same bytes as")
+        exact.update(dict.fromkeys(cluster[1:], cluster[0]))
+    for cluster in near_clusters([item for _, item in good], distance):
+        members = [readable[index] for index in cluster if index not in exact]
+        if len({member.group for member in members}) > 1:
+            yield from _cluster_findings(members, "picture-near-duplicate", "looks like")
+
+
+def _cluster_findings(members: list[Record], kind: str, words: str) -> Iterator[Problem]:
+    first = members[0]
+    for other in members[1:]:
+        if kind == "picture-near-duplicate" and other.group == first.group:
+            continue
+        here, there = (f" ({record.split})" if record.split else "" for record in (other, first))
+        yield Problem(str(other.picture), None, kind, f"{other.key}{here} {words} {first.key}{there}", other.key)
+        if None not in (other.split, first.split) and other.split != first.split:
+            message = f"{other.key} ({other.split}) {words} {first.key} ({first.split})"
+            yield Problem(str(other.picture), None, "duplicates-in-two-splits", message, other.key)
+
+
+def examples_sheet(report: CheckReport, path: Path, per_kind: int = 4, plain: int = 8) -> Path | None:
+    """A contact sheet: up to ``per_kind`` pictures of every defect, then ``plain`` pictures without one.
+
+    ``None`` when the data set has no picture to show.
+    """
+    dataset = report.dataset
+    if dataset is None or not len(dataset):
+        return None
+    by_key = {record.key: record for record in dataset}
+    tiles: list[Tile] = []
+    shown: set[str] = set()
+    for kind in report.counts():
+        for finding in _different_places(report.of_kind(kind), per_kind):
+            record = by_key.get(finding.key)
+            caption = f"{kind}: {finding.key or Path(finding.path).name}"
+            if record is not None and kind != "picture-absent":
+                tiles.append(tile_of(record, dataset.names, caption))
+                shown.add(record.key)
+            elif kind.startswith("picture-") and kind != "picture-absent":
+                tiles.append(Tile(Path(finding.path), caption))
+    present = [record for record in dataset if record.key not in shown and record.picture.is_file()]
+    step = max(1, len(present) // max(1, plain))
+    tiles += [tile_of(record, dataset.names) for record in present[::step][:plain]]
+    title = f"{report.source}: {report.severity('error')} errors, {report.severity('warning')} warnings"
+    return contact_sheet(tiles, path, title=title) if tiles else None
+
+
+def _different_places(findings: Iterable[Problem], count: int) -> list[Problem]:
+    places: dict[str, Problem] = {}
+    for finding in findings:
+        places.setdefault(finding.key or finding.path, finding)
+        if len(places) == count:
+            break
+    return list(places.values())

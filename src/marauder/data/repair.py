@@ -1,0 +1,117 @@
+"""Mending what is safe to mend: a fixed copy of a data set as plain YOLO; the source is never written to.
+
+Boxes are clipped, degenerate and duplicate ones dropped (the readers do that), exact copies of a picture dropped,
+pictures stored rotated turned upright. A picture that cannot be read, or whose labels a person must look at (lines
+that say nothing, classes out of range), is set aside and named in ``set_aside.json``: dropping a line alone would
+teach that the animal is water.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import atomic_path, write_json
+from marauder.data.boxes import clean_boxes
+from marauder.data.check import CheckReport
+from marauder.data.duplicates import exact_clusters
+from marauder.data.records import Dataset, Record
+from marauder.data.writers import claim_folder, write_yolo
+
+SET_ASIDE_KINDS = (
+    "picture-missing",
+    "picture-empty",
+    "picture-unreadable",
+    "picture-truncated",
+    "label-unreadable",
+    "label-syntax",
+    "class-unknown",
+    "size-mismatch",
+)
+SET_ASIDE_FILE = "set_aside.json"
+UPRIGHT_FOLDER = "upright"
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class RepairSummary:
+    """What was done. ``set_aside``: path to reasons; ``dropped_copies``: key of a dropped copy to that of the kept."""
+
+    data_yaml: Path
+    pictures: int
+    set_aside: dict[str, list[str]]
+    dropped_copies: dict[str, str]
+    turned_upright: int
+
+
+def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock | None = None) -> RepairSummary:
+    """Write the fixed copy of the checked data set to ``output``.
+
+    Raises ``UserError`` when no picture is left, or for an output inside the source.
+    """
+    dataset = report.dataset
+    if dataset is None:
+        raise ValueError("the report carries no data set")
+    source = Path(dataset.source)
+    if source.exists() and output.resolve().is_relative_to((source if source.is_dir() else source.parent).resolve()):
+        raise UserError(f"{output}: the fixed copy may not lie in {source}; sources are never written to")
+    set_aside = _set_aside(report)
+    aside = {finding.key for finding in report.findings if finding.kind in SET_ASIDE_KINDS and finding.key}
+    kept = [record for record in dataset if record.key not in aside]
+    dropped = _copies(kept)
+    kept = [_mended(record, dataset) for record in kept if record.key not in dropped]
+    if not kept:
+        raise UserError(f"{dataset.source}: no picture is left after setting defects aside; nothing was written")
+    claim_folder(output)
+    rotated = {finding.key for finding in report.of_kind("picture-rotated")}
+    kept = [_upright(record, output) if record.key in rotated else record for record in kept]
+    data_yaml = write_yolo(dataset.with_records(kept), output, mode, clock, label="writing the fixed copy")
+    write_json(output / SET_ASIDE_FILE, {"set_aside": set_aside, "dropped_copies": dropped})
+    return RepairSummary(data_yaml, len(kept), set_aside, dropped, sum(record.key in rotated for record in kept))
+
+
+def _set_aside(report: CheckReport) -> dict[str, list[str]]:
+    pictures = {record.key: str(record.picture) for record in report.dataset or ()}
+    reasons: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.kind in SET_ASIDE_KINDS:
+            reasons.setdefault(pictures.get(finding.key, finding.path), []).append(str(finding))
+    return reasons
+
+
+def _copies(records: list[Record]) -> dict[str, str]:
+    """Key of every exact copy to the key of the one kept: the one with most boxes, the first of equals."""
+    dropped = {}
+    for cluster in exact_clusters([record.picture for record in records]):
+        members = [records[index] for index in cluster]
+        best = max(members, key=lambda record: (record.labelled, len(record.boxes)))
+        dropped.update({record.key: best.key for record in members if record is not best})
+    return dropped
+
+
+def _mended(record: Record, dataset: Dataset) -> Record:
+    clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
+    return replace(
+        record,
+        boxes=clean.boxes,
+        classes=record.classes[clean.kept],
+        ignored=record.ignored[clean.kept],
+    )
+
+
+def _upright(record: Record, output: Path) -> Record:
+    """The record with a copy of its picture whose pixels are upright; boxes are in displayed pixels anyway."""
+    suffix = record.picture.suffix.lower()
+    target = output / UPRIGHT_FOLDER / f"{record.key.replace('/', '__')}{suffix}"
+    if not target.is_file():
+        with Image.open(record.picture) as image:
+            kind = "JPEG" if image.format in ("JPEG", "MPO") else image.format
+            turned = ImageOps.exif_transpose(image)
+            options = {"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
+            with atomic_path(target) as partial:
+                turned.save(partial, format=kind, **options)
+    return replace(record, picture=target)
