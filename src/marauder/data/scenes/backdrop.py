@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from marauder.data.scenes.canvas import smooth_noise
-from marauder.data.scenes.placing import Pose, lay, lay_shadow, stamp, visible_mask
+from marauder.data.scenes.placing import RANGE_COVERAGE, Pose, lay, lay_shadow, stamp
 from marauder.data.scenes.scenery import (
     OBSTACLE_VARIANTS,
     OBSTACLES,
@@ -194,6 +194,6 @@ def _strew(
             continue
         lay_shadow(clean, item)
         lay(clean, item)
-        place, mask = int(index_from_range(distances[index])), visible_mask(item)
+        place, mask = int(index_from_range(distances[index])), item.coverage >= RANGE_COVERAGE
         ranges[item.window][mask] = place
         obstacles[item.window][mask] = place

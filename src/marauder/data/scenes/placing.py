@@ -13,6 +13,9 @@ from marauder.data.scenes.canvas import Sprite
 VISIBLE_COVERAGE = 110
 """A pixel belongs to an object where the object covers at least this much of it (of 255)."""
 
+RANGE_COVERAGE = 64
+"""A pixel is as far away as the object that covers at least this much of it: thin tips are seen before they count."""
+
 
 @dataclass(frozen=True)
 class Pose:

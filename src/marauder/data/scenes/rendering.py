@@ -14,7 +14,7 @@ from marauder.data.records import Attribute
 from marauder.data.scenes.backdrop import Backdrop, make_backdrop
 from marauder.data.scenes.canvas import smooth_noise
 from marauder.data.scenes.composition import Animal, ClipPlan, plan_clip
-from marauder.data.scenes.placing import Pose, Stamp, hide_behind, lay, lay_shadow, stamp, visible_mask
+from marauder.data.scenes.placing import RANGE_COVERAGE, Pose, Stamp, hide_behind, lay, lay_shadow, stamp, visible_mask
 from marauder.data.scenes.scenery import kelp_of
 from marauder.data.scenes.species import sprite_of
 from marauder.imaging.formation import FormationModel, develop, grey_balance, index_from_range, lens_kernel
@@ -45,6 +45,16 @@ class Frame:
     classes: np.ndarray
     visible: np.ndarray
     attributes: dict[str, Attribute]
+
+
+@dataclass(eq=False)
+class Drawing:
+    """A frame without water; fields as in ``Frame``. ``shown``: stamp and species of each instance, in order."""
+
+    clean: np.ndarray
+    ranges: np.ndarray
+    instances: np.ndarray
+    shown: tuple[tuple[Stamp, int], ...]
 
 
 @dataclass(eq=False)
@@ -81,10 +91,8 @@ class ClipRenderer:
 
     def frame(self, number: int) -> Frame:
         """Draw frame ``number`` (from 0)."""
-        clean, ranges, instances, shown = self.draw(number)
-        boxes, classes, visible = self._label(instances, shown)
-        radiance = self.model.radiance(clean, ranges)
-        picture = self._photograph(number, radiance)
+        drawn = self.draw(number)
+        boxes, classes, visible = self.label(drawn)
         plan, water = self.plan, self.plan.water
         attributes: dict[str, Attribute] = {
             "clip": plan.clip,
@@ -100,23 +108,48 @@ class ClipRenderer:
             "objects": len(boxes),
             "least_visible": round(float(visible.min()), 3) if len(visible) else 1.0,
         }
-        return Frame(picture, clean, ranges, instances, boxes, classes, visible, attributes)
+        picture = self.photograph(number, drawn)
+        return Frame(picture, drawn.clean, drawn.ranges, drawn.instances, boxes, classes, visible, attributes)
 
-    def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[_Thing]]:
-        """The clean picture, its ranges, its instances, and the animals in the order of their instance numbers."""
+    def draw(self, number: int) -> Drawing:
+        """The scene of frame ``number`` without water, with its ranges and instances."""
         x, y = self.plan.offset(number)
         window = (slice(y, y + self.height), slice(x, x + self.width))
-        things = self._place(number, x, y, window)
-        ranges = np.ascontiguousarray(self.backdrop.ranges[window])
-        things, instances = _drop_hidden(things, self.width, self.height)
+        things, instances = _drop_hidden(self._place(number, x, y, window), self.width, self.height)
         clean = np.ascontiguousarray(self.backdrop.clean[window])
+        ranges = np.ascontiguousarray(self.backdrop.ranges[window])
         for thing in things:
             animal = thing.animal
             if animal is not None and animal.kind.bottom:
                 lay_shadow(clean, thing.item)
             lay(clean, thing.item, 1.0 if animal is None else animal.kind.opacity)
-            ranges[thing.item.window][visible_mask(thing.item)] = thing.range_index
-        return clean, ranges, instances, [thing for thing in things if thing.animal is not None]
+            ranges[thing.item.window][thing.item.coverage >= RANGE_COVERAGE] = thing.range_index
+        shown = tuple((thing.item, thing.animal.species) for thing in things if thing.animal is not None)
+        return Drawing(clean, ranges, instances, shown)
+
+    def label(self, drawing: Drawing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes (N, 4), classes (N,) and visible shares (N,) of the animals in a drawing, from their visible pixels."""
+        count = len(drawing.shown)
+        boxes, classes, visible = np.zeros((count, 4)), np.zeros(count, np.int64), np.zeros(count)
+        for index, (item, species) in enumerate(drawing.shown):
+            rows, columns = item.window
+            box, pixels = _extent(drawing.instances[rows, columns] == index + 1)
+            boxes[index] = (columns.start + box[0], rows.start + box[1], columns.start + box[2], rows.start + box[3])
+            classes[index] = species
+            visible[index] = min(1.0, pixels / max(item.whole, 1))
+        return boxes, classes, visible
+
+    def photograph(self, number: int, drawing: Drawing) -> np.ndarray:
+        """Water, lighting, marine snow, lens, motion and noise: the picture that the camera takes of a drawing."""
+        optics = self.plan.optics
+        radiance = cv2.multiply(self.model.radiance(drawing.clean, drawing.ranges), self.lighting)
+        generator = stream(self.seed, "camera", self.plan.clip, number)
+        if optics.snow:
+            _add_snow(generator, radiance, optics.snow, self.model.veiling_light())
+        kernel = lens_kernel(optics.blur, *self._motion(number))
+        if kernel is not None:
+            radiance = cv2.filter2D(radiance, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+        return develop(np.asarray(radiance), _noise(self.seed, generator, self.width, self.height), optics.noise)
 
     def _place(self, number: int, x: int, y: int, window: tuple[slice, slice]) -> list[_Thing]:
         """Stamps of everything that moves, farthest first, with the parts behind the backdrop's obstacles removed."""
@@ -143,17 +176,6 @@ class ClipRenderer:
         sprite = sprite_of(self.seed, animal.species, animal.variant, beat)
         return stamp(sprite, pose, self.width, self.height, -x, -y)
 
-    def _label(self, instances: np.ndarray, shown: list[_Thing]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        boxes, classes, visible = np.zeros((len(shown), 4)), np.zeros(len(shown), np.int64), np.zeros(len(shown))
-        for index, thing in enumerate(shown):
-            rows, columns = thing.item.window
-            mask = instances[rows, columns] == index + 1
-            box, count = _extent(mask)
-            boxes[index] = (columns.start + box[0], rows.start + box[1], columns.start + box[2], rows.start + box[3])
-            classes[index] = thing.animal.species if thing.animal is not None else -1
-            visible[index] = min(1.0, count / max(thing.item.whole, 1))
-        return boxes, classes, visible
-
     def _motion(self, number: int) -> tuple[float, float]:
         """Camera movement during the exposure, in pixels: the pan and the hand's shake."""
         pan = self.plan.pan_speed(number)
@@ -162,18 +184,6 @@ class ClipRenderer:
             shake = stream(self.seed, "shake", self.plan.clip, number).standard_normal(2)
             x, y = x + shake[0] * self.plan.optics.shake, y + 0.5 * shake[1] * self.plan.optics.shake
         return x, y
-
-    def _photograph(self, number: int, radiance: np.ndarray) -> np.ndarray:
-        """Marine snow, lens, motion, lighting, noise: from the light in the water to the camera's picture."""
-        optics = self.plan.optics
-        radiance = np.asarray(cv2.multiply(radiance, self.lighting))
-        generator = stream(self.seed, "camera", self.plan.clip, number)
-        if optics.snow:
-            _add_snow(generator, radiance, optics.snow, self.model.veiling_light())
-        kernel = lens_kernel(optics.blur, *self._motion(number))
-        if kernel is not None:
-            radiance = np.asarray(cv2.filter2D(radiance, -1, kernel, borderType=cv2.BORDER_REPLICATE))
-        return develop(radiance, _noise(self.seed, generator, self.width, self.height), optics.noise)
 
 
 def _drop_hidden(things: list[_Thing], width: int, height: int) -> tuple[list[_Thing], np.ndarray]:
@@ -231,7 +241,7 @@ def _lighting(generator: np.random.Generator, plan: ClipPlan, width: int, height
     return np.asarray(cv2.merge([light.astype(np.float32)] * 3))
 
 
-def _add_snow(generator: np.random.Generator, radiance: np.ndarray, count: int, veil: np.ndarray) -> None:
+def _add_snow(generator: np.random.Generator, radiance: cv2.typing.MatLike, count: int, veil: np.ndarray) -> None:
     """Particles in front of the lens: many small ones, a few large and out of focus; ``radiance`` changes in place."""
     height, width = radiance.shape[:2]
     unit = width / 640
