@@ -181,12 +181,14 @@ class Pipeline:
                 continue  # no mapping of settings: a mistake that load_settings names with its line
             if not of_step:
                 placed.append(f"{step.name}={{}}")
-            for name, value in step.placed(self.workspace).items():
-                if f"{step.name}.{name}" in of_step:
+            decided, suggested = step.placed(self.workspace), step.suggested(self.workspace)
+            for name, value in {**suggested, **decided}.items():
+                if f"{step.name}.{name}" not in of_step:
+                    placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")
+                elif name in decided:
                     raise UserError(
                         f"{step.name}.{name}: the workspace decides this; choose the workspace with --root instead"
                     )
-                placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")
         return load_settings(_settings_model(self.steps), config, [*overrides, *placed])
 
 

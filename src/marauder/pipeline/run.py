@@ -58,7 +58,7 @@ def run_steps(pipeline: Pipeline, selected: Sequence[Step], clock: Clock, say: S
                 continue
             clock.check()
             say(f"step {describe(step)}: {_why(status, fresh)}")
-            _run_step(pipeline, step, clock, say, fresh or status.fresh)
+            _run_step(pipeline, step, clock, say, fresh or status.fresh, fresh)
 
 
 def last_config(workspace: Workspace) -> Path | None:
@@ -85,7 +85,7 @@ def _why(status: Status, fresh: bool) -> str:
     return f"{verb} ({status.state}: {'; '.join(status.reasons)})"
 
 
-def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: bool) -> None:
+def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: bool, asked: bool) -> None:
     workspace = pipeline.workspace
     folder = workspace.run(step.name)
     events = EventLog(folder / "events.jsonl")
@@ -108,7 +108,7 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
     write_text(folder / "config.yaml", _as_yaml(pipeline.settings_of(step).model_dump(mode="json")))
     events.write("started", attempt=record.attempts, fresh=fresh)
     try:
-        context = StepContext(workspace, pipeline.settings_of(step), clock, fresh, begun)
+        context = StepContext(workspace, pipeline.settings_of(step), clock, fresh, asked, begun)
         summary = to_plain(dict(step.run(context)))
         outputs = _identify_outputs(pipeline, step)
     except Interrupted as stop:

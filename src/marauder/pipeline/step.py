@@ -32,14 +32,16 @@ class StepContext:
 
     ``settings`` is an instance of the step's model. ``clock`` must be asked between units of work; its budget is shared
     by all steps. ``fresh``: what an earlier run left must not be continued, because its settings or inputs were others
-    or because the user asked to start over; otherwise the step goes on from what it finds. ``begun`` is called by the
-    step once nothing of the earlier run can be taken up any more; killed before that, the next attempt is fresh too.
+    or because the user asked to start over (``asked``); otherwise the step goes on from what it finds. ``begun`` is
+    called by the step once nothing of the earlier run can be taken up any more; killed before that, the next attempt
+    is fresh too.
     """
 
     workspace: Workspace
     settings: Any
     clock: Clock
     fresh: bool
+    asked: bool
     begun: Callable[[], None]
 
 
@@ -64,6 +66,10 @@ class Step(ABC):
     @abstractmethod
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
         """Settings (by dotted name) that the workspace decides, such as output folders; users cannot set them here."""
+
+    def suggested(self, workspace: Workspace) -> Mapping[str, Any]:
+        """Settings (by dotted name) that the workspace proposes where the user gives none."""
+        return {}
 
     def without_effect(self) -> frozenset[str]:
         """Dotted names of settings that change the speed, not the result; changing them makes nothing stale."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,3 +59,13 @@ class Workspace:
         absolute = path.absolute()
         inside = absolute.is_relative_to(self.root)
         return (absolute.relative_to(self.root) if inside else absolute).as_posix()
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder with everything in it; killed in the middle, it is gone all the same, never half there."""
+    discarded = folder.with_name(f".{folder.name}.discarded")
+    if discarded.exists():
+        shutil.rmtree(discarded)
+    if folder.exists():
+        folder.rename(discarded)
+        shutil.rmtree(discarded)

@@ -47,7 +47,8 @@ class Baseline(Step):
         given = [Artifact(name, path, f"{path} is missing") for name, path in starts.items() if path is not None]
         return (
             Artifact("data set", workspace.data_yaml),
-            Artifact("pictures and labels", workspace.datasets / "preprocessed"),
+            Artifact("pictures", workspace.datasets / "preprocessed" / "images"),
+            Artifact("labels", workspace.datasets / "preprocessed" / "labels"),
             *given,
         )
 

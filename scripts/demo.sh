@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The whole pipeline, small: on generated reef scenes, or on your own labelled pictures. Called by `make demo`.
+#   DATA=FOLDER    labelled pictures in any layout of docs/data.md     NAMES=a,b,c   class names, where no file has them
+#   ROOT=FOLDER    the workspace (default: demo, with DATA demo-data)  any arguments: as for training/train_all.py
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+arguments=(--config configs/demo.yaml)
+again="make demo"
+if [ -n "${DATA:-}" ]; then
+    # A value in single quotes is read as it stands, with quotes in it doubled.
+    arguments+=("scenes=null" "preprocessing.organize.inputs=['${DATA//\'/\'\'}']")
+    again+=" DATA=$(printf %q "$DATA")"
+    if [ -n "${NAMES:-}" ]; then
+        arguments+=("preprocessing.organize.names=['${NAMES//,/\',\'}']")
+        again+=" NAMES=$(printf %q "$NAMES")"
+    fi
+    root=${ROOT:-demo-data}
+else
+    root=${ROOT:-demo}
+fi
+[ -z "${ROOT:-}" ] || again+=" ROOT=$(printf %q "$ROOT")"
+
+export MARAUDER_RESUME_COMMAND="$again"
+exec .venv/bin/python training/train_all.py --root "$root" "${arguments[@]}" "$@"

@@ -1,0 +1,123 @@
+"""Step 0 of the pipeline: bring all sources into one split data set, then restore the pictures' colour and contrast.
+
+``images/*`` is organized into ``datasets/organized`` (links), enhanced into ``datasets/preprocessed``, and published as
+``datasets/data.yaml``, which names its folders from where it lies, so that Ultralytics opens it and it can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marauder.core.settings import Settings
+from marauder.pipeline.step import Artifact, Step, StepContext
+from marauder.pipeline.workspace import Workspace
+
+OWN_PICTURES = "marauder"
+"""Folder below ``images`` for pictures of one's own: the source that is waited for where there is none."""
+
+
+class Preprocessing(Step):
+    """``images/*`` to ``training/datasets/data.yaml``."""
+
+    number, name, title = 0, "preprocessing", "one data set, enhanced"
+
+    def settings_model(self) -> type[Settings]:
+        """The settings of organizing and of enhancing, side by side."""
+        from marauder.data.organize import OrganizeSettings
+        from marauder.preprocessing.settings import PreprocessingSettings
+
+        class PreprocessingStepSettings(Settings):
+            organize: OrganizeSettings
+            enhance: PreprocessingSettings
+
+        return PreprocessingStepSettings
+
+    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+        """Where both halves read and write, and that the first makes links."""
+        organized, preprocessed = workspace.datasets / "organized", workspace.datasets / "preprocessed"
+        return {
+            "organize.output": organized,
+            "organize.mode": "link",
+            "organize.fresh": False,
+            "enhance.input": organized,
+            "enhance.output": preprocessed,
+        }
+
+    def suggested(self, workspace: Workspace) -> Mapping[str, Any]:
+        """Every folder below ``images`` is a source."""
+        folders = sorted(workspace.images.iterdir()) if workspace.images.is_dir() else []
+        sources = [str(folder) for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
+        return {"organize.inputs": sources or [str(workspace.images / OWN_PICTURES)]}
+
+    def without_effect(self) -> frozenset[str]:
+        """Processes; and the paths of the sources, whose content counts as input."""
+        return frozenset({"organize.inputs", "enhance.workers"})
+
+    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The sources."""
+        return tuple(
+            Artifact(
+                f"pictures of {workspace.relative(source)}",
+                source,
+                f"put labelled pictures into {source}, or name their folder: "
+                "preprocessing.organize.inputs=[FOLDER] (docs/data.md shows the layouts)",
+            )
+            for source in settings.organize.inputs
+        )
+
+    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The finished data set."""
+        return (
+            Artifact("data set", workspace.data_yaml),
+            Artifact("records", workspace.data_yaml.with_name("records.jsonl")),
+            Artifact("pictures", settings.enhance.output / "images"),
+            Artifact("labels", settings.enhance.output / "labels"),
+        )
+
+    def run(self, context: StepContext) -> Mapping[str, Any]:
+        """Organize, enhance, publish; both halves find out themselves what of earlier work still holds."""
+        from marauder.data.organize import organize
+        from marauder.preprocessing.job import preprocess_folder
+
+        context.begun()
+        settings = context.settings
+        organized = organize(settings.organize.model_copy(update={"fresh": context.asked}), context.clock)
+        enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
+        publish(settings.enhance.output, context.workspace.data_yaml)
+        return {
+            "pictures": enhanced.pictures,
+            "boxes": organized.boxes,
+            "enhanced": enhanced.enhanced,
+            "left_alone": enhanced.left_alone,
+            "set_aside": len(organized.set_aside) + len(enhanced.set_aside),
+            "names_without_a_class": ", ".join(list(organized.unmapped)[:8]) or "none",
+            "notes": "; ".join([*organized.notes, *enhanced.notes]) or "none",
+            "report": context.workspace.relative(enhanced.report),
+        }
+
+
+def publish(folder: Path, data_yaml: Path) -> None:
+    """Write ``data_yaml`` and its ``records.jsonl`` for the data set in ``folder``, which lies beside them.
+
+    Both name files from where they lie. ``data_yaml`` is written last.
+    """
+    import yaml
+
+    from marauder.core.files import read_lines, write_text
+    from marauder.core.settings import read_yaml_mapping
+
+    prefix = folder.relative_to(data_yaml.parent).as_posix()
+    rows = []
+    for row in read_lines(folder / "records.jsonl"):
+        places = {key: f"{prefix}/{row[key]}" for key in ("file", "label") if key in row}
+        rows.append(json.dumps({**row, **places}, ensure_ascii=False, sort_keys=True) + "\n")
+    content = read_yaml_mapping(folder / "data.yaml")[0]
+    entries = {key: f"{prefix}/{value}" if isinstance(value, str) else value for key, value in content.items()}
+    write_text(data_yaml.with_name("records.jsonl"), "".join(rows))
+    write_text(data_yaml, yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=1000))
+
+
+STEP = Preprocessing()
