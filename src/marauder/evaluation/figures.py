@@ -106,6 +106,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str], confidence: float
     style_axes(axes, f"Confusion at confidence {confidence:.2f}, IoU 0.5", "predicted", "true", grid=False)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    shares[-1] = 0  # false detections have no whole to be a share of
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks(range(count), labels, rotation=90 if count > 8 else 35, ha="center" if count > 8 else "right")
     axes.set_yticks(range(count), labels)

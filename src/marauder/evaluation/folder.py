@@ -33,7 +33,7 @@ FEWEST_GROUPS = 5
 """With fewer groups of pictures an interval would say more than is known."""
 WORST_LISTED = 50
 
-CAPTIONS = {
+CAPTIONS = {  # in the report's order; slices stand there as a table
     "curves.png": ("Training curves", "Losses should fall and validation figures rise; where the validation figures "
                    "turn down while the training loss goes on falling, the model learns the pictures by heart."),
     "pr_curves.png": ("Precision over recall", "Each line is a class: reading from left to right, more boxes are found "
@@ -42,7 +42,6 @@ CAPTIONS = {
                      "best on average; a broad hill means that the choice matters little."),
     "confusion_matrix.png": ("Confusion matrix", "Rows are true classes, columns predicted ones. Off the diagonal: "
                              "classes taken for each other. Last column: missed boxes. Last row: false detections."),
-    "slices.png": ("Slices", "Blue lies above all pictures, red below."),
 }  # fmt: skip
 
 
@@ -93,7 +92,7 @@ def write_evaluation(
         title=title,
         result=result,
         facts=facts,
-        figures=[ReportFigure(*CAPTIONS[name], content) for name, content in pictures.items()],
+        figures=[ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures],
         sheet=sheet,
         interval=interval,
         what_next=what_next,

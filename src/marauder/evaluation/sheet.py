@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-COLUMNS = 4
-TILE_PIXELS = 420
+COLUMNS = 3
+TILE_WIDTH = 3.4
+TILE_PIXELS = 480
 MOST_LABELS = 24
 """In a picture with more boxes than this, only the surest are named."""
 
@@ -59,7 +60,7 @@ def predictions_sheet(
     outcomes: Sequence[PictureOutcome],
     names: Sequence[str],
     confidence: float,
-    count: int = 8,
+    count: int = 6,
 ) -> bytes:
     """PNG of the ``count`` worst and ``count`` best pictures at ``confidence``.
 
@@ -71,8 +72,9 @@ def predictions_sheet(
     if not sections:
         raise ValueError("no picture has boxes or detections to show")
     rows = [math.ceil(len(chosen) / COLUMNS) for _, chosen in sections]
-    heights = [0.7, *(0.35 + 3.0 * number for number in rows)]
-    figure = make_figure(3.4 * COLUMNS, sum(heights))
+    tile = _tile_height([records[index] for index in worst + best])
+    heights = [0.5, *(0.4 + tile * number for number in rows)]
+    figure = make_figure(TILE_WIDTH * COLUMNS, sum(heights))
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_legend(parts[0], confidence)
     for part, (title, chosen), number in zip(parts[1:], sections, rows, strict=True):
@@ -86,18 +88,23 @@ def predictions_sheet(
     return to_png(figure)
 
 
+def _tile_height(records: Sequence[Record]) -> float:
+    """Inches that a tile with its two lines of text needs for most of the pictures."""
+    ratio = float(np.median([record.height / record.width for record in records]))
+    return 0.45 + TILE_WIDTH * min(max(ratio, 0.5), 1.35)
+
+
 def _draw_legend(part: SubFigure, confidence: float) -> None:
     from matplotlib.lines import Line2D
 
     part.text(
-        0.006, 0.5, f"Detections with a confidence of at least {confidence:.2f}, IoU 0.5", va="center", fontsize=10,
-        color=MUTED,
+        0.006, 0.5, f"Confidence at least {confidence:.2f}, IoU 0.5", va="center", fontsize=9, color=MUTED,
     )  # fmt: skip
     entries = [
         Line2D([], [], color=GOOD, linewidth=2.2, label="found"),
         Line2D([], [], color=BAD, linewidth=2.2, label="false or wrong class"),
         Line2D([], [], color=MISSED, linewidth=2.2, linestyle=(0, (3, 1.5)), label="missed"),
-        Line2D([], [], color=MUTED, linewidth=1.2, linestyle=":", label="true box (white in the pictures)"),
+        Line2D([], [], color=MUTED, linewidth=1.2, linestyle=":", label="true box (white)"),
     ]
     part.legend(handles=entries, loc="center right", ncols=len(entries), fontsize=9, frameon=False, labelcolor=INK)
 
@@ -119,15 +126,17 @@ def _draw_tile(axes: Axes, record: Record, found: Detections, outcome: PictureOu
         _draw_box(axes, record.boxes[place], MISSED, 1.5, (0, (3, 1.5)))
     shown = np.concatenate([outcome.right, outcome.wrong]).astype(np.int64)
     named = set(shown[np.argsort(-found.scores[shown], kind="stable")][:MOST_LABELS].tolist())
+    single = len(names) == 1
     for places, color in ((outcome.right, GOOD), (outcome.wrong, BAD)):
         for place in places:
             _draw_box(axes, found.boxes[place], color, 1.5, "-")
             if int(place) in named:
-                text = f"{shorten(names[found.classes[place]], 14)} {found.scores[place]:.2f}"
-                _draw_label(axes, found.boxes[place], text, color)
-    for place in outcome.missed[:MOST_LABELS]:
-        name = shorten(names[record.classes[place]], 14)
-        _draw_label(axes, record.boxes[place], name, MISSED, below=True)
+                name = "" if single else f"{shorten(names[found.classes[place]], 14)} "
+                _draw_label(axes, record, found.boxes[place], f"{name}{found.scores[place]:.2f}", color)
+    if not single:
+        for place in outcome.missed[:MOST_LABELS]:
+            name = shorten(names[record.classes[place]], 14)
+            _draw_label(axes, record, record.boxes[place], name, MISSED, below=True)
     axes.set_xlim(0, record.width)
     axes.set_ylim(record.height, 0)
 
@@ -141,10 +150,19 @@ def _draw_box(
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=width, linestyle=style))
 
 
-def _draw_label(axes: Axes, box: np.ndarray, text: str, color: str, below: bool = False) -> None:
-    """Name a box at its upper left corner, or under it; kept inside the picture."""
+def _draw_label(axes: Axes, record: Record, box: np.ndarray, text: str, color: str, below: bool = False) -> None:
+    """Name a box over its upper corner, or under it; turned inwards at the picture's edges."""
+    inwards = box[3] > 0.96 * record.height if below else box[1] < 0.04 * record.height
+    right = box[0] > 0.85 * record.width
     frame = {"facecolor": color, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
     axes.text(
-        max(box[0], 0), box[3] if below else max(box[1], 0), text, fontsize=5.5, color="white",
-        va="top" if below else "bottom", ha="left", bbox=frame, clip_on=True,
-    )  # fmt: skip
+        min(box[2], record.width) if right else max(box[0], 0.0),
+        min(box[3], record.height) if below else max(box[1], 0.0),
+        text,
+        fontsize=6,
+        color="white",
+        va="top" if below != inwards else "bottom",
+        ha="right" if right else "left",
+        bbox=frame,
+        clip_on=True,
+    )
