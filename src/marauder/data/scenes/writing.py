@@ -87,7 +87,8 @@ def generate_scenes(settings: SceneSettings, clock: Clock) -> Path:
     with exclusive(root / _STATE / "lock", f"the folder {root}"):
         if settings.fresh:
             _clear(root)
-        write_json(root / _STATE / "settings.json", identity)
+        if settings.fresh or not (root / _STATE / "settings.json").exists():
+            write_json(root / _STATE / "settings.json", identity)
         jobs = _plan_jobs(settings)
         for part in _PARTS:
             for folder in (root / part).glob("*"):
