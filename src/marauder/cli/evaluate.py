@@ -24,7 +24,7 @@ def evaluate(
     from marauder.core.clock import Clock
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
-    from marauder.evaluation.report import write_evaluation
+    from marauder.evaluation.folder import write_evaluation
     from marauder.runs.baseline import evaluate_split
 
     dataset = read_dataset(data_yaml)

@@ -23,7 +23,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def load_settings(
-    model: type[AnySettings], path: Path | str | None = None, overrides: Sequence[str] = (), **values: Any
+    model: type[AnySettings], path: Path | str | None = None, overrides: Sequence[str] = (), /, **values: Any
 ) -> AnySettings:
     """Read ``model`` from a YAML file, then dotted overrides (``"optimizer.lr=0.01"``), then keyword values.
 

@@ -13,7 +13,6 @@ import logging
 import os
 import pickle
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,6 @@ class Checkpointer:
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
-        self.seconds_blocked = 0.0
         self.saved_step: int | None = None
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -68,7 +66,6 @@ class Checkpointer:
 
         A write still under way is finished first. Raises what the last write failed with.
         """
-        started = time.perf_counter()
         self.finish()
         snapshot = _snapshot(state)
         self._writer = threading.Thread(target=self._write_guarded, args=(snapshot, step, about), name="checkpoint")
@@ -76,7 +73,10 @@ class Checkpointer:
         self.saved_step = step
         if wait:
             self.finish()
-        self.seconds_blocked += time.perf_counter() - started
+
+    def is_writing(self) -> bool:
+        """Whether a write is under way in the background."""
+        return self._writer is not None and self._writer.is_alive()
 
     def finish(self) -> None:
         """Wait for the write under way, if any, and raise what it failed with."""

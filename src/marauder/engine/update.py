@@ -1,8 +1,8 @@
 """One update of the weights from one global batch, however it is cut into processes and micro-batches.
 
 Parts of the loss are summed, not averaged, while gradients accumulate; then the gradients are scaled by
-(samples of the global batch) ÷ (weight of its positives). So one batch of 16, four of 4 and two ranks of 8 give the same
-update. Scaling after accumulation is exact because gradients are linear in the loss.
+(samples of the global batch) ÷ (weight of its positives). So one batch of 16, four of 4 and two ranks of 8 give the
+same update. Scaling after accumulation is exact because gradients are linear in the loss.
 """
 
 from __future__ import annotations

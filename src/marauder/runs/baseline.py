@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -28,7 +29,6 @@ from marauder.engine.settings import TrainingSettings
 from marauder.engine.trainer import Outcome, Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
-from marauder.evaluation.report import write_evaluation
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector, save_detector
 from marauder.runs.detection import DetectionPlan, DetectionTask, limit_threads, pair_up
@@ -128,8 +128,6 @@ def _train_in_group(
     fresh: bool,
     begun: Callable[[], None] | None,
 ) -> BaselineSummary:
-    import contextlib
-
     if launched_by_marauder():
         clock.stop_file, clock.parent = stop_file(settings.output), int(os.environ["MARAUDER_LAUNCHER"])
     limit_threads(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -137,7 +135,7 @@ def _train_in_group(
     with lock:
         dataset = read_dataset(settings.data)
         _check_splits(dataset, settings.data)
-        task = DetectionTask(_plan(settings, dataset), settings.output / "cache", _cache_bytes(settings))
+        task = DetectionTask(training_plan(settings, dataset), settings.output / "cache", _cache_bytes(settings))
         identity = data_identity(settings, dataset)
         trainer = Trainer(
             task, settings.training, group, settings.output, settings.checkpoint_folder,
@@ -158,7 +156,8 @@ def _train_in_group(
     return summary if summary is not None else read_summary(settings.output)
 
 
-def _plan(settings: BaselineSettings, dataset: Dataset) -> DetectionPlan:
+def training_plan(settings: BaselineSettings, dataset: Dataset) -> DetectionPlan:
+    """What the settings say of the detection task; raises ``UserError`` without the splits train and val."""
     return DetectionPlan(
         architecture=settings.model,
         names=dataset.names,
@@ -229,12 +228,13 @@ def _measure(
     settings: BaselineSettings, dataset: Dataset, outcome: Outcome, group: Group, clock: Clock, identity: str
 ) -> BaselineSummary:
     """Evaluate the best weights on the test split (else on val) and write the report, unless that is done already."""
-    done = fingerprint(
-        [identity, settings.training.deciding(), outcome.steps, hash_file(settings.output / "best.safetensors")]
-    )
+    best = hash_file(settings.output / "best.safetensors")
+    done = fingerprint([identity, settings.training.deciding(), outcome.steps, best])
     summary_path = settings.output / "summary.json"
     if summary_path.is_file() and read_json(summary_path).get("fingerprint") == done:
         return read_summary(settings.output)
+    from marauder.evaluation.folder import write_evaluation  # brings matplotlib, which takes a while
+
     split = "test" if "test" in dataset.splits() else "val"
     result, records, detections = evaluate_split(
         settings.output / "best.pt", dataset, split, group.device, clock, settings.image_size
@@ -251,7 +251,7 @@ def _measure(
     content = {
         "fingerprint": done, "weights": settings.output / "best.pt", "report": report, "split": split,
         "metrics": metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch,
-        "seconds": round(outcome.seconds, 1), "weights_sha256": hash_file(settings.output / "best.safetensors"),
+        "seconds": round(outcome.seconds, 1), "weights_sha256": best,
     }  # fmt: skip
     write_json(summary_path, content)
     return read_summary(settings.output)
@@ -286,7 +286,7 @@ def evaluate_split(
 
 def _facts(settings: BaselineSettings, dataset: Dataset, outcome: Outcome, split: str, group: Group) -> dict[str, str]:
     counts = ", ".join(f"{count} {name}" for name, count in dataset.splits().items())
-    training = settings.training
+    training, optimizer = settings.training, settings.training.optimizer
     machine = torch.cuda.get_device_name() if group.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
         "Measured on": f"the split {split}, which training never saw" if split == "test" else "the split val",
@@ -294,7 +294,7 @@ def _facts(settings: BaselineSettings, dataset: Dataset, outcome: Outcome, split
         "Pictures": counts,
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
         f"{describe_seconds(outcome.seconds)}; best epoch {outcome.best_epoch}",
-        "Optimiser": f"{training.optimizer.name}, rate {training.optimizer.learning_rate}, {training.optimizer.schedule}",
+        "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
         "Seed": str(training.seed),
         "Machine": f"{machine}, {group.size} process{'es' if group.size > 1 else ''}",
         "Versions": f"marauder {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
