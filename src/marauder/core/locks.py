@@ -1,32 +1,83 @@
-"""One writer for a folder: a lock that the operating system lets go of when its holder ends, however it ends."""
+"""One writer for a folder: a lock that the operating system lets go of when its holder ends, however it ends.
+
+The locks are POSIX record locks (``fcntl``): they belong to a process, not to the children it forks, so that a worker
+which outlives a killed parent for a moment does not keep the folder locked.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from marauder.core.errors import UserError
+
+PATIENCE_SECONDS = 1.0
+"""How long taking a lock waits: ``is_held`` of another process holds it for an instant."""
+
+_held: set[Path] = set()
+"""Lock files that this process holds. Closing any handle of such a file would let go of it, so none is opened again."""
 
 
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path`` while the block runs. Raises ``UserError`` when another process holds it.
+    """Hold the lock file ``path`` while the block runs. Raises ``UserError`` when it is held already.
 
     ``what`` names the locked thing in the message.
     """
+    path = path.absolute()
+    if path in _held:
+        raise UserError(f"{what} is in use by this process already; wait for it or stop it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
+        started = time.monotonic()
+        while not _try_lock(stream, fcntl.LOCK_EX):
+            if time.monotonic() - started > PATIENCE_SECONDS:
+                raise UserError(f"{what} is in use by another run ({holder(path)}); wait for it or stop it")
+            time.sleep(0.05)
+        _held.add(path)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read().strip() or "unknown"
-            raise UserError(f"{what} is in use by another run (process {holder}); wait for it or stop it") from None
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
+            stream.truncate(0)
+            stream.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": time.time()}))
+            stream.flush()
+            yield
+        finally:
+            _held.discard(path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds the lock file ``path``."""
+    path = path.absolute()
+    if path in _held or not path.exists():
+        return False
+    with path.open("rb") as stream:
+        return not _try_lock(stream, fcntl.LOCK_SH)
+
+
+def holder(path: Path) -> str:
+    """Who holds, or last held, the lock file ``path`` (which this process does not hold), in words."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return "another process"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about["since"]))
+    return f"process {about['process']} on {about['machine']} since {since}"
+
+
+def _try_lock(stream: IO[str] | IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.lockf(stream, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise UserError(
+            f"{stream.name}: cannot be locked ({error.strerror}); choose a folder on a file system with locks"
+        ) from None
+    return True

@@ -13,9 +13,10 @@ from marauder.core.clock import Clock, Interrupted, describe_seconds
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
 from marauder.core.files import to_plain, write_text
+from marauder.core.locks import exclusive
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.identity import Identity, identify
-from marauder.pipeline.record import StepRecord, read_record, workspace_lock, write_record
+from marauder.pipeline.record import StepRecord, lock_path, read_record, write_record
 from marauder.pipeline.status import State, Status, flatten
 from marauder.pipeline.step import Step, StepContext
 from marauder.pipeline.workspace import Workspace
@@ -45,7 +46,7 @@ def run_steps(pipeline: Pipeline, selected: Sequence[Step], clock: Clock, say: S
     saved), ``UserError`` when a step lacks its input or another pipeline works on the workspace; what a step raises is
     recorded as its failure and goes on up.
     """
-    with workspace_lock(pipeline.workspace):
+    with exclusive(lock_path(pipeline.workspace), f"the workspace {pipeline.workspace.root}"):
         write_text(_config_path(pipeline.workspace), _as_yaml(pipeline.given_settings()))
         for step in selected:
             status = pipeline.status(step)

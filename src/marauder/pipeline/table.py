@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 
 from marauder.core.clock import describe_seconds
+from marauder.core.locks import holder, is_held
 from marauder.pipeline.graph import Pipeline
-from marauder.pipeline.record import StepRecord, describe_holder, is_locked, read_record
+from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import State, Status
 from marauder.pipeline.step import Step
 
@@ -28,8 +29,8 @@ def status_table(pipeline: Pipeline) -> str:
     """One line a step with its state, when it last began and the time it took; below it, why it is so."""
     statuses = pipeline.statuses()
     lines = [f"workspace {pipeline.workspace.root}"]
-    if is_locked(pipeline.workspace):
-        lines.append(f"worked on by {describe_holder(pipeline.workspace)}")
+    if is_held(lock_path(pipeline.workspace)):
+        lines.append(f"worked on by {holder(lock_path(pipeline.workspace))}")
     width = max(len(_label(step)) for step in pipeline.steps)
     for step in pipeline.steps:
         status, record = statuses[step.name], read_record(pipeline.workspace, step.name)

@@ -1,0 +1,75 @@
+"""Locks of folders: one holder at a time, gone with the process however it ends, not kept by its children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from marauder.core.errors import UserError
+from marauder.core.locks import exclusive, holder, is_held
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from marauder.core.locks import exclusive
+
+with exclusive(Path(sys.argv[1], "lock"), "the folder"):
+    if "fork" in sys.argv and os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+    Path(sys.argv[1], "ready").touch()
+    time.sleep(30)
+"""
+
+
+def hold(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *words], start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not (folder / "ready").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("words", [(), ("fork",)], ids=["alone", "with a child that lives on"])
+def test_a_lock_goes_with_its_holder(tmp_path: Path, words: tuple[str, ...]) -> None:
+    process = hold(tmp_path, *words)
+    try:
+        assert is_held(tmp_path / "lock")
+        assert f"process {process.pid} on " in holder(tmp_path / "lock")
+        refused = pytest.raises(UserError, match=rf"the folder is in use by another run \(process {process.pid} on")
+        with refused, exclusive(tmp_path / "lock", "the folder"):
+            pytest.fail("two holders")
+        assert is_held(tmp_path / "lock"), "a refused attempt must not take the lock away"
+        process.kill()
+        process.wait()
+        assert not is_held(tmp_path / "lock")
+        with exclusive(tmp_path / "lock", "the folder"):
+            pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_one_process_does_not_take_a_lock_twice(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "lock", "the folder"):
+        assert not is_held(tmp_path / "lock"), "another process, that is"
+        with pytest.raises(UserError, match="by this process"), exclusive(tmp_path / "lock", "the folder"):
+            pytest.fail("two holders")
+        script = f"from marauder.core.locks import *; print(is_held(Path({str(tmp_path / 'lock')!r})))"
+        seen = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert seen.stdout.strip() == "True", "asking and being refused must not have let go of it"
+    with exclusive(tmp_path / "lock", "the folder"):
+        pass
+
+
+def test_the_holder_of_a_lock_that_nobody_wrote_is_unknown(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "lock")
+    assert holder(tmp_path / "lock") == "another process"
