@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(add_completion=False)
 
 
-@app.callback(invoke_without_command=True, no_args_is_help=True)
+@app.command(no_args_is_help=True)
 def baseline(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="any setting, as key=value: training.optimizer.name=adamw")
@@ -37,7 +37,8 @@ def baseline(
     """
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
-    from marauder.runs.baseline import BaselineSettings, train_baseline
+    from marauder.runs.baseline import train_baseline
+    from marauder.runs.settings import BaselineSettings
 
     words = list(overrides or [])
     for key, value in {"training.epochs": epochs, "training.batch_size": batch_size, "training.device": device}.items():

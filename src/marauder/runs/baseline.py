@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
 
 from marauder import __version__
 from marauder.core.clock import Clock, Interrupted, describe_seconds
@@ -20,49 +19,19 @@ from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, read_json, read_lines, write_json, write_text
 from marauder.core.locks import exclusive
 from marauder.core.progress import Progress
-from marauder.core.settings import Settings
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.engine.distributed import Group, process_group
-from marauder.engine.settings import TrainingSettings
 from marauder.engine.trainer import Outcome, Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
-from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector, save_detector
 from marauder.runs.detection import DetectionPlan, DetectionTask, limit_threads, pair_up
 from marauder.runs.launch import launch_processes, launched_by_marauder, report_outcome, stop_file
+from marauder.runs.settings import BaselineSettings
 
 log = logging.getLogger("marauder")
-
-
-class BaselineSettings(Settings):
-    """Settings of the baseline detector."""
-
-    data: Path = Field(description="data.yaml of a YOLO data set with the splits train and val (test if there is one)")
-    output: Path = Path("workspace/training/models/baseline")
-    checkpoints: Path | None = Field(None, description="default: the folder checkpoints in the output")
-    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
-    image_size: int = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
-    weights: Path | None = Field(None, description="detector to start from instead of random weights")
-    ssl_backbone: Path | None = Field(None, description="pretrained backbone to start from")
-    training: TrainingSettings = TrainingSettings()
-    augmentation: AugmentationSettings = AugmentationSettings()
-    processes: int = Field(1, ge=1, description="training processes on this machine (one for each GPU)")
-    cache_gigabytes: float = Field(16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use")
-
-    @field_validator("image_size")
-    @classmethod
-    def _multiple_of_32(cls, value: int) -> int:
-        if value % 32:
-            raise ValueError(f"{value} is no multiple of 32; choose {round(value / 32) * 32}")
-        return value
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where step checkpoints lie."""
-        return self.checkpoints if self.checkpoints is not None else self.output / "checkpoints"
 
 
 @dataclass(frozen=True)

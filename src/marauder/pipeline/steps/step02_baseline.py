@@ -17,7 +17,7 @@ class Baseline(Step):
 
     def settings_model(self) -> type[Settings]:
         """``BaselineSettings``."""
-        from marauder.runs.baseline import BaselineSettings
+        from marauder.runs.settings import BaselineSettings
 
         return BaselineSettings
 
