@@ -180,7 +180,8 @@ def _is_data_yaml(path: Path) -> bool:
     except UserError:
         # A broken data.yaml is still one: reading it then names the line.
         return path.name in ("data.yaml", "data.yml")
-    return bool({*SPLIT_KEYS, "names", UNLABELLED_KEY} & content.keys()) and "train" in content
+    named = bool({"names", "nc"} & content.keys())
+    return "train" in content or (named and bool({*SPLIT_KEYS, UNLABELLED_KEY} & content.keys()))
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,341 @@
+"""One contract for every reader, then what is particular to each layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_sets
+from PIL import Image
+
+from marauder.core.errors import UserError
+from marauder.core.plugins import names, resolve
+from marauder.data.reading import choose_reader, read_dataset
+
+
+def kinds(dataset) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for problem in dataset.problems:
+        counts[problem.kind] = counts.get(problem.kind, 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize("name", names("reader"))
+class TestEveryReader:
+    """What data.readers.base.Reader promises."""
+
+    @pytest.fixture
+    def folder(self, name: str, tmp_path: Path) -> Path:
+        return small_sets.BUILDERS[name](tmp_path / "set")
+
+    def test_is_chosen_for_its_own_layout(self, name: str, folder: Path):
+        assert choose_reader(folder).name == name
+
+    def test_does_not_recognise_or_choke_on_other_content(self, name: str, tmp_path: Path):
+        reader = resolve("reader", name)()
+        (tmp_path / "notes.json").write_text('{"pages": ')
+        (tmp_path / "settings.yaml").write_text("a: [1, 2\n")
+        (tmp_path / "empty.xml").write_text("")
+        assert not reader.recognises(tmp_path)
+        assert not reader.recognises(tmp_path / "absent")
+
+    def test_reads_the_box_in_pixels(self, name: str, folder: Path):
+        dataset = read_dataset(folder)
+        crab = dataset.names.index("fish" if name == "deepfish" else "crab")
+        found = [r.boxes[(r.classes == crab) & ~r.ignored] for r in dataset]
+        boxes = np.concatenate(found)
+        assert boxes.shape == (1, 4)
+        np.testing.assert_allclose(boxes[0], small_sets.BOX, atol=1e-4)
+
+    def test_goes_on_from_a_bad_line_and_names_it(self, name: str, folder: Path):
+        bad = [p for p in read_dataset(folder).problems if p.kind == "label-syntax"]
+        assert len(bad) == 1
+        assert Path(bad[0].path).is_file()
+        expected = {"yolo": 2, "voc": 4, "deepfish": 3}.get(name)
+        assert bad[0].line == expected
+
+    def test_keys_are_unique_and_boxes_inside(self, name: str, folder: Path):
+        dataset = read_dataset(folder)
+        assert len({record.key for record in dataset}) == len(dataset) >= 2
+        for record in dataset:
+            assert (record.boxes[:, :2] >= 0).all()
+            assert (record.boxes[:, 2] <= record.width).all()
+            assert (record.boxes[:, 3] <= record.height).all()
+            assert (record.classes < len(dataset.names)).all()
+
+    def test_same_content_twice(self, name: str, folder: Path):
+        one, other = read_dataset(folder), read_dataset(folder)
+        assert [r.key for r in one] == [r.key for r in other]
+        assert one.problems == other.problems
+
+    def test_an_unreadable_picture_is_left_out_and_named(self, name: str, folder: Path):
+        victim = next(record for record in read_dataset(folder) if record.picture.is_file())
+        victim.picture.write_bytes(b"no picture at all")
+        after = read_dataset(folder)
+        assert victim.key not in {record.key for record in after}
+        assert "picture-unreadable" in kinds(after)
+
+    def test_own_group_pattern(self, name: str, folder: Path):
+        dataset = read_dataset(folder, group_pattern=r"^(?P<clip>.)")
+        assert all(len(record.group) == 1 for record in dataset if "/" not in record.group)
+
+
+def test_a_folder_of_nothing_says_what_is_known(tmp_path: Path):
+    with pytest.raises(UserError, match="not recognised as any of yolo, coco"):
+        read_dataset(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        read_dataset(tmp_path / "absent")
+    with pytest.raises(UserError, match="no reader named 'jolo'"):
+        read_dataset(tmp_path, format="jolo")
+
+
+class TestYolo:
+    def test_splits_names_and_true_negatives(self, tmp_path: Path):
+        dataset = read_dataset(small_sets.yolo(tmp_path))
+        assert dataset.names == ("fish", "crab")
+        assert dataset.splits() == {"train": 2, "val": 1}
+        assert all(record.labelled for record in dataset)
+
+    def test_names_as_numbers(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "data.yaml").write_text("train: images/train\nnames: {0: fish, 2: crab}\n")
+        assert read_dataset(tmp_path).names == ("fish", "class_1", "crab")
+
+    @pytest.mark.parametrize("root", ["/a/place/that/is/gone", "../elsewhere/gone"])
+    def test_a_root_that_is_gone_falls_back_and_says_so(self, tmp_path: Path, root: str):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "data.yaml").write_text(
+            f"path: {root}\ntrain: {root}/images/train\nval: images/val\nnames: [fish, crab]\n"
+        )
+        dataset = read_dataset(tmp_path / "data.yaml")
+        assert dataset.splits() == {"train": 2, "val": 1}
+        assert kinds(dataset)["root-moved"] == 2
+
+    def test_list_files_relative_absolute_and_moved(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "train.txt").write_text(
+            f"./images/train/a.jpg\n{tmp_path}/images/train/b.jpg\n/gone/images/val/c.jpg\n/gone/images/val/none.jpg\n"
+        )
+        (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [fish, crab]\n")
+        dataset = read_dataset(tmp_path)
+        assert [record.picture.name for record in dataset] == ["a.jpg", "b.jpg", "c.jpg"]
+        missing = next(p for p in dataset.problems if p.kind == "picture-missing")
+        assert (Path(missing.path).name, missing.line) == ("train.txt", 4)
+
+    def test_several_folders_of_one_split(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "data.yaml").write_text("train: [images/train, images/val]\nnames: [fish, crab]\n")
+        assert read_dataset(tmp_path).splits() == {"train": 3}
+
+    def test_roboflow_layout_without_yaml(self, tmp_path: Path):
+        for split in ("train", "valid"):
+            small_sets.picture(tmp_path / split / "images" / "a_jpg.rf.0123456789abcdef0123456789abcdef.jpg")
+            (tmp_path / split / "labels").mkdir()
+            (tmp_path / split / "labels" / "a_jpg.rf.0123456789abcdef0123456789abcdef.txt").write_text("0 .5 .5 .2 .2")
+        dataset = read_dataset(tmp_path)
+        assert dataset.splits() == {"train": 1, "val": 1}
+        assert {record.group for record in dataset} == {"a"}
+        assert dataset.names == ("class_0",)
+
+    def test_polygons_become_boxes(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "labels/train/a.txt").write_text("0 0.25 0.5 0.5 0.25 0.75 0.5\n")
+        record = read_dataset(tmp_path).records[0]
+        np.testing.assert_allclose(record.boxes, [[20, 15, 60, 30]])
+
+    @pytest.mark.parametrize(
+        "line",
+        ["0 .5 .5 .5", "0 .5 .5 .5 .5 .9", "a .5 .5 .5 .5", "0.5 .5 .5 .5 .5", "0 nan .5 .5 .5", "0 inf .5 .5 .5"],
+    )
+    def test_bad_lines(self, tmp_path: Path, line: str):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "labels/train/a.txt").write_text(f"\n{line}\n1 .5 .5 .5 .5\n")
+        dataset = read_dataset(tmp_path)
+        assert [(p.kind, p.line) for p in dataset.problems] == [("label-syntax", 2)]
+        assert len(dataset.records[0].boxes) == 1
+
+    def test_a_picture_without_labels_is_unlabelled_unless_told(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "labels/train/b.txt").unlink()
+        assert [r.labelled for r in read_dataset(tmp_path)] == [True, False, True]
+        assert [r.labelled for r in read_dataset(tmp_path, missing_label="empty")] == [True, True, True]
+
+    def test_exif_rotation_counts_in_the_size(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        small_sets.picture(tmp_path / "images/train/a.jpg", orientation=6)
+        dataset = read_dataset(tmp_path)
+        assert (dataset.records[0].width, dataset.records[0].height) == (60, 80)
+        assert kinds(dataset)["picture-rotated"] == 1
+
+    def test_broken_yaml_names_the_line(self, tmp_path: Path):
+        small_sets.yolo(tmp_path)
+        (tmp_path / "data.yaml").write_text("train: images/train\nnames: [fish\n")
+        with pytest.raises(UserError, match=r"data.yaml:\d"):
+            read_dataset(tmp_path)
+
+    def test_aquarium(self, shared_data: Path):
+        class_names = ["fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray"]
+        dataset = read_dataset(shared_data / "aquarium", names=class_names)
+        assert len(dataset) == 575
+        assert not dataset.problems
+        lines = sum(len(f.read_text().split("\n")) - 1 for f in (shared_data / "aquarium/labels").glob("*.txt"))
+        assert abs(int(dataset.class_counts().sum()) - lines) <= 575  # some files lack the last newline
+        clip = {record.key for record in dataset if record.group == "IMG_8496_MOV"}
+        assert len(clip) == 7
+        for record in dataset.records[::97]:
+            with Image.open(record.picture) as image:
+                assert image.size == (record.width, record.height)
+
+    def test_ten_thousand_pictures_open_in_seconds(self, shared_data: Path, tmp_path: Path):
+        originals = sorted((shared_data / "deepfish/images").iterdir())[:100]
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir()
+        for number in range(10_000):
+            source = originals[number % 100]
+            (tmp_path / "images" / f"p{number}.jpg").symlink_to(source)
+            (tmp_path / "labels" / f"p{number}.txt").symlink_to(source.parents[1] / "labels" / f"{source.stem}.txt")
+        started = time.perf_counter()
+        assert len(read_dataset(tmp_path)) == 10_000
+        assert time.perf_counter() - started < 20
+
+
+class TestCoco:
+    def test_ids_become_indices_and_crowds_are_ignored(self, tmp_path: Path):
+        dataset = read_dataset(small_sets.coco(tmp_path))
+        assert dataset.names == ("fish", "crab")
+        record = dataset.records[0]
+        assert dict(zip(record.classes.tolist(), record.ignored.tolist())) == {1: False, 0: True}
+        assert dataset.splits() == {"val": 2}
+        assert dataset.records[1].labelled
+
+    def test_unknown_category_and_foreign_annotation(self, tmp_path: Path):
+        file = small_sets.coco(tmp_path) / "annotations/instances_val.json"
+        content = json.loads(file.read_text())
+        content["annotations"] += [
+            {"id": 9, "image_id": 7, "category_id": 99, "bbox": [1, 1, 5, 5]},
+            {"id": 10, "image_id": 1234, "category_id": 4, "bbox": [1, 1, 5, 5]},
+        ]
+        file.write_text(json.dumps(content))
+        found = kinds(read_dataset(tmp_path))
+        assert found["class-unknown"] == 1
+        assert found["label-without-picture"] == 1
+
+    def test_pictures_resized_since_take_their_boxes_along(self, tmp_path: Path):
+        small_sets.coco(tmp_path)
+        small_sets.picture(tmp_path / "images/a.jpg", size=(160, 120))
+        dataset = read_dataset(tmp_path)
+        np.testing.assert_allclose(dataset.records[0].boxes[0], np.array(small_sets.BOX) * 2)
+        assert kinds(dataset)["size-scaled"] == 1
+        small_sets.picture(tmp_path / "images/a.jpg", size=(99, 120))
+        assert kinds(read_dataset(tmp_path))["size-mismatch"] == 1
+
+    def test_files_of_one_folder_with_own_numbers_are_united_by_name(self, tmp_path: Path):
+        small_sets.coco(tmp_path)
+        content = json.loads((tmp_path / "annotations/instances_val.json").read_text())
+        content["categories"] = [{"id": 4, "name": "crab"}, {"id": 30, "name": "eel"}]
+        for row in content["images"]:
+            row["file_name"] = f"t{row['file_name']}"
+            small_sets.picture(tmp_path / "images" / row["file_name"], 9)
+        (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content))
+        dataset = read_dataset(tmp_path)
+        assert dataset.names == ("crab", "eel", "fish")
+        assert dataset.splits() == {"train": 2, "val": 2}
+
+    def test_a_file_name_that_climbs_out_stays_inside(self, tmp_path: Path):
+        file = small_sets.coco(tmp_path / "set") / "annotations/instances_val.json"
+        small_sets.picture(tmp_path / "secret.jpg")
+        content = json.loads(file.read_text())
+        content["images"][0]["file_name"] = "../../secret.jpg"
+        file.write_text(json.dumps(content))
+        dataset = read_dataset(tmp_path / "set")
+        assert all("secret" not in str(record.picture) for record in dataset)
+
+    def test_broken_json_names_the_line(self, tmp_path: Path):
+        (tmp_path / "x.json").write_text('{"images": [\n{"id": 1,,}]}')
+        with pytest.raises(UserError, match=r"x.json:2: not valid JSON"):
+            read_dataset(tmp_path / "x.json", format="coco")
+
+
+class TestVoc:
+    def test_difficult_objects_are_ignored_and_lists_give_splits(self, tmp_path: Path):
+        dataset = read_dataset(small_sets.voc(tmp_path))
+        assert dataset.names == ("crab", "fish")
+        assert dataset.records[0].ignored.tolist() == [False, True]
+        assert dataset.splits() == {"train": 1, "val": 1}
+
+    def test_entities_are_refused(self, tmp_path: Path):
+        small_sets.voc(tmp_path)
+        (tmp_path / "Annotations/a.xml").write_text(
+            '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>'
+        )
+        dataset = read_dataset(tmp_path, format="voc")
+        assert any("entities" in str(p) for p in dataset.problems)
+        assert not dataset.records[0].labelled
+
+    def test_truncated_xml(self, tmp_path: Path):
+        small_sets.voc(tmp_path)
+        (tmp_path / "Annotations/b.xml").write_text("<annotation>\n<object>\n")
+        assert any(p.path.endswith("b.xml") and p.line == 3 for p in read_dataset(tmp_path).problems)
+
+    def test_a_picture_without_xml(self, tmp_path: Path):
+        small_sets.picture(small_sets.voc(tmp_path) / "JPEGImages/c.jpg")
+        assert kinds(read_dataset(tmp_path))["picture-without-label"] == 1
+
+
+class TestFathomNet:
+    def test_quirks(self, tmp_path: Path):
+        dataset = read_dataset(small_sets.fathomnet(tmp_path))
+        assert dataset.names == ("fish", "crab", "unidentified")
+        here, absent = dataset.records
+        assert here.picture.name == "1111-2222.png"
+        assert here.classes.tolist() == [1, 2]
+        assert here.ignored.tolist() == [False, True]
+        assert (absent.width, absent.height, absent.labelled) == (720, 368, False)
+        assert absent.attributes["picture_missing"] is True
+        assert here.group == absent.group == "Doc Ricketts/0094"
+
+    @pytest.mark.parametrize(
+        ("file", "pictures", "boxes", "empty"),
+        [("fgvc2023_val.json", 595, 2282, 0), ("fgvc2024_subtrain.json", 1000, 4600, 24)],
+    )
+    def test_real_exports(self, shared_data: Path, file: str, pictures: int, boxes: int, empty: int):
+        dataset = read_dataset(shared_data / "fathomnet" / file)
+        assert len(dataset) == pictures
+        assert sum(not record.labelled for record in dataset) == empty
+        dropped = kinds(dataset).get("box-duplicate", 0) + kinds(dataset).get("box-degenerate", 0)
+        assert int(dataset.class_counts().sum()) + dropped == boxes
+        assert len({record.group for record in dataset}) > 100
+
+
+class TestDeepFish:
+    def test_real_pictures_in_the_official_layout(self, shared_data: Path, tmp_path: Path):
+        originals = sorted((shared_data / "deepfish/images").iterdir())[:3]
+        dataset = read_dataset(small_sets.deepfish(tmp_path, originals))
+        fish, empty, lost = dataset.records
+        assert (fish.width, fish.height) == (360, 360)
+        assert fish.boxes.tolist() == [[20.0, 10.0, 60.0, 40.0]]
+        assert (empty.labelled, len(empty.boxes)) == (True, 0)
+        assert not lost.labelled
+        assert dataset.splits() == {"train": 1, "val": 1, "test": 1}
+        assert fish.group == "1_clip"
+        assert kinds(dataset) == {"label-syntax": 1, "label-unreadable": 1, "mask-specks": 1}
+
+    def test_localization_counts_but_has_no_boxes(self, tmp_path: Path):
+        small_sets.deepfish(tmp_path)
+        shutil.move(tmp_path / "Segmentation", tmp_path / "Localization")
+        (tmp_path / "Localization/train.csv").write_text("ID,labels,counts\nvalid/1_clip_f000001,1,3\n")
+        dataset = read_dataset(tmp_path)
+        assert dataset.records[0].attributes == {"fish": True, "count": 3}
+        assert [record.labelled for record in dataset] == [False, True, False]
+
+    def test_parts(self, tmp_path: Path):
+        small_sets.deepfish(tmp_path)
+        shutil.copytree(tmp_path / "Segmentation", tmp_path / "Classification")
+        assert len(read_dataset(tmp_path)) == 3
+        assert len(read_dataset(tmp_path, parts=["Segmentation", "Classification"])) == 6
+        with pytest.raises(UserError, match="no part 'Localization'"):
+            read_dataset(tmp_path, parts=["Localization"])

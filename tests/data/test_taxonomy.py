@@ -1,0 +1,127 @@
+"""The species table and the mapping of real sources' names onto it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marauder.core.errors import UserError
+from marauder.data.records import Dataset, Record
+from marauder.data.taxonomy import Taxonomy, apply_taxonomy
+
+
+@pytest.fixture(scope="module")
+def taxonomy() -> Taxonomy:
+    return Taxonomy.load()
+
+
+def test_the_table(taxonomy: Taxonomy):
+    assert [entry.id for entry in taxonomy.species] == list(range(36))
+    assert {tier: len(taxonomy.of_tier(tier)) for tier in ("critical", "important", "general")} == {
+        "critical": 20,
+        "important": 9,
+        "general": 7,
+    }
+    assert taxonomy.class_names[0] == "Lionfish"
+    assert taxonomy.class_names[19] == "Rockfish"
+    assert taxonomy.class_names[35] == "Reef Fish (unidentified)"
+
+
+def test_every_entry_matches_itself(taxonomy: Taxonomy):
+    for entry in taxonomy.species:
+        for name in (entry.common, entry.scientific, *entry.names, entry.common.upper(), f"{entry.scientific} sp."):
+            assert taxonomy.match(name) == entry, name
+
+
+@pytest.mark.parametrize(
+    ("name", "common"),
+    [
+        ("Pterois volitans", "Lionfish"),
+        ("Pterois sp. 2", "Lionfish"),
+        ("Sebastes mystinus", "Rockfish"),
+        ("sebastes_mystinus", "Rockfish"),
+        ("Sebastolobus", "Reef Fish (unidentified)"),
+        ("Strongylocentrotus purpuratus", "Purple Sea Urchin"),
+        ("S. purpuratus", "Purple Sea Urchin"),
+        ("Strongylocentrotus fragilis", "Sea Urchin (general)"),
+        ("Strongylocentrotus", "Sea Urchin (general)"),
+        ("Mesocentrotus nudus", "Sea Urchin (general)"),
+        ("Oncorhynchus mykiss", "Rainbow Trout"),
+        ("Oncorhynchus kisutch", "Salmon"),
+        ("Pycnopodia helianthoides", "Sunflower Sea Star"),
+        ("Holothuria (Vaneyothuria) zacae", None),
+        ("Aeolidiidae sp. 1", "Sea Slug"),
+        ("starfish", "Sea Star"),
+        ("Sea urchins", "Sea Urchin (general)"),
+        ("jellyfish", "Jellyfish"),
+        ("shark", "Shark"),
+        ("fish", "Reef Fish (unidentified)"),
+        ("Sea pen", None),
+        ("Enteroctopus megalocyathus", None),
+        ("Haliotis", None),
+        ("penguin", None),
+        ("stingray", None),
+        ("unidentified", None),
+        ("", None),
+    ],
+)
+def test_names(taxonomy: Taxonomy, name: str, common: str | None):
+    found = taxonomy.match(name)
+    assert (found.common if found else None) == common
+
+
+# What FathomNet's coarse groups mean here; groups not named have no entry in the table.
+GROUPS = {"Urchin": {"Sea Urchin (general)"}, "Sea star": {"Sea Star", "Sunflower Sea Star"}}
+FISH = {"Reef Fish (unidentified)", "Rockfish", "Eel"}
+
+
+def test_fathomnet_concepts(taxonomy: Taxonomy, shared_data: Path):
+    categories = json.loads((shared_data / "fathomnet/fgvc2023_val.json").read_text())["categories"]
+    for category in categories:
+        found = taxonomy.match(category["name"])
+        common = found.common if found else None
+        group = category["supercategory"]
+        if group in GROUPS:
+            assert common in GROUPS[group], category
+        elif group in ("Fish", "Eel"):
+            assert common in FISH or category["name"] == "Eptatretus", category  # a hagfish is no ray-finned fish
+        elif group == "Shrimp":
+            assert common == "Shrimp" or category["name"].startswith("Calocarides"), category  # a ghost shrimp
+        elif group == "Gastropod":
+            assert common in ("Sea Slug", None), category
+        else:
+            assert common is None, category
+
+
+def test_mistakes_in_a_file_are_all_named(tmp_path: Path):
+    file = tmp_path / "species.yaml"
+    file.write_text(
+        "species:\n"
+        "  - {id: 0, common: A, scientific: Aus bus, tier: critical, names: [x]}\n"
+        "  - {id: 2, common: B, scientific: Cus, tier: general, names: [X]}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        Taxonomy.load(file)
+    assert "ids must be 0 to 1" in str(caught.value)
+    assert "'X' stands in both 'A' and 'B'" in str(caught.value)
+    file.write_text("species:\n  - {id: 0, common: A, scientific: Aus, tier: vital}\n")
+    with pytest.raises(UserError, match=r"species.yaml:2"):
+        Taxonomy.load(file)
+
+
+def test_boxes_that_do_not_map_go_and_are_counted(taxonomy: Taxonomy):
+    boxes = np.array([[0, 0, 5, 5], [1, 1, 6, 6], [2, 2, 7, 7]], float)
+    records = (
+        Record("a", Path("a"), 9, 9, boxes, np.array([0, 1, 1])),
+        Record("b", Path("b"), 9, 9, boxes[:1], np.array([1]), np.array([True])),
+    )
+    result, mapping = apply_taxonomy(Dataset(("Pterois volitans", "anemone"), records), taxonomy)
+    assert result.names == taxonomy.class_names
+    assert result.records[0].classes.tolist() == [0]
+    assert result.records[0].labelled
+    assert not result.records[1].labelled
+    assert mapping.unmapped == ("anemone",)
+    assert mapping.boxes == {"Pterois volitans": 1, "anemone": 3}
