@@ -29,11 +29,13 @@ HEAVY = (
 )
 
 
-def modules_after(code: str) -> set[str]:
+def modules_after(code: str, *words: str) -> set[str]:
     """Top-level packages in memory after ``code`` ran in a fresh interpreter."""
     report = "import sys; print('\\n' + ' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
     script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n{report}"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True, timeout=60
+    )
     return set(done.stdout.rsplit("\n", 2)[-2].split())
 
 
@@ -124,3 +126,10 @@ def test_an_interruption_that_names_its_command_is_believed(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         cli.run_with_boundary(command)
     assert capsys.readouterr().err.endswith("marauder baseline --output models\n")
+
+
+def test_the_status_of_a_workspace_needs_no_torch(tmp_path: Path) -> None:
+    script = "from marauder.cli.main import main; sys.argv = ['marauder', 'status', '--root', sys.argv[1]]; main()"
+    loaded = modules_after(script, str(tmp_path))
+    assert "marauder" in loaded
+    assert not loaded.intersection({"torch", "torchvision", "ultralytics", "scipy", "matplotlib", "onnxruntime"})
