@@ -22,7 +22,7 @@ import numpy as np
 from marauder.core.files import write_bytes
 from marauder.data.scenes.rendering import ClipRenderer
 from marauder.data.scenes.settings import FRAMES_PER_CLIP
-from marauder.data.scenes.species import POSES, SPECIES, VARIANTS, sprite_of
+from marauder.data.scenes.species import POSES, SPECIES, VARIANTS, fineness_for, sprite_of
 from marauder.data.scenes.writing import encode
 from peers import processor_name
 
@@ -55,7 +55,7 @@ def main() -> int:
     chosen = parser.parse_args()
     cv2.setNumThreads(1)
     watch = Stopwatch()
-    _prepare(watch, chosen.seed)
+    _prepare(watch, chosen.seed, chosen.width)
     with tempfile.TemporaryDirectory() as folder:
         boxes = _generate(watch, chosen, Path(folder))
     _report(watch, chosen, boxes)
@@ -63,15 +63,15 @@ def main() -> int:
     return 0 if count / _total(watch) >= LIMIT else 1
 
 
-def _prepare(watch: Stopwatch, seed: int) -> None:
+def _prepare(watch: Stopwatch, seed: int, width: int) -> None:
     """Everything that is drawn once a process and then used again."""
     with watch.part("once"):
         for index, species in enumerate(SPECIES):
             for variant in range(VARIANTS):
                 for pose in range(1 if species.bottom else POSES):
-                    sprite_of(seed, index, variant, pose)
+                    sprite_of(seed, index, variant, pose, fineness_for(width))
         for clip in range(40):
-            ClipRenderer(seed, clip, 64, 48).frame(0)
+            ClipRenderer(seed, clip, width, 120).frame(0)
 
 
 def _generate(watch: Stopwatch, chosen: argparse.Namespace, folder: Path) -> int:

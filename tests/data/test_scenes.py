@@ -98,21 +98,26 @@ def test_boxes_are_where_the_picture_changes_without_the_animal() -> None:
                 continue
             renderer.plan = replace(plan, animals=tuple(other for other in plan.animals if other is not animal))
             rest = renderer.draw(0)
-            changed = np.abs(whole.clean.astype(int) - rest.clean).max(axis=2) > 24
-            if len(rest.shown) != len(whole.shown) - 1 or not changed.any():
-                continue
-            owners = Counter(whole.instances[changed].tolist())
+            change = np.abs(whole.clean.astype(int) - rest.clean).max(axis=2)
+            owners = Counter(whole.instances[change > 24].tolist())
             owners.pop(0, None)
-            if not owners:
+            if len(rest.shown) != len(whole.shown) - 1 or not owners:
                 continue
             number = owners.most_common(1)[0][0]
             if visible[number - 1] < 0.95:
                 continue
-            rows, columns = np.nonzero(changed)
-            extent = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-            assert np.abs(extent - boxes[number - 1]).max() <= 2.0, (clip, animal.kind.name)
+            box = boxes[number - 1]
+            # Soft edges change a little outside the box; parts of the background's colour change little inside.
+            clearly, at_all = extent(change > 60), extent(change > 2)
+            assert np.all(clearly[:2] >= box[:2] - 2) and np.all(clearly[2:] <= box[2:] + 2), (clip, animal)
+            assert np.all(at_all[:2] <= box[:2] + 2) and np.all(at_all[2:] >= box[2:] - 2), (clip, animal)
             checked += 1
     assert checked > 25
+
+
+def extent(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.nonzero(mask)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
 def test_visible_share_is_counted_and_hardly_visible_animals_are_left_out() -> None:
@@ -215,9 +220,7 @@ def test_data_set_is_plain_yolo_with_clips_on_one_side(reference: Path) -> None:
         assert np.abs(picture.astype(int) - frame.picture).mean() < 5.0
     assert len(split_of) == SMALL["clips"] and all(len(splits) == 1 for splits in split_of.values())
     rows = read_lines(reference / "records.jsonl")
-    assert [len(row["visible"]) for row in rows] == [len(record.boxes) for record in dataset] or {
-        row["key"]: len(row["visible"]) for row in rows
-    } == {record.key: len(record.boxes) for record in dataset}
+    assert {row["key"]: len(row["visible"]) for row in rows} == {record.key: len(record.boxes) for record in dataset}
 
 
 def test_same_bytes_whatever_the_workers(reference: Path, tmp_path: Path) -> None:

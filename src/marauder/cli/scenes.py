@@ -13,16 +13,18 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def scenes(
     output: Annotated[Path | None, typer.Option("--output", "--output-dir", help="Folder to write to.")] = None,
-    count: Annotated[int | None, typer.Option(help="Pictures in all [default: 400].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same pictures [default: 0].")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels across [default: 640].")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels down [default: 480].")] = None,
-    clips: Annotated[int | None, typer.Option(help="Clips to spread them over [default: six pictures a clip].")] = None,
+    count: Annotated[int | None, typer.Option(help="Pictures in all.", show_default="400")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same pictures.", show_default="0")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels across.", show_default="640")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels down.", show_default="480")] = None,
+    clips: Annotated[
+        int | None, typer.Option(help="Clips to spread them over.", show_default="six pictures a clip")
+    ] = None,
     keep_clean: Annotated[
         bool, typer.Option("--keep-clean", help="Also keep each picture without water, in images_clean/.")
     ] = False,
-    quality: Annotated[int | None, typer.Option(help="Quality of the JPEG files, 1 to 100 [default: 92].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes [default: as many as worth while].")] = None,
+    quality: Annotated[int | None, typer.Option(help="Quality of the JPEG files, 1 to 100.", show_default="92")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="as many as worth while")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in a folder that holds other scenes.")] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop in time after so many hours.")] = None,

@@ -16,6 +16,7 @@ from marauder.data.scenes.scenery import (
     ground_texture,
     obstacle_of,
 )
+from marauder.data.scenes.species import fineness_for
 from marauder.imaging.formation import ENDLESS, FARTHEST_RANGE, index_from_range
 
 KINDS = ("reef", "sand", "kelp", "open water")
@@ -177,7 +178,7 @@ def _strew(
     across, sizes = generator.random(count), generator.uniform(0.15, 0.75, count)
     mirrored, brightness = generator.random(count) < 0.5, generator.uniform(0.75, 1.15, count)
     for index in range(count):
-        sprite = obstacle_of(seed, int(kinds[index]), int(variants[index]))
+        sprite = obstacle_of(seed, int(kinds[index]), int(variants[index]), fineness_for(view.width))
         length = view.focal * sizes[index] / distances[index]
         shape = sprite.coverages[0].shape
         base = view.ground_row(distances[index])

@@ -41,14 +41,14 @@ class Patch:
 class Canvas:
     """A canvas of ``width`` x ``height`` units with x to the right and y down, drawn at ``scale`` pixels a unit.
 
-    ``colour``: float32 (H, W, 3); ``coverage``: float32 (H, W), 0..1. ``x`` and ``y`` are the unit coordinates of
+    ``colour``: float32 (3, H, W); ``coverage``: float32 (H, W), 0..1. ``x`` and ``y`` are the unit coordinates of
     the pixels' centres, float32 (H, W).
     """
 
     def __init__(self, width: float, height: float, scale: float) -> None:
         self.scale = scale * OVERSAMPLING
         columns, rows = round(width * self.scale), round(height * self.scale)
-        self.colour = np.zeros((rows, columns, 3), np.float32)
+        self.colour = np.zeros((3, rows, columns), np.float32)
         self.coverage = np.zeros((rows, columns), np.float32)
         row, column = np.mgrid[0:rows, 0:columns].astype(np.float32)
         self.x, self.y = (column + 0.5) / self.scale, (row + 0.5) / self.scale
@@ -88,7 +88,7 @@ class Canvas:
         return np.clip((limit - field) * self.scale + 0.5, 0.0, 1.0).astype(np.float32)
 
     def paint(self, mask: np.ndarray | Patch, colour: Colour | np.ndarray, opacity: float = 1.0) -> None:
-        """Lay ``colour`` (one, or (H, W, 3)) over the canvas where ``mask`` is."""
+        """Lay ``colour`` (one, or (3, H, W)) over the canvas where ``mask`` is."""
         rectangle, weight = self._lay(mask, colour, opacity)
         coverage = self.coverage[rectangle]
         coverage += weight * (1.0 - coverage)
@@ -102,19 +102,18 @@ class Canvas:
     ) -> tuple[tuple[slice, slice], np.ndarray]:
         rectangle, values = (mask.rectangle, mask.mask) if isinstance(mask, Patch) else (_EVERYWHERE, mask)
         weight = np.asarray(values, np.float32) * np.float32(opacity)
-        target, wanted = self.colour[rectangle], np.asarray(colour, np.float32)
-        if wanted.ndim == 3:
-            wanted = wanted[rectangle]
-        target += weight[..., None] * (wanted - target)
+        for plane, wanted in zip(self.colour, colour, strict=True):
+            target = plane[rectangle]
+            target += weight * (np.float32(wanted) if np.ndim(wanted) == 0 else wanted[rectangle]) - weight * target
         return rectangle, weight
 
     def shade(self, factor: np.ndarray) -> None:
         """Multiply the colours by ``factor`` (H, W)."""
-        self.colour *= np.asarray(factor, np.float32)[..., None]
+        self.colour *= np.asarray(factor, np.float32)
 
     def sprite(self, length: float = 1.0, levels: int = 5) -> Sprite:
         """Cut the drawing out. ``length`` in units is the object's length."""
-        full = cv2.merge([*cv2.split(np.clip(self.colour, 0, 1) * self.coverage[..., None]), self.coverage])
+        full = cv2.merge([*(np.clip(self.colour, 0, 1) * self.coverage), self.coverage])
         shape = (full.shape[1] // OVERSAMPLING, full.shape[0] // OVERSAMPLING)
         full = cv2.resize(full, shape, interpolation=cv2.INTER_AREA)
         rows = np.flatnonzero(full[..., 3].max(axis=1) > 0.02)
@@ -154,9 +153,9 @@ def shaded(colour: Colour, factor: float) -> Colour:
 
 
 def blend(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
-    """Colour between ``first`` (weight 0) and ``second`` (weight 1): float32 (H, W, 3)."""
-    start, end = np.asarray(first, np.float32), np.asarray(second, np.float32)
-    return start + weight[..., None] * (end - start)
+    """Colour between ``first`` (weight 0) and ``second`` (weight 1): float32 (3, H, W)."""
+    amount = np.asarray(weight, np.float32)
+    return np.stack([np.float32(start) + amount * np.float32(end - start) for start, end in zip(first, second)])
 
 
 def step(value: np.ndarray, edge: float, softness: float) -> np.ndarray:

@@ -185,11 +185,11 @@ def _populate(
         for _ in range(members):
             spread = generator.standard_normal(2) * (0.9 if members > 1 else 0.0)
             depth = range_m * (1.0 + (0.12 * generator.standard_normal() if members > 1 else 0.0))
-            found.append(
-                _animal(
-                    generator, index, variant, max(depth, 0.7 * near), length_m, heading, centre, spread, kind, view
-                )
-            )
+            depth = max(depth, 0.7 * near)
+            animal = _animal(generator, index, variant, depth, length_m, heading, centre, spread, kind, view)
+            # The ground in view may begin beyond what the water lets through.
+            if animal.range_m <= max(1.15 * limit, far):
+                found.append(animal)
     return found
 
 

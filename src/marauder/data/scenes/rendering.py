@@ -16,7 +16,7 @@ from marauder.data.scenes.canvas import smooth_noise
 from marauder.data.scenes.composition import Animal, ClipPlan, plan_clip
 from marauder.data.scenes.placing import RANGE_COVERAGE, Pose, Stamp, hide_behind, lay, lay_shadow, stamp, visible_mask
 from marauder.data.scenes.scenery import kelp_of
-from marauder.data.scenes.species import sprite_of
+from marauder.data.scenes.species import fineness_for, sprite_of
 from marauder.imaging.formation import FormationModel, develop, grey_balance, index_from_range, lens_kernel
 
 LEAST_VISIBLE = 0.3
@@ -71,6 +71,7 @@ class ClipRenderer:
 
     def __init__(self, seed: int, clip: int, width: int, height: int) -> None:
         self.seed, self.width, self.height = seed, width, height
+        self.fineness = fineness_for(width)
         self.plan: ClipPlan = plan_clip(seed, clip, width, height)
         generator = stream(seed, "backdrop", clip)
         sunlit = 0.8 * math.exp(-self.plan.water.depth_m / 9.0)
@@ -165,7 +166,7 @@ class ClipRenderer:
                 things.append(_Thing(item, index, animal))
         for kelp in plan.kelp:
             pose, beat = kelp.at(number)
-            item = stamp(kelp_of(self.seed, kelp.variant, beat), pose, self.width, self.height, -x, -y)
+            item = stamp(kelp_of(self.seed, kelp.variant, beat, self.fineness), pose, self.width, self.height, -x, -y)
             if item is not None:
                 index = int(index_from_range(kelp.range_m))
                 hide_behind(item, obstacles, index)
@@ -173,7 +174,7 @@ class ClipRenderer:
         return sorted(things, key=lambda thing: -thing.range_index)
 
     def _stamp_animal(self, animal: Animal, pose: Pose, beat: int, x: int, y: int) -> Stamp | None:
-        sprite = sprite_of(self.seed, animal.species, animal.variant, beat)
+        sprite = sprite_of(self.seed, animal.species, animal.variant, beat, self.fineness)
         return stamp(sprite, pose, self.width, self.height, -x, -y)
 
     def _motion(self, number: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ OBSTACLE_VARIANTS = 3
 KELP_VARIANTS = 3
 KELP_POSES = 3
 _DETAIL = 200.0
+"""Pixels a unit, at fineness 1."""
 _TEXTURE_SIZE = 512
 
 
@@ -34,8 +35,8 @@ def _relief(canvas: Canvas, height: np.ndarray, strength: float) -> None:
     canvas.shade(np.clip(1.0 - strength * (0.6 * slope_x + slope_y), 0.35, 1.7))
 
 
-def _rock(generator: np.random.Generator, variant: int, flatness: float) -> Sprite:
-    canvas = Canvas(1.1, 1.0, _DETAIL)
+def _rock(generator: np.random.Generator, variant: int, scale: float, flatness: float) -> Sprite:
+    canvas = Canvas(1.1, 1.0, scale)
     canvas.paint(canvas.outline(_lump(generator, flatness, 0.16)), (1.0, 1.0, 1.0))
     base: Colour = ((0.34, 0.40, 0.44), (0.40, 0.42, 0.42), (0.28, 0.36, 0.44))[variant % 3]
     noise = smooth_noise(generator, canvas.coverage.shape, 7, octaves=5)
@@ -48,8 +49,8 @@ def _rock(generator: np.random.Generator, variant: int, flatness: float) -> Spri
     return canvas.sprite()
 
 
-def _brain_coral(generator: np.random.Generator, variant: int) -> Sprite:
-    canvas = Canvas(1.1, 1.0, _DETAIL)
+def _brain_coral(generator: np.random.Generator, variant: int, scale: float) -> Sprite:
+    canvas = Canvas(1.1, 1.0, scale)
     canvas.paint(canvas.outline(_lump(generator, 0.72, 0.04)), (1.0, 1.0, 1.0))
     noise = smooth_noise(generator, canvas.coverage.shape, 9, octaves=2)
     wave = np.sin(noise * 70.0)
@@ -59,8 +60,8 @@ def _brain_coral(generator: np.random.Generator, variant: int) -> Sprite:
     return canvas.sprite()
 
 
-def _branching_coral(generator: np.random.Generator, variant: int) -> Sprite:
-    canvas = Canvas(2.0, 1.25, _DETAIL)
+def _branching_coral(generator: np.random.Generator, variant: int, scale: float) -> Sprite:
+    canvas = Canvas(2.0, 1.25, scale)
     base: Colour = ((0.52, 0.66, 0.78), (0.62, 0.48, 0.66), (0.40, 0.62, 0.82))[variant % 3]
     tips: Colour = (min(1.0, base[0] * 1.4), min(1.0, base[1] * 1.35), min(1.0, base[2] * 1.2))
 
@@ -78,8 +79,8 @@ def _branching_coral(generator: np.random.Generator, variant: int) -> Sprite:
     return canvas.sprite()
 
 
-def _sponge(generator: np.random.Generator, variant: int) -> Sprite:
-    canvas = Canvas(1.0, 1.2, _DETAIL)
+def _sponge(generator: np.random.Generator, variant: int, scale: float) -> Sprite:
+    canvas = Canvas(1.0, 1.2, scale)
     base: Colour = ((0.62, 0.36, 0.58), (0.28, 0.62, 0.78), (0.36, 0.44, 0.72))[variant % 3]
     for index in generator.permutation(5):
         left = 0.1 + 0.16 * index
@@ -97,8 +98,8 @@ def _sponge(generator: np.random.Generator, variant: int) -> Sprite:
     return canvas.sprite()
 
 
-def _fan_coral(generator: np.random.Generator, variant: int) -> Sprite:
-    canvas = Canvas(1.1, 1.1, _DETAIL)
+def _fan_coral(generator: np.random.Generator, variant: int, scale: float) -> Sprite:
+    canvas = Canvas(1.1, 1.1, scale)
     base: Colour = ((0.52, 0.30, 0.66), (0.30, 0.52, 0.80), (0.66, 0.40, 0.46))[variant % 3]
     root = np.array([0.55, 1.05])
     for angle in np.linspace(-2.55, -0.6, 26):
@@ -116,26 +117,26 @@ def _fan_coral(generator: np.random.Generator, variant: int) -> Sprite:
 
 
 @lru_cache(maxsize=64)
-def obstacle_of(seed: int, kind: int, variant: int) -> Sprite:
+def obstacle_of(seed: int, kind: int, variant: int, fineness: float) -> Sprite:
     """The drawing of obstacle ``OBSTACLES[kind]``: a function of the arguments."""
     generator = stream(seed, "obstacle", kind, variant)
     name = OBSTACLES[kind]
     if name in ("rock", "boulder"):
-        return _rock(generator, variant, 0.5 if name == "rock" else 0.85)
+        return _rock(generator, variant, _DETAIL * fineness, 0.5 if name == "rock" else 0.85)
     drawing = {
         "brain coral": _brain_coral,
         "branching coral": _branching_coral,
         "sponge": _sponge,
         "fan coral": _fan_coral,
     }[name]
-    return drawing(generator, variant)
+    return drawing(generator, variant, _DETAIL * fineness)
 
 
 @lru_cache(maxsize=32)
-def kelp_of(seed: int, variant: int, pose: int) -> Sprite:
+def kelp_of(seed: int, variant: int, pose: int, fineness: float) -> Sprite:
     """A frond of kelp in one pose of its swaying, one unit high."""
     generator = stream(seed, "kelp", variant)
-    canvas = Canvas(0.5, 1.05, 360.0)
+    canvas = Canvas(0.5, 1.05, 360.0 * fineness)
     height = np.linspace(0.0, 1.0, 40)
     swing = 0.05 * np.sin(2 * np.pi * (pose / KELP_POSES) + 3.0 * height) * height
     stem = np.stack([0.25 + swing + 0.05 * np.sin(4 * height + variant), 1.02 - height], 1)
@@ -155,15 +156,14 @@ def kelp_of(seed: int, variant: int, pose: int) -> Sprite:
 
 
 def _tile(generator: np.random.Generator, cells: int, octaves: int) -> np.ndarray:
-    """Noise in 0..1 that repeats without a seam: float32 (512, 512)."""
+    """Noise in 0..1 that repeats without a seam, ``cells`` (a power of 2) bumps across: float32 (512, 512)."""
     total = np.zeros((_TEXTURE_SIZE, _TEXTURE_SIZE), np.float32)
     for octave in range(octaves):
         count = cells << octave
         coarse = np.pad(generator.random((count, count), np.float32), 2, mode="wrap")
-        unit = _TEXTURE_SIZE / count
-        matrix = np.array([[1 / unit, 0, 2.0], [0, 1 / unit, 2.0]])
-        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        total += 0.5**octave * cv2.warpAffine(coarse, matrix, (_TEXTURE_SIZE, _TEXTURE_SIZE), flags=flags)
+        unit = _TEXTURE_SIZE // count
+        fine = cv2.resize(coarse, None, fx=unit, fy=unit, interpolation=cv2.INTER_CUBIC)
+        total += 0.5**octave * fine[2 * unit : 2 * unit + _TEXTURE_SIZE, 2 * unit : 2 * unit + _TEXTURE_SIZE]
     total /= 2.0 - 0.5 ** (octaves - 1)
     return np.clip((total - 0.5) * 1.7 + 0.5, 0.0, 1.0)
 
@@ -175,19 +175,19 @@ def ground_texture(seed: int, kind: str) -> np.ndarray:
     coarse, fine = _tile(generator, 4, 5), _tile(generator, 64, 2)
     row = np.arange(_TEXTURE_SIZE, dtype=np.float32)[:, None]
     if kind == "sand":
-        ripples = np.sin(2 * np.pi * (row / 32.0 + 2.2 * _tile(generator, 3, 2)))
+        ripples = np.sin(2 * np.pi * (row / 32.0 + 2.2 * _tile(generator, 4, 2)))
         colour = blend(
             (0.42, 0.55, 0.62), (0.66, 0.78, 0.84), np.clip(0.5 + 0.2 * ripples + 0.5 * (coarse - 0.5), 0, 1)
         )
-        colour *= (0.82 + 0.36 * fine)[..., None]
+        colour *= 0.82 + 0.36 * fine
     else:
-        patches = _tile(generator, 10, 4)
+        patches = _tile(generator, 8, 4)
         colour = blend((0.16, 0.22, 0.24), (0.50, 0.56, 0.58), patches)
-        growth = _tile(generator, 6, 4)
-        colour += step(growth, 0.6, 0.15)[..., None] * (np.array([0.42, 0.32, 0.50]) - colour) * 0.6
-        colour += step(1.0 - growth, 0.62, 0.15)[..., None] * (np.array([0.22, 0.42, 0.34]) - colour) * 0.6
-        colour *= (0.55 + 0.9 * fine * (0.5 + 0.5 * coarse))[..., None]
-    return np.rint(np.clip(colour, 0, 1) * 255).astype(np.uint8)
+        growth = _tile(generator, 8, 4)
+        colour += 0.6 * step(growth, 0.6, 0.15) * (np.array([[[0.42]], [[0.32]], [[0.50]]], np.float32) - colour)
+        colour += 0.6 * step(1.0 - growth, 0.62, 0.15) * (np.array([[[0.22]], [[0.42]], [[0.34]]], np.float32) - colour)
+        colour *= 0.55 + 0.9 * fine * (0.5 + 0.5 * coarse)
+    return np.ascontiguousarray(np.rint(np.clip(colour, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 @lru_cache(maxsize=8)

@@ -26,7 +26,7 @@ class Species:
     ``length_m``: smallest and largest body length. ``range_m``: nearest and farthest distance from the camera.
     ``bottom``: lies on the ground. ``school``: smallest and largest group. ``speed``: body lengths a second.
     ``opacity``: 1 for solid bodies. ``upright``: keeps its drawn orientation; others may lie at any angle.
-    ``detail``: pixels a body length of the largest drawing.
+    ``detail``: pixels a body length of the largest drawing, for pictures 640 pixels across.
     """
 
     name: str
@@ -57,8 +57,13 @@ SPECIES: tuple[Species, ...] = (
 NAMES = tuple(species.name for species in SPECIES)
 
 
+def fineness_for(width: int) -> float:
+    """How finely sprites are drawn for pictures ``width`` pixels across, 1 for the usual 640."""
+    return next((fineness for limit, fineness in ((240, 0.35), (480, 0.6), (960, 1.0)) if width <= limit), 1.6)
+
+
 @lru_cache(maxsize=512)
-def sprite_of(seed: int, index: int, variant: int, pose: int) -> Sprite:
+def sprite_of(seed: int, index: int, variant: int, pose: int, fineness: float) -> Sprite:
     """The drawing of species ``index``: a function of the arguments. Poses of one variant share their pattern."""
     generator = stream(seed, "sprite", SPECIES[index].name, variant)
-    return SPECIES[index].draw(generator, variant, pose / POSES, SPECIES[index].detail)
+    return SPECIES[index].draw(generator, variant, pose / POSES, SPECIES[index].detail * fineness)

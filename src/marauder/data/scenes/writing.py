@@ -90,9 +90,7 @@ def generate_scenes(settings: SceneSettings, clock: Clock) -> Path:
         if settings.fresh or not (root / _STATE / "settings.json").exists():
             write_json(root / _STATE / "settings.json", identity)
         jobs = _plan_jobs(settings)
-        for part in _PARTS:
-            for folder in (root / part).glob("*"):
-                remove_leftovers(folder)
+        _remove_leftovers(root)
         rows = _read_finished(root, jobs)
         missing = [job for job in jobs if job.clip not in rows]
         if missing or not (root / "data.yaml").exists():
@@ -320,8 +318,15 @@ def _label_text(record: Record) -> str:
     return "".join(f"{index} " + " ".join(f"{value:.8f}" for value in box) + "\n" for index, box in lines)
 
 
+def _remove_leftovers(root: Path) -> None:
+    """Delete what killed writers left half-written."""
+    for folder in (root, *(folder for part in _PARTS for folder in (root / part).glob("*"))):
+        remove_leftovers(folder)
+
+
 def _finish(root: Path, rows: dict[int, list[Row]]) -> None:
     """Put the clips' rows together into ``records.jsonl`` and write ``data.yaml`` last, as the sign of completion."""
+    _remove_leftovers(root)
     ordered = [row for clip in sorted(rows) for row in rows[clip]]
     write_text(root / "records.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
     present = {str(row["split"]) for row in ordered}
