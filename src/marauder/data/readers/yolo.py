@@ -152,10 +152,11 @@ def _apply_stored(draft: Draft, row: dict[str, Any]) -> None:
 
 
 def _orphans(root: Path, label_files: set[str]) -> list[Problem]:
-    """Label files below ``root`` that belong to no picture."""
+    """Label files below ``root`` that belong to no picture; folders that serve another data set are not looked at."""
     problems = []
+    in_use = {parent for folder in {Path(file).parent for file in label_files} for parent in (folder, *folder.parents)}
     for folder in _label_folders(root):
-        for file in sorted(folder.rglob("*.txt")):
+        for file in sorted(folder.rglob("*.txt")) if folder in in_use else ():
             if os.fspath(file) not in label_files and file.name != "classes.txt":
                 problems.append(Problem(str(file), None, "label-without-picture", "no picture belongs to these labels"))
     return problems

@@ -1,0 +1,104 @@
+"""The finished data set of step 0: readable by Marauder with all it knows, and where Ultralytics looks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from marauder.core.clock import Clock
+from marauder.data.reading import read_dataset
+from marauder.pipeline.graph import Pipeline
+from marauder.pipeline.run import run_steps, select
+from marauder.pipeline.status import State
+from marauder.pipeline.workspace import Workspace
+
+OVERRIDES = ["preprocessing.organize.taxonomy=source", "preprocessing.organize.near_duplicates=false"]
+
+
+def write_source(folder: Path, clips: int = 8, frames: int = 2) -> None:
+    """A YOLO folder of small pictures, named by clip, with one box each."""
+    draw = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    (folder / "classes.txt").write_text("crab\nurchin\n")
+    for clip in range(clips):
+        for frame in range(frames):
+            name = f"IMG_{clip:04d}_MOV-{frame}"
+            pixels = draw.integers(0, 200, (48, 64, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / f"{name}.jpg")
+            (folder / "labels" / f"{name}.txt").write_text(f"{clip % 2} 0.5 0.5 0.25 0.25\n")
+
+
+def preprocess(root: Path) -> Pipeline:
+    pipeline = Pipeline(Workspace.at(root), None, OVERRIDES)
+    run_steps(pipeline, select(pipeline, only="preprocessing"), Clock(), print)
+    return pipeline
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_source(tmp_path / "elsewhere")
+    (tmp_path / "space" / "images").mkdir(parents=True)
+    (tmp_path / "space" / "images" / "reef").symlink_to(tmp_path / "elsewhere")
+    return tmp_path / "space"
+
+
+def test_the_data_set_has_groups_and_splits_and_no_problems(root: Path) -> None:
+    pipeline = preprocess(root)
+    dataset = read_dataset(pipeline.workspace.data_yaml)
+    assert dataset.problems == ()
+    assert len(dataset) == 16 and set(dataset.splits()) == {"train", "val", "test"}
+    assert len({record.group for record in dataset}) == 8
+    splits_of_group = {(record.group, record.split) for record in dataset}
+    assert len(splits_of_group) == 8, "a clip stands in two splits"
+    assert all(record.picture.is_relative_to(root / "training/datasets/preprocessed") for record in dataset)
+
+
+def test_its_entries_stand_where_ultralytics_resolves_them(root: Path) -> None:
+    data_yaml = preprocess(root).workspace.data_yaml
+    content = yaml.safe_load(data_yaml.read_text())
+    assert "path" not in content, "without it, entries are resolved from the file's own folder"
+    assert all((data_yaml.parent / content[key]).is_dir() for key in ("train", "val", "test"))
+
+
+def test_a_moved_workspace_reads_the_same_and_stays_done(root: Path, tmp_path: Path) -> None:
+    preprocess(root)
+    shutil.move(root, tmp_path / "moved")
+    pipeline = Pipeline(Workspace.at(tmp_path / "moved"), None, OVERRIDES)
+    assert pipeline.statuses()["preprocessing"].state == State.DONE
+    assert len(read_dataset(pipeline.workspace.data_yaml)) == 16
+
+
+def test_a_second_source_joins(root: Path) -> None:
+    preprocess(root)
+    write_source(root / "images" / "lagoon", clips=3)
+    pipeline = Pipeline(Workspace.at(root), None, OVERRIDES)
+    assert pipeline.statuses()["preprocessing"].reasons == ("new input: pictures of images/lagoon",)
+    preprocess(root)
+    assert len(read_dataset(pipeline.workspace.data_yaml)) == 22
+
+
+def test_other_splits_leave_no_picture_behind_on_the_wrong_side(root: Path) -> None:
+    preprocess(root)
+    pipeline = Pipeline(Workspace.at(root), None, [*OVERRIDES, "preprocessing.organize.seed=5"])
+    run_steps(pipeline, select(pipeline, only="preprocessing"), Clock(), print)
+    pictures = sorted((root / "training/datasets/preprocessed/images").rglob("*.jpg"))
+    assert len(pictures) == len({picture.name for picture in pictures}) == 16
+
+
+def test_without_pictures_the_status_says_where_they_belong(tmp_path: Path) -> None:
+    status = Pipeline(Workspace.at(tmp_path)).statuses()["preprocessing"]
+    assert status.state == State.WAITING
+    assert f"put labelled pictures into {tmp_path / 'images' / 'marauder'}" in status.reasons[0]
+
+
+def test_what_is_recorded_does_not_name_this_machine(root: Path) -> None:
+    workspace = preprocess(root).workspace
+    record = json.loads((workspace.run("preprocessing") / "step.json").read_text())
+    assert str(root) not in json.dumps([record["settings"], record["inputs"], record["outputs"], record["summary"]])
