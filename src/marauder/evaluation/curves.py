@@ -7,7 +7,6 @@ Ultralytics' validation, so that both name the same operating point.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -119,12 +118,8 @@ def operating_point(selection: Selection, confidence: float) -> OperatingPoint:
     number = selection.segment[sure]
     true = np.bincount(number, weights=selection.counted(selection.true[sure], sure), minlength=count)
     excused = np.bincount(number, weights=selection.counted(selection.inside[sure], sure), minlength=count)
-    starts = matches.inside_starts[0]
-    ends = [
-        start + np.searchsorted(matches.inside_falling[start:stop], -confidence, "right")
-        for start, stop in pairwise(starts)
-    ]
-    false = selection.predicted[ends] - selection.predicted[starts[:-1]] - excused
+    starts, ends = matches.inside_starts[0, :-1], matches.inside_ends(confidence)
+    false = selection.predicted[ends] - selection.predicted[starts] - excused
     return OperatingPoint(confidence, selection.boxes_of[0], true.astype(np.int64), false.astype(np.int64))
 
 

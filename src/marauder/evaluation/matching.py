@@ -93,10 +93,24 @@ class Matches:
             ]
         )
 
+    def inside_ends(self, confidence: float) -> np.ndarray:
+        """End of the detections of each class with a score of at least ``confidence``, in the part of
+        ``inside_detection`` for all sizes: (K,). Remembered for the last confidence, which all slices share."""
+        if confidence not in self._ends:
+            falling = -self.detection_score[self.inside_detection[: self.inside_bounds[1]]]
+            self._ends.clear()
+            self._ends[confidence] = np.array(
+                [
+                    start + np.searchsorted(falling[start:stop], -confidence, "right")
+                    for start, stop in pairwise(self.inside_starts[0])
+                ],
+                np.intp,
+            )
+        return self._ends[confidence]
+
     @cached_property
-    def inside_falling(self) -> np.ndarray:
-        """Negative scores of the detections inside the widest area range, by class: rising within each class."""
-        return -self.detection_score[self.inside_detection[: self.inside_bounds[1]]]
+    def _ends(self) -> dict[float, np.ndarray]:
+        return {}
 
     @cached_property
     def pair_upto(self) -> np.ndarray:

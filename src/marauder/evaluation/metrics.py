@@ -221,33 +221,34 @@ def _precision_and_recall(selection: Selection) -> tuple[np.ndarray, np.ndarray]
 
 
 def _precision_table(selection: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Segments with a true positive (U,), their precision at the 101 recall values (U, 101), their highest recall (U,).
+    """Segments with a pair (U,), their precision at the 101 recall values (U, 101), their highest recall (U,).
 
-    Precision rises only at true positives and recall changes only there, so the curve is known from them alone.
+    Precision rises only at true positives and recall changes only there, so the curve is known from them alone. The
+    few pairs with ignored boxes need no care: each has the recall of the true positive before it and no higher
+    precision.
     """
-    matches, segment, true = selection.matches, selection.segment, selection.true
-    found = _cumulative_in_runs(segment, selection.counted(true))
-    excused = _cumulative_in_runs(segment, selection.counted(selection.inside))
-    steps = len(IOU_THRESHOLDS)
-    base = np.repeat(selection.predicted[matches.inside_starts[:, None, :-1]], steps, axis=1).reshape(-1)
-    false = selection.predicted[gather(matches.pair_upto, selection.pairs)] - base[segment] - excused
-    if not true.all():
-        at_true = np.flatnonzero(true)
-        segment, found, false = segment[at_true], found[at_true], false[at_true]
+    matches, segment = selection.matches, selection.segment
     if not len(segment):
         return segment, np.zeros((0, len(RECALL_POINTS))), np.zeros(0)
-    precision = found / (false + found + np.spacing(1))
-    total = np.repeat(selection.boxes_of[:, None, :], steps, axis=1).reshape(-1)
-    recall = found / total[segment]
     starts = run_starts(segment)
-    row = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(segment))))
+    lengths = np.diff(np.append(starts, len(segment)))
+    found = _cumulative_in_runs(selection.counted(selection.true), starts, lengths)
+    excused = _cumulative_in_runs(selection.counted(selection.inside), starts, lengths)
+    steps = len(IOU_THRESHOLDS)
+    base = np.repeat(selection.predicted[matches.inside_starts[:, None, :-1]], steps, axis=1).reshape(-1)
+    total = np.repeat(np.maximum(selection.boxes_of, 1)[:, None, :], steps, axis=1).reshape(-1)
+    upto = selection.predicted.take(gather(matches.pair_upto, selection.pairs))
+    false = upto - np.repeat(base[segment[starts]], lengths) - excused
+    precision = found / (false + found + np.spacing(1))
+    recall = found / np.repeat(total[segment[starts]], lengths)
+    row = np.repeat(np.arange(len(starts)), lengths)
     point = _last_point_reached(recall)
     best = run_starts(row * len(RECALL_POINTS) + point)
     table = np.zeros((len(RECALL_POINTS), len(starts)))
     table[point[best], row[best]] = np.maximum.reduceat(precision, best)
-    for index in range(len(table) - 2, -1, -1):  # six times as fast as np.maximum.accumulate
+    for index in range(len(table) - 2, -1, -1):  # faster than np.maximum.accumulate
         np.maximum(table[index], table[index + 1], out=table[index])
-    return segment[starts], table.T, recall[np.append(starts[1:], len(recall)) - 1]
+    return segment[starts], table.T, recall[starts + lengths - 1]
 
 
 def _last_point_reached(recall: np.ndarray) -> np.ndarray:
@@ -259,14 +260,10 @@ def _last_point_reached(recall: np.ndarray) -> np.ndarray:
     return point
 
 
-def _cumulative_in_runs(sorted_values: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-    """Cumulative sum of ``amounts`` that starts anew where the sorted value changes."""
+def _cumulative_in_runs(amounts: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Cumulative sum of ``amounts`` (at least one) that starts anew at each of ``starts``."""
     total = np.cumsum(amounts, dtype=np.int32 if amounts.dtype == bool else amounts.dtype)
-    if not len(total):
-        return total
-    starts = run_starts(sorted_values)
-    before = total[starts] - amounts[starts]
-    return total - np.repeat(before, np.diff(np.append(starts, len(total))))
+    return total - np.repeat(total[starts] - amounts[starts], lengths)
 
 
 def _recall_of_first(selection: Selection) -> tuple[np.ndarray, np.ndarray]:
