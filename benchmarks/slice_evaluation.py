@@ -1,8 +1,8 @@
 """Claim: fifty slices cost at most 1.5 times the evaluation of one, because pictures are matched once.
 
 Prints, for one made-up set of detections: the time of an evaluation with one slice and with fifty (each the best of
-several repeats, in processor seconds), their ratio, and for pycocotools and faster-coco-eval (if installed) the time for
-the whole set alone and the difference of the result. Exit status 1 if the ratio is above the limit.
+several repeats, in processor seconds), their ratio, and for pycocotools and faster-coco-eval (if installed) the
+time for the whole set alone and the difference of the result. Exit status 1 if the ratio is above the limit.
 """
 
 from __future__ import annotations
