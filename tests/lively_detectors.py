@@ -28,6 +28,9 @@ def lively_detector(name: str, class_names: Sequence[str], inputs: np.ndarray, s
     with torch.no_grad():
         model.train()(pictures)
         model.eval()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):  # blowing up nearly dead channels would blow up rounding errors
+                module.running_var.clamp_(min=float(module.running_var.mean()))
         head = model.model[-1]
         outputs = [list(layers)[-1] for layers in head.cv3]
         seen: list[torch.Tensor] = []
@@ -40,5 +43,5 @@ def lively_detector(name: str, class_names: Sequence[str], inputs: np.ndarray, s
             layer.weight *= SHARPNESS / logits.std()
             layer.bias[:] = -torch.quantile(spread.transpose(0, 1).flatten(1)[:, ::7], 1 - FOUND_SHARE, dim=1)
         for layers in head.cv2:
-            list(layers)[-1].weight *= 4
+            list(layers)[-1].weight *= 2
     return model

@@ -51,6 +51,7 @@ def export(
     from marauder.core.clock import Clock
     from marauder.core.errors import UserError
     from marauder.core.settings import load_settings
+    from marauder.export.folders import weight_files
     from marauder.export.settings import ExportSettings
 
     if max_hours is not None and max_hours <= 0:
@@ -69,6 +70,8 @@ def export(
         dynamic=dynamic,
         fresh=fresh or None,
     )
+
+    weight_files(settings.models)  # a mistyped path is told before PyTorch is loaded
 
     from marauder.export.job import export_models
 

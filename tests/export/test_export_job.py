@@ -1,0 +1,297 @@
+"""The export job: files in place only when they answer as the model does, folders of their own, nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export_cases import NAMES, save_lively, write_pictures
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marauder.core.clock import Clock, Interrupted
+from marauder.core.errors import UserError
+from marauder.core.settings import load_settings
+from marauder.export.base import Run
+from marauder.export.folders import folder_names, weight_files
+from marauder.export.job import ExportSummary, describe_tensorrt, export_models
+from marauder.export.onnx import OnnxExporter
+from marauder.export.settings import ExportSettings
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two different detectors, both in files called ``best.pt``, as training leaves them."""
+    folder = tmp_path_factory.mktemp("models")
+    return [save_lively(folder / name / "best", seed=seed).path.with_suffix(".pt") for seed, name in enumerate("ab")]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+QUICK = {"latency": {"rounds": 5, "warm_up": 1, "threads": 1}}
+Exports = Callable[..., ExportSummary]
+
+
+@pytest.fixture
+def exports(models: list[Path], pictures: Path, tmp_path: Path) -> Exports:
+    """Run an export with quick settings into ``tmp_path / "out"``."""
+
+    def run(clock: Clock | None = None, **changes: Any) -> ExportSummary:
+        content = {"models": models[:1], "pictures": pictures, "output": tmp_path / "out", **QUICK, **changes}
+        return export_models(ExportSettings.model_validate(content), clock or Clock())
+
+    return run
+
+
+class StoppingClock(Clock):
+    """A clock that lets ``checks`` questions pass and then says stop."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self.checks = checks
+
+    def stop_reason(self, next_unit_seconds: float = 0.0) -> str | None:
+        self.checks -= 1
+        return "test" if self.checks < 0 else None
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_two_models_of_one_name_get_folders_of_their_own(exports: Exports, models: list[Path], tmp_path: Path) -> None:
+    summary = exports(models=models)
+    assert summary.passed and summary.real_pictures
+    assert [model.name for model in summary.models] == ["a", "b"]
+    for model in summary.models:
+        assert set(files(model.folder)) == {
+            "model.onnx",
+            "model.torchscript",
+            "metadata.yaml",
+            "export_report.json",
+            "export_report.md",
+        }
+        report = json.loads((model.folder / "export_report.json").read_text(encoding="utf-8"))
+        assert report["names"] == list(NAMES) and report["pictures"]["real"]
+        assert (model.folder / report["source"]).resolve() == (
+            models[0].parents[1] / model.name / "best.safetensors"
+        ).resolve()
+        for name in ("onnx", "torchscript"):
+            parity = report["formats"][name]["parity"]
+            assert parity["verdict"] == "pass" and parity["boxes"] >= 20 and parity["unmatched"] == 0
+        timings = report["latency"]["timings"]
+        assert set(timings) == {"pytorch", "onnx", "torchscript"}
+        assert all(0 < timing["p50"] <= timing["p95"] for timing in timings.values())
+        assert report["latency"]["threads"] == 1 and report["latency"]["machine"]
+        readable = (model.folder / "export_report.md").read_text(encoding="utf-8")
+        assert "| onnx | `model.onnx` |" in readable and "TensorRT" in readable and "interleaved" in readable
+    first, second = (model.folder / "model.onnx" for model in summary.models)
+    assert first.read_bytes() != second.read_bytes()
+    assert json.loads((tmp_path / "out" / "export_summary.json").read_text())["verdict"] == "pass"
+
+
+def test_what_is_done_is_not_done_again(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(exports().models[0].folder)
+    monkeypatch.setattr(OnnxExporter, "export", forbidden)
+    monkeypatch.setattr("marauder.export.model_export.load_detector", forbidden)
+    again = exports()
+    assert all(result.reused for result in again.models[0].formats.values())
+    assert files(again.models[0].folder) == before
+
+
+def forbidden(*_arguments: object) -> None:
+    raise AssertionError("done again")
+
+
+def test_only_what_changed_is_done_again(exports: Exports, models: list[Path]) -> None:
+    folder = exports().models[0].folder
+    right = files(folder)
+    (folder / "model.onnx").write_bytes(right["model.onnx"][:-1] + b"!")
+    mended = exports()
+    assert {name: result.reused for name, result in mended.models[0].formats.items()} == {
+        "onnx": False,
+        "torchscript": True,
+    }
+    assert files(folder)["model.onnx"] == right["model.onnx"]
+    assert not any(result.reused for result in exports(image_size=128).models[0].formats.values())
+    assert files(folder)["model.onnx"] != right["model.onnx"]
+
+
+def test_a_damaged_report_is_made_again(exports: Exports) -> None:
+    folder = exports(formats="onnx").models[0].folder
+    (folder / "export_report.json").write_text("{", encoding="utf-8")
+    assert not exports(formats="onnx").models[0].formats["onnx"].reused
+    assert exports(formats="onnx").models[0].formats["onnx"].reused
+
+
+def test_fresh_starts_over(exports: Exports) -> None:
+    before = files(exports(formats="onnx").models[0].folder)
+    again = exports(formats="onnx", fresh=True)
+    assert not again.models[0].formats["onnx"].reused
+    assert files(again.models[0].folder)["model.onnx"] == before["model.onnx"]
+
+
+def test_interrupted_anywhere_and_run_again_it_ends_the_same(exports: Exports, tmp_path: Path) -> None:
+    whole = exports(output=tmp_path / "whole").models[0].folder
+    checks, interruptions = 1, 0
+    while True:
+        try:
+            cut = exports(StoppingClock(checks)).models[0]
+            break
+        except Interrupted:
+            interruptions += 1
+            checks += 4
+            half = tmp_path / "out" / "a"
+            if (half / "model.onnx").exists():
+                assert (half / "model.onnx").read_bytes() == (whole / "model.onnx").read_bytes()
+    assert interruptions >= 3
+    for name in ("model.onnx", "model.torchscript", "metadata.yaml"):
+        assert (cut.folder / name).read_bytes() == (whole / name).read_bytes()
+    assert set(files(cut.folder)) == set(files(whole)), "nothing unchecked is left behind"
+
+
+def test_a_file_that_answers_otherwise_is_not_put_in_place(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = files(exports(formats="onnx").models[0].folder)
+    open_rightly = OnnxExporter.open
+
+    def open_wrongly(self: OnnxExporter, path: Path, threads: int | None = None) -> Run:
+        run = open_rightly(self, path, threads)
+        return lambda batch: np.asarray(run(batch) * np.float32(1.01))
+
+    monkeypatch.setattr(OnnxExporter, "open", open_wrongly)
+    summary = exports(formats="onnx", opset=14)
+    result = summary.models[0].formats["onnx"]
+    assert not summary.passed and not result.passed and result.reasons
+    assert result.path.name == "model.failed_parity.onnx" and result.path.is_file()
+    folder = summary.models[0].folder
+    assert not (folder / "model.onnx").exists(), "a file of other settings stayed where this one belongs"
+    assert files(folder)["model.superseded.onnx"] == good["model.onnx"]
+    assert "**fail**" in (folder / "export_report.md").read_text(encoding="utf-8")
+    monkeypatch.undo()
+    mended = exports(formats="onnx", opset=14)
+    assert mended.passed and not (folder / "model.failed_parity.onnx").exists()
+
+
+def test_a_model_that_cannot_be_opened_does_not_stop_the_others(
+    exports: Exports, models: list[Path], tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(b"no checkpoint")
+    summary = exports(models=[damaged, models[0]], formats="onnx")
+    assert not summary.passed
+    broken, whole = summary.models
+    assert broken.problem is not None and "damaged.pt" in broken.problem
+    assert whole.passed
+
+
+def test_another_models_folder_is_not_overwritten(exports: Exports, models: list[Path], tmp_path: Path) -> None:
+    exports(formats="onnx")
+    other = save_lively(tmp_path / "elsewhere" / "a" / "best", seed=5).path
+    with pytest.raises(UserError, match=r"holds the exports of another model.*--fresh"):
+        exports(models=[other], formats="onnx")
+    assert exports(models=[other], formats="onnx", fresh=True).passed
+
+
+def test_without_pictures_it_says_so(exports: Exports) -> None:
+    summary = exports(pictures=None, formats="onnx")
+    assert summary.passed and not summary.real_pictures
+    readable = (summary.models[0].folder / "export_report.md").read_text(encoding="utf-8")
+    assert "Not compared on real pictures" in readable
+
+
+def test_a_picture_that_cannot_be_read_is_set_aside(exports: Exports, tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "mixed", 2)
+    (folder / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    summary = exports(pictures=folder, formats="onnx")
+    assert summary.passed
+    assert len(summary.skipped_pictures) == 1 and "cut.jpg" in summary.skipped_pictures[0]
+
+
+@pytest.mark.parametrize("changes", [{"batch": 3}, {"dynamic": True}, {"image_size": "96x160"}])
+def test_other_graphs_pass_too(changes: dict[str, Any], exports: Exports) -> None:
+    summary = exports(formats="onnx", **changes)
+    assert summary.passed, summary.models[0].formats["onnx"].reasons
+
+
+def test_a_size_off_the_stride_is_refused(exports: Exports) -> None:
+    (model,) = exports(image_size=100, formats="onnx").models
+    assert model.problem == "image size 100x100: both must be multiples of 32"
+
+
+def test_missing_models_are_named_before_any_work(exports: Exports, models: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.pt: no such file"):
+        exports(models=[models[0], tmp_path / "nowhere.pt"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given_models", "expected"),
+    [("a.pt,b.pt", ["a.pt", "b.pt"]), (["a.pt", "b.pt, c.pt"], ["a.pt", "b.pt", "c.pt"]), (["a.pt", "a.pt"], ["a.pt"])],
+)
+def test_models_may_be_a_list_or_have_commas(given_models: Any, expected: list[str]) -> None:
+    assert [str(path) for path in load_settings(ExportSettings, models=given_models).models] == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [(640, (640, 640)), ("640", (640, 640)), ("384x640", (384, 640)), ([96, 64], (96, 64))]
+)
+def test_sizes_may_be_written_in_several_ways(written: Any, expected: tuple[int, int]) -> None:
+    assert load_settings(ExportSettings, models=["a.pt"], image_size=written).image_size == expected
+
+
+@pytest.mark.parametrize(
+    "bad", [{"formats": "onnx,engine"}, {"image_size": "big"}, {"opset": 9}, {"models": []}, {"image_size": 0}]
+)
+def test_bad_settings_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="1 mistake"):
+        load_settings(ExportSettings, **{"models": ["a.pt"], **bad})
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["runs/baseline/best.pt"], ["baseline"]),
+        (["runs/baseline/weights/best.pt"], ["baseline"]),
+        (["runs/baseline/best.pt", "runs/baseline/last.pt"], ["baseline", "baseline-last"]),
+        (["x/nano/best.pt", "y/nano/best.pt", "z/shore/best.pt"], ["x-nano", "y-nano", "shore"]),
+        (["reef.pt", "sub/reef.pt", "kelp.pt"], None),
+    ],
+)
+def test_folder_names_tell_models_apart(paths: list[str], expected: list[str] | None) -> None:
+    names = folder_names([Path("/w") / path for path in paths])
+    assert len(set(names)) == len(paths)
+    assert expected is None or names == expected
+
+
+words = st.sampled_from(["a", "b", "a-b", "best", "weights", "last"])
+
+
+@given(st.lists(st.lists(words, min_size=1, max_size=4).map(lambda parts: "/".join(parts)), max_size=8, unique=True))
+def test_no_two_models_ever_share_a_folder(paths: list[str]) -> None:
+    names = folder_names([Path("/w", f"{path}.pt") for path in paths])
+    assert len(set(names)) == len(paths)
+    assert all(name and "/" not in name for name in names)
+
+
+def test_one_model_under_two_names_is_exported_once(models: list[Path]) -> None:
+    assert weight_files([models[0], models[0].with_suffix(".safetensors"), models[0]]) == [
+        models[0].with_suffix(".safetensors")
+    ]
+
+
+def test_tensorrt_is_spoken_of_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert describe_tensorrt().startswith("TensorRT is not installed here: engines are built on the device")
+    present = types.ModuleType("tensorrt")
+    present.__version__ = "8.2.1"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorrt", present)
+    assert describe_tensorrt().startswith("TensorRT 8.2.1 is installed here, but")

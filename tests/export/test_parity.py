@@ -1,0 +1,197 @@
+"""Parity: what answers alike passes, every kind of difference fails and is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from export_cases import SIZE, save_lively
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torchvision.ops import box_iou
+
+from marauder.core.clock import Clock, Interrupted
+from marauder.export.base import GraphOptions, Run
+from marauder.export.inputs import make_batches, pattern
+from marauder.export.parity import Reference, check_parity, iou_matrix, make_reference, pairs_by_overlap
+from marauder.export.settings import ParitySettings
+from marauder.models.files import LoadedDetector
+from marauder.models.ultralytics_adapter import build_detector
+
+SETTINGS = ParitySettings()
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> LoadedDetector:
+    return save_lively(tmp_path_factory.mktemp("model") / "best")
+
+
+@pytest.fixture(scope="module")
+def reference(detector: LoadedDetector) -> Reference:
+    images = [pattern(1, index) for index in range(5)]
+    return make_reference(detector.model, make_batches(images, GraphOptions(SIZE, SIZE), 32), SETTINGS, Clock())
+
+
+def altered(detector: LoadedDetector, change: Callable[[np.ndarray], None]) -> Run:
+    """The detector with its raw answers changed."""
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            answer = detector.model(torch.from_numpy(batch))[0].numpy().copy()
+        change(answer)
+        return answer
+
+    return run
+
+
+def test_the_model_itself_passes(detector: LoadedDetector, reference: Reference) -> None:
+    parity = check_parity(reference, altered(detector, lambda answer: None), SETTINGS, Clock())
+    assert parity.passed and not parity.reasons and not parity.remarks
+    assert parity.pictures == 5 and parity.boxes >= SETTINGS.least_boxes
+    assert parity.confidence == SETTINGS.confidence
+    assert parity.least_iou == pytest.approx(1) and parity.score_difference == 0
+    assert parity.raw_box_difference == parity.raw_score_difference == 0
+    assert parity.unmatched == parity.near_ties == 0
+    assert parity.plain()["verdict"] == "pass"
+
+
+def strongest(answer: np.ndarray) -> tuple[int, int]:
+    """Class and anchor of the highest score."""
+    return tuple(np.unravel_index(answer[0, 4:].argmax(), answer[0, 4:].shape))  # type: ignore[return-value]
+
+
+def move_strongest(answer: np.ndarray) -> None:
+    answer[0, 0, strongest(answer)[1]] += 3.0
+
+
+def drop_strongest(answer: np.ndarray) -> None:
+    answer[0, 4:, strongest(answer)[1]] = 0.0
+
+
+def lower_scores(answer: np.ndarray) -> None:
+    answer[:, 4:] *= 0.98
+
+
+def shift_everything(answer: np.ndarray) -> None:
+    answer[:, 0] += 0.5
+
+
+def rename_class(answer: np.ndarray) -> None:
+    answer[:, 4:] = np.roll(answer[:, 4:], 1, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (move_strongest, "raw boxes differ by up to 3 pixels"),
+        (drop_strongest, "raw scores differ"),
+        (lower_scores, "scores after suppression differ"),
+        (shift_everything, "raw boxes differ by up to 0.5 pixels"),
+        (rename_class, "have no counterpart"),
+        (lambda answer: answer.__setitem__((0, 5, 7), np.nan), "not finite"),
+    ],
+)
+def test_a_difference_fails_and_is_named(
+    change: Callable[[np.ndarray], None], said: str, detector: LoadedDetector, reference: Reference
+) -> None:
+    parity = check_parity(reference, altered(detector, change), SETTINGS, Clock())
+    assert not parity.passed
+    assert any(said in reason for reason in parity.reasons), parity.reasons
+    assert parity.plain()["verdict"] == "fail"
+
+
+def test_boxes_are_compared_even_where_raw_numbers_may_differ(detector: LoadedDetector, reference: Reference) -> None:
+    lenient = ParitySettings(raw_box_tolerance=100, score_tolerance=0.5)
+    parity = check_parity(reference, altered(detector, shift_everything), lenient, Clock())
+    assert not parity.passed
+    assert any("overlaps its counterpart by only" in reason for reason in parity.reasons)
+
+
+def test_an_answer_of_another_shape_fails(detector: LoadedDetector, reference: Reference) -> None:
+    parity = check_parity(reference, lambda batch: np.zeros((1, 7, 3), np.float32), SETTINGS, Clock())
+    assert not parity.passed and "answers (1, 7, 3)" in parity.reasons[0]
+
+
+def test_an_untrained_model_passes_with_a_remark(reference: Reference) -> None:
+    model = build_detector("yolov8t", ["fish"]).eval()
+    untrained = make_reference(model, reference.batches, SETTINGS, Clock())
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model(torch.from_numpy(batch))[0].numpy()
+
+    parity = check_parity(untrained, run, SETTINGS, Clock())
+    assert parity.passed
+    assert parity.confidence < SETTINGS.confidence
+    assert any("nearly the same scores" in remark for remark in parity.remarks)
+
+
+def test_the_clock_is_asked(detector: LoadedDetector, reference: Reference) -> None:
+    stopped = Clock()
+    stopped.signal_name = "SIGTERM"
+    with pytest.raises(Interrupted):
+        check_parity(reference, altered(detector, lambda answer: None), SETTINGS, stopped)
+    with pytest.raises(Interrupted):
+        make_reference(detector.model, reference.batches, SETTINGS, stopped)
+
+
+coordinates = st.floats(0, 100, width=32).map(lambda value: round(value, 2))
+
+
+def rows(most: int) -> st.SearchStrategy[np.ndarray]:
+    """Boxes as rows x0 y0 x1 y1 score class."""
+    return (
+        st.integers(0, most).flatmap(lambda count: arrays(np.float64, (count, 6), elements=coordinates)).map(as_boxes)
+    )
+
+
+def as_boxes(values: np.ndarray) -> np.ndarray:
+    corners = np.concatenate([np.minimum(values[:, :2], values[:, 2:4]), np.maximum(values[:, :2], values[:, 2:4])], 1)
+    return np.concatenate([corners, values[:, 4:5] / 100, values[:, 5:] // 50], axis=1)
+
+
+@given(rows(8), rows(8))
+@settings(max_examples=100, deadline=None)
+def test_overlaps_are_those_of_torchvision(first: np.ndarray, second: np.ndarray) -> None:
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second)]
+    first, second = first[areas[0] > 0], second[areas[1] > 0]
+    expected = box_iou(torch.from_numpy(first[:, :4]), torch.from_numpy(second[:, :4])).numpy()
+    np.testing.assert_allclose(iou_matrix(first[:, :4], second[:, :4]), expected, atol=1e-12)
+
+
+@given(rows(8), rows(8))
+@settings(max_examples=100, deadline=None)
+def test_pairs_are_one_to_one_and_of_one_class(first: np.ndarray, second: np.ndarray) -> None:
+    pairs, overlaps = pairs_by_overlap(first, second)
+    assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
+    assert all(first[row, 5] == second[column, 5] and overlaps[row, column] >= 0.5 for row, column in pairs)
+    left_rows = set(range(len(first))) - {row for row, _ in pairs}
+    left_columns = set(range(len(second))) - {column for _, column in pairs}
+    assert all(overlaps[row, column] < 0.5 for row in left_rows for column in left_columns)
+
+
+@given(rows(10), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_boxes_does_not_matter(boxes: np.ndarray, random: object) -> None:
+    order = list(range(len(boxes)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    pairs, overlaps = pairs_by_overlap(boxes, boxes[order])
+    assert len(pairs) == len(boxes)
+    assert all(overlaps[pair] == pytest.approx(1) for pair in pairs)
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    from marauder.core.errors import UserError
+    from marauder.export.inputs import load_pictures
+
+    with pytest.raises(UserError, match="no such folder"):
+        load_pictures(tmp_path / "nowhere", 4, 0)
+    with pytest.raises(UserError, match="no pictures in it"):
+        load_pictures(tmp_path, 4, 0)
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match="none of the 1 tried can be read"):
+        load_pictures(tmp_path, 4, 0)
