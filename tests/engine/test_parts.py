@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_schedule_warms_up_and_decays(name: str) -> None:
     assert schedule.values(0).bias_learning_rate == pytest.approx(0.1)
     assert schedule.values(0).momentum == pytest.approx(0.8)
     assert rates[100] == pytest.approx(0.001)
-    assert all(later <= earlier for earlier, later in zip(rates[20:], rates[21:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[20:]))
     middle = 0.1 + 0.9 * (0.5 if name == "linear" else (1 + math.cos(math.pi / 2)) / 2)
     assert rates[50] == pytest.approx(0.01 * middle)
 

@@ -36,7 +36,7 @@ class DrawnTask:
     def build_model(self, seed: int) -> torch.nn.Module:
         return build_detector("yolov8t", ["a", "b", "c"], seed)
 
-    def criterion(self, model: torch.nn.Module):  # noqa: ANN201 - a bound method
+    def criterion(self, model: torch.nn.Module):
         return DetectionLossSums(model).sums
 
     def load(self, keys: list[SampleKey]) -> LocalBatch:

@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(add_completion=False)
 
 
-@app.callback(invoke_without_command=True, no_args_is_help=True)
+@app.command(no_args_is_help=True)
 def evaluate(
     model: Annotated[Path, typer.Option(help="detector to measure (.pt or .safetensors)")],
     data_yaml: Annotated[Path, typer.Option(help="data.yaml of the labelled pictures")],

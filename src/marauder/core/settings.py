@@ -112,7 +112,8 @@ def _describe(
     origins: dict[tuple[str, ...], str],
 ) -> str:
     location = tuple(str(part) for part in mistake["loc"])
-    place = ""
+    below = [origin for keys, origin in origins.items() if keys[: len(location)] == location]
+    place = below[0] if below else ""
     for length in range(len(location), 0, -1):
         if location[:length] in origins:
             place = origins[location[:length]]

@@ -20,6 +20,10 @@ EMPTY, FILLED, UNREADABLE = 0, 1, 2
 class UnreadablePictureError(Exception):
     """A picture file that is missing, empty, truncated or no picture; the message names it."""
 
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
 
 def decode_picture(path: Path) -> np.ndarray:
     """Decode a picture as displayed (EXIF rotation applied): uint8 (H, W, 3), red first.
@@ -29,10 +33,10 @@ def decode_picture(path: Path) -> np.ndarray:
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise UnreadablePictureError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UnreadablePictureError(path, f"cannot be read ({error.strerror})") from None
     picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if picture is None:
-        raise UnreadablePictureError(f"{path}: is {'empty' if not len(content) else 'no readable picture'}")
+        raise UnreadablePictureError(path, "no readable picture" if len(content) else "empty file")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -84,7 +88,7 @@ class PictureStore:
                 raise
             states[index] = FILLED
         if states[index] == UNREADABLE:
-            raise UnreadablePictureError(f"{self.records[index].picture}: no readable picture")
+            raise UnreadablePictureError(self.records[index].picture, "no readable picture")
         return slot
 
     def close(self, remove: bool = False) -> None:
@@ -102,9 +106,8 @@ class PictureStore:
         picture = decode_picture(record.picture)
         if picture.shape[:2] != (record.height, record.width):
             height, width = picture.shape[:2]
-            raise UnreadablePictureError(
-                f"{record.picture}: is {width}×{height} pixels, its record says {record.width}×{record.height}"
-            )
+            reason = f"is {width}×{height} pixels, its record says {record.width}×{record.height}"
+            raise UnreadablePictureError(record.picture, reason)
         return scale_picture(picture, self.long_side)
 
     def _identity(self) -> str:

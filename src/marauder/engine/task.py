@@ -27,8 +27,8 @@ class LocalBatch:
 
     tensors: Batch
     keys: list[SampleKey]
-    set_aside: list[str] = field(default_factory=list)
-    """Why pictures of this batch could not be used; each names its file."""
+    set_aside: dict[str, str] = field(default_factory=dict)
+    """Pictures of this batch that could not be used, and why."""
 
     def pin_memory(self) -> LocalBatch:
         """Move the tensors to page-locked memory; the loader calls this for GPU training."""

@@ -341,10 +341,11 @@ class Trainer:
         return {key: value.to(self.group.device, non_blocking=True) for key, value in tensors.items()}
 
     def _report_set_aside(self, local: LocalBatch) -> None:
-        for message in set(local.set_aside) - self._set_aside:
-            self._set_aside.add(message)
-            log.warning("set aside: %s", message)
-            self._event("set_aside", why=message)
+        for picture, reason in local.set_aside.items():
+            if picture not in self._set_aside:
+                self._set_aside.add(picture)
+                log.warning("set aside: %s: %s", picture, reason)
+                self._event("set_aside", picture=picture, why=reason)
 
     def _rewrite_metrics(self) -> None:
         """Bring ``metrics.jsonl`` to what the checkpoint knows, so that repeated epochs do not stand in it twice."""

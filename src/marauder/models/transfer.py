@@ -44,21 +44,22 @@ def load_matching(model: DetectionModel, path: Path, backbone_only: bool = False
     """Copy into ``model`` every tensor of ``path`` that fits; with ``backbone_only`` those of the backbone layers.
 
     ``path``: a detector (``.pt``, ``.safetensors``) or a plain ``.safetensors`` state of the same layer names. Raises
-    ``UserError`` when nothing fits, which is never what was meant.
+    ``UserError`` when less than half of the tensors fit, which is never what was meant.
     """
     state = _read_state(path)
     own = model.state_dict()
+    layers = len(model.yaml["backbone"])  # type: ignore[arg-type, index]
     if backbone_only:
-        layers = len(model.yaml["backbone"])  # type: ignore[arg-type, index]
         state = {name: tensor for name, tensor in state.items() if _layer_of(name) < layers}
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     other_shape = tuple(n for n in state if n in own and n not in taken)
     unknown = tuple(n for n in state if n not in own)
     missing = tuple(n for n in own if n not in taken)
     account = TransferAccount(path, tuple(taken), other_shape, unknown, missing)
-    if not taken:
+    wanted = [name for name in own if not backbone_only or _layer_of(name) < layers]
+    if len(taken) < len(wanted) / 2:
         raise UserError(
-            f"{path}: no tensor fits {getattr(model, 'marauder_architecture', 'this detector')}; "
+            f"{path}: only {len(taken)} of {len(wanted)} tensors fit {getattr(model, 'marauder_architecture', 'it')}; "
             "train with the architecture the weights were made for (--model)"
         )
     with torch.no_grad():

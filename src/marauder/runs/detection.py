@@ -72,7 +72,7 @@ class DetectionTask:
 
     def load(self, keys: list[SampleKey]) -> LocalBatch:
         """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
-        set_aside: list[str] = []
+        set_aside: dict[str, str] = {}
         samples = [self._sample(key, set_aside) for key in keys]
         size = self.plan.image_size
         numbers, classes, boxes = [], [], []
@@ -124,7 +124,7 @@ class DetectionTask:
         self.training_store.close(remove)
         self.validation_store.close(remove)
 
-    def _sample(self, key: SampleKey, set_aside: list[str]) -> Source:
+    def _sample(self, key: SampleKey, set_aside: dict[str, str]) -> Source:
         random = stream(self.plan.seed, "sample", key.epoch, key.index)
         chosen = [key.index]
         draw, partners = random.random(), random.integers(self.training_length, size=3)
@@ -133,12 +133,12 @@ class DetectionTask:
         sources = [self._source(index, set_aside) for index in chosen]
         return compose(sources, self.plan.image_size, self.plan.augmentation, random)
 
-    def _source(self, index: int, set_aside: list[str]) -> Source:
+    def _source(self, index: int, set_aside: dict[str, str]) -> Source:
         record = self.plan.training[index]
         try:
             picture = self.training_store.get(index)
         except UnreadablePictureError as error:
-            set_aside.append(str(error))
+            set_aside[str(error.path)] = error.reason
             width, height = self.training_store.sizes[index]
             return Source(np.full((height, width, 3), GREY, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
         counted = ~record.ignored

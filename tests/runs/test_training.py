@@ -1,0 +1,230 @@
+"""A baseline training inside this process: what it leaves, what it survives, what stops it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_reef import NAMES, write_small_reef
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import hash_file, read_json, read_lines
+from marauder.core.settings import load_settings
+from marauder.data.reading import read_dataset
+from marauder.engine.distributed import Group
+from marauder.engine.guards import TrainingFailure
+from marauder.engine.settings import TrainingSettings
+from marauder.engine.trainer import Outcome, Trainer
+from marauder.imaging.augmentation import AugmentationSettings
+from marauder.models.files import save_detector
+from marauder.runs.baseline import BaselineSettings, train_baseline
+from marauder.runs.detection import DetectionPlan, DetectionTask
+
+QUICK = [
+    "training.epochs=2", "training.batch_size=4", "training.device=cpu", "training.threads=1",
+    "training.close_mosaic_epochs=1",
+]  # fmt: skip
+
+
+def settings_for(data: Path, output: Path, *overrides: str) -> BaselineSettings:
+    """Settings of a training that takes about a second."""
+    return load_settings(
+        BaselineSettings, None, [*QUICK, *overrides], data=data, output=output, model="yolov8t", image_size=64
+    )
+
+
+def make_task(data: Path) -> DetectionTask:
+    """The detection task of the small data set."""
+    dataset = read_dataset(data)
+    plan = DetectionPlan(
+        "yolov8t",
+        dataset.names,
+        dataset.split("train").records,
+        dataset.split("val").records,
+        64,
+        0,
+        AugmentationSettings(),
+    )
+    return DetectionTask(plan, None, 0)
+
+
+def fit(task: Any, folder: Path, **values: Any) -> Outcome:
+    """Train ``task`` in ``folder``, going on from what lies there."""
+    defaults = {"epochs": 3, "batch_size": 4, "close_mosaic_epochs": 0, "checkpoint_steps": 2, "workers": 0, "seed": 1}
+    settings = TrainingSettings(**{**defaults, **values})
+
+    def save(model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
+        save_detector(model, folder / name, 64, about)  # type: ignore[arg-type]
+
+    return Trainer(task, settings, Group(), folder, folder / "checkpoints", save, Clock(), "data").fit()
+
+
+def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_path: Path) -> None:
+    summary = train_baseline(settings_for(small_reef, tmp_path), Clock())
+    expected = {
+        "best.pt", "best.safetensors", "last.pt", "last.safetensors", "metrics.jsonl", "events.jsonl", "config.json",
+        "curves.png", "confusion_matrix.png", "pr_curves.png", "predictions.png", "report.html", "eval_report.json",
+    }  # fmt: skip
+    assert expected <= {path.name for path in tmp_path.iterdir()}
+    assert summary.split == "test"
+    assert not (tmp_path / "cache").exists() or not any((tmp_path / "cache").iterdir())
+    stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix in (".pt", ".html")}
+    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    assert stamps == {
+        path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix in (".pt", ".html")
+    }
+
+
+def test_a_finished_run_can_be_extended_but_not_changed(small_reef: Path, tmp_path: Path) -> None:
+    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    longer = train_baseline(settings_for(small_reef, tmp_path, "training.epochs=3"), Clock())
+    assert longer.epochs == 3
+    assert [row["epoch"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    with pytest.raises(UserError, match=r"learning_rate was 0\.01, is 0\.02.*--fresh"):
+        train_baseline(settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02"), Clock())
+    with pytest.raises(UserError, match="other pictures, labels or model"):
+        train_baseline(settings_for(small_reef, tmp_path, "augmentation.mosaic=0.5"), Clock())
+    fresh = settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02")
+    assert train_baseline(fresh, Clock(), fresh=True).epochs == 2
+
+
+def test_loading_processes_and_stored_pictures_do_not_change_the_weights(small_reef: Path, tmp_path: Path) -> None:
+    hashes = set()
+    for name, overrides in {
+        "plain": ["cache_gigabytes=0"], "stored": [], "workers": ["training.workers=2"],
+    }.items():  # fmt: skip
+        train_baseline(settings_for(small_reef, tmp_path / name, *overrides), Clock())
+        hashes.add(hash_file(tmp_path / name / "last.safetensors"))
+    assert len(hashes) == 1
+
+
+def test_an_unreadable_picture_is_set_aside_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_small_reef(tmp_path / "data")
+    victim, other = sorted((tmp_path / "data" / "images" / "train").iterdir())[:2]
+    content = other.read_bytes()
+    victim.write_bytes(content[:60] + b"\0" * 40)  # a header that promises a picture, and no picture
+    train_baseline(settings_for(data, tmp_path / "out"), Clock())
+    events = [event for event in read_lines(tmp_path / "out" / "events.jsonl") if event["kind"] == "set_aside"]
+    problems = caplog.text
+    assert victim.name in problems
+    assert len(events) <= 1, "reported once, not every epoch"
+
+
+class Short(DetectionTask):
+    """Runs out of memory for more than two samples at a time."""
+
+    def inputs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if len(batch["images"]) > 2:
+            raise torch.OutOfMemoryError("planted: out of memory")
+        return super().inputs(batch)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_goes_on(small_reef: Path, tmp_path: Path) -> None:
+    base = make_task(small_reef)
+    outcome = fit(Short(base.plan, None, 0), tmp_path, batch_size=8, sanity_check=False)
+    events = [event for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "out_of_memory"]
+    assert [event["micro_batch_size"] for event in events] == [4, 2]
+    assert outcome.epochs == 3
+
+
+def poisoned(task: DetectionTask, value: float, after: int) -> DetectionTask:
+    """Multiply the loss by ``value`` from call ``after`` on."""
+    original, calls = task.criterion, {"count": 0}
+
+    def criterion(model: torch.nn.Module) -> Callable[..., Any]:
+        sums = original(model)
+
+        def poisoned_sums(outputs: Any, batch: Any) -> Any:
+            calls["count"] += 1
+            numerators, weight = sums(outputs, batch)
+            return (numerators * value if calls["count"] > after else numerators), weight
+
+        return poisoned_sums
+
+    task.criterion = criterion  # type: ignore[method-assign]
+    return task
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_the_batch_and_it_goes_on(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailure, match="loss is nan") as failure:
+        fit(poisoned(make_task(small_reef), math.nan, 5), tmp_path, sanity_check=False)
+    saved = torch.load(tmp_path / "failed_batch_rank0.pt", weights_only=True)
+    assert saved["step"] == 5
+    assert saved["images"].shape[0] == 4
+    assert all(Path(name).is_file() and name in str(saved["pictures"]) for name in saved["pictures"])
+    assert Path(saved["pictures"][0]).name in str(failure.value)
+    outcome = fit(make_task(small_reef), tmp_path, sanity_check=False)
+    resumed = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "resumed"]
+    assert resumed == [4]
+    assert outcome.epochs == 3
+
+
+def test_an_exploding_loss_stops_the_run(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailure, match="times its running mean"):
+        fit(poisoned(make_task(small_reef), 1e6, 60), tmp_path, sanity_check=False, epochs=40, evaluate_every=40)
+
+
+def test_sanity_check_catches_a_loss_that_cannot_fall(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did not fall"):
+        fit(poisoned(make_task(small_reef), 0.0, 0), tmp_path)
+    with pytest.raises(UserError, match="sanity check: loss nan"):
+        fit(poisoned(make_task(small_reef), math.nan, 0), tmp_path)
+    assert fit(make_task(small_reef), tmp_path).epochs == 3
+
+
+def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path, tmp_path: Path) -> None:
+    task = make_task(small_reef)
+    task.score = lambda shares: {"map50_95": 0.5}  # type: ignore[method-assign]
+    assert fit(task, tmp_path, epochs=9, patience=2).epochs == 3
+    again = fit(task, tmp_path, epochs=9, patience=2)
+    assert (again.epochs, again.stopped_early) == (3, True)
+    assert fit(task, tmp_path, epochs=9, patience=4).epochs == 5
+
+
+def test_an_unknown_metric_for_best_is_named(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"best_metric 'accuracy'.*map50"):
+        fit(make_task(small_reef), tmp_path, best_metric="accuracy")
+
+
+def test_data_without_boxes_or_splits_is_a_clear_error(tmp_path: Path) -> None:
+    data = write_small_reef(tmp_path / "data")
+    for label in (tmp_path / "data" / "labels" / "val").iterdir():
+        label.write_text("")
+    with pytest.raises(UserError, match=r"'val'.*not one box"):
+        train_baseline(settings_for(data, tmp_path / "out"), Clock())
+    shutil.rmtree(tmp_path / "data" / "images" / "val")
+    with pytest.raises(UserError, match="val"):
+        train_baseline(settings_for(data, tmp_path / "out"), Clock())
+
+
+def test_weights_of_another_run_are_taken_where_they_fit(
+    small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="marauder")
+    first = train_baseline(settings_for(small_reef, tmp_path / "first"), Clock())
+    train_baseline(settings_for(small_reef, tmp_path / "second", f"weights={first.weights}"), Clock())
+    assert "tensors taken, 0 stay as initialised" in caplog.text
+    train_baseline(settings_for(small_reef, tmp_path / "third", f"ssl_backbone={first.weights}"), Clock())
+    assert read_json(tmp_path / "third" / "summary.json")["epochs"] == 2
+    wrong = settings_for(small_reef, tmp_path / "fourth", f"weights={first.weights}").model_copy(
+        update={"model": "yolo11n"}
+    )
+    with pytest.raises(UserError, match="tensors fit yolo11n"):
+        train_baseline(wrong, Clock())
+
+
+@pytest.mark.slow
+def test_it_learns_to_tell_shapes_apart(tmp_path: Path) -> None:
+    data = write_small_reef(tmp_path / "data", train=96, val=32)
+    overrides = ["training.epochs=30", "training.batch_size=8", "training.optimizer.name=adamw",
+                 "training.optimizer.learning_rate=0.005", "training.evaluate_every=30"]  # fmt: skip
+    summary = train_baseline(settings_for(data, tmp_path / "out", *overrides), Clock())
+    assert summary.split == "val"
+    assert summary.metrics["map50"] is not None
+    assert summary.metrics["map50"] > 0.5, f"{NAMES}: {summary.metrics}"
