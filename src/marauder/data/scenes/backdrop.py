@@ -75,7 +75,7 @@ def make_backdrop(generator: np.random.Generator, seed: int, kind: str, view: Vi
     """Draw the backdrop of one clip. ``sunlit`` 0..1: how strongly sunlight plays on the ground."""
     height, width = view.full_height, view.full_width
     gradient = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None]
-    water = np.array([0.86, 0.78, 0.66], np.float32) * (1 - gradient) + np.array([0.62, 0.5, 0.38]) * gradient
+    water = np.array([0.62, 0.54, 0.44], np.float32) * (1 - gradient) + np.array([0.44, 0.36, 0.27]) * gradient
     clean = np.ascontiguousarray(np.broadcast_to(np.rint(water * 255), (height, width, 3)).astype(np.uint8))
     ranges = np.full((height, width), ENDLESS, np.uint8)
     obstacles = np.full((height, width), ENDLESS, np.uint8)

@@ -229,10 +229,16 @@ def _lighting(generator: np.random.Generator, plan: ClipPlan, width: int, height
     """Uneven light: from above, less in the corners, shafts of sun, the lamp's cone: factor, float32 (H, W, 3)."""
     x = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :]
     y = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None] * (height / width)
-    radius = x**2 + y**2
+    radius = (x - generator.uniform(-0.5, 0.5)) ** 2 + (y - generator.uniform(-0.3, 0.3)) ** 2
     light = (1.0 + generator.uniform(-0.30, -0.08) * y) / (1.0 + generator.uniform(0.05, 0.35) * radius) ** 2
+    sun_x, sun_y = generator.uniform(-1.3, 1.3), generator.uniform(-1.2, -0.4)
+    glow = np.exp(-((x - sun_x) ** 2 + (y - sun_y) ** 2) / generator.uniform(0.3, 1.2))
+    light = light * (1.0 + generator.uniform(0.1, 0.7) * math.exp(-plan.water.depth_m / 15.0) * glow)
+    clouds = smooth_noise(generator, (height // 8 + 1, width // 8 + 1), generator.uniform(4, 8))
+    light = light * (1.0 + generator.uniform(0.2, 0.5) * (cv2.resize(clouds, (width, height)) - 0.5))
     if plan.water.lamp:
-        light = light * (0.45 + 0.75 * np.exp(-radius / generator.uniform(0.35, 0.8)))
+        beam = (x - generator.uniform(-0.7, 0.7)) ** 2 + (y - generator.uniform(-0.4, 0.5)) ** 2
+        light = light * (0.45 + 0.75 * np.exp(-beam / generator.uniform(0.35, 0.8)))
     if plan.optics.shafts:
         beams = smooth_noise(generator, (2, 3 * width), 24, octaves=2)[0]
         slant = generator.uniform(-0.5, 0.5)

@@ -80,10 +80,10 @@ def _branching_coral(generator: np.random.Generator, variant: int, scale: float)
 
 
 def _sponge(generator: np.random.Generator, variant: int, scale: float) -> Sprite:
-    canvas = Canvas(1.0, 1.2, scale)
+    canvas = Canvas(1.4, 1.2, scale)
     base: Colour = ((0.62, 0.36, 0.58), (0.28, 0.62, 0.78), (0.36, 0.44, 0.72))[variant % 3]
     for index in generator.permutation(5):
-        left = 0.1 + 0.16 * index
+        left = 0.28 + 0.16 * index
         top, width = generator.uniform(0.15, 0.6), generator.uniform(0.15, 0.2)
         lean = 0.08 * (index - 2)
         tube = [(left + lean, top), (left + width + lean, top), (left + width * 0.8 + 0.05, 1.14), (left + 0.08, 1.14)]
