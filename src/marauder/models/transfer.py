@@ -48,7 +48,7 @@ def load_matching(model: DetectionModel, path: Path, backbone_only: bool = False
     """
     state = _read_state(path)
     own = model.state_dict()
-    layers = len(model.yaml["backbone"])  # type: ignore[arg-type, index]
+    layers = len(model.yaml["backbone"])  # type: ignore[index]
     if backbone_only:
         state = {name: tensor for name, tensor in state.items() if _layer_of(name) < layers}
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
