@@ -150,7 +150,8 @@ def test_foreign_folders_are_refused(tmp_path: Path):
 def test_interrupted_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     dataset = read_dataset(small_sets.yolo(tmp_path / "in"))
     clock = Clock()
-    calls = []
+    calls: list[int] = []
+    monkeypatch.setattr("marauder.data.writers.WRITE_BLOCK", 1)
     monkeypatch.setattr(clock, "stop_reason", lambda *_: calls.append(1) or ("enough" if len(calls) == 2 else None))
     with pytest.raises(Interrupted):
         write_yolo(dataset, tmp_path / "out", clock=clock)

@@ -7,7 +7,6 @@ Sizes and arrays are those of the picture as displayed: the EXIF orientation (TI
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from PIL import Image, ImageFile, ImageOps
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 ORIENTATION_TAG = 274
 HEADER_THREADS = 8
-# Pillow reports bytes that cannot be a picture with any of these.
+# Pillow reports bytes that cannot be a picture with any of these; ImportError comes from Ultralytics, which replaces
+# Image.open when imported and then wants another package for every file that Pillow does not know.
 DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -28,6 +28,7 @@ DECODER_ERRORS = (
     MemoryError,
     EOFError,
     IndexError,
+    ImportError,
 )
 
 
@@ -148,9 +149,7 @@ def common_suffix_match(stale: str, roots: Iterable[Path]) -> Path | None:
 
 def _opened(path: Path) -> ImageFile.ImageFile:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
+        return Image.open(path)
     except FileNotFoundError:
         raise PictureError(path, "missing", "the picture does not exist") from None
     except DECODER_ERRORS as error:

@@ -184,8 +184,10 @@ def split_report(dataset: Dataset) -> list[SplitRow]:
         split = record.split or "-"
         pictures[split] += 1
         group_sets[split].add(record.group)
-        np.add.at(boxes[split], record.classes[~record.ignored], 1)
-        for index in np.unique(record.classes[~record.ignored]).tolist():
+        # A data set under inspection may hold classes without a name.
+        known = (record.classes >= 0) & (record.classes < len(dataset.names)) & ~record.ignored
+        np.add.at(boxes[split], record.classes[known], 1)
+        for index in np.unique(record.classes[known]).tolist():
             holders[index].add(record.group)
     total = len({record.group for record in dataset})
     rows = [

@@ -1,0 +1,159 @@
+"""Organising: several sources into one data set, the same every time, gone on with after an interruption."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import small_sets
+
+from marauder.core.clock import Clock, Interrupted
+from marauder.core.errors import UserError
+from marauder.data.organize import OrganizeSettings, organize
+from marauder.data.reading import read_dataset
+from marauder.data.splits import leaking_groups
+
+AQUARIUM = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("hashes.jsonl", "organize.json")
+    }
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    return [small_sets.BUILDERS[name](tmp_path / name) for name in ("yolo", "coco", "voc")]
+
+
+def test_sources_are_united_mapped_and_reported(sources: list[Path], tmp_path: Path):
+    summary = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", near_duplicates=False))
+    assert summary.unmapped == {"crab": 3}
+    assert summary.mapped == {"fish": ("Reef Fish (unidentified)", 2)}
+    dataset = read_dataset(summary.data_yaml)
+    assert len(dataset) == summary.pictures == 7
+    assert len(dataset.names) == 36
+    assert leaking_groups(dataset) == {}
+    assert summary.problems["label-syntax"] == 3
+
+
+def test_source_names_are_kept_and_the_same_pictures_stay_together(sources: list[Path], tmp_path: Path):
+    # Picture a of every source has the same pixels.
+    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", taxonomy="source", mode="copy")
+    summary = organize(settings)
+    assert summary.unmapped == {}
+    dataset = read_dataset(summary.data_yaml)
+    assert dataset.names == ("fish", "crab")
+    assert len({record.group for record in dataset if record.key.rsplit("/")[-1].endswith("a")}) == 1
+    assert int(dataset.class_counts()[1]) == 3
+
+
+def test_the_same_again_and_quickly(sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out")
+    first = organize(settings)
+    before = contents(tmp_path / "out")
+    fresh = organize(settings.model_copy(update={"fresh": True}))
+    assert not fresh.already_done
+    assert contents(tmp_path / "out") == before
+    monkeypatch.setattr("marauder.data.organize.read_dataset", lambda *_, **__: pytest.fail("nothing had to be read"))
+    again = organize(settings)
+    assert again.already_done
+    assert (again.pictures, again.splits, again.unmapped) == (first.pictures, first.splits, first.unmapped)
+
+
+@pytest.mark.parametrize("change", ["label", "setting", "lost picture", "lost label"])
+def test_a_change_is_seen(change: str, sources: list[Path], tmp_path: Path):
+    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out")
+    organize(settings)
+    if change == "label":
+        (sources[0] / "labels/train/b.txt").write_text("0 .5 .5 .2 .2\n")
+    elif change == "setting":
+        settings = settings.model_copy(update={"seed": 1})
+    elif change == "lost picture":
+        next((tmp_path / "out/images").rglob("*.jpg")).unlink()
+    else:
+        next((tmp_path / "out/labels").rglob("*.txt")).unlink()
+    assert not organize(settings).already_done
+    assert organize(settings).already_done
+
+
+def test_interrupted_anywhere_it_ends_the_same(sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "whole"))
+    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out")
+    monkeypatch.setattr("marauder.data.writers.WRITE_BLOCK", 1)
+    monkeypatch.setattr("marauder.data.duplicates.BLOCK", 2)
+    for stop_at in range(1, 30):
+        clock, calls = Clock(), []
+        monkeypatch.setattr(
+            clock, "stop_reason", lambda *_, c=calls, n=stop_at: c.append(1) or ("stop" if len(c) == n else None)
+        )
+        try:
+            done = organize(settings, clock)
+            break
+        except Interrupted:
+            assert not (tmp_path / "out/data.yaml").exists()
+    assert stop_at > 5
+    assert done.pictures == whole.pictures
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
+    file = sources[0] / "images/train/a.jpg"
+    file.write_bytes(file.read_bytes()[:-200])
+    (sources[1] / "images/b.jpg").unlink()
+    summary = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out"))
+    assert sorted(row["kind"] for row in summary.set_aside) == ["picture-missing", "picture-truncated"]
+    assert summary.pictures == 5
+
+
+def test_splits_of_the_sources(sources: list[Path], tmp_path: Path):
+    settings = OrganizeSettings(inputs=(sources[0],), output=tmp_path / "out", fractions=None, taxonomy="source")
+    assert read_dataset(organize(settings).data_yaml).splits() == {"train": 2, "val": 1}
+    (sources[0] / "data.yaml").unlink()
+    shutil.move(sources[0] / "images/val/c.jpg", sources[0] / "images/c.jpg")
+    shutil.rmtree(sources[0] / "images/train")
+    with pytest.raises(UserError, match="no splits to keep"):
+        organize(settings)
+
+
+def test_mistakes(sources: list[Path], tmp_path: Path):
+    with pytest.raises(UserError, match="no such file or folder"):
+        organize(OrganizeSettings(inputs=(tmp_path / "none",), output=tmp_path / "out"))
+    with pytest.raises(UserError, match="may not lie in the input"):
+        organize(OrganizeSettings(inputs=tuple(sources), output=sources[0] / "out"))
+    with pytest.raises(UserError, match="no such taxonomy"):
+        organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", taxonomy="mine.yaml"))
+
+
+def test_annotations_without_pictures(shared_data: Path, tmp_path: Path):
+    source = shared_data / "fathomnet/fgvc2023_val.json"
+    summary = organize(OrganizeSettings(inputs=(source,), output=tmp_path / "out", mode="reference"))
+    assert summary.pictures == 595
+    assert summary.mapped["Sebastes"] == ("Rockfish", 93)
+    assert "Funiculina" in summary.unmapped
+    dataset = read_dataset(summary.data_yaml)
+    assert int(dataset.class_counts().sum()) == summary.boxes
+    with pytest.raises(UserError, match="no usable picture"):
+        organize(OrganizeSettings(inputs=(source,), output=tmp_path / "link"))
+
+
+def test_aquarium_has_no_clip_in_two_splits(shared_data: Path, tmp_path: Path):
+    settings = OrganizeSettings(
+        inputs=(shared_data / "aquarium",), output=tmp_path / "out", names=AQUARIUM, taxonomy="source"
+    )
+    summary = organize(settings)
+    splits: dict[str, set[str]] = {}
+    for split in ("train", "val", "test"):
+        for file in (tmp_path / "out/images" / split).iterdir():
+            if "_MOV-" in file.name:
+                splits.setdefault(file.name.split("_MOV-")[0], set()).add(split)
+    assert len(splits) >= 10
+    assert all(len(where) == 1 for where in splits.values())
+    assert (summary.pictures, summary.boxes) == (575, 4233)
+    source = read_dataset(shared_data / "aquarium", names=AQUARIUM)
+    written = read_dataset(summary.data_yaml)
+    assert written.class_counts().tolist() == source.class_counts().tolist()
