@@ -1,0 +1,228 @@
+"""The foundations: atomic files, settings with lines, the clock, random streams, progress, locks."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from marauder.core.clock import Clock, Interrupted, describe_seconds
+from marauder.core.errors import UserError
+from marauder.core.events import EventLog
+from marauder.core.files import (
+    DamagedFileError,
+    append_line,
+    atomic_path,
+    fingerprint,
+    hash_file,
+    read_json,
+    read_lines,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
+from marauder.core.progress import Progress
+from marauder.core.randomness import derive_seed, permutation, stream
+from marauder.core.settings import Settings, load_settings
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def write_and_fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_never_leaves_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    script = (
+        "import sys\nfrom marauder.core.files import write_json\nnumber = 0\n"
+        "while True:\n    write_json(sys.argv[1], {'numbers': [number] * 20000})\n    number += 1\n"
+    )
+    for attempt in range(4):
+        process = subprocess.Popen([sys.executable, "-c", script, str(path)])
+        deadline = time.monotonic() + 30
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.02 + 0.013 * attempt)
+        process.kill()
+        process.wait()
+        numbers = read_json(path)["numbers"]
+        assert len(numbers) == 20000
+        assert len(set(numbers)) == 1
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_lines_survive_a_cut(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    append_line(path, {"a": 1})
+    with path.open("ab") as stream_:
+        stream_.write(b'{"a": 2, "cut')
+    append_line(path, {"a": 3})
+    assert read_lines(path) == [{"a": 1}, {"a": 3}]
+    assert read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_json_of_numpy_and_undefined_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    digest = write_json(path, {"a": np.float32(1.5), "b": [np.int64(2), float("nan")], "c": Path("x"), "d": {3}})
+    assert read_json(path) == {"a": 1.5, "b": [2, None], "c": "x", "d": [3]}
+    assert digest == hash_file(path)
+    path.write_text("{")
+    with pytest.raises(DamagedFileError, match=r"value\.json"):
+        read_json(path)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False) | st.text(), max_size=6))
+def test_fingerprints_do_not_depend_on_order(value: dict[str, object]) -> None:
+    assert fingerprint(value) == fingerprint(dict(reversed(list(value.items()))))
+    assert fingerprint(value) != fingerprint({**value, "one more": 1})
+
+
+class Inner(Settings):
+    rate: float = Field(0.1, gt=0)
+    name: str = "a"
+
+
+class Outer(Settings):
+    count: int = 3
+    inner: Inner = Inner()
+    maybe: Inner | None = None
+
+
+def test_settings_come_from_file_then_overrides_then_options(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("count: 5\ninner:\n  rate: 0.5\n")
+    loaded = load_settings(Outer, path, ["inner.rate=0.7", "maybe.name=b"], count=None)
+    assert (loaded.count, loaded.inner.rate, loaded.inner.name) == (5, 0.7, "a")
+    assert loaded.maybe == Inner(name="b")
+    assert load_settings(Outer, path, [], count=9).count == 9
+    assert load_settings(Outer) == Outer()
+
+
+def test_all_mistakes_are_told_at_once_with_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("# a comment\ncount: many\ninner:\n  rate: -1\n  nmae: b\n")
+    with pytest.raises(UserError) as caught:
+        load_settings(Outer, path, ["maybe.rate=x", "nothing.here=1"])
+    text = str(caught.value)
+    assert text.startswith("5 mistakes")
+    for words in (f"{path}:2: count", f"{path}:4: inner.rate", f"{path}:5: inner.nmae: no such setting; known here: name, rate",
+                  "override 'maybe.rate=x'", "override 'nothing.here=1': nothing: no such setting"):  # fmt: skip
+        assert words in text, text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: [1", ":1: not valid YAML"),
+        (b"- a\n", "expected 'key: value'"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"a: b: c", "not valid"),
+    ],
+)
+def test_a_broken_settings_file_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        load_settings(Outer, path)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_settings(Outer, tmp_path / "none.yaml")
+
+
+def test_the_clock_stops_for_time_signal_file_and_parent(tmp_path: Path) -> None:
+    assert Clock().stop_reason() is None
+    assert "time budget" in (Clock(max_seconds=0.0001, reserve_seconds=1).stop_reason() or "")
+    assert Clock(max_seconds=100).stop_reason() is None
+    assert "time budget" in (Clock(max_seconds=100).stop_reason(next_unit_seconds=200) or "")
+    asked = Clock(stop_file=tmp_path / "stop")
+    assert asked.stop_reason() is None
+    (tmp_path / "stop").write_text("because")
+    assert asked.stop_reason() == "because"
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    assert "gone" in (Clock(parent=gone.pid).stop_reason() or "")
+    with pytest.raises(ValueError, match="positive"):
+        Clock(max_seconds=0)
+
+
+def test_a_signal_asks_to_stop_and_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Clock().listening() as clock:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            clock.check()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    script = (
+        "import time\nfrom marauder.core.clock import Clock\nwith Clock().listening():\n    print('up', flush=True)\n"
+        "    time.sleep(60) or time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    process.terminate()
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    process.stdout.close()
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3, "3 s"), (4.25, "4.2 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
+def test_seconds_in_words(seconds: float, words: str) -> None:
+    assert describe_seconds(seconds) == words
+
+
+@given(st.integers(0, 2**40), st.integers(0, 1000), st.integers(0, 10**6))
+def test_streams_are_functions_of_their_key(seed: int, epoch: int, index: int) -> None:
+    first = stream(seed, "augment", epoch, index).random(3)
+    assert (first == stream(seed, "augment", np.int64(epoch), np.int32(index)).random(3)).all()  # type: ignore[arg-type]
+    assert (first != stream(seed, "mosaic", epoch, index).random(3)).all()
+    assert (first != stream(seed, "augment", epoch, index + 1).random(3)).all()
+    assert derive_seed(seed, "a", epoch) != derive_seed(seed, "a", epoch + 1)
+
+
+@given(st.integers(0, 100), st.integers(0, 50), st.integers(0, 300))
+def test_an_epochs_order_is_a_permutation(seed: int, epoch: int, length: int) -> None:
+    assert sorted(permutation(seed, epoch, length)) == list(range(length))
+
+
+def test_progress_tells_rate_and_time_left() -> None:
+    output = io.StringIO()
+    with Progress("copying", 10, already_done=4, log_seconds=0.0, stream=output) as progress:
+        time.sleep(0.05)
+        progress.advance(3, "fine")
+    lines = output.getvalue().splitlines()
+    assert lines[0].startswith("copying: 7/10 pictures, ")
+    assert "left" in lines[0]
+    assert lines[0].endswith("fine")
+
+
+def test_events_are_read_back(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log.write("started", steps=3)
+    log.write("finished")
+    assert [event["kind"] for event in log.read()] == ["started", "finished"]
+    assert log.read("started")[0]["steps"] == 3
