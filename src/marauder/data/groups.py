@@ -6,7 +6,7 @@ A group never stands on two sides of a split. Likeness of pixels is the matter o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -70,11 +70,6 @@ def compile_group_pattern(pattern: str) -> re.Pattern[str]:
             r"for example '^(?P<clip>dive\d+)_'"
         )
     return expression
-
-
-def regroup(dataset: Dataset, groups: Mapping[str, str]) -> Dataset:
-    """The data set with the group of each record key in ``groups`` replaced."""
-    return dataset.with_records(replace(record, group=groups.get(record.key, record.group)) for record in dataset)
 
 
 def join_groups(dataset: Dataset, clusters: Iterable[Sequence[str]]) -> Dataset:

@@ -7,7 +7,7 @@ Sizes and arrays are those of the picture as displayed: the EXIF orientation (TI
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,12 +127,6 @@ def load_small_grey(path: Path, width: int, height: int) -> np.ndarray:
         _load(path, image)
         upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
         return np.asarray(upright.convert("L").resize((width, height), Image.Resampling.BOX))
-
-
-def batches(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    """Consecutive slices of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def common_suffix_match(stale: str, roots: Iterable[Path]) -> Path | None:
