@@ -42,7 +42,8 @@ STEEPEST = 3.5
 def enhance(picture: np.ndarray, plan: Plan) -> np.ndarray:
     """Enhance a uint8 (H, W, 3) picture (blue, green, red) by a plan, the fast way; returns a new picture.
 
-    Black bars of letterboxing are left as they are. Differs from ``enhance_exactly`` by a few grey levels.
+    Black bars of letterboxing are left as they are. Differs from ``enhance_exactly`` by about two grey levels on
+    hazy pictures, by four to six on pictures full of contrast (mean absolute difference).
     """
     if plan.changes_nothing:
         return picture.copy()

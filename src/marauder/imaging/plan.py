@@ -21,11 +21,11 @@ class Measurements:
     """What was measured of a picture (all on the reduced picture, 0..1 unless said otherwise).
 
     ``blue``, ``green``, ``red``: channel means. ``cast``: distance of the mean colour from grey in the a*b* plane of
-    CIE Lab (about 0..100). ``cast_ratio``: that distance over the spread of colours around the mean; above 1.5 the colour
-    belongs to the light, below 0.6 to the things seen (Gasparini and Schettini, "Color balancing of digital photos
-    using simple image statistics", Pattern Recognition 37, 2004). ``veil``: the underwater dark channel of the clearest
-    tenth of the picture; clear water leaves it near 0. ``dark_end``, ``bright_end``: 5th and 95th percentile of the
-    lightness. ``lightness``: its mean. ``detail``: mean standard deviation of lightness in a 9 × 9 window.
+    CIE Lab (about 0..100). ``cast_ratio``: that distance over the spread of colours around the mean; above 1.5 the
+    colour belongs to the light, below 0.6 to the things seen (Gasparini and Schettini, "Color balancing of digital
+    photos using simple image statistics", Pattern Recognition 37, 2004). ``veil``: the underwater dark channel of the
+    clearest tenth of the picture; clear water leaves it near 0. ``dark_end``, ``bright_end``: 5th and 95th percentile
+    of the lightness. ``lightness``: its mean. ``detail``: mean standard deviation of lightness in a 9 × 9 window.
     """
 
     blue: float
@@ -86,7 +86,7 @@ METHODS: dict[str, tuple[str, Plan | None]] = {
     "auto": ("stages and strengths chosen for each picture; good pictures stay as they are", None),
     "full": (
         "every stage at a middling strength",
-        Plan(red=1.0, blue=0.5, white_balance=0.7, dehaze=0.6, clip_limit=2.0, gamma=0.9),
+        Plan(red=1.0, blue=0.5, white_balance=0.7, dehaze=0.5, clip_limit=1.6, gamma=0.9),
     ),
     "colour": ("red and blue compensation and white balance", Plan(red=1.0, blue=0.5, white_balance=0.8)),
     "dehaze": ("dehazing alone", Plan(dehaze=0.7)),

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 WORKING_SIDE = 128
-"""Statistics, transmission and other slowly varying maps are computed with the longer side at this many pixels."""
+"""Longer side, in pixels, of the reduced picture on which statistics and slowly varying maps are computed."""
 
 MINKOWSKI_NORM = 6
 """Exponent of the shades-of-grey estimate: 1 is grey-world, infinity white-patch; Finlayson and Trezzi found 6 best."""
@@ -151,20 +151,23 @@ def estimate_haze(small: np.ndarray, strength: float) -> tuple[np.ndarray, np.nd
     """Colour of the veil, float64 (3,) in 0..255, and transmission, float32 (h, w), of a reduced picture.
 
     ``strength`` 0..1 is the share of the veil to remove (omega of He et al.). The veil's colour is the mean over the
-    0.5 % of pixels with the brightest dark channel; the transmission is refined with a guided filter.
+    0.5 % of pixels with the brightest dark channel; the transmission is refined with a guided filter whose
+    coefficients are computed at half the size (He and Sun, "Fast Guided Filter", arXiv:1505.00996, 2015).
     """
-    side = max(small.shape[:2])
+    height, width = small.shape[:2]
+    half = cv2.resize(small, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
+    side = max(half.shape[:2])
     patch = max(3, side // 16) | 1
-    dark = underwater_dark_channel(small, patch)
+    dark = underwater_dark_channel(half, patch)
     counts = np.cumsum(cv2.calcHist([dark], [0], None, [256], [0, 256]).ravel()[::-1])
     threshold = 255 - int(np.searchsorted(counts, max(1, dark.size // 200)))
-    veil = np.maximum(np.array(cv2.mean(small, (dark >= threshold).view(np.uint8))[:3]), 8.0)
-    scales = np.array([[1 / veil[0], 0, 0], [0, 1 / veil[1], 0]])
-    share = cv2.transform(small.astype(np.float32), scales)
-    nearest = cv2.min(cv2.extractChannel(share, 0), cv2.extractChannel(share, 1))
-    coarse = 1 - np.float32(strength) * np.minimum(cv2.erode(nearest, np.ones((patch, patch), np.uint8)), np.float32(1))
-    guide = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
-    transmission = guided_filter(guide, coarse, radius=max(2, side // 12), epsilon=1e-3)
+    veil = np.maximum(np.array(cv2.mean(half, (dark >= threshold).view(np.uint8))[:3]), 8.0)
+    blue, green = (cv2.extractChannel(half, channel) * np.float32(1 / veil[channel]) for channel in (0, 1))
+    share = np.minimum(cv2.erode(cv2.min(blue, green), np.ones((patch, patch), np.uint8)), np.float32(1))
+    guide = cv2.cvtColor(half, cv2.COLOR_BGR2GRAY) * np.float32(1 / 255)
+    slope, offset = guided_coefficients(guide, 1 - np.float32(strength) * share, max(1, side // 12), epsilon=1e-3)
+    slope, offset = (cv2.resize(part, (width, height)) for part in (slope, offset))
+    transmission = slope * (cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) * np.float32(1 / 255)) + offset
     return veil, np.clip(transmission, np.float32(MINIMUM_TRANSMISSION), np.float32(1))
 
 
@@ -173,28 +176,27 @@ def dehaze(picture: np.ndarray, strength: float = 0.8) -> np.ndarray:
 
     J(x) = (I(x) - A) / t(x) + A with the veil A and the transmission t of ``estimate_haze``, computed on a reduced
     picture and scaled up. ``strength`` 0..1.
-    Sources: see ``underwater_dark_channel`` and ``guided_filter``; scaling the filter's result up from a reduced
-    picture: He and Sun, "Fast Guided Filter", arXiv:1505.00996, 2015.
+    Sources: see ``underwater_dark_channel`` and ``guided_filter``; see ``estimate_haze`` for
+    the reduced picture.
     """
     small = reduce_picture(picture)
     veil, transmission = estimate_haze(small, strength)
-    restored = _divide_by_transmission(small, veil, transmission, 1.0)
+    restored = _divide_by_transmission(small, veil, transmission)
     before, after = sum(cv2.mean(small)), sum(cv2.mean(restored))
     brighter = min(max(before / max(after, 1.0), 1.0), BRIGHTENING_LIMIT)
     if small is not picture:
         size = (picture.shape[1], picture.shape[0])
         transmission = cv2.resize(transmission, size, interpolation=cv2.INTER_LINEAR)
-    return _divide_by_transmission(picture, veil, transmission, brighter)
+        restored = _divide_by_transmission(picture, veil, transmission)
+    return cv2.convertScaleAbs(restored, alpha=brighter)
 
 
-def _divide_by_transmission(
-    picture: np.ndarray, veil: np.ndarray, transmission: np.ndarray, brighter: float
-) -> np.ndarray:
-    """((picture - veil) / transmission + veil) x brighter: uint8 (H, W, 3)."""
-    gain = cv2.divide(brighter, transmission)
-    offsets = cv2.merge([(brighter - gain) * float(level) for level in veil])
-    scaled = cv2.multiply(picture, cv2.merge([gain, gain, gain]), dtype=cv2.CV_32F)
-    return cv2.add(scaled, offsets, dtype=cv2.CV_8U)
+def _divide_by_transmission(picture: np.ndarray, veil: np.ndarray, transmission: np.ndarray) -> np.ndarray:
+    """(picture - veil) / transmission + veil: uint8 (H, W, 3)."""
+    gain = cv2.divide(1.0, transmission)
+    gains = cv2.merge([gain, gain, gain])
+    offsets = cv2.transform(1 - gain, veil.reshape(3, 1))
+    return cv2.add(cv2.multiply(picture, gains, dtype=cv2.CV_32F), offsets, dtype=cv2.CV_8U)
 
 
 def equalize_lightness(picture: np.ndarray, clip_limit: float = 2.0, tiles: int = CLAHE_TILES) -> np.ndarray:

@@ -84,7 +84,8 @@ def check_folders(settings: PreprocessingSettings) -> None:
         raise UserError(f"{settings.output}: input and output must not lie inside each other; choose another --output")
     if Journal.stands_in(source):
         raise UserError(f"{settings.input}: was written by preprocessing; give the raw pictures, or they change twice")
-    if target.is_dir() and not Journal.stands_in(target) and any(target.iterdir()):
+    foreign = target.is_dir() and any(entry.name != REPORT_FOLDER for entry in target.iterdir())
+    if foreign and not Journal.stands_in(target):
         raise UserError(
             f"{settings.output}: holds files that preprocessing did not write; choose an empty or new folder"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from marauder.core.files import TEMPORARY_SUFFIX, fingerprint
 from marauder.core.progress import Progress
 from marauder.preprocessing.companions import Companions
 from marauder.preprocessing.inventory import PICTURE, Inventory, Item, check_folders, take_inventory
-from marauder.preprocessing.journal import REPORT_FOLDER, Journal, locked, stamp_of
+from marauder.preprocessing.journal import Journal, locked, stamp_of
 from marauder.preprocessing.report import PreprocessingSummary, write_report
 from marauder.preprocessing.settings import PreprocessingSettings, Recipe
 from marauder.preprocessing.work import SET_ASIDE, Job, find_clean
@@ -35,11 +34,9 @@ def preprocess_folder(settings: PreprocessingSettings, clock: Clock, fresh: bool
     """
     started = time.monotonic()
     check_folders(settings)
-    if fresh:
-        _forget(settings.output)
-    with locked(settings.output), _disk_errors_explained(settings.output):
+    with _disk_errors_explained(settings.output), locked(settings.output):
         journal = Journal(settings.output)
-        journal.begin()
+        journal.begin(fresh)
         _remove_partial_files(settings.output)
         inventory = take_inventory(settings)
         if not inventory.pictures():
@@ -88,13 +85,6 @@ def _fingerprint(item: Item, job: Job) -> str:
         return fingerprint([item.kind, content])[:16]
     clean = find_clean(job.clean, item.path) if job.clean is not None else None
     return fingerprint([item.kind, job.recipe.fingerprint(), str(clean), stamp_of(clean) if clean else None])[:16]
-
-
-def _forget(output: Path) -> None:
-    """Delete the journal and report of earlier runs and every file they wrote that is still as they left it."""
-    journal = Journal(output)
-    journal.forget_missing(set())
-    shutil.rmtree(output / REPORT_FOLDER, ignore_errors=True)
 
 
 def _remove_partial_files(output: Path) -> None:

@@ -15,6 +15,7 @@ from marauder.core.files import append_line, read_lines, to_plain, write_text
 REPORT_FOLDER = "preprocessing"
 JOURNAL_NAME = ".journal.jsonl"
 LOCK_NAME = ".lock"
+REPORT_NAMES = ("measurements.jsonl", "summary.json", "report.html")
 
 
 class Journal:
@@ -38,9 +39,16 @@ class Journal:
         """Whether ``folder`` is the output of an earlier run."""
         return (folder / REPORT_FOLDER / JOURNAL_NAME).exists()
 
-    def begin(self) -> None:
-        """Mark the folder as ours before the first file is written, so that a kill in between is recognised."""
-        if not self.path.exists():
+    def begin(self, fresh: bool = False) -> None:
+        """Mark the folder as ours before the first file is written, so that a kill in between is recognised.
+
+        ``fresh`` first deletes what earlier runs wrote and that is still as they left it.
+        """
+        if fresh:
+            self.forget_missing(set())
+            for name in REPORT_NAMES:
+                (self.path.parent / name).unlink(missing_ok=True)
+        if fresh or not self.path.exists():
             write_text(self.path, "")
 
     def finished(self, path: str, fingerprint: str, source: list[int]) -> dict[str, Any] | None:

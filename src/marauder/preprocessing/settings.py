@@ -37,8 +37,8 @@ class PreprocessingSettings(Settings):
     or ``manual`` with the strengths in ``plan``. ``strength``: scales what ``auto`` chooses, 0..2. ``exact``: run every
     stage at full size. ``jpeg_quality``: of rewritten JPEG and WebP pictures, 1..100. ``clean``: folder of the clean
     pictures, same names, for PSNR and SSIM. ``workers``: processes, 0 for one a core. ``measure_side``: UIQM and UCIQE
-    are measured with the longer side at this many pixels. ``kept_folders``: pictures below a folder of such a name are masks or
-    labels and are copied as they are. ``sheet_pictures``: pictures shown in the report.
+    are measured with the longer side at this many pixels. ``kept_folders``: pictures below a folder of such a
+    name are masks or labels and are copied as they are. ``sheet_pictures``: pictures shown in the report.
     """
 
     input: Path
