@@ -48,7 +48,11 @@ class Settled(Exception):  # noqa: N818 - carries the settings out of the comman
         ["--output", "out", "--models", "A.pt,", "B.pt", "--opset", "13"],
     ],
 )
-def test_models_can_be_given_in_every_form(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_can_be_given_in_every_form(words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("A.pt", "B.pt"):
+        Path(name).touch()
+
     def settle(settings: Any, clock: object) -> None:
         raise Settled(settings)
 

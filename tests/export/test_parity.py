@@ -130,6 +130,33 @@ def test_an_untrained_model_passes_with_a_remark(reference: Reference) -> None:
     assert any("nearly the same scores" in remark for remark in parity.remarks)
 
 
+def near_tie_answer(first_score: float, second_score: float, count: int) -> np.ndarray:
+    """``count`` pairs of boxes of one class that overlap by 0.75, far from one another: (1, 5, 2 · count)."""
+    answer = np.zeros((1, 5, 2 * count), np.float32)
+    for index in range(count):
+        answer[0, :4, 2 * index] = (100 * index + 50, 50, 42, 60)
+        answer[0, :4, 2 * index + 1] = (100 * index + 56, 50, 42, 60)
+    answer[0, 4, 0::2], answer[0, 4, 1::2] = first_score, second_score
+    return answer
+
+
+@pytest.mark.parametrize(("ties", "passes"), [(1, True), (4, False)])
+def test_a_tie_of_two_overlapping_boxes_is_counted_and_limited(ties: int, passes: bool) -> None:
+    def answer(first: float, second: float) -> np.ndarray:
+        settled = near_tie_answer(0.9, 0.1, 30)
+        settled[:, :, : 2 * ties] = near_tie_answer(first, second, ties)
+        return settled
+
+    expected = answer(0.800001, 0.8)
+    batches = [np.zeros((1, 3, 32, 32), np.float32)]
+    settled = make_reference(lambda _: (torch.from_numpy(expected),), batches, SETTINGS, Clock())
+    assert settled.boxes == 30
+    parity = check_parity(settled, lambda _: answer(0.8, 0.800001), SETTINGS, Clock())
+    assert parity.near_ties == 2 * ties and parity.unmatched == 0
+    assert parity.passed is passes
+    assert parity.least_iou == pytest.approx(1)
+
+
 def test_the_clock_is_asked(detector: LoadedDetector, reference: Reference) -> None:
     stopped = Clock()
     stopped.signal_name = "SIGTERM"

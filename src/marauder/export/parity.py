@@ -144,9 +144,17 @@ def _compare(
 ) -> None:
     """Add one picture: kept boxes (M, 6) of both sides and their raw answers (4 + classes, A)."""
     pairs, overlaps = pairs_by_overlap(ours, theirs)
-    tally.pairs.extend(
-        (float(overlaps[row, column]), abs(float(ours[row, 4] - theirs[column, 4]))) for row, column in pairs
-    )
+    for row, column in pairs:
+        overlap, difference = float(overlaps[row, column]), abs(float(ours[row, 4] - theirs[column, 4]))
+        apart = overlap < settings.box_iou or difference > settings.score_tolerance
+        if (
+            apart
+            and _has_candidate(ours[row], their_raw, settings)
+            and _has_candidate(theirs[column], our_raw, settings)
+        ):
+            tally.near_ties += 2  # not one box moved, but two boxes of which each side kept another
+        else:
+            tally.pairs.append((overlap, difference))
     left_over = [
         (np.delete(ours, [row for row, _ in pairs], axis=0), their_raw),
         (np.delete(theirs, [column for _, column in pairs], axis=0), our_raw),
