@@ -42,7 +42,7 @@ STEEPEST = 3.5
 def enhance(picture: np.ndarray, plan: Plan) -> np.ndarray:
     """Enhance a uint8 (H, W, 3) picture (blue, green, red) by a plan, the fast way; returns a new picture.
 
-    Black bars of letterboxing are left as they are. Differs from ``enhance_exactly`` by about two grey levels on
+    Black bars of letterboxing are left as they are. Differs from ``enhance_exactly`` by two to three grey levels on
     hazy pictures, by four to six on pictures full of contrast (mean absolute difference).
     """
     if plan.changes_nothing:
@@ -148,12 +148,16 @@ def fit_lines(before: np.ndarray, after: np.ndarray, steepest: np.ndarray) -> tu
     mean_x, mean_y = window_means(x), window_means(y)
     variance = window_means(x * x) - mean_x * mean_x
     covariance = window_means(x * y) - mean_x * mean_y
-    total = np.ones((1, 3), np.float32)
-    together = (cv2.transform(covariance, total) + FIT_NOISE) / (cv2.transform(variance, total) + FIT_NOISE)
+    together = (_channel_sum(covariance) + FIT_NOISE) / (_channel_sum(variance) + FIT_NOISE)
     slope = (covariance + FIT_NOISE * together[..., None]) / (variance + FIT_NOISE)
     slope = np.clip(slope, np.float32(0), steepest.astype(np.float32))
     offset = mean_y - slope * mean_x
     return cv2.blur(slope, (3, 3)), cv2.blur(offset, (3, 3))
+
+
+def _channel_sum(values: np.ndarray) -> np.ndarray:
+    blue, green, red = cv2.split(values)
+    return blue + green + red
 
 
 def apply_lines(picture: np.ndarray, matrix: np.ndarray, slope: np.ndarray, offset: np.ndarray) -> np.ndarray:

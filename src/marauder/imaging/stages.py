@@ -31,7 +31,7 @@ tiles would stretch to full contrast."""
 
 
 SMALLEST_TILE = 2048
-"""Below this many pixels a tile each pixel is counted four times: OpenCV redistributes clipped counts in whole numbers,
+"""Below this many pixels a tile each pixel is counted twice: OpenCV redistributes clipped counts in whole numbers,
 and with few counts the remainder all goes to the dark end."""
 
 
@@ -193,9 +193,9 @@ def dehaze(picture: np.ndarray, strength: float = 0.8) -> np.ndarray:
 
 def _divide_by_transmission(picture: np.ndarray, veil: np.ndarray, transmission: np.ndarray) -> np.ndarray:
     """(picture - veil) / transmission + veil: uint8 (H, W, 3)."""
-    gain = cv2.divide(1.0, transmission)
+    gain = 1 / transmission
     gains = cv2.merge([gain, gain, gain])
-    offsets = cv2.transform(1 - gain, veil.reshape(3, 1))
+    offsets = cv2.merge([(1 - gain) * np.float32(level) for level in veil])
     return cv2.add(cv2.multiply(picture, gains, dtype=cv2.CV_32F), offsets, dtype=cv2.CV_8U)
 
 
@@ -210,9 +210,9 @@ def equalize_lightness(picture: np.ndarray, clip_limit: float = 2.0, tiles: int 
     height, width = lightness.shape
     repeat = 2 if lightness.size < tiles * tiles * SMALLEST_TILE else 1
     if repeat > 1:
-        lightness = cv2.resize(lightness, (width * repeat, height * repeat), interpolation=cv2.INTER_NEAREST)
+        lightness = cv2.resize(lightness, (width * repeat, height), interpolation=cv2.INTER_NEAREST)
     equalized = cv2.createCLAHE(clip_limit, (tiles, tiles)).apply(lightness)
-    cv2.insertChannel(np.ascontiguousarray(equalized[::repeat, ::repeat]), lab, 0)
+    cv2.insertChannel(np.ascontiguousarray(equalized[:, ::repeat]), lab, 0)
     return cv2.cvtColor(lab, cv2.COLOR_Lab2BGR)
 
 

@@ -46,7 +46,7 @@ def is_truncated(content: bytes) -> bool:
     if not content.startswith(JPEG_START):
         return False
     scan = _position_of_scan(content)
-    return scan is None or content.find(END_OF_IMAGE, scan) < 0
+    return scan is None or content.rfind(END_OF_IMAGE, scan) < 0
 
 
 def has_rotation(content: bytes) -> bool:
