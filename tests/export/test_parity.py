@@ -157,6 +157,22 @@ def test_a_tie_of_two_overlapping_boxes_is_counted_and_limited(ties: int, passes
     assert parity.least_iou == pytest.approx(1)
 
 
+def test_an_unsure_model_is_compared_on_its_strongest_boxes(detector: LoadedDetector, reference: Reference) -> None:
+    def unsure(batch: torch.Tensor) -> tuple[torch.Tensor]:
+        answer = detector.model(batch)[0].clone()
+        answer[:, 4:] *= 0.1
+        return (answer,)
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return unsure(torch.from_numpy(batch))[0].numpy()
+
+    lowered = make_reference(unsure, reference.batches, SETTINGS, Clock())
+    assert lowered.confidence < 0.1 and SETTINGS.least_boxes <= lowered.boxes <= reference.boxes / 4
+    parity = check_parity(lowered, run, SETTINGS, Clock())
+    assert parity.passed and any("unsure" in remark for remark in parity.remarks)
+
+
 def test_the_clock_is_asked(detector: LoadedDetector, reference: Reference) -> None:
     stopped = Clock()
     stopped.signal_name = "SIGTERM"

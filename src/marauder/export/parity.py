@@ -18,6 +18,8 @@ from marauder.export.settings import ParitySettings
 from marauder.models.ultralytics_adapter import suppress
 
 LEAST_CONFIDENCE = 1e-5
+BELOW = 0.98
+"""A lowered confidence stays this much below a score, so that rounding does not decide who reaches it."""
 SAME_OBJECT_IOU = 0.5
 """Two boxes that overlap less are not taken for the same detection moved, but for two that have no counterpart."""
 ALIKE = 1e-4
@@ -74,7 +76,7 @@ class _Tally:
 def make_reference(
     model: Callable[[torch.Tensor], Any], batches: Sequence[np.ndarray], settings: ParitySettings, clock: Clock
 ) -> Reference:
-    """Run the model as evaluation runs it; at too few boxes, halve the confidence until there are enough."""
+    """Run the model as evaluation runs it; at too few boxes, lower the confidence until there are enough."""
     raw = []
     for batch in batches:
         clock.check()
@@ -82,8 +84,10 @@ def make_reference(
             raw.append(model(torch.from_numpy(batch))[0].numpy())
     confidence = settings.confidence
     kept = [_suppress(answer, confidence, settings) for answer in raw]
+    candidates = 10 * settings.least_boxes
     while _count(kept) < settings.least_boxes and confidence > LEAST_CONFIDENCE:
-        confidence /= 2
+        confidence = max(LEAST_CONFIDENCE, min(confidence / 2, BELOW * _highest_score(raw, candidates)))
+        candidates *= 10
         kept = [_suppress(answer, confidence, settings) for answer in raw]
     return Reference(tuple(batches), tuple(raw), tuple(kept), confidence, _count(kept), _score_spread(raw))
 
@@ -236,6 +240,12 @@ def _suppress(raw: np.ndarray, confidence: float, settings: ParitySettings) -> t
 
 def _count(kept: Sequence[tuple[np.ndarray, ...]]) -> int:
     return sum(len(rows) for pictures in kept for rows in pictures)
+
+
+def _highest_score(raw: Sequence[np.ndarray], rank: int) -> float:
+    """The score of rank ``rank`` (from 1) over all pictures and classes; the lowest where there are fewer."""
+    scores = np.concatenate([answer[:, 4:].ravel() for answer in raw])
+    return float(np.sort(scores)[-min(rank, len(scores))])
 
 
 def _pictures(reference: Reference) -> int:
