@@ -16,10 +16,10 @@ from marauder.core.errors import UserError
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import LATEST, Checkpointer
 from marauder.engine.guards import LossWatch
+from marauder.engine.identity import describe_differences
 from marauder.engine.loader import Order, share_of
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
-from marauder.engine.trainer import describe_differences
 
 
 @given(st.integers(0, 200), st.integers(1, 9))

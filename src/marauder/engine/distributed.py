@@ -104,3 +104,14 @@ def choose_device(setting: str, local_rank: int = 0) -> torch.device:
         if device.index >= count:
             raise UserError(f"device {device}: this machine has {count} GPUs; choose another, or cpu")
     return device
+
+
+def choose_precision(setting: str, device: torch.device) -> torch.dtype:
+    """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 on the CPU."""
+    if setting == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if setting == "float16" and device.type == "cpu":
+        raise UserError("precision float16 needs a GPU; choose float32 or bfloat16 on a CPU")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]

@@ -22,8 +22,9 @@ from marauder.core.files import append_line, atomic_path, to_plain, write_text
 from marauder.core.progress import Progress
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
-from marauder.engine.distributed import Group
+from marauder.engine.distributed import Group, choose_precision
 from marauder.engine.guards import LossWatch, TrainingFailure, check_sanity
+from marauder.engine.identity import describe_differences
 from marauder.engine.loader import Order, batches, default_workers
 from marauder.engine.optimizer import apply_schedule, build_optimizer
 from marauder.engine.schedule import Schedule
@@ -376,33 +377,3 @@ class Trainer:
             position.history,
             position.stopped_early,
         )
-
-
-def choose_precision(setting: str, device: torch.device) -> torch.dtype:
-    """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 on the CPU."""
-    if setting == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if setting == "float16" and device.type == "cpu":
-        raise UserError("precision float16 needs a GPU; choose float32 or bfloat16 on a CPU")
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]
-
-
-def describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
-    """In words, what differs between two training identities; empty when nothing does."""
-    differences = []
-    if stored.get("data") != current["data"]:
-        differences.append("other pictures, labels or model")
-    before, after = _flat(stored.get("settings", {})), _flat(current["settings"])
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            differences.append(f"{key} was {before.get(key)}, is {after.get(key)}")
-    return "; ".join(differences)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

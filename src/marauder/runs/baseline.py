@@ -211,14 +211,14 @@ def _measure(
     metrics = {name: result.overall.to_json(classes=False)[name] for name in HEADLINES}
     report = write_evaluation(
         settings.output, result, records, detections, dataset.names,
-        title=f"Baseline {settings.model} on {settings.data.parent.name}",
+        title=f"Baseline detector {settings.model}",
         facts=_facts(settings, dataset, outcome, split, group),
         history=read_lines(settings.output / "metrics.jsonl"),
         what_next=f"Export it: `marauder export --models {settings.output / 'best.pt'}`. More data of the weakest "
         "classes helps most; longer training helps while the validation curve still rises.",
     )  # fmt: skip
     content = {
-        "fingerprint": done, "weights": settings.output / "best.pt", "report": report, "split": split,
+        "fingerprint": done, "weights": "best.pt", "report": report.name, "split": split,
         "metrics": metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch,
         "seconds": round(outcome.seconds, 1), "weights_sha256": best,
     }  # fmt: skip
@@ -260,7 +260,7 @@ def _facts(settings: BaselineSettings, dataset: Dataset, outcome: Outcome, split
     return {
         "Measured on": f"the split {split}, which training never saw" if split == "test" else "the split val",
         "Detector": f"{settings.model} at {settings.image_size} pixels",
-        "Pictures": counts,
+        "Pictures": f"{counts}; classes {', '.join(dataset.names)}",
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
         f"{describe_seconds(outcome.seconds)}; best epoch {outcome.best_epoch}",
         "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
@@ -274,6 +274,6 @@ def read_summary(output: Path) -> BaselineSummary:
     """The summary a finished run left in ``output``."""
     content: Mapping[str, Any] = read_json(output / "summary.json")
     return BaselineSummary(
-        Path(content["weights"]), Path(content["report"]), content["split"], dict(content["metrics"]),
+        output / content["weights"], output / content["report"], content["split"], dict(content["metrics"]),
         content["epochs"], content["best_epoch"], content["seconds"],
     )  # fmt: skip

@@ -1,0 +1,24 @@
+"""What a checkpoint belongs to, and in words how another training differs from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
+    """In words, what differs between two training identities; empty when nothing does."""
+    differences = []
+    if stored.get("data") != current["data"]:
+        differences.append("other pictures, labels or model")
+    before, after = _flat(stored.get("settings", {})), _flat(current["settings"])
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            differences.append(f"{key} was {before.get(key)}, is {after.get(key)}")
+    return "; ".join(differences)
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
