@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_reef import NAMES, write_small_reef
 
-from marauder.core.clock import Clock
+from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines
 from marauder.core.settings import load_settings
@@ -54,7 +54,7 @@ def make_task(data: Path) -> DetectionTask:
     return DetectionTask(plan, None, 0)
 
 
-def fit(task: Any, folder: Path, **values: Any) -> Outcome:
+def fit(task: Any, folder: Path, clock: Clock | None = None, **values: Any) -> Outcome:
     """Train ``task`` in ``folder``, going on from what lies there."""
     defaults = {"epochs": 3, "batch_size": 4, "close_mosaic_epochs": 0, "checkpoint_steps": 2, "workers": 0, "seed": 1}
     settings = TrainingSettings(**{**defaults, **values})
@@ -62,7 +62,7 @@ def fit(task: Any, folder: Path, **values: Any) -> Outcome:
     def save(model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
         save_detector(model, folder / name, 64, about)  # type: ignore[arg-type]
 
-    return Trainer(task, settings, Group(), folder, folder / "checkpoints", save, Clock(), "data").fit()
+    return Trainer(task, settings, Group(), folder, folder / "checkpoints", save, clock or Clock(), "data").fit()
 
 
 def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_path: Path) -> None:
@@ -185,6 +185,28 @@ def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path
     again = fit(task, tmp_path, epochs=9, patience=2)
     assert (again.epochs, again.stopped_early) == (3, True)
     assert fit(task, tmp_path, epochs=9, patience=4).epochs == 5
+
+
+def test_stopping_in_an_evaluation_goes_on_with_it(small_reef: Path, tmp_path: Path) -> None:
+    whole = fit(make_task(small_reef), tmp_path / "whole")
+    task = make_task(small_reef)
+    clock = Clock()
+    predict = task.predict
+
+    def stop_then_predict(*values: Any) -> Any:
+        if not (tmp_path / "cut" / "stopped").exists():
+            (tmp_path / "cut" / "stopped").touch()
+            clock.signal_name = "SIGTERM"
+        return predict(*values)
+
+    task.predict = stop_then_predict  # type: ignore[method-assign]
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        fit(task, tmp_path / "cut", clock=clock)
+    assert read_lines(tmp_path / "cut" / "metrics.jsonl") == []
+    resumed = fit(task, tmp_path / "cut")
+    assert [row["val/map50"] for row in resumed.history] == [row["val/map50"] for row in whole.history]
+    assert hash_file(tmp_path / "cut" / "best.safetensors") == hash_file(tmp_path / "whole" / "best.safetensors")
 
 
 def test_an_unknown_metric_for_best_is_named(small_reef: Path, tmp_path: Path) -> None:

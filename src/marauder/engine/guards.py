@@ -12,7 +12,8 @@ from torch import nn
 from marauder.core.errors import UserError
 from marauder.engine.task import Batch, Task
 
-SANITY_STEPS = 12
+SANITY_STEPS = 10
+SANITY_RATES = (1e-3, 1e-4, 1e-5)
 WATCH_AFTER_STEPS = 50
 
 
@@ -50,11 +51,24 @@ class LossWatch:
         return None
 
 
-def check_sanity(task: Task, model: nn.Module, batch: Batch, learning_rate: float = 1e-3) -> tuple[float, float]:
-    """Train a copy of ``model`` on one repeated batch: everything finite, and the loss falls.
+def check_sanity(task: Task, model: nn.Module, batch: Batch) -> tuple[float, float]:
+    """Train copies of ``model`` on one repeated batch: everything finite, and the loss falls at some learning rate.
 
-    Returns the first and the lowest loss. Raises ``UserError`` with what to look at otherwise.
+    Weights that are trained already need smaller rates than random ones. Returns the first and the lowest loss. Raises
+    ``UserError`` with what to look at otherwise.
     """
+    losses: list[float] = []
+    for learning_rate in SANITY_RATES:
+        losses = _losses_on_one_batch(task, model, batch, learning_rate)
+        if min(losses[1:]) < losses[0]:
+            return losses[0], min(losses)
+    raise UserError(
+        f"sanity check: the loss did not fall on one repeated batch ({losses[0]:.4g} to {min(losses[1:]):.4g} "
+        f"in {SANITY_STEPS} steps); look at the labels (`marauder data check`) and at the loss weights"
+    )
+
+
+def _losses_on_one_batch(task: Task, model: nn.Module, batch: Batch, learning_rate: float) -> list[float]:
     trial = copy.deepcopy(model).train()
     criterion = task.criterion(trial)
     optimizer = torch.optim.AdamW(trial.parameters(), lr=learning_rate)
@@ -72,9 +86,6 @@ def check_sanity(task: Task, model: nn.Module, batch: Batch, learning_rate: floa
                 "look at the labels (`marauder data check`) and lower the learning rate"
             )
         if len(losses) > 3 and min(losses[1:]) < losses[0]:
-            return losses[0], min(losses)
+            break
         optimizer.step()
-    raise UserError(
-        f"sanity check: the loss did not fall on one repeated batch ({losses[0]:.4g} to {min(losses[1:]):.4g} "
-        f"in {SANITY_STEPS} steps); look at the labels (`marauder data check`) and at the loss weights"
-    )
+    return losses

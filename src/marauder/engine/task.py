@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,6 +49,8 @@ class Task(Protocol):
 
     loss_names: tuple[str, ...]
     training_length: int
+    metric_names: tuple[str, ...]
+    """What ``score`` measures; one of them picks the best weights."""
 
     def build_model(self, seed: int) -> nn.Module:
         """The model to start from, its weights a function of ``seed``."""
@@ -64,8 +67,11 @@ class Task(Protocol):
     def inputs(self, batch: Batch) -> torch.Tensor:
         """The model's input, float, from a batch on the model's device."""
 
-    def predict(self, model: nn.Module, rank: int, size: int) -> Any:
-        """This rank's share of the validation predictions; anything that travels between processes."""
+    def predict(self, model: nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
+        """This rank's share of the validation predictions, anything that travels between processes.
+
+        ``None`` when ``should_stop`` said so before it was complete.
+        """
 
     def score(self, shares: list[Any]) -> dict[str, float]:
         """Metrics from all ranks' predictions."""

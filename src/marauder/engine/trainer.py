@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -76,6 +76,9 @@ class Trainer:
         clock: Clock,
         data_fingerprint: str,
     ) -> None:
+        if settings.best_metric not in task.metric_names:
+            known = ", ".join(task.metric_names)
+            raise UserError(f"best_metric {settings.best_metric!r}: not measured here; choose one of: {known}")
         self.task, self.settings, self.group, self.folder, self.clock = task, settings, group, folder, clock
         self.save_weights = save_weights
         self.identity = {"settings": settings.deciding(), "data": data_fingerprint}
@@ -102,7 +105,7 @@ class Trainer:
         self._resume(resume)
         self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision)
         position = self.state.position
-        if position.step < self.order.total_steps and not position.stopped_early:
+        if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
             self._train()
         if self.group.leads:
             self.checkpointer.finish()
@@ -157,6 +160,8 @@ class Trainer:
         stream = batches(self.task, self.order, position.step, self.group.rank, self.group.size, workers, on_gpu)
         progress = Progress("training", self.order.total_steps, "steps", already_done=position.step)
         saved_at = self._mark = time.monotonic()
+        if self._epoch_end_is_due():
+            self._end_epoch()
         for local in self.stopwatch.timed("data", stream):
             batch = self._to_device(local.tensors)
             self._report_set_aside(local)
@@ -195,19 +200,20 @@ class Trainer:
 
     def _halve(self, error: torch.OutOfMemoryError) -> None:
         position = self.state.position
-        if self.group.size > 1 or position.micro_batch_size <= 1:
-            remedy = (
-                "choose a smaller --imgsz or model"
-                if position.micro_batch_size <= 1
-                else (
-                    f"run again with micro_batch_size={max(1, position.micro_batch_size // 2)}; it goes on where it was"
-                )
-            )
-            raise TrainingFailure(f"out of memory at step {position.step}: {remedy}") from error
-        position.micro_batch_size //= 2
+        half = position.micro_batch_size // 2
+        if half < 1:
+            raise TrainingFailure(
+                f"out of memory at step {position.step}: choose a smaller --imgsz or model"
+            ) from error
+        if self.group.size > 1:
+            raise TrainingFailure(
+                f"out of memory at step {position.step}: run again with training.micro_batch_size={half}; "
+                "it goes on from the last checkpoint"
+            ) from error
+        position.micro_batch_size = half
         if self.group.device.type == "cuda":
             torch.cuda.empty_cache()
-        pieces = -(-self.settings.batch_size // position.micro_batch_size)
+        pieces = -(-self.settings.batch_size // half)
         log.warning(
             "out of memory at step %d: going on with %d samples at a time, %d times an update (same result)",
             position.step,
@@ -278,11 +284,11 @@ class Trainer:
         average = self.state.average.model
         with self.stopwatch.measure("evaluation"):
             self.group.broadcast_buffers(average)
-            shares = self.group.gather(self.task.predict(average, self.group.rank, self.group.size))
+            share = self.task.predict(average, self.group.rank, self.group.size, self._must_stop)
+            shares = self.group.gather(share)
+            if any(part is None for part in shares):
+                self._interrupt(self.group.agree(self.clock.stop_reason()) or "stopped while evaluating")
             metrics = self.group.broadcast(self.task.score(shares) if self.group.leads else None)
-        if self.settings.best_metric not in metrics:
-            known = ", ".join(sorted(metrics))
-            raise UserError(f"best_metric {self.settings.best_metric!r}: not measured here; choose one of: {known}")
         score = metrics[self.settings.best_metric]
         if position.best_score is None or score > position.best_score:
             position.best_score, position.best_epoch, position.evaluations_since_best = score, epoch, 0
@@ -303,15 +309,28 @@ class Trainer:
         position, settings = self.state.position, self.settings
         reason = self.group.agree(self.clock.stop_reason())
         if reason is not None and position.step < self.order.total_steps and not position.stopped_early:
-            if self.group.leads:
-                self._save_checkpoint(wait=True)
-                self._event("interrupted", step=position.step, why=reason)
-            raise Interrupted(f"{reason}; saved at step {position.step} of {self.order.total_steps}")
+            self._interrupt(reason)
         due = time.monotonic() - saved_at >= settings.checkpoint_seconds * (0.5 if epoch_ends else 1.0)
         due = due or (settings.checkpoint_steps is not None and position.step % settings.checkpoint_steps == 0)
         if due and self.group.leads:
             self._save_checkpoint()
         return due
+
+    def _interrupt(self, reason: str) -> NoReturn:
+        step = self.state.position.step
+        if self.group.leads:
+            self._save_checkpoint(wait=True)
+            self._event("interrupted", step=step, why=reason)
+        raise Interrupted(f"{reason}; saved at step {step} of {self.order.total_steps}")
+
+    def _must_stop(self) -> bool:
+        return self.clock.stop_reason() is not None
+
+    def _epoch_end_is_due(self) -> bool:
+        """Whether the last epoch's steps are done and its evaluation is not (it was interrupted)."""
+        position = self.state.position
+        finished = position.step // self.order.steps_per_epoch
+        return finished > len(position.history)
 
     def _save_checkpoint(self, wait: bool = False) -> None:
         self._settle(keep=0)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from marauder.core.clock import Clock
 from marauder.core.progress import Progress
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Detections, Record
@@ -41,13 +40,13 @@ def detect(
     store: PictureStore,
     indices: Sequence[int],
     options: InferenceOptions,
-    clock: Clock | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
-) -> list[Prediction]:
+) -> list[Prediction] | None:
     """Predictions for ``records[i]``, i in ``indices``, in the order of ``indices``.
 
-    The model stays where it is; ``store`` holds the records' pictures scaled to its input. Raises ``Interrupted`` when
-    ``clock`` says to stop.
+    The model stays where it is; ``store`` holds the records' pictures scaled to its input. ``None`` when
+    ``should_stop``, asked before each batch, said so.
     """
     stride, device = input_stride(model), next(model.parameters()).device
     boxes = {index: fit(records[index].width, records[index].height, store.long_side, stride) for index in indices}
@@ -56,8 +55,9 @@ def detect(
     training = model.training
     model.eval()
     for chunk in _chunks(ordered, boxes, options.batch_size):
-        if clock is not None:
-            clock.check()
+        if should_stop():
+            model.train(training)
+            return None
         found.update(_detect_chunk(model, store, chunk, boxes, options, device))
         if progress is not None:
             progress.advance(len(chunk))

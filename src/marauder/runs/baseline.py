@@ -247,8 +247,14 @@ def evaluate_split(
     records = _labelled(dataset.split(split))
     store = PictureStore(records, image_size or loaded.image_size, None, 0)
     model = loaded.model.to(device)
+
+    def stops() -> bool:
+        return clock is not None and clock.stop_reason() is not None
+
     with Progress(f"evaluating on {split}", len(records)) as progress:
-        predictions = detect(model, records, store, range(len(records)), InferenceOptions(), clock, progress)
+        predictions = detect(model, records, store, range(len(records)), InferenceOptions(), stops, progress)
+    if predictions is None:
+        raise Interrupted((clock.stop_reason() if clock is not None else None) or "stopped while evaluating")
     kept, detections = pair_up(records, predictions, set())
     return evaluate(kept, detections, dataset.names, attribute_slices(kept)), kept, detections
 

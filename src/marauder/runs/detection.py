@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class DetectionTask:
     """Brings a detector's training to the engine (``marauder.engine.task.Task``)."""
 
     loss_names: tuple[str, ...] = LOSS_NAMES
+    metric_names: tuple[str, ...] = ("map50", "map50_95", "precision", "recall", "f1")
 
     def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
         self.plan = plan
@@ -101,18 +102,20 @@ class DetectionTask:
         """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
         return batch["images"].permute(0, 3, 1, 2).float().div_(255)
 
-    def predict(self, model: torch.nn.Module, rank: int, size: int) -> list[Prediction]:
+    def predict(
+        self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]
+    ) -> list[Prediction] | None:
         """This rank's share of the validation pictures."""
         assert isinstance(model, DetectionModel)
         indices = range(rank, len(self.plan.validation), size)
-        return detect(model, self.plan.validation, self.validation_store, indices, self.plan.inference)
+        return detect(model, self.plan.validation, self.validation_store, indices, self.plan.inference, should_stop)
 
     def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
         """mAP50, mAP50-95, precision, recall and F1 over the validation pictures; 0 where undefined."""
         predictions = [prediction for share in shares for prediction in share]
         records, detections = pair_up(self.plan.validation, predictions, self.set_aside)
         overall = evaluate(records, detections, self.plan.names).overall
-        values = {name: getattr(overall, name) for name in ("map50", "map50_95", "precision", "recall", "f1")}
+        values = {name: getattr(overall, name) for name in self.metric_names}
         return {name: 0.0 if math.isnan(value) else float(value) for name, value in values.items()}
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
