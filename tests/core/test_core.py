@@ -126,8 +126,13 @@ def test_all_mistakes_are_told_at_once_with_their_places(tmp_path: Path) -> None
         load_settings(Outer, path, ["maybe.rate=x", "nothing.here=1"])
     text = str(caught.value)
     assert text.startswith("5 mistakes")
-    for words in (f"{path}:2: count", f"{path}:4: inner.rate", f"{path}:5: inner.nmae: no such setting; known here: name, rate",
-                  "override 'maybe.rate=x'", "override 'nothing.here=1': nothing: no such setting"):  # fmt: skip
+    for words in (
+        f"{path}:2: count",
+        f"{path}:4: inner.rate",
+        f"{path}:5: inner.nmae: no such setting; known here: name, rate",
+        "override 'maybe.rate=x'",
+        "override 'nothing.here=1': nothing: no such setting",
+    ):
         assert words in text, text
 
 

@@ -40,7 +40,7 @@ SLICE_COLUMNS = (
 def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
     """All numbers of the epochs, a panel for each group (``train/…``, ``val/…``) and for each name without a group.
 
-    Values that are missing, ``None`` or no number leave a gap. Raises ``ValueError`` if there is nothing to draw.
+    Values that are missing, ``None`` or no number are passed over. Raises ``ValueError`` if there is nothing to draw.
     """
     panels = group_history(history)
     if not panels:
@@ -53,9 +53,10 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
         axes = figure.add_subplot(rows, columns, index + 1)
         style_axes(axes, title, "epoch" if index + columns >= len(panels) else "")
         for number, (name, values) in enumerate(series.items()):
-            marker = "o" if np.isfinite(values).sum() < 3 else None
+            known = np.isfinite(values)  # evaluations may be several epochs apart; the line joins them
+            marker = "o" if known.sum() < 3 else None
             color = SERIES[number % len(SERIES)]
-            axes.plot(epochs, values, label=name, color=color, linewidth=1.6, marker=marker)
+            axes.plot(np.array(epochs)[known], values[known], label=name, color=color, linewidth=1.6, marker=marker)
         if len(series) > 1:
             axes.legend(fontsize=8, frameon=False, labelcolor=INK)
         if title == "val" and _best_epoch(series) is not None:

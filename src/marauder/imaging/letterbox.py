@@ -37,9 +37,7 @@ class Letterbox:
         canvas = np.empty((self.input_height, self.input_width, 3), np.uint8) if out is None else out
         canvas[:] = GREY
         if picture.shape[:2] != (self.scaled_height, self.scaled_width):
-            picture = cv2.resize(
-                picture, (self.scaled_width, self.scaled_height), interpolation=cv2.INTER_LINEAR
-            )
+            picture = cv2.resize(picture, (self.scaled_width, self.scaled_height), interpolation=cv2.INTER_LINEAR)
         canvas[self.top : self.top + self.scaled_height, self.left : self.left + self.scaled_width] = picture
         return canvas
 

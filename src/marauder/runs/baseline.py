@@ -16,7 +16,7 @@ import torch
 from marauder import __version__
 from marauder.core.clock import Clock, Interrupted, describe_seconds
 from marauder.core.errors import UserError
-from marauder.core.files import fingerprint, hash_file, read_json, read_lines, write_json, write_text
+from marauder.core.files import fingerprint, hash_file, read_json, write_json, write_text
 from marauder.core.locks import exclusive
 from marauder.core.progress import Progress
 from marauder.data.pictures import PictureStore
@@ -213,7 +213,7 @@ def _measure(
         settings.output, result, records, detections, dataset.names,
         title=f"Baseline detector {settings.model}",
         facts=_facts(settings, dataset, outcome, split, group),
-        history=read_lines(settings.output / "metrics.jsonl"),
+        history=[{name: row[name] for name in row if name not in UNDRAWN} for row in outcome.history],
         what_next=f"Export it: `marauder export --models {settings.output / 'best.pt'}`. More data of the weakest "
         "classes helps most; longer training helps while the validation curve still rises.",
     )  # fmt: skip
@@ -226,6 +226,8 @@ def _measure(
     return read_summary(settings.output)
 
 
+UNDRAWN = ("step", "seconds")
+"""Numbers of an epoch that only grow, and would be drawn as a straight line."""
 HEADLINES = ("map50", "map50_95", "precision", "recall", "f1", "pictures", "boxes")
 
 
