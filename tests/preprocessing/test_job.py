@@ -320,7 +320,7 @@ def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
     from marauder.preprocessing.journal import locked
 
     source, target = make_folder(tmp_path / "raw"), tmp_path / "out"
-    with locked(target), pytest.raises(UserError, match="another"):
+    with locked(target), pytest.raises(UserError, match="in use"):
         run(source, target)
 
 

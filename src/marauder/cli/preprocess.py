@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(add_completion=False)
 
 
-@app.callback(invoke_without_command=True, no_args_is_help=True)
+@app.command(no_args_is_help=True)
 def preprocess(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="any setting, as key=value: jpeg_quality=90 plan.dehaze=0.5")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from marauder.core.errors import UserError
 from marauder.core.files import append_line, read_lines, to_plain, write_text
+from marauder.core.locks import exclusive
 
 REPORT_FOLDER = "preprocessing"
 JOURNAL_NAME = ".journal.jsonl"
@@ -101,14 +99,6 @@ def stamp_of(path: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-@contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(output: Path) -> AbstractContextManager[None]:
     """Hold the output folder for one process; a second one gets a ``UserError``. The lock falls with its process."""
-    folder = output / REPORT_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_NAME).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{output}: another preprocessing run is writing here; wait for it or stop it") from None
-        yield
+    return exclusive(output / REPORT_FOLDER / LOCK_NAME, f"{output}")
