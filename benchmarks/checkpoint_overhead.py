@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
     from marauder.runs.baseline import BaselineSettings, training_plan
-    from marauder.runs.detection import DetectionTask, limit_threads
+    from marauder.runs.detection import DetectionTask, prepare_process
 
     data = prepare_aquarium(folder / "data", 128)
     overrides = [
@@ -71,7 +71,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
         BaselineSettings, None, overrides, data=data, output=folder / "out", model=arguments.model,
         image_size=arguments.image_size,
     )  # fmt: skip
-    limit_threads(arguments.threads, 1)
+    prepare_process(arguments.threads, 1)
     times: list[float] = []
     writing: list[bool] = []
     blocked: list[float] = []

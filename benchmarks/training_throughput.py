@@ -33,7 +33,7 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.engine.trainer import Trainer
     from marauder.models.files import save_detector
     from marauder.runs.baseline import BaselineSettings, training_plan
-    from marauder.runs.detection import DetectionTask, limit_threads
+    from marauder.runs.detection import DetectionTask, prepare_process
 
     output = Path(arguments.output)
     overrides = [f"training.epochs={arguments.epochs}", f"training.batch_size={arguments.batch_size}",
@@ -43,7 +43,7 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
         BaselineSettings, None, overrides, data=arguments.data, output=output, model=arguments.model,
         image_size=arguments.image_size,
     )  # fmt: skip
-    limit_threads(arguments.threads, 1)
+    prepare_process(arguments.threads, 1)
     dataset = read_dataset(settings.data)
     marks: list[tuple[float, dict[str, float]]] = []
 

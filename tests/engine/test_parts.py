@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from marauder.engine.checkpoints import LATEST, Checkpointer
 from marauder.engine.guards import LossWatch
 from marauder.engine.identity import describe_differences
 from marauder.engine.loader import Order, share_of
+from marauder.engine.memory import keep_freed_memory
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
 
@@ -188,3 +190,7 @@ def test_differences_are_named() -> None:
     assert "other pictures" in words
     longer = {"data": "1", "settings": TrainingSettings(epochs=300).deciding()}
     assert describe_differences(base, longer) == ""
+
+
+def test_freed_memory_is_kept_where_the_c_library_is_gnus() -> None:
+    assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")

@@ -27,7 +27,7 @@ from marauder.engine.trainer import Outcome, Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
 from marauder.models.files import load_detector, save_detector
-from marauder.runs.detection import DetectionPlan, DetectionTask, limit_threads, pair_up
+from marauder.runs.detection import DetectionPlan, DetectionTask, prepare_process, pair_up
 from marauder.runs.launch import launch_processes, launched_by_marauder, report_outcome, stop_file
 from marauder.runs.settings import BaselineSettings
 
@@ -99,7 +99,7 @@ def _train_in_group(
 ) -> BaselineSummary:
     if launched_by_marauder():
         clock.stop_file, clock.parent = stop_file(settings.output), int(os.environ["MARAUDER_LAUNCHER"])
-    limit_threads(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     lock = exclusive(settings.output / ".lock", f"{settings.output}") if group.leads else contextlib.nullcontext()
     with lock:
         dataset = read_dataset(settings.data)

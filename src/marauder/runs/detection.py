@@ -17,6 +17,7 @@ import torch
 from marauder.core.randomness import stream
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Detections, Record
+from marauder.engine.memory import keep_freed_memory
 from marauder.engine.task import Batch, LocalBatch, SampleKey
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.inference import InferenceOptions, Prediction, detect
@@ -166,9 +167,10 @@ def pair_up(
     return kept, detections
 
 
-def limit_threads(threads: int | None, processes: int) -> int:
-    """Set CPU threads of this process, by default its share of the cores; returns the number."""
+def prepare_process(threads: int | None, processes: int) -> int:
+    """Set CPU threads of this process, by default its share of the cores, and its use of memory; returns the threads."""
     count = threads or max(1, len(os.sched_getaffinity(0)) // processes)
+    keep_freed_memory()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
     return count
