@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process: the C library otherwise gives large blocks back and faults them in anew each step.
+"""Keeping freed memory in the process: the C library gives large blocks back and faults them in anew at each step.
 
 On two cores this made a YOLOv8n step a tenth to a sixth shorter (``benchmarks/training_throughput.py`` shows the sum).
 """

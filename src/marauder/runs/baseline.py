@@ -27,7 +27,7 @@ from marauder.engine.trainer import Outcome, Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
 from marauder.models.files import load_detector, save_detector
-from marauder.runs.detection import DetectionPlan, DetectionTask, prepare_process, pair_up
+from marauder.runs.detection import DetectionPlan, DetectionTask, pair_up, prepare_process
 from marauder.runs.launch import launch_processes, launched_by_marauder, report_outcome, stop_file
 from marauder.runs.settings import BaselineSettings
 

@@ -168,7 +168,7 @@ def pair_up(
 
 
 def prepare_process(threads: int | None, processes: int) -> int:
-    """Set CPU threads of this process, by default its share of the cores, and its use of memory; returns the threads."""
+    """Set this process's CPU threads, by default its share of the cores, and its use of memory; returns the threads."""
     count = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     keep_freed_memory()
     torch.set_num_threads(count)
