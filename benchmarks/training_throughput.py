@@ -26,6 +26,9 @@ PHASES = ("data", "update", "evaluation", "checkpoint")
 
 def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     """Train with Marauder's engine; returns seconds by phase and pictures seen, the first epoch left out."""
+    from marauder.core.environment import share_cores
+
+    share_cores()
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
     from marauder.data.reading import read_dataset

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from marauder.core.clock import Clock, Interrupted, describe_seconds
+from marauder.core.environment import share_cores
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
 from marauder.core.files import (
@@ -231,3 +232,16 @@ def test_events_are_read_back(tmp_path: Path) -> None:
     log.write("finished")
     assert [event["kind"] for event in log.read()] == ["started", "finished"]
     assert log.read("started")[0]["steps"] == 3
+
+
+def test_sharing_cores_leaves_the_users_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "3000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from marauder import __version__
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
+from marauder.core.environment import share_cores
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError
 
@@ -102,6 +103,7 @@ def main() -> NoReturn:
 
 def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     """Call ``command`` and turn what it raises into words on standard error and an exit status."""
+    share_cores()
     try:
         command()
     except (UserError, DamagedFileError) as error:
