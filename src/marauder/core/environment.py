@@ -10,7 +10,7 @@ SPIN_COUNT = "3000"
 def share_cores() -> None:
     """Let idle OpenMP threads sleep soon instead of spinning; what the user has set stays.
 
-    Spinning threads wait for one that another process keeps off its core: on two cores shared with other work, a step of
+    Spinning threads wait for one that another process keeps off its core: on two cores shared with others, a step of
     YOLOv8n took six seconds instead of 0.9. On an idle machine the difference is within noise. Call it before torch is
     imported.
     """
