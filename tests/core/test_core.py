@@ -167,7 +167,7 @@ def test_the_clock_stops_for_time_signal_file_and_parent(tmp_path: Path) -> None
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     assert "gone" in (Clock(parent=gone.pid).stop_reason() or "")
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(UserError, match="positive"):
         Clock(max_seconds=0)
 
 

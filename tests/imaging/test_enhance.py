@@ -108,6 +108,22 @@ def test_lines_are_recovered_and_carried_to_the_full_size() -> None:
     assert np.abs(result - expected).max() <= 2
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 1), (3, 1), (5, 9), (64, 1), (121, 77), (479, 641), (640, 360)])
+def test_lines_are_applied_as_in_floating_point_at_every_size(size: tuple[int, int]) -> None:
+    draw = np.random.default_rng(5)
+    height, width = size
+    picture = draw.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    grid = (-(-height // 10), -(-width // 10))
+    rows, columns = np.indices(grid)
+    ramp = ((rows + columns) / max(1, sum(grid))).astype(np.float32)[..., None].repeat(3, axis=2)
+    slope, offset = 0.7 + ramp, 20 - 40 * ramp
+    slopes, offsets = (cv2.resize(part, (width, height)).reshape(height, width, 3) for part in (slope, offset))
+    expected = np.clip(np.rint(picture * slopes + offsets), 0, 255)
+    result = apply_lines(picture, np.eye(3, 4, dtype=np.float32), slope, offset)
+    assert result.shape == picture.shape and result.dtype == np.uint8
+    assert np.abs(result - expected).max() <= 2
+
+
 def test_slopes_are_bounded_so_that_noise_stays_noise() -> None:
     noise = np.random.default_rng(1).integers(118, 139, (60, 80, 3)).astype(np.uint8)
     steep = np.clip((noise.astype(int) - 128) * 9 + 128, 0, 255).astype(np.uint8)

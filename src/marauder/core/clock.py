@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from marauder.core.errors import UserError
+
 EXIT_INTERRUPTED = 75
 """Exit status of work that stopped in time and can go on (EX_TEMPFAIL of sysexits.h)."""
 
@@ -43,7 +45,7 @@ class Clock:
         parent: int | None = None,
     ) -> None:
         if max_seconds is not None and max_seconds <= 0:
-            raise ValueError(f"a time budget must be positive, not {max_seconds} seconds")
+            raise UserError(f"--max-hours: a time budget must be positive, not {max_seconds / 3600:g} hours")
         self.started = time.monotonic()
         self.max_seconds = max_seconds
         self.reserve_seconds = reserve_seconds

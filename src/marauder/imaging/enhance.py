@@ -2,7 +2,7 @@
 
 The fast way rests on two observations. The stages that change colour are, to first order, one 3 × 4 matrix on blue,
 green, red: one pass over the picture instead of eight. And all other stages vary slowly from place to place, so the
-chain is run on a picture reduced to 160 pixels, and what it did there is written down as a line a channel and place,
+chain is run on a picture reduced to 128 pixels, and what it did there is written down as a line a channel and place,
 ``after = slope x before + offset``, fitted in small windows; slopes and offsets are scaled up and applied to the full
 picture. No stage touches the full picture, and no detail is lost, because detail goes through the slopes.
 Sources: He and Sun, "Fast Guided Filter", arXiv:1505.00996, 2015; Chen, Adams, Wadhwa, Hasinoff, "Bilateral Guided
@@ -40,6 +40,9 @@ CHANNEL_SUMS = np.ones((3, 3), np.float32)
 
 STEEPEST = 3.5
 """No difference between neighbouring pixels grows by more than this factor over all stages: noise stays noise."""
+
+SHARING_ROWS = 2
+"""Rows of the full picture that share one row of slopes and offsets."""
 
 
 def enhance(picture: np.ndarray, plan: Plan) -> np.ndarray:
@@ -152,7 +155,9 @@ def fit_lines(before: np.ndarray, after: np.ndarray, steepest: np.ndarray) -> tu
     mean_x, mean_y = window_means(x), window_means(y)
     variance = window_means(x * x) - mean_x * mean_x
     covariance = window_means(x * y) - mean_x * mean_y
-    together = (cv2.transform(covariance, CHANNEL_SUMS) + FIT_NOISE) / (cv2.transform(variance, CHANNEL_SUMS) + FIT_NOISE)
+    together = (cv2.transform(covariance, CHANNEL_SUMS) + FIT_NOISE) / (
+        cv2.transform(variance, CHANNEL_SUMS) + FIT_NOISE
+    )
     slope = (covariance + FIT_NOISE * together) / (variance + FIT_NOISE)
     # The limits of a whole row: three values alone, repeated for every pixel, take numpy five times as long.
     slope = np.clip(slope, np.float32(0), np.full((size[0], 3), steepest, np.float32))
@@ -163,18 +168,19 @@ def fit_lines(before: np.ndarray, after: np.ndarray, steepest: np.ndarray) -> tu
 def apply_lines(picture: np.ndarray, matrix: np.ndarray, slope: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """``slope x (matrix x picture) + offset`` with slope and offset scaled up to the picture: uint8 (H, W, 3).
 
-    Two rows share slope and offset, which change over tens of rows: scaling up takes as long as applying.
+    Up to ``SHARING_ROWS`` neighbouring rows share their slopes and offsets, since scaling these up takes as long as
+    applying them; never more than a quarter of the rows that lie between two rows of ``slope``.
     """
     height, width = picture.shape[:2]
+    sharing = min(max(height // (4 * slope.shape[0]), 1), SHARING_ROWS)
+    size = (width, -(-height // sharing))
     start = cv2.transform(picture, matrix)
-    size = (width, (height + 1) // 2)
     slopes = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
     offsets = cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
     product = np.empty_like(slopes)
-    for first in (0, 1):
-        rows = start[first::2]
+    for first in range(sharing):
+        rows = start[first::sharing]
         count = len(rows)
-        if count:
-            cv2.multiply(rows, slopes[:count], dst=product[:count], dtype=cv2.CV_32F)
-            cv2.add(product[:count], offsets[:count], dst=rows, dtype=cv2.CV_8U)
+        cv2.multiply(rows, slopes[:count], dst=product[:count], dtype=cv2.CV_32F)
+        cv2.add(product[:count], offsets[:count], dst=rows, dtype=cv2.CV_8U)
     return start

@@ -7,6 +7,8 @@ colour first (compensation, white balance), then haze, then contrast, then brigh
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -91,7 +93,7 @@ def white_balance_gains(picture: np.ndarray, strength: float, norm: int = MINKOW
     ``strength`` 0..1 is the exponent on each gain (0: all ones). The gains keep the brightness of the mean colour.
     """
     small = reduce_picture(picture)
-    powers = (np.arange(256) / 255.0) ** norm
+    powers = _powers(norm)
     histograms = [cv2.calcHist([small], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
     strengths = np.array([(histogram @ powers * 3 / small.size) ** (1 / norm) for histogram in histograms])
     strengths = np.maximum(strengths, 1 / 255)
@@ -194,9 +196,11 @@ def dehaze(picture: np.ndarray, strength: float = 0.8) -> np.ndarray:
 def _divide_by_transmission(picture: np.ndarray, veil: np.ndarray, transmission: np.ndarray) -> np.ndarray:
     """(picture - veil) / transmission + veil: uint8 (H, W, 3)."""
     gain = 1 / transmission
-    gains = cv2.merge([gain, gain, gain])
-    offsets = cv2.merge([(1 - gain) * np.float32(level) for level in veil])
-    return cv2.add(cv2.multiply(picture, gains, dtype=cv2.CV_32F), offsets, dtype=cv2.CV_8U)
+    level = (*veil.tolist(), 0.0)
+    # OpenCV takes a value a channel as a tuple; its type hints do not say so.
+    difference = cv2.subtract(picture, level, dtype=cv2.CV_32F)  # type: ignore[call-overload]
+    cv2.multiply(difference, cv2.merge([gain, gain, gain]), dst=difference)
+    return cv2.add(difference, level, dtype=cv2.CV_8U)  # type: ignore[call-overload]
 
 
 def equalize_lightness(picture: np.ndarray, clip_limit: float = 2.0, tiles: int = CLAHE_TILES) -> np.ndarray:
@@ -221,5 +225,12 @@ def adjust_gamma(picture: np.ndarray, gamma: float) -> np.ndarray:
 
     Source: Poynton, "Digital Video and HD", 2nd edition, 2012, chapter 27 (power-law transfer).
     """
-    table = np.rint(255 * (np.arange(256) / 255.0) ** gamma).astype(np.uint8)
-    return cv2.LUT(picture, table)
+    return cv2.LUT(picture, np.rint(255 * _powers(gamma)).astype(np.uint8))
+
+
+@lru_cache(maxsize=16)
+def _powers(exponent: float) -> np.ndarray:
+    """Every 8-bit level, in 0..1, to the power ``exponent``: float64 (256,), not to be written to."""
+    powers = (np.arange(256) / 255.0) ** exponent
+    powers.setflags(write=False)
+    return powers
