@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.files import append_line
 from marauder.data.duplicates import (
+    COPY_HEIGHT,
+    COPY_WIDTH,
+    LEAST_CORRELATION,
     PictureHash,
     close_pairs,
     exact_clusters,
+    hash_grey,
     hash_picture,
     hash_pictures,
     near_clusters,
@@ -43,9 +48,12 @@ def test_close_pairs_are_those_of_comparing_all(values, distance, seed):
     assert set(zip(left.tolist(), right.tolist())) == expected
 
 
+GREY = bytes(range(COPY_WIDTH * COPY_HEIGHT // 2)) * 2
+
+
 @given(st.lists(st.integers(0, 2**10 - 1), max_size=40))
 def test_every_member_is_near_its_leader(values):
-    clusters = near_clusters([PictureHash(value << 20, False) for value in values], 2)
+    clusters = near_clusters([PictureHash(value << 20, False, GREY) for value in values], 2)
     members = [index for cluster in clusters for index in cluster]
     assert len(members) == len(set(members))
     for cluster in clusters:
@@ -55,7 +63,7 @@ def test_every_member_is_near_its_leader(values):
 def test_a_slow_pan_does_not_chain():
     # Each step differs from the last in one bit; chained, all 60 would be one cluster.
     values = [(1 << step) - 1 for step in range(60)]
-    clusters = near_clusters([PictureHash(value, False) for value in values], 4)
+    clusters = near_clusters([PictureHash(value, False, GREY) for value in values], 4)
     assert max(map(len, clusters)) <= 5
 
 
@@ -65,6 +73,45 @@ def test_flat_pictures_are_no_duplicates(tmp_path: Path):
     hashes = hash_pictures(sorted(tmp_path.glob("*.png")))
     assert all(isinstance(item, PictureHash) and item.flat for item in hashes)
     assert near_clusters([item for item in hashes if isinstance(item, PictureHash)]) == []
+
+
+def vignette(things: int) -> np.ndarray:
+    """A grey copy whose light falls off towards the borders, with rows of things on it that keep each row's order."""
+    rows, columns = np.indices((COPY_HEIGHT, COPY_WIDTH))
+    light = 36 - 3 * np.abs(columns - COPY_WIDTH // 2)
+    shades = np.random.default_rng(things).integers(10, 210, COPY_HEIGHT // 2).repeat(2)
+    return (light + shades[rows]).astype(np.uint8)
+
+
+def test_like_hashes_of_different_pictures_are_not_near():
+    one, other = vignette(1), vignette(2)
+    brighter = np.clip(one * 0.8 + 40, 0, 255).astype(np.uint8)
+    hashes = [hash_grey(grey) for grey in (one, other, brighter)]
+    assert (hashes[0].value ^ hashes[1].value).bit_count() <= 4
+    assert near_clusters(hashes) == [[0, 2]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=40), st.integers(0, 2))
+def test_clusters_are_those_of_comparing_with_every_leader(pictures, distance):
+    greys = [vignette(things) for things in range(6)]
+    hashes = [PictureHash(value, False, greys[things].tobytes()) for value, things in pictures]
+
+    def near(one, other):
+        correlation = np.corrcoef(greys[pictures[one][1]].ravel(), greys[pictures[other][1]].ravel())[0, 1]
+        return (hashes[one].value ^ hashes[other].value).bit_count() <= distance and correlation >= LEAST_CORRELATION
+
+    expected, free = [], list(range(len(hashes)))
+    while free:
+        members = [index for index in free if index == free[0] or near(free[0], index)]
+        free = [index for index in free if index not in members]
+        expected += [members] if len(members) > 1 else []
+    assert near_clusters(hashes, distance) == expected
+
+
+def test_frames_of_one_still_camera_are_near(shared_data: Path):
+    frames = sorted((shared_data / "deepfish/images").glob("7117_Caranx_sexfasciatus_juvenile_f0000*.jpg"))[:12]
+    clusters = near_clusters([hash_picture(path) for path in frames])
+    assert sum(map(len, clusters)) >= len(frames) - 2
 
 
 def test_a_recompressed_and_scaled_copy_is_near_and_others_are_not(shared_data: Path, tmp_path: Path):
@@ -99,6 +146,14 @@ def test_kept_hashes_are_reused_until_the_picture_changes(tmp_path: Path, monkey
     assert calls == [paths[0]]
     assert second[1:] == first[1:]
     assert second[0] != first[0]
+
+
+def test_hashes_kept_without_a_grey_copy_are_made_again(tmp_path: Path):
+    path = small_sets.picture(tmp_path / "0.jpg")
+    store = tmp_path / "hashes.jsonl"
+    state = path.stat()
+    append_line(store, [str(path), state.st_size, state.st_mtime_ns, 5, False])
+    assert hash_pictures([path], store=store) == [hash_picture(path)]
 
 
 def test_the_clock_is_asked(tmp_path: Path):

@@ -54,7 +54,7 @@ def baseline(
         "processes": processes,
     }
     settings = load_settings(BaselineSettings, config, words, **given)
-    with Clock(max_hours * 3600 if max_hours is not None else None).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         summary = train_baseline(settings, clock, resume, fresh)
     figures = ", ".join(
         f"{name} {summary.metrics[name]:.3f}"

@@ -131,6 +131,7 @@ def check(
 
     With --fix, what is safe to mend is mended in a copy, which is then checked again.
     """
+    from marauder.core.clock import Clock
     from marauder.core.errors import UserError
     from marauder.data.check import check_dataset, examples_sheet
     from marauder.data.repair import repair
@@ -139,7 +140,7 @@ def check(
         raise UserError("--fix writes a fixed copy: say where with --output FOLDER")
     if output is not None and not fix:
         raise UserError("--output is the folder of the fixed copy: give --fix, too")
-    with _clock(max_hours).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         found = check_dataset(
             input,
             near_duplicate_distance,
@@ -191,23 +192,15 @@ def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
-def _clock(max_hours: float | None) -> Any:
-    from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
-
-    if max_hours is not None and max_hours <= 0:
-        raise UserError(f"--max-hours {max_hours:g}: must be positive")
-    return Clock(None if max_hours is None else max_hours * 3600)
-
-
 def _organize(max_hours: float | None, **values: Any) -> None:
+    from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
     from marauder.data.organize import OrganizeSettings, organize
 
     # None means "keep the sources' splits" here, and "not given" to load_settings.
     fractions = values.pop("fractions")
     settings = load_settings(OrganizeSettings, **values).model_copy(update={"fractions": fractions})
-    with _clock(max_hours).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         summary = organize(settings, clock)
     _show_summary(summary)
 

@@ -28,7 +28,7 @@ def evaluate(
     from marauder.runs.baseline import evaluate_split
 
     dataset = read_dataset(data_yaml)
-    with Clock(max_hours * 3600 if max_hours is not None else None).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         result, records, detections = evaluate_split(model, dataset, split, choose_device(device), clock, imgsz)
     facts = {"Detector": str(model), "Measured on": f"the split {split} of {data_yaml}"}
     report = write_evaluation(

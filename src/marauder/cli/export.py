@@ -49,14 +49,10 @@ def export(
     model does.
     """
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
     from marauder.core.settings import load_settings
     from marauder.export.folders import weight_files
     from marauder.export.settings import ExportSettings
 
-    if max_hours is not None and max_hours <= 0:
-        raise UserError(f"--max-hours {max_hours:g}: must be positive")
-    budget = None if max_hours is None else max_hours * 3600
     settings = load_settings(
         ExportSettings,
         config,
@@ -75,7 +71,7 @@ def export(
 
     from marauder.export.job import export_models
 
-    with Clock(budget).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         summary = export_models(settings, clock)
     _show(summary)
     if not summary.passed:

@@ -52,7 +52,6 @@ def run(
     Leaves with status 75 when time is up or the process is asked to stop, and prints the command that goes on.
     """
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
     from marauder.pipeline.graph import Pipeline
     from marauder.pipeline.run import run_steps, select
     from marauder.pipeline.table import plan
@@ -63,9 +62,7 @@ def run(
     if dry_run:
         print(plan(pipeline, selected, fresh))
         return
-    if max_hours is not None and max_hours <= 0:
-        raise UserError(f"--max-hours {max_hours}: must be above 0; leave it out for no limit")
-    with Clock(None if max_hours is None else max_hours * 3600).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         run_steps(pipeline, selected, clock, _say, fresh)
     _say("all steps that were asked for are done")
 

@@ -43,8 +43,6 @@ def preprocess(
 
     if resume and fresh:
         raise UserError("--resume goes on and --fresh starts over; give one of them")
-    if max_hours is not None and max_hours <= 0:
-        raise UserError(f"--max-hours: must be more than 0, not {max_hours}")
     given: dict[str, Any] = {
         "input": input_folder,
         "output": output_folder,
@@ -53,6 +51,6 @@ def preprocess(
         "clean": clean,
     }
     settings = load_settings(PreprocessingSettings, config, overrides or [], **given)
-    with Clock(max_hours * 3600 if max_hours is not None else None).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         summary = preprocess_folder(settings, clock, fresh)
     typer.echo(summary.message())

@@ -40,8 +40,6 @@ def scenes(
 
     if output is None and config is None:
         raise UserError("say where to write: --output FOLDER")
-    if max_hours is not None and max_hours <= 0:
-        raise UserError(f"--max-hours {max_hours:g}: must be positive")
     settings = load_settings(
         SceneSettings,
         config,
@@ -59,6 +57,6 @@ def scenes(
 
     from marauder.data.scenes.writing import generate_scenes
 
-    with Clock(None if max_hours is None else max_hours * 3600).listening() as clock:
+    with Clock.for_hours(max_hours).listening() as clock:
         data_yaml = generate_scenes(settings, clock)
     typer.echo(f"{settings.count} pictures of {settings.number_of_clips} clips: {data_yaml}")

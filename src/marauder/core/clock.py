@@ -45,13 +45,18 @@ class Clock:
         parent: int | None = None,
     ) -> None:
         if max_seconds is not None and max_seconds <= 0:
-            raise UserError(f"--max-hours: a time budget must be positive, not {max_seconds / 3600:g} hours")
+            raise UserError(f"--max-hours: must be positive, not {max_seconds / 3600:g} hours")
         self.started = time.monotonic()
         self.max_seconds = max_seconds
         self.reserve_seconds = reserve_seconds
         self.stop_file = stop_file
         self.parent = parent
         self.signal_name: str | None = None
+
+    @classmethod
+    def for_hours(cls, max_hours: float | None) -> Clock:
+        """The clock of a command's ``--max-hours``."""
+        return cls(None if max_hours is None else max_hours * 3600)
 
     def elapsed(self) -> float:
         """Seconds since this clock was made."""

@@ -1,8 +1,10 @@
 """Pictures that are the same or nearly so: a perceptual hash, and clusters of hashes that lie close together.
 
 The hash is the 64-bit difference hash (dHash; N. Krawetz, "Kind of like that", 2013): the picture as displayed is
-squeezed to 9x8 grey levels, each bit says whether a pixel is brighter than its right neighbour. Two pictures are near
-when their hashes differ in few bits.
+squeezed to 9x8 grey levels, each bit says whether a pixel is brighter than its right neighbour. Pictures whose hashes
+differ in few bits are candidates: the hash knows directions only, and pictures of different things whose light falls
+off alike towards the borders share it. Near are those candidates whose grey copies of 18x16 pixels also correlate
+(Pearson), which a change of brightness or contrast does not disturb.
 
 Limits. Clusters are built around a leader: every member lies within the distance of the leader, so that a slow camera
 pan does not chain into one giant cluster; two pictures near each other may therefore stand in neighbouring clusters.
@@ -27,6 +29,13 @@ from marauder.data.picture_files import PictureError, load_small_grey
 DEFAULT_DISTANCE = 4
 """Bits of 64 by which two hashes may differ and still be near."""
 
+COPY_WIDTH, COPY_HEIGHT = 18, 16
+"""Size in pixels of the small grey copy: two by two of them make a pixel of the hash."""
+
+LEAST_CORRELATION = 0.95
+"""Correlation of the small grey copies from which two pictures are near. Frames of one still camera and copies lie
+above 0.97, generated pictures of different scenes with like hashes below 0.93."""
+
 FLAT_CONTRAST = 3.0
 """Standard deviation of the 9x8 grey levels (0..255) below which a picture is flat and its hash says nothing."""
 
@@ -35,17 +44,27 @@ BLOCK = 256
 
 @dataclass(frozen=True, slots=True)
 class PictureHash:
-    """The difference hash of a picture (0..2^64-1); ``flat``: too little structure for the hash to mean anything."""
+    """The difference hash of a picture (0..2^64-1) and the small grey copy it was made from.
+
+    ``flat``: too little structure for the hash to mean anything. ``grey``: ``COPY_HEIGHT`` rows of ``COPY_WIDTH``
+    grey levels, a byte each.
+    """
 
     value: int
     flat: bool
+    grey: bytes
 
 
 def hash_picture(path: Path) -> PictureHash:
     """Decode the whole picture (a JPEG at reduced scale) and hash it. Raises ``PictureError``, also when truncated."""
-    grey = load_small_grey(path, 9, 8).astype(np.int16)
-    bits = np.packbits((grey[:, :-1] > grey[:, 1:]).reshape(-1))
-    return PictureHash(int.from_bytes(bits.tobytes(), "big"), float(grey.std()) < FLAT_CONTRAST)
+    return hash_grey(load_small_grey(path, COPY_WIDTH, COPY_HEIGHT))
+
+
+def hash_grey(grey: np.ndarray) -> PictureHash:
+    """The hash of a small grey copy: uint8 (``COPY_HEIGHT``, ``COPY_WIDTH``)."""
+    cells = grey.reshape(COPY_HEIGHT // 2, 2, COPY_WIDTH // 2, 2).mean(axis=(1, 3))
+    bits = np.packbits((cells[:, :-1] > cells[:, 1:]).reshape(-1))
+    return PictureHash(int.from_bytes(bits.tobytes(), "big"), float(cells.std()) < FLAT_CONTRAST, grey.tobytes())
 
 
 def hash_pictures(
@@ -57,10 +76,13 @@ def hash_pictures(
 ) -> list[PictureHash | PictureError]:
     """Hashes of many pictures, in order. With ``store`` (a JSON-lines file) finished blocks are kept and not redone.
 
-    A kept hash counts while the picture's size and time of change are the same. The clock is asked between blocks;
-    raises ``Interrupted``.
+    A kept hash counts while the picture's size and time of change are the same, and one kept without its grey copy does
+    not. The clock is asked between blocks; raises ``Interrupted``.
     """
-    known = {(row[0], row[1], row[2]): PictureHash(row[3], row[4]) for row in read_lines(store)} if store else {}
+    rows = read_lines(store) if store else []
+    known = {
+        (row[0], row[1], row[2]): PictureHash(row[3], row[4], bytes.fromhex(row[5])) for row in rows if len(row) == 6
+    }
     results: list[PictureHash | PictureError] = []
 
     def hash_one(path: Path) -> PictureHash | PictureError:
@@ -77,7 +99,7 @@ def hash_pictures(
             found = list(pool.map(hash_one, block))
             for path, result in zip(block, found):
                 if store is not None and isinstance(result, PictureHash) and _stamp(path) not in known:
-                    append_line(store, [*_stamp(path), result.value, result.flat])
+                    append_line(store, [*_stamp(path), result.value, result.flat, result.grey.hex()])
             results.extend(found)
             progress.advance(len(block))
     return results
@@ -92,33 +114,47 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 
 def near_clusters(hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANCE) -> list[list[int]]:
-    """Positions of near-duplicates: clusters of two or more, each within ``distance`` bits of its first member.
+    """Positions of near-duplicates: clusters of two or more, each near its first member.
 
-    Deterministic: in input order each free picture leads and takes all free pictures near it.
+    Near: within ``distance`` bits, and the grey copies correlate by at least ``LEAST_CORRELATION``. Deterministic: in
+    input order each free picture leads and takes all free pictures near it.
     """
     if not 0 <= distance <= 16:
         raise ValueError(f"distance is 0 to 16 bits, not {distance}")
-    usable = np.array([index for index, item in enumerate(hashes) if not item.flat], np.int64)
+    usable = [index for index, item in enumerate(hashes) if not item.flat]
     if len(usable) < 2:
         return []
     values = np.array([hashes[index].value for index in usable], np.uint64)
-    unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    left, right = close_pairs(unique, distance)
-    neighbours: list[list[int]] = [[] for _ in unique]
-    for one, other in zip(left.tolist(), right.tolist()):
+    unique, inverse = np.unique(values, return_inverse=True)
+    neighbours: list[list[int]] = [[position] for position in range(len(unique))]
+    for one, other in zip(*(side.tolist() for side in close_pairs(unique, distance))):
         neighbours[one].append(other)
         neighbours[other].append(one)
-    leader = np.full(len(unique), -1, np.int64)
-    for position in np.argsort(first, kind="stable").tolist():
-        if leader[position] < 0:
-            leader[position] = position
-            for other in neighbours[position]:
-                if leader[other] < 0:
-                    leader[other] = position
-    clusters: dict[int, list[int]] = {}
-    for index, position in zip(usable.tolist(), inverse.tolist()):
-        clusters.setdefault(int(leader[position]), []).append(index)
-    return sorted(members for members in clusters.values() if len(members) > 1)
+    free: list[list[int]] = [[] for _ in unique]  # of each hash value, the pictures in no cluster yet
+    for index, position in enumerate(inverse.tolist()):
+        free[position].append(index)
+    copies = _normalized_copies([hashes[index].grey for index in usable])
+    taken = np.zeros(len(usable), bool)
+    clusters = []
+    for leader, position in enumerate(inverse.tolist()):
+        if taken[leader]:
+            continue
+        candidates = np.array([index for near in neighbours[position] for index in free[near]], np.int64)
+        alike = copies[candidates] @ copies[leader] >= LEAST_CORRELATION
+        members = sorted({leader, *candidates[alike].tolist()})
+        taken[members] = True
+        for near in neighbours[position]:
+            free[near] = [index for index in free[near] if not taken[index]]
+        if len(members) > 1:
+            clusters.append([usable[index] for index in members])
+    return clusters
+
+
+def _normalized_copies(greys: Sequence[bytes]) -> np.ndarray:
+    """Grey copies shifted to mean 0 and scaled to length 1, so that products are correlations: float32 (n, pixels)."""
+    copies = np.frombuffer(b"".join(greys), np.uint8).reshape(len(greys), -1).astype(np.float32)
+    copies -= copies.mean(axis=1, keepdims=True)
+    return copies / np.maximum(np.linalg.norm(copies, axis=1, keepdims=True), np.float32(1e-6))
 
 
 def close_pairs(values: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:

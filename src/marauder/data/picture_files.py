@@ -123,7 +123,7 @@ def load_small_grey(path: Path, width: int, height: int) -> np.ndarray:
     Reads the whole file (a JPEG at reduced scale), so that a truncated one raises ``PictureError``.
     """
     with _opened(path) as image:
-        image.draft("L", (width * 8, height * 8))
+        image.draft("L", (width * 4, height * 4))
         _load(path, image)
         upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
         return np.asarray(upright.convert("L").resize((width, height), Image.Resampling.BOX))
