@@ -117,7 +117,8 @@ def near_clusters(hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANC
     """Positions of near-duplicates: clusters of two or more, each near its first member.
 
     Near: within ``distance`` bits, and the grey copies correlate by at least ``LEAST_CORRELATION``. Deterministic: in
-    input order each free picture leads and takes all free pictures near it.
+    input order each free picture leads and takes all free pictures near it. The work grows with the number of pictures
+    that share a hash without being alike.
     """
     if not 0 <= distance <= 16:
         raise ValueError(f"distance is 0 to 16 bits, not {distance}")
