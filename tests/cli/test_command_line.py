@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from marauder.cli import main as cli
 from marauder.core.clock import Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import DamagedFileError
+from marauder.core.files import DamagedFileError, atomic_path
 
 HEAVY = (
     "torch",
@@ -88,6 +92,92 @@ def test_a_users_mistake_is_one_paragraph_and_status_2(error: Exception, capsys:
     assert capsys.readouterr().err == "error: a.yaml:3: no such class\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "another folder"),
+        (errno.EACCES, "permissions"),
+        (errno.EPERM, "permissions"),
+        (errno.ENOENT, "check the path"),
+        (errno.EEXIST, "name another path"),
+        (errno.ENOTDIR, "name another path"),
+        (errno.EISDIR, "name another path"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_paragraph(
+    number: int, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "reef/a.yaml")
+
+    with pytest.raises(SystemExit) as left:
+        cli.run_with_boundary(command)
+    assert left.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: reef/a.yaml: {os.strerror(number)}; ") and remedy in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOENT, "without a file"), OSError(errno.EIO, "the disk is broken", "a.yaml")]
+)
+def test_an_error_of_the_system_that_names_no_file_or_no_remedy_keeps_its_traceback(error: OSError) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(OSError, match=r"without|broken"):
+        cli.run_with_boundary(command)
+
+
+def test_a_full_disk_names_what_was_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        with atomic_path(tmp_path / "reef.json") as temporary:
+            temporary.touch()
+            with Path("/dev/full").open("wb") as full:  # a device that is always full
+                full.write(b"x")
+
+    with pytest.raises(SystemExit) as left:
+        cli.run_with_boundary(command)
+    assert left.value.code == 2
+    assert f"error: {tmp_path / 'reef.json'}: No space left on device; make room" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "scenes", "--count", "6", "--output", "{file}"],
+        ["data", "scenes", "--count", "6", "--output", "/proc/reef"],
+        ["pipeline", "run", "--root", "{file}"],
+        ["data", "split", "--input", "{data}", "--output", "/proc/reef"],
+        ["data", "organize", "--input", "{data}", "--output", "{file}"],
+        ["preprocess", "--input", "{data}", "--output", "/proc/reef"],
+        ["baseline", "--data-yaml", "{data}/data.yaml", "--output", "{file}"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str], tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "file"
+    (data / "images").mkdir(parents=True)
+    (data / "labels").mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(picture).save(data / "images" / "a.png")
+    (data / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
+    (data / "data.yaml").write_text("train: images\nval: images\nnames: [fish]\n", encoding="utf-8")
+    file.touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "marauder.cli.main", *(word.format(data=data, file=file) for word in words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: " in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
     def command() -> None:
         raise ZeroDivisionError("1 / 0")
@@ -117,6 +207,25 @@ def test_an_interruption_prints_the_command_that_goes_on(
 def test_a_wrapping_script_says_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARAUDER_RESUME_COMMAND", "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml' --fresh")
     assert cli.resume_command() == "./scripts/run_baseline_yolo.sh --data-yaml 'my reef.yaml'"
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (["baseline", "--resume", "old.pt", "--fresh", "--epochs", "3"], ["baseline", "--epochs", "3"]),
+        (["baseline", "--resume=old.pt", "--epochs", "3"], ["baseline", "--epochs", "3"]),
+        (["baseline", "--epochs", "3", "--resume", "my old.pt"], ["baseline", "--epochs", "3"]),
+        (["preprocess", "--resume", "method=full"], ["preprocess", "method=full"]),
+    ],
+)
+def test_what_goes_on_is_the_newest_checkpoint(
+    typed: list[str], kept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MARAUDER_RESUME_COMMAND", raising=False)
+    monkeypatch.setattr(sys, "argv", ["bin/marauder", *typed])
+    assert shlex.split(cli.resume_command())[1:] == kept
+    monkeypatch.setenv("MARAUDER_RESUME_COMMAND", shlex.join(["./scripts/run.sh", *typed[1:]]))
+    assert shlex.split(cli.resume_command())[1:] == kept[1:]
 
 
 def test_an_interruption_that_names_its_command_is_believed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
 """The ``marauder`` command: its groups, imported only when used, and the one place where errors become exit codes.
 
-``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 and one paragraph;
-any other exception is a fault of the program and keeps its traceback.
+``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 and one paragraph, and
+so does an error of the operating system about a file that the user can mend (a full disk, no permission); any other
+exception is a fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typer.core import TyperCommand, TyperGroup
 from marauder import __version__
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
 from marauder.core.environment import share_cores
-from marauder.core.errors import UserError
+from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
 
 EXIT_USER_ERROR = 2
+RESUME_TAKES_A_CHECKPOINT = "baseline"
+"""The command whose ``--resume`` names a checkpoint; the others' is a flag."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pipeline": (
@@ -109,6 +112,12 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     except (UserError, DamagedFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except OSError as error:
+        explained = explain_file_error(error)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     except Interrupted as stop:
         again = stop.resume_command or resume_command()
         print(
@@ -122,12 +131,26 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
 def resume_command() -> str:
     """The command line of this process, quoted for a shell, that continues the work.
 
-    ``--fresh`` is left out: it would start over. A script that wraps the command says its own line in
-    ``MARAUDER_RESUME_COMMAND``.
+    ``--fresh`` is left out: it would start over. So is ``--resume``, with its checkpoint where the command takes one:
+    what goes on is the newest. A script that wraps the command says its own line in ``MARAUDER_RESUME_COMMAND``.
     """
     wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
     words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join(word for word in words if word != "--fresh")
+    return shlex.join(_going_on(words, RESUME_TAKES_A_CHECKPOINT in sys.argv[1:2]))
+
+
+def _going_on(words: list[str], checkpoint: bool) -> list[str]:
+    """``words`` without ``--fresh`` and ``--resume``; ``checkpoint``: the word after ``--resume`` belongs to it."""
+    kept: list[str] = []
+    waiting = False
+    for word in words:
+        if waiting or word == "--fresh" or word.startswith("--resume="):
+            waiting = False
+        elif word == "--resume":
+            waiting = checkpoint
+        else:
+            kept.append(word)
+    return kept
 
 
 def _program(path: str) -> list[str]:

@@ -6,6 +6,7 @@ process or machine dies.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,13 +35,25 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-        flush_directory(target.parent)
+        with _writing(target):
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+            flush_directory(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Name ``target`` in an error of a full disk: writing into an open file says "no space left", but not where."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(target)
+        raise
 
 
 def flush_directory(directory: Path) -> None:
@@ -101,7 +114,7 @@ def append_line(path: Path | str, value: Any) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(to_plain(value), ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-    with target.open("ab+") as stream:
+    with _writing(target), target.open("ab+") as stream:
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,6 @@ from marauder.preprocessing.settings import PreprocessingSettings, Recipe
 from marauder.preprocessing.work import SET_ASIDE, Job, find_clean
 from marauder.preprocessing.workers import WorkerPool
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
 
 def preprocess_folder(settings: PreprocessingSettings, clock: Clock, fresh: bool = False) -> PreprocessingSummary:
     """Enhance all pictures below ``settings.input`` into ``settings.output``, with everything beside them copied.
@@ -34,7 +29,7 @@ def preprocess_folder(settings: PreprocessingSettings, clock: Clock, fresh: bool
     """
     started = time.monotonic()
     check_folders(settings)
-    with _disk_errors_explained(settings.output), locked(settings.output):
+    with locked(settings.output):
         journal = Journal(settings.output)
         journal.begin(fresh)
         _remove_partial_files(settings.output)
@@ -91,16 +86,3 @@ def _remove_partial_files(output: Path) -> None:
     """Delete temporary files of killed writers; this process holds the folder's lock."""
     for leftover in output.rglob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _disk_errors_explained(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        raise UserError(
-            f"{error.filename or output}: cannot be written ({error.strerror}); make room or mend the permissions, "
-            "then run the same command again: finished pictures stay"
-        ) from error
