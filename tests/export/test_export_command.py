@@ -62,6 +62,24 @@ def test_models_can_be_given_in_every_form(words: list[str], monkeypatch: pytest
     assert [str(path) for path in result.exception.settings.models] == ["A.pt", "B.pt"]
 
 
+def test_words_with_an_equals_sign_are_settings_unless_they_are_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("A.pt", "lr=3.pt"):
+        Path(name).touch()
+
+    def settle(settings: Any, clock: object) -> None:
+        raise Settled(settings)
+
+    monkeypatch.setattr("marauder.export.job.export_models", settle)
+    result = CliRunner().invoke(app, ["--models", "A.pt", "lr=3.pt", "latency.rounds=5", "opset=15"])
+    assert isinstance(result.exception, Settled), result.output
+    settings = result.exception.settings
+    assert [str(path) for path in settings.models] == ["A.pt", "lr=3.pt"]
+    assert (settings.latency.rounds, settings.opset) == (5, 15)
+
+
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
@@ -113,6 +131,7 @@ def test_sigterm_leaves_with_status_75_and_the_same_command_goes_on(workspace: P
     [
         ([], "models"),
         (["--models", "nowhere.pt"], "nowhere.pt: no such file"),
+        (["--models", "a/best.pt", "latency.round=5"], "override 'latency.round=5'"),
         (["--models", "a/best.pt", "--max-hours", "0"], "must be positive"),
         (["--models", "a/best.pt", "--formats", "engine"], "no format named 'engine'"),
     ],

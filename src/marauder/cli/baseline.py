@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from marauder.runs.baseline import BaselineSummary
+
+OPTIONS = {"data": "--data-yaml", "image_size": "--imgsz"}
+"""Settings whose option has another name."""
 
 app = typer.Typer(add_completion=False)
 
@@ -53,9 +61,21 @@ def baseline(
         "ssl_backbone": ssl_backbone,
         "processes": processes,
     }
-    settings = load_settings(BaselineSettings, config, words, **given)
+    settings = load_settings(BaselineSettings, config, words, OPTIONS, **given)
     with Clock.for_hours(max_hours).listening() as clock:
         summary = train_baseline(settings, clock, resume, fresh)
+    if speaks():
+        _show(summary)
+
+
+def speaks() -> bool:
+    """Whether this process tells the user how it ended: one of several does, the launching one or torchrun's first."""
+    from marauder.runs.launch import launched_by_marauder
+
+    return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
+
+
+def _show(summary: BaselineSummary) -> None:
     figures = ", ".join(
         f"{name} {summary.metrics[name]:.3f}"
         for name in ("map50", "map50_95", "precision", "recall")
@@ -63,4 +83,4 @@ def baseline(
     )
     typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")
     typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
-    typer.echo(f"next:    marauder export --models {summary.weights}")
+    typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+STRIDE = 32
+"""Pixels of a cell of the detector's coarsest grid: pictures are whole numbers of cells wide and high."""
+
 app = typer.Typer(add_completion=False)
 
 
@@ -16,12 +19,20 @@ def evaluate(
     data_yaml: Annotated[Path, typer.Option(help="data.yaml of the labelled pictures")],
     output: Annotated[Path, typer.Option(help="folder for eval_report.json, figures and report.html")],
     split: Annotated[str, typer.Option(help="split to measure on")] = "test",
-    imgsz: Annotated[int | None, typer.Option(help="pixels of the long side; default: as trained")] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(help="pixels of the long side, a multiple of 32; default: as trained")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     max_hours: Annotated[float | None, typer.Option(help="stop in time after this many hours")] = None,
 ) -> None:
     """Measure a detector on a split, overall, by class and by every slice its attributes make, and write the report."""
     from marauder.core.clock import Clock
+    from marauder.core.errors import UserError
+
+    if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
+        nearest = max(1, round(imgsz / STRIDE)) * STRIDE
+        raise UserError(f"--imgsz {imgsz}: must be a multiple of {STRIDE}; choose {nearest}")
+
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
     from marauder.evaluation.folder import write_evaluation

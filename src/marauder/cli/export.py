@@ -16,8 +16,11 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def export(
-    more_models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="More models, as after --models.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL|KEY=VALUE]...", help="More models, as after --models; any setting: latency.rounds=20."
+        ),
     ] = None,
     models: Annotated[
         list[str] | None, typer.Option(help="Trained detectors: A.pt B.pt, or A.pt,B.pt, or the option repeated.")
@@ -53,10 +56,13 @@ def export(
     from marauder.export.folders import weight_files
     from marauder.export.settings import ExportSettings
 
+    overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
+    more_models = [word for word in words or [] if word not in overrides]
     settings = load_settings(
         ExportSettings,
         config,
-        models=[*(models or []), *(more_models or [])] or None,
+        overrides,
+        models=[*(models or []), *more_models] or None,
         output=output,
         formats=formats,
         image_size=image_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -23,11 +23,17 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def load_settings(
-    model: type[AnySettings], path: Path | str | None = None, overrides: Sequence[str] = (), /, **values: Any
+    model: type[AnySettings],
+    path: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    /,
+    **values: Any,
 ) -> AnySettings:
     """Read ``model`` from a YAML file, then dotted overrides (``"optimizer.lr=0.01"``), then keyword values.
 
     Keyword values that are ``None`` are left out, so that command-line options which were not given do not count.
+    ``options``: fields whose option on the command line has another name than the field, and that name (``--imgsz``).
     Raises ``UserError`` that lists every mistake, each with the file's line or the override it stands in.
     """
     content, lines = read_yaml_mapping(Path(path)) if path is not None else ({}, {})
@@ -39,10 +45,12 @@ def load_settings(
             raise UserError(f"override {override!r}: write it as key=value, for example epochs=20")
         _assign(content, keys, _parse_value(text, override), override)
         origins[keys] = f"override {override!r}"
+    renamed = options or {}
     for name, value in values.items():
         if value is not None:
             content[name] = value
-            origins[(name,)] = f"option --{name.replace('_', '-')}"
+            origins[(name,)] = f"option {renamed.get(name, '--' + name.replace('_', '-'))}"
+    origins |= {(name,): f"option {option}" for name, option in renamed.items() if name not in content}
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -121,6 +129,8 @@ def _describe(
         if location[:length] in lines:
             place = f"{path}:{lines[location[:length]]}"
             break
+    if mistake["type"] == "missing":
+        return f"{'.'.join(location)}: is missing: give it in the settings file or as an option"
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))

@@ -1,0 +1,66 @@
+"""What the commands say and take: options called by their own names, lines to copy, one voice of many processes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from marauder.cli import baseline, evaluate
+from marauder.core.errors import UserError
+
+
+@pytest.mark.parametrize("pixels", [0, 16, 100, -32])
+def test_evaluate_takes_whole_cells_only(pixels: int, tmp_path: Path) -> None:
+    words = ["--model", "a.pt", "--data-yaml", "a.yaml", "--output", str(tmp_path), "--imgsz", str(pixels)]
+    result = CliRunner().invoke(evaluate.app, words)
+    assert isinstance(result.exception, UserError)
+    assert f"--imgsz {pixels}: must be a multiple of 32; choose " in str(result.exception)
+    advice = int(str(result.exception).rpartition(" ")[2])
+    assert advice >= 32 and advice % 32 == 0
+
+
+def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> None:
+    result = CliRunner().invoke(baseline.app, ["--imgsz", "100", "--data-yaml", "a.yaml", "--processes", "0"])
+    assert isinstance(result.exception, UserError)
+    said = str(result.exception)
+    assert "option --imgsz: image_size: 100 is no multiple of 32" in said
+    assert "option --processes: processes: " in said and "--image-size" not in said
+    result = CliRunner().invoke(baseline.app, ["--epochs", "3"])
+    assert "option --data-yaml: data: Field required" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("environment", "speaks"),
+    [
+        ({}, True),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MARAUDER_LAUNCHER": "1"}, False),
+    ],
+)
+def test_one_process_tells_the_end_with_a_line_to_copy(
+    environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from marauder.runs.baseline import BaselineSummary
+
+    for name in ("RANK", "WORLD_SIZE", "MARAUDER_LAUNCHER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def train(*given: Any) -> BaselineSummary:
+        return BaselineSummary(Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0)
+
+    monkeypatch.setattr("marauder.runs.baseline.train_baseline", train)
+    result = CliRunner().invoke(baseline.app, ["--data-yaml", "a.yaml"])
+    assert result.exit_code == 0, result.output
+    assert ("done: map50 0.500" in result.output) == speaks
+    if speaks:
+        line = result.output.splitlines()[-1].removeprefix("next:")
+        assert shlex.split(line) == ["marauder", "export", "--models", "my reef/best.pt"]
+    else:
+        assert result.output == ""
