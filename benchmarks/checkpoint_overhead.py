@@ -57,7 +57,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     from marauder.engine.checkpoints import Checkpointer
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
-    from marauder.runs.baseline import BaselineSettings, training_plan
+    from marauder.runs.baseline import BaselineSettings, DetectorWeights, training_plan
     from marauder.runs.detection import DetectionTask, prepare_process
 
     data = prepare_aquarium(folder / "data", 128)
@@ -79,11 +79,15 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     with process_group(arguments.device) as group:
         task = DetectionTask(training_plan(settings, read_dataset(data)), folder / "cache", int(16e9))
 
-        def no_weights(_model: Any, _name: str, _about: dict[str, Any]) -> None:
-            """The benchmark keeps no weights."""
-
         trainer = Trainer(
-            task, settings.training, group, folder, folder / "checkpoints", no_weights, clock, "benchmark"
+            task,
+            settings.training,
+            group,
+            folder,
+            folder / "checkpoints",
+            DetectorWeights(settings),
+            clock,
+            "benchmark",
         )
         step, save = trainer._step, Checkpointer.save
 

@@ -34,8 +34,7 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
-    from marauder.models.files import save_detector
-    from marauder.runs.baseline import BaselineSettings, training_plan
+    from marauder.runs.baseline import BaselineSettings, DetectorWeights, training_plan
     from marauder.runs.detection import DetectionTask, prepare_process
 
     output = Path(arguments.output)
@@ -50,14 +49,11 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     dataset = read_dataset(settings.data)
     marks: list[tuple[float, dict[str, float]]] = []
 
-    def save(model: Any, name: str, about: dict[str, Any]) -> None:
-        save_detector(model, output / name, settings.image_size, about)
-
     with process_group(arguments.device) as group:
         task = DetectionTask(training_plan(settings, dataset), output / "cache", int(16e9))
         trainer = Trainer(
             task, settings.training, group, output, output / "checkpoints",
-            save,
+            DetectorWeights(settings),
             Clock(), "benchmark",
         )  # fmt: skip
         score = task.score

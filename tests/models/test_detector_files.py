@@ -128,7 +128,7 @@ def test_a_checkpoint_as_ultralytics_trains_it_opens(detector: DetectionModel, t
     half.args = {"imgsz": 96}
     path = tmp_path / "theirs.pt"
     torch.save({"model": None, "ema": half, "epoch": 4, "train_args": {"imgsz": 96}}, path)
-    model, size = load_foreign_checkpoint(path)
+    model, size, _ = load_foreign_checkpoint(path)
     assert size == 96
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.args.box == 7.5, "the loss needs its gains"

@@ -22,8 +22,8 @@ from marauder.engine.guards import TrainingFailure
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.trainer import Outcome, Trainer
 from marauder.imaging.augmentation import AugmentationSettings
-from marauder.models.files import save_detector
-from marauder.runs.baseline import BaselineSettings, train_baseline
+from marauder.models.files import load_detector
+from marauder.runs.baseline import BaselineSettings, DetectorWeights, train_baseline
 from marauder.runs.detection import DetectionPlan, DetectionTask
 
 QUICK = [
@@ -54,15 +54,15 @@ def make_task(data: Path) -> DetectionTask:
     return DetectionTask(plan, None, 0)
 
 
-def fit(task: Any, folder: Path, clock: Clock | None = None, **values: Any) -> Outcome:
+def fit(task: Any, folder: Path, clock: Clock | None = None, resume: Path | None = None, **values: Any) -> Outcome:
     """Train ``task`` in ``folder``, going on from what lies there."""
     defaults = {"epochs": 3, "batch_size": 4, "close_mosaic_epochs": 0, "checkpoint_steps": 2, "workers": 0, "seed": 1}
     settings = TrainingSettings(**{**defaults, **values})
 
-    def save(model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
-        save_detector(model, folder / name, 64, about)  # type: ignore[arg-type]
-
-    return Trainer(task, settings, Group(), folder, folder / "checkpoints", save, clock or Clock(), "data").fit()
+    weights = DetectorWeights(BaselineSettings(data=folder, output=folder, image_size=64))
+    return Trainer(task, settings, Group(), folder, folder / "checkpoints", weights, clock or Clock(), "data").fit(
+        resume
+    )
 
 
 def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_path: Path) -> None:
@@ -88,10 +88,75 @@ def test_a_finished_run_can_be_extended_but_not_changed(small_reef: Path, tmp_pa
     assert [row["epoch"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     with pytest.raises(UserError, match=r"learning_rate was 0\.01, is 0\.02.*--fresh"):
         train_baseline(settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02"), Clock())
-    with pytest.raises(UserError, match="other pictures, labels or model"):
+    with pytest.raises(UserError, match=r"augmentation\.mosaic was 1\.0, is 0\.5"):
         train_baseline(settings_for(small_reef, tmp_path, "augmentation.mosaic=0.5"), Clock())
     fresh = settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02")
     assert train_baseline(fresh, Clock(), fresh=True).epochs == 2
+    assert read_json(tmp_path / "previous" / "summary.json")["epochs"] == 3
+    assert (tmp_path / "previous" / "best.pt").is_file()
+
+
+def test_after_damage_the_new_checkpoints_count(small_reef: Path, tmp_path: Path) -> None:
+    fit(make_task(small_reef), tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    for path in checkpoints.glob("checkpoint_0*.pt"):
+        path.write_bytes(path.read_bytes()[:1000])
+    clock = Clock()
+    task = make_task(small_reef)
+    load = task.load
+    drawn = []
+
+    def load_and_stop(keys: Any) -> Any:
+        drawn.append(keys)
+        if len(drawn) == 3:
+            clock.signal_name = "SIGTERM"
+        return load(keys)
+
+    task.load = load_and_stop  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        fit(task, tmp_path, clock=clock)
+    assert sorted(path.name for path in (checkpoints / "set_aside").glob("*.pt"))
+    fit(make_task(small_reef), tmp_path)
+    resumed = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "resumed"]
+    assert resumed == [3]
+
+
+def test_going_back_to_an_older_checkpoint_stays(small_reef: Path, tmp_path: Path) -> None:
+    fit(make_task(small_reef), tmp_path, keep_checkpoints=9, epochs=2)
+    older = tmp_path / "older.pt"
+    shutil.copy(tmp_path / "checkpoints" / "checkpoint_000000002.pt", older)
+    clock = Clock()
+    clock.signal_name = "SIGTERM"
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        fit(make_task(small_reef), tmp_path, clock=clock, resume=older, keep_checkpoints=9, epochs=2)
+    fit(make_task(small_reef), tmp_path, keep_checkpoints=9, epochs=2)
+    resumed = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "resumed"]
+    assert resumed == [2, 3]
+
+
+def test_a_finished_checkpoint_of_another_folder_gives_weights(small_reef: Path, tmp_path: Path) -> None:
+    fit(make_task(small_reef), tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    outcome = fit(make_task(small_reef), tmp_path / "two", resume=tmp_path / "one" / "checkpoints")
+    assert outcome.best_epoch == 3
+    assert hash_file(tmp_path / "two" / "last.safetensors") == hash_file(tmp_path / "one" / "last.safetensors")
+    assert (tmp_path / "two" / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("lost", [["best.safetensors"], ["best.pt"], ["best.pt", "best.safetensors"]])
+def test_lost_or_damaged_weights_are_made_anew(small_reef: Path, tmp_path: Path, lost: list[str]) -> None:
+    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    before = {name: hash_file(tmp_path / name) for name in ("best.safetensors", "best.pt")}
+    for number, name in enumerate(lost):
+        if number:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_bytes(b"damaged")
+    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    after = {name: hash_file(tmp_path / name) for name in before}
+    if len(lost) == 1:
+        assert after["best.safetensors"] == before["best.safetensors"]
+    assert load_detector(tmp_path / "best.pt").names == NAMES
 
 
 def test_loading_processes_and_stored_pictures_do_not_change_the_weights(small_reef: Path, tmp_path: Path) -> None:

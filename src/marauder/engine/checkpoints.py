@@ -32,6 +32,7 @@ from marauder.core.files import (
 )
 
 LATEST = "checkpoint_latest.pt"
+SET_ASIDE = "set_aside"
 log = logging.getLogger("marauder")
 
 
@@ -89,12 +90,26 @@ class Checkpointer:
 
     def newest(self) -> StoredCheckpoint | None:
         """The newest checkpoint that is whole. Damaged ones are passed over with a warning."""
+        damaged = False
         for description in sorted(self.folder.glob("checkpoint_*.json"), reverse=True):
             try:
                 return self._read_described(description)
             except DamagedFileError as error:
+                damaged = True
                 log.warning("%s; falling back to the checkpoint before it", error)
+        if damaged:
+            log.warning("%s: no whole checkpoint is left; starting from the beginning", self.folder)
         return None
+
+    def set_aside_after(self, step: int) -> None:
+        """Move checkpoints of later steps into the folder ``set_aside``: damaged ones, or those of a branch given up.
+
+        What goes on from ``step`` would otherwise write checkpoints that look older than these.
+        """
+        for path in [*self.folder.glob("checkpoint_0*.json"), *self.folder.glob("checkpoint_0*.pt")]:
+            if int(path.stem.removeprefix("checkpoint_")) > step:
+                (self.folder / SET_ASIDE).mkdir(exist_ok=True)
+                path.replace(self.folder / SET_ASIDE / path.name)
 
     def read(self, path: Path) -> StoredCheckpoint:
         """Read the checkpoint a user named. Raises ``UserError`` when it is missing or damaged."""

@@ -9,7 +9,7 @@ def describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str
     """In words, what differs between two training identities; empty when nothing does."""
     differences = []
     if stored.get("data") != current["data"]:
-        differences.append("other pictures, labels or model")
+        differences.append("other pictures, labels or weights to start from")
     before, after = _flat(stored.get("settings", {})), _flat(current["settings"])
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):

@@ -7,10 +7,10 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -35,8 +35,16 @@ from marauder.engine.timing import Stopwatch
 from marauder.engine.update import Updater, UpdateResult
 
 log = logging.getLogger("marauder")
-SaveWeights = Callable[[nn.Module, str, dict[str, Any]], None]
-"""Writes a model's weights under a name (``best``, ``last``) with what to remember of them."""
+
+
+class Weights(Protocol):
+    """Where a training leaves weights under the names ``best`` and ``last``."""
+
+    def save(self, model: nn.Module, name: str, about: dict[str, Any]) -> None:
+        """Write a model's weights with what to remember of them."""
+
+    def has(self, name: str) -> bool:
+        """Whether whole weights of that name are there."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,10 @@ class Pending:
 
 
 class Trainer:
-    """Runs one training in one process of ``group``. Every rank makes one; the first writes files into ``folder``."""
+    """Runs one training in one process of ``group``. Every rank makes one; the first writes files into ``folder``.
+
+    A checkpoint only goes on under the same ``data_fingerprint`` and the same ``described`` settings of the task.
+    """
 
     def __init__(
         self,
@@ -72,16 +83,20 @@ class Trainer:
         group: Group,
         folder: Path,
         checkpoint_folder: Path,
-        save_weights: SaveWeights,
+        weights: Weights,
         clock: Clock,
         data_fingerprint: str,
+        described: Mapping[str, Any] | None = None,
     ) -> None:
         if settings.best_metric not in task.metric_names:
             known = ", ".join(task.metric_names)
             raise UserError(f"best_metric {settings.best_metric!r}: not measured here; choose one of: {known}")
         self.task, self.settings, self.group, self.folder, self.clock = task, settings, group, folder, clock
-        self.save_weights = save_weights
-        self.identity = {"settings": settings.deciding(), "data": data_fingerprint}
+        self.weights = weights
+        self.identity = {
+            "settings": {**(described or {}), "training": settings.deciding()},
+            "data": data_fingerprint,
+        }
         self.events = EventLog(folder / "events.jsonl")
         self.checkpointer = Checkpointer(checkpoint_folder, settings.keep_checkpoints)
         self.order = Order(
@@ -107,7 +122,13 @@ class Trainer:
         position = self.state.position
         if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
             self._train()
+        if position.best_score is None and position.step:
+            self._evaluate(position.step // self.order.steps_per_epoch)
+            if self.group.leads:
+                self._save_checkpoint(wait=True)
         if self.group.leads:
+            if not self.weights.has("last"):
+                self._save_last()
             self.checkpointer.finish()
         return self._outcome()
 
@@ -119,12 +140,17 @@ class Trainer:
         return TrainState(model, average, build_optimizer(model, self.settings.optimizer), scaler, Position())
 
     def _resume(self, named: Path | None) -> None:
-        """Find the checkpoint to go on from on the first rank, and give every rank its content."""
+        """Find the checkpoint to go on from on the first rank, and give every rank its content.
+
+        Later checkpoints, damaged or of a branch given up, are set aside.
+        """
         stored = None
         if self.group.leads:
             stored = self.checkpointer.read(named) if named is not None else self.checkpointer.newest()
         content = self.group.broadcast(stored.state if stored is not None else None)
         if content is None:
+            if self.group.leads:
+                self.checkpointer.set_aside_after(-1)
             per_rank = -(-self.settings.batch_size // self.group.size)
             self.state.position.micro_batch_size = self.settings.micro_batch_size or per_rank
             self.state.position.threads = torch.get_num_threads()
@@ -147,9 +173,22 @@ class Trainer:
             position.stopped_early = False
         if self.settings.threads is None and position.threads:
             torch.set_num_threads(position.threads)  # the order of additions, and so the last bit, depends on it
-        self.checkpointer.saved_step = position.step
+        if self.group.leads:
+            self.checkpointer.set_aside_after(position.step)
+        self.checkpointer.saved_step = position.step if named is None else None
+        self._forget_lost_best()
         self._event("resumed", step=position.step, processes=self.group.size)
         self._rewrite_metrics()
+
+    def _forget_lost_best(self) -> None:
+        """Without the best weights' file (lost, or left with another run) the best is sought anew from here on."""
+        position = self.state.position
+        lost = self.group.broadcast(not self.weights.has("best") if self.group.leads else None)
+        if lost and position.best_score is not None:
+            if self.group.leads:
+                log.warning("the best weights (epoch %s) are not here; the best is sought anew", position.best_epoch)
+            position.best_score, position.best_epoch, position.evaluations_since_best = None, None, 0
+            self.checkpointer.saved_step = None
 
     def _train(self) -> None:
         settings, position = self.settings, self.state.position
@@ -293,7 +332,7 @@ class Trainer:
         if position.best_score is None or score > position.best_score:
             position.best_score, position.best_epoch, position.evaluations_since_best = score, epoch, 0
             if self.group.leads:
-                self.save_weights(average, "best", {"epoch": epoch, "metrics": metrics})
+                self.weights.save(average, "best", {"epoch": epoch, "metrics": metrics})
         else:
             position.evaluations_since_best += 1
         now = time.monotonic()
@@ -347,7 +386,7 @@ class Trainer:
         row = position.history[-1] if position.history else {}
         metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
         epoch = position.step // self.order.steps_per_epoch
-        self.save_weights(self.state.average.model, "last", {"epoch": epoch, "metrics": metrics})
+        self.weights.save(self.state.average.model, "last", {"epoch": epoch, "metrics": metrics})
         self._event("finished", step=position.step, best_epoch=position.best_epoch, best_score=position.best_score)
 
     def _check_sanity(self, batch: Batch) -> None:

@@ -16,7 +16,12 @@ from safetensors.torch import save as safetensors_bytes
 from marauder import __version__
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain, write_bytes
-from marauder.models.ultralytics_adapter import DetectionModel, build_detector, load_foreign_checkpoint
+from marauder.models.ultralytics_adapter import (
+    DetectionModel,
+    build_detector,
+    load_foreign_checkpoint,
+    prepare,
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,27 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     return hashes
 
 
+def restore_detector(stem: Path) -> bool:
+    """Whether ``stem.safetensors`` and ``stem.pt`` are whole, after writing a lost one anew from the other."""
+    try:
+        found = _load_safetensors(stem.with_name(stem.name + ".safetensors"))
+    except UserError:
+        found = None
+    try:
+        model, image_size, encoded = load_foreign_checkpoint(stem.with_name(stem.name + ".pt"))
+    except UserError:
+        if found is not None:
+            save_detector(found.model, stem, found.image_size, found.metadata)
+        return found is not None
+    if found is None:
+        if encoded is None:
+            return False
+        metadata = json.loads(encoded)
+        model = prepare(model, metadata["names"], metadata["architecture"])
+        save_detector(model, stem, image_size, metadata)
+    return True
+
+
 def load_detector(path: Path | str) -> LoadedDetector:
     """Open a detector written by ``save_detector`` or, through the restricted door, one of Ultralytics' own.
 
@@ -81,7 +107,7 @@ def load_detector(path: Path | str) -> LoadedDetector:
         return _load_safetensors(weights)
     if path.suffix != ".pt":
         raise UserError(f"{path}: a detector is a .pt or .safetensors file")
-    model, image_size = load_foreign_checkpoint(path)
+    model, image_size, _ = load_foreign_checkpoint(path)
     names = tuple(model.names[key] for key in sorted(model.names))
     return LoadedDetector(model.eval(), names, image_size, {"image_size": image_size, "foreign": True}, path)
 

@@ -136,10 +136,11 @@ def suppress(
     )
 
 
-def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int]:
+def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None]:
     """Open a ``.pt`` that Marauder did not write, through Ultralytics' restricted loader (known classes only).
 
-    Returns the model in float32 and the image size it was trained at (pixels; 640 where the file does not say).
+    Returns the model in float32, the image size it was trained at (pixels; 640 where the file does not say), and what
+    Marauder noted in the file (``None`` in a file that Marauder did not write).
     Raises ``UserError`` for files that are missing, damaged, or hold anything but a detection model.
     """
     if not path.is_file():
@@ -158,4 +159,6 @@ def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int]:
     names = model.names if isinstance(model.names, dict) else dict(enumerate(model.names))
     size = (checkpoint.get("train_args") or {}).get("imgsz") or 640
     image_size = max(size) if isinstance(size, (list, tuple)) else int(size)
-    return prepare(model.float(), [str(names[key]) for key in sorted(names)]), image_size
+    noted = checkpoint.get("marauder")
+    prepared = prepare(model.float(), [str(names[key]) for key in sorted(names)])
+    return prepared, image_size, noted if isinstance(noted, str) else None

@@ -26,7 +26,8 @@ from marauder.engine.distributed import Group, process_group
 from marauder.engine.trainer import Outcome, Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
-from marauder.models.files import load_detector, save_detector
+from marauder.models.files import load_detector, restore_detector, save_detector
+from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.runs.detection import DetectionPlan, DetectionTask, pair_up, prepare_process
 from marauder.runs.launch import launch_processes, launched_by_marauder, report_outcome, stop_file
 from marauder.runs.settings import BaselineSettings
@@ -108,12 +109,13 @@ def _train_in_group(
         identity = data_identity(settings, dataset)
         trainer = Trainer(
             task, settings.training, group, settings.output, settings.checkpoint_folder,
-            _weights_writer(settings, dataset), clock, identity,
+            DetectorWeights(settings), clock, identity, described(settings),
         )  # fmt: skip
         if group.leads:
-            write_text(settings.output / "config.json", settings.model_dump_json(indent=2))
             if fresh:
+                set_aside_results(settings.output)
                 trainer.checkpointer.prepare(fresh=True)
+            write_text(settings.output / "config.json", settings.model_dump_json(indent=2))
         if begun is not None:
             begun()
         outcome = trainer.fit(resume, fresh)
@@ -163,7 +165,7 @@ def _check_splits(dataset: Dataset, path: Path) -> None:
 
 
 def data_identity(settings: BaselineSettings, dataset: Dataset) -> str:
-    """Fingerprint of everything beside the training settings that decides the weights."""
+    """Fingerprint of the data set and of the weights that training starts from."""
     records = [
         [
             record.key,
@@ -179,18 +181,47 @@ def data_identity(settings: BaselineSettings, dataset: Dataset) -> str:
         hash_file(path) if path is not None and path.is_file() else None
         for path in (settings.weights, settings.ssl_backbone)
     ]
-    return fingerprint(
-        [dataset.names, records, settings.model, settings.image_size, settings.augmentation.model_dump(), starts]
+    return fingerprint([dataset.names, records, starts])
+
+
+def described(settings: BaselineSettings) -> dict[str, Any]:
+    """Settings beside the training's own that decide the weights, by name, so that a difference can be told."""
+    return {
+        "model": settings.model,
+        "image_size": settings.image_size,
+        "augmentation": settings.augmentation.model_dump(mode="json"),
+    }
+
+
+class DetectorWeights:
+    """The weights files of a run (``marauder.engine.trainer.Weights``)."""
+
+    def __init__(self, settings: BaselineSettings) -> None:
+        self.settings = settings
+
+    def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
+        """Write ``name.safetensors`` and ``name.pt``."""
+        assert isinstance(model, DetectionModel)
+        about = {**about, "seed": self.settings.training.seed}
+        save_detector(model, self.settings.output / name, self.settings.image_size, about)
+
+    def has(self, name: str) -> bool:
+        """Whether both files are whole; one that is lost is written anew from the other."""
+        return restore_detector(self.settings.output / name)
+
+
+def set_aside_results(output: Path) -> None:
+    """Move a finished run's weights and reports into ``previous``, so that a new run's do not mix with them."""
+    if not (output / "summary.json").is_file():
+        return
+    previous = output / "previous"
+    previous.mkdir(exist_ok=True)
+    files = sorted(
+        path for path in output.iterdir() if path.is_file() and path.suffix in RESULT_SUFFIXES and path.name[0] != "."
     )
-
-
-def _weights_writer(
-    settings: BaselineSettings, dataset: Dataset
-) -> Callable[[torch.nn.Module, str, dict[str, Any]], None]:
-    def write(model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
-        save_detector(model, settings.output / name, settings.image_size, {**about, "seed": settings.training.seed})  # type: ignore[arg-type]
-
-    return write
+    # The summary goes last: killed in between, the next start finds it and moves the rest.
+    for path in sorted(files, key=lambda path: path.name == "summary.json"):
+        path.replace(previous / path.name)
 
 
 def _measure(
@@ -198,7 +229,7 @@ def _measure(
 ) -> BaselineSummary:
     """Evaluate the best weights on the test split (else on val) and write the report, unless that is done already."""
     best = hash_file(settings.output / "best.safetensors")
-    done = fingerprint([identity, settings.training.deciding(), outcome.steps, best])
+    done = fingerprint([identity, described(settings), settings.training.deciding(), outcome.steps, best])
     summary_path = settings.output / "summary.json"
     if summary_path.is_file() and read_json(summary_path).get("fingerprint") == done:
         return read_summary(settings.output)
@@ -228,6 +259,7 @@ def _measure(
 
 UNDRAWN = ("step", "seconds")
 """Numbers of an epoch that only grow, and would be drawn as a straight line."""
+RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".json", ".jsonl"})
 HEADLINES = ("map50", "map50_95", "precision", "recall", "f1", "pictures", "boxes")
 
 
