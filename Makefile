@@ -22,8 +22,13 @@ setup: $(INSTALLED)
 $(INSTALLED): constraints.txt pyproject.toml scripts/setup.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
+# As they were typed: no make or shell looks for variables and quotes in them.
+override export DATA := $(value DATA)
+override export NAMES := $(value NAMES)
+override export ROOT := $(value ROOT)
+
 demo: $(INSTALLED)
-	@DATA="$(DATA)" NAMES="$(NAMES)" ROOT="$(ROOT)" scripts/demo.sh
+	@scripts/demo.sh
 
 # One thread a process: two test processes with as many threads as cores each only wait for one another.
 test: $(INSTALLED)

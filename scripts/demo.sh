@@ -9,10 +9,12 @@ arguments=(--config configs/demo.yaml)
 again="make demo"
 if [ -n "${DATA:-}" ]; then
     # A value in single quotes is read as it stands, with quotes in it doubled.
-    arguments+=("scenes=null" "preprocessing.organize.inputs=['${DATA//\'/\'\'}']")
+    quote="'"
+    arguments+=("scenes=null" "preprocessing.organize.inputs=['${DATA//$quote/$quote$quote}']")
     again+=" DATA=$(printf %q "$DATA")"
     if [ -n "${NAMES:-}" ]; then
-        arguments+=("preprocessing.organize.names=['${NAMES//,/\',\'}']")
+        quoted=${NAMES//$quote/$quote$quote}
+        arguments+=("preprocessing.organize.names=['${quoted//,/$quote,$quote}']")
         again+=" NAMES=$(printf %q "$NAMES")"
     fi
     root=${ROOT:-demo-data}

@@ -155,6 +155,14 @@ def test_a_broken_settings_file_is_named(tmp_path: Path, content: bytes, words: 
         load_settings(Outer, tmp_path / "none.yaml")
 
 
+def test_a_setting_without_a_default_says_where_to_give_it() -> None:
+    class Needed(Settings):
+        data: Path
+
+    with pytest.raises(UserError, match="data: is missing: give it in the settings file or as an option"):
+        load_settings(Needed)
+
+
 def test_the_clock_stops_for_time_signal_file_and_parent(tmp_path: Path) -> None:
     assert Clock().stop_reason() is None
     assert "time budget" in (Clock(max_seconds=0.0001, reserve_seconds=1).stop_reason() or "")

@@ -39,6 +39,21 @@ def test_check_fix_and_statuses(tmp_path: Path):
     assert run("check", "--input", tmp_path / "fixed").returncode == 0
 
 
+def test_check_says_how_to_get_the_splits_that_are_missing(tmp_path: Path):
+    for number in range(3):
+        small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
+        (tmp_path / "set/labels").mkdir(exist_ok=True)
+        (tmp_path / f"set/labels/{number}.txt").write_text("0 .5 .5 .2 .2\n")
+    fixed = run("check", "--input", tmp_path / "set", "--fix", "--output", tmp_path / "fixed")
+    assert f"marauder data split --input {tmp_path / 'fixed'} --output FOLDER" in fixed.stdout
+    assert "data split" not in run("check", "--input", small_sets.yolo(tmp_path / "whole")).stdout
+
+
+def test_a_name_left_empty_is_a_mistake(tmp_path: Path):
+    result = run("check", "--input", small_sets.yolo(tmp_path / "set"), "--names", "fish,,crab")
+    assert result.returncode == 2 and "name 2 is empty" in result.stderr
+
+
 def test_check_mistakes(tmp_path: Path):
     for words in (
         ("check", "--input", tmp_path / "none"),
@@ -54,11 +69,15 @@ def test_check_mistakes(tmp_path: Path):
 
 def test_organize_reports_what_did_not_map(tmp_path: Path):
     root = small_sets.yolo(tmp_path / "set")
+    (root / "labels/train/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    (root / "labels/train/b.txt").write_text("nonsense here\n")
     words = ("organize", "--input", root, "--output", tmp_path / "out", "--mode", "copy")
     first = run(*words)
     assert first.returncode == 0, first.stderr
     assert "not in the species table" in first.stdout
     assert "crab" in first.stdout
+    assert "set aside: 1 pictures (1 x label-syntax)" in first.stdout
+    assert f"problems: 1 x label-syntax; examples in {tmp_path / 'out/organize.json'}" in first.stdout
     content = (tmp_path / "out/data.yaml").read_bytes()
     second = run(*words)
     assert "already organized" in second.stdout
@@ -78,7 +97,7 @@ def test_keeping_the_splits_of_the_source(tmp_path: Path):
     root = small_sets.yolo(tmp_path / "set")
     result = run("organize", "--input", root, "--output", tmp_path / "out", "--keep-source-splits")
     assert result.returncode == 0, result.stderr
-    assert read_dataset(tmp_path / "out").splits() == {"train": 2, "val": 1}
+    assert read_dataset(tmp_path / "out").splits() == {"train": 1, "val": 1}
 
 
 def test_a_spent_budget_says_how_to_go_on(tmp_path: Path):

@@ -32,10 +32,15 @@ def sources(tmp_path: Path) -> list[Path]:
 
 def test_sources_are_united_mapped_and_reported(sources: list[Path], tmp_path: Path):
     summary = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", near_duplicates=False))
-    assert summary.unmapped == {"crab": 3}
+    assert summary.unmapped == {"crab": 2}
     assert summary.mapped == {"fish": ("Reef Fish (unidentified)", 2)}
+    assert [(Path(row["path"]).name, row["kind"]) for row in summary.set_aside] == [
+        ("a.jpg", "label-syntax"),
+        ("b.jpg", "label-syntax"),
+        ("b.jpg", "label-syntax"),
+    ]
     dataset = read_dataset(summary.data_yaml)
-    assert len(dataset) == summary.pictures == 7
+    assert len(dataset) == summary.pictures == 4
     assert len(dataset.names) == 36
     assert leaking_groups(dataset) == {}
     assert summary.problems["label-syntax"] == 3
@@ -43,6 +48,7 @@ def test_sources_are_united_mapped_and_reported(sources: list[Path], tmp_path: P
 
 def test_source_names_are_kept_and_the_same_pictures_stay_together(sources: list[Path], tmp_path: Path):
     # Picture a of every source has the same pixels.
+    (sources[0] / "labels/train/a.txt").write_text("1 0.5 0.41666667 0.5 0.5\n")
     settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", taxonomy="source", mode="copy")
     summary = organize(settings)
     assert summary.unmapped == {}
@@ -102,17 +108,54 @@ def test_interrupted_anywhere_it_ends_the_same(sources: list[Path], tmp_path: Pa
 
 
 def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
-    file = sources[0] / "images/train/a.jpg"
+    file = sources[0] / "images/train/b.jpg"
     file.write_bytes(file.read_bytes()[:-200])
     (sources[1] / "images/b.jpg").unlink()
     summary = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out"))
-    assert sorted(row["kind"] for row in summary.set_aside) == ["picture-missing", "picture-truncated"]
-    assert summary.pictures == 5
+    assert sorted(row["kind"] for row in summary.set_aside) == [
+        "label-syntax",
+        "label-syntax",
+        "picture-missing",
+        "picture-truncated",
+    ]
+    assert summary.pictures == 3
+
+
+def test_a_picture_with_rubbish_or_an_unknown_class_is_no_background(tmp_path: Path):
+    for number in range(12):
+        small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
+        label = tmp_path / f"set/labels/{number}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / "set/labels/0.txt").write_bytes(bytes(range(256)) * 4)
+    (tmp_path / "set/labels/1.txt").write_text("5 .5 .5 .2 .2\n0 .2 .2 .1 .1\n")
+    settings = OrganizeSettings(inputs=(tmp_path / "set",), output=tmp_path / "out", names=("fish",), taxonomy="source")
+    summary = organize(settings)
+    assert sorted(row["kind"] for row in summary.set_aside) == ["class-unknown", "label-syntax"]
+    assert summary.problems["class-unknown"] == 1
+    dataset = read_dataset(summary.data_yaml)
+    assert {record.key for record in dataset} == {str(number) for number in range(2, 12)}
+    assert all(len(record.boxes) == 1 for record in dataset)
+
+
+def test_names_that_are_too_few_are_refused_and_spaces_around_them_go(shared_data: Path, tmp_path: Path):
+    source = shared_data / "aquarium"
+    with pytest.raises(UserError, match=r"boxes have a class without a name.*at least 7 names"):
+        organize(OrganizeSettings(inputs=(source,), output=tmp_path / "out", names=AQUARIUM[:3]))
+    assert OrganizeSettings(inputs=(source,), output=tmp_path, names=(" fish", "ray ")).names == ("fish", "ray")
+    with pytest.raises(ValueError, match="class name 1 is empty"):
+        OrganizeSettings(inputs=(source,), output=tmp_path, names=("fish", " ", "ray"))
+
+
+def test_an_empty_source_is_called_empty(tmp_path: Path):
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    with pytest.raises(UserError, match="set: is empty; put labelled pictures into it"):
+        organize(OrganizeSettings(inputs=(tmp_path / "set",), output=tmp_path / "out"))
 
 
 def test_splits_of_the_sources(sources: list[Path], tmp_path: Path):
     settings = OrganizeSettings(inputs=(sources[0],), output=tmp_path / "out", fractions=None, taxonomy="source")
-    assert read_dataset(organize(settings).data_yaml).splits() == {"train": 2, "val": 1}
+    assert read_dataset(organize(settings).data_yaml).splits() == {"train": 1, "val": 1}
     (sources[0] / "data.yaml").unlink()
     shutil.move(sources[0] / "images/val/c.jpg", sources[0] / "images/c.jpg")
     shutil.rmtree(sources[0] / "images/train")
@@ -137,7 +180,7 @@ def test_annotations_without_pictures(shared_data: Path, tmp_path: Path):
     assert "Funiculina" in summary.unmapped
     dataset = read_dataset(summary.data_yaml)
     assert int(dataset.class_counts().sum()) == summary.boxes
-    with pytest.raises(UserError, match="no usable picture"):
+    with pytest.raises(UserError, match=r"none of the 595 pictures is here.*--mode reference"):
         organize(OrganizeSettings(inputs=(source,), output=tmp_path / "link"))
 
 

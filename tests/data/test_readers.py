@@ -85,6 +85,9 @@ class TestEveryReader:
 
 
 def test_a_folder_of_nothing_says_what_is_known(tmp_path: Path):
+    with pytest.raises(UserError, match="is empty; put labelled pictures into it"):
+        read_dataset(tmp_path)
+    (tmp_path / "notes.txt").write_text("no labels yet")
     with pytest.raises(UserError, match="not recognised as any of yolo, coco"):
         read_dataset(tmp_path)
     with pytest.raises(UserError, match="no such file"):

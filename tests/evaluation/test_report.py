@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_cases import perturbed_detections, random_case, read_yolo_labels
+from matplotlib.figure import Figure
 from PIL import Image
 
 from marauder.data.records import Detections, Record
+from marauder.evaluation.canvas import show_confidence
 from marauder.evaluation.evaluate import attribute_slices, evaluate
 from marauder.evaluation.figures import confusion_figure, group_history, training_curves
 from marauder.evaluation.folder import write_evaluation
@@ -125,6 +127,59 @@ def test_report_where_nothing_is_defined(tmp_path: Path) -> None:
     assert content["overall"]["map50"] is None
     assert content["overall"]["pictures"] == 1
     assert not (tmp_path / "predictions.png").exists()
+
+
+def test_what_to_do_next_shows_commands_and_stays_escaped(tmp_path: Path) -> None:
+    records, detections = random_case(4, 12, 2)
+    result = evaluate(records, detections, ["a", "b"])
+    report = write_evaluation(
+        tmp_path, result, records, detections, ["a", "b"], title="t", facts={},
+        what_next="Run `marauder export --models '<b>/best.pt'`, then <i>look</i> & see.",
+    )  # fmt: skip
+    text = report.read_text(encoding="utf-8")
+    assert "Run <code>marauder export --models &#39;&lt;b&gt;/best.pt&#39;</code>, then &lt;i&gt;look" in text
+    page = Page(text)
+    assert "`" not in page.text and "b" not in page.tags[page.tags.index("code") :] and "i" not in page.tags
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.3123, "0.312"), (1.0, "1.00"), (0.000412, "0.000412"), (0.0, "0 (all detections)"), (float("nan"), "–")],
+)
+def test_small_confidences_are_not_shown_as_nothing(value: float, shown: str) -> None:
+    assert show_confidence(value) == shown
+
+
+@pytest.mark.parametrize(("weaker", "shown"), [(1e-4, "0 (all detections)"), (1e-2, None)])
+def test_a_weak_detectors_confidence_stands_in_the_report(weaker: float, shown: str | None, tmp_path: Path) -> None:
+    records, detections = random_case(4, 12, 2)
+    weak = [Detections(found.boxes, found.scores * weaker, found.classes) for found in detections]
+    result = evaluate(records, weak, ["a", "b"])
+    report = write_evaluation(tmp_path, result, records, weak, ["a", "b"], title="t", facts={})
+    text = Page(report.read_text(encoding="utf-8")).text
+    assert text.count(f"at confidence {shown or show_confidence(result.overall.confidence)}") >= 4
+    assert "confidence 0.000 " not in text
+
+
+def test_the_legend_of_training_curves_hides_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure) -> bytes:
+        figure.draw_without_rendering()
+        drawn.append(figure)
+        return b""
+
+    monkeypatch.setattr("marauder.evaluation.figures.to_png", keep)
+    names = ("map50", "map50_95", "precision", "recall", "f1")
+    training_curves(
+        [{"epoch": e, **{f"val/{n}": (e * (k + 3) % 10) / 10 for k, n in enumerate(names)}} for e in range(30)]
+    )
+    (axes,) = drawn[0].axes
+    named = axes.get_legend()
+    assert named is not None
+    legend = named.get_window_extent()
+    assert not legend.overlaps(axes.get_window_extent())
+    assert drawn[0].bbox.x1 >= legend.x1
 
 
 def test_sheet_shows_the_worst_and_best_and_not_one_clip_only() -> None:

@@ -159,6 +159,15 @@ def test_status_without_settings_looks_at_those_of_the_last_run(root: Path) -> N
     assert "rounds: 2 → 3" in status_table(workshop.pipeline_at(root))
 
 
+def test_a_run_without_a_config_goes_on_with_the_last_settings(root: Path) -> None:
+    workshop.do(root, "digest.rounds=2")
+    config = last_config(Workspace.at(root))
+    again = workshop.pipeline_at(root, config=config)
+    assert {status.state for status in again.statuses().values()} == {State.DONE, State.OFF}
+    # An optional step that was off can be switched on, on top of those settings.
+    assert workshop.pipeline_at(root, ["seal.word=reef"], config).statuses()["seal"].state == State.READY
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(root: Path) -> None:
     pipeline = workshop.pipeline_at(root)
     lines = plan(pipeline, pipeline.steps, fresh=False).splitlines()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from PIL import Image
 from marauder.core.clock import Clock
 from marauder.data.reading import read_dataset
 from marauder.pipeline.graph import Pipeline
-from marauder.pipeline.run import run_steps, select
+from marauder.pipeline.record import read_record
+from marauder.pipeline.run import last_config, run_steps, select
 from marauder.pipeline.status import State
 from marauder.pipeline.workspace import Workspace
 
@@ -82,6 +85,47 @@ def test_a_second_source_joins(root: Path) -> None:
     assert pipeline.statuses()["preprocessing"].reasons == ("new input: pictures of images/lagoon",)
     preprocess(root)
     assert len(read_dataset(pipeline.workspace.data_yaml)) == 22
+
+
+def test_an_empty_folder_is_left_out_with_a_note(root: Path) -> None:
+    (root / "images" / "later").mkdir()
+    workspace = preprocess(root).workspace
+    record = read_record(workspace, "preprocessing")
+    assert record is not None and "images/later is empty and was left out" in record.summary["notes"]
+    assert len(read_dataset(workspace.data_yaml)) == 16
+
+
+def test_label_problems_are_counted_in_the_summary(root: Path) -> None:
+    labels = sorted((root / "images" / "reef" / "labels").iterdir())
+    labels[0].write_bytes(b"\x00\xff\x01 rubbish")
+    labels[1].write_text("7 .5 .5 .2 .2\n")
+    record = read_record(preprocess(root).workspace, "preprocessing")
+    assert record is not None
+    assert (record.summary["pictures"], record.summary["set_aside"]) == (14, 2)
+    assert record.summary["set_aside_for"] == record.summary["problems"] == "1 x class-unknown, 1 x label-syntax"
+
+
+def test_the_last_settings_see_a_new_folder_and_a_moved_workspace(root: Path, tmp_path: Path) -> None:
+    preprocess(root)
+    shutil.move(root, tmp_path / "moved")
+    workspace = Workspace.at(tmp_path / "moved")
+    assert Pipeline(workspace, last_config(workspace)).statuses()["preprocessing"].state == State.DONE
+    write_source(workspace.images / "lagoon", clips=3)
+    status = Pipeline(workspace, last_config(workspace)).statuses()["preprocessing"]
+    assert status.reasons == ("new input: pictures of images/lagoon",)
+    given = [*OVERRIDES, f"preprocessing.organize.inputs=[{workspace.images / 'reef'}]"]
+    pipeline = Pipeline(workspace, None, given)
+    assert pipeline.given_settings()["preprocessing"]["organize"]["inputs"] == [str(workspace.images / "reef")]
+
+
+def test_the_command_without_a_config_goes_on_and_says_so(root: Path) -> None:
+    preprocess(root)
+    words = [sys.executable, "-m", "marauder.cli.main", "pipeline", "run", "--root", str(root), "--only", "0"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert shown[0].startswith(f"settings of the last run ({root}/training/runs/pipeline.yaml)")
+    assert shown[1].endswith("done already, nothing to do")
+    other = subprocess.run([*words, "--dry-run", "preprocessing.organize.seed=5"], capture_output=True, text=True)
+    assert "organize.seed: 0 → 5" in other.stdout and "taxonomy" not in other.stdout
 
 
 def test_other_splits_leave_no_picture_behind_on_the_wrong_side(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,6 +166,12 @@ def check(
             )
             found = check_dataset(mended.data_yaml, near_duplicate_distance, clock)
             _show_report(found)
+    if found.dataset is not None and len(found.dataset) and "val" not in found.dataset.splits():
+        place = output if output is not None else input
+        typer.echo(
+            "there is no val split, which training needs; "
+            f"make one: marauder data split --input {shlex.quote(str(place))} --output FOLDER"
+        )
     if not found.clean:
         raise typer.Exit(1)
 
@@ -189,7 +196,14 @@ def parse_fractions(text: str | None) -> dict[str, float]:
 
 
 def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+    from marauder.core.errors import UserError
+
+    if not text or not text.strip(" ,"):
+        return None
+    names = [name.strip() for name in text.rstrip(" ,").split(",")]
+    if "" in names:  # left out in silence, every name behind it would belong to another class
+        raise UserError(f"--names {text!r}: name {names.index('') + 1} is empty; name every class")
+    return names
 
 
 def _organize(max_hours: float | None, **values: Any) -> None:
@@ -206,8 +220,12 @@ def _organize(max_hours: float | None, **values: Any) -> None:
 
 
 def _show_summary(summary: OrganizeSummary) -> None:
+    from collections import Counter
+
     from rich.console import Console
     from rich.table import Table
+
+    from marauder.data.organize import SUMMARY_FILE, in_words
 
     console = Console()
     renamed = {name: pair for name, pair in summary.mapped.items() if pair[1]}
@@ -230,12 +248,18 @@ def _show_summary(summary: OrganizeSummary) -> None:
     for kind, count in summary.problems.items():
         console.print(f"{count} × {kind}, for example {summary.examples[kind][0]}", markup=False)
     if summary.set_aside:
-        first = summary.set_aside[0]["path"]
-        console.print(f"{len(summary.set_aside)} pictures set aside, first: {first}", markup=False)
+        first = summary.set_aside[0]
+        console.print(f"{len(summary.set_aside)} pictures set aside, first: {first['path']}", markup=False)
     for note in summary.notes:
         console.print(f"note: {note}", markup=False)
     state = "nothing to do, already organized" if summary.already_done else "done"
     typer.echo(f"{state}: {summary.pictures:,} pictures, {summary.boxes:,} boxes, {summary.groups:,} groups")
+    if summary.set_aside:
+        reasons = in_words(Counter(row["kind"] for row in summary.set_aside))
+        typer.echo(f"set aside: {len(summary.set_aside):,} pictures ({reasons})")
+    if summary.problems:
+        details = summary.data_yaml.with_name(SUMMARY_FILE)
+        typer.echo(f"problems: {in_words(summary.problems)}; examples in {details}")
     typer.echo(f"data set: {summary.data_yaml}")
 
 

@@ -23,7 +23,9 @@ Config = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[STEP.SETTING=VALUE]...", help="Settings of steps, such as baseline.epochs=20.", show_default=False
+        metavar="[STEP.SETTING=VALUE]...",
+        help="Settings of steps, such as baseline.training.epochs=20.",
+        show_default=False,
     ),
 ]
 
@@ -49,15 +51,20 @@ def run(
 ) -> None:
     """Do the steps whose inputs or settings changed, in order; killed anywhere and run again, go on.
 
+    Without --config, the settings are those of the workspace's last run, with what is given here on top.
     Leaves with status 75 when time is up or the process is asked to stop, and prints the command that goes on.
     """
     from marauder.core.clock import Clock
     from marauder.pipeline.graph import Pipeline
-    from marauder.pipeline.run import run_steps, select
+    from marauder.pipeline.run import last_config, run_steps, select
     from marauder.pipeline.table import plan
     from marauder.pipeline.workspace import Workspace
 
-    pipeline = Pipeline(Workspace.at(root), config, overrides or [])
+    workspace = Workspace.at(root)
+    last_settings = last_config(workspace) if config is None else None
+    if last_settings is not None:
+        _say(f"settings of the last run ({last_settings}); --config FILE chooses others")
+    pipeline = Pipeline(workspace, config or last_settings, overrides or [])
     selected = select(pipeline, only, first, last)
     if dry_run:
         print(plan(pipeline, selected, fresh))

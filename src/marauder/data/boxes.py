@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 BOUNDS_TOLERANCE = 1.0
 """Pixels a box may reach past the border without being called out of bounds: labels are rounded."""
+
+UNKNOWN_CLASS = re.compile(r"class (?P<index>-?\d+) \(known: ")
+"""How the message of a ``class-unknown`` finding names the class."""
 
 SMALLEST_SIDE = 1e-3
 """Pixels below which a side counts as nothing, so that the box is degenerate."""

@@ -8,36 +8,41 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, read_json, remove_leftovers, write_json
 from marauder.core.settings import Settings
+from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.groups import join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, merge
+from marauder.data.repair import SET_ASIDE_KINDS
 from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
 from marauder.data.writers import DATA_FILE, claim_folder, is_complete, write_yolo
 
 SUMMARY_FILE = "organize.json"
 HASH_STORE = "hashes.jsonl"
-FORMAT = 1
+FORMAT = 2
+MOST_UNKNOWN = 0.1
+"""Share of a source's boxes above which classes out of range mean that the names are wrong, not some labels."""
 
 
 class OrganizeSettings(Settings):
     """What ``organize`` does.
 
     ``format``: a reader's name or ``auto``. ``taxonomy``: ``default``, ``source`` (keep the sources' names) or a file.
-    ``names``: class names of sources that have none. ``fractions``: shares of the splits; ``None`` keeps the sources'
-    own splits. ``keep_splits``: with fractions, groups that have a split keep it. ``near_duplicates``: pictures whose
+    ``names``: class names of sources that have none, spaces around them left out. ``fractions``: shares of the
+    splits; ``None`` keeps the sources' own splits. ``keep_splits``: with fractions, groups that have a split keep it. ``near_duplicates``: pictures whose
     hashes differ in at most ``near_duplicate_distance`` bits join one group. ``mode``: see ``writers.write_yolo``.
     """
 
@@ -56,14 +61,23 @@ class OrganizeSettings(Settings):
     mode: Literal["link", "copy", "reference"] = "link"
     fresh: bool = False
 
+    @field_validator("names")
+    @classmethod
+    def _stripped(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        stripped = tuple(name.strip() for name in names) if names is not None else None
+        if stripped is not None and not all(stripped):
+            # Left out in silence, every name behind it would belong to another class.
+            raise ValueError(f"class name {stripped.index('')} is empty; name every class")
+        return stripped
+
 
 @dataclass(frozen=True)
 class OrganizeSummary:
     """What came out. ``data_yaml``: the data set; ``already_done``: nothing had to be done.
 
     ``mapped``: source name to (class name, boxes); ``unmapped``: source name to boxes left out, most first.
-    ``splits``: rows of name, counts by split, groups. ``set_aside``: unusable pictures with the reason. ``problems``:
-    count of each kind; ``examples``: up to five of each.
+    ``splits``: rows of name, counts by split, groups. ``set_aside``: pictures left out as a whole, with the (first)
+    reason. ``problems``: count of each kind; ``examples``: up to five of each.
     """
 
     data_yaml: Path
@@ -84,7 +98,8 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
     """Organise ``settings.inputs`` into ``settings.output``.
 
     The clock is asked between pictures; an interrupted call goes on when made again. Raises ``UserError`` for inputs
-    that cannot be read, an output inside an input, or an output folder with foreign files.
+    that cannot be read, names that are too few for the labels, an output inside an input, or an output folder with
+    foreign files. Pictures whose labels a person must look at are set aside, as ``data.repair`` does.
     """
     output = settings.output
     for source in settings.inputs:
@@ -112,16 +127,26 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         )
         for source in settings.inputs
     ]
-    dataset = merge(sources, ", ".join(str(source) for source in settings.inputs))
+    for read in sources:
+        _demand_known_classes(read)
+    judged = [_without_bad_labels(read) for read in sources]
+    dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
     dataset, mapped, unmapped = _mapped(dataset, settings)
-    dataset, set_aside = _usable(dataset, settings, clock, notes)
-    dataset = _split(dataset, settings, notes)
+    dataset, unusable = _usable(dataset, settings, clock, notes)
+    set_aside = [*(problem for _, problems in judged for problem in problems), *unusable]
     if not len(dataset):
-        raise UserError(f"{dataset.source}: no usable picture; see `marauder data check --input {settings.inputs[0]}`")
+        raise UserError(_nothing_usable(dataset.source, set_aside, settings))
+    dataset = _split(dataset, settings, notes)
     data_yaml = write_yolo(dataset, output, settings.mode, clock, label="organizing")
     summary = _summary(dataset, data_yaml, mapped, unmapped, set_aside, notes)
     write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
     return summary
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """How often each kind of problem occurs, most first: ``47 x class-unknown, 2 x box-duplicate``."""
+    shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} x {kind}" for kind, count in shown) or "none"
 
 
 def _identity(settings: OrganizeSettings) -> dict[str, Any]:
@@ -179,6 +204,50 @@ def _mapped(dataset: Dataset, settings: OrganizeSettings) -> tuple[Dataset, dict
     return result, mapped, dict(sorted(unmapped.items(), key=lambda item: (-item[1], item[0])))
 
 
+def _demand_known_classes(source: Dataset) -> None:
+    """Raise ``UserError`` when so many classes are out of range that the names must be wrong."""
+    unknown = [problem for problem in source.problems if problem.kind == "class-unknown"]
+    boxes = sum(len(record.boxes) for record in source) + len(unknown)
+    if len(unknown) <= MOST_UNKNOWN * boxes:
+        return
+    matches = [UNKNOWN_CLASS.search(problem.message) for problem in unknown]
+    needed = max((int(match["index"]) + 1 for match in matches if match is not None), default=0)
+    remedy = (
+        f"the labels need at least {needed} names: give them all, in order"
+        if needed > len(source.names)
+        else f"see `marauder data check --input {source.source}`"
+    )
+    raise UserError(
+        f"{source.source}: {len(unknown)} of {boxes} boxes have a class without a name. There are {len(source.names)} "
+        f"names ({', '.join(source.names[:8])}); {remedy}. First: {unknown[0]}"
+    )
+
+
+def _without_bad_labels(source: Dataset) -> tuple[Dataset, list[Problem]]:
+    """Set aside, as a whole, pictures with a label that says nothing or names no class: without that box alone, they
+    would teach that the animal is water."""
+    reasons: dict[str, Problem] = {}
+    for problem in source.problems:
+        if problem.kind in SET_ASIDE_KINDS and problem.key:
+            reasons.setdefault(problem.key, problem)
+    bad = [record for record in source if record.key in reasons]
+    set_aside = [
+        replace(reasons[record.key], path=str(record.picture), line=None, message=str(reasons[record.key]))
+        for record in bad
+    ]
+    return source.with_records(record for record in source if record.key not in reasons), set_aside
+
+
+def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSettings) -> str:
+    absent = sum(problem.kind == "picture-missing" for problem in set_aside)
+    if absent and absent == len(set_aside):
+        return (
+            f"{source}: none of the {absent} pictures is here, only their labels; fetch the pictures, or keep the "
+            "labels alone: marauder data organize --mode reference"
+        )
+    return f"{source}: no usable picture; see `marauder data check --input {settings.inputs[0]}`"
+
+
 def _usable(
     dataset: Dataset, settings: OrganizeSettings, clock: Clock | None, notes: list[str]
 ) -> tuple[Dataset, list[Problem]]:
@@ -199,6 +268,9 @@ def _usable(
                 message = "the picture is not here (mode 'reference' keeps its labels)"
                 set_aside.append(Problem(str(record.picture), None, "picture-missing", message))
         present = [record for record in dataset if "picture_missing" not in record.attributes]
+        if len(present) < len(dataset):
+            absent = len(dataset) - len(present)
+            notes.append(f"{absent} pictures are not here, only their labels: they are set aside until you fetch them")
         dataset = dataset.with_records(present)
     # Hashing decodes every picture, which also finds the truncated ones.
     hashes = hash_pictures([record.picture for record in present], clock, settings.output / HASH_STORE)

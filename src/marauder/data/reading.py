@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def read_dataset(
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"{place}: no such file or folder; check the path")
+    if is_empty(place):
+        raise UserError(f"{place}: is empty; put labelled pictures into it (docs/data.md shows the layouts)")
     options = ReadOptions(
         names=tuple(names) if names is not None else None,
         group_pattern=group_pattern,
@@ -41,6 +44,14 @@ def read_dataset(
         missing_label=missing_label,
     )
     return choose_reader(place, format).read(place, options)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether ``path`` is a folder without a file in it or below it; hidden ones do not count."""
+    if not path.is_dir():
+        return False
+    found = (name for _, _, names in os.walk(path, followlinks=True) for name in names)
+    return all(name.startswith(".") for name in found)
 
 
 def choose_reader(path: Path, format: str = "auto") -> Reader:

@@ -117,7 +117,14 @@ class Trainer:
         """Train to the end. Raises ``Interrupted`` when stopped in time with everything saved."""
         if self.group.leads:
             self.checkpointer.prepare(fresh)
-        self._resume(resume)
+        try:
+            self._resume(resume)
+            self._train_if_needed()
+        finally:
+            self.checkpointer.finish()  # however the training ends, the checkpoint under way gets written
+        return self._outcome()
+
+    def _train_if_needed(self) -> None:
         self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision)
         position = self.state.position
         if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
@@ -126,11 +133,8 @@ class Trainer:
             self._evaluate(position.step // self.order.steps_per_epoch)
             if self.group.leads:
                 self._save_checkpoint(wait=True)
-        if self.group.leads:
-            if not self.weights.has("last"):
-                self._save_last()
-            self.checkpointer.finish()
-        return self._outcome()
+        if self.group.leads and not self.weights.has("last"):
+            self._save_last()
 
     def _build_state(self) -> TrainState:
         model = self.task.build_model(self.settings.seed).to(self.group.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,3 +55,13 @@ def shorten(text: str, length: int = 24) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[head + 1 - length :]}"
+
+
+def show_confidence(value: float) -> str:
+    """Three significant digits, since weak detectors are never sure: 0.312, 0.00100; a dash for what is undefined.
+
+    The confidence that suits best is searched in steps of 0.001, so that it may be 0: no detection is left out.
+    """
+    if value == 0:
+        return "0 (all detections)"
+    return "–" if math.isnan(value) else f"{value:#.3g}"

@@ -18,6 +18,7 @@ from marauder.evaluation.canvas import (
     SERIES,
     make_figure,
     shorten,
+    show_confidence,
     style_axes,
     to_png,
 )
@@ -47,7 +48,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
         raise ValueError("the history holds no numbers to draw")
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = make_figure(4.0 * columns, 2.9 * rows)
+    figure = make_figure(4.6 * columns, 2.9 * rows)
     epochs = [int(entry.get("epoch", index)) for index, entry in enumerate(history)]
     for index, (title, series) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
@@ -58,7 +59,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
             color = SERIES[number % len(SERIES)]
             axes.plot(np.array(epochs)[known], values[known], label=name, color=color, linewidth=1.6, marker=marker)
         if len(series) > 1:
-            axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+            _place_legend(axes)
         if title == "val" and _best_epoch(series) is not None:
             best = epochs[_best_epoch(series) or 0]
             axes.axvline(best, color=MUTED, linewidth=0.8, linestyle=":")
@@ -104,7 +105,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str], confidence: float
     side = min(16.0, max(4.6, 2.2 + 0.5 * count))
     figure = make_figure(side + 0.6, side)
     axes = figure.add_subplot()
-    style_axes(axes, f"Confusion at confidence {confidence:.2f}, IoU 0.5", "predicted", "true", grid=False)
+    style_axes(axes, f"Confusion at confidence {show_confidence(confidence)}, IoU 0.5", "predicted", "true", grid=False)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     shares[-1] = 0  # false detections have no whole to be a share of
@@ -151,7 +152,7 @@ def f1_figure(curves: ConfidenceCurves, metrics: Metrics) -> bytes:
     if len(curves.f1):
         axes.plot(CONFIDENCE_GRID, curves.f1.mean(axis=0), color=INK, linewidth=2.6, label="mean")
     axes.axvline(metrics.confidence, color=MUTED, linewidth=0.9, linestyle=":")
-    note = f"F1 {metrics.f1:.3f} at {metrics.confidence:.2f}"
+    note = f"F1 {metrics.f1:.3f} at {show_confidence(metrics.confidence)}"
     left = metrics.confidence > 0.7
     axes.text(
         metrics.confidence + (-0.01 if left else 0.01), 0.97, note, fontsize=8, color=MUTED,
@@ -199,4 +200,9 @@ def _finish_unit_square(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, labelcolor=INK)
+        _place_legend(axes)
+
+
+def _place_legend(axes: Axes) -> None:
+    """Name the lines to the right of the panel, where the names hide none of them."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, labelcolor=INK)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from marauder.core.files import write_text
+from marauder.evaluation.canvas import show_confidence
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.intervals import Interval
 from marauder.evaluation.matching import AREA_NAMES
@@ -62,7 +66,12 @@ def render_report(
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": show_number, "share": show_share}
+    environment.filters |= {
+        "number": show_number,
+        "share": show_share,
+        "confidence": show_confidence,
+        "commands": mark_commands,
+    }
     template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
@@ -84,7 +93,7 @@ def headline(overall: Metrics, interval: Interval | None) -> list[dict[str, str]
     note = "IoU 0.5"
     if interval is not None and not math.isnan(interval.low):
         note = f"{interval.low:.3f} to {interval.high:.3f} ({interval.level:.0%}, {interval.groups} groups)"
-    at = f"at confidence {show_number(overall.confidence)}"
+    at = f"at confidence {show_confidence(overall.confidence)}"
     return [
         {"label": "mAP50", "value": show_number(overall.map50), "note": note},
         {"label": "mAP50-95", "value": show_number(overall.map50_95), "note": "mean of ten IoU thresholds"},
@@ -110,6 +119,11 @@ def sizes(overall: Metrics) -> list[dict[str, Any]]:
 def show_number(value: float) -> str:
     """Three decimals, or a dash for what is undefined."""
     return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def mark_commands(text: str) -> Markup:
+    """``text`` as HTML, escaped, with what stands between backticks set as commands."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def show_share(value: float) -> str:

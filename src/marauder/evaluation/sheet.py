@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.canvas import BAD, FAINT, GOOD, INK, MISSED, MUTED, make_figure, shorten, to_png
+from marauder.evaluation.canvas import (
+    BAD,
+    FAINT,
+    GOOD,
+    INK,
+    MISSED,
+    MUTED,
+    make_figure,
+    shorten,
+    show_confidence,
+    to_png,
+)
 from marauder.evaluation.outcomes import PictureOutcome
 
 if TYPE_CHECKING:
@@ -98,7 +109,7 @@ def _draw_legend(part: SubFigure, confidence: float) -> None:
     from matplotlib.lines import Line2D
 
     part.text(
-        0.006, 0.5, f"Confidence at least {confidence:.2f}, IoU 0.5", va="center", fontsize=9, color=MUTED,
+        0.006, 0.5, f"Confidence at least {show_confidence(confidence)}, IoU 0.5", va="center", fontsize=9, color=MUTED,
     )  # fmt: skip
     entries = [
         Line2D([], [], color=GOOD, linewidth=2.2, label="found"),

@@ -58,6 +58,7 @@ class Pipeline:
         ):
             if len(set(values)) < len(values):
                 raise TypeError(f"two steps have the same {kind}: {values}")
+        self._proposed: dict[str, list[str]] = {step.name: [] for step in self.steps}
         self.settings = self._load(config, overrides)
 
     def step(self, name: str) -> Step:
@@ -65,7 +66,7 @@ class Pipeline:
         for step in self.steps:
             if name in (step.name, str(step.number)):
                 return step
-        known = ", ".join(f"{step.number} {step.name}" for step in self.steps)
+        known = ", ".join(f"{step.number} {step.name}" if step.number >= 0 else step.name for step in self.steps)
         raise UserError(f"no step named {name!r}; there are: {known}")
 
     def settings_of(self, step: Step) -> Any:
@@ -100,11 +101,16 @@ class Pipeline:
         return {name: value for name, value in flat.items() if not _covered(name, left_out)}
 
     def given_settings(self) -> dict[str, Any]:
-        """All settings but those that the workspace decides, as a settings file holds them."""
+        """All settings but those that the workspace decides or proposed, as a settings file holds them.
+
+        So a moved workspace, or another folder of pictures, is seen the next time.
+        """
         values: dict[str, Any] = self.settings.model_dump(mode="json")
         for step in self.steps:
-            if self.is_configured(step):
-                for name in step.placed(self.workspace):
+            if not self.is_configured(step):
+                del values[step.name]
+            else:
+                for name in [*step.placed(self.workspace), *self._proposed[step.name]]:
                     *parents, last = name.split(".")
                     section = values[step.name]
                     for parent in parents:
@@ -186,6 +192,8 @@ class Pipeline:
             for name, value in {**suggested, **decided}.items():
                 if f"{step.name}.{name}" not in of_step:
                     placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")
+                    if name not in decided:
+                        self._proposed[step.name].append(name)
                 elif name in decided:
                     raise UserError(
                         f"{step.name}.{name}: the workspace decides this; choose the workspace with --root instead"

@@ -7,6 +7,7 @@ marked ``difficult`` become ignored boxes.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -48,6 +49,8 @@ class VocReader(Reader):
             objects.append((draft, class_names))
         for draft, key in zip((draft for draft, _ in objects), unique_keys((d.picture, root) for d, _ in objects)):
             draft.key = key
+        keys = {draft.label_file: draft.key for draft, _ in objects}
+        problems = [replace(problem, key=keys[problem.path]) if problem.key else problem for problem in problems]
         names = options.names or tuple(sorted({name for _, class_names in objects for name in class_names}))
         index_of = {name: index for index, name in enumerate(names)}
         for draft, class_names in objects:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class Preprocessing(Step):
     """``images/*`` to ``training/datasets/data.yaml``."""
 
     number, name, title = 0, "preprocessing", "one data set, enhanced"
+    version = 2  # pictures with labels that say nothing are set aside
 
     def settings_model(self) -> type[Settings]:
         """The settings of organizing and of enhancing, side by side."""
@@ -47,9 +49,8 @@ class Preprocessing(Step):
         }
 
     def suggested(self, workspace: Workspace) -> Mapping[str, Any]:
-        """Every folder below ``images`` is a source."""
-        folders = sorted(workspace.images.iterdir()) if workspace.images.is_dir() else []
-        sources = [str(folder) for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
+        """Every folder below ``images`` that has a file in it is a source."""
+        sources = [str(folder) for folder, empty in _folders(workspace).items() if not empty]
         return {"organize.inputs": sources or [str(workspace.images / OWN_PICTURES)]}
 
     def without_effect(self) -> frozenset[str]:
@@ -79,7 +80,7 @@ class Preprocessing(Step):
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Organize, enhance, publish; both halves find out themselves what of earlier work still holds."""
-        from marauder.data.organize import organize
+        from marauder.data.organize import SUMMARY_FILE, in_words, organize
         from marauder.preprocessing.job import preprocess_folder
 
         context.begun()
@@ -87,16 +88,29 @@ class Preprocessing(Step):
         organized = organize(settings.organize.model_copy(update={"fresh": context.asked}), context.clock)
         enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
         publish(settings.enhance.output, context.workspace.data_yaml)
+        empty_folders = [folder for folder, empty in _folders(context.workspace).items() if empty]
+        notes = [f"{context.workspace.relative(folder)} is empty and was left out" for folder in empty_folders]
         return {
             "pictures": enhanced.pictures,
             "boxes": organized.boxes,
             "enhanced": enhanced.enhanced,
             "left_alone": enhanced.left_alone,
             "set_aside": len(organized.set_aside) + len(enhanced.set_aside),
+            "set_aside_for": in_words(Counter(problem["kind"] for problem in organized.set_aside)),
+            "problems": in_words(organized.problems),
             "names_without_a_class": ", ".join(list(organized.unmapped)[:8]) or "none",
-            "notes": "; ".join([*organized.notes, *enhanced.notes]) or "none",
+            "notes": "; ".join([*notes, *organized.notes, *enhanced.notes]) or "none",
+            "details": context.workspace.relative(settings.organize.output / SUMMARY_FILE),
             "report": context.workspace.relative(enhanced.report),
         }
+
+
+def _folders(workspace: Workspace) -> dict[Path, bool]:
+    """Folders below ``images``, and whether they are empty."""
+    from marauder.data.reading import is_empty
+
+    places = sorted(workspace.images.iterdir()) if workspace.images.is_dir() else []
+    return {place: is_empty(place) for place in places if place.is_dir() and not place.name.startswith(".")}
 
 
 def publish(folder: Path, data_yaml: Path) -> None:
