@@ -30,7 +30,7 @@ def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> No
     assert "option --imgsz: image_size: 100 is no multiple of 32" in said
     assert "option --processes: processes: " in said and "--image-size" not in said
     result = CliRunner().invoke(baseline.app, ["--epochs", "3"])
-    assert "option --data-yaml: data: Field required" in str(result.exception)
+    assert "data: is missing: give it in the settings file or as --data-yaml" in str(result.exception)
 
 
 @pytest.mark.parametrize(

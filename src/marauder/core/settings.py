@@ -130,7 +130,8 @@ def _describe(
             place = f"{path}:{lines[location[:length]]}"
             break
     if mistake["type"] == "missing":
-        return f"{'.'.join(location)}: is missing: give it in the settings file or as an option"
+        option = origins.get(location, "an option").removeprefix("option ")
+        return f"{'.'.join(location)}: is missing: give it in the settings file or as {option}"
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
