@@ -42,8 +42,9 @@ class OrganizeSettings(Settings):
 
     ``format``: a reader's name or ``auto``. ``taxonomy``: ``default``, ``source`` (keep the sources' names) or a file.
     ``names``: class names of sources that have none, spaces around them left out. ``fractions``: shares of the
-    splits; ``None`` keeps the sources' own splits. ``keep_splits``: with fractions, groups that have a split keep it. ``near_duplicates``: pictures whose
-    hashes differ in at most ``near_duplicate_distance`` bits join one group. ``mode``: see ``writers.write_yolo``.
+    splits; ``None`` keeps the sources' own splits. ``keep_splits``: with fractions, groups that have a split keep it.
+    ``near_duplicates``: pictures whose hashes differ in at most ``near_duplicate_distance`` bits join one group.
+    ``mode``: see ``writers.write_yolo``.
     """
 
     inputs: tuple[Path, ...] = Field(min_length=1)
