@@ -20,7 +20,8 @@ from marauder.data.reading import read_dataset
 from marauder.engine.distributed import Group
 from marauder.engine.guards import TrainingFailure
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.trainer import Outcome, Trainer
+from marauder.engine.state import Outcome
+from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector
 from marauder.runs.baseline import BaselineSettings, DetectorWeights, train_baseline

@@ -11,6 +11,19 @@ from torch import nn
 from marauder.engine.averaging import AveragedModel
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended. ``history``: one row of numbers an epoch."""
+
+    epochs: int
+    steps: int
+    best_score: float | None
+    best_epoch: int | None
+    seconds: float
+    history: list[dict[str, float]]
+    stopped_early: bool
+
+
 @dataclass
 class Position:
     """Where a training stands. ``step`` counts finished updates; the epoch and the place in it follow from it."""
@@ -30,6 +43,18 @@ class Position:
     history: list[dict[str, float]] = field(default_factory=list)
     stopped_early: bool = False
     threads: int = 0
+
+    def outcome(self, steps_per_epoch: int) -> Outcome:
+        """What a training that stands here has reached."""
+        return Outcome(
+            self.step // steps_per_epoch,
+            self.step,
+            self.best_score,
+            self.best_epoch,
+            self.seconds_spent,
+            self.history,
+            self.stopped_early,
+        )
 
 
 @dataclass

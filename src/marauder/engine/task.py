@@ -78,3 +78,13 @@ class Task(Protocol):
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         """The pictures behind sample keys, for messages."""
+
+
+class Weights(Protocol):
+    """Where a training leaves weights under the names ``best`` and ``last``."""
+
+    def save(self, model: nn.Module, name: str, about: dict[str, Any]) -> None:
+        """Write a model's weights with what to remember of them."""
+
+    def has(self, name: str) -> bool:
+        """Whether whole weights of that name are there."""

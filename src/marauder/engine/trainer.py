@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
-from torch import nn
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
@@ -29,35 +28,12 @@ from marauder.engine.loader import Order, batches, default_workers
 from marauder.engine.optimizer import apply_schedule, build_optimizer
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Position, TrainState
-from marauder.engine.task import Batch, LocalBatch, Task
+from marauder.engine.state import Outcome, Position, TrainState
+from marauder.engine.task import Batch, LocalBatch, Task, Weights
 from marauder.engine.timing import Stopwatch
 from marauder.engine.update import Updater, UpdateResult
 
 log = logging.getLogger("marauder")
-
-
-class Weights(Protocol):
-    """Where a training leaves weights under the names ``best`` and ``last``."""
-
-    def save(self, model: nn.Module, name: str, about: dict[str, Any]) -> None:
-        """Write a model's weights with what to remember of them."""
-
-    def has(self, name: str) -> bool:
-        """Whether whole weights of that name are there."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended. ``history``: one row of numbers an epoch."""
-
-    epochs: int
-    steps: int
-    best_score: float | None
-    best_epoch: int | None
-    seconds: float
-    history: list[dict[str, float]]
-    stopped_early: bool
 
 
 @dataclass(frozen=True)
@@ -122,7 +98,7 @@ class Trainer:
             self._train_if_needed()
         finally:
             self.checkpointer.finish()  # however the training ends, the checkpoint under way gets written
-        return self._outcome()
+        return self.state.position.outcome(self.order.steps_per_epoch)
 
     def _train_if_needed(self) -> None:
         self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision)
@@ -427,15 +403,3 @@ class Trainer:
         if position.best_score is not None:
             note += f", best {self.settings.best_metric} {position.best_score:.4f}"
         return note
-
-    def _outcome(self) -> Outcome:
-        position = self.state.position
-        return Outcome(
-            position.step // self.order.steps_per_epoch,
-            position.step,
-            position.best_score,
-            position.best_epoch,
-            position.seconds_spent,
-            position.history,
-            position.stopped_early,
-        )

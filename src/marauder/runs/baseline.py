@@ -23,7 +23,8 @@ from marauder.data.pictures import PictureStore
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.engine.distributed import Group, process_group
-from marauder.engine.trainer import Outcome, Trainer
+from marauder.engine.state import Outcome
+from marauder.engine.trainer import Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
 from marauder.models.files import load_detector, restore_detector, save_detector
