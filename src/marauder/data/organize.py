@@ -129,7 +129,7 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         for source in settings.inputs
     ]
     for read in sources:
-        _demand_known_classes(read)
+        _demand_known_classes(read, settings.names is not None)
     judged = [_without_bad_labels(read) for read in sources]
     dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
     dataset, mapped, unmapped = _mapped(dataset, settings)
@@ -205,7 +205,7 @@ def _mapped(dataset: Dataset, settings: OrganizeSettings) -> tuple[Dataset, dict
     return result, mapped, dict(sorted(unmapped.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _demand_known_classes(source: Dataset) -> None:
+def _demand_known_classes(source: Dataset, names_given: bool) -> None:
     """Raise ``UserError`` when so many classes are out of range that the names must be wrong."""
     unknown = [problem for problem in source.problems if problem.kind == "class-unknown"]
     boxes = sum(len(record.boxes) for record in source) + len(unknown)
@@ -215,6 +215,7 @@ def _demand_known_classes(source: Dataset) -> None:
     needed = max((int(match["index"]) + 1 for match in matches if match is not None), default=0)
     remedy = (
         f"the labels need at least {needed} names: give them all, in order"
+        + (" (or none, if the source has its own)" if names_given else "")
         if needed > len(source.names)
         else f"see `marauder data check --input {source.source}`"
     )
