@@ -19,6 +19,7 @@ from marauder.cli import main as cli
 from marauder.core.clock import Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, atomic_path
+from marauder.core.locks import exclusive
 
 HEAVY = (
     "torch",
@@ -129,6 +130,24 @@ def test_an_error_of_the_system_that_names_no_file_or_no_remedy_keeps_its_traceb
 
     with pytest.raises(OSError, match=r"without|broken"):
         cli.run_with_boundary(command)
+
+
+def test_a_full_disk_names_the_lock_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(content: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as writing into an open file says it: without a name
+
+    monkeypatch.setattr("marauder.core.locks.json.dumps", full)
+
+    def command() -> None:
+        with exclusive(tmp_path / ".lock", "the folder"):
+            raise AssertionError("never taken")
+
+    with pytest.raises(SystemExit) as left:
+        cli.run_with_boundary(command)
+    assert left.value.code == 2
+    assert f"error: {tmp_path / '.lock'}: No space left on device; make room" in capsys.readouterr().err
 
 
 def test_a_full_disk_names_what_was_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

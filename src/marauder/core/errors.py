@@ -14,7 +14,7 @@ _REMEDIES = {
     errno.EROFS: f"write to another folder, or mount the disk for writing, {_AGAIN}",
     errno.EACCES: f"mend the permissions, or name another path, {_AGAIN}",
     errno.EPERM: f"mend the permissions, or name another path, {_AGAIN}",
-    errno.ENOENT: "it is not there, or cannot be made there; check the path, and that nobody moves it meanwhile",
+    errno.ENOENT: "check the path: it is not there, or cannot be made there",
     errno.EEXIST: "something of that name is there already; move it away, or name another path",
     errno.ENOTDIR: "a part of the path is a file where a folder is needed; move it away, or name another path",
     errno.EISDIR: "a folder stands where a file is needed; move it away, or name another path",

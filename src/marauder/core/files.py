@@ -35,7 +35,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        with _writing(target):
+        with writing(target):
             yield temporary
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -46,7 +46,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def writing(target: Path) -> Iterator[None]:
     """Name ``target`` in an error of a full disk: writing into an open file says "no space left", but not where."""
     try:
         yield
@@ -114,7 +114,7 @@ def append_line(path: Path | str, value: Any) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(to_plain(value), ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-    with _writing(target), target.open("ab+") as stream:
+    with writing(target), target.open("ab+") as stream:
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":

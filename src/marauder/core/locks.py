@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from marauder.core.errors import UserError
+from marauder.core.files import writing
 
 PATIENCE_SECONDS = 1.0
 """How long taking a lock waits: ``is_held`` of another process holds it for an instant."""
@@ -36,7 +37,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     if path in _held:
         raise UserError(f"{what} is in use by this process already; wait for it or stop it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
+    with writing(path), path.open("a+", encoding="utf-8") as stream:
         started = time.monotonic()
         while not _try_lock(stream, fcntl.LOCK_EX):
             if time.monotonic() - started > PATIENCE_SECONDS:
