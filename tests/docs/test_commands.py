@@ -69,7 +69,7 @@ def check_make(words: list[str]) -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     for word in words:
         name, assigned, _ = word.partition("=")
-        pattern = rf"\$\({name}\)" if assigned else rf"^{re.escape(name)}:"
+        pattern = rf"\$\((value )?{re.escape(name)}\)" if assigned else rf"^{re.escape(name)}:"
         assert re.search(pattern, makefile, re.MULTILINE), f"the Makefile knows no {name}"
 
 
