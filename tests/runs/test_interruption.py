@@ -116,15 +116,12 @@ def test_several_time_budgets_in_a_row_finish_the_work(
     start_baseline: Start, uninterrupted: Path, tmp_path: Path
 ) -> None:
     statuses = []
-    while not statuses or statuses[-1] == 75:
-        # The budget counts from the start of the work; most of it goes into starting up.
-        process = start_baseline(tmp_path, "--max-hours", str(2.0 / 3600))
-        text, _ = process.communicate(timeout=120)
+    for seconds in (0.01, 0.01, 0.01, 300):  # a budget that is spent at once still does a step
+        process = start_baseline(tmp_path, "--max-hours", str(seconds / 3600))
+        text, _ = process.communicate(timeout=300)
         statuses.append(process.returncode)
-        assert process.returncode in (0, 75), text
-        assert len(statuses) < 30
-    assert statuses[-1] == 0
-    assert 75 in statuses
+        assert steps_saved(tmp_path) >= len(statuses), text
+    assert statuses == [75, 75, 75, 0]
     assert weights(tmp_path) == weights(uninterrupted)
 
 
