@@ -8,7 +8,9 @@ same update. Scaling after accumulation is exact because gradients are linear in
 from __future__ import annotations
 
 import contextlib
+import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +46,11 @@ class Updater:
         self.network: nn.Module = state.model
         if group.size > 1:
             devices = [group.device.index] if group.device.type == "cuda" else None
-            self.network = DistributedDataParallel(state.model, device_ids=devices, broadcast_buffers=False)
+            # Running statistics stay each rank's own between evaluations; the option's name changed in torch 2.15.
+            known = inspect.signature(DistributedDataParallel.__init__).parameters
+            unsynchronised = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+            options: dict[str, Any] = {"device_ids": devices, unsynchronised: False}
+            self.network = DistributedDataParallel(state.model, **options)
 
     def update(self, batch: Batch, samples: int) -> UpdateResult:
         """Forward, backward and optimiser step for this rank's share; ``samples`` of it count (0: none do).

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import platform
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,7 +247,7 @@ def _measure(
         title=f"Baseline detector {settings.model}",
         facts=_facts(settings, dataset, outcome, split, group),
         history=[{name: row[name] for name in row if name not in UNDRAWN} for row in outcome.history],
-        what_next=f"Export it: `marauder export --models {settings.output / 'best.pt'}`. More data of the weakest "
+        what_next=f"Export it: `{shlex.join(['marauder', 'export', '--models', str(settings.output / 'best.pt')])}`. More data of the weakest "
         "classes helps most; longer training helps while the validation curve still rises.",
     )  # fmt: skip
     content = {
