@@ -242,12 +242,13 @@ def _measure(
         settings.output / "best.pt", dataset, split, group.device, clock, settings.image_size
     )
     metrics = {name: result.overall.to_json(classes=False)[name] for name in HEADLINES}
+    export = shlex.join(["marauder", "export", "--models", str(settings.output / "best.pt")])
     report = write_evaluation(
         settings.output, result, records, detections, dataset.names,
         title=f"Baseline detector {settings.model}",
         facts=_facts(settings, dataset, outcome, split, group),
         history=[{name: row[name] for name in row if name not in UNDRAWN} for row in outcome.history],
-        what_next=f"Export it: `{shlex.join(['marauder', 'export', '--models', str(settings.output / 'best.pt')])}`. More data of the weakest "
+        what_next=f"Export it: `{export}`. More data of the weakest "
         "classes helps most; longer training helps while the validation curve still rises.",
     )  # fmt: skip
     content = {
