@@ -9,7 +9,7 @@ LINTED := src tests training benchmarks
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo                     the whole pipeline on generated reef scenes (about 10 minutes on 2 cores)"
+	@echo "make demo                     the whole pipeline on generated reef scenes (minutes on 2 cores)"
 	@echo "make demo DATA=FOLDER         the same on your own labelled pictures; NAMES=a,b,c if no file names the classes,"
 	@echo "                              ROOT=FOLDER for where the results go"
 	@echo "make test                     all tests"
