@@ -13,13 +13,12 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from peers import describe_machine, pinned_ultralytics, prepare_aquarium
+from peers import describe_machine, pinned_ultralytics, prepare_aquarium, run_arm_process
 
 
 def train_ours(arguments: argparse.Namespace) -> Path:
@@ -124,10 +123,7 @@ def measure(arm: str, seed: int, arguments: argparse.Namespace, data: Path, fold
     ]
     for name in ("model", "device", "image_size", "batch_size", "epochs", "threads"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise SystemExit(f"{arm} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    return run_arm_process(arm, command)
 
 
 def report(results: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +63,14 @@ def pinned_ultralytics(folder: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         "exist_ok": True, "deterministic": True, "seed": 0,
     }  # fmt: skip
     yield YOLO, common
+
+
+def run_arm_process(arm: str, command: list[str]) -> dict[str, float]:
+    """Run one arm in a process of its own; its last line of output is the result as JSON."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise SystemExit(f"{arm} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def describe_machine() -> str:

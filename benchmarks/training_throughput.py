@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from peers import describe_machine, pinned_ultralytics, prepare_aquarium
+from peers import describe_machine, pinned_ultralytics, prepare_aquarium, run_arm_process
 
 PHASES = ("data", "update", "evaluation", "checkpoint")
 
@@ -122,10 +121,7 @@ def measure(arm: str, arguments: argparse.Namespace, data: Path, folder: Path) -
     for name in ("image_size", "batch_size", "epochs", "threads"):
         value = 0 if name == "threads" and arm.endswith("default threads") else getattr(arguments, name)
         command += [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise SystemExit(f"{arm} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    return run_arm_process(arm, command)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from marauder.data.records import Detections, Record
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
-from marauder.evaluation.intervals import bootstrap, bootstrap_difference, draw_weights
+from marauder.evaluation.intervals import bootstrap, draw_weights
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.outcomes import picture_outcomes
@@ -116,13 +116,3 @@ def test_bootstrap_draws_whole_groups_and_surrounds_the_value() -> None:
     assert interval == bootstrap(matches, records, "map50", draws=60)
     with pytest.raises(ValueError, match="no metric named 'accuracy'"):
         bootstrap(matches, records, "accuracy")
-
-
-def test_paired_bootstrap_sees_a_difference_and_sees_none() -> None:
-    records = made_up_records(60)
-    good = perturbed_detections(records, 2, seed=3)
-    worse = [Detections(d.boxes[::2], d.scores[::2], d.classes[::2]) for d in good]
-    better, poorer = match(records, good, "ab"), match(records, worse, "ab")
-    assert bootstrap_difference(better, poorer, records, draws=60).high < 0
-    same = bootstrap_difference(better, better, records, draws=20)
-    assert same.low == same.value == same.high == 0

@@ -27,7 +27,6 @@ def recorded(**changes: Any) -> StepRecord:
 
 def test_same_settings_inputs_and_outputs_are_done() -> None:
     assert decide(FACTS).state == State.DONE
-    assert not decide(FACTS).runs_next
 
 
 def test_a_step_that_never_ran_is_ready_once_its_input_is_there() -> None:

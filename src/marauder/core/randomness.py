@@ -18,11 +18,6 @@ def stream(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=_philox_key(seed, key)))
 
 
-def derive_seed(seed: int, *key: int | str) -> int:
-    """A 63-bit seed for libraries that take a number, as a function of ``(seed, *key)``."""
-    return _philox_key(seed, key) & ((1 << 63) - 1)
-
-
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     """The order of an epoch: a permutation of ``range(length)``, int64, a function of ``(seed, epoch, length)``."""
     return stream(seed, "order", epoch).permutation(length)

@@ -83,10 +83,6 @@ class Taxonomy:
         """Common names by id: the class names of a data set mapped onto this taxonomy."""
         return tuple(entry.common for entry in self.species)
 
-    def of_tier(self, tier: Tier) -> tuple[Species, ...]:
-        """The entries of one tier."""
-        return tuple(entry for entry in self.species if entry.tier == tier)
-
     def match(self, name: str) -> Species | None:
         """The most specific entry for a common name, scientific name or concept, or ``None``.
 

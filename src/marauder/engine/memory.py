@@ -1,6 +1,6 @@
 """Keeping freed memory in the process: the C library gives large blocks back and faults them in anew at each step.
 
-On two cores this made a step of YOLOv8n a tenth to a quarter shorter (``benchmarks/training_throughput.py``).
+What a step then takes is part of ``benchmarks/training_throughput.py``.
 """
 
 from __future__ import annotations

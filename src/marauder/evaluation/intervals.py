@@ -1,4 +1,4 @@
-"""How sure a metric is: bootstrap intervals over groups of pictures (clips), also of the difference of two detectors.
+"""How sure a metric is: bootstrap intervals over groups of pictures (clips).
 
 The percentile bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; whole groups
 are drawn, because frames of one clip are not independent. Matching is not repeated: a draw is a set of weights.
@@ -45,29 +45,6 @@ def bootstrap(
     ]
     whole = aggregate(matches, confidence=confidence)
     return _interval(float(getattr(whole, metric)), values, level, records)
-
-
-def bootstrap_difference(
-    matches: Matches,
-    other: Matches,
-    records: Sequence[Record],
-    metric: str = "map50",
-    draws: int = 200,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Interval of ``other`` minus ``matches`` on the same pictures; both see the same draws (paired bootstrap)."""
-    sides = [(side, _confidence(side, metric)) for side in (matches, other)]
-
-    def difference(weights: np.ndarray | None) -> float:
-        first, second = (
-            float(getattr(aggregate(side, confidence=confidence, weights=weights), metric))
-            for side, confidence in sides
-        )
-        return second - first
-
-    values = [difference(weights) for weights in draw_weights(records, draws, seed)]
-    return _interval(difference(None), values, level, records)
 
 
 def draw_weights(records: Sequence[Record], draws: int, seed: int) -> list[np.ndarray]:

@@ -58,11 +58,6 @@ class Status:
     reasons: tuple[str, ...] = ()
     fresh: bool = False
 
-    @property
-    def runs_next(self) -> bool:
-        """Whether a run of the pipeline would do this step now."""
-        return self.state in (State.READY, State.STALE, State.INTERRUPTED, State.FAILED)
-
 
 def decide(facts: Facts) -> Status:
     """The status of a step. Pure: the same facts always give the same status."""
