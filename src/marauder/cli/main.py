@@ -30,6 +30,12 @@ RESUME_TAKES_A_CHECKPOINT = "baseline"
 """The command whose ``--resume`` names a checkpoint; the others' is a flag."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("marauder.cli.train:app", "A gated run: pinned data and a recipe in, a model with evidence out."),
+    "config": ("marauder.cli.config:app", "Explain any setting of a run; list recipes and gates."),
+    "registry": ("marauder.cli.registry:app", "List, show, promote, roll back and compare registered models."),
+    "runs": ("marauder.cli.runs:app", "List runs, and deliver what trackers and event sinks missed."),
+    "manifest": ("marauder.cli.manifest:app", "Write, look into and pin manifests of labelled pictures."),
+    "slices": ("marauder.cli.slices:app", "Check slices.yaml against the data, and show what each slice holds."),
     "pipeline": (
         "marauder.cli.pipeline:app",
         "Run the steps of the pipeline, each only when something changed.",

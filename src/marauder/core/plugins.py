@@ -14,10 +14,52 @@ TABLE: dict[str, dict[str, str]] = {
         "voc": "marauder.data.readers.voc:VocReader",
         "fathomnet": "marauder.data.readers.fathomnet:FathomNetReader",
         "deepfish": "marauder.data.readers.deepfish:DeepFishReader",
+        "manifest": "marauder.data.readers.manifest:ManifestReader",
     },
     "exporter": {
         "onnx": "marauder.export.onnx:OnnxExporter",
         "torchscript": "marauder.export.torchscript:TorchScriptExporter",
+    },
+    "gate": {
+        "contract": "marauder.gates.contract:ContractGate",
+        "drift": "marauder.gates.drift:DriftGate",
+        "determinism": "marauder.gates.determinism:DeterminismGate",
+        "sanity": "marauder.gates.sanity:SanityGate",
+        "health": "marauder.gates.health:HealthGate",
+        "limits": "marauder.gates.limits:LimitsGate",
+        "slices": "marauder.gates.slices:SlicesGate",
+        "regression": "marauder.gates.regression:RegressionGate",
+        "latency": "marauder.gates.latency:LatencyGate",
+    },
+    "drift_engine": {
+        "evidently": "marauder.gates.drift_evidently:EvidentlyEngine",
+        "scipy": "marauder.gates.drift_scipy:ScipyEngine",
+    },
+    "store": {
+        "file": "marauder.storage.folder:FolderStore",
+        "s3": "marauder.storage.s3:S3Store",
+    },
+    "tracker": {
+        "files": "marauder.tracking.files:FilesTracker",
+        "mlflow": "marauder.tracking.mlflow:MlflowTracker",
+        "wandb": "marauder.tracking.wandb:WandbTracker",
+    },
+    "sink": {
+        "webhook": "marauder.messaging.webhook:WebhookSink",
+        "eventbridge": "marauder.messaging.eventbridge:EventBridgeSink",
+    },
+    "registry": {
+        "files": "marauder.registry.files:FilesRegistry",
+        "mlflow": "marauder.registry.mlflow:MlflowRegistry",
+        "wandb": "marauder.registry.wandb:WandbRegistry",
+        "sagemaker": "marauder.registry.sagemaker:SageMakerRegistry",
+    },
+    "notice": {
+        "file": "marauder.launch.notices.file:FileNotice",
+        "ec2": "marauder.launch.notices.ec2:Ec2Notice",
+    },
+    "task": {
+        "detection": "marauder.runs.tasks.detection:DetectionKind",
     },
 }
 """Kind of plug point to implementation name to ``module:attribute``."""

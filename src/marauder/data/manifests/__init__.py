@@ -1,0 +1,1 @@
+"""Manifests: data sets as JSON lines or Parquet, read lazily, pinned by content."""

@@ -1,0 +1,57 @@
+"""A gate: settings in ``gates.yaml``, evidence collected by the run, a verdict. Judging is pure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from marauder.core.settings import Settings
+from marauder.gates.verdict import Answer, Phase, Verdict
+
+
+class GateSettings(Settings):
+    """What every gate can be told in ``gates.yaml``."""
+
+    severity: Literal["fail", "warn", "off"] = Field(
+        "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"
+    )
+
+
+SettingsType = TypeVar("SettingsType", bound=GateSettings)
+EvidenceType = TypeVar("EvidenceType")
+
+
+class Gate(ABC, Generic[SettingsType, EvidenceType]):
+    """One question about a run.
+
+    ``settings_model``: its section of ``gates.yaml``. ``evidence_model``: the frozen dataclass that the run hands in;
+    it lives in the gate's own file. ``judge`` reads no files, keeps no state and uses no time.
+    """
+
+    name: ClassVar[str]
+    phase: ClassVar[Phase]
+    title: ClassVar[str]
+    settings_model: ClassVar[type[GateSettings]] = GateSettings
+    evidence_model: ClassVar[type[Any]]
+
+    def __init__(self, settings: SettingsType) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def judge(self, evidence: EvidenceType) -> Verdict:
+        """The verdict on ``evidence``. Never ``off``: a gate that is off is not asked."""
+
+    def broken(self) -> Answer:
+        """The answer to a broken limit at this gate's severity."""
+        return "warn" if self.settings.severity == "warn" else "fail"
+
+    def verdict(self, answer: Answer, why: str, value: Any = None, limit: Any = None, **evidence: Any) -> Verdict:
+        """A verdict in this gate's name."""
+        return Verdict(self.name, self.phase, answer, why, value, limit, evidence)
+
+    @classmethod
+    def off(cls, why: str = "switched off in gates.yaml") -> Verdict:
+        """What stands in the report for a gate that was not asked."""
+        return Verdict(cls.name, cls.phase, "off", why)

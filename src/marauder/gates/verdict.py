@@ -1,0 +1,38 @@
+"""What a gate answers: pass, warn, fail or off, with the value, the limit, the evidence and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Answer = Literal["pass", "warn", "fail", "off"]
+Phase = Literal["before", "during", "epoch", "end"]
+SEVERITY: dict[Answer, int] = {"off": 0, "pass": 1, "warn": 2, "fail": 3}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of one gate. ``evidence`` holds plain values only; ``why`` is one or two sentences in plain words."""
+
+    gate: str
+    phase: Phase
+    answer: Answer
+    why: str
+    value: float | str | None = None
+    limit: float | str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """The verdict that ``to_json`` wrote."""
+        return cls(**content)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Answer:
+    """The most severe answer; ``off`` without verdicts."""
+    return max((verdict.answer for verdict in verdicts), key=SEVERITY.__getitem__, default="off")

@@ -1,0 +1,1 @@
+"""Where a machine says that it will be taken away; one file a source."""

@@ -1,0 +1,26 @@
+"""The sink plug point: delivers CloudEvents somewhere; at least once, so receivers drop ids they have seen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+
+class DeliveryError(Exception):
+    """An event was not delivered. ``final``: trying again cannot help (the receiver refuses this very event)."""
+
+    def __init__(self, message: str, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class Sink(ABC):
+    """A place that events go to."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = options
+
+    @abstractmethod
+    def deliver(self, event: Mapping[str, Any]) -> None:
+        """Deliver one CloudEvent (structured JSON form). Raises ``DeliveryError``; returns only when it arrived."""

@@ -1,0 +1,27 @@
+"""Settings of events: which sinks get a run's CloudEvents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from marauder.core.plugins import names
+from marauder.core.settings import Settings
+
+
+class EventSettings(Settings):
+    """The JSONL outbox of a run is always written; ``sinks`` deliver from it. ``options`` by sink's name."""
+
+    sinks: tuple[str, ...] = ()
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    source: str = Field("marauder", description="the CloudEvents source: who speaks")
+    finish_seconds: float = Field(20.0, ge=0, description="how long the end of a run waits for slow sinks")
+
+    @field_validator("sinks")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in names("sink"):
+                raise ValueError(f"no sink named {name!r}; choose of: {', '.join(names('sink'))}")
+        return tuple(dict.fromkeys(value))

@@ -1,0 +1,1 @@
+"""Model registries: versions with their evidence, aliases that move atomically, promotion that asks the gates."""

@@ -1,0 +1,24 @@
+"""Settings of the registry: which one, and where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from marauder.core.plugins import names
+from marauder.core.settings import Settings
+
+
+class RegistrySettings(Settings):
+    """``kind``: files, mlflow, wandb, sagemaker, or none. ``options``: what that one needs (an address, a bucket)."""
+
+    kind: str = "mlflow"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value != "none" and value not in names("registry"):
+            raise ValueError(f"no registry named {value!r}; choose of: {', '.join(names('registry'))}, none")
+        return value

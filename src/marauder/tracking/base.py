@@ -1,0 +1,58 @@
+"""The tracker plug point: one method for each kind of record in a run's journal; every call may come twice."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker knows of its run: ``config`` and ``tags`` are plain values, ``folder`` the run's folder."""
+
+    project: str
+    run_id: str
+    folder: Path
+    config: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
+class Tracker(ABC):
+    """Writes a run into a tracking system. Runs in a process of its own; may raise and may hang: the run goes on.
+
+    Calls come in the journal's order, at least once each: the same call again must not add a second entry.
+    """
+
+    def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
+        self.run, self.options = run, options
+
+    @abstractmethod
+    def start(self) -> None:
+        """Open the run in the tracking system, or go on with the one of this ``run_id``; log config and tags."""
+
+    @abstractmethod
+    def log_metrics(self, step: int, values: Mapping[str, float], time: float) -> None:
+        """Numbers at a step (of updates); ``time`` in seconds since 1970."""
+
+    @abstractmethod
+    def log_figure(self, name: str, path: Path, step: int) -> None:
+        """A picture (PNG or JPEG)."""
+
+    @abstractmethod
+    def log_curve(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[float | str]]) -> None:
+        """A curve or table (precision over recall, ROC) with named columns."""
+
+    @abstractmethod
+    def log_artifact(self, path: Path, kind: str) -> None:
+        """A file that belongs to the run: ``kind`` is model, report, card, data or log."""
+
+    @abstractmethod
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Add or replace tags (verdicts, status)."""
+
+    @abstractmethod
+    def finish(self, status: str) -> None:
+        """Close the run: ``finished``, ``failed`` or ``interrupted``. An interrupted run may be started again."""

@@ -1,0 +1,27 @@
+"""Settings of tracking: which trackers follow a run, and where they write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from marauder.core.plugins import names
+from marauder.core.settings import Settings
+
+
+class TrackingSettings(Settings):
+    """``trackers``: of files, mlflow, wandb; ``options``: by tracker's name, what it alone needs."""
+
+    trackers: tuple[str, ...] = ("files", "mlflow")
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    log_steps: int = Field(10, ge=1, description="updates between two rows of numbers")
+    finish_seconds: float = Field(60.0, ge=0, description="how long the end of a run waits for slow trackers")
+
+    @field_validator("trackers")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in names("tracker"):
+                raise ValueError(f"no tracker named {name!r}; choose of: {', '.join(names('tracker'))}")
+        return tuple(dict.fromkeys(value))
