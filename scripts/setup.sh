@@ -42,10 +42,10 @@ if ! "$venv/bin/python" -c "$supported" 2>/dev/null; then
     fi
 fi
 
-say "installing the packages of constraints.txt: about 6 GB on disk, takes minutes, happens once"
+say "installing the packages of constraints.txt: about 8 GB on disk, takes minutes, happens once"
 rm -f "$stamp"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
-"${pip[@]}" install -qq --constraint constraints.txt --editable '.[train,export,test]'
+"${pip[@]}" install -qq --constraint constraints.txt --editable '.[train,export,tracking,data,aws,drift,test]'
 
 # ultralytics asks for opencv-python, whose cv2 needs libGL, which servers and containers lack. The headless build of
 # the same version brings the same module without that need; installed last, its files are the ones that stay.
