@@ -20,10 +20,10 @@ from marauder.data.records import Detections, Record
 from marauder.evaluation.canvas import show_confidence
 from marauder.evaluation.evaluate import attribute_slices, evaluate
 from marauder.evaluation.figures import confusion_figure, group_history, training_curves
-from marauder.evaluation.folder import write_evaluation
 from marauder.evaluation.matching import match
 from marauder.evaluation.outcomes import picture_outcomes
 from marauder.evaluation.sheet import predictions_sheet, rank_pictures
+from marauder.reporting.run_report import write_evaluation
 
 NAMES = ["fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray"]
 HISTORY = [{"epoch": e, "train/box": 3 - 0.1 * e, "val/map50": 0.02 * e, "lr": 0.01, "note": "x"} for e in range(9)]

@@ -35,7 +35,7 @@ def evaluate(
 
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
-    from marauder.evaluation.folder import write_evaluation
+    from marauder.reporting.run_report import write_evaluation
     from marauder.runs.baseline import evaluate_split
 
     dataset = read_dataset(data_yaml)

@@ -235,7 +235,7 @@ def _measure(
     summary_path = settings.output / "summary.json"
     if summary_path.is_file() and read_json(summary_path).get("fingerprint") == done:
         return read_summary(settings.output)
-    from marauder.evaluation.folder import write_evaluation  # brings matplotlib, which takes a while
+    from marauder.reporting.run_report import write_evaluation  # brings matplotlib, which takes a while
 
     split = "test" if "test" in dataset.splits() else "val"
     result, records, detections = evaluate_split(

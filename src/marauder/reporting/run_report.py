@@ -1,4 +1,4 @@
-"""Everything that an evaluation leaves in a folder: the figures as files, the numbers as JSON, and the report."""
+"""Everything that a run or an evaluation leaves to look at: figures as files, the numbers as JSON, and the report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from marauder.core.clock import Clock
 from marauder.core.files import write_bytes, write_json
 from marauder.data.records import Detections, Record
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
@@ -24,9 +25,10 @@ from marauder.evaluation.figures import (
 from marauder.evaluation.intervals import Interval, bootstrap
 from marauder.evaluation.metrics import precision_at_recall
 from marauder.evaluation.outcomes import PictureOutcome, picture_outcomes
-from marauder.evaluation.report import ReportFigure, write_report
 from marauder.evaluation.selection import picture_weights
 from marauder.evaluation.sheet import predictions_sheet
+from marauder.reporting.evidence import RunEvidence
+from marauder.reporting.page import ReportFigure, write_report
 
 BOOTSTRAP_DRAWS = 200
 FEWEST_GROUPS = 5
@@ -45,6 +47,51 @@ CAPTIONS = {  # in the report's order; slices stand there as a table
 }  # fmt: skip
 
 
+def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = None) -> Path:
+    """Write ``report.html``, ``eval_report.json`` and the figures of a run into ``folder``; returns the page's path.
+
+    Figures: ``confusion_matrix.png``, ``pr_curves.png``, ``f1_curve.png``, ``predictions.png`` (left out if there is
+    neither a box nor a detection), ``curves.png`` (with a history), ``slices.png`` (with slices). ``clock`` is asked
+    between figures: raises ``Interrupted``; each file that is there then is whole, and calling it again writes all.
+    """
+    folder = Path(folder)
+    result, records, detections, names = evidence.result, evidence.records, evidence.detections, evidence.names
+    confidence = result.overall.confidence
+    confusion = confusion_matrix(match_across_classes(records, detections, names), confidence)
+    outcomes = picture_outcomes(result.matches, confidence)
+    if clock is not None:
+        clock.check()
+    pictures = _draw(result, confusion, names, evidence.history)
+    for name, content in pictures.items():
+        write_bytes(folder / name, content)
+    sheet = None
+    if any(outcome.errors or len(outcome.right) for outcome in outcomes):
+        sheet = predictions_sheet(records, detections, outcomes, names, confidence)
+        write_bytes(folder / "predictions.png", sheet)
+    interval = evidence.intervals.get("map50")
+    write_json(
+        folder / "eval_report.json",
+        {
+            "title": evidence.title,
+            **result.to_json(),
+            "map50_interval": vars(interval) if interval is not None else None,
+            "confusion_matrix": {"labels": [*names, "background"], "rows": "true", "counts": confusion},
+            "worst_pictures": _worst(records, outcomes),
+            "facts": dict(evidence.facts),
+        },
+    )
+    return write_report(
+        folder / "report.html",
+        title=evidence.title,
+        result=result,
+        facts=evidence.facts,
+        figures=[ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures],
+        sheet=sheet,
+        interval=interval,
+        what_next=evidence.what_next,
+    )
+
+
 def write_evaluation(
     folder: Path,
     result: EvaluationResult,
@@ -57,46 +104,20 @@ def write_evaluation(
     history: Sequence[Mapping[str, Any]] | None = None,
     what_next: str = "",
 ) -> Path:
-    """Write ``eval_report.json``, the figures and ``report.html`` into ``folder``; returns the report's path.
+    """The report of an evaluation that is no whole run: ``write_run_report`` with what is known then.
 
-    ``records`` and ``detections`` are those that ``result`` was made from. Figures: ``confusion_matrix.png``,
-    ``pr_curves.png``, ``f1_curve.png``, ``predictions.png`` (left out if there is neither a box nor a detection),
-    ``curves.png`` (with a ``history`` of epochs), ``slices.png`` (with slices). ``facts``: how it was made, shown in
-    the report.
+    ``records`` and ``detections`` are those that ``result`` was made from, ``names`` its classes. ``facts``: how it
+    was made, shown in the report. ``history``: a row an epoch.
     """
-    folder = Path(folder)
-    confidence = result.overall.confidence
-    confusion = confusion_matrix(match_across_classes(records, detections, names), confidence)
-    outcomes = picture_outcomes(result.matches, confidence)
-    pictures = _draw(result, confusion, names, history)
-    for name, content in pictures.items():
-        write_bytes(folder / name, content)
-    sheet = None
-    if any(outcome.errors or len(outcome.right) for outcome in outcomes):
-        sheet = predictions_sheet(records, detections, outcomes, names, confidence)
-        write_bytes(folder / "predictions.png", sheet)
+    if tuple(names) != result.matches.names:
+        raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
     interval = map50_interval(result, records)
-    write_json(
-        folder / "eval_report.json",
-        {
-            "title": title,
-            **result.to_json(),
-            "map50_interval": vars(interval) if interval is not None else None,
-            "confusion_matrix": {"labels": [*names, "background"], "rows": "true", "counts": confusion},
-            "worst_pictures": _worst(records, outcomes),
-            "facts": dict(facts),
-        },
-    )
-    return write_report(
-        folder / "report.html",
-        title=title,
-        result=result,
-        facts=facts,
-        figures=[ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures],
-        sheet=sheet,
-        interval=interval,
-        what_next=what_next,
-    )
+    evidence = RunEvidence(
+        title, result, records, detections,
+        facts=facts, history=history or (), what_next=what_next,
+        intervals={"map50": interval} if interval is not None else {},
+    )  # fmt: skip
+    return write_run_report(folder, evidence)
 
 
 def map50_interval(result: EvaluationResult, records: Sequence[Record]) -> Interval | None:

@@ -1,0 +1,185 @@
+"""Everything a finished run can say of itself: the one input of the report, of ``eval_report.json`` and of the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from marauder.data.records import Detections, Record
+from marauder.evaluation.evaluate import EvaluationResult
+from marauder.evaluation.intervals import Interval
+from marauder.gates.verdict import Verdict
+
+
+class SliceChange(Protocol):
+    """One line of a comparison with production (``evaluation.comparison.SliceDelta``): a metric of the candidate and
+    of production on the same pictures, their difference with the bounds of its interval, its p-value and the one
+    adjusted for all slices asked about. ``enough``: False where pictures or groups are too few to judge."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def protected(self) -> bool: ...
+    @property
+    def pictures(self) -> int: ...
+    @property
+    def boxes(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def candidate(self) -> float: ...
+    @property
+    def production(self) -> float: ...
+    @property
+    def delta(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def p(self) -> float: ...
+    @property
+    def adjusted_p(self) -> float: ...
+    @property
+    def enough(self) -> bool: ...
+
+
+class RunComparison(Protocol):
+    """The paired comparison with production (``evaluation.comparison.Comparison``): the whole, then each slice."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def overall(self) -> SliceChange: ...
+    @property
+    def slices(self) -> Sequence[SliceChange]: ...
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run was made and with what. Empty and ``None``: not known."""
+
+    git_sha: str = ""
+    git_dirty: bool | None = None
+    container_digest: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    created: str = ""
+    """When the run ended, ISO 8601."""
+
+
+@dataclass(frozen=True)
+class DataPin:
+    """The data a run was made from. ``splits``: pictures by split; ``boxes``: labelled boxes by split, where counted.
+
+    ``fingerprint``: SHA-256 of the content. ``dvc``: revision and hash by file, where DVC keeps the data.
+    """
+
+    name: str = ""
+    version: str = ""
+    fingerprint: str = ""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    boxes: Mapping[str, int] = field(default_factory=dict)
+    dvc: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class FormatLatency:
+    """Milliseconds of one call (median and 95th percentile) and pictures a second of one exported file."""
+
+    p50: float
+    p95: float
+    throughput: float | None = None
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """Latency by format on one declared machine, with the input it was measured on."""
+
+    machine: str
+    formats: Mapping[str, FormatLatency]
+    batch: int = 1
+    height: int | None = None
+    width: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the run: its path relative to the run's folder, and its SHA-256."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a run came from: the weights it started with (name and SHA-256) and the version it was compared with."""
+
+    parent_weights: str = ""
+    parent_sha256: str = ""
+    production: str = ""
+    production_run: str = ""
+
+
+@dataclass(frozen=True)
+class IntendedUse:
+    """What the model is for, in the words of its settings; the defaults claim no more than any detector here may."""
+
+    primary: str = (
+        "Finding and naming the listed classes in pictures like those it was trained on, as a help to people who "
+        "review what it finds."
+    )
+    users: str = "People who train, judge and run detectors with this project."
+    out_of_scope: str = (
+        "Decisions without human review; classes that are not listed; cameras, places and conditions that the data "
+        "below does not show; counts or sizes of animals without a calibration of their own."
+    )
+    licence: str = ""
+    contact: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunEvidence:
+    """What a run leaves to be judged by people; whatever is not known stays at its default and is told as unknown.
+
+    ``result`` was made from ``records`` and ``detections`` (of the split ``split``). ``intervals``: of numbers of
+    ``result.overall`` by the metric's name; ``slice_intervals``: of ``interval_metric`` by the slice's name.
+    ``comparison`` and ``production_result`` (the production model on the same records): ``None`` without a model in
+    production. ``history``: a row an epoch. ``settings``: recipe and training settings as plain values. ``facts``:
+    further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
+    """
+
+    title: str
+    result: EvaluationResult
+    records: Sequence[Record]
+    detections: Sequence[Detections]
+    split: str = ""
+    run_id: str = ""
+    project: str = ""
+    task: str = "object detection"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+    data: DataPin = field(default_factory=DataPin)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    slice_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    interval_metric: str = "map50"
+    comparison: RunComparison | None = None
+    production_result: EvaluationResult | None = None
+    verdicts: Sequence[Verdict] = ()
+    latency: LatencyFigures | None = None
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
+    intended_use: IntendedUse = field(default_factory=IntendedUse)
+    what_next: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.result.matches.names
