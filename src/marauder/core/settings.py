@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -22,6 +25,50 @@ class Settings(BaseModel):
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place: ``content`` as nested mappings, ``places`` the ``file:line`` of every key path."""
+
+    content: dict[str, Any]
+    places: dict[tuple[str, ...], str]
+    name: str = "the settings"
+
+
+def read_layer(path: Path | str) -> Layer:
+    """The settings of a YAML file. Raises ``UserError`` with the place."""
+    content, lines = read_yaml_mapping(Path(path))
+    return Layer(content, {keys: f"{path}:{line}" for keys, line in lines.items()}, str(path))
+
+
+def merge_layers(layers: Sequence[Layer]) -> Layer:
+    """Later layers come before earlier ones, key by key; what is no mapping is replaced as a whole."""
+    content: dict[str, Any] = {}
+    places: dict[tuple[str, ...], str] = {}
+    for layer in layers:
+        _merge(content, layer.content, (), layer.places, places)
+    return Layer(content, places, layers[-1].name if layers else "the settings")
+
+
+def _merge(
+    base: dict[str, Any],
+    over: Mapping[str, Any],
+    prefix: tuple[str, ...],
+    new_places: Mapping[tuple[str, ...], str],
+    places: dict[tuple[str, ...], str],
+) -> None:
+    for name, value in over.items():
+        keys = (*prefix, str(name))
+        known = base.get(name)
+        if isinstance(value, Mapping) and isinstance(known, dict):
+            places |= {keys: new_places[keys]} if keys in new_places else {}
+            _merge(known, value, keys, new_places, places)
+            continue
+        base[name] = copy.deepcopy(value)
+        for old in [old for old in places if old[: len(keys)] == keys]:
+            del places[old]
+        places |= {own: place for own, place in new_places.items() if own[: len(keys)] == keys}
+
+
 def load_settings(
     model: type[AnySettings],
     path: Path | str | None = None,
@@ -36,28 +83,41 @@ def load_settings(
     ``options``: fields whose option on the command line has another name than the field, and that name (``--imgsz``).
     Raises ``UserError`` that lists every mistake, each with the file's line or the override it stands in.
     """
-    content, lines = read_yaml_mapping(Path(path)) if path is not None else ({}, {})
-    origins: dict[tuple[str, ...], str] = {}
+    layer = read_layer(path) if path is not None else Layer({}, {})
+    return validate_layer(model, add_values(layer, overrides, options, values), options)
+
+
+def add_values(
+    layer: Layer, overrides: Sequence[str], options: Mapping[str, str] | None, values: Mapping[str, Any]
+) -> Layer:
+    """``layer`` with dotted overrides and then keyword values put over it; ``None`` among these is left out."""
+    content, places = copy.deepcopy(layer.content), dict(layer.places)
     for override in overrides:
         key, found, text = override.partition("=")
         keys = tuple(key.strip().split("."))
         if not found or not all(keys):
             raise UserError(f"override {override!r}: write it as key=value, for example epochs=20")
         _assign(content, keys, _parse_value(text, override), override)
-        origins[keys] = f"override {override!r}"
-    renamed = options or {}
+        for old in [old for old in places if old[: len(keys)] == keys]:
+            del places[old]
+        places[keys] = f"override {override!r}"
     for name, value in values.items():
         if value is not None:
             content[name] = value
-            origins[(name,)] = f"option {renamed.get(name, '--' + name.replace('_', '-'))}"
-    origins |= {(name,): f"option {option}" for name, option in renamed.items() if name not in content}
+            for old in [old for old in places if old[:1] == (name,)]:
+                del places[old]
+            places[(name,)] = f"option {(options or {}).get(name, '--' + name.replace('_', '-'))}"
+    return Layer(content, places, layer.name)
+
+
+def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
+    """The settings that ``layer`` says. Raises ``UserError`` that lists every mistake with its place."""
     try:
-        return model.model_validate(content)
+        return model.model_validate(layer.content)
     except ValidationError as error:
-        mistakes = [_describe(model, mistake, path, lines, origins) for mistake in error.errors()]
-        where = str(path) if path is not None else "the settings"
+        mistakes = [_describe(model, mistake, layer.places, options or {}) for mistake in error.errors()]
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise UserError(f"{count} in {where}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)) from None
+        raise UserError(f"{count} in {layer.name}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)) from None
 
 
 def read_yaml_mapping(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
@@ -113,29 +173,24 @@ def _assign(content: dict[str, Any], keys: tuple[str, ...], value: Any, override
 
 
 def _describe(
-    model: type[BaseModel],
-    mistake: Any,
-    path: Path | str | None,
-    lines: dict[tuple[str, ...], int],
-    origins: dict[tuple[str, ...], str],
+    model: type[BaseModel], mistake: Any, places: Mapping[tuple[str, ...], str], options: Mapping[str, str]
 ) -> str:
     location = tuple(str(part) for part in mistake["loc"])
-    below = [origin for keys, origin in origins.items() if keys[: len(location)] == location]
+    below = [place for keys, place in places.items() if keys[: len(location)] == location]
     place = below[0] if below else ""
     for length in range(len(location), 0, -1):
-        if location[:length] in origins:
-            place = origins[location[:length]]
-            break
-        if location[:length] in lines:
-            place = f"{path}:{lines[location[:length]]}"
+        if location[:length] in places:
+            place = places[location[:length]]
             break
     if mistake["type"] == "missing":
-        option = origins.get(location, "an option").removeprefix("option ")
+        option = options.get(location[0], "an option") if len(location) == 1 else "an option"
         return f"{'.'.join(location)}: is missing: give it in the settings file or as {option}"
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
-        message = f"no such setting; known here: {', '.join(known)}" if known else "no such setting"
+        near = difflib.get_close_matches(location[-1], known, 1)
+        message = "no such setting" + (f", did you mean {near[0]}?" if near else "")
+        message += f"; known here: {', '.join(known)}" if known else ""
     return f"{place + ': ' if place else ''}{'.'.join(location) or 'settings'}: {message}"
 
 
