@@ -1,0 +1,191 @@
+"""Two looks at a training before it starts: does one batch train, and do two short runs with one seed agree?
+
+Neither leaves a trace: models are built anew, and the generators of torch, NumPy and Python stand afterwards where they
+stood before. What the task decodes on the way stays in its own picture store, as after any first use.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import nn
+
+from marauder.core.errors import UserError
+from marauder.engine.averaging import AveragedModel
+from marauder.engine.distributed import Group, choose_precision
+from marauder.engine.guards import check_sanity
+from marauder.engine.loader import Order, batches
+from marauder.engine.optimizer import apply_schedule, build_optimizer
+from marauder.engine.schedule import Schedule
+from marauder.engine.settings import TrainingSettings
+from marauder.engine.state import Position, TrainState
+from marauder.engine.task import Batch, Task
+from marauder.engine.update import Updater
+
+SANITY_SAMPLES = 8
+BATCHES_LOOKED_AT = 5
+"""Batches among which the sanity check seeks one with anything to find; a data set may hold many empty pictures."""
+
+
+@dataclass(frozen=True)
+class OneBatch:
+    """What one batch showed. ``error``: why it does not train, else ``None``; numbers that were not reached are NaN.
+
+    ``without_gradient``: names of the trainable parameters that no part of the loss reaches.
+    """
+
+    first_loss: float
+    lowest_loss: float
+    gradient_norm: float
+    without_gradient: tuple[str, ...]
+    parameters: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class SmokeResult:
+    """How far two short runs with one seed lie apart.
+
+    ``largest_difference``: of any number of the weights and running statistics, infinite where one is not finite and
+    the other is; ``exact``: bit for bit the same; ``same_batches``: whether the loader gave both runs the same samples.
+    """
+
+    largest_difference: float
+    exact: bool
+    steps: int
+    seconds: float
+    same_batches: bool
+
+
+def look_at_one_batch(task: Task, settings: TrainingSettings, device: torch.device) -> OneBatch:
+    """Forward and backward on one batch in the training's precision, then a few updates on copies of the model.
+
+    Raises whatever the task raises while it loads or builds.
+    """
+    with unchanged_randomness(settings.seed):
+        model = _build(task, settings, device)
+        samples = min(SANITY_SAMPLES, settings.batch_size, settings.micro_batch_size or SANITY_SAMPLES)
+        norm, parameters = math.nan, len(list(model.parameters()))
+        missing: tuple[str, ...] = ()
+        for batch in islice(_shard(task, settings, device, samples), BATCHES_LOOKED_AT):
+            norm, missing, weight = _gradients(task, model, batch, choose_precision(settings.precision, device))
+            if weight > 0:
+                break
+        try:
+            first, lowest = check_sanity(task, model, batch)
+        except UserError as error:
+            return OneBatch(math.nan, math.nan, norm, missing, parameters, str(error))
+    return OneBatch(first, lowest, norm, missing, parameters, None)
+
+
+def two_short_runs(
+    task: Task, settings: TrainingSettings, device: torch.device, steps: int = 3, samples: int = 8
+) -> SmokeResult:
+    """Train the same few updates twice from one seed, samples loaded anew each time, and compare all weights.
+
+    ``samples`` of each update; the learning rate is that after the warm-up, so that a difference shows.
+    """
+    started = time.monotonic()
+    ends: list[dict[str, torch.Tensor]] = []
+    seen: list[list[Batch]] = []
+    for _ in range(2):
+        with unchanged_randomness(settings.seed):
+            weights, loaded = _short_run(task, settings, device, steps, samples)
+        ends.append(weights)
+        seen.append(loaded)
+    difference = max((_distance(ends[0][name], ends[1][name]) for name in ends[0]), default=0.0)
+    exact = all(_same_bits(ends[0][name], ends[1][name]) for name in ends[0])
+    same = all(
+        one.keys() == other.keys() and all(_same_bits(one[name], other[name]) for name in one)
+        for one, other in zip(*seen, strict=True)
+    )
+    return SmokeResult(difference, exact, len(seen[0]), time.monotonic() - started, same)
+
+
+@contextmanager
+def unchanged_randomness(seed: int) -> Iterator[None]:
+    """Seed the global generators inside the block; afterwards they stand where they stood before."""
+    plain, numpy_state = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(plain)
+            np.random.set_state(numpy_state)
+
+
+def _short_run(
+    task: Task, settings: TrainingSettings, device: torch.device, steps: int, samples: int
+) -> tuple[dict[str, torch.Tensor], list[Batch]]:
+    """Weights and running statistics after ``steps`` updates, on the CPU, and the batches they were made from."""
+    model = _build(task, settings, device)
+    precision = choose_precision(settings.precision, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    average = AveragedModel(model, settings.average_decay, settings.average_ramp)
+    position = Position(micro_batch_size=min(settings.micro_batch_size or samples, samples))
+    state = TrainState(model, average, build_optimizer(model, settings.optimizer), scaler, position)
+    updater = Updater(task, state, Group(device=device), settings, precision)
+    schedule = Schedule(settings.optimizer, total_steps=10 * steps, steps_per_epoch=steps)
+    loaded: list[Batch] = []
+    for number, batch in enumerate(islice(_shard(task, settings, device, samples), steps)):
+        loaded.append({name: tensor.cpu() for name, tensor in batch.items()})
+        apply_schedule(state.optimizer, schedule.values(schedule.warmup_steps() + number))
+        updater.update(batch, len(task.inputs(batch)))
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, loaded
+
+
+def _build(task: Task, settings: TrainingSettings, device: torch.device) -> nn.Module:
+    return task.build_model(settings.seed).to(device).to(memory_format=torch.channels_last).train()
+
+
+def _shard(task: Task, settings: TrainingSettings, device: torch.device, samples: int) -> Iterator[Batch]:
+    """The first samples of the training's own order, ``samples`` at a time, loaded in this process."""
+    size = min(samples, task.training_length)
+    order = Order(task.training_length, size, settings.seed, settings.epochs + BATCHES_LOOKED_AT, 0)
+    for local in batches(task, order, 0, 0, 1, workers=0, pin_memory=False):
+        yield {name: tensor.to(device) for name, tensor in local.tensors.items()}
+
+
+def _gradients(
+    task: Task, model: nn.Module, batch: Batch, precision: torch.dtype
+) -> tuple[float, tuple[str, ...], float]:
+    """Gradient norm, trainable parameters without a gradient, and the weight of the positives; the model is unchanged
+    but for its running statistics."""
+    device = next(model.parameters()).device
+    model.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, precision, precision != torch.float32):
+        outputs = model(task.inputs(batch))
+    sums, weight = task.criterion(model)(outputs, batch)
+    (sums.sum() / weight.clamp(min=1)).backward()
+    missing = tuple(name for name, p in model.named_parameters() if p.requires_grad and p.grad is None)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    model.zero_grad(set_to_none=True)
+    return norm, missing, float(weight)
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    if one.shape != other.shape:
+        return math.inf
+    if not one.numel() or _same_bits(one, other):
+        return 0.0
+    difference = (one.double() - other.double()).abs()
+    return float(torch.where(difference.isnan(), torch.inf, difference).max())
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
