@@ -49,8 +49,10 @@ class Task(Protocol):
 
     loss_names: tuple[str, ...]
     training_length: int
-    metric_names: tuple[str, ...]
-    """What ``score`` measures; one of them picks the best weights."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What ``score`` measures; one of them picks the best weights."""
 
     def build_model(self, seed: int) -> nn.Module:
         """The model to start from, its weights a function of ``seed``."""

@@ -28,10 +28,11 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
+from marauder.launch.processes import launch_processes, launched_by_marauder, report_outcome, stop_file
 from marauder.models.files import load_detector, restore_detector, save_detector
 from marauder.models.ultralytics_adapter import DetectionModel
-from marauder.runs.detection import DetectionPlan, DetectionTask, pair_up, prepare_process
-from marauder.runs.launch import launch_processes, launched_by_marauder, report_outcome, stop_file
+from marauder.runs.detection import DetectionPlan, DetectionTask, prepare_process
+from marauder.runs.evaluator import pair_up
 from marauder.runs.settings import BaselineSettings
 
 log = logging.getLogger("marauder")

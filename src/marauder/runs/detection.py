@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +15,21 @@ import torch
 
 from marauder.core.randomness import stream
 from marauder.data.pictures import PictureStore, UnreadablePictureError
-from marauder.data.records import Detections, Record
+from marauder.data.records import Record
+from marauder.data.slices.mask import SliceMask
 from marauder.engine.memory import keep_freed_memory
 from marauder.engine.task import Batch, LocalBatch, SampleKey
-from marauder.evaluation.evaluate import evaluate
-from marauder.evaluation.inference import InferenceOptions, Prediction, detect
+from marauder.evaluation.inference import InferenceOptions
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
+from marauder.runs.evaluator import DetectionEvaluator
 
 log = logging.getLogger("marauder")
+
+
+SliceBook = Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]]
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,16 @@ class DetectionPlan:
     weights: Path | None = None
     backbone: Path | None = None
     inference: InferenceOptions = field(default_factory=InferenceOptions)
+    loss: tuple[float, float, float] = (7.5, 0.5, 1.5)
+    """Weights of the parts of the loss, in the order of ``LOSS_NAMES``."""
+    book: SliceBook | None = None
+    """Gives the slices that are measured after each epoch."""
 
 
 class DetectionTask:
     """Brings a detector's training to the engine (``marauder.engine.task.Task``)."""
 
     loss_names: tuple[str, ...] = LOSS_NAMES
-    metric_names: tuple[str, ...] = ("map50", "map50_95", "precision", "recall", "f1")
 
     def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
         self.plan = plan
@@ -57,7 +63,14 @@ class DetectionTask:
         self.training_store = PictureStore(plan.training, plan.image_size, cache_folder, cache_bytes)
         spare = cache_bytes - int(self.training_store.offsets[-1])
         self.validation_store = PictureStore(plan.validation, plan.image_size, cache_folder, max(spare, 0))
-        self.set_aside: set[str] = set()
+        self.evaluator = DetectionEvaluator(
+            plan.validation, plan.names, self.validation_store, plan.inference, plan.book
+        )
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What the evaluator always measures."""
+        return self.evaluator.metric_names
 
     def build_model(self, seed: int) -> DetectionModel:
         """The detector, from ``plan.weights`` or ``plan.backbone`` where given, else random."""
@@ -70,7 +83,7 @@ class DetectionTask:
     def criterion(self, model: torch.nn.Module) -> Any:
         """The detection loss in sums."""
         assert isinstance(model, DetectionModel)
-        return DetectionLossSums(model).sums
+        return DetectionLossSums(model, *self.plan.loss).sums
 
     def load(self, keys: list[SampleKey]) -> LocalBatch:
         """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
@@ -103,21 +116,13 @@ class DetectionTask:
         """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
         return batch["images"].permute(0, 3, 1, 2).float().div_(255)
 
-    def predict(
-        self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]
-    ) -> list[Prediction] | None:
+    def predict(self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
         """This rank's share of the validation pictures."""
-        assert isinstance(model, DetectionModel)
-        indices = range(rank, len(self.plan.validation), size)
-        return detect(model, self.plan.validation, self.validation_store, indices, self.plan.inference, should_stop)
+        return self.evaluator.predict(model, rank, size, should_stop)
 
-    def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
-        """mAP50, mAP50-95, precision, recall and F1 over the validation pictures; 0 where undefined."""
-        predictions = [prediction for share in shares for prediction in share]
-        records, detections = pair_up(self.plan.validation, predictions, self.set_aside)
-        overall = evaluate(records, detections, self.plan.names).overall
-        values = {name: getattr(overall, name) for name in self.metric_names}
-        return {name: 0.0 if math.isnan(value) else float(value) for name, value in values.items()}
+    def score(self, shares: list[Any]) -> dict[str, float]:
+        """What the evaluator says of all ranks' predictions."""
+        return self.evaluator.score(shares)
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         """Files of the samples' first pictures (a mosaic has three more, a function of the key)."""
@@ -148,23 +153,6 @@ class DetectionTask:
         counted = ~record.ignored
         gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
         return Source(picture, record.boxes[counted] * gains, record.classes[counted])
-
-
-def pair_up(
-    records: Sequence[Record], predictions: Sequence[Prediction], set_aside: set[str]
-) -> tuple[list[Record], list[Detections]]:
-    """Records and their detections in the order of the records; unreadable pictures are reported once and left out."""
-    kept: list[Record] = []
-    detections: list[Detections] = []
-    for prediction in sorted(predictions, key=lambda prediction: prediction.index):
-        if prediction.detections is None:
-            if prediction.set_aside and prediction.set_aside not in set_aside:
-                log.warning("set aside: %s", prediction.set_aside)
-                set_aside.add(prediction.set_aside)
-            continue
-        kept.append(records[prediction.index])
-        detections.append(prediction.detections)
-    return kept, detections
 
 
 def prepare_process(threads: int | None, processes: int) -> int:

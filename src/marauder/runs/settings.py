@@ -1,29 +1,114 @@
-"""The settings of the baseline run, apart from the run itself: reading them needs no torch."""
+"""The settings of a run (``train.yaml``), apart from the run itself: reading them needs no torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from marauder.core.plugins import names
 from marauder.core.settings import Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
+from marauder.launch.settings import NoticeSettings
+from marauder.messaging.settings import EventSettings
+from marauder.registry.settings import RegistrySettings
+from marauder.storage.settings import CheckpointTiers
+from marauder.tracking.settings import TrackingSettings
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
-class BaselineSettings(Settings):
-    """Settings of the baseline detector."""
+class LossWeights(Settings):
+    """How much each part of the detection loss counts."""
 
-    data: Path = Field(description="data.yaml of a YOLO data set with the splits train and val (test if there is one)")
-    output: Path = Path("workspace/training/models/baseline")
-    checkpoints: Path | None = Field(None, description="default: the folder checkpoints in the output")
+    box: float = Field(7.5, ge=0, description="overlap of predicted and true boxes (CIoU)")
+    cls: float = Field(0.5, ge=0, description="classes (binary cross-entropy)")
+    dfl: float = Field(1.5, ge=0, description="place of a box's sides (distribution focal loss)")
+
+
+class EvaluationSettings(Settings):
+    """What is measured, and on what."""
+
+    split: Literal["auto", "val", "test"] = Field(
+        "auto", description="where the finished model is measured; auto: test where there is one, else val"
+    )
+    slices_each_epoch: bool = Field(True, description="also measure every slice and calibration after each epoch")
+    draws: int = Field(300, ge=20, description="bootstrap draws of the intervals in the report")
+    target: dict[str, float] = Field(
+        default_factory=dict,
+        description="map50 wanted on a slice, by its name; a run that stays below says so in an event",
+    )
+
+
+class ExportPlan(Settings):
+    """The deployable files of a run."""
+
+    formats: tuple[str, ...] = Field(("torchscript", "onnx"), description="empty: none, and no latency")
+    opset: int = Field(13, ge=11, le=20, description="version of the ONNX operators")
+    rounds: int = Field(30, ge=5, description="timed calls of each format")
+    threads: int | None = Field(None, ge=1, description="processor threads for the timing; default: all")
+
+    @field_validator("formats")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in names("exporter"):
+                raise ValueError(f"no format named {name!r}; choose of: {', '.join(names('exporter'))}")
+        return value
+
+
+class CardSettings(Settings):
+    """What the model card says and no measurement can know."""
+
+    intended_use: str = ""
+    out_of_scope: str = ""
+    licence: str = ""
+    data_licence: str = ""
+    contact: str = ""
+
+
+class RunSettings(Settings):
+    """One gated run. Paths are relative to the folder the command is called in."""
+
+    data: Path = Field(description="dataset.yaml with manifests, or a data set with the splits train and val")
+    slices: Path | None = Field(None, description="slices.yaml; default: the data set's, else slices by attributes")
+    recipe: str | None = Field(None, description="name of a recipe in the library, or a recipe file")
+    task: str = Field("detection", description="what kind of model is trained")
+    project: str = Field("marauder", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
+    runs: Path = Field(Path("runs"), description="folder that holds the runs")
+    id: str | None = Field(None, pattern=NAME_PATTERN, description="default: made from settings and data")
+    output: Path | None = Field(None, description="folder of this run; default: RUNS/ID")
+    checkpoints: Path | None = Field(
+        None, description="local checkpoints; default: the folder checkpoints in the output"
+    )
+
     model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: int = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
     weights: Path | None = Field(None, description="detector to start from instead of random weights")
     ssl_backbone: Path | None = Field(None, description="pretrained backbone to start from")
+    loss: LossWeights = LossWeights()
     training: TrainingSettings = TrainingSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gates: Path | None = Field(None, description="gates.yaml; default: the gates that ship with Marauder")
+    gate: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings of single gates over those of gates.yaml: gate.drift.severity=warn"
+    )
+    export: ExportPlan = ExportPlan()
+    card: CardSettings = CardSettings()
+
+    tracking: TrackingSettings = TrackingSettings()
+    registry: RegistrySettings = RegistrySettings()
+    events: EventSettings = EventSettings()
+    checkpoint_tiers: CheckpointTiers = CheckpointTiers()
+    notices: NoticeSettings = NoticeSettings()
+    store: str | None = Field(None, description="folder or s3://bucket/prefix that gets models/<project>/<run id>/")
+
     processes: int = Field(1, ge=1, description="training processes on this machine (one for each GPU)")
+    max_restarts: int = Field(3, ge=0, description="how often a group that lost a process is started again")
     cache_gigabytes: float = Field(16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use")
 
     @field_validator("image_size")
@@ -33,7 +118,42 @@ class BaselineSettings(Settings):
             raise ValueError(f"{value} is no multiple of 32; choose {round(value / 32) * 32}")
         return value
 
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str) -> str:
+        if value not in names("task"):
+            raise ValueError(f"no task named {value!r}; choose of: {', '.join(names('task'))}")
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; known once ``output`` or ``id`` is."""
+        if self.output is not None:
+            return self.output
+        if self.id is None:
+            raise ValueError("a run without output has an id")
+        return self.runs / self.id
+
     @property
     def checkpoint_folder(self) -> Path:
         """Where step checkpoints lie."""
-        return self.checkpoints if self.checkpoints is not None else self.output / "checkpoints"
+        return self.checkpoints if self.checkpoints is not None else self.folder / "checkpoints"
+
+    def described(self) -> dict[str, Any]:
+        """Settings beside the training's own that decide the weights, by name, so that a difference can be told."""
+        content: dict[str, Any] = {
+            "model": self.model,
+            "image_size": self.image_size,
+            "augmentation": self.augmentation.model_dump(mode="json"),
+        }
+        # Checkpoints from before the loss weights were a setting have none; they are the defaults.
+        if self.loss != LossWeights():
+            content["loss"] = self.loss.model_dump(mode="json")
+        return content
+
+
+class BaselineSettings(RunSettings):
+    """Step 2 as a run: the same settings with a place and a name of its own."""
+
+    project: str = Field("baseline", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
+    output: Path | None = Path("workspace/training/models/baseline")
