@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from marauder.data.records import Detections, Record
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
-from marauder.evaluation.intervals import bootstrap, draw_weights
+from marauder.evaluation.intervals import bootstrap
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.outcomes import picture_outcomes
+from marauder.evaluation.resampling import draw_groups
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -105,7 +106,8 @@ def made_up_records(pictures: int) -> list[Record]:
 
 def test_bootstrap_draws_whole_groups_and_surrounds_the_value() -> None:
     records = made_up_records(60)
-    for weights in draw_weights(records, 3, seed=4):
+    draws = draw_groups(records, 3, seed=4)
+    for weights in (draws.weights(number) for number in range(3)):
         assert weights.sum() == 60
         assert all(len(set(weights[start : start + 3])) == 1 for start in range(0, 60, 3))
     matches = match(records, perturbed_detections(records, 2), "ab")

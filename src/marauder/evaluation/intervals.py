@@ -11,10 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marauder.core.randomness import stream
 from marauder.data.records import Record
+from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.matching import Matches
-from marauder.evaluation.metrics import Metrics, aggregate
+from marauder.evaluation.metrics import aggregate
+from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
+
+OVERALL = "overall"
+"""The name under which all pictures stand beside the slices."""
 
 
 @dataclass(frozen=True)
@@ -37,33 +41,54 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Interval of one number of ``Metrics`` (its attribute's name), drawing groups of ``records`` with replacement."""
-    confidence = _confidence(matches, metric)
-    values = [
-        float(getattr(aggregate(matches, confidence=confidence, weights=weights), metric))
-        for weights in draw_weights(records, draws, seed)
-    ]
-    whole = aggregate(matches, confidence=confidence)
-    return _interval(float(getattr(whole, metric)), values, level, records)
+    """Interval of one metric (of ``resampling.METRICS``), drawing groups of ``records`` with replacement."""
+    check_metric(metric)
+    return _interval(matches, draw_groups(records, draws, seed), metric, level, aggregate(matches).confidence)
 
 
-def draw_weights(records: Sequence[Record], draws: int, seed: int) -> list[np.ndarray]:
-    """How often each picture counts in each draw: ``draws`` arrays int64 (P,)."""
-    _, group = np.unique([record.group for record in records], return_inverse=True)
-    count = int(group.max()) + 1 if len(group) else 0
-    random = [stream(seed, "bootstrap", draw) for draw in range(draws)]
-    return [np.bincount(one.integers(0, count, count), minlength=count)[group] for one in random]
+def intervals_by_slice(
+    matches: Matches,
+    records: Sequence[Record],
+    masks: Sequence[SliceMask],
+    metric: str = "map50",
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The intervals of all pictures, under ``OVERALL``, and of every slice by its name, all from the same draws.
+
+    ``groups`` is the number of groups that the slice has; with few of them (a handful) an interval says more than is
+    known. Metrics of the operating point are counted at the confidence of the whole. Raises ``ValueError`` for a metric
+    that cannot be resampled.
+    """
+    check_metric(metric)
+    drawn = draw_groups(records, draws, seed)
+    confidence = aggregate(matches).confidence
+    result = {OVERALL: _interval(matches, drawn, metric, level, confidence)}
+    for mask in masks:
+        result[mask.name] = _interval(matches, drawn, metric, level, confidence, mask.pictures)
+    return result
 
 
-def _confidence(matches: Matches, metric: str) -> float:
+def percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    """The bounds that hold ``level`` of the defined values; NaN twice if there are none."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def _interval(
+    matches: Matches,
+    draws: Draws,
+    metric: str,
+    level: float,
+    confidence: float,
+    subset: np.ndarray | None = None,
+) -> Interval:
     """The operating point stays that of all pictures; a draw is no occasion to choose another."""
-    if metric not in Metrics.scalars():
-        raise ValueError(f"no metric named {metric!r}; there are: {', '.join(Metrics.scalars())}")
-    return aggregate(matches).confidence
-
-
-def _interval(value: float, values: list[float], level: float, records: Sequence[Record]) -> Interval:
-    defined = [one for one in values if not np.isnan(one)]
-    edges = ((1 - level) / 2, (1 + level) / 2)
-    low, high = (float(bound) for bound in np.quantile(defined, edges)) if defined else (float("nan"),) * 2
-    return Interval(value, low, high, level, len({record.group for record in records}), len(values))
+    whole = aggregate(matches, subset, confidence=confidence)
+    low, high = percentiles(resample(matches, draws, metric, subset, confidence), level)
+    group = draws.group if subset is None else draws.group[subset]
+    return Interval(float(getattr(whole, metric)), low, high, level, len(np.unique(group[group >= 0])), draws.number)

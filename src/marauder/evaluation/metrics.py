@@ -242,7 +242,7 @@ def _precision_table(selection: Selection) -> tuple[np.ndarray, np.ndarray, np.n
     precision = found / (false + found + np.spacing(1))
     recall = found / np.repeat(total[segment[starts]], lengths)
     row = np.repeat(np.arange(len(starts)), lengths)
-    point = _last_point_reached(recall)
+    point = last_point_reached(recall)
     best = run_starts(row * len(RECALL_POINTS) + point)
     table = np.zeros((len(RECALL_POINTS), len(starts)))
     table[point[best], row[best]] = np.maximum.reduceat(precision, best)
@@ -251,7 +251,7 @@ def _precision_table(selection: Selection) -> tuple[np.ndarray, np.ndarray, np.n
     return segment[starts], table.T, recall[starts + lengths - 1]
 
 
-def _last_point_reached(recall: np.ndarray) -> np.ndarray:
+def last_point_reached(recall: np.ndarray) -> np.ndarray:
     """Index of the last of the 101 recall points that is at most ``recall``, exactly as comparing with each."""
     top = len(RECALL_POINTS) - 1
     point = np.minimum((recall * top).astype(np.intp), top)

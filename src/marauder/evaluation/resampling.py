@@ -1,0 +1,222 @@
+"""A metric under many bootstrap draws of groups at once: what ``aggregate(weights=...)`` says of each, much faster.
+
+The draws stand side by side as columns, so that one running sum over a class's detections serves a block of them, and
+only the thresholds that a metric asks for are computed. Drawing whole groups of pictures (clips) is the cluster
+bootstrap; for average precision over pictures: Everingham et al., "Assessing the significance of performance
+differences on the PASCAL VOC challenges via bootstrapping" (2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from marauder.core.randomness import stream
+from marauder.data.records import Record
+from marauder.evaluation.matching import IOU_THRESHOLDS, Matches
+from marauder.evaluation.metrics import RECALL_POINTS, last_point_reached
+from marauder.evaluation.selection import picture_weights
+
+_EVERY = tuple(range(len(IOU_THRESHOLDS)))
+PRECISION_METRICS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "map50": (0, (0,)),
+    "map75": (0, (5,)),
+    "map50_95": (0, _EVERY),
+    "map_small": (1, _EVERY),
+    "map_medium": (2, _EVERY),
+    "map_large": (3, _EVERY),
+}
+"""Metrics that are means of average precisions: the area range and the IoU thresholds they are taken over."""
+POINT_METRICS = ("precision", "recall", "f1")
+"""Metrics at the operating point."""
+METRICS = (*PRECISION_METRICS, *POINT_METRICS)
+NUMBERS_AT_ONCE = 400_000
+"""Detections times draws in a block: small enough to stay in the processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """``counts``: int32 (G, N), how often each group of labelled pictures is in each of N draws. ``group``: int64
+    (P,), the group of each picture, -1 for pictures that nobody labelled."""
+
+    group: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def number(self) -> int:
+        """How many draws."""
+        return self.counts.shape[1]
+
+    def weights(self, draw: int) -> np.ndarray:
+        """How often each picture counts in one draw: int64 (P,), as ``aggregate`` takes it."""
+        result = np.zeros(len(self.group), np.int64)
+        known = self.group >= 0
+        result[known] = self.counts[self.group[known], draw]
+        return result
+
+
+def draw_groups(records: Sequence[Record], draws: int, seed: int) -> Draws:
+    """Draw as many groups as there are, with replacement, ``draws`` times; a function of the seed and the groups."""
+    labelled = np.array([record.labelled for record in records], bool)
+    names, number = np.unique([record.group for record in records if record.labelled], return_inverse=True)
+    group = np.full(len(records), -1, np.int64)
+    group[labelled] = number
+    count = len(names)
+    counts = np.zeros((count, draws), np.int32)
+    for draw in range(draws if count else 0):
+        drawn = stream(seed, "bootstrap", draw).integers(0, count, count)
+        counts[:, draw] = np.bincount(drawn, minlength=count)
+    return Draws(group, counts)
+
+
+def resample(
+    matches: Matches, draws: Draws, metric: str, subset: np.ndarray | None = None, confidence: float | None = None
+) -> np.ndarray:
+    """The metric of the pictures of ``subset`` (bool (P,); all by default) in every draw: float64 (N,).
+
+    ``metric``: one of ``METRICS``. ``confidence``: the operating point, needed for ``POINT_METRICS`` alone. NaN where a
+    draw has no box of any class. Raises ``ValueError`` for another metric, or where the operating point is missing.
+    """
+    check_metric(metric)
+    chosen = picture_weights(matches, subset, None).astype(bool)
+    if metric in PRECISION_METRICS:
+        area, thresholds = PRECISION_METRICS[metric]
+        values = _average_precisions(matches, draws, chosen, area, thresholds)
+    else:
+        if confidence is None:
+            raise ValueError(f"{metric} is counted at an operating point: give the confidence")
+        values = _at_operating_point(matches, draws, chosen, metric, confidence)
+    defined = ~np.isnan(values)
+    counted = defined.sum(axis=0)
+    total = np.where(defined, values, 0.0).sum(axis=0)
+    return np.divide(total, counted, out=np.full(draws.number, np.nan), where=counted > 0)
+
+
+def check_metric(metric: str) -> None:
+    """Raise ``ValueError`` for a metric that cannot be resampled."""
+    if metric not in METRICS:
+        raise ValueError(f"no metric named {metric!r} that can be resampled; there are: {', '.join(METRICS)}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """The pairs of one class at one area range and threshold, in order of falling score: group, whether true, whether
+    they would otherwise be false, and how many of the class's detections come no later."""
+
+    group: np.ndarray
+    true: np.ndarray
+    inside: np.ndarray
+    upto: np.ndarray
+
+
+def _average_precisions(
+    matches: Matches, draws: Draws, chosen: np.ndarray, area: int, thresholds: Sequence[int]
+) -> np.ndarray:
+    """Average precision of each class and threshold in each draw: (K * T, N); NaN where a draw has no box of it."""
+    count = len(matches.names)
+    boxes = _count_boxes(matches, draws, chosen, area)
+    result = np.full((count, len(thresholds), draws.number), np.nan)
+    for number in range(count):
+        if not boxes[number].any():
+            continue
+        start, stop = matches.inside_starts[area, number : number + 2]
+        kept = chosen[matches.inside_picture[start:stop]]
+        detected = draws.group[matches.inside_picture[start:stop][kept]]
+        before = np.concatenate(([0], np.cumsum(kept)))
+        segments = [_segment(matches, draws, chosen, area, one, number, before) for one in thresholds]
+        detected = detected[: max((int(segment.upto.max(initial=0)) for segment in segments), default=0)]
+        for block in _blocks(draws.number, len(detected) + 1):
+            weights = np.ascontiguousarray(draws.counts[:, block])
+            running = np.zeros((len(detected) + 1, weights.shape[1]), np.int32)
+            np.cumsum(weights[detected], axis=0, out=running[1:])
+            for place, segment in enumerate(segments):
+                value = _average_precision(segment, weights, running, boxes[number, block])
+                result[number, place, block] = np.where(boxes[number, block] > 0, value, np.nan)
+    return result.reshape(-1, draws.number)
+
+
+def _segment(
+    matches: Matches, draws: Draws, chosen: np.ndarray, area: int, threshold: int, number: int, before: np.ndarray
+) -> _Segment:
+    place = (area * len(IOU_THRESHOLDS) + threshold) * len(matches.names) + number
+    start, stop = np.searchsorted(matches.pair_segment, (place, place + 1))
+    pairs = start + np.flatnonzero(chosen[matches.pair_picture[start:stop]])
+    return _Segment(
+        group=draws.group[matches.pair_picture[pairs]],
+        true=matches.pair_true[pairs],
+        inside=matches.pair_inside[pairs],
+        upto=before[matches.pair_upto[pairs] - matches.inside_starts[area, number]],
+    )
+
+
+def _average_precision(segment: _Segment, weights: np.ndarray, running: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Average precision in each draw of a block: (N,).
+
+    ``weights``: (G, N); ``running``: (D + 1, N), detections so far; ``boxes``: (N,). Each true positive is read at the
+    recall points that it is the first to reach, at the highest precision from there on.
+    """
+    if not segment.true.any():
+        return np.zeros(len(boxes))
+    times = weights[segment.group]
+    found = np.cumsum(times * segment.true[:, None], axis=0, dtype=np.int32)
+    excused = np.cumsum(times * segment.inside[:, None], axis=0, dtype=np.int32)
+    predicted = running[segment.upto] - excused + found
+    precision = found / (predicted + np.spacing(1))
+    highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    reached = np.where(found > 0, last_point_reached(found / np.maximum(boxes, 1)) + 1, 0)
+    newly = np.diff(reached, axis=0, prepend=0)
+    value: np.ndarray = (highest * newly).sum(axis=0) / len(RECALL_POINTS)
+    return value
+
+
+def _at_operating_point(
+    matches: Matches, draws: Draws, chosen: np.ndarray, metric: str, confidence: float
+) -> np.ndarray:
+    """Precision, recall or F1 of each class in each draw: (K, N). Counts are sums over groups, so one product each."""
+    last = int(np.searchsorted(matches.pair_segment, len(matches.names)))
+    sure = np.flatnonzero(matches.detection_score[matches.pair_detection[:last]] >= confidence)
+    sure = sure[chosen[matches.pair_picture[sure]]]
+    of_pair, group = matches.pair_segment[sure], draws.group[matches.pair_picture[sure]]
+    shape = (len(matches.names), len(draws.counts))
+    found = _table(of_pair[matches.pair_true[sure]], group[matches.pair_true[sure]], shape)
+    excused = _table(of_pair[matches.pair_inside[sure]], group[matches.pair_inside[sure]], shape)
+    predicted = np.zeros(shape, np.int64)
+    for number, (start, stop) in enumerate(zip(matches.inside_starts[0], matches.inside_ends(confidence))):
+        picture = matches.inside_picture[start:stop]
+        predicted[number] = np.bincount(draws.group[picture[chosen[picture]]], minlength=shape[1])
+    boxes = _count_boxes(matches, draws, chosen, 0)
+    true = _in_draws(found, draws)
+    false = _in_draws(predicted - excused, draws)
+    whole = {"precision": true + false, "recall": boxes, "f1": true + false + boxes}[metric]
+    part = 2 * true if metric == "f1" else true
+    return np.divide(part, whole, out=np.full(boxes.shape, np.nan), where=(boxes > 0) & (whole > 0))
+
+
+def _count_boxes(matches: Matches, draws: Draws, chosen: np.ndarray, area: int) -> np.ndarray:
+    """Boxes of each class that count in an area range, in each draw: int64 (K, N)."""
+    segment, picture = matches.targets
+    of_area = (segment // len(matches.names) == area) & chosen[picture]
+    table = _table(
+        segment[of_area] % len(matches.names), draws.group[picture[of_area]], (len(matches.names), len(draws.counts))
+    )
+    return _in_draws(table, draws)
+
+
+def _table(of_class: np.ndarray, group: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """How many elements each class and group has: int64 (K, G)."""
+    return np.bincount(of_class * shape[1] + group, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def _in_draws(table: np.ndarray, draws: Draws) -> np.ndarray:
+    """Sums of a (K, G) table over the groups of each draw: int64 (K, N). In floating point, where products are fast
+    and whole numbers of this size exact."""
+    return np.rint(table.astype(np.float64) @ draws.counts.astype(np.float64)).astype(np.int64)
+
+
+def _blocks(number: int, rows: int) -> Iterator[slice]:
+    width = max(8, min(number, NUMBERS_AT_ONCE // rows))
+    for start, stop in pairwise([*range(0, number, width), number]):
+        yield slice(start, stop)
