@@ -126,4 +126,29 @@ def deepfish(root: Path, pictures: list[Path] | None = None) -> Path:
     return root
 
 
-BUILDERS = {"yolo": yolo, "coco": coco, "voc": voc, "fathomnet": fathomnet, "deepfish": deepfish}
+def manifest(root: Path) -> Path:
+    """Two pictures in a manifest of Ground Truth; line 2 is no JSON."""
+    rows = []
+    for number, name in enumerate("ab"):
+        picture(root / "images" / f"{name}.jpg", number)
+        boxes = [{"class_id": 1, "left": 20, "top": 10, "width": 40, "height": 30}] if name == "a" else []
+        rows.append(
+            {
+                "source-ref": f"images/{name}.jpg",
+                "reef": {"image_size": [{"width": 80, "height": 60, "depth": 3}], "annotations": boxes},
+                "reef-metadata": {
+                    "objects": [{"confidence": 1}] * len(boxes),
+                    "class-map": {"0": "fish", "1": "crab"},
+                    "type": "groundtruth/object-detection",
+                    "human-annotated": "yes",
+                    "creation-date": "2026-11-01T00:00:00",
+                    "job-name": "labeling-job/reef",
+                },
+            }
+        )
+    lines = [json.dumps(rows[0]), '{"source-ref": "images/c.jpg", ', json.dumps(rows[1])]
+    (root / "output.manifest").write_text("".join(f"{line}\n" for line in lines))
+    return root
+
+
+BUILDERS = {"yolo": yolo, "coco": coco, "voc": voc, "fathomnet": fathomnet, "deepfish": deepfish, "manifest": manifest}

@@ -55,7 +55,7 @@ class TestEveryReader:
         bad = [p for p in read_dataset(folder).problems if p.kind == "label-syntax"]
         assert len(bad) == 1
         assert Path(bad[0].path).is_file()
-        expected = {"yolo": 2, "voc": 4, "deepfish": 3}.get(name)
+        expected = {"yolo": 2, "voc": 4, "deepfish": 3, "manifest": 2}.get(name)
         assert bad[0].line == expected
 
     def test_keys_are_unique_and_boxes_inside(self, name: str, folder: Path):

@@ -20,7 +20,7 @@ MOST_ROWS = 45
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check, organize and split labelled pictures.")
 app.command()(scenes)
 
-Format = Annotated[str, typer.Option(help="auto, yolo, coco, voc, fathomnet or deepfish.")]
+Format = Annotated[str, typer.Option(help="auto, manifest, yolo, coco, voc, fathomnet or deepfish.")]
 Names = Annotated[str | None, typer.Option(help="Class names in order, with commas, for sources that have none.")]
 GroupPattern = Annotated[
     str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) stay together.")

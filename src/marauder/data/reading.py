@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marauder.core.errors import UserError
@@ -12,7 +12,7 @@ from marauder.core.plugins import resolve
 from marauder.data.readers.base import Reader, ReadOptions
 from marauder.data.records import Dataset
 
-DETECTION_ORDER = ("deepfish", "fathomnet", "voc", "coco", "yolo")
+DETECTION_ORDER = ("manifest", "deepfish", "fathomnet", "voc", "coco", "yolo")
 """The most particular layout first: a FathomNet export is also COCO."""
 
 
@@ -24,8 +24,9 @@ def read_dataset(
     pictures: Path | str | None = None,
     parts: Sequence[str] | None = None,
     missing_label: str = "unlabelled",
+    uris: Mapping[str, Path] | None = None,
 ) -> Dataset:
-    """Read the data set at ``path`` (a folder, a data.yaml or a JSON file).
+    """Read the data set at ``path`` (a folder, a manifest, a dataset.yaml, a data.yaml or a JSON file).
 
     ``format`` is a reader's name or ``auto``; the other values are those of ``readers.base.ReadOptions``. Bad pictures
     and label lines do not end the reading: they are in the data set's ``problems``. Raises ``UserError`` for a path
@@ -42,6 +43,7 @@ def read_dataset(
         pictures=Path(pictures) if pictures is not None else None,
         parts=tuple(parts) if parts is not None else None,
         missing_label=missing_label,
+        uris=uris or {},
     )
     return choose_reader(place, format).read(place, options)
 

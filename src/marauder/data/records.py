@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,7 +36,8 @@ class Record:
     ``classes``: int64 (N,), indices into the data set's names. ``ignored``: bool (N,), boxes that neither reward nor
     punish a detection (COCO crowds, VOC difficult ones). ``group``: pictures of one group (clip, deployment,
     near-duplicates) never stand on two sides of a split. ``labelled``: False when nobody looked for objects, so that
-    an empty box list means "unknown", not "none".
+    an empty box list means "unknown", not "none". ``box_attributes``: what is known of single boxes (occluded,
+    truncated ...), each (N,); a box that says nothing holds NaN in a column of numbers, "" in one of text.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Record:
     split: str | None = None
     attributes: dict[str, Attribute] = field(default_factory=dict)
     labelled: bool = True
+    box_attributes: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
@@ -59,16 +61,49 @@ class Record:
             ignored = np.zeros(len(boxes), bool)
         if not len(boxes) == len(classes) == len(ignored):
             raise ValueError(f"{self.key}: {len(boxes)} boxes, {len(classes)} classes, {len(ignored)} ignored flags")
-        for name, value in (("boxes", boxes), ("classes", classes), ("ignored", ignored)):
+        columns = {name: np.asarray(values).reshape(-1) for name, values in self.box_attributes.items()}
+        for name, column in columns.items():
+            if len(column) != len(boxes):
+                raise ValueError(f"{self.key}: {len(boxes)} boxes, {len(column)} values of the box attribute {name!r}")
+        fields = {"boxes": boxes, "classes": classes, "ignored": ignored, "box_attributes": columns}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
         if not self.group:
             object.__setattr__(self, "group", self.key)
+
+    def with_boxes(self, chosen: np.ndarray) -> Record:
+        """The record with some of its boxes. ``chosen``: bool (N,), or positions in the order wanted."""
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            classes=self.classes[chosen],
+            ignored=self.ignored[chosen],
+            box_attributes={name: column[chosen] for name, column in self.box_attributes.items()},
+        )
 
     def normalised_boxes(self) -> np.ndarray:
         """Boxes as centre x, centre y, width, height in 0..1 of the picture: float64 (N, 4)."""
         x0, y0, x1, y1 = self.boxes.T if len(self.boxes) else np.zeros((4, 0))
         scale = np.array([self.width, self.height, self.width, self.height], np.float64)
         return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1) / scale
+
+
+def box_columns(details: Sequence[Mapping[str, Attribute]]) -> dict[str, np.ndarray]:
+    """What N boxes say of themselves as columns (N,), in sorted order of their names.
+
+    A column is bool, float64 (NaN: not said; a flag that not every box has becomes 1, 0 or NaN) or text ("": not
+    said; one text among the values makes all of them text).
+    """
+    columns: dict[str, np.ndarray] = {}
+    for name in sorted({name for detail in details for name in detail}):
+        values = [detail.get(name) for detail in details]
+        if any(isinstance(value, str) for value in values):
+            columns[name] = np.array(["" if value is None else str(value) for value in values], np.str_)
+        elif all(isinstance(value, bool) for value in values):
+            columns[name] = np.array(values, bool)
+        else:
+            columns[name] = np.array([np.nan if value is None else float(value) for value in values], np.float64)
+    return columns
 
 
 @dataclass(frozen=True, eq=False)

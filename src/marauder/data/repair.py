@@ -95,12 +95,7 @@ def _copies(records: list[Record]) -> dict[str, str]:
 
 def _mended(record: Record, dataset: Dataset) -> Record:
     clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
-    return replace(
-        record,
-        boxes=clean.boxes,
-        classes=record.classes[clean.kept],
-        ignored=record.ignored[clean.kept],
-    )
+    return replace(record.with_boxes(clean.kept), boxes=clean.boxes)
 
 
 def _upright(record: Record, output: Path) -> Record:

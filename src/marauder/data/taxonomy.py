@@ -179,10 +179,5 @@ def _mapped_record(record: Record, lookup: np.ndarray) -> Record:
     classes = lookup[record.classes]
     keep = classes >= 0
     lost_unknown = bool((record.ignored & ~keep).any()) and not keep.any()
-    return replace(
-        record,
-        boxes=record.boxes[keep],
-        classes=classes[keep],
-        ignored=record.ignored[keep],
-        labelled=record.labelled and not lost_unknown,
-    )
+    kept = record.with_boxes(keep)
+    return replace(kept, classes=classes[keep], labelled=record.labelled and not lost_unknown)

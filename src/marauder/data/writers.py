@@ -1,9 +1,10 @@
 """Writing a data set as plain YOLO: ``images/<split>/``, ``labels/<split>/`` and a ``data.yaml`` that Ultralytics
 opens.
 
-Beside it, ``records.jsonl`` holds what YOLO text cannot: keys, groups, attributes, ignored boxes and which pictures are
-unlabelled; with it, reading the folder back gives the same records (boxes to a millionth of a pixel, ignored ones
-last). ``dataset.json`` marks the folder as ours and says whether it is complete; ``data.yaml`` is written last.
+Beside it, ``records.jsonl`` holds what YOLO text cannot: keys, groups, attributes (of pictures and of boxes), ignored
+boxes and which pictures are unlabelled; with it, reading the folder back gives the same records (boxes to a millionth
+of a pixel, ignored ones last). ``dataset.json`` marks the folder as ours and says whether it is complete; ``data.yaml``
+is written last.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from marauder.core.clock import Clock
@@ -180,6 +182,10 @@ def _row(item: _Planned, mode: str) -> dict[str, Any]:
         scale = [record.width, record.height, record.width, record.height]
         chosen = zip(record.classes[record.ignored], record.boxes[record.ignored])
         row["ignored"] = [[int(index), *(value / side for value, side in zip(box, scale))] for index, box in chosen]
+    if record.box_attributes:
+        # In the order in which the boxes are read back: ignored ones last.
+        order = np.argsort(record.ignored, kind="stable")
+        row["box_attributes"] = {name: column[order] for name, column in record.box_attributes.items()}
     if mode == "reference":
         row["label"] = item.label or f"labels/{item.folder}/none.txt"
         row["size"] = [record.width, record.height]

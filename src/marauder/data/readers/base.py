@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,7 @@ from marauder.core.errors import UserError
 from marauder.data.boxes import clean_boxes
 from marauder.data.groups import group_of
 from marauder.data.picture_files import Header, PictureError, read_headers
-from marauder.data.records import Attribute, Dataset, Problem, Record
+from marauder.data.records import Attribute, Dataset, Problem, Record, box_columns
 
 SPLIT_NAMES = {
     "train": "train",
@@ -35,7 +35,8 @@ class ReadOptions:
     expression for groups (data.groups). ``pictures``: the pictures' folder where that is not beside the labels.
     ``parts``: which of a source's label sets (DeepFish: Classification, Localization, Segmentation).
     ``missing_label``: what a picture without a label file means, ``unlabelled`` (nobody looked) or ``empty`` (someone
-    looked and found nothing).
+    looked and found nothing). ``uris``: beginnings of addresses (``s3://bucket/``) and the local folders in their
+    place, for manifests.
     """
 
     names: tuple[str, ...] | None = None
@@ -43,6 +44,7 @@ class ReadOptions:
     pictures: Path | None = None
     parts: tuple[str, ...] | None = None
     missing_label: str = "unlabelled"
+    uris: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.missing_label not in ("unlabelled", "empty"):
@@ -73,7 +75,8 @@ class Draft:
     """A picture and its labels as a source states them, before sizes are known and boxes are mended.
 
     ``boxes``: (N, 4); as fractions of the picture with ``relative``, else in pixels. ``lines``: the label file's line
-    of each box (0: unknown). ``label_file`` is named in problems. ``width``/``height``: as stated, 0 where not.
+    of each box (0: unknown), ``line``: that of the picture. ``details``: what each box says of itself (occluded ...).
+    ``label_file`` is named in problems. ``width``/``height``: as stated, 0 where not.
     """
 
     key: str
@@ -82,7 +85,9 @@ class Draft:
     classes: list[int] = field(default_factory=list)
     ignored: list[bool] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    details: list[dict[str, Attribute]] = field(default_factory=list)
     label_file: str = ""
+    line: int = 0
     relative: bool = False
     width: int = 0
     height: int = 0
@@ -92,13 +97,19 @@ class Draft:
     labelled: bool = True
 
     def add(
-        self, box: tuple[float, float, float, float], class_index: int, ignored: bool = False, line: int = 0
+        self,
+        box: tuple[float, float, float, float],
+        class_index: int,
+        ignored: bool = False,
+        line: int = 0,
+        details: Mapping[str, Attribute] | None = None,
     ) -> None:
         """Append one box."""
         self.boxes.append(box)
         self.classes.append(class_index)
         self.ignored.append(ignored)
         self.lines.append(line)
+        self.details.append(dict(details or {}))
 
 
 def finish(
@@ -129,9 +140,10 @@ def _size(
         if header.kind == "missing" and not pictures_required and min(stated) > 0:
             draft.attributes["picture_missing"] = True
             return stated
-        place = draft.label_file if header.kind == "missing" and draft.label_file else str(draft.picture)
+        in_labels = header.kind == "missing" and bool(draft.label_file)
+        place, line = (draft.label_file, draft.line or None) if in_labels else (str(draft.picture), None)
         message = f"{draft.picture}: {header.detail}" if header.kind == "missing" else header.detail
-        problems.append(Problem(place, None, f"picture-{header.kind}", message, draft.key))
+        problems.append(Problem(place, line, f"picture-{header.kind}", message, draft.key))
         return None
     if header.orientation != 1:
         message = f"stored rotated (EXIF orientation {header.orientation}); tools that ignore EXIF misplace its boxes"
@@ -147,7 +159,7 @@ def _size(
             ]
             note += "; boxes scaled to the picture"
         kind = "size-scaled" if scaled else "size-mismatch"
-        problems.append(Problem(draft.label_file or str(draft.picture), None, kind, note, draft.key))
+        problems.append(Problem(draft.label_file or str(draft.picture), draft.line or None, kind, note, draft.key))
     return actual
 
 
@@ -180,6 +192,7 @@ def _record(
         split=draft.split,
         attributes=draft.attributes,
         labelled=draft.labelled,
+        box_attributes=box_columns([draft.details[index] for index in clean.kept.tolist()]),
     )
 
 
@@ -210,3 +223,16 @@ def unique_keys(pictures: Iterable[tuple[Path, Path]]) -> list[str]:
         taken.add(key)
         keys.append(key)
     return keys
+
+
+def make_keys_unique(drafts: Iterable[Draft]) -> None:
+    """Number keys that stand twice; those of a split get its name in front."""
+    taken: set[str] = set()
+    for draft in drafts:
+        key, number = draft.key, 2
+        if key in taken and draft.split:
+            key = f"{draft.split}/{draft.key}"
+        while key in taken:
+            key, number = f"{draft.key}-{number}", number + 1
+        taken.add(key)
+        draft.key = key

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.data.readers.base import SPLIT_NAMES, Draft, Reader, ReadOptions, finish
+from marauder.data.readers.base import SPLIT_NAMES, Draft, Reader, ReadOptions, finish, make_keys_unique
 from marauder.data.records import Dataset, Problem
 
 SNIFFED_BYTES = 65536
@@ -43,7 +43,7 @@ class CocoReader(Reader):
             index_of = {identity: names.index(name) for identity, name in categories.items()}
             split = split_of_file(file) if len(files) > 1 or file.parent != path else None
             drafts.extend(self._drafts(content, file, split, index_of, names, options, problems))
-        _make_keys_unique(drafts)
+        make_keys_unique(drafts)
         final_names = options.names or tuple(names)
         records = finish(drafts, len(final_names), options, problems, self.pictures_required)
         return Dataset(final_names, tuple(records), str(path), tuple(problems))
@@ -237,15 +237,3 @@ def _box(value: Any) -> tuple[float, float, float, float] | None:
 def _whole(value: Any) -> int:
     number = category_id(value)
     return number if number is not None and number > 0 else 0
-
-
-def _make_keys_unique(drafts: list[Draft]) -> None:
-    taken: set[str] = set()
-    for draft in drafts:
-        key, number = draft.key, 2
-        if key in taken and draft.split:
-            key = f"{draft.split}/{draft.key}"
-        while key in taken:
-            key, number = f"{draft.key}-{number}", number + 1
-        taken.add(key)
-        draft.key = key

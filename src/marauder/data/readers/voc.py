@@ -1,7 +1,7 @@
 """Pascal VOC: one XML file a picture, with ``ImageSets/Main`` lists for the splits where there are any.
 
 Coordinates are pixels counted from 1 (VOC development kit), so that the left and top edges move by one; objects
-marked ``difficult`` become ignored boxes.
+marked ``difficult`` become ignored boxes, ``occluded`` and ``truncated`` attributes of their box.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from marauder.data.picture_files import PICTURE_SUFFIXES
 from marauder.data.readers.base import SPLIT_NAMES, Draft, Reader, ReadOptions, finish, unique_keys
 from marauder.data.records import Dataset, Problem
 
+BOX_FLAGS = ("occluded", "truncated")
 PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "")
 
 
@@ -107,7 +108,7 @@ def _read_xml(file: Path, root: Path, options: ReadOptions, problems: list[Probl
             problems.append(Problem(str(file), line or None, "label-syntax", str(error), file.stem))
             continue
         names.append(name)
-        draft.add(box, 0, ignored=(element.findtext("difficult") or "0").strip() == "1", line=line)
+        draft.add(box, 0, _flags(element, ("difficult",)).get("difficult", False), line, _flags(element, BOX_FLAGS))
     return draft, names
 
 
@@ -121,6 +122,12 @@ def _object(element: Element) -> tuple[str, tuple[float, float, float, float]]:
     except ValueError:
         raise ValueError(f"object {name!r}: bndbox {texts} is not four numbers") from None
     return name, (x0 - 1, y0 - 1, x1, y1)
+
+
+def _flags(element: Element, names: tuple[str, ...]) -> dict[str, bool]:
+    """Those of the flags that the object states as 0 or 1."""
+    texts = {name: (element.findtext(name) or "").strip() for name in names}
+    return {name: text == "1" for name, text in texts.items() if text in ("0", "1")}
 
 
 def _number(tree: Element, path: str) -> int:

@@ -149,6 +149,13 @@ def _apply_stored(draft: Draft, row: dict[str, Any]) -> None:
     for index, *box in row.get("ignored", []):
         x0, y0, x1, y1 = box
         draft.add((x0, y0, x1, y1), int(index), ignored=True)
+    columns = row.get("box_attributes", {})
+    # Labels that were edited since no longer go with what was said of the boxes.
+    if all(len(column) == len(draft.boxes) for column in columns.values()):
+        for name, column in columns.items():
+            for details, value in zip(draft.details, column):
+                if value is not None:
+                    details[name] = value
 
 
 def _orphans(root: Path, label_files: set[str]) -> list[Problem]:

@@ -1,0 +1,65 @@
+"""What was worked out of files, kept by (path, size, time of change): what has not changed is not read again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marauder.core.files import append_line, fingerprint, read_lines, write_text
+
+SETTLED_SECONDS = 2.0
+"""A file changed so short ago may change again within one tick of its time stamp; nothing of it is kept."""
+
+Stamp = tuple[str, int, int]
+
+
+def cache_folder() -> Path:
+    """Where what can be worked out again is kept: ``$XDG_CACHE_HOME/marauder``, else ``~/.cache/marauder``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "marauder"
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Absolute path, size in bytes, time of change in ns. Raises ``OSError`` for a file that is not there."""
+    status = path.stat()
+    return str(path.absolute()), status.st_size, status.st_mtime_ns
+
+
+class FileJournal:
+    """A JSON-lines file of ``[path, size, time of change, value]``; the last line of a path counts.
+
+    It is a cache: lines that are damaged or lost cost time only. Values go to disk as blocks finish, so that an
+    interrupted pass goes on; ``keep_only`` drops what is no longer asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[Stamp, Any] = {}
+        for row in read_lines(path):
+            if isinstance(row, list) and len(row) == 4 and isinstance(row[0], str):
+                self.values[row[0], row[1], row[2]] = row[3]
+
+    @classmethod
+    def of(cls, purpose: str, place: Path, folder: Path | None = None) -> FileJournal:
+        """The journal of a purpose for the data set at ``place``, in the cache folder."""
+        name = fingerprint(str(place.absolute()))[:16]
+        return cls((folder or cache_folder()) / purpose / f"{name}.jsonl")
+
+    def add(self, found: Mapping[Stamp, Any]) -> None:
+        """Keep values of files that have settled."""
+        latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
+        for stamp, value in found.items():
+            if stamp[2] < latest:
+                append_line(self.path, [*stamp, value])
+                self.values[stamp] = value
+
+    def keep_only(self, stamps: set[Stamp]) -> None:
+        """Rewrite the journal without files that are gone or changed, if there are any."""
+        if self.values.keys() - stamps:
+            self.values = {stamp: self.values[stamp] for stamp in self.values if stamp in stamps}
+            lines = (json.dumps([*stamp, value]) for stamp, value in self.values.items())
+            write_text(self.path, "".join(f"{line}\n" for line in lines))
