@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ PATIENCE_SECONDS = 1.0
 
 _held: set[Path] = set()
 """Lock files that this process holds. Closing any handle of such a file would let go of it, so none is opened again."""
+
+_turns: dict[Path, threading.Lock] = {}
+"""A lock for the threads of this process beside each lock file of ``turn``: record locks know processes only."""
+os.register_at_fork(after_in_child=_turns.clear)
 
 
 @contextmanager
@@ -51,6 +56,32 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
             yield
         finally:
             _held.discard(path)
+
+
+@contextmanager
+def turn(path: Path, what: str, patience_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the lock file ``path`` for a few moments, after the processes and threads that came before.
+
+    Raises ``UserError`` when the turn does not come within ``patience_seconds``. ``what`` is named in the message.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_seconds
+    refusal = UserError(f"{what} is kept busy by other processes for {patience_seconds:g} s; see who writes to {path}")
+    among_threads = _turns.setdefault(path, threading.Lock())
+    if not among_threads.acquire(timeout=patience_seconds):
+        raise refusal
+    try:
+        with writing(path), path.open("a+b") as stream:
+            pause = 0.001
+            while not _try_lock(stream, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise refusal
+                time.sleep(pause)
+                pause = min(0.05, pause * 2)
+            yield
+    finally:
+        among_threads.release()
 
 
 def is_held(path: Path) -> bool:

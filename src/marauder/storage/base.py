@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from marauder.core.errors import UserError, explain_file_error
 
-class StoreError(Exception):
+
+class StoreError(UserError):
     """A store could not do what was asked (network, credentials, damage); the message names the object and remedy."""
+
+
+def check_key(key: str) -> str:
+    """``key`` itself where it is a relative path of plain names. Raises ``StoreError`` for anything that could leave
+    the store's root (``..``, a leading ``/``) or meet a store's own files (names with a leading dot)."""
+    parts = key.split("/")
+    if any(not part or part.startswith(".") or len(part.encode()) > LONGEST_NAME for part in parts) or any(
+        character in key for character in "\\\0\n\r"
+    ):
+        raise StoreError(
+            f"{key!r} cannot be an object's key: write names joined by '/', none of them empty, longer than "
+            f"{LONGEST_NAME} bytes or with a leading dot"
+        )
+    return key
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Errors of the operating system as ``StoreError``; a missing file stays ``FileNotFoundError``."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{what}: {explain_file_error(error) or error.strerror or error}") from error
+
+
+LONGEST_NAME = 200
+"""Bytes of one part of a key: file systems take 255, and temporary names are longer than the name itself."""
 
 
 @dataclass(frozen=True)
