@@ -18,6 +18,7 @@ from marauder.core.randomness import stream
 from marauder.data.records import Record
 from marauder.evaluation.matching import IOU_THRESHOLDS, Matches
 from marauder.evaluation.metrics import RECALL_POINTS, last_point_reached
+from marauder.evaluation.pairing import run_starts
 from marauder.evaluation.selection import picture_weights
 
 _EVERY = tuple(range(len(IOU_THRESHOLDS)))
@@ -103,12 +104,19 @@ def check_metric(metric: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Segment:
-    """The pairs of one class at one area range and threshold, in order of falling score: group, whether true, whether
-    they would otherwise be false, and how many of the class's detections come no later."""
+    """The pairs (E,) of one class at one area range and threshold, in order of falling score, and their runs (R,).
+
+    A run goes on as long as no false detection comes between. Precision rises within it, in any draw, so that all of
+    its true positives are read at the precision of its end: only the ends need care. ``group``: of each pair;
+    ``true``: whether it is a true positive; ``surplus``: 1 for a pair that counts among the detections but is none, -1
+    for a true positive that does not, else 0. ``starts``: first pair of each run; ``upto``: how many of the class's
+    detections come no later than its end.
+    """
 
     group: np.ndarray
     true: np.ndarray
-    inside: np.ndarray
+    surplus: np.ndarray
+    starts: np.ndarray
     upto: np.ndarray
 
 
@@ -144,32 +152,45 @@ def _segment(
     place = (area * len(IOU_THRESHOLDS) + threshold) * len(matches.names) + number
     start, stop = np.searchsorted(matches.pair_segment, (place, place + 1))
     pairs = start + np.flatnonzero(chosen[matches.pair_picture[start:stop]])
+    true, inside = matches.pair_true[pairs], matches.pair_inside[pairs]
+    upto = before[matches.pair_upto[pairs] - matches.inside_starts[area, number]]
+    starts = run_starts(upto - np.cumsum(inside))
     return _Segment(
         group=draws.group[matches.pair_picture[pairs]],
-        true=matches.pair_true[pairs],
-        inside=matches.pair_inside[pairs],
-        upto=before[matches.pair_upto[pairs] - matches.inside_starts[area, number]],
+        true=true,
+        surplus=inside.astype(np.int32) - true,
+        starts=starts,
+        upto=upto[np.append(starts[1:], len(upto)) - 1] if len(upto) else upto,
     )
 
 
 def _average_precision(segment: _Segment, weights: np.ndarray, running: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Average precision in each draw of a block: (N,).
 
-    ``weights``: (G, N); ``running``: (D + 1, N), detections so far; ``boxes``: (N,). Each true positive is read at the
-    recall points that it is the first to reach, at the highest precision from there on.
+    ``weights``: (G, N); ``running``: (D + 1, N), detections so far; ``boxes``: (N,). Each run of true positives is read
+    at the recall points that it is the first to reach, at the highest precision from there on.
     """
     if not segment.true.any():
         return np.zeros(len(boxes))
     times = weights[segment.group]
-    found = np.cumsum(times * segment.true[:, None], axis=0, dtype=np.int32)
-    excused = np.cumsum(times * segment.inside[:, None], axis=0, dtype=np.int32)
-    predicted = running[segment.upto] - excused + found
+    predicted = running[segment.upto]
+    if segment.surplus.any():
+        predicted -= _cumulative_runs(times * segment.surplus[:, None], segment.starts)
+    if not segment.true.all():
+        times *= segment.true[:, None]
+    found = _cumulative_runs(times, segment.starts)
     precision = found / (predicted + np.spacing(1))
     highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     reached = np.where(found > 0, last_point_reached(found / np.maximum(boxes, 1)) + 1, 0)
     newly = np.diff(reached, axis=0, prepend=0)
-    value: np.ndarray = (highest * newly).sum(axis=0) / len(RECALL_POINTS)
+    value: np.ndarray = np.einsum("rn,rn->n", highest, newly) / len(RECALL_POINTS)
     return value
+
+
+def _cumulative_runs(times: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Sum of all rows up to the end of each run: int32 (R, N)."""
+    result: np.ndarray = np.cumsum(np.add.reduceat(times, starts, axis=0, dtype=np.int32), axis=0, dtype=np.int32)
+    return result
 
 
 def _at_operating_point(
