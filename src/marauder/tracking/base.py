@@ -23,11 +23,23 @@ class TrackedRun:
 class Tracker(ABC):
     """Writes a run into a tracking system. Runs in a process of its own; may raise and may hang: the run goes on.
 
-    Calls come in the journal's order, at least once each: the same call again must not add a second entry.
+    Calls come in the journal's order, at least once each: the same call again must not add a second entry. Creating
+    one is cheap and checks ``options`` (``UserError``); only ``start`` opens anything.
+
+    A call may raise ``core.follower.Refused``: it is passed over. ``replays``: what was logged is safe only after
+    ``finish``, so that a new process begins at the journal's first record.
     """
+
+    replays = False
 
     def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
         self.run, self.options = run, options
+
+    @classmethod
+    def errors(cls) -> tuple[type[Exception], ...]:
+        """What a call may raise that another attempt can mend; any other error ends the process, which is started
+        again later."""
+        return (OSError,)
 
     @abstractmethod
     def start(self) -> None:
@@ -52,6 +64,9 @@ class Tracker(ABC):
     @abstractmethod
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Add or replace tags (verdicts, status)."""
+
+    def flush(self) -> None:  # noqa: B027 - most have nothing to do here
+        """Make safe what was logged so far."""
 
     @abstractmethod
     def finish(self, status: str) -> None:

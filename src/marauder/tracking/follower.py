@@ -1,0 +1,119 @@
+"""The process in which one tracker follows a run: ``python -m marauder.tracking.follower <run folder> <tracker>``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from marauder.core.errors import UserError
+from marauder.core.follower import Receiver, Refused, Watch, follow, follower_arguments
+from marauder.core.journal import Journal
+from marauder.core.plugins import resolve
+from marauder.tracking.base import Tracker
+from marauder.tracking.records import START, Start, decode_cell, journal_of, latest_start, tracking_folder
+
+PATIENCE_SECONDS = 30.0
+"""How much longer than an orphan may live its successor waits for it."""
+
+
+class TrackerReceiver(Receiver):
+    """Hands records to a tracker, which is opened with the first of them.
+
+    Where the journal tells of a later start already, an end before it is passed over: the run goes on.
+    """
+
+    def __init__(self, name: str, journal: Journal, run_folder: Path) -> None:
+        self.name, self.journal, self.run_folder = name, journal, run_folder
+        self.kind: type[Tracker] = resolve("tracker", name)
+        self.replays = self.kind.replays
+        self.tracker: Tracker | None = None
+        self.finished = False
+
+    def errors(self) -> tuple[type[Exception], ...]:
+        """Those of the tracker."""
+        return self.kind.errors()
+
+    def deliver(self, record: dict[str, Any]) -> None:
+        """Open the tracker where needed, and make the call that the record stands for."""
+        if record["kind"] == "finish":
+            self._finish(record)
+            return
+        tracker = self._opened()
+        if record["kind"] == START:
+            if record["tags"]:
+                tracker.set_tags(record["tags"])
+        elif record["kind"] == "metrics":
+            values = {name: float(value) for name, value in record["values"].items()}
+            tracker.log_metrics(record["step"], values, record["time"])
+        elif record["kind"] == "figure":
+            tracker.log_figure(record["name"], self._file(record["path"]), record["step"])
+        elif record["kind"] == "curve":
+            rows = [[decode_cell(value) for value in row] for row in record["rows"]]
+            tracker.log_curve(record["name"], record["columns"], rows)
+        elif record["kind"] == "artifact":
+            tracker.log_artifact(self._file(record["path"]), record["artifact"])
+        elif record["kind"] == "tags":
+            tracker.set_tags(record["tags"])
+        else:
+            raise Refused(f"nobody knows records of kind {record['kind']!r}")
+
+    def flush(self) -> None:
+        """Make safe what the tracker has."""
+        if self.tracker is not None:
+            self.tracker.flush()
+
+    def is_finished(self) -> bool:
+        """Whether the end of the run was delivered."""
+        return self.finished
+
+    def close(self) -> None:
+        """A run that left no end behind was interrupted."""
+        if self.tracker is not None:
+            self.tracker.finish("interrupted")
+            self.tracker = None
+
+    def _opened(self) -> Tracker:
+        if self.tracker is None:
+            start = latest_start(self.journal, self.run_folder)
+            if start is None:
+                raise Refused("the journal holds no start before this record")
+            tracker = self.kind(start.run, start.options.get(self.name, {}))
+            tracker.start()
+            self.tracker, self.finished = tracker, False
+        return self.tracker
+
+    def _finish(self, record: dict[str, Any]) -> None:
+        later = self.journal.read_after(record[self.journal.key])
+        if any(after["kind"] == START for after in later):
+            return
+        self._opened().finish(record["status"])
+        self.tracker, self.finished = None, True
+
+    def _file(self, path: str) -> Path:
+        found = self.run_folder / path
+        if not found.is_file():
+            raise Refused(f"{found} is not there any more")
+        return found
+
+
+def read_run(run_folder: Path) -> tuple[Journal, Start]:
+    """The journal of a run and its newest start. Raises ``UserError`` where the run has none."""
+    journal = Journal(journal_of(run_folder))
+    start = latest_start(journal, run_folder)
+    if start is None:
+        raise UserError(f"{journal.path}: holds no start of a run; name the folder of a run that is tracked")
+    return journal, start
+
+
+def main() -> None:
+    """Follow until the run is finished and all is delivered, or the parent is gone and nothing is left."""
+    arguments = follower_arguments("Deliver a run's tracking journal to one tracker.")
+    journal, start = read_run(arguments.folder)
+    receiver = TrackerReceiver(arguments.name, journal, arguments.folder)
+    watch = Watch(arguments.parent, start.finish_seconds, arguments.call_seconds)
+    cursor_path = tracking_folder(arguments.folder) / f"{arguments.name}.json"
+    follow(journal, cursor_path, receiver, watch, start.finish_seconds + PATIENCE_SECONDS, arguments.refused)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The records of a run's tracking journal: where it lies, how numbers and paths stand in it, what a start holds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marauder.core.journal import Journal
+from marauder.tracking.base import TrackedRun
+
+START = "start"
+FINISHES = ("finished", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start record, read back: the run, which trackers follow it with which options."""
+
+    run: TrackedRun
+    trackers: tuple[str, ...]
+    options: Mapping[str, Mapping[str, Any]]
+    finish_seconds: float
+
+
+def tracking_folder(run_folder: Path) -> Path:
+    """Where the journal, cursors and logs of a run's trackers lie."""
+    return run_folder / "tracking"
+
+
+def journal_of(run_folder: Path) -> Path:
+    """The tracking journal of a run."""
+    return tracking_folder(run_folder) / "journal.jsonl"
+
+
+def read_start(record: Mapping[str, Any], run_folder: Path) -> Start:
+    """What a start record says; the folder is where the run lies now."""
+    run = TrackedRun(record["project"], record["run_id"], run_folder, record["config"], record["tags"])
+    return Start(run, tuple(record["trackers"]), record["options"], float(record["finish_seconds"]))
+
+
+def latest_start(journal: Journal, run_folder: Path) -> Start | None:
+    """The newest start of a run, ``None`` where it never started."""
+    starts = [record for record in journal.read_after(0) if record["kind"] == START]
+    return read_start(starts[-1], run_folder) if starts else None
+
+
+def encode_number(value: Any) -> float | str:
+    """A number as it stands in JSON: one that is not finite becomes the word ``nan``, ``inf`` or ``-inf``."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def decode_cell(value: float | str) -> float | str:
+    """A number or word of a table, as it was before ``encode_number``."""
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def relative_path(run_folder: Path, path: Path) -> str:
+    """A path as it stands in the journal: relative to the run's folder where it lies inside, so that runs can move."""
+    absolute, root = path.absolute(), run_folder.absolute()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings as one level of dotted keys; lists become words in brackets."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def safe_name(name: str) -> str:
+    """A name as a relative path: letters, digits and ``._-`` in each part, no part that leads elsewhere."""
+    parts = [re.sub(r"[^\w.\-]+", "_", part) for part in name.split("/")]
+    return "/".join(part for part in parts if part.strip(".")) or "unnamed"
