@@ -1,0 +1,69 @@
+"""The EventBridge sink: puts events on a bus of Amazon EventBridge, the whole CloudEvent as its detail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from marauder.core.follower import check_options
+from marauder.messaging.base import DeliveryError, Sink
+from marauder.messaging.cloud_events import encode
+
+OPTIONS = ("bus", "region", "endpoint_url")
+LARGEST_BYTES = 256 * 1024
+"""Of an entry, its source, type and time included (quota of PutEvents)."""
+AT_FAULT = ("InvalidArgument", "MalformedDetail", "ValidationException", "NotAuthorizedForSourceException")
+"""Error codes that say the entry itself is refused; another attempt gives the same."""
+
+
+class EventBridgeSink(Sink):
+    """Options: ``bus`` (name or ARN, ``default``), ``region``, ``endpoint_url`` (another server). Credentials are those
+    of the AWS environment.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        check_options("sink eventbridge", options, OPTIONS)
+        self.bus = str(options.get("bus", "default"))
+        self.client: Any = None
+
+    def deliver(self, event: Mapping[str, Any]) -> None:
+        """Put one event; EventBridge's ``source`` and ``detail-type`` are the CloudEvent's source and type."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        detail = encode(event)
+        if len(detail) > LARGEST_BYTES - 1024:
+            raise DeliveryError(f"the event has {len(detail):,} bytes; EventBridge takes {LARGEST_BYTES:,}", final=True)
+        entry = {
+            "Source": event["source"],
+            "DetailType": event["type"],
+            "Detail": detail.decode("utf-8"),
+            "EventBusName": self.bus,
+            "Time": datetime.fromisoformat(event["time"]),
+        }
+        try:
+            answer = self._client().put_events(Entries=[entry])
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            raise DeliveryError(f"bus {self.bus}: {error}", final=code in AT_FAULT) from error
+        except (BotoCoreError, OSError) as error:
+            raise DeliveryError(f"bus {self.bus}: {error}") from error
+        if answer.get("FailedEntryCount"):
+            failed = answer["Entries"][0]
+            code = failed.get("ErrorCode", "")
+            raise DeliveryError(f"bus {self.bus}: {code} {failed.get('ErrorMessage', '')}", final=code in AT_FAULT)
+
+    def _client(self) -> Any:
+        if self.client is None:
+            import boto3
+            from botocore.config import Config
+
+            config = Config(connect_timeout=10, read_timeout=20, retries={"total_max_attempts": 2, "mode": "standard"})
+            self.client = boto3.client(
+                "events",
+                region_name=self.options.get("region"),
+                endpoint_url=self.options.get("endpoint_url"),
+                config=config,
+            )
+        return self.client
