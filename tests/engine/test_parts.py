@@ -87,13 +87,17 @@ def test_average_follows_the_formula() -> None:
 
 
 def test_watch_passes_empty_and_crowded_batches_and_stops_explosions() -> None:
-    watch = LossWatch(30.0, [0.0, 0.0])
-    assert all(watch.complaint(5.0, 500.0, 1.0) is None for _ in range(60))
-    assert watch.complaint(2000.0, 50.0, 1.0) is None, "a batch of empty scenes"
-    assert watch.complaint(5.0, 50000.0, 1.0) is None, "a crowded batch"
-    assert "times its running mean" in (watch.complaint(5000.0, 500000.0, 1.0) or "")
-    assert watch.complaint(float("nan"), 1.0, 1.0)
-    assert watch.complaint(1.0, 1.0, float("inf"))
+    watch = LossWatch(30.0)
+    assert all(watch.judge(5.0, 500.0, 1.0) is None for _ in range(60))
+    assert watch.judge(2000.0, 50.0, 1.0) is None, "a batch of empty scenes"
+    assert watch.judge(5.0, 50000.0, 1.0) is None, "a crowded batch"
+    exploded = watch.judge(5000.0, 500000.0, 1.0)
+    assert exploded is not None
+    assert (exploded.kind, "times its running mean" in exploded.why) == ("exploding", True)
+    for values in ((float("nan"), 1.0, 1.0), (1.0, float("inf"), 1.0), (1.0, 1.0, float("inf"))):
+        found = watch.judge(*values)
+        assert found is not None
+        assert found.kind == "nan"
 
 
 def save_some(folder: Path, steps: list[int]) -> Checkpointer:

@@ -70,7 +70,7 @@ def baseline(
 
 def speaks() -> bool:
     """Whether this process tells the user how it ended: one of several does, the launching one or torchrun's first."""
-    from marauder.runs.launch import launched_by_marauder
+    from marauder.launch.processes import launched_by_marauder
 
     return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
 

@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,13 @@ class StoredCheckpoint:
 
 
 class Checkpointer:
-    """Writes checkpoints into ``folder``, keeps the newest ``keep``, and finds the newest that is whole."""
+    """Writes checkpoints into ``folder``, keeps the newest ``keep``, and finds the newest that is whole.
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        self.folder, self.keep = folder, keep
+    ``written`` is called with path and step once one is whole on disk, in the thread that wrote it.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2, written: Callable[[Path, int], None] | None = None) -> None:
+        self.folder, self.keep, self.written = folder, keep, written
         self.saved_step: int | None = None
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -150,6 +154,8 @@ class Checkpointer:
         write_bytes(path, content)
         write_json(path.with_suffix(".json"), {"sha256": digest, "step": step, **about})
         self._name_latest(path)
+        if self.written is not None:
+            self.written(path, step)
         self._prune()
 
     def _name_latest(self, path: Path) -> None:

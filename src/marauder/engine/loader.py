@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import psutil
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from marauder.core.randomness import permutation
+from marauder.engine.failures import TrainingFailure, name_some
 from marauder.engine.task import LocalBatch, SampleKey, Task
 
 
@@ -65,44 +67,122 @@ def share_of(length: int, rank: int, size: int) -> slice:
     return slice(length * rank // size, length * (rank + 1) // size)
 
 
-class _Keys(Sampler[list[SampleKey]]):
+class _Shares(Sampler[tuple[int, list[SampleKey]]]):
     def __init__(self, order: Order, first_step: int, rank: int, size: int) -> None:
         self.order, self.first_step, self.rank, self.size = order, first_step, rank, size
 
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        return self.order.shares(self.first_step, self.rank, self.size)
+    def __iter__(self) -> Iterator[tuple[int, list[SampleKey]]]:
+        return enumerate(self.order.shares(self.first_step, self.rank, self.size), self.first_step)
 
     def __len__(self) -> int:
         return self.order.total_steps - self.first_step
 
 
 class _Samples(Dataset[LocalBatch]):
-    """Loads a whole share at once, so that one process's work is one batch."""
+    """Loads a whole share at once, so that one process's work is one batch.
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    ``board`` is shared with the loading processes: a row each, its process number and the step it loads (-1: none).
+    """
 
-    def __getitems__(self, keys: list[SampleKey]) -> LocalBatch:
-        return self.task.load(keys)
+    def __init__(self, task: Task, board: torch.Tensor) -> None:
+        self.task, self.board = task, board
+
+    def __getitems__(self, share: tuple[int, list[SampleKey]]) -> LocalBatch:
+        step, keys = share
+        worker = get_worker_info()
+        if worker is None:
+            return self.task.load(keys)
+        row = self.board[worker.id]
+        row[0], row[1] = os.getpid(), step
+        batch = self.task.load(keys)
+        row[1] = -1
+        return batch
 
     def __getitem__(self, key: SampleKey) -> LocalBatch:
         return self.task.load([key])
 
 
+class Loader:
+    """One rank's batches from ``first_step`` to the end, loaded ahead by ``workers`` processes (0: none).
+
+    With loading processes, waiting ``timeout`` seconds for a batch ends in an error, and one that is killed is noticed
+    at once, wherever this process then is: ``explain`` tells such an error from others.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        order: Order,
+        first_step: int,
+        rank: int,
+        size: int,
+        workers: int,
+        pin_memory: bool,
+        timeout: float = 0.0,
+    ) -> None:
+        self.task, self.order, self.rank, self.size = task, order, rank, size
+        self.board = torch.full((workers, 2), -1, dtype=torch.int64).share_memory_()
+        shares: Any = _Shares(order, first_step, rank, size)  # torch's annotation knows lists of keys alone
+        loader: DataLoader[LocalBatch] = DataLoader(
+            _Samples(task, self.board),
+            batch_sampler=shares,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            prefetch_factor=4 if workers else None,
+            pin_memory=pin_memory,
+            timeout=timeout if workers else 0,
+        )
+        self._batches = iter(loader)
+
+    def __iter__(self) -> Iterator[LocalBatch]:
+        return self._batches
+
+    def due(self, step: int) -> list[str]:
+        """The pictures of this rank's share of the batch of ``step``, as the task names them."""
+        share = next(self.order.shares(step, self.rank, self.size), [])
+        return self.task.describe_batch(share)
+
+    def explain(self, error: RuntimeError, step: int) -> TrainingFailure | None:
+        """The failure behind ``error``, which came while the batch of ``step`` was due; ``None``: not the loader's."""
+        text = str(error).splitlines()[0] if str(error) else ""
+        if not text.startswith(_LOADER_ERRORS):
+            return None
+        dead = [row for row in self.board.tolist() if row[0] > 0 and _is_dead(row[0])]
+        lost = sorted(row[1] for row in dead if row[1] >= 0)
+        at = lost[0] if lost else step
+        pictures = self.due(at)
+        if text.startswith(_TIMED_OUT):
+            what = f"no batch for step {step} within training.loader_timeout"
+            remedy = "See whether the disk with these pictures answers, or allow more time"
+        else:
+            what = f"a loading process ended while it loaded the batch of step {at}"
+            remedy = "Short memory is the usual cause (choose fewer training.workers), one of these pictures the other"
+        return TrainingFailure(
+            f"rank {self.rank}: {what} ({text}). Its pictures: {name_some(pictures)}. {remedy}. "
+            "Then run the same command again: it goes on from the last checkpoint",
+            "dead_loader",
+            step,
+        )
+
+
 def batches(
     task: Task, order: Order, first_step: int, rank: int, size: int, workers: int, pin_memory: bool
 ) -> Iterator[LocalBatch]:
-    """This rank's batches from ``first_step`` to the end, loaded ahead by ``workers`` processes (0: none)."""
-    loader: DataLoader[LocalBatch] = DataLoader(
-        _Samples(task),
-        batch_sampler=_Keys(order, first_step, rank, size),
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
-        prefetch_factor=4 if workers else None,
-        pin_memory=pin_memory,
-    )
-    yield from loader
+    """The batches of a ``Loader``, where no one needs to know why they stop coming."""
+    return iter(Loader(task, order, first_step, rank, size, workers, pin_memory))
+
+
+_TIMED_OUT = "DataLoader timed out"
+_LOADER_ERRORS = ("DataLoader worker", _TIMED_OUT, "Pin memory thread exited")
+"""How torch's messages begin when loading processes die or give nothing; it has no class of its own for them."""
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def default_workers(device_type: str, processes: int) -> int:

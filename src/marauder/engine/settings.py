@@ -49,7 +49,14 @@ class TrainingSettings(Settings):
     checkpoint_steps: int | None = Field(None, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     sanity_check: bool = True
+    log_steps: int = Field(10, ge=1, description="updates between two reports of numbers to trackers")
     exploding_factor: float = Field(30.0, gt=1, description="a loss this many times its running mean stops the run")
+    divergence_factor: float = Field(3.0, gt=1, description="how many times its minimum a diverged loss is")
+    divergence_steps: int = Field(500, ge=0, description="updates that far above stop the run; 0: never")
+    collapse_evaluations: int = Field(5, ge=0, description="evaluations at nothing after success stop it; 0: never")
+    collapse_steps: int = Field(200, ge=0, description="updates with a gradient of 0 stop the run; 0: never")
+    loader_timeout: float = Field(300.0, gt=0, description="seconds without a batch stop the run")
+    hang_timeout: float = Field(900.0, ge=0, description="seconds without a step end the process; 0: never")
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSettings:
@@ -62,17 +69,12 @@ class TrainingSettings(Settings):
 
         ``epochs`` and ``patience`` are left out, so that a finished run can be extended.
         """
-        free = {
-            "epochs",
-            "patience",
-            "device",
-            "micro_batch_size",
-            "workers",
-            "threads",
-            "checkpoint_seconds",
-            "checkpoint_steps",
-            "keep_checkpoints",
-            "sanity_check",
-            "exploding_factor",
-        }
-        return self.model_dump(mode="json", exclude=free)
+        return self.model_dump(mode="json", exclude=set(FREE))
+
+
+FREE = (
+    "epochs", "patience", "device", "micro_batch_size", "workers", "threads", "checkpoint_seconds", "checkpoint_steps",
+    "keep_checkpoints", "sanity_check", "log_steps", "exploding_factor", "divergence_factor", "divergence_steps",
+    "collapse_evaluations", "collapse_steps", "loader_timeout", "hang_timeout",
+)  # fmt: skip
+"""Settings of a training that do not change the weights it reaches."""

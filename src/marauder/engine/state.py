@@ -39,6 +39,8 @@ class Position:
     epoch_seconds: float = 0.0
     loss_means: list[float] = field(default_factory=lambda: [0.0, 0.0])
     loss_count: int = 0
+    guards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What ``marauder.engine.guards`` remembers, by watch."""
     sanity_passed: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     stopped_early: bool = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -16,22 +16,26 @@ import torch
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.events import EventLog
-from marauder.core.files import append_line, atomic_path, to_plain, write_text
 from marauder.core.progress import Progress
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group, choose_precision
-from marauder.engine.guards import LossWatch, TrainingFailure, check_sanity
-from marauder.engine.identity import describe_differences
-from marauder.engine.loader import Order, batches, default_workers
+from marauder.engine.evidence import failure_of, keep_batch
+from marauder.engine.guards import Finding, Guards, check_sanity
+from marauder.engine.loader import Loader, Order, default_workers
+from marauder.engine.micro_batch import halved
+from marauder.engine.observer import Observer
 from marauder.engine.optimizer import apply_schedule, build_optimizer
+from marauder.engine.resume import Resumption
+from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Outcome, Position, TrainState
 from marauder.engine.task import Batch, LocalBatch, Task, Weights
+from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
 from marauder.engine.update import Updater, UpdateResult
+from marauder.engine.watchdog import HangWatch
 
 log = logging.getLogger("marauder")
 
@@ -50,6 +54,7 @@ class Trainer:
     """Runs one training in one process of ``group``. Every rank makes one; the first writes files into ``folder``.
 
     A checkpoint only goes on under the same ``data_fingerprint`` and the same ``described`` settings of the task.
+    ``observer`` hears how it goes, on the first rank.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Trainer:
         clock: Clock,
         data_fingerprint: str,
         described: Mapping[str, Any] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         if settings.best_metric not in task.metric_names:
             known = ", ".join(task.metric_names)
@@ -73,8 +79,10 @@ class Trainer:
             "settings": {**(described or {}), "training": settings.deciding()},
             "data": data_fingerprint,
         }
-        self.events = EventLog(folder / "events.jsonl")
-        self.checkpointer = Checkpointer(checkpoint_folder, settings.keep_checkpoints)
+        self.run_log = RunLog(folder, group.leads, observer)
+        self.checkpointer = Checkpointer(
+            checkpoint_folder, settings.keep_checkpoints, self.run_log.observer.checkpointed
+        )
         self.order = Order(
             task.training_length, settings.batch_size, settings.seed, settings.epochs, settings.close_mosaic_epochs
         )
@@ -83,8 +91,13 @@ class Trainer:
         self.state = self._build_state()
         self.updater: Updater | None = None
         self.stopwatch = Stopwatch()
-        self.watch = LossWatch(settings.exploding_factor, [0.0, 0.0])
+        self.guards = Guards(settings, self.state.position)
+        observed = observer is not None and group.leads
+        self.telemetry = (
+            Telemetry(task.loss_names, settings.batch_size, group.device, self.stopwatch) if observed else None
+        )
         self._pending: deque[Pending] = deque()
+        self._collapse: Finding | None = None
         self._loss = float("nan")
         self._set_aside: set[str] = set()
         self._mark = time.monotonic()
@@ -95,7 +108,8 @@ class Trainer:
             self.checkpointer.prepare(fresh)
         try:
             self._resume(resume)
-            self._train_if_needed()
+            with self._hang_watch():
+                self._train_if_needed()
         finally:
             self.checkpointer.finish()  # however the training ends, the checkpoint under way gets written
         return self.state.position.outcome(self.order.steps_per_epoch)
@@ -120,76 +134,72 @@ class Trainer:
         return TrainState(model, average, build_optimizer(model, self.settings.optimizer), scaler, Position())
 
     def _resume(self, named: Path | None) -> None:
-        """Find the checkpoint to go on from on the first rank, and give every rank its content.
+        found = Resumption(
+            self.state, self.checkpointer, self.settings, self.group, self.folder, self.weights, self.identity
+        ).take_up(named)
+        position = self.state.position
+        self.guards = Guards(self.settings, position)
+        if found:
+            if position.step < self.order.total_steps and not self._patience_spent():
+                position.stopped_early = False
+            self.run_log.event("resumed", step=position.step, processes=self.group.size)
+        else:
+            self.run_log.event("started", steps=self.order.total_steps, processes=self.group.size)
+        self.run_log.rewrite_epochs(position.history)
 
-        Later checkpoints, damaged or of a branch given up, are set aside.
+    def _workers(self) -> int:
+        if self.settings.workers is not None:
+            return self.settings.workers
+        return default_workers(self.group.device.type, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    def _hang_watch(self) -> HangWatch:
+        """The watch that ends this process when no step is done any more.
+
+        With loading processes the loader itself tells of batches that do not come.
         """
-        stored = None
-        if self.group.leads:
-            stored = self.checkpointer.read(named) if named is not None else self.checkpointer.newest()
-        content = self.group.broadcast(stored.state if stored is not None else None)
-        if content is None:
-            if self.group.leads:
-                self.checkpointer.set_aside_after(-1)
-            per_rank = -(-self.settings.batch_size // self.group.size)
-            self.state.position.micro_batch_size = self.settings.micro_batch_size or per_rank
-            self.state.position.threads = torch.get_num_threads()
-            self._event("started", steps=self.order.total_steps, processes=self.group.size)
-            self._rewrite_metrics()
-            return
-        differences = describe_differences(content["identity"], self.identity)
-        if differences:
-            where = stored.path if stored is not None else "the checkpoint"
-            raise UserError(
-                f"{where} belongs to a training with other settings or data ({differences}); "
-                "start over with --fresh, or give back the former settings"
-            )
-        self.state.restore(content)
-        position = self.state.position
-        self.watch = LossWatch(self.settings.exploding_factor, list(position.loss_means), position.loss_count)
-        if self.settings.micro_batch_size is not None:
-            position.micro_batch_size = min(position.micro_batch_size, self.settings.micro_batch_size)
-        if position.step < self.order.total_steps and not self._patience_spent():
-            position.stopped_early = False
-        if self.settings.threads is None and position.threads:
-            torch.set_num_threads(position.threads)  # the order of additions, and so the last bit, depends on it
-        if self.group.leads:
-            self.checkpointer.set_aside_after(position.step)
-        self.checkpointer.saved_step = position.step if named is None else None
-        self._forget_lost_best()
-        self._event("resumed", step=position.step, processes=self.group.size)
-        self._rewrite_metrics()
+        settings, rank = self.settings, self.group.rank
+        loading = None if self._workers() else settings.loader_timeout
 
-    def _forget_lost_best(self) -> None:
-        """Without the best weights' file (lost, or left with another run) the best is sought anew from here on."""
-        position = self.state.position
-        lost = self.group.broadcast(not self.weights.has("best") if self.group.leads else None)
-        if lost and position.best_score is not None:
-            if self.group.leads:
-                log.warning("the best weights (epoch %s) are not here; the best is sought anew", position.best_epoch)
-            position.best_score, position.best_epoch, position.evaluations_since_best = None, None, 0
-            self.checkpointer.saved_step = None
+        def describe() -> dict[str, Any]:
+            step = self.state.position.step
+            keys = next(self.order.shares(step, rank, self.group.size), [])
+            return {"step": step, "pictures": self.task.describe_batch(keys)}
+
+        return HangWatch(self.stopwatch, self.folder, rank, settings.hang_timeout, {"data": loading}, describe)
 
     def _train(self) -> None:
-        settings, position = self.settings, self.state.position
-        workers = settings.workers
-        if workers is None:
-            workers = default_workers(self.group.device.type, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        on_gpu = self.group.device.type == "cuda"
-        stream = batches(self.task, self.order, position.step, self.group.rank, self.group.size, workers, on_gpu)
+        position = self.state.position
+        loader = Loader(
+            self.task, self.order, position.step, self.group.rank, self.group.size, self._workers(),
+            self.group.device.type == "cuda", self.settings.loader_timeout,
+        )  # fmt: skip
+        try:
+            self._do_steps(loader)
+        except RuntimeError as error:  # a loading process that ends interrupts whatever is under way
+            failure = loader.explain(error, position.step)
+            if failure is None:
+                raise
+            self.run_log.event("failed", step=position.step, failure=failure.kind, why=str(failure))
+            raise failure from error
+        if self.group.leads:
+            self._save_checkpoint(wait=True)
+            self._save_last()
+
+    def _do_steps(self, loader: Loader) -> None:
+        position = self.state.position
         progress = Progress("training", self.order.total_steps, "steps", already_done=position.step)
         saved_at = self._mark = time.monotonic()
         if self._epoch_end_is_due():
             self._end_epoch()
-        for local in self.stopwatch.timed("data", stream):
+        for local in self.stopwatch.timed("data", loader):
             batch = self._to_device(local.tensors)
             self._report_set_aside(local)
-            if settings.sanity_check and not position.sanity_passed:
+            if self.settings.sanity_check and not position.sanity_passed:
                 self._check_sanity(batch)
             self._pending.append(Pending(position.step, self._step(batch), local, batch))
             position.step += 1
             # On a GPU the numbers of a step are looked at one step later, so that the next is already under way.
-            self._settle(keep=1 if on_gpu else 0)
+            self._settle(keep=1 if self.group.device.type == "cuda" else 0)
             epoch_ends = position.step % self.order.steps_per_epoch == 0
             if epoch_ends:
                 self._end_epoch()
@@ -201,8 +211,6 @@ class Trainer:
                 break
         if self.group.leads:
             progress.close()
-            self._save_checkpoint(wait=True)
-            self._save_last()
 
     def _step(self, batch: Batch) -> UpdateResult:
         """One update; out of memory halves the micro-batch and tries the same batch again."""
@@ -219,27 +227,15 @@ class Trainer:
 
     def _halve(self, error: torch.OutOfMemoryError) -> None:
         position = self.state.position
-        half = position.micro_batch_size // 2
-        if half < 1:
-            raise TrainingFailure(
-                f"out of memory at step {position.step}: choose a smaller --imgsz or model"
-            ) from error
-        if self.group.size > 1:
-            raise TrainingFailure(
-                f"out of memory at step {position.step}: run again with training.micro_batch_size={half}; "
-                "it goes on from the last checkpoint"
-            ) from error
+        half = halved(position.micro_batch_size, position.step, self.group, self.folder, self.identity, error)
         position.micro_batch_size = half
         if self.group.device.type == "cuda":
             torch.cuda.empty_cache()
-        pieces = -(-self.settings.batch_size // half)
         log.warning(
             "out of memory at step %d: going on with %d samples at a time, %d times an update (same result)",
-            position.step,
-            position.micro_batch_size,
-            pieces,
-        )
-        self._event("out_of_memory", step=position.step, micro_batch_size=position.micro_batch_size)
+            position.step, half, -(-self.settings.batch_size // half),
+        )  # fmt: skip
+        self.run_log.event("out_of_memory", step=position.step, micro_batch_size=half)
 
     def _settle(self, keep: int) -> None:
         """Judge and count the numbers of finished updates, all but the newest ``keep``."""
@@ -249,12 +245,13 @@ class Trainer:
             result = pending.result
             sums = result.sums.to("cpu", torch.float64)
             per_positive, per_sample = float(sums.sum() / result.weight), float(sums.sum() / result.samples)
-            norm = 0.0 if self.state.scaler.is_enabled() else float(result.gradient_norm)  # the scaler skips bad ones
-            complaint = self.watch.complaint(per_positive, per_sample, norm)
-            if complaint is not None:
-                self._fail(complaint, pending)
-            position.loss_means, position.loss_count = self.watch.means, self.watch.count
+            norm = float(result.gradient_norm)
+            judged = None if self.state.scaler.is_enabled() else norm  # the scaler skips bad ones
+            finding = self.guards.judge_update(per_positive, per_sample, judged)
+            if finding is not None:
+                self._fail(finding, pending)
             losses = (sums / result.weight.cpu()).tolist()
+            self._report(pending.step, losses, norm)
             totals = position.epoch_sums or [0.0] * len(losses)
             position.epoch_sums = [total + value for total, value in zip(totals, losses, strict=True)]
             position.epoch_steps += 1
@@ -264,18 +261,22 @@ class Trainer:
             position.seconds_spent += now - self._mark
             self._mark = now
 
-    def _fail(self, complaint: str, pending: Pending) -> None:
-        pictures = self.task.describe_batch(pending.local.keys)
-        path = self.folder / f"failed_batch_rank{self.group.rank}.pt"
-        tensors = {key: value.cpu() for key, value in pending.batch.items()}
-        with atomic_path(path) as temporary:
-            torch.save({"step": pending.step, "pictures": pictures, **tensors}, temporary)
-        self._event("failed", step=pending.step, why=complaint, batch=str(path), pictures=pictures)
-        shown = ", ".join(pictures[:4]) + (f" and {len(pictures) - 4} more" if len(pictures) > 4 else "")
-        raise TrainingFailure(
-            f"stopped at step {pending.step}: {complaint}. The batch is in {path} ({shown}). Look at its labels, lower "
-            "the learning rate, and run again: training goes on from the last checkpoint (--fresh starts over)"
-        )
+    def _report(self, step: int, losses: list[float], norm: float) -> None:
+        """Give the observer the numbers of the updates up to ``step`` when enough have come together."""
+        if self.telemetry is None:
+            return
+        self.telemetry.add(losses, norm)
+        if (step + 1) % self.settings.log_steps == 0 or step + 1 == self.order.total_steps:
+            self.run_log.stepped(step + 1, self.telemetry.report(self.schedule.values(step).learning_rate))
+
+    def _fail(self, finding: Finding, pending: Pending | None) -> NoReturn:
+        """Stop for good, keeping the batch at fault where it was one."""
+        step, batch, pictures = self.state.position.step, None, list[str]()
+        if pending is not None:
+            step, pictures = pending.step, self.task.describe_batch(pending.local.keys)
+            batch = keep_batch(self.folder, self.group.rank, step, pending.batch, pictures)
+        self.run_log.event("failed", step=step, failure=finding.kind, why=finding.why, batch=batch, pictures=pictures)
+        raise failure_of(finding, step, batch, pictures)
 
     def _end_epoch(self) -> None:
         position, settings = self.state.position, self.settings
@@ -292,8 +293,9 @@ class Trainer:
         row["pictures_per_second"] = position.epoch_steps * settings.batch_size / max(position.epoch_seconds, 1e-9)
         position.history.append(row)
         position.epoch_sums, position.epoch_steps, position.epoch_seconds = [], 0, 0.0
-        if self.group.leads:
-            append_line(self.folder / "metrics.jsonl", row)
+        self.run_log.epoch_ended(epoch, row)
+        if self._collapse is not None:
+            self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
             position.stopped_early = True
             log.info("no better evaluation in %d: stopping early after epoch %d", settings.patience, epoch)
@@ -308,7 +310,8 @@ class Trainer:
             if any(part is None for part in shares):
                 self._interrupt(self.group.agree(self.clock.stop_reason()) or "stopped while evaluating")
             metrics = self.group.broadcast(self.task.score(shares) if self.group.leads else None)
-        score = metrics[self.settings.best_metric]
+        score = self._score_of(metrics)
+        self._collapse = self.guards.collapse.judge_score(self.settings.best_metric, score, position.best_score)
         if position.best_score is None or score > position.best_score:
             position.best_score, position.best_epoch, position.evaluations_since_best = score, epoch, 0
             if self.group.leads:
@@ -320,13 +323,21 @@ class Trainer:
         self._mark = now
         return metrics
 
+    def _score_of(self, metrics: Mapping[str, float]) -> float:
+        """The metric that picks the best weights; one that is undefined (no number) is worse than any."""
+        name = self.settings.best_metric
+        if name not in metrics:
+            raise UserError(f"best_metric {name!r}: the evaluation gave only: {', '.join(metrics)}")
+        return -math.inf if math.isnan(metrics[name]) else metrics[name]
+
     def _patience_spent(self) -> bool:
         return 0 < self.settings.patience <= self.state.position.evaluations_since_best
 
     def _stop_or_save(self, saved_at: float, epoch_ends: bool) -> bool:
         """Save when it is time; leave when it is. Every rank decides the same. Returns whether a save was made."""
         position, settings = self.state.position, self.settings
-        reason = self.group.agree(self.clock.stop_reason())
+        with self.stopwatch.measure("agreement"):
+            reason = self.group.agree(self.clock.stop_reason())
         if reason is not None and position.step < self.order.total_steps and not position.stopped_early:
             self._interrupt(reason)
         due = time.monotonic() - saved_at >= settings.checkpoint_seconds * (0.5 if epoch_ends else 1.0)
@@ -339,7 +350,7 @@ class Trainer:
         step = self.state.position.step
         if self.group.leads:
             self._save_checkpoint(wait=True)
-            self._event("interrupted", step=step, why=reason)
+            self.run_log.event("interrupted", step=step, why=reason)
         raise Interrupted(f"{reason}; saved at step {step} of {self.order.total_steps}")
 
     def _must_stop(self) -> bool:
@@ -359,6 +370,7 @@ class Trainer:
             return
         with self.stopwatch.measure("checkpoint"):
             about = {"epoch": step // self.order.steps_per_epoch, "of_steps": self.order.total_steps}
+            self.guards.remember(self.state.position)
             self.checkpointer.save(self.state.snapshot(self.identity), step, about, wait)
 
     def _save_last(self) -> None:
@@ -367,14 +379,17 @@ class Trainer:
         metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
         epoch = position.step // self.order.steps_per_epoch
         self.weights.save(self.state.average.model, "last", {"epoch": epoch, "metrics": metrics})
-        self._event("finished", step=position.step, best_epoch=position.best_epoch, best_score=position.best_score)
+        self.run_log.event(
+            "finished", step=position.step, best_epoch=position.best_epoch, best_score=position.best_score
+        )
 
     def _check_sanity(self, batch: Batch) -> None:
         samples = min(8, len(self.task.inputs(batch)))
         part = self.task.cut(batch, 0, samples)
-        first, lowest = check_sanity(self.task, self.state.model, part)
+        with self.stopwatch.measure("sanity"):
+            first, lowest = check_sanity(self.task, self.state.model, part)
         self.state.position.sanity_passed = True
-        self._event("sanity_passed", first_loss=round(first, 4), lowest_loss=round(lowest, 4))
+        self.run_log.event("sanity_passed", first_loss=round(first, 4), lowest_loss=round(lowest, 4))
 
     def _to_device(self, tensors: Batch) -> Batch:
         return {key: value.to(self.group.device, non_blocking=True) for key, value in tensors.items()}
@@ -384,17 +399,7 @@ class Trainer:
             if picture not in self._set_aside:
                 self._set_aside.add(picture)
                 log.warning("set aside: %s: %s", picture, reason)
-                self._event("set_aside", picture=picture, why=reason)
-
-    def _rewrite_metrics(self) -> None:
-        """Bring ``metrics.jsonl`` to what the checkpoint knows, so that repeated epochs do not stand in it twice."""
-        if self.group.leads:
-            rows = "".join(json.dumps(to_plain(row)) + "\n" for row in self.state.position.history)
-            write_text(self.folder / "metrics.jsonl", rows)
-
-    def _event(self, kind: str, **fields: Any) -> None:
-        if self.group.leads:
-            self.events.write(kind, **fields)
+                self.run_log.event("set_aside", picture=picture, why=reason)
 
     def _note(self) -> str:
         position = self.state.position

@@ -1,0 +1,43 @@
+"""What a training that fails leaves to look at: the batch at fault, and words on what to try, by kind of failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from marauder.core.files import atomic_path
+from marauder.engine.failures import TrainingFailure, name_some
+from marauder.engine.guards import Finding
+from marauder.engine.task import Batch
+
+_LOWER = "lower training.optimizer.learning_rate or lengthen its warm-up and start over with --fresh"
+_ON_BATCH = (
+    "Look at its labels, lower the learning rate, and run again: training goes on from the last checkpoint "
+    "(--fresh starts over)"
+)
+REMEDIES = {
+    "nan": _ON_BATCH,
+    "exploding": _ON_BATCH,
+    "diverged": f"It will not come back by itself: {_LOWER}",
+    "collapsed": f"Look at metrics.jsonl for the epoch at which it happened; then {_LOWER}, or go on from a checkpoint "
+    "before it with --resume",
+}
+"""What to try, by kind of failure."""
+
+
+def keep_batch(folder: Path, rank: int, step: int, batch: Batch, pictures: list[str]) -> Path:
+    """Write a batch and the names of its pictures into ``failed_batch_rank<rank>.pt``; returns the file."""
+    path = folder / f"failed_batch_rank{rank}.pt"
+    tensors = {key: value.cpu() for key, value in batch.items()}
+    with atomic_path(path) as temporary:
+        torch.save({"step": step, "pictures": pictures, **tensors}, temporary)
+    return path
+
+
+def failure_of(finding: Finding, step: int, batch: Path | None, pictures: list[str]) -> TrainingFailure:
+    """The failure that tells of ``finding`` at ``step``, where its batch lies, and what to try."""
+    where = f"The batch is in {batch} ({name_some(pictures)}). " if batch is not None else ""
+    return TrainingFailure(
+        f"stopped at step {step}: {finding.why}. {where}{REMEDIES[finding.kind]}", finding.kind, step
+    )

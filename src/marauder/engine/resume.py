@@ -1,0 +1,95 @@
+"""Going on from a checkpoint: found on the first rank, checked to be of this training, given to every rank."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marauder.core.errors import UserError
+from marauder.engine.checkpoints import Checkpointer
+from marauder.engine.distributed import Group
+from marauder.engine.identity import describe_differences
+from marauder.engine.micro_batch import recorded_micro_batch
+from marauder.engine.settings import TrainingSettings
+from marauder.engine.state import TrainState
+from marauder.engine.task import Weights
+
+log = logging.getLogger("marauder")
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Takes up what an earlier process left. ``folder`` is the run's, ``identity`` what a checkpoint must match."""
+
+    state: TrainState
+    checkpointer: Checkpointer
+    settings: TrainingSettings
+    group: Group
+    folder: Path
+    weights: Weights
+    identity: dict[str, Any]
+
+    def take_up(self, named: Path | None) -> bool:
+        """Restore the checkpoint ``named``, else the newest whole one, on every rank; ``False``: there is none.
+
+        Later checkpoints, damaged or of a branch given up, are set aside. Raises ``UserError`` for a checkpoint of
+        another training.
+        """
+        stored = None
+        if self.group.leads:
+            stored = self.checkpointer.read(named) if named is not None else self.checkpointer.newest()
+        content = self.group.broadcast(stored.state if stored is not None else None)
+        if content is None:
+            self._begin()
+            return False
+        differences = describe_differences(content["identity"], self.identity)
+        if differences:
+            where = stored.path if stored is not None else "the checkpoint"
+            raise UserError(
+                f"{where} belongs to a training with other settings or data ({differences}); "
+                "start over with --fresh, or give back the former settings"
+            )
+        self.state.restore(content)
+        position = self.state.position
+        if self.settings.micro_batch_size is not None:
+            position.micro_batch_size = min(position.micro_batch_size, self.settings.micro_batch_size)
+        self._fit_memory()
+        if self.settings.threads is None and position.threads:
+            torch.set_num_threads(position.threads)  # the order of additions, and so the last bit, depends on it
+        if self.group.leads:
+            self.checkpointer.set_aside_after(position.step)
+        self.checkpointer.saved_step = position.step if named is None else None
+        self._forget_lost_best()
+        return True
+
+    def _begin(self) -> None:
+        if self.group.leads:
+            self.checkpointer.set_aside_after(-1)
+        position = self.state.position
+        per_rank = -(-self.settings.batch_size // self.group.size)
+        position.micro_batch_size = self.settings.micro_batch_size or per_rank
+        self._fit_memory()
+        position.threads = torch.get_num_threads()
+
+    def _fit_memory(self) -> None:
+        """Cut batches as small as an earlier group of as many processes found it must."""
+        recorded = None
+        if self.group.leads:
+            recorded = recorded_micro_batch(self.folder, self.identity, self.group.size)
+        recorded = self.group.broadcast(recorded)
+        if recorded is not None:
+            self.state.position.micro_batch_size = min(self.state.position.micro_batch_size, recorded)
+
+    def _forget_lost_best(self) -> None:
+        """Without the best weights' file (lost, or left with another run) the best is sought anew from here on."""
+        position = self.state.position
+        lost = self.group.broadcast(not self.weights.has("best") if self.group.leads else None)
+        if lost and position.best_score is not None:
+            if self.group.leads:
+                log.warning("the best weights (epoch %s) are not here; the best is sought anew", position.best_epoch)
+            position.best_score, position.best_epoch, position.evaluations_since_best = None, None, 0
+            self.checkpointer.saved_step = None
