@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from marauder.core.settings import Settings
 from marauder.gates.verdict import Answer, Phase, Verdict
@@ -17,6 +17,11 @@ class GateSettings(Settings):
     severity: Literal["fail", "warn", "off"] = Field(
         "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"
     )
+
+    @field_validator("severity", mode="before")
+    @classmethod
+    def _plain_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
 
 
 SettingsType = TypeVar("SettingsType", bound=GateSettings)

@@ -1,0 +1,67 @@
+"""Gate: the training ended healthy, by what the engine saw while it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from marauder.engine.failures import FailureKind
+from marauder.gates.base import Gate, GateSettings
+from marauder.gates.verdict import Verdict
+
+NAMES: dict[str, str] = {
+    "nan": "the loss was no number",
+    "exploding": "the loss exploded",
+    "diverged": "the training diverged",
+    "collapsed": "the model collapsed",
+    "dead_loader": "no data came any more",
+    "out_of_memory": "the memory did not suffice",
+    "sanity": "one batch would not train",
+    "died": "a process died",
+    "hung": "a process hung",
+}
+
+
+@dataclass(frozen=True)
+class HealthEvidence:
+    """What the engine reported. ``kind``: what ended the training, ``None`` if it ended by itself; ``step`` and
+    ``batch``: where; ``why``: the engine's own words. ``counts``: what was lived through (skipped batches, restarts)
+    by kind. ``finished``: all epochs ran, or it stopped early because nothing got better.
+    """
+
+    finished: bool
+    kind: FailureKind | None = None
+    step: int | None = None
+    batch: str = ""
+    why: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class HealthGate(Gate[GateSettings, HealthEvidence]):
+    """Passes a training that ended by itself; tells what was lived through on the way."""
+
+    name = "health"
+    phase = "during"
+    title = "The training stayed healthy"
+    evidence_model = HealthEvidence
+
+    def judge(self, evidence: HealthEvidence) -> Verdict:
+        """Fail when something ended the training before its time."""
+        facts: dict[str, Any] = {
+            "kind": evidence.kind,
+            "step": evidence.step,
+            "batch": evidence.batch,
+            "counts": dict(evidence.counts),
+        }
+        if evidence.kind is not None:
+            where = f" at step {evidence.step}" if evidence.step is not None else ""
+            batch = f" (batch: {evidence.batch})" if evidence.batch else ""
+            why = f"{NAMES[evidence.kind]}{where}{batch}: {evidence.why}"
+            return self.verdict(self.broken(), why, evidence.kind, "none", **facts)
+        if not evidence.finished:
+            why = evidence.why or "the training has not finished; run the same command again, it goes on from there"
+            return self.verdict(self.broken(), why, "unfinished", "none", **facts)
+        lived = ", ".join(f"{count} times {kind}" for kind, count in evidence.counts.items() if count)
+        why = "the training ended by itself" + (f"; lived through: {lived}" if lived else "")
+        return self.verdict("pass", why, "none", "none", **facts)

@@ -1,0 +1,123 @@
+"""Gate: overall metrics keep to absolute limits, whatever the model in production does."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from marauder.core.settings import Settings
+from marauder.evaluation.metrics import Metrics
+from marauder.gates.base import Gate, GateSettings
+from marauder.gates.verdict import Verdict
+
+
+class Bounds(Settings):
+    """Least and largest value of a metric; at least one of them."""
+
+    minimum: float | None = Field(None, description="a smaller value breaks the limit")
+    maximum: float | None = Field(None, description="a larger value breaks the limit")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Bounds:
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("give a minimum, a maximum, or both")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
+        return self
+
+
+class LimitsSettings(GateSettings):
+    """Limits by metric: map50, map50_95, recall, precision, f1, d_ece, ap50/<class> and what else the run reports."""
+
+    metrics: dict[str, Bounds] = Field(default_factory=dict, description="limits by the metric's name")
+
+
+@dataclass(frozen=True)
+class LimitsEvidence:
+    """Overall metrics by name; NaN: undefined on these pictures."""
+
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, overall: Metrics, **further: float) -> LimitsEvidence:
+        """All numbers of ``overall``, of its classes (``ap50/fish``), and ``further`` ones (``d_ece=0.08``)."""
+        found = {name: float(getattr(overall, name)) for name in overall.scalars()}
+        for row in overall.per_class:
+            for metric, value in row.items():
+                if metric not in ("name", "n_boxes"):
+                    found[f"{metric}/{row['name']}"] = float(value)
+        return cls({**found, **further})
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A value on the wrong side of a bound."""
+
+    metric: str
+    value: float
+    bound: float
+    side: str
+
+    def __str__(self) -> str:
+        return f"{self.metric} is {self.value:.4g}, {self.side} {self.bound:.4g}"
+
+
+def broken_bound(metric: str, value: float, minimum: float | None, maximum: float | None) -> Broken | None:
+    """What is wrong with ``value``, or ``None``. The bounds themselves are allowed, and NaN breaks nothing."""
+    if minimum is not None and value < minimum:
+        return Broken(metric, value, minimum, "below its minimum")
+    if maximum is not None and value > maximum:
+        return Broken(metric, value, maximum, "above its maximum")
+    return None
+
+
+class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
+    """Fails when a metric is beyond a limit, or when a limit names a metric that the run does not report."""
+
+    name = "limits"
+    phase = "end"
+    title = "Metrics keep to their limits"
+    settings_model = LimitsSettings
+    evidence_model = LimitsEvidence
+
+    def judge(self, evidence: LimitsEvidence) -> Verdict:
+        """Every limit in turn; the first broken one stands as the value."""
+        limits = self.settings.metrics
+        if not limits:
+            return self.verdict("pass", "no limits are set; name some under limits.metrics in gates.yaml")
+        unknown = [name for name in limits if name not in evidence.metrics]
+        known = {name: evidence.metrics[name] for name in limits if name in evidence.metrics}
+        broken = [
+            broken_bound(name, value, limits[name].minimum, limits[name].maximum) for name, value in known.items()
+        ]
+        found = [one for one in broken if one is not None]
+        undefined = [name for name, value in known.items() if math.isnan(value)]
+        facts: dict[str, Any] = {
+            "metrics": known,
+            "limits": {name: bounds.model_dump() for name, bounds in limits.items()},
+            "broken": [one.metric for one in found],
+        }
+        if unknown:
+            why = "the run reports no " + ", no ".join(_with_hint(name, evidence.metrics) for name in unknown)
+            why += "".join(f"; {one}" for one in found)
+            return self.verdict(self.broken(), why, unknown[0], "a metric of this run", **facts)
+        if found:
+            why = "; ".join(str(one) for one in found)
+            return self.verdict(self.broken(), why, found[0].value, found[0].bound, **facts)
+        if undefined:
+            why = f"{', '.join(undefined)} is undefined on these pictures (no such boxes), so its limit says nothing"
+            return self.verdict("warn", why, **facts)
+        tightest = next(iter(known))
+        first = limits[tightest]
+        bound = first.minimum if first.minimum is not None else first.maximum
+        return self.verdict("pass", f"all {len(known)} limits are kept", known[tightest], bound, **facts)
+
+
+def _with_hint(name: str, known: Mapping[str, float]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"{name} (did you mean {near[0]}?)" if near else f"{name} (it reports {', '.join(list(known)[:12])}, ...)"

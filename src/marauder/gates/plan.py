@@ -1,0 +1,105 @@
+"""The gates of a run: read from gates.yaml, asked in its order, each with its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import create_model
+
+from marauder.core.errors import UserError
+from marauder.core.plugins import names, resolve
+from marauder.core.settings import Layer, Settings, add_values, read_layer, validate_layer
+from marauder.gates.base import Gate, GateSettings
+from marauder.gates.verdict import Phase, Verdict
+
+DEFAULT = Path(__file__).with_name("gates_default.yaml")
+KIND = "gate"
+NOT_NAMED = "not named in gates.yaml"
+
+
+@dataclass(frozen=True, eq=False)
+class GatePlan:
+    """``settings``: of each gate that the file names, in its order. ``source``: the file."""
+
+    settings: dict[str, GateSettings]
+    source: Path
+
+    def names(self, phase: Phase | None = None) -> list[str]:
+        """The gates that are asked (in a phase), in order."""
+        asked = [name for name, given in self.settings.items() if given.severity != "off"]
+        return [name for name in asked if phase is None or _gate_class(name).phase == phase]
+
+    def gate(self, name: str) -> Gate[Any, Any] | None:
+        """The gate with its settings; ``None`` if it is off. Raises ``UserError`` for a name that is no gate's."""
+        kind = _gate_class(name)
+        given = self.settings.get(name)
+        return kind(given) if given is not None and given.severity != "off" else None
+
+    def judge(self, name: str, evidence: Any) -> Verdict:
+        """The gate's verdict on the evidence; ``off`` if it is off."""
+        gate = self.gate(name)
+        return gate.judge(evidence) if gate is not None else self._off(name)
+
+    def unanswered(self, name: str, error: UserError) -> Verdict:
+        """The verdict where the evidence could not be collected: as bad as a broken limit, in the error's words."""
+        gate = self.gate(name)
+        if gate is None:
+            return self._off(name)
+        return gate.verdict(gate.broken(), f"could not be asked: {error}")
+
+    def off_verdicts(self) -> list[Verdict]:
+        """What stands in the report for each gate that is not asked: those switched off, then those not named."""
+        named = [name for name, given in self.settings.items() if given.severity == "off"]
+        return [self._off(name) for name in (*named, *(name for name in names(KIND) if name not in self.settings))]
+
+    def in_order(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts as the report shows them: in the order of gates.yaml, those not named last."""
+        order = list(dict.fromkeys((*self.settings, *names(KIND))))
+        return sorted(verdicts, key=lambda verdict: order.index(verdict.gate))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings of the gates that the file names, as plain values: what is written into the run."""
+        return {name: given.model_dump(mode="json") for name, given in self.settings.items()}
+
+    def _off(self, name: str) -> Verdict:
+        kind = _gate_class(name)
+        return kind.off() if name in self.settings else kind.off(NOT_NAMED)
+
+
+def load_gates(path: Path | str | None = None, overrides: Sequence[str] = ()) -> GatePlan:
+    """Read a gates.yaml: gate names with their settings, in the order in which they are asked and reported.
+
+    ``path``: ``None`` for the gates that come with the package. ``overrides``: dotted, ``regression.alpha=0.01``;
+    ``latency=off`` switches a gate off. A gate without settings has their defaults; one that is not named is off.
+    Raises ``UserError`` that lists every mistake with its line, and the nearest name.
+    """
+    source = Path(path) if path is not None else DEFAULT
+    layer = _whole(add_values(_whole(read_layer(source)), overrides, None, {}))
+    fields: dict[str, Any] = {
+        # Only gates that are named are imported.
+        name: (_gate_class(name).settings_model | None if name in layer.content else Any, None)
+        for name in names(KIND)
+    }
+    model = create_model("Gates", __base__=Settings, **fields)
+    plan = validate_layer(model, layer)
+    return GatePlan({name: cast(GateSettings, getattr(plan, name)) for name in layer.content}, source)
+
+
+def _whole(layer: Layer) -> Layer:
+    """A gate that is named alone has default settings; ``off`` (which YAML reads as false) is short for severity."""
+    content: dict[str, Any] = {}
+    for name, value in layer.content.items():
+        if value is None:
+            content[name] = {}
+        elif value is False or value == "off":
+            content[name] = {"severity": "off"}
+        else:
+            content[name] = value
+    return Layer(content, layer.places, layer.name)
+
+
+def _gate_class(name: str) -> type[Gate[Any, Any]]:
+    return cast("type[Gate[Any, Any]]", resolve(KIND, name))
