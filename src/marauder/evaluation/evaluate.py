@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from marauder.data.records import Detections, Record
+from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.values import attribute_slices as attribute_slices
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import Metrics, aggregate
+from marauder.evaluation.restriction import box_flags, restrict, whole_classes
 
 Slice = np.ndarray | Callable[[Record], bool]
 
@@ -20,12 +22,23 @@ Slice = np.ndarray | Callable[[Record], bool]
 class EvaluationResult:
     """``overall`` for all pictures, ``slices`` by name; both counted at the same confidence (``overall.confidence``).
 
-    ``matches`` holds the pairs, for further aggregations.
+    ``matches`` holds the pairs, for further aggregations; ``masks`` the slices in their order, ``records`` the
+    pictures they are masks over.
     """
 
     overall: Metrics
     slices: dict[str, Metrics]
     matches: Matches = field(repr=False)
+    masks: tuple[SliceMask, ...] = field(repr=False, default=())
+    records: tuple[Record, ...] = field(repr=False, default=())
+    _restricted: dict[str, Matches] = field(repr=False, init=False, default_factory=dict)
+
+    def slice_matches(self, name: str) -> Matches:
+        """The pairs of one slice, for any aggregation; made when first asked for. Raises ``KeyError``."""
+        if name not in self._restricted:
+            mask = {mask.name: mask for mask in self.masks}[name]
+            self._restricted[name] = restrict(self.matches, self.records, mask)
+        return self._restricted[name]
 
     def to_json(self) -> dict[str, Any]:
         """Plain content of ``eval_report.json``: ``overall`` with ``per_class``, and ``slices`` with theirs."""
@@ -39,22 +52,59 @@ def evaluate(
     records: Sequence[Record],
     detections: Sequence[Detections],
     names: Sequence[str],
-    slices: Mapping[str, Slice] | None = None,
+    slices: Mapping[str, Slice] | Sequence[SliceMask] | None = None,
     confidence: float | None = None,
 ) -> EvaluationResult:
     """Match ``detections[i]`` with ``records[i]`` once, then aggregate the whole and every slice.
 
-    A slice is a boolean mask over the records or a question about a record. ``confidence`` is where precision, recall
-    and F1 are counted; by default where the mean F1 of all pictures is highest. Raises ``ValueError`` for lists of
-    different length, unknown classes, and masks of the wrong shape.
+    ``slices``: masks of ``data.slices``, or by name a boolean mask over the records or a question about a record.
+    ``confidence`` is where precision, recall and F1 are counted; by default where the mean F1 of all pictures is
+    highest. Raises ``ValueError`` for lists of different length, unknown classes, masks of the wrong shape, and two
+    slices of one name.
     """
+    masks = _masks(records, slices)
     matches = match(records, detections, names)
     overall = aggregate(matches, confidence=confidence)
-    parts = {
-        name: aggregate(matches, slice_mask(records, chosen), confidence=overall.confidence)
-        for name, chosen in (slices or {}).items()
-    }
-    return EvaluationResult(overall, parts, matches)
+    known = {np.ones(len(records), bool).tobytes(): overall}
+    parts = {mask.name: _slice_metrics(matches, records, mask, overall.confidence, known) for mask in masks}
+    return EvaluationResult(overall, parts, matches, masks, tuple(records))
+
+
+def _masks(
+    records: Sequence[Record], slices: Mapping[str, Slice] | Sequence[SliceMask] | None
+) -> tuple[SliceMask, ...]:
+    if not isinstance(slices, Mapping):
+        masks = tuple(slices or ())
+    else:
+        masks = tuple(SliceMask(name, slice_mask(records, chosen)) for name, chosen in slices.items())
+    twice = {mask.name for mask in masks if sum(other.name == mask.name for other in masks) > 1}
+    if twice:
+        raise ValueError(f"two slices of one name: {', '.join(sorted(twice))}")
+    return masks
+
+
+def _slice_metrics(
+    matches: Matches, records: Sequence[Record], mask: SliceMask, confidence: float, known: dict[bytes, Metrics]
+) -> Metrics:
+    """The metrics of a slice; only one of some boxes of a class needs pairs of its own, the others are much faster.
+
+    ``known``: metrics of sets of pictures, by their masks.
+    """
+
+    def of_pictures() -> Metrics:
+        key = mask.pictures.tobytes()
+        if key not in known:
+            known[key] = aggregate(matches, mask.pictures, confidence=confidence)
+        return known[key]
+
+    if mask.area is None:
+        if mask.boxes is None:
+            return of_pictures()
+        classes = whole_classes(matches, box_flags(matches, records, mask), mask.pictures)
+        if classes is not None:
+            chosen = classes[matches.detection_class] & mask.pictures[matches.detection_picture]
+            return of_pictures().of_classes(classes, int(chosen.sum()))
+    return aggregate(restrict(matches, records, mask), confidence=confidence)
 
 
 def slice_mask(records: Sequence[Record], chosen: Slice) -> np.ndarray:

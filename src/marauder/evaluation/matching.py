@@ -16,12 +16,13 @@ from itertools import pairwise
 import numpy as np
 
 from marauder.data.records import Detections, Record
+from marauder.data.slices.sizes import SIZES
 from marauder.evaluation.flatten import FlatPictures
 from marauder.evaluation.pairing import find_candidates, pair_greedily
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-AREA_NAMES = ("all", "small", "medium", "large")
-AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]], np.float64)
+AREA_NAMES = ("all", *SIZES)
+AREA_RANGES = np.array([[0, 1e5**2], *SIZES.values()], np.float64)
 """Box areas in square pixels, both ends included (COCO)."""
 
 
@@ -31,11 +32,12 @@ class Matches:
     (area, threshold, class), numbered ``(area * T + threshold) * K + class``.
 
     Detections (D,), sorted by class, then falling score: ``detection_picture``, ``detection_class``,
-    ``detection_score``, ``detection_index`` (place in the picture's ``Detections``), ``detection_rank`` (place by
-    score among those of its picture and class). Boxes (B,), in the records' order: ``box_picture``, ``box_class``,
-    ``box_index``, ``box_ignored`` (A, B). Pairs (E,), sorted by segment, then by detection: ``pair_segment``,
-    ``pair_detection``, ``pair_box``, ``pair_true`` (the box counts: a true positive), ``pair_inside`` (the
-    detection's own area lies in the range, so that unmatched it would have been a false positive).
+    ``detection_score``, ``detection_area`` (square pixels), ``detection_index`` (place in the picture's
+    ``Detections``), ``detection_rank`` (place by score among those of its picture and class). Boxes (B,), by picture,
+    then class: ``box_picture``, ``box_class``, ``box_index`` (place in the record), ``box_ignored`` (A, B). Pairs (E,),
+    sorted by segment, then by detection: ``pair_segment``, ``pair_detection``, ``pair_box``, ``pair_iou``,
+    ``pair_true`` (the box counts: a true positive), ``pair_inside`` (the detection's own area lies in the range, so
+    that unmatched it would have been a false positive).
     ``inside_detection``: for each area range in turn, the detections whose area lies in it. ``counted``: bool (P,),
     pictures that were labelled; the others take no part.
     """
@@ -45,6 +47,7 @@ class Matches:
     detection_picture: np.ndarray
     detection_class: np.ndarray
     detection_score: np.ndarray
+    detection_area: np.ndarray
     detection_index: np.ndarray
     detection_rank: np.ndarray
     box_picture: np.ndarray
@@ -54,6 +57,7 @@ class Matches:
     pair_segment: np.ndarray
     pair_detection: np.ndarray
     pair_box: np.ndarray
+    pair_iou: np.ndarray
     pair_true: np.ndarray
     pair_inside: np.ndarray
     inside_detection: np.ndarray
@@ -162,7 +166,8 @@ def match(
     by_class = np.lexsort((-flat.detection_score, flat.detection_class))
     place = np.empty(len(by_class), np.int64)
     place[by_class] = np.arange(len(by_class))
-    inside = _inside(_areas(flat.detection_boxes))
+    detection_area = _areas(flat.detection_boxes)
+    inside = _inside(detection_area)
     columns = np.argsort(place[candidates.detection], kind="stable")
     lanes = np.ascontiguousarray(chosen.reshape(len(chosen), len(AREA_NAMES) * len(IOU_THRESHOLDS))[columns].T)
     lane, column = np.divmod(np.flatnonzero(lanes), max(1, lanes.shape[1]))
@@ -178,6 +183,7 @@ def match(
         detection_picture=flat.detection_picture[by_class].astype(np.int32),
         detection_class=flat.detection_class[by_class].astype(np.int32),
         detection_score=flat.detection_score[by_class],
+        detection_area=detection_area[by_class],
         detection_index=flat.detection_index[by_class].astype(np.int32),
         detection_rank=flat.detection_rank[by_class].astype(np.int32),
         box_picture=flat.box_picture.astype(np.int32),
@@ -187,6 +193,7 @@ def match(
         pair_segment=segment[keep].astype(np.intp),
         pair_detection=place[detection[keep]].astype(np.int32),
         pair_box=box[keep].astype(np.int32),
+        pair_iou=candidates.iou[pair[keep]],
         pair_true=pair_true[keep],
         pair_inside=pair_inside[keep],
         inside_detection=inside_detection.astype(np.int32),

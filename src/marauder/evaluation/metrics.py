@@ -153,6 +153,16 @@ class Metrics:
             for index, name in enumerate(self.names)
         ]
 
+    def of_classes(self, chosen: np.ndarray, detections: int) -> Metrics:
+        """The same with the boxes and detections of some classes alone: ``chosen``, bool (K,)."""
+        curves = {
+            name: np.where(chosen, getattr(self, name), np.nan)
+            for name in ("ap", "recall_reached", "recall_1", "recall_10")
+        }
+        counts = {name: np.where(chosen, getattr(self.point, name), 0) for name in ("boxes", "true", "false")}
+        boxes_of, point = np.where(chosen, self.boxes_of, 0), OperatingPoint(self.confidence, **counts)
+        return Metrics(self.names, self.pictures, detections, boxes_of, point=point, **curves)
+
     def to_json(self, classes: bool = True) -> dict[str, Any]:
         """Plain numbers; NaN stays NaN and is written as ``null`` by ``core.files.write_json``."""
         content: dict[str, Any] = {name: getattr(self, name) for name in SCALARS}
