@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from marauder.core.errors import UserError
+from marauder.core.files import hash_file
+
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
+WEIGHTS = "best.pt"
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,17 @@ class ModelVersion:
 
 
 class Registry(ABC):
-    """Versions and aliases. Registering the same run and weights twice gives the same version."""
+    """Versions and aliases. Registering the same run and weights twice gives the same version.
+
+    Methods raise ``UserError`` for a wrong name, a version that is not there, or a server that does not answer.
+    """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
 
     @abstractmethod
     def register(self, candidate: Candidate) -> ModelVersion:
-        """Store the candidate's files and make it a version."""
+        """Store the candidate's files and make it a version. No alias moves."""
 
     @abstractmethod
     def projects(self) -> list[str]:
@@ -62,18 +69,84 @@ class Registry(ABC):
     def versions(self, project: str) -> list[ModelVersion]:
         """All versions, oldest first; empty for an unknown project."""
 
-    @abstractmethod
     def find(self, project: str, version_or_alias: str) -> ModelVersion | None:
-        """A version by its number, run id or alias; ``None`` when there is none."""
+        """A version by its number, alias or run id (of several with it, the newest); ``None`` when there is none."""
+        versions = self.versions(project)
+        for matches in (
+            lambda one: one.version == version_or_alias,
+            lambda one: version_or_alias in one.aliases,
+            lambda one: one.run_id == version_or_alias,
+        ):
+            found = [one for one in versions if matches(one)]
+            if found:
+                return found[-1]
+        return None
 
     @abstractmethod
     def set_alias(self, project: str, alias: str, version: str | None) -> None:
         """Point an alias at a version in one step, or take it away (``None``). Readers see the old or the new one."""
+
+    def move_aliases(self, project: str, moves: Mapping[str, str | None]) -> None:
+        """Several aliases in the order of ``moves``; a registry that keeps them in one place moves them in one step."""
+        for alias, version in moves.items():
+            self.set_alias(project, alias, version)
 
     @abstractmethod
     def add_tags(self, project: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version (who promoted it, and why)."""
 
     @abstractmethod
-    def fetch(self, version: ModelVersion, folder: Path) -> Path:
-        """Bring the version's files into ``folder`` (checked against ``weights_sha256``); returns ``best.pt`` there."""
+    def files(self, version: ModelVersion) -> Mapping[str, str]:
+        """The version's files: name relative to its folder, and SHA-256."""
+
+    @abstractmethod
+    def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
+        """Bring one file of the version to ``path``, unchecked. Raises ``FileNotFoundError`` when it is not there."""
+
+    @abstractmethod
+    def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
+        """Add a line to the project's record of promotions, which nothing else changes."""
+
+    @abstractmethod
+    def promotions(self, project: str) -> list[dict[str, Any]]:
+        """The record of promotions, oldest first."""
+
+    def fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...] = ()) -> Path:
+        """Bring the version's files (``names``: only these) into ``folder``, each checked against its SHA-256.
+
+        Returns ``best.pt`` there. Raises ``UserError`` for a file that is not the registered one.
+        """
+        known = self.files(version)
+        if known.get(WEIGHTS) != version.weights_sha256:
+            raise UserError(f"{version.location}: the list of files does not fit the weights; register it anew")
+        for name in names or known:
+            if name not in known:
+                raise UserError(f"{version.project} version {version.version} has no file {name}")
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_file() and hash_file(target) == known[name]:
+                continue
+            arriving = target.with_name(f".{target.name}.arriving")
+            try:
+                self.fetch_file(version, name, arriving)
+                if hash_file(arriving) != known[name]:
+                    raise UserError(
+                        f"{version.location}/{name}: is damaged (its SHA-256 is not the registered one); restore it "
+                        "from a copy, or register the run anew in another registry"
+                    )
+                arriving.replace(target)
+            finally:
+                arriving.unlink(missing_ok=True)
+        return folder / WEIGHTS
+
+    def require(self, project: str, version_or_alias: str) -> ModelVersion:
+        """``find``, or a ``UserError`` that lists what there is."""
+        found = self.find(project, version_or_alias)
+        if found is not None:
+            return found
+        versions = self.versions(project)
+        if not versions:
+            known = ", ".join(self.projects()) or "none yet"
+            raise UserError(f"no project {project!r} in this registry; projects: {known}")
+        listed = ", ".join(one.version + "".join(f" ({alias})" for alias in one.aliases) for one in versions[-10:])
+        raise UserError(f"{project}: no version, alias or run {version_or_alias!r}; there are: {listed}")

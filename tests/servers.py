@@ -90,3 +90,15 @@ def make_bucket(endpoint: str) -> None:
                 continue
             assert time.monotonic() < deadline, f"the S3 server is not ready: {error}"
             time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the server, started once; its credentials are in the environment while the session lasts."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with s3_server(tmp_path_factory.mktemp("s3") / "server") as endpoint:
+        yield endpoint
+    patch.undo()

@@ -1,0 +1,193 @@
+"""A registry of plain files in a folder or an object store; it needs no server and no account.
+
+Below the store's root, for each project:
+
+- ``models/<project>/<version>/…``: the files of the version. ``claim.json`` takes the number, ``version.json`` is
+  written last and makes it a version; ``tags.json`` holds what was said about it later;
+- ``models/<project>/aliases.json``: candidate, production and previous, replaced as a whole by compare and swap;
+- ``models/<project>/promotions.jsonl``: who promoted what, and why; lines are only added.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from marauder.core.errors import UserError
+from marauder.core.files import to_plain
+from marauder.core.follower import check_options
+from marauder.registry.base import Candidate, ModelVersion, Registry
+from marauder.registry.record import (
+    RECORD,
+    VersionRecord,
+    check_alias,
+    check_project,
+    inventory,
+    make_record,
+    must_be_folder,
+    read_object,
+)
+from marauder.storage.base import ConflictError
+from marauder.storage.opening import open_store
+from marauder.storage.updating import read_or_none, update
+
+ROOT = "models"
+CLAIM, TAGS, ALIASES_FILE, PROMOTIONS = "claim.json", "tags.json", "aliases.json", "promotions.jsonl"
+
+
+class FilesRegistry(Registry):
+    """Option ``address``: a folder, ``file:///folder``, ``s3://bucket/prefix``; default ``<runs folder>/registry``."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        check_options("registry files", options, ("address", "runs_folder"))
+        default = Path(options.get("runs_folder", "runs")) / "registry"
+        self.store = open_store(str(options.get("address") or default))
+
+    def register(self, candidate: Candidate) -> ModelVersion:
+        """A killed registration is finished by the next one of the same run, under the same number."""
+        project = check_project(candidate.project)
+        files = inventory(_checked(candidate))
+        number = self._claim(candidate)
+        record = self._record(project, number)
+        if record is None:
+            for name in files:
+                self.store.put(self._key(project, number, name), candidate.folder / name)
+            content = make_record(candidate, number, time.time(), files).to_bytes()
+            update(self.store, self._key(project, number, RECORD), lambda present: present or content)
+        return self._version(project, number)
+
+    def projects(self) -> list[str]:
+        """Folders below ``models`` that hold a version."""
+        keys = [entry.key.split("/") for entry in self.store.list(f"{ROOT}/")]
+        return sorted({key[1] for key in keys if len(key) == 4 and key[3] == RECORD})
+
+    def versions(self, project: str) -> list[ModelVersion]:
+        """Aliases are read once, so that the answer is one consistent picture of them."""
+        check_project(project)
+        aliases = self._aliases(project)
+        numbers = [number for number, names in self._numbers(project).items() if RECORD in names]
+        return [self._version(project, str(number), aliases) for number in numbers]
+
+    def set_alias(self, project: str, alias: str, version: str | None) -> None:
+        """One compare and swap."""
+        self.move_aliases(project, {alias: version})
+
+    def move_aliases(self, project: str, moves: Mapping[str, str | None]) -> None:
+        """All of them in one compare and swap."""
+        check_project(project)
+        for alias, version in moves.items():
+            check_alias(alias)
+            if version is not None and self._record(project, version) is None:
+                raise UserError(f"{project} has no version {version!r}; see: marauder registry list {project}")
+
+        def change(present: dict[str, Any]) -> dict[str, Any]:
+            merged = {**present, **moves}
+            return {alias: version for alias, version in sorted(merged.items()) if version is not None}
+
+        self._update(f"{ROOT}/{project}/{ALIASES_FILE}", change)
+
+    def add_tags(self, project: str, version: str, tags: Mapping[str, str]) -> None:
+        """Into ``tags.json`` of the version."""
+        if self._record(check_project(project), version) is None:
+            raise UserError(f"{project} has no version {version!r}; see: marauder registry list {project}")
+        self._update(self._key(project, version, TAGS), lambda present: {**present, **tags})
+
+    def files(self, version: ModelVersion) -> Mapping[str, str]:
+        """As listed in ``version.json``."""
+        record = self._record(version.project, version.version)
+        if record is None:
+            raise UserError(f"{version.location}: the version is gone; see: marauder registry list {version.project}")
+        return record.files
+
+    def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
+        """From the version's folder."""
+        self.store.get(self._key(version.project, version.version, name), path)
+
+    def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
+        """A line of ``promotions.jsonl``."""
+        line = json.dumps(to_plain(dict(entry)), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        update(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", lambda present: (present or b"") + line)
+
+    def promotions(self, project: str) -> list[dict[str, Any]]:
+        """The lines of ``promotions.jsonl``."""
+        key = f"{ROOT}/{check_project(project)}/{PROMOTIONS}"
+        content, _ = read_or_none(self.store, key)
+        return [read_object(line, key) for line in (content or b"").splitlines()]
+
+    def _claim(self, candidate: Candidate) -> str:
+        """The number of the candidate: the one it has already, or the next free one."""
+        project, mine = candidate.project, {"run_id": candidate.run_id, "weights_sha256": candidate.weights_sha256}
+        numbers = self._numbers(project)
+        for number in numbers:
+            if self._claimed(project, str(number)) == mine:
+                return str(number)
+        number = max(numbers, default=0)
+        while True:
+            number += 1
+            try:
+                self.store.replace(self._key(project, str(number), CLAIM), json.dumps(mine).encode(), None)
+                return str(number)
+            except ConflictError:  # taken this moment; by the same run, perhaps
+                if self._claimed(project, str(number)) == mine:
+                    return str(number)
+
+    def _claimed(self, project: str, number: str) -> dict[str, Any]:
+        key = self._key(project, number, CLAIM)
+        content, _ = read_or_none(self.store, key)
+        return {} if content is None else read_object(content, key)
+
+    def _numbers(self, project: str) -> dict[int, set[str]]:
+        """Numbers taken so far, rising, with the names of the files there."""
+        numbers: dict[int, set[str]] = {}
+        for entry in self.store.list(f"{ROOT}/{project}/"):
+            _, _, number, *names = entry.key.split("/")
+            if names and number.isdecimal():
+                numbers.setdefault(int(number), set()).add("/".join(names))
+        return dict(sorted(numbers.items()))
+
+    def _version(self, project: str, number: str, aliases: Mapping[str, str] | None = None) -> ModelVersion:
+        record = self._record(project, number)
+        if record is None:
+            raise UserError(f"{project} has no version {number!r}; see: marauder registry list {project}")
+        tags = self._object(self._key(project, number, TAGS))
+        location = f"{self.store.address.partition('?')[0].rstrip('/')}/{ROOT}/{project}/{number}"
+        return record.to_version(tags, self._aliases(project) if aliases is None else aliases, location)
+
+    def _record(self, project: str, number: str) -> VersionRecord | None:
+        if not number.isdecimal():
+            return None
+        key = self._key(project, number, RECORD)
+        content, _ = read_or_none(self.store, key)
+        return None if content is None else VersionRecord.from_bytes(content, key)
+
+    def _aliases(self, project: str) -> dict[str, str]:
+        return self._object(f"{ROOT}/{project}/{ALIASES_FILE}")
+
+    def _object(self, key: str) -> dict[str, Any]:
+        content, _ = read_or_none(self.store, key)
+        return {} if content is None else read_object(content, key)
+
+    def _update(self, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        def rewrite(present: bytes | None) -> bytes:
+            changed = change({} if present is None else read_object(present, key))
+            return (json.dumps(changed, indent=2, ensure_ascii=False) + "\n").encode()
+
+        update(self.store, key, rewrite)
+
+    @staticmethod
+    def _key(project: str, number: str, name: str) -> str:
+        return f"{ROOT}/{project}/{number}/{name}"
+
+
+def _checked(candidate: Candidate) -> Candidate:
+    must_be_folder(candidate.folder)
+    reserved = [name for name in (CLAIM, TAGS) if (candidate.folder / name).exists()]
+    if reserved:
+        raise UserError(
+            f"{candidate.folder / reserved[0]}: the registry keeps a file of its own by that name; rename it"
+        )
+    return candidate
