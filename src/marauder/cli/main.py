@@ -1,6 +1,6 @@
 """The ``marauder`` command: its groups, imported only when used, and the one place where errors become exit codes.
 
-``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 and one paragraph, and
+``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 (3: a gate) and words, and
 so does an error of the operating system about a file that the user can mend (a full disk, no permission); any other
 exception is a fault of the program and keeps its traceback.
 """
@@ -25,9 +25,9 @@ from marauder.core.environment import share_cores
 from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
 
-EXIT_USER_ERROR = 2
-RESUME_TAKES_A_CHECKPOINT = "baseline"
-"""The command whose ``--resume`` names a checkpoint; the others' is a flag."""
+EXIT_USER_ERROR = UserError.exit_status
+RESUME_TAKES_A_CHECKPOINT = ("baseline", "train")
+"""The commands whose ``--resume`` names a checkpoint; the others' is a flag."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("marauder.cli.train:app", "A gated run: pinned data and a recipe in, a model with evidence out."),
@@ -115,7 +115,10 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     share_cores()
     try:
         command()
-    except (UserError, DamagedFileError) as error:
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except DamagedFileError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
@@ -142,7 +145,7 @@ def resume_command() -> str:
     """
     wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
     words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join(_going_on(words, RESUME_TAKES_A_CHECKPOINT in sys.argv[1:2]))
+    return shlex.join(_going_on(words, any(word in RESUME_TAKES_A_CHECKPOINT for word in sys.argv[1:2])))
 
 
 def _going_on(words: list[str], checkpoint: bool) -> list[str]:

@@ -28,6 +28,10 @@ class UserError(Exception):
     The command line prints it as one paragraph and leaves with exit status 2.
     """
 
+    exit_status = 2
+    """Status that the command leaves with; a kind of error may have its own."""
+
+
 
 def explain_file_error(error: OSError) -> UserError | None:
     """What the user can do about a file that cannot be used: disk full, read-only, no permission, a path that does
