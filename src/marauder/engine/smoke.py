@@ -56,6 +56,8 @@ class SmokeResult:
 
     ``largest_difference``: of any number of the weights and running statistics, infinite where one is not finite and
     the other is; ``exact``: bit for bit the same; ``same_batches``: whether the loader gave both runs the same samples.
+    ``share_of_change``: length of the difference between the two ends as a share of the way from the start to an end,
+    over all weights; about 1 for unrelated runs, whatever the learning rate.
     """
 
     largest_difference: float
@@ -63,6 +65,7 @@ class SmokeResult:
     steps: int
     seconds: float
     same_batches: bool
+    share_of_change: float
 
 
 def look_at_one_batch(task: Task, settings: TrainingSettings, device: torch.device) -> OneBatch:
@@ -94,20 +97,22 @@ def two_short_runs(
     ``samples`` of each update; the learning rate is that after the warm-up, so that a difference shows.
     """
     started = time.monotonic()
-    ends: list[dict[str, torch.Tensor]] = []
-    seen: list[list[Batch]] = []
+    runs: list[_Run] = []
     for _ in range(2):
         with unchanged_randomness(settings.seed):
-            weights, loaded = _short_run(task, settings, device, steps, samples)
-        ends.append(weights)
-        seen.append(loaded)
-    difference = max((_distance(ends[0][name], ends[1][name]) for name in ends[0]), default=0.0)
-    exact = all(_same_bits(ends[0][name], ends[1][name]) for name in ends[0])
-    same = all(
-        one.keys() == other.keys() and all(_same_bits(one[name], other[name]) for name in one)
-        for one, other in zip(*seen, strict=True)
+            runs.append(_short_run(task, settings, device, steps, samples))
+    one, other = runs
+    return SmokeResult(
+        largest_difference=max((_distance(one.end[name], other.end[name]) for name in one.end), default=0.0),
+        exact=all(_same_bits(one.end[name], other.end[name]) for name in one.end),
+        steps=len(one.loaded),
+        seconds=time.monotonic() - started,
+        same_batches=all(
+            here.keys() == there.keys() and all(_same_bits(here[name], there[name]) for name in here)
+            for here, there in zip(one.loaded, other.loaded, strict=True)
+        ),
+        share_of_change=_share_of_change(one, other),
     )
-    return SmokeResult(difference, exact, len(seen[0]), time.monotonic() - started, same)
 
 
 @contextmanager
@@ -126,11 +131,18 @@ def unchanged_randomness(seed: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _short_run(
-    task: Task, settings: TrainingSettings, device: torch.device, steps: int, samples: int
-) -> tuple[dict[str, torch.Tensor], list[Batch]]:
-    """Weights and running statistics after ``steps`` updates, on the CPU, and the batches they were made from."""
+@dataclass(frozen=True)
+class _Run:
+    """A short run: its weights before, its weights and running statistics after, and its batches, all on the CPU."""
+
+    start: dict[str, torch.Tensor]
+    end: dict[str, torch.Tensor]
+    loaded: list[Batch]
+
+
+def _short_run(task: Task, settings: TrainingSettings, device: torch.device, steps: int, samples: int) -> _Run:
     model = _build(task, settings, device)
+    start = {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
     precision = choose_precision(settings.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     average = AveragedModel(model, settings.average_decay, settings.average_ramp)
@@ -143,7 +155,18 @@ def _short_run(
         loaded.append({name: tensor.cpu() for name, tensor in batch.items()})
         apply_schedule(state.optimizer, schedule.values(schedule.warmup_steps() + number))
         updater.update(batch, len(task.inputs(batch)))
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, loaded
+    return _Run(start, {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, loaded)
+
+
+def _share_of_change(one: _Run, other: _Run) -> float:
+    apart = sum(float((one.end[name].double() - other.end[name].double()).square().sum()) for name in one.start)
+    moved = max(
+        sum(float((run.end[name].double() - run.start[name].double()).square().sum()) for name in run.start)
+        for run in (one, other)
+    )
+    if apart == 0:
+        return 0.0
+    return math.sqrt(apart / moved) if moved > 0 and math.isfinite(apart) else math.inf
 
 
 def _build(task: Task, settings: TrainingSettings, device: torch.device) -> nn.Module:
