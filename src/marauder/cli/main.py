@@ -1,7 +1,7 @@
 """The ``marauder`` command: its groups, imported only when used, and the one place where errors become exit codes.
 
-``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 (3: a gate) and words, and
-so does an error of the operating system about a file that the user can mend (a full disk, no permission); any other
+``Interrupted`` leaves with status 75 and the command that goes on, ``UserError`` with status 2 (a gate: 3) and words,
+and so does an error of the operating system about a file that the user can mend (a full disk, no permission); any other
 exception is a fault of the program and keeps its traceback.
 """
 

@@ -32,7 +32,6 @@ class UserError(Exception):
     """Status that the command leaves with; a kind of error may have its own."""
 
 
-
 def explain_file_error(error: OSError) -> UserError | None:
     """What the user can do about a file that cannot be used: disk full, read-only, no permission, a path that does
     not fit. ``None`` where that is not known, or where the error names no file: it may be a fault of the program.
