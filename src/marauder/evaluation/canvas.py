@@ -14,6 +14,8 @@ INK, MUTED, FAINT = "#1f2a37", "#64707d", "#dfe4ea"
 GOOD, BAD, MISSED, ACCENT = "#0f8a7e", "#c8322f", "#e8a013", "#2563a8"
 SERIES = ("#2563a8", "#d9822b", "#0f8a7e", "#c8322f", "#7b5ea7", "#8a5a44", "#c65b9b", "#6b7785", "#9a9a2e", "#2a9db0")
 """Colours of up to ten lines; figures with more classes draw them all in grey."""
+HEAT_COLORS = ("#e8965a", "#f3f0e8", "#5aa9c9")
+"""Of cells from worst over middling to best: the colour-blind tell them apart, and dark text is legible on all."""
 RESOLUTION = 110
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from marauder.evaluation.canvas import (
     FAINT,
+    HEAT_COLORS,
     INK,
     MUTED,
     SERIES,
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CELLS_WITH_NUMBERS = 25
-SLICE_COLUMNS = (
-    ("mAP50", "map50"),
-    ("mAP50-95", "map50_95"),
-    ("precision", "precision"),
-    ("recall", "recall"),
-    ("F1", "f1"),
-)
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
@@ -162,26 +156,38 @@ def f1_figure(curves: ConfidenceCurves, metrics: Metrics) -> bytes:
     return to_png(figure)
 
 
-def slices_figure(slices: Mapping[str, Metrics], overall: Metrics) -> bytes:
-    """A table of slices as a heat map: how far each lies from all pictures. Raises ``ValueError`` without slices."""
-    if not slices:
+def slices_figure(
+    names: Sequence[str],
+    titles: Sequence[str],
+    values: np.ndarray,
+    shades: np.ndarray,
+    notes: Sequence[Sequence[str]] | None = None,
+) -> bytes:
+    """Slices by metrics as a heat map: the first row is the whole.
+
+    ``values``, ``shades``: (R, C); shades from -1 (worst, orange) to 1 (best, blue) colour the cells. ``notes``: small
+    text under the values (R lists of C). Raises ``ValueError`` without rows.
+    """
+    if not names:
         raise ValueError("there are no slices to draw")
-    rows = {"all pictures": overall, **slices}
-    values = np.array([[getattr(metrics, field) for _, field in SLICE_COLUMNS] for metrics in rows.values()])
-    figure = make_figure(7.6, 1.1 + 0.3 * len(rows))
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = LinearSegmentedColormap.from_list("worst to best", HEAT_COLORS)
+    figure = make_figure(3.4 + 1.15 * len(titles), 1.0 + (0.42 if notes else 0.3) * len(names))
     axes = figure.add_subplot()
-    style_axes(axes, "Slices: difference from all pictures", grid=False)
-    difference = values - values[0]
-    image = np.ma.masked_invalid(difference)
-    axes.imshow(image, cmap="RdBu", vmin=-0.4, vmax=0.4, aspect="auto", interpolation="nearest", alpha=0.75)
-    axes.set_xticks(range(len(SLICE_COLUMNS)), [title for title, _ in SLICE_COLUMNS])
+    style_axes(axes, "Slices", grid=False)
+    axes.imshow(np.ma.masked_invalid(shades), cmap=colors, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(len(titles)), titles)
     axes.xaxis.tick_top()
-    names = [f"{shorten(name, 34)}  ({metrics.pictures})" for name, metrics in rows.items()]
-    axes.set_yticks(range(len(rows)), names)
+    axes.set_yticks(range(len(names)), [shorten(name, 42) for name in names])
     for row, column in np.ndindex(*values.shape):
         text = "–" if np.isnan(values[row, column]) else f"{values[row, column]:.3f}"
         weight = "bold" if row == 0 else "normal"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=INK, fontweight=weight)
+        note = notes[row][column] if notes else ""
+        place = row - (0.16 if note else 0)
+        axes.text(column, place, text, ha="center", va="center", fontsize=8.5, color=INK, fontweight=weight)
+        if note:
+            axes.text(column, row + 0.24, note, ha="center", va="center", fontsize=6.5, color=INK)
     axes.axhline(0.5, color=INK, linewidth=0.8)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)

@@ -4,87 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from marauder.data.manifests.pinning import DataPin
 from marauder.data.records import Detections, Record
+from marauder.evaluation.comparison import Comparison
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.intervals import Interval
 from marauder.gates.verdict import Verdict
 
 
-class SliceChange(Protocol):
-    """One line of a comparison with production (``evaluation.comparison.SliceDelta``): a metric of the candidate and
-    of production on the same pictures, their difference with the bounds of its interval, its p-value and the one
-    adjusted for all slices asked about. ``enough``: False where pictures or groups are too few to judge."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def protected(self) -> bool: ...
-    @property
-    def pictures(self) -> int: ...
-    @property
-    def boxes(self) -> int: ...
-    @property
-    def groups(self) -> int: ...
-    @property
-    def candidate(self) -> float: ...
-    @property
-    def production(self) -> float: ...
-    @property
-    def delta(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def p(self) -> float: ...
-    @property
-    def adjusted_p(self) -> float: ...
-    @property
-    def enough(self) -> bool: ...
-
-
-class RunComparison(Protocol):
-    """The paired comparison with production (``evaluation.comparison.Comparison``): the whole, then each slice."""
-
-    @property
-    def metric(self) -> str: ...
-    @property
-    def overall(self) -> SliceChange: ...
-    @property
-    def slices(self) -> Sequence[SliceChange]: ...
-
-
 @dataclass(frozen=True)
-class Provenance:
-    """Where a run was made and with what. Empty and ``None``: not known."""
-
-    git_sha: str = ""
-    git_dirty: bool | None = None
-    container_digest: str = ""
-    packages: Mapping[str, str] = field(default_factory=dict)
-    hardware: Mapping[str, str] = field(default_factory=dict)
-    seed: int | None = None
-    created: str = ""
-    """When the run ended, ISO 8601."""
-
-
-@dataclass(frozen=True)
-class DataPin:
-    """The data a run was made from. ``splits``: pictures by split; ``boxes``: labelled boxes by split, where counted.
-
-    ``fingerprint``: SHA-256 of the content. ``dvc``: revision and hash by file, where DVC keeps the data.
-    """
+class DataNotes:
+    """What people say of the data, beside what its pin proves. Empty: not told."""
 
     name: str = ""
-    version: str = ""
-    fingerprint: str = ""
-    splits: Mapping[str, int] = field(default_factory=dict)
-    boxes: Mapping[str, int] = field(default_factory=dict)
-    dvc: Mapping[str, str] = field(default_factory=dict)
-    licence: str = ""
     description: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,11 +83,13 @@ class IntendedUse:
 class RunEvidence:
     """What a run leaves to be judged by people; whatever is not known stays at its default and is told as unknown.
 
-    ``result`` was made from ``records`` and ``detections`` (of the split ``split``). ``intervals``: of numbers of
-    ``result.overall`` by the metric's name; ``slice_intervals``: of ``interval_metric`` by the slice's name.
-    ``comparison`` and ``production_result`` (the production model on the same records): ``None`` without a model in
-    production. ``history``: a row an epoch. ``settings``: recipe and training settings as plain values. ``facts``:
-    further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
+    ``result`` was made from ``records`` and ``detections`` (of the split ``split``). ``intervals``: by metric, then by
+    slice, all pictures under ``OVERALL`` (as ``evaluation.intervals.intervals_by_slice`` gives them for one metric).
+    ``comparison`` and ``production_result`` (the production model on the same records and slices): ``None`` without a
+    model in production. ``provenance``: in the shape of ``core.provenance.provenance``. ``created``: when the run
+    ended, ISO 8601. ``history``: a row an epoch. ``settings``: recipe and training settings as plain values.
+    ``facts``: further lines of how it was made, shown in this order. ``what_next``: plain words, commands between
+    backticks.
     """
 
     title: str
@@ -163,14 +101,14 @@ class RunEvidence:
     project: str = ""
     task: str = "object detection"
     facts: Mapping[str, str] = field(default_factory=dict)
-    provenance: Provenance = field(default_factory=Provenance)
-    data: DataPin = field(default_factory=DataPin)
+    created: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    data: DataPin | None = None
+    data_notes: DataNotes = field(default_factory=DataNotes)
     settings: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
-    slice_intervals: Mapping[str, Interval] = field(default_factory=dict)
-    interval_metric: str = "map50"
-    comparison: RunComparison | None = None
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    comparison: Comparison | None = None
     production_result: EvaluationResult | None = None
     verdicts: Sequence[Verdict] = ()
     latency: LatencyFigures | None = None
@@ -183,3 +121,15 @@ class RunEvidence:
     def names(self) -> tuple[str, ...]:
         """The classes."""
         return self.result.matches.names
+
+    @property
+    def commit(self) -> str:
+        """The code's commit; empty where it is not known."""
+        git = self.provenance.get("git") or self.provenance.get("marauder_git") or {}
+        return str(git.get("commit") or "")
+
+    @property
+    def dirty(self) -> bool:
+        """Whether uncommitted changes took part, the user's or Marauder's own."""
+        states = (self.provenance.get("git"), self.provenance.get("marauder_git"))
+        return any(bool((state or {}).get("dirty")) for state in states)

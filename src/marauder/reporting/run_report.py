@@ -1,15 +1,16 @@
-"""Everything that a run or an evaluation leaves to look at: figures as files, the numbers as JSON, and the report."""
+"""Everything that a run or an evaluation leaves to look at: figures as files, the numbers as JSON, and the page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from marauder.core.clock import Clock
-from marauder.core.files import write_bytes, write_json
+from marauder.core.files import write_bytes, write_json, write_text
 from marauder.data.records import Detections, Record
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
 from marauder.evaluation.curves import confidence_curves
@@ -22,20 +23,24 @@ from marauder.evaluation.figures import (
     slices_figure,
     training_curves,
 )
-from marauder.evaluation.intervals import Interval, bootstrap
+from marauder.evaluation.intervals import OVERALL, Interval, bootstrap
 from marauder.evaluation.metrics import precision_at_recall
-from marauder.evaluation.outcomes import PictureOutcome, picture_outcomes
+from marauder.evaluation.outcomes import picture_outcomes
 from marauder.evaluation.selection import picture_weights
 from marauder.evaluation.sheet import predictions_sheet
+from marauder.reporting.caveats import caveats
+from marauder.reporting.eval_report import report_content
 from marauder.reporting.evidence import RunEvidence
-from marauder.reporting.page import ReportFigure, write_report
+from marauder.reporting.formats import show_signed
+from marauder.reporting.gallery import build_gallery, slice_outcomes
+from marauder.reporting.render import Matrix, ReportFigure, render_page
+from marauder.reporting.slice_table import COLUMNS, FEW_GROUPS, Cell, Row, protected_names, slice_rows
 
 BOOTSTRAP_DRAWS = 200
-FEWEST_GROUPS = 5
-"""With fewer groups of pictures an interval would say more than is known."""
-WORST_LISTED = 50
+ROWS_DRAWN = 60
+"""Of more slices the figure shows the first ones; the page and the JSON hold them all."""
 
-CAPTIONS = {  # in the report's order; slices stand there as a table
+CAPTIONS = {  # in the page's order; slices stand there as a table, predictions as single pictures
     "curves.png": ("Training curves", "Losses should fall and validation figures rise; where the validation figures "
                    "turn down while the training loss goes on falling, the model learns the pictures by heart."),
     "pr_curves.png": ("Precision over recall", "Each line is a class: reading from left to right, more boxes are found "
@@ -52,44 +57,41 @@ def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = 
 
     Figures: ``confusion_matrix.png``, ``pr_curves.png``, ``f1_curve.png``, ``predictions.png`` (left out if there is
     neither a box nor a detection), ``curves.png`` (with a history), ``slices.png`` (with slices). ``clock`` is asked
-    between figures: raises ``Interrupted``; each file that is there then is whole, and calling it again writes all.
+    between figures and photographs: raises ``Interrupted``; each file that is there then is whole, and calling it
+    again writes all. The same evidence gives the same bytes.
     """
     folder = Path(folder)
-    result, records, detections, names = evidence.result, evidence.records, evidence.detections, evidence.names
+    result, records, detections = evidence.result, evidence.records, evidence.detections
     confidence = result.overall.confidence
-    confusion = confusion_matrix(match_across_classes(records, detections, names), confidence)
+
+    def asked() -> None:
+        if clock is not None:
+            clock.check()
+
+    confusion = confusion_matrix(match_across_classes(records, detections, evidence.names), confidence)
     outcomes = picture_outcomes(result.matches, confidence)
-    if clock is not None:
-        clock.check()
-    pictures = _draw(result, confusion, names, evidence.history)
-    for name, content in pictures.items():
-        write_bytes(folder / name, content)
-    sheet = None
+    rows = slice_rows(evidence)
+    pictures = {}
+    for name, draw in _figures(evidence, rows, confusion):
+        asked()
+        pictures[name] = draw()
+        write_bytes(folder / name, pictures[name])
     if any(outcome.errors or len(outcome.right) for outcome in outcomes):
-        sheet = predictions_sheet(records, detections, outcomes, names, confidence)
+        asked()
+        sheet = predictions_sheet(records, detections, outcomes, evidence.names, confidence)
         write_bytes(folder / "predictions.png", sheet)
-    interval = evidence.intervals.get("map50")
-    write_json(
-        folder / "eval_report.json",
-        {
-            "title": evidence.title,
-            **result.to_json(),
-            "map50_interval": vars(interval) if interval is not None else None,
-            "confusion_matrix": {"labels": [*names, "background"], "rows": "true", "counts": confusion},
-            "worst_pictures": _worst(records, outcomes),
-            "facts": dict(evidence.facts),
-        },
-    )
-    return write_report(
-        folder / "report.html",
-        title=evidence.title,
-        result=result,
-        facts=evidence.facts,
-        figures=[ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures],
-        sheet=sheet,
-        interval=interval,
-        what_next=evidence.what_next,
-    )
+    matrices = []
+    for name in protected_names(rows):
+        asked()
+        matrices.append(Matrix(name, slice_confusion(evidence, name)))
+    found = caveats(evidence, rows)
+    asked()
+    write_json(folder / "eval_report.json", report_content(evidence, rows, found, outcomes, confusion, matrices))
+    gallery = build_gallery(result, records, detections, outcomes, [row.name for row in rows[1:]], clock)
+    figures = [ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures]
+    asked()
+    write_text(folder / "report.html", render_page(evidence, rows, found, gallery, figures, matrices))
+    return folder / "report.html"
 
 
 def write_evaluation(
@@ -115,50 +117,63 @@ def write_evaluation(
     evidence = RunEvidence(
         title, result, records, detections,
         facts=facts, history=history or (), what_next=what_next,
-        intervals={"map50": interval} if interval is not None else {},
+        intervals={"map50": {OVERALL: interval}} if interval is not None else {},
     )  # fmt: skip
     return write_run_report(folder, evidence)
 
 
 def map50_interval(result: EvaluationResult, records: Sequence[Record]) -> Interval | None:
     """95 % interval of mAP50 over groups of pictures, or ``None`` with too few groups."""
-    if len({record.group for record in records if record.labelled}) < FEWEST_GROUPS:
+    if len({record.group for record in records if record.labelled}) < FEW_GROUPS:
         return None
     return bootstrap(result.matches, records, "map50", draws=BOOTSTRAP_DRAWS)
 
 
-def _draw(
-    result: EvaluationResult,
-    confusion: np.ndarray,
-    names: Sequence[str],
-    history: Sequence[Mapping[str, Any]] | None,
-) -> dict[str, bytes]:
-    """The figures by file name, in the report's order."""
-    overall, matches = result.overall, result.matches
-    pictures = {}
-    if history and group_history(history):
-        pictures["curves.png"] = training_curves(history)
-    pictures["pr_curves.png"] = precision_recall_figure(precision_at_recall(matches), overall)
-    everything = confidence_curves(matches, picture_weights(matches, None, None))
-    pictures["f1_curve.png"] = f1_figure(everything, overall)
-    pictures["confusion_matrix.png"] = confusion_figure(confusion, names, overall.confidence)
-    if result.slices:
-        pictures["slices.png"] = slices_figure(result.slices, overall)
-    return pictures
+def slice_confusion(evidence: RunEvidence, name: str) -> np.ndarray:
+    """The confusion matrix of a slice, (K + 1, K + 1): its pictures, the boxes that it means, and the detections that
+    count there (those on other boxes, or outside its sizes, are neither right nor wrong)."""
+    result = evidence.result
+    places, outcomes = slice_outcomes(result, name)
+    records, detections = [], []
+    for place, outcome in zip(places, outcomes, strict=True):
+        record, found = evidence.records[place], evidence.detections[place]
+        ignored = np.ones(len(record.boxes), bool)
+        ignored[outcome.found] = ignored[outcome.missed] = False
+        kept = np.sort(np.concatenate([outcome.right, outcome.wrong]).astype(np.int64))
+        records.append(replace(record, ignored=ignored))
+        detections.append(Detections(found.boxes[kept], found.scores[kept], found.classes[kept]))
+    return confusion_matrix(match_across_classes(records, detections, evidence.names), result.overall.confidence)
 
 
-def _worst(records: Sequence[Record], outcomes: Sequence[PictureOutcome]) -> list[dict[str, Any]]:
-    """The pictures with most to learn from, for tools that read the JSON."""
-    failing = [index for index, outcome in enumerate(outcomes) if outcome.labelled and outcome.errors]
-    failing.sort(key=lambda index: (outcomes[index].f1, -outcomes[index].errors, index))
-    return [
-        {
-            "key": records[index].key,
-            "picture": records[index].picture,
-            "f1": outcomes[index].f1,
-            "found": len(outcomes[index].found),
-            "missed": len(outcomes[index].missed),
-            "false": len(outcomes[index].wrong),
-        }
-        for index in failing[:WORST_LISTED]
-    ]
+def _figures(
+    evidence: RunEvidence, rows: Sequence[Row], confusion: np.ndarray
+) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Names of the figures' files and what draws them."""
+    overall, matches = evidence.result.overall, evidence.result.matches
+    if evidence.history and group_history(evidence.history):
+        yield "curves.png", lambda: training_curves(evidence.history)
+    yield "pr_curves.png", lambda: precision_recall_figure(precision_at_recall(matches), overall)
+    everything = picture_weights(matches, None, None)
+    yield "f1_curve.png", lambda: f1_figure(confidence_curves(matches, everything), overall)
+    yield "confusion_matrix.png", lambda: confusion_figure(confusion, evidence.names, overall.confidence)
+    if len(rows) > 1:
+        yield "slices.png", lambda: _draw_slices(rows[:ROWS_DRAWN])
+
+
+def _draw_slices(rows: Sequence[Row]) -> bytes:
+    titles = [column.title for column in COLUMNS]
+    names = ["all pictures" if row.whole else f"{row.name}{' *' if row.protected else ''}" for row in rows]
+    names = [f"{name}  ({row.pictures})" for name, row in zip(names, rows, strict=True)]
+    values = np.array([[cell.value for cell in row.cells] for row in rows])
+    shades = np.array([[cell.shade for cell in row.cells] for row in rows])
+    notes = [[_note(cell) for cell in row.cells] for row in rows]
+    changed = any(note for row in notes for note in row)
+    return slices_figure(names, titles, values, shades, notes if changed else None)
+
+
+def _note(cell: Cell) -> str:
+    """The difference from production under a cell's value, marked where it is more than noise."""
+    if cell.change is None:
+        return ""
+    mark = (" ▲" if cell.change.better else " ▼") if cell.change.significant else ""
+    return f"{show_signed(cell.change.delta)}{mark}"

@@ -1,0 +1,82 @@
+"""Numbers, colours and pictures as the report and the card show them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from marauder.core.files import to_plain
+from marauder.evaluation.canvas import HEAT_COLORS
+
+EVIDENCE_CHARACTERS = 4000
+LOW, MIDDLE, HIGH = (tuple(bytes.fromhex(color[1:])) for color in HEAT_COLORS)
+
+
+def show_number(value: float) -> str:
+    """Three decimals, or a dash for what is undefined."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def show_signed(value: float) -> str:
+    """Three decimals with a sign, a real minus; a dash for what is undefined."""
+    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+
+
+def show_milliseconds(value: float | None) -> str:
+    """Three significant digits, or a dash for what was not measured."""
+    return "–" if value is None or math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def show_any(value: float | str | None) -> str:
+    """A verdict's value or limit: four significant digits, text as it is, a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show_plain(value: Any) -> str:
+    """Plain values as indented text, cut where it would fill pages."""
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
+    return (
+        text
+        if len(text) <= EVIDENCE_CHARACTERS
+        else f"{text[:EVIDENCE_CHARACTERS]}\n… (the rest is in eval_report.json)"
+    )
+
+
+def mark_commands(text: str) -> Markup:
+    """``text`` as HTML, escaped, with what stands between backticks set as commands."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def show_share(value: float) -> str:
+    """A share of 1 as a percentage for the bars."""
+    return "0%" if math.isnan(value) else f"{100 * min(max(value, 0.0), 1.0):.1f}%"
+
+
+def shade_color(shade: float) -> str:
+    """The colour of a cell from -1 (worst) to 1 (best)."""
+    return mix_colors(MIDDLE, HIGH if shade > 0 else LOW, min(1.0, abs(shade)))
+
+
+def mix_colors(start: tuple[int, ...], end: tuple[int, ...], share: float) -> str:
+    """The colour at ``share`` (0..1) of the way between two."""
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
+
+
+def embed_png(content: bytes) -> str:
+    """A PNG of a figure as a data address, with 64 colours: a third of the size, and no eye sees the difference."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.convert("RGB").quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            buffer, format="PNG", optimize=True
+        )
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

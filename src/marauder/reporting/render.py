@@ -1,0 +1,324 @@
+"""The report page: one HTML file with its pictures inside, readable offline and without scripts, also on paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from marauder.evaluation.canvas import shorten, show_confidence
+from marauder.evaluation.matching import AREA_NAMES
+from marauder.evaluation.metrics import Metrics, defined_mean
+from marauder.gates.verdict import Answer, Phase, Verdict, worst
+from marauder.reporting.caveats import Caveat
+from marauder.reporting.evidence import RunEvidence
+from marauder.reporting.formats import (
+    HIGH,
+    MIDDLE,
+    embed_png,
+    mark_commands,
+    mix_colors,
+    shade_color,
+    show_any,
+    show_milliseconds,
+    show_number,
+    show_plain,
+    show_share,
+    show_signed,
+)
+from marauder.reporting.gallery import Gallery, Tile
+from marauder.reporting.origin import origin_tables
+from marauder.reporting.slice_table import COLUMNS, FEW_BOXES, FEW_GROUPS, SIGNIFICANT, Row
+
+ROWS_SHOWN = 40
+"""Slices beyond this many fold away."""
+LARGEST_MATRIX = 25
+"""With more classes a confusion matrix is told as its largest mix-ups."""
+MIXUPS_SHOWN = 15
+TILE_SIZE, LABEL_PIXELS = (255, 340), 11
+"""About how many pixels wide and high a picture of an album is shown at most (style.css), and its labels."""
+PHASES: dict[Phase, str] = {
+    "before": "before training",
+    "during": "during training",
+    "epoch": "after each epoch",
+    "end": "at the end",
+}
+MARKS: dict[Answer, str] = {"pass": "✓", "warn": "!", "fail": "✗", "off": "–"}
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A picture of the report: PNG bytes, what it is called, and how to read it."""
+
+    title: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A confusion matrix of a slice: counts (K + 1, K + 1), background last."""
+
+    name: str
+    counts: np.ndarray
+
+
+def render_page(
+    evidence: RunEvidence,
+    rows: Sequence[Row],
+    found: Sequence[Caveat],
+    gallery: Gallery,
+    figures: Sequence[ReportFigure],
+    matrices: Sequence[Matrix],
+) -> str:
+    """The page as text. ``rows``: of ``slice_rows``; ``found``: what to be careful about; all text is escaped."""
+    overall = evidence.result.overall
+    context = {
+        "title": evidence.title,
+        "subtitle": _subtitle(evidence),
+        "overall": overall,
+        "gates": [_gate(verdict) for verdict in evidence.verdicts],
+        "banner": _banner(evidence.verdicts),
+        "tiles": headline(evidence, rows[0]),
+        "what_next": evidence.what_next.strip(),
+        "caveats": found,
+        "slices": _slices(evidence, rows),
+        "gallery": _gallery(gallery, {row.name for row in rows if row.protected}),
+        "sizes": sizes(overall),
+        "figures": [{"title": one.title, "caption": one.caption, "source": embed_png(one.png)} for one in figures],
+        "matrices": [_matrix(one, [*evidence.names, "background"]) for one in matrices],
+        "latency": _latency(evidence),
+        "origin": origin_tables(evidence),
+        "settings": show_plain(evidence.settings) if evidence.settings else "",
+    }
+    return _environment().get_template("report.html").render(**context, sections=_sections(context))
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("marauder.reporting", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": show_number,
+        "signed": show_signed,
+        "count": "{:,}".format,
+        "percent": lambda value: "–" if math.isnan(value) else f"{value:.0%}",
+        "milliseconds": show_milliseconds,
+        "share": show_share,
+        "confidence": show_confidence,
+        "commands": mark_commands,
+        "shorten": shorten,
+        "shade": shade_color,
+        "tint": lambda share: mix_colors(MIDDLE, HIGH, math.sqrt(share)),
+        "defined_number": lambda value: value is not None and not math.isnan(value),
+    }
+    return environment
+
+
+def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Anchors and names of the sections that are there."""
+    gallery = context["gallery"]
+    offered = [
+        ("gates", "Gates", bool(context["gates"])),
+        ("caveats", "Read with care", bool(context["caveats"])),
+        ("slices", "Slices", len(context["slices"]["rows"]) > 1),
+        ("pictures", "Pictures", bool(gallery["worst"] or gallery["best"])),
+        ("worst", "Worst of each slice", any(section["tiles"] for section in gallery["sections"])),
+        ("classes", "Classes", True),
+        ("curves", "Curves", True),
+        ("confusion", "Confusion by slice", bool(context["matrices"])),
+        ("latency", "Latency", context["latency"] is not None),
+        ("origin", "How it was made", True),
+    ]
+    return [(anchor, name) for anchor, name, there in offered if there]
+
+
+def _subtitle(evidence: RunEvidence) -> str:
+    overall, count = evidence.result.overall, len(evidence.names)
+    split = f" of the split {evidence.split}" if evidence.split else ""
+    classes = f"{count} {'class' if count == 1 else 'classes'}"
+    parts = [f"{overall.pictures:,} pictures{split}, {overall.boxes:,} boxes, {classes}"]
+    named = (("project", evidence.project), ("run", evidence.run_id), ("", evidence.created))
+    parts += [f"{label} {value}".strip() for label, value in named if value]
+    return " · ".join(parts)
+
+
+def _banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """One sentence on top: what the gates say together."""
+    answer = worst(verdicts)
+    named = {one: [verdict.gate for verdict in verdicts if verdict.answer == one] for one in MARKS}
+    heading = {
+        "pass": "✓ All gates passed",
+        "warn": "! Passed, with warnings",
+        "fail": "✗ Did not pass its gates",
+        "off": "– No gate was asked",
+    }[answer]
+    words = (("fail", "failed"), ("warn", "warned"), ("pass", "passed"), ("off", "off"))
+    text = "; ".join(f"{word}: {', '.join(named[one])}" for one, word in words if named[one])  # type: ignore[index]
+    return {"answer": answer, "heading": heading, "text": text[:1].upper() + text[1:] + ("." if text else "")}
+
+
+def _gate(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "name": verdict.gate,
+        "phase": PHASES[verdict.phase],
+        "answer": verdict.answer,
+        "mark": MARKS[verdict.answer],
+        "value": show_any(verdict.value),
+        "limit": show_any(verdict.limit),
+        "why": verdict.why,
+        "evidence": show_plain(verdict.evidence) if verdict.evidence else "",
+    }
+
+
+def headline(evidence: RunEvidence, whole: Row) -> list[dict[str, Any]]:
+    """The figures at the top: value, interval, and difference from production."""
+    at = f"at confidence {show_confidence(evidence.result.overall.confidence)}"
+    notes = {"map50": "IoU 0.5", "map50_95": "IoU 0.5 to 0.95", "d_ece": "calibration error"}
+    tiles = []
+    for cell in whole.cells:
+        lines = []
+        interval = cell.interval
+        if interval is not None and not math.isnan(interval.low):
+            lines.append(f"{interval.low:.3f} to {interval.high:.3f} ({interval.level:.0%}, {interval.groups} groups)")
+        lines.append(notes.get(cell.column.name, at))
+        if cell.change is not None:
+            sure = {True: ", more than noise", False: ", within noise", None: ""}[cell.change.significant]
+            lines.append(f"{show_signed(cell.change.delta)} against production{sure}")
+        tiles.append({"label": cell.column.title, "value": show_number(cell.value), "notes": lines})
+    if evidence.latency is not None and evidence.latency.formats:
+        name, timing = min(evidence.latency.formats.items(), key=lambda item: item[1].p50)
+        lines = [f"p95 {show_milliseconds(timing.p95)} ms", f"{name}, fastest format"]
+        tiles.append({"label": "latency p50", "value": f"{show_milliseconds(timing.p50)} ms", "notes": lines})
+    return tiles
+
+
+def _slices(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
+    comparison = evidence.comparison
+    shown = max(ROWS_SHOWN, 1 + sum(row.protected for row in rows))
+    titles = {column.name: column.title for column in COLUMNS}
+    return {
+        "rows": [_titled(row) for row in rows[:shown]],
+        "rest": [_titled(row) for row in rows[shown:]],
+        "columns": COLUMNS,
+        "changes": any(cell.change for row in rows for cell in row.cells),
+        "intervals": any(cell.interval for row in rows for cell in row.cells),
+        "production": evidence.lineage.production or "production",
+        "tested": titles.get(comparison.metric, comparison.metric) if comparison is not None else "",
+        "alpha": SIGNIFICANT,
+        "few_boxes": FEW_BOXES,
+        "few_groups": FEW_GROUPS,
+        "ramp": ", ".join(shade_color(float(step)) for step in np.linspace(-1, 1, 7)),
+    }
+
+
+def _titled(row: Row) -> dict[str, Any]:
+    fields = ("protected", "description", "pictures", "boxes", "groups", "cells", "small", "whole")
+    return {"name": "all pictures" if row.whole else row.name} | {name: getattr(row, name) for name in fields}
+
+
+def _gallery(gallery: Gallery, protected: set[str]) -> dict[str, Any]:
+    shown = gallery.shown
+    return {
+        "worst": [_tile(tile) for tile in gallery.worst],
+        "best": [_tile(tile) for tile in gallery.best],
+        "sections": [
+            {
+                "name": section.name,
+                "protected": section.name in protected,
+                "failing": section.failing,
+                "tiles": [_tile(tile) for tile in section.tiles],
+            }
+            for section in gallery.sections
+        ],
+        "sources": gallery.photos,
+        "photos": [(number, source) for number, source in gallery.photos.items() if source and number in shown],
+        "full": gallery.full,
+    }
+
+
+def _tile(tile: Tile) -> dict[str, Any]:
+    """A tile with its labels placed: over the box, or inside it where it touches the picture's edge; a label that would
+    cover another is left to the pointer."""
+    text = LABEL_PIXELS * max(tile.width / TILE_SIZE[0], tile.height / TILE_SIZE[1])
+    placed: list[tuple[float, float, float]] = []
+    marks = []
+    for mark in tile.marks:
+        long = 0.6 * text * len(mark.text)
+        left = min(max(mark.x, 0.0), max(tile.width - long, 0.0))
+        edge = mark.y + mark.height
+        if mark.kind == "missed":
+            base = edge + text if edge + 1.3 * text < tile.height else edge - 0.3 * text
+        else:
+            base = mark.y - 0.3 * text if mark.y > 1.3 * text else mark.y + text
+        free = all(abs(base - other[2]) >= text or left > other[1] or left + long < other[0] for other in placed)
+        if mark.named and free:
+            placed.append((left, left + long, base))
+        box = {name: getattr(mark, name) for name in ("kind", "x", "y", "width", "height", "text")}
+        marks.append({**box, "named": mark.named and free, "left": round(left, 1), "base": round(base, 1)})
+    fields = ("photo", "key", "width", "height", "found", "missed", "false")
+    return {name: getattr(tile, name) for name in fields} | {"marks": marks, "text": round(text, 1)}
+
+
+def _matrix(matrix: Matrix, labels: Sequence[str]) -> dict[str, Any]:
+    counts = matrix.counts
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    if len(labels) <= LARGEST_MATRIX + 1:
+        rows = [
+            {
+                "label": label,
+                "cells": [{"count": int(count), "share": float(share)} for count, share in zip(*pair, strict=True)],
+            }
+            for label, *pair in zip(labels, counts, shares, strict=True)
+        ]
+        return {"name": matrix.name, "labels": labels, "rows": rows}
+    apart = counts.copy()
+    np.fill_diagonal(apart, 0)
+    order = np.argsort(-apart, axis=None, kind="stable")[:MIXUPS_SHOWN]
+    places = [divmod(int(place), len(labels)) for place in order]
+    mixups = [
+        {"true": labels[true], "predicted": labels[seen], "count": int(apart[true, seen]), "share": shares[true, seen]}
+        for true, seen in places
+        if apart[true, seen]
+    ]
+    return {"name": matrix.name, "labels": labels, "rows": [], "mixups": mixups}
+
+
+def _latency(evidence: RunEvidence) -> dict[str, Any] | None:
+    figures = evidence.latency
+    if figures is None:
+        return None
+    about = [f"Measured on {figures.machine}"]
+    if figures.threads is not None:
+        about.append(f"{figures.threads} {'thread' if figures.threads == 1 else 'threads'}")
+    about.append(f"batches of {figures.batch}")
+    if figures.height and figures.width:
+        about.append(f"{figures.width} × {figures.height} pixels")
+    rows = [
+        {"name": name, "p50": one.p50, "p95": one.p95, "throughput": one.throughput}
+        for name, one in sorted(figures.formats.items(), key=lambda item: item[1].p50)
+    ]
+    return {"about": f"{', '.join(about)}.", "rows": rows}
+
+
+def sizes(overall: Metrics) -> list[dict[str, Any]]:
+    """A row for each range of box areas."""
+    return [
+        {
+            "name": name,
+            "boxes": int(overall.boxes_of[area].sum()),
+            "ap": defined_mean(overall.ap[area]),
+            "recall": defined_mean(overall.recall_reached[area]),
+        }
+        for area, name in enumerate(AREA_NAMES)
+    ]
