@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -53,10 +54,18 @@ class Gate(ABC, Generic[SettingsType, EvidenceType]):
         return "warn" if self.settings.severity == "warn" else "fail"
 
     def verdict(self, answer: Answer, why: str, value: Any = None, limit: Any = None, **evidence: Any) -> Verdict:
-        """A verdict in this gate's name."""
-        return Verdict(self.name, self.phase, answer, why, value, limit, evidence)
+        """A verdict in this gate's name. Numbers that are not finite become ``None``: JSON has none of them."""
+        return Verdict(self.name, self.phase, answer, why, _finite(value), _finite(limit), _finite(evidence))
 
     @classmethod
     def off(cls, why: str = "switched off in gates.yaml") -> Verdict:
         """What stands in the report for a gate that was not asked."""
         return Verdict(cls.name, cls.phase, "off", why)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,96 @@
+"""Sample evidence of every gate for the contract test: some that must pass, some that must break a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from marauder.data.slices.mask import Limit
+from marauder.evaluation.comparison import Comparison, SliceDelta
+from marauder.gates.contract import Clause, ContractEvidence
+from marauder.gates.determinism import DeterminismEvidence
+from marauder.gates.drift import DriftEvidence
+from marauder.gates.drift_engine_base import FeatureDrift
+from marauder.gates.health import HealthEvidence
+from marauder.gates.latency import FormatTiming, LatencyEvidence
+from marauder.gates.limits import LimitsEvidence
+from marauder.gates.regression import RegressionEvidence
+from marauder.gates.sanity import SanityEvidence
+from marauder.gates.slices import SliceFigures, SlicesEvidence
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``make`` gives the evidence anew each time, so that nothing but its content can make two verdicts equal."""
+
+    make: Callable[[], Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def delta(name: str, change: float = 0.0, p: float = 0.5, **others: Any) -> SliceDelta:
+    """A slice whose candidate is at 0.7 and whose adjusted p values are all ``p``."""
+    made = SliceDelta(
+        name=name, protected=True, pictures=300, boxes=900, groups=60, effective_groups=40.0, candidate=0.7,
+        production=0.7 - change, delta=change, low=change - 0.01, high=change + 0.01, error=0.005, p=p, p_all=p,
+        p_protected=p, enough=True,
+    )  # fmt: skip
+    return replace(made, **others)
+
+
+def comparison(*slices: SliceDelta, overall: SliceDelta | None = None) -> Comparison:
+    """The comparison of these slices."""
+    return Comparison("map50", 1000, 0, 0.0, overall or delta("overall"), slices)
+
+
+def figures(map50: float, **others: Any) -> SliceFigures:
+    """A protected slice with at least 0.5 of mAP50 asked for."""
+    made = SliceFigures(
+        "dusk", True, 300, 900, 60, {"map50": map50}, {"map50": Limit(minimum=0.5)},
+        {"map50": (map50 - 0.05, map50 + 0.05)},
+    )  # fmt: skip
+    return replace(made, **others)
+
+
+def timed(p50: float, machine: str = "Xeon E5, 8 processors, Linux") -> LatencyEvidence:
+    """One format on one machine."""
+    return LatencyEvidence(machine, {"onnx": FormatTiming(p50, 1.5 * p50, 1000 / p50)}, 1, 320, 320)
+
+
+def drifted(count: int) -> DriftEvidence:
+    """``count`` of ten features drifted."""
+    features = tuple(
+        FeatureDrift(
+            feature=f"feature{number}", kind="numeric", method="distance", value=0.4 if number < count else 0.01,
+            limit=0.1, p_value=0.01, drifted=number < count, engine="scipy", reference="1", current="2",
+        )
+        for number in range(10)
+    )  # fmt: skip
+    return DriftEvidence(200, 200, 40, 40, "scipy", features)
+
+
+BUDGET = {"hardware": "xeon", "p50": 20.0}
+CLAUSE = Clause("splits", "splits that are missing", 0, "train, val", "train, val")
+
+PASSING: dict[str, Sample] = {
+    "contract": Sample(lambda: ContractEvidence(10, 20, (CLAUSE,))),
+    "drift": Sample(lambda: drifted(0)),
+    "determinism": Sample(lambda: DeterminismEvidence("cpu", 0.0, True, 3, 1.5)),
+    "sanity": Sample(lambda: SanityEvidence(9.0, 7.5, 3.0, (), 60)),
+    "health": Sample(lambda: HealthEvidence(True, counts={"skipped batch": 2})),
+    "limits": Sample(lambda: LimitsEvidence({"map50": 0.6}), {"metrics": {"map50": {"minimum": 0.5}}}),
+    "slices": Sample(lambda: SlicesEvidence((figures(0.6),))),
+    "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.004), delta("deep", 0.01)))),
+    "latency": Sample(lambda: timed(10.0), BUDGET),
+}
+BROKEN: dict[str, Sample] = {
+    "contract": Sample(lambda: ContractEvidence(10, 20, (replace(CLAUSE, broken=1, examples=("val is missing",)),))),
+    "drift": Sample(lambda: drifted(8)),
+    "determinism": Sample(lambda: DeterminismEvidence("cpu", 0.25, False, 3, 1.5)),
+    "sanity": Sample(lambda: SanityEvidence(9.0, 9.0, 3.0, (), 60)),
+    "health": Sample(lambda: HealthEvidence(False, "nan", 120, "clip7-000123", "the loss is nan")),
+    "limits": Sample(lambda: LimitsEvidence({"map50": 0.4}), {"metrics": {"map50": {"minimum": 0.5}}}),
+    "slices": Sample(lambda: SlicesEvidence((figures(0.4),))),
+    "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.03, 0.001), delta("deep", 0.01)))),
+    "latency": Sample(lambda: timed(30.0), BUDGET),
+}
