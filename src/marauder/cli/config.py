@@ -40,14 +40,14 @@ def explain_command(
 
 @app.command("show")
 def show(
-    config: Annotated[Path | None, typer.Argument(help="train.yaml")] = None,
+    config: Annotated[str, typer.Argument(help="train.yaml; or a first setting as key=value")],
     overrides: Overrides = None,
 ) -> None:
     """Print the settings as a run would use them: recipe, file and overrides put together, defaults written out."""
-    from marauder.runs.recipes import as_yaml, load_run_settings
+    from marauder.runs.recipes import as_yaml, file_and_overrides, load_run_settings
     from marauder.runs.settings import RunSettings
 
-    typer.echo(as_yaml(load_run_settings(RunSettings, config, overrides or [])), nl=False)
+    typer.echo(as_yaml(load_run_settings(RunSettings, *file_and_overrides(config, overrides))), nl=False)
 
 
 @app.command("recipes")

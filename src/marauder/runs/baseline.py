@@ -28,7 +28,7 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.evaluation.evaluate import EvaluationResult, attribute_slices, evaluate
 from marauder.evaluation.inference import InferenceOptions, detect
-from marauder.launch.processes import launch_processes, launched_by_marauder, report_outcome, stop_file
+from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder, stop_file
 from marauder.models.files import load_detector, restore_detector, save_detector
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.runs.detection import DetectionPlan, DetectionTask, prepare_process
@@ -68,10 +68,8 @@ def train_baseline(
         try:
             summary = _train_in_group(settings, group, clock, resume, fresh, begun)
         except (Interrupted, UserError) as stop:
-            if launched_by_marauder() and group.leads:
-                report_outcome(settings.output, stop)
-            if launched_by_marauder() and isinstance(stop, Interrupted):
-                raise SystemExit(0) from None  # the launching process tells the user, with the status that says so
+            if launched_by_marauder():
+                end_worker(settings.output, stop)
             raise
         return summary
 
@@ -87,7 +85,9 @@ def _train_in_processes(
         arguments += ["--resume", str(resume)]
     if fresh:
         arguments += ["--fresh"]
-    launch_processes(settings.output, settings.processes, ["baseline", *arguments], clock)
+    launch_processes(
+        settings.output, settings.processes, ["baseline", *arguments], clock, checkpoints=settings.checkpoint_folder
+    )
     if begun is not None and fresh:
         begun()
     return read_summary(settings.output)

@@ -99,6 +99,13 @@ def load_run_settings(
     return validate_layer(model, run_layer(path, overrides, options, values), options)
 
 
+def file_and_overrides(first: str, others: Sequence[str] | None) -> tuple[Path | None, list[str]]:
+    """The words of a command line whose first one is a settings file, or, where no file is needed, a setting."""
+    if "=" in first and not Path(first).exists():
+        return None, [first, *(others or ())]
+    return Path(first), list(others or ())
+
+
 def as_yaml(settings: RunSettings) -> str:
     """Settings as they were used, every default written out."""
     return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

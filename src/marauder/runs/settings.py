@@ -94,8 +94,8 @@ class RunSettings(Settings):
 
     evaluation: EvaluationSettings = EvaluationSettings()
     gates: Path | None = Field(None, description="gates.yaml; default: the gates that ship with Marauder")
-    gate: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="settings of single gates over those of gates.yaml: gate.drift.severity=warn"
+    gate: dict[str, Any] = Field(
+        default_factory=dict, description="single gates, over gates.yaml: gate.drift.severity=warn, gate.latency=off"
     )
     export: ExportPlan = ExportPlan()
     card: CardSettings = CardSettings()
@@ -156,4 +156,5 @@ class BaselineSettings(RunSettings):
     """Step 2 as a run: the same settings with a place and a name of its own."""
 
     project: str = Field("baseline", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
+    runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/baseline")

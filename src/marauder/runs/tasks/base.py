@@ -54,14 +54,11 @@ class Production:
 
 @dataclass(frozen=True)
 class Exported:
-    """A deployable file: its format, whether it answers as the model does, and its latency in milliseconds a call."""
+    """A deployable file: its format, and why it does not answer as the model does (empty: it does)."""
 
     format: str
     path: Path
-    passed: bool
-    p50: float | None = None
-    p95: float | None = None
-    batch: int = 1
+    problems: tuple[str, ...] = ()
 
 
 @dataclass
@@ -71,8 +68,8 @@ class Findings:
     outcome: Outcome
     production: Production | None = None
     exported: list[Exported] = field(default_factory=list)
-    machine: str = ""
-    threads: int | None = None
+    latency: dict[str, Any] = field(default_factory=dict)
+    """``export.latency.Latency.plain``; empty where nothing was timed."""
     verdicts: list[Verdict] = field(default_factory=list)
 
 

@@ -1,0 +1,67 @@
+"""``marauder train``: a gated run, from pinned data and a recipe to a model with evidence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from marauder.runs.gated import RunSummary
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(no_args_is_help=True)
+def train(
+    config: Annotated[str, typer.Argument(help="train.yaml; or a first setting as key=value, where no file is needed")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="any setting, as key=value: training.epochs=20 gate.drift.severity=warn")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on from this checkpoint instead of the newest")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former checkpoints")] = False,
+    max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
+) -> None:
+    """Do a gated run, or go on with it: the same command continues after any interruption.
+
+    It ends with status 0 when no gate failed, 3 when one did, 2 for a mistake, 75 when it was stopped in time.
+    `marauder config explain` tells of every setting; docs/runs.md of the rest.
+    """
+    from marauder.core.clock import Clock
+    from marauder.runs.gated import run_gated
+    from marauder.runs.recipes import file_and_overrides, load_run_settings
+    from marauder.runs.settings import RunSettings
+
+    settings = load_run_settings(RunSettings, *file_and_overrides(config, overrides))
+    with Clock.for_hours(max_hours).listening() as clock:
+        summary = run_gated(settings, clock, resume, fresh)
+    if speaks():
+        show(summary)
+    raise typer.Exit(summary.exit_status)
+
+
+def speaks() -> bool:
+    """Whether this process tells the user how it ended: one of several does, the launching one or torchrun's first."""
+    from marauder.launch.processes import launched_by_marauder
+
+    return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
+
+
+def show(summary: RunSummary) -> None:
+    """The end of a run in a few lines: figures, verdict, files, what to do next."""
+    figures = ", ".join(
+        f"{name} {value:.3f}"
+        for name in ("map50", "map50_95", "precision", "recall")
+        if (value := summary.metrics.get(name)) is not None
+    )
+    typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")
+    typer.echo(f"gates:   {summary.verdict}")
+    for why in summary.failed:
+        typer.echo(f"  failed: {why}")
+    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
+    if summary.version is not None:
+        typer.echo(f"version: {summary.version} of {summary.project}, registered as candidate")
+        if summary.exit_status == 0:
+            typer.echo(f"next:    marauder registry promote {summary.project} {summary.version}")

@@ -1,0 +1,58 @@
+"""Evidence for the gates that every task shares: one batch trains, two short runs agree, the exported model is fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marauder.core.errors import UserError
+from marauder.core.events import EventLog
+from marauder.engine.failures import TrainingFailure
+from marauder.engine.smoke import look_at_one_batch, two_short_runs
+from marauder.gates.base import GateSettings
+from marauder.gates.determinism import DeterminismEvidence, DeterminismSettings
+from marauder.gates.health import HealthEvidence
+from marauder.gates.latency import LatencyEvidence
+from marauder.gates.sanity import SanityEvidence
+from marauder.runs.tasks.base import Findings, TaskKind
+
+
+def look_before_training(name: str, settings: GateSettings, kind: TaskKind, device: torch.device) -> Any:
+    """The evidence of the engine's gate ``name``; the task is made for it and let go of again."""
+    task = kind.task(None)
+    training = kind.settings.training
+    try:
+        if name == "sanity":
+            return SanityEvidence.of(look_at_one_batch(task, training, device))
+        if name == "determinism":
+            assert isinstance(settings, DeterminismSettings)
+            result = two_short_runs(task, training, device, settings.steps, settings.samples)
+            return DeterminismEvidence.of(result, device.type)
+    finally:
+        task.close(remove=True)
+    raise UserError(f"gate {name}: the task {kind.settings.task!r} has no evidence for it; leave it out of gates.yaml")
+
+
+HEALTH_EVENTS = ("out_of_memory", "set_aside", "worker_died", "group_restarted", "resumed")
+"""Kinds of events that a training lives through; they are counted."""
+
+
+def health_evidence(folder: Path, failure: TrainingFailure | None) -> HealthEvidence:
+    """How the training in ``folder`` went, with what it lived through."""
+    counts: dict[str, int] = {}
+    for event in EventLog(folder / "events.jsonl").read():
+        if event.get("kind") in HEALTH_EVENTS:
+            counts[event["kind"]] = counts.get(event["kind"], 0) + 1
+    if failure is None:
+        return HealthEvidence(finished=True, counts=counts)
+    return HealthEvidence(False, failure.kind, failure.step, "", str(failure), counts)
+
+
+def latency_evidence(findings: Findings) -> LatencyEvidence:
+    """The timings of the exported formats. Raises ``UserError`` when a format answers otherwise than the model."""
+    wrong = [f"{one.format}: {'; '.join(one.problems)}" for one in findings.exported if one.problems]
+    if wrong:
+        raise UserError(f"exported formats answer otherwise than the model ({' | '.join(wrong)}); see export_report.md")
+    return LatencyEvidence.of(findings.latency)

@@ -1,0 +1,42 @@
+"""The deployable files of a run: made by the export job from the best weights, noted with their latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.data.records import Record
+from marauder.export.job import export_models
+from marauder.export.settings import ExportSettings, LatencySettings
+from marauder.runs.settings import RunSettings
+from marauder.runs.tasks.base import Exported, Findings
+
+EXPORTED = "exported"
+
+
+def export_run(settings: RunSettings, records: Sequence[Record], clock: Clock, findings: Findings) -> None:
+    """Export ``best`` in the formats of the settings. Formats that are in place already are not made again.
+
+    Raises ``UserError`` where a model cannot be exported at all; a format that answers otherwise than the model is
+    noted as not passed.
+    """
+    plan = settings.export
+    if not plan.formats:
+        return
+    wanted = ExportSettings(
+        models=(settings.folder / "best.pt",),
+        output=settings.folder / EXPORTED,
+        formats=plan.formats,
+        opset=plan.opset,
+        pictures=records[0].picture.parent if records else None,
+        seed=settings.training.seed,
+        latency=LatencySettings(rounds=plan.rounds, threads=plan.threads),
+    )
+    model = export_models(wanted, clock).models[0]
+    if model.problem is not None:
+        raise UserError(f"the best weights cannot be exported: {model.problem}")
+    findings.latency = dict((model.report or {}).get("latency") or {})
+    findings.exported = [
+        Exported(name, one.path, one.reasons if not one.passed else ()) for name, one in model.formats.items()
+    ]

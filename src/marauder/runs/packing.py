@@ -1,0 +1,81 @@
+"""A finished run's files: put together for the registry, and copied to the store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.core.files import remove_leftovers
+from marauder.data.manifests.pinning import DataPin
+from marauder.registry.base import CANDIDATE, Candidate
+from marauder.registry.opening import open_registry
+from marauder.runs.record import RunRecord
+from marauder.runs.settings import RunSettings
+from marauder.storage.base import StoreError
+from marauder.storage.opening import open_store
+
+log = logging.getLogger("marauder")
+PACKAGE = "package"
+FILES = (
+    "best.pt", "best.safetensors", "last.safetensors", "config.yaml", "data_pin.json", "provenance.json", "gates.json",
+    "eval_report.json", "report.html", "model_card.md", "model_card.json", "reference_profile.json",
+    "reference_profile.npz", "metrics.jsonl", "slices.yaml",
+)  # fmt: skip
+EXPORTED = ("model.onnx", "model.torchscript", "export_report.json", "metadata.yaml")
+
+
+def pack(folder: Path) -> Path:
+    """Bring the files that make a version together in ``folder/package`` (second names of the same files)."""
+    package = folder / PACKAGE
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir()
+    found = [folder / name for name in FILES] + [
+        path for name in EXPORTED for path in folder.glob(f"exported/*/{name}")
+    ]
+    for path in found:
+        if path.is_file():
+            try:
+                os.link(path, package / path.name)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, package / path.name)
+    remove_leftovers(package)
+    return package
+
+
+def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
+    """Make the run a version with the alias ``candidate``; ``None`` without a registry, or when it cannot be reached
+    (told in a warning; the same command tries again)."""
+    registry = open_registry(settings.registry, settings.runs)
+    if registry is None:
+        return None
+    metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
+    tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
+    candidate = Candidate(
+        record.project, record.id, pack(settings.folder), record.weights_sha256, record.verdict, metrics, tags
+    )
+    try:
+        version = registry.register(candidate)
+        registry.set_alias(record.project, CANDIDATE, version.version)
+    except UserError as error:
+        log.warning("not registered: %s. Run the same command again when the registry can be reached", error)
+        return None
+    return version.version
+
+
+def store_files(settings: RunSettings) -> None:
+    """Copy the package to ``models/<project>/<run id>/`` in the store, if one is set."""
+    if settings.store is None:
+        return
+    store = open_store(settings.store)
+    prefix = f"models/{settings.project}/{settings.id}"
+    package = settings.folder / PACKAGE
+    if not package.is_dir():
+        package = pack(settings.folder)
+    try:
+        for path in sorted(package.iterdir()):
+            store.put(f"{prefix}/{path.name}", path)
+    except StoreError as error:
+        log.warning("not stored: %s. Run the same command again when the store can be reached", error)

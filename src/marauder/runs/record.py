@@ -1,0 +1,69 @@
+"""``run.json``: what a run is, where it stands, and how it ended; written anew at every change."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from marauder.core.files import read_json, write_json
+
+RUN_FILE = "run.json"
+State = Literal["running", "interrupted", "stopped", "failed", "finished"]
+
+
+class RunRecord(BaseModel):
+    """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
+
+    ``key``: fingerprint of all that decides the result; ``version``: the registered one; times in seconds since 1970.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    project: str
+    task: str
+    state: State = "running"
+    verdict: str = "off"
+    exit_status: int | None = None
+    message: str = ""
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    split: str = ""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    weights: str = ""
+    weights_sha256: str = ""
+    report: str = ""
+    registry: str = ""
+    version: str | None = None
+    data: str = ""
+    key: str = ""
+    attempts: int = 0
+    started: float = 0.0
+    finished: float | None = None
+    seconds: float = 0.0
+
+    def write(self, folder: Path, **changes: Any) -> RunRecord:
+        """Write the record, with ``changes``, into a run's folder; returns it."""
+        changed = self.model_copy(update=changes)
+        write_json(folder / RUN_FILE, changed.model_dump(mode="json"))
+        return changed
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """The record in a run's folder, or ``None``. Raises ``DamagedFileError`` for one that cannot be read."""
+    path = folder / RUN_FILE
+    return RunRecord.model_validate(read_json(path)) if path.is_file() else None
+
+
+def open_record(folder: Path, **identity: Any) -> RunRecord:
+    """The record of a run that starts now, or goes on: times and attempts are kept."""
+    earlier = read_record(folder)
+    if earlier is None or earlier.id != identity["id"]:
+        return RunRecord(**identity, started=time.time(), attempts=1)
+    kept = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
+    if earlier.key == identity.get("key"):
+        kept |= {"version": earlier.version, "registry": earlier.registry}
+    return RunRecord(**{**identity, **kept})

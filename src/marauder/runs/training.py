@@ -1,0 +1,123 @@
+"""The training of a run: in this process, in several that are launched here, or as one of those."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from marauder.core.clock import Clock, Interrupted
+from marauder.core.errors import UserError
+from marauder.core.files import read_json, write_json, write_text
+from marauder.engine.distributed import Group, process_group
+from marauder.engine.observer import Observer
+from marauder.engine.state import Outcome
+from marauder.engine.trainer import Trainer
+from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder, stop_file
+from marauder.runs.detection import prepare_process
+from marauder.runs.settings import RunSettings
+from marauder.runs.tasks.base import TaskKind
+
+OUTCOME_FILE = "outcome.json"
+CONFIG_FILE = "config.json"
+log = logging.getLogger("marauder")
+
+
+def is_one_of_several() -> bool:
+    """Whether this process was started by torchrun, ours or the user's own."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 or launched_by_marauder()
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def train(
+    kind: TaskKind,
+    identity: str,
+    clock: Clock,
+    observer: Observer,
+    resume: Path | None,
+    fresh: bool,
+    begun: Callable[[], None] | None,
+) -> Outcome:
+    """Train, or go on, in this process, or in ``processes`` of which this one is none; returns how it ended.
+
+    Raises ``Interrupted``, ``UserError``, ``TrainingFailure``.
+    """
+    settings = kind.settings
+    if settings.processes > 1 and not is_one_of_several():
+        return _train_in_processes(settings, clock, resume, fresh, begun)
+    with process_group(settings.training.device) as group:
+        return _train_in_group(kind, identity, group, clock, observer, resume, fresh, begun)
+
+
+def train_as_worker(
+    kind: TaskKind, identity: str, clock: Clock, observer: Observer, resume: Path | None, fresh: bool
+) -> None:
+    """One of the processes that ``train`` launched. Tells the launching process how it ended."""
+    folder = kind.settings.folder
+    clock.stop_file, clock.parent = stop_file(folder), int(os.environ["MARAUDER_LAUNCHER"])
+    with process_group(kind.settings.training.device) as group:
+        try:
+            outcome = _train_in_group(kind, identity, group, clock, observer, resume, fresh, None)
+        except (Interrupted, UserError) as stop:
+            end_worker(folder, stop)  # every rank: any may be the one that failed
+        if group.leads:
+            write_json(folder / OUTCOME_FILE, asdict(outcome))
+
+
+def _train_in_processes(
+    settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool, begun: Callable[[], None] | None
+) -> Outcome:
+    folder = settings.folder
+    write_text(folder / CONFIG_FILE, settings.model_dump_json(indent=2))
+    (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    if begun is not None and not fresh:
+        begun()
+    arguments: Sequence[str] = [
+        "train", str(folder / CONFIG_FILE),
+        *(["--resume", str(resume)] if resume is not None else []),
+        *(["--fresh"] if fresh else []),
+    ]  # fmt: skip
+    launch_processes(
+        folder, settings.processes, arguments, clock,
+        max_restarts=settings.max_restarts, checkpoints=settings.checkpoint_folder,
+    )  # fmt: skip
+    if begun is not None and fresh:
+        begun()
+    return Outcome(**read_json(folder / OUTCOME_FILE))
+
+
+def _train_in_group(
+    kind: TaskKind,
+    identity: str,
+    group: Group,
+    clock: Clock,
+    observer: Observer,
+    resume: Path | None,
+    fresh: bool,
+    begun: Callable[[], None] | None,
+) -> Outcome:
+    settings = kind.settings
+    prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    task = kind.task(settings.folder / "cache")
+    # The sanity gate has looked at a batch before; the check in the engine serves those who train without gates.
+    training = settings.training.model_copy(update={"sanity_check": False})
+    trainer = Trainer(
+        task, training, group, settings.folder, settings.checkpoint_folder, kind.weights(), clock, identity,
+        settings.described(), observer=observer,
+    )  # fmt: skip
+    if group.leads:
+        if fresh:
+            trainer.checkpointer.prepare(fresh=True)
+        write_text(settings.folder / CONFIG_FILE, settings.model_dump_json(indent=2))
+    if begun is not None:
+        begun()
+    outcome = trainer.fit(resume, fresh)
+    group.gather(None)  # nobody removes what another still reads
+    task.close(remove=group.leads)
+    return outcome

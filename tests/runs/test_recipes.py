@@ -1,0 +1,135 @@
+"""Recipes put under the settings of a run, mistakes told with their places, and settings explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from marauder.cli.config import app
+from marauder.core.errors import UserError
+from marauder.core.explain import explain, walk
+from marauder.core.settings import Layer, merge_layers, read_layer
+from marauder.runs.recipes import FIELDS, library, load_run_settings, recipe_layers, run_layer
+from marauder.runs.settings import RunSettings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_shipped_recipe_is_valid_and_says_what_it_is() -> None:
+    recipes = library()
+    assert {"yolo", "two_cores", "trial", "fine_tune", "shore_gpu"} <= {recipe.name for recipe in recipes}
+    for recipe in recipes:
+        assert recipe.description.endswith(".")
+        settings = load_run_settings(RunSettings, None, [f"recipe={recipe.name}", "data=x"])
+        assert settings.recipe == recipe.name
+
+
+def test_file_comes_over_recipe_and_overrides_over_both() -> None:
+    train = write(Path("train.yaml"), "data: d\nrecipe: trial\ntraining:\n  epochs: 5\n")
+    settings = load_run_settings(RunSettings, train, ["training.optimizer.momentum=0.5"])
+    assert settings.model == "yolov8t"  # trial
+    assert settings.training.average_decay == 0.998  # two_cores, which trial extends
+    assert settings.training.optimizer.name == "adamw"
+    assert settings.training.optimizer.learning_rate == 0.005  # trial over two_cores, key by key
+    assert settings.training.batch_size == 16  # yolo, which that extends
+    assert settings.training.epochs == 5
+    assert settings.training.optimizer.momentum == 0.5
+
+
+def test_a_project_has_recipes_of_its_own_that_hide_the_shipped_ones() -> None:
+    write(Path("recipes/reef.yaml"), "description: Ours.\nextends: trial\nimage_size: 96\n")
+    write(Path("recipes/trial.yaml"), "description: Our trial.\nmodel: yolov8s\n")
+    settings = load_run_settings(RunSettings, None, ["recipe=reef", "data=d"])
+    assert (settings.model, settings.image_size) == ("yolov8s", 96)
+    assert next(recipe for recipe in library() if recipe.name == "trial").description == "Our trial."
+
+
+def test_mistakes_of_recipe_file_and_overrides_are_told_at_once_with_their_places() -> None:
+    write(Path("recipes/bad.yaml"), "extends: yolo\ntraining:\n  epochs: none\n")
+    train = write(Path("train.yaml"), "data: d\nrecipe: bad\nimage_size: 100\nmodell: x\n")
+    with pytest.raises(UserError) as error:
+        load_run_settings(RunSettings, train, ["training.batch_size=0"])
+    message = str(error.value)
+    assert "4 mistakes in train.yaml" in message
+    assert "recipes/bad.yaml:3: training.epochs" in message
+    assert "train.yaml:3: image_size: 100 is no multiple of 32; choose 96" in message
+    assert "train.yaml:4: modell: no such setting, did you mean model?" in message
+    assert "override 'training.batch_size=0'" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("extends: nowhere\n", "bad.yaml:1: no recipe named 'nowhere'; known: "),
+        ("extends: bad\n", "extends itself"),
+        ("extends: [yolo]\n", "bad.yaml:1: extends: name one recipe, not list"),
+        ("data: d\nmodel: yolov8n\n", "recipes/bad.yaml:1: data: a recipe sets only"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(content: str, words: str) -> None:
+    write(Path("recipes/bad.yaml"), content)
+    with pytest.raises(UserError, match=words.replace("[", r"\[")):
+        run_layer(None, ["recipe=bad", "data=d"])
+
+
+def test_an_unknown_recipe_names_the_line_and_the_nearest() -> None:
+    train = write(Path("train.yaml"), "data: d\nrecipe: two_core\n")
+    with pytest.raises(UserError, match=r"train\.yaml:2: no recipe named 'two_core', did you mean two_cores\?"):
+        run_layer(train)
+
+
+def test_layers_keep_the_place_of_every_value() -> None:
+    one = Layer({"a": {"x": 1, "y": 2}, "b": 3}, {("a",): "1:1", ("a", "x"): "1:2", ("a", "y"): "1:3", ("b",): "1:4"})
+    two = Layer({"a": {"y": 5}, "b": {"z": 6}}, {("a",): "2:1", ("a", "y"): "2:2", ("b",): "2:3", ("b", "z"): "2:4"})
+    merged = merge_layers([one, two])
+    assert merged.content == {"a": {"x": 1, "y": 5}, "b": {"z": 6}}
+    assert merged.places[("a", "x")] == "1:2"
+    assert merged.places[("a", "y")] == "2:2"
+    assert merged.places[("b", "z")] == "2:4"
+    assert one.content == {"a": {"x": 1, "y": 2}, "b": 3}, "the layers stay as they were"
+
+
+def test_explain_says_kind_default_value_and_place() -> None:
+    train = write(Path("train.yaml"), "data: d\ntraining:\n  optimizer:\n    learning_rate: 0.02\n")
+    (found,) = explain(RunSettings, "training.optimizer.learning_rate", read_layer(train))
+    assert (found.default, found.value, found.place) == ("0.01", "0.02", "train.yaml:4")
+    assert "more than 0" in found.kind
+    (model,) = explain(RunSettings, "model", run_layer(None, ["recipe=trial"]))
+    assert model.value == "yolov8t" and model.place.endswith("trial.yaml:3")
+
+
+def test_explain_covers_every_setting_and_finds_near_names() -> None:
+    found = list(walk(RunSettings, Layer({}, {})))
+    assert len(found) > 60
+    assert all(one.kind for one in found)
+    unexplained = [one.key for one in found if not one.description and not one.section and one.key.count(".") == 0]
+    assert unexplained == []
+    with pytest.raises(UserError, match=r"did you mean training\.epochs"):
+        explain(RunSettings, "training.epoch", Layer({}, {}))
+    with pytest.raises(UserError, match=r"training\.epochs"):
+        explain(RunSettings, "epochs", Layer({}, {}))
+
+
+def test_config_commands() -> None:
+    runner = CliRunner()
+    shown = runner.invoke(app, ["show", "recipe=trial", "data=d"])
+    # without a file the first word is a setting too
+    assert shown.exit_code == 0, shown.output
+    assert "yolov8t" in shown.output
+    explained = runner.invoke(app, ["explain", "training"])
+    assert "training.optimizer.learning_rate" in explained.output
+    listed = runner.invoke(app, ["recipes"])
+    assert "two_cores" in listed.output
+    assert set(FIELDS) <= set(RunSettings.model_fields)
+    assert recipe_layers("trial")[0].name.endswith("yolo.yaml")
