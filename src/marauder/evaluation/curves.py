@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from marauder.evaluation.matching import Matches
+from marauder.evaluation.outcomes import judge_detections
 from marauder.evaluation.selection import Selection, gather
 
 CONFIDENCE_GRID = np.linspace(0, 1, 1000)
@@ -69,17 +70,10 @@ def confidence_curves(matches: Matches, repeats: np.ndarray) -> ConfidenceCurves
     segment, picture = matches.targets
     first = segment < count
     boxes = np.bincount(segment[first], weights=repeats[picture[first]], minlength=count)
+    hit, false, _ = judge_detections(matches)
     times = repeats[matches.detection_picture].astype(np.int64)
-    true = times.copy()
-    matched = slice(0, int(np.searchsorted(matches.pair_segment, count)))
-    pair_true, detection = matches.pair_true[matched], matches.pair_detection[matched]
-    excused = np.zeros(len(times), bool)
-    excused[detection[~pair_true]] = True
-    hit = np.zeros(len(times), bool)
-    hit[detection[pair_true]] = True
-    times[excused] = 0
-    times[_outside(matches) & ~hit] = 0
-    true[~hit] = 0
+    true = np.where(hit, times, 0)
+    times[~hit & ~false] = 0
     classes = np.flatnonzero(boxes)
     precision, recall = np.zeros((2, len(classes), len(CONFIDENCE_GRID)))
     starts = np.searchsorted(matches.detection_class, np.arange(count + 1))
@@ -121,13 +115,6 @@ def operating_point(selection: Selection, confidence: float) -> OperatingPoint:
     starts, ends = matches.inside_starts[0, :-1], matches.inside_ends(confidence)
     false = selection.predicted[ends] - selection.predicted[starts] - excused
     return OperatingPoint(confidence, selection.boxes_of[0], true.astype(np.int64), false.astype(np.int64))
-
-
-def _outside(matches: Matches) -> np.ndarray:
-    """Detections whose area lies outside COCO's widest range: bool (D,)."""
-    outside = np.ones(len(matches.detection_score), bool)
-    outside[matches.inside_detection[: matches.inside_bounds[1]]] = False
-    return outside
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, defined: np.ndarray) -> np.ndarray:

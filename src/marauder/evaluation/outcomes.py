@@ -35,23 +35,32 @@ class PictureOutcome:
         return 2 * len(self.right) / total if total else 1.0
 
 
+def judge_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each detection is at IoU 0.5, all sizes: true, false (both bool (D,)), and the IoU with its box, float64
+    (D,), 0 for false ones. Excused ones (on a box that does not count, or outside the areas meant) are neither."""
+    last = int(np.searchsorted(matches.pair_segment, len(matches.names)))
+    detection, hit = matches.pair_detection[:last], matches.pair_true[:last]
+    true, false = np.zeros((2, len(matches.detection_score)), bool)
+    false[matches.inside_detection[: matches.inside_bounds[1]]] = True
+    false[detection] = False
+    true[detection[hit]] = True
+    iou = np.zeros(len(true))
+    iou[detection[hit]] = matches.pair_iou[:last][hit]
+    return true, false, iou
+
+
 def picture_outcomes(matches: Matches, confidence: float) -> list[PictureOutcome]:
     """The outcome of every picture among detections with a score of at least ``confidence``, in the records' order."""
-    last = np.searchsorted(matches.pair_segment, len(matches.names))
-    detection, box = matches.pair_detection[:last], matches.pair_box[:last]
-    excused = np.ones(len(matches.detection_score), bool)
-    excused[matches.inside_detection[: matches.inside_bounds[1]]] = False
-    excused[detection] = True
+    last = int(np.searchsorted(matches.pair_segment, len(matches.names)))
+    true, false, _ = judge_detections(matches)
     sure = matches.detection_score >= confidence
-    true = matches.pair_true[:last] & sure[detection]
-    right = np.zeros(len(sure), bool)
-    right[detection[true]] = True
+    certain = matches.pair_true[:last] & sure[matches.pair_detection[:last]]
     found = np.zeros(len(matches.box_class), bool)
-    found[box[true]] = True
+    found[matches.pair_box[:last][certain]] = True
     missed = ~matches.box_ignored[0] & ~found
     lists = [
-        _by_picture(matches.detection_picture, matches.detection_index, right, matches.pictures),
-        _by_picture(matches.detection_picture, matches.detection_index, sure & ~excused, matches.pictures),
+        _by_picture(matches.detection_picture, matches.detection_index, true & sure, matches.pictures),
+        _by_picture(matches.detection_picture, matches.detection_index, false & sure, matches.pictures),
         _by_picture(matches.box_picture, matches.box_index, found, matches.pictures),
         _by_picture(matches.box_picture, matches.box_index, missed, matches.pictures),
     ]

@@ -1,0 +1,278 @@
+"""Looks at slices beside the data: names that do not exist, slices that are empty, tiny or the same as another."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal as OneOf
+
+import numpy as np
+
+from marauder.core.errors import UserError
+from marauder.data.records import Dataset, Record
+from marauder.data.slices.columns import (
+    KIND_NAMES,
+    NUMBER,
+    TEXT,
+    TRUTH,
+    Column,
+    box_columns,
+    box_names,
+    picture_columns,
+    picture_names,
+)
+from marauder.data.slices.counting import Counter, SliceCount
+from marauder.data.slices.mask import SliceMask
+from marauder.data.slices.query import parse_query
+from marauder.data.slices.query_tree import (
+    Arithmetic,
+    Comparison,
+    Contains,
+    Flag,
+    Literal,
+    Name,
+    Query,
+    QueryError,
+    unknown_name,
+    walk,
+)
+from marauder.data.slices.resolve import MOST_VALUES, SliceBook
+from marauder.data.slices.settings import SliceSettings
+from marauder.data.slices.sizes import expand_sizes
+
+FEWEST_BOXES = 50
+"""Average precision over fewer boxes says little."""
+FEWEST_GROUPS = 5
+"""With fewer groups (clips) no interval can be given."""
+IDS_SHOWN = 3
+VALUES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class SliceFinding:
+    """Something to know about a slice. ``error``: the slice cannot mean what was written; ``warning``: it can, but
+    says little or nothing. ``place``: file and line; ``split``: ``None`` for the data set as a whole."""
+
+    slice: str
+    severity: OneOf["error", "warning"]
+    kind: str
+    message: str
+    split: str | None = None
+    place: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        return f"{where}{self.slice}{f' ({self.split})' if self.split is not None else ''}: {self.message}"
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """A slice in one split of the data: what it holds."""
+
+    split: str
+    mask: SliceMask
+    count: SliceCount
+
+
+def check(book: SliceBook, dataset: Dataset, split: str | None = None) -> list[SliceFinding]:
+    """Everything to know about the slices of a book in a data set, errors first; in each split, or one of them.
+
+    Raises ``UserError`` for a split that does not exist.
+    """
+    findings = list(_mistakes(book, dataset))
+    broken = {finding.slice for finding in findings if finding.severity == "error"}
+    if not any(book.slices[name].by is not None for name in broken):
+        for row_split, rows in _by_split(count_slices(book, dataset, split)).items():
+            records = _records_of(dataset, row_split)
+            findings += _sizes(book, rows, row_split, broken)
+            findings += _equals(book, rows, row_split, records)
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def count_slices(book: SliceBook, dataset: Dataset, split: str | None = None) -> list[SliceRow]:
+    """Each slice in each split (``all`` where the data set has none), or in one split."""
+    rows = []
+    for name in [split] if split is not None else list(dataset.splits()) or ["all"]:
+        records = _records_of(dataset, name) if split is None else dataset.split(split).records
+        counter = Counter(records)
+        rows += [SliceRow(name, mask, counter.count(mask)) for mask in book.apply(records, dataset.names)]
+    return rows
+
+
+def refuse_mistakes(findings: Sequence[SliceFinding]) -> None:
+    """Raise one ``UserError`` with all errors among ``findings``, if there are any."""
+    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    if errors:
+        count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+        raise UserError(f"{count} in the slices:\n" + "\n".join(f"  {error}" for error in errors))
+
+
+def _records_of(dataset: Dataset, split: str) -> tuple[Record, ...]:
+    return dataset.split(split).records if dataset.splits() else dataset.records
+
+
+def _by_split(rows: Sequence[SliceRow]) -> dict[str, list[SliceRow]]:
+    found: dict[str, list[SliceRow]] = {}
+    for row in rows:
+        found.setdefault(row.split, []).append(row)
+    return found
+
+
+def _owner(book: SliceBook, label: str) -> str:
+    """The slice of the file that a mask comes from; those of ``by`` are called ``name=value``."""
+    return label if label in book.slices else label.partition("=")[0]
+
+
+def _place(book: SliceBook, name: str) -> str:
+    owner = _owner(book, name)
+    return f"{book.path}:{book.lines[owner]}" if book.path is not None and owner in book.lines else ""
+
+
+def _mistakes(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
+    """What is wrong whatever the split."""
+    records, names = dataset.records, dataset.names
+    of_pictures, of_boxes = picture_names(records), box_names(records)
+    keys = {record.key for record in records}
+    for name, settings in book.slices.items():
+        place = _place(book, name)
+        for field, known, other in (("where", of_pictures, of_boxes), ("boxes", of_boxes, of_pictures)):
+            text = getattr(settings, field)
+            if text is None:
+                continue
+            query = parse_query(text) if field == "where" else expand_sizes(parse_query(text))
+            elsewhere = "boxes" if field == "where" else "where"
+            unknown = [name for name in query.names if name not in known]
+            hints = {name: f"; it is an attribute for '{elsewhere}'" for name in unknown if name in other}
+            for one in unknown:
+                position = query.names[one]
+                words = str(QueryError(unknown_name(one, known) + hints.get(one, ""), query.text, position))
+                yield SliceFinding(name, "error", "unknown-attribute", f"{field}: {words}", place=place)
+            columns = (
+                picture_columns(records, list(query.names))
+                if field == "where"
+                else box_columns(records, list(query.names), names)
+            )
+            for severity, kind, words in _of_other_kinds(query, columns):
+                yield SliceFinding(name, severity, kind, f"{field}: {words}", place=place)
+        yield from _wrong_by(name, settings, of_pictures, of_boxes, dataset, place)
+        missing = sorted(book.ids.get(name, frozenset()) - keys)
+        if missing:
+            shown = ", ".join(missing[:IDS_SHOWN]) + (" …" if len(missing) > IDS_SHOWN else "")
+            words = f"ids: {len(missing):,} of {len(book.ids[name]):,} are no key of a picture: {shown}"
+            yield SliceFinding(name, "error", "unknown-id", words, place=place)
+
+
+def _wrong_by(
+    name: str, settings: SliceSettings, of_pictures: list[str], of_boxes: list[str], dataset: Dataset, place: str
+) -> Iterator[SliceFinding]:
+    attribute = settings.by
+    if attribute is None:
+        return
+    known = {*of_pictures, *of_boxes, "size"}
+    if attribute not in known:
+        yield SliceFinding(name, "error", "unknown-attribute", f"by: {unknown_name(attribute, known)}", place=place)
+        return
+    columns = box_columns(dataset.records, [attribute], dataset.names) or picture_columns(dataset.records, [attribute])
+    values = {value for column in columns.values() for value in column.values()} - {None}
+    texts = sum(isinstance(value, (str, bool)) for value in values)
+    if texts and len(values) > MOST_VALUES:
+        words = f"by: {attribute!r} has {len(values):,} values, more than {MOST_VALUES}; write the slices that matter"
+        yield SliceFinding(name, "error", "too-many-values", words, place=place)
+
+
+def _of_other_kinds(query: Query, columns: dict[str, Column]) -> Iterator[tuple[OneOf["error", "warning"], str, str]]:
+    """Comparisons that no value in the data can ever meet."""
+    told: set[tuple[str, object]] = set()
+    for one, wanted in _wanted_kinds(query):
+        column = columns.get(one.name)
+        if column is None or (one.name, wanted) in told:
+            continue
+        told.add((one.name, wanted))
+        present = set(column.kinds.tolist()) - {0}
+        if present and wanted not in present:
+            holds = " and ".join(KIND_NAMES[kind] for kind in sorted(present))
+            words = f"{one.name!r} holds {holds}, but is compared with {KIND_NAMES[wanted]}"
+            yield "error", "other-kind", str(QueryError(words, query.text, one.position))
+    for one, text in _compared_texts(query):
+        column = columns.get(one.name)
+        values = {value for value in column.texts.tolist() if value is not None} if column is not None else set()
+        if values and text not in values and (one.name, text) not in told:
+            told.add((one.name, text))
+            close = difflib.get_close_matches(text, values, 1)
+            listed = ", ".join(sorted(values)[:VALUES_SHOWN]) + (" …" if len(values) > VALUES_SHOWN else "")
+            meant = f"; did you mean {close[0]!r}?" if close else ";"
+            words = f"{one.name!r} is never {text!r}{meant} it is: {listed}"
+            yield "warning", "unknown-value", str(QueryError(words, query.text, one.position))
+
+
+def _wanted_kinds(query: Query) -> Iterator[tuple[Name, int]]:
+    """Names with the kind of value that the query compares them with."""
+    kinds = {float: NUMBER, str: TEXT, bool: TRUTH}
+    for node in walk(query.root):
+        if isinstance(node, Comparison):
+            for one, other in ((node.left, node.right), (node.right, node.left)):
+                if isinstance(one, Name) and isinstance(other, Literal) and other.value is not None:
+                    yield one, kinds[type(other.value)]
+                elif isinstance(one, Name) and isinstance(other, Arithmetic):
+                    yield one, NUMBER
+        elif isinstance(node, Arithmetic):
+            yield from ((one, NUMBER) for one in (node.left, node.right) if isinstance(one, Name))
+        elif isinstance(node, Contains):
+            yield node.value, TEXT
+        elif isinstance(node, Flag) and isinstance(node.value, Name):
+            yield node.value, TRUTH
+
+
+def _compared_texts(query: Query) -> Iterator[tuple[Name, str]]:
+    for node in walk(query.root):
+        if isinstance(node, Comparison) and node.operator in ("==", "!="):
+            for one, other in ((node.left, node.right), (node.right, node.left)):
+                if isinstance(one, Name) and isinstance(other, Literal) and isinstance(other.value, str):
+                    yield one, other.value
+
+
+def _sizes(book: SliceBook, rows: Sequence[SliceRow], split: str, broken: set[str]) -> Iterator[SliceFinding]:
+    """Slices with nothing or little in them, and values of ``by`` that are all too few."""
+    found = {_owner(book, row.mask.name) for row in rows}
+    for name in [name for name in book.slices if name not in found and name not in broken]:
+        words = f"empty: no value of {book.slices[name].by!r} has {book.slices[name].minimum_pictures} pictures"
+        yield SliceFinding(name, "warning", "empty", words, split, _place(book, name))
+    for row in rows:
+        name, count = row.mask.name, row.count
+        least = book.slices[_owner(book, name)].minimum_pictures
+        if _owner(book, name) in broken:
+            continue
+        if not count.pictures:
+            yield SliceFinding(name, "warning", "empty", "empty: no labelled picture", split, _place(book, name))
+            continue
+        few = [
+            f"{held:,} {what} of at least {needed}"
+            for what, held, needed in (
+                ("pictures", count.pictures, least),
+                ("boxes", count.boxes, FEWEST_BOXES),
+                ("groups", count.groups, FEWEST_GROUPS),
+            )
+            if held < needed
+        ]
+        if few:
+            yield SliceFinding(name, "warning", "tiny", f"tiny: {', '.join(few)}", split, _place(book, name))
+
+
+def _equals(book: SliceBook, rows: Sequence[SliceRow], split: str, records: Sequence[Record]) -> Iterator[SliceFinding]:
+    """Slices of the same pictures and boxes as an earlier one, or as the whole."""
+    counter = Counter(records)
+    whole = SliceMask("", np.ones(len(records), bool))
+    seen = {_content(counter, whole): "the whole split"}
+    for row in rows:
+        if row.count.pictures:
+            key = _content(counter, row.mask)
+            if key in seen:
+                words = f"takes the same pictures and boxes as {seen[key]}"
+                yield SliceFinding(row.mask.name, "warning", "equal", words, split, _place(book, row.mask.name))
+            seen.setdefault(key, f"{row.mask.name!r}")
+
+
+def _content(counter: Counter, mask: SliceMask) -> tuple[bytes, bytes]:
+    """What makes two slices the same: their labelled pictures and the boxes that count."""
+    return np.packbits(mask.pictures & counter.labelled).tobytes(), np.packbits(counter.boxes(mask)).tobytes()
