@@ -1,4 +1,4 @@
-"""The clock that every long loop asks between units of work: time budgets, SIGTERM, SIGINT and stop requests.
+"""The clock that every long loop asks between units of work: time budgets, SIGTERM, SIGINT, notices and stop requests.
 
 A first signal, or a spent budget, means: finish the unit, save, leave with exit status 75 and the line that resumes.
 A second signal leaves at once; the last checkpoint stands.
@@ -52,6 +52,8 @@ class Clock:
         self.stop_file = stop_file
         self.parent = parent
         self.signal_name: str | None = None
+        self.notice: str | None = None
+        """Why the machine goes away soon; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
 
     @classmethod
     def for_hours(cls, max_hours: float | None) -> Clock:
@@ -70,6 +72,8 @@ class Clock:
         """Why work should stop now, or ``None``. ``next_unit_seconds`` is how long the next unit will take."""
         if self.signal_name is not None:
             return f"{self.signal_name} received"
+        if self.notice is not None:
+            return self.notice
         remaining = self.remaining()
         if remaining is not None and remaining <= self.reserve_seconds + next_unit_seconds:
             return f"time budget of {describe_seconds(self.max_seconds or 0)} spent"

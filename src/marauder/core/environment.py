@@ -1,10 +1,12 @@
-"""Settings of the process's environment that must stand before numerical libraries are loaded."""
+"""Names and settings of the process's environment: what numerical libraries must find, what processes tell another."""
 
 from __future__ import annotations
 
 import os
 
 SPIN_COUNT = "3000"
+RENDEZVOUS = "MARAUDER_RENDEZVOUS"
+"""The file through which the training processes of one attempt find one another."""
 
 
 def share_cores() -> None:

@@ -11,9 +11,14 @@ from typing import Any
 import torch
 from torch import distributed
 
+from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
 
 TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others' gradients before it gives up."""
+CONTROL_TIMEOUT = timedelta(hours=12)
+"""How long one waits for the others' word: the first measures and writes alone, which may take long. Whoever started
+the group ends it when one dies, and a hang watch when one hangs, so that nobody waits this long for the dead."""
 
 
 class Group:
@@ -70,7 +75,7 @@ class Group:
 
 @contextmanager
 def process_group(device_setting: str) -> Iterator[Group]:
-    """Join the group that torchrun's environment names, or be a group of one.
+    """Join the group that the environment names (torchrun's, or ``marauder.launch.processes``'), or be a group of one.
 
     Gradients travel over NCCL on GPUs and over gloo on CPUs.
     """
@@ -82,9 +87,19 @@ def process_group(device_setting: str) -> Iterator[Group]:
     if size == 1:
         yield Group(device=device)
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    # Connecting when first needed: with all at once, a group that torchrun restarts now and then hangs.
+    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    meeting = os.environ.get(RENDEZVOUS)
+    if meeting is None:
+        distributed.init_process_group(backend, timeout=TIMEOUT)
+    else:
+        store = distributed.FileStore(meeting, size)
+        distributed.init_process_group(
+            backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=TIMEOUT
+        )
     try:
-        control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+        control = distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
         yield Group(distributed.get_rank(), size, device, control)
     finally:
         distributed.destroy_process_group()

@@ -1,24 +1,39 @@
-"""Several training processes on this machine through torchrun, stopped together and in time.
+"""Several training processes on this machine, watched over: stopped together and in time, started anew when one dies.
 
-The launching process takes the signals; the workers see a stop file. They end in a process group of their own, so that
-one interrupt from the keyboard does not reach them twice.
+The launching process takes the signals; the workers see a stop file. Each worker has a session of its own, so that one
+interrupt from the keyboard does not reach it twice, and so that nothing it started outlives it. They meet through a
+file that belongs to one attempt alone: a process of an earlier attempt, or a port that is taken, cannot get in the way.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
-from marauder.core.files import read_json, write_json, write_text
+from marauder.core.events import EventLog
+from marauder.core.files import write_json, write_text
+from marauder.engine.failures import EXIT_HUNG, GroupRestart, TrainingFailure
+from marauder.launch.restarts import Death, RestartPolicy, Saved, describe_hang, describe_status, read_reports
 
 LAUNCHER = "MARAUDER_LAUNCHER"
-_GRACE_SECONDS = 60.0
+"""Environment variable with the number of the launching process."""
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 60.0
+"""How long workers that were asked to stop have to save."""
+EVIDENCE_SECONDS = 5.0
+"""How long the others have to say what they saw, once one has ended with word of why."""
+log = logging.getLogger("marauder")
 
 
 def launched_by_marauder() -> bool:
@@ -32,50 +47,230 @@ def stop_file(output: Path) -> Path:
 
 
 def report_outcome(output: Path, stop: Interrupted | UserError) -> None:
-    """A worker leaves word of how it ended, for the launching process."""
-    kind = "interrupted" if isinstance(stop, Interrupted) else "failed"
-    write_json(output / ".outcome.json", {"kind": kind, "message": str(stop)})
+    """A worker of any rank leaves word of how it ended, for the launching process."""
+    rank = int(os.environ.get("RANK", "0"))
+    content: dict[str, Any] = {"rank": rank, "kind": "failed", "message": str(stop)}
+    if isinstance(stop, Interrupted):
+        content["kind"] = "interrupted"
+    elif isinstance(stop, GroupRestart):
+        content["kind"] = "restart"
+    if isinstance(stop, TrainingFailure):
+        content |= {"failure": stop.kind, "step": stop.step}
+    write_json(output / f".outcome_rank{rank}.json", content)
 
 
-def launch_processes(output: Path, processes: int, arguments: list[str], clock: Clock) -> None:
+def end_worker(output: Path, stop: Interrupted | UserError) -> NoReturn:
+    """Leave word, and leave: the launching process is the one that tells the user."""
+    report_outcome(output, stop)
+    raise SystemExit(0 if isinstance(stop, Interrupted) else 2) from None
+
+
+def launch_processes(
+    output: Path,
+    processes: int,
+    arguments: Sequence[str],
+    clock: Clock,
+    *,
+    max_restarts: int = 3,
+    checkpoints: Path | None = None,
+    happened: Callable[[str, Mapping[str, Any]], None] | None = None,
+) -> None:
     """Run ``marauder <arguments>`` in ``processes`` processes of one group until they end.
 
-    Raises ``Interrupted`` or ``UserError`` as a worker did, ``UserError`` when one died.
+    When one dies or hangs the others are ended and the group starts again from the newest checkpoint in
+    ``checkpoints`` (default: the folder of that name in ``output``), at most ``max_restarts`` times without a new
+    checkpoint in between; then ``--fresh`` and ``--resume`` count no more. ``happened`` hears the events
+    ``worker_died`` and ``group_restarted``, which also go to ``events.jsonl``.
+
+    Raises ``Interrupted``, ``UserError`` or ``TrainingFailure`` as a worker did, ``TrainingFailure`` of kind ``died``
+    or ``hung`` when no restart is left.
     """
-    outcome, stop = output / ".outcome.json", stop_file(output)
-    outcome.unlink(missing_ok=True)
-    stop.unlink(missing_ok=True)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        "-m", "marauder.cli.main", *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, LAUNCHER: str(os.getpid()), "TORCH_GLOO_LAZY_INIT": "1"}
-    group = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        _wait(group, clock, stop)
-    finally:
-        if group.poll() is None:
-            os.killpg(group.pid, signal.SIGKILL)
-            group.wait()
-        stop.unlink(missing_ok=True)
-    if outcome.exists():
-        ended = read_json(outcome)
-        outcome.unlink()
-        raise Interrupted(ended["message"]) if ended["kind"] == "interrupted" else UserError(ended["message"])
-    if group.returncode != 0:
-        raise UserError(
-            f"a training process died (status {group.returncode}); its messages are above. "
-            "Run the same command again: it goes on from the last checkpoint"
+    _Supervisor(
+        output, processes, arguments, clock, RestartPolicy(max_restarts),
+        checkpoints if checkpoints is not None else output / "checkpoints", happened,
+    ).run()  # fmt: skip
+
+
+class _Supervisor:
+    """Attempts of one group, one after another."""
+
+    def __init__(
+        self,
+        output: Path,
+        processes: int,
+        arguments: Sequence[str],
+        clock: Clock,
+        policy: RestartPolicy,
+        checkpoints: Path,
+        happened: Callable[[str, Mapping[str, Any]], None] | None,
+    ) -> None:
+        self.output, self.processes, self.arguments, self.clock = output, processes, list(arguments), clock
+        self.policy, self.checkpoints, self.happened = policy, checkpoints, happened
+        self.events = EventLog(output / "events.jsonl")
+        self.stop_asked: str | None = None
+
+    def run(self) -> None:
+        stop = stop_file(self.output)
+        try:
+            with tempfile.TemporaryDirectory(prefix="marauder-") as meeting:
+                attempt = 0
+                while not self._attempt(Path(meeting) / f"attempt{attempt}"):
+                    attempt += 1
+        finally:
+            stop.unlink(missing_ok=True)
+            self._forget_reports()
+
+    def _attempt(self, meeting: Path) -> bool:
+        """Run the group once; returns whether it is done (``False``: it is to start again)."""
+        stop_file(self.output).unlink(missing_ok=True)
+        self._forget_reports()
+        before, started = Saved.look(self.checkpoints), time.time()
+        group = _Group(self.processes, self.arguments, meeting)
+        try:
+            self._wait(group)
+        finally:
+            group.kill()
+        reports = read_reports(self.output)
+        death = group.death()
+        by_kind = {report["kind"]: report for report in reversed(reports)}  # the lowest rank's of a kind
+        if "failed" in by_kind:
+            self._raise(by_kind["failed"])
+        if self.stop_asked is not None and (death is not None or "interrupted" not in by_kind):
+            if death is None and not reports:
+                return True  # all was done before the workers saw that they should stop
+            raise Interrupted(
+                f"{self.stop_asked}; the processes did not all stop in time: what counts is the last save"
+            )
+        if "interrupted" in by_kind and death is None:
+            raise Interrupted(by_kind["interrupted"]["message"])
+        if "restart" in by_kind:
+            self._restart(by_kind["restart"]["message"], before, counted=False)
+            return False
+        if death is None:
+            return True
+        self._go_on_after(death, before, started)
+        return False
+
+    def _go_on_after(self, death: Death, before: Saved, started: float) -> None:
+        """Tell of a death and ready the next attempt; raises when there is none."""
+        words = describe_status(death)
+        if death.status == EXIT_HUNG:
+            words = describe_hang(self.output, self.processes, started) or words
+        self._happened(
+            "worker_died", rank=death.rank, status=death.status, why=words, step=Saved.look(self.checkpoints).step
         )
+        progressed = Saved.look(self.checkpoints).is_newer_than(before)
+        if not self.policy.allows(progressed, crashed=death.status > 0 and death.status != EXIT_HUNG):
+            raise TrainingFailure(
+                f"{words}; the group was started again {self.policy.used} times without getting to a new checkpoint. "
+                "The messages of the processes are above. Run the same command again when the cause is mended: it "
+                "goes on from the last checkpoint",
+                "hung" if death.status == EXIT_HUNG else "died",
+                Saved.look(self.checkpoints).step,
+            )
+        self._restart(words, before, counted=True)
+
+    def _restart(self, why: str, before: Saved, counted: bool) -> None:
+        saved = Saved.look(self.checkpoints)
+        if saved.is_newer_than(before):
+            self.arguments = _going_on(self.arguments)
+        self._happened("group_restarted", why=why, step=saved.step, processes=self.processes)
+        count = f" (restart {self.policy.used} of {self.policy.max_restarts})" if counted else ""
+        where = f"from step {saved.step}" if saved.step is not None else "from the beginning"
+        log.warning("%s; starting the group of %d processes again %s%s", why, self.processes, where, count)
+
+    def _wait(self, group: _Group) -> None:
+        """Wait until the group has ended, or until its rest is to be ended."""
+        asked: float | None = None
+        troubled: float | None = None
+        while group.is_running():
+            now = time.monotonic()
+            reason = self.clock.stop_reason()
+            if reason is not None and asked is None:
+                asked, self.stop_asked = now, reason
+                write_text(stop_file(self.output), reason)
+            if asked is not None and now - asked > GRACE_SECONDS:
+                return
+            death = group.death()
+            if death is not None and death.is_final:
+                return  # nobody who died so leaves word, and the others wait for it in vain
+            reported = any(report["kind"] in ("failed", "restart") for report in read_reports(self.output))
+            if troubled is None and (death is not None or reported):
+                troubled = now
+            if troubled is not None and now - troubled > EVIDENCE_SECONDS:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _raise(self, report: Mapping[str, Any]) -> NoReturn:
+        if report["rank"] != 0:  # the first rank writes its own
+            self._happened("failed", rank=report["rank"], why=report["message"], failure=report.get("failure"))
+        if report.get("failure") is not None:
+            raise TrainingFailure(report["message"], report["failure"], report["step"])
+        raise UserError(report["message"])
+
+    def _happened(self, kind: str, **fields: Any) -> None:
+        self.events.write(kind, **fields)
+        if self.happened is not None:
+            self.happened(kind, fields)
+
+    def _forget_reports(self) -> None:
+        for path in self.output.glob(".outcome_rank*.json"):
+            path.unlink(missing_ok=True)
 
 
-def _wait(group: subprocess.Popen[bytes], clock: Clock, stop: Path) -> None:
-    asked: float | None = None
-    while group.poll() is None:
-        reason = clock.stop_reason()
-        if reason is not None and asked is None:
-            asked = time.monotonic()
-            write_text(stop, reason)
-        if asked is not None and time.monotonic() - asked > _GRACE_SECONDS:
-            return
-        time.sleep(0.1)
+class _Group:
+    """The processes of one attempt."""
+
+    def __init__(self, processes: int, arguments: Sequence[str], meeting: Path) -> None:
+        command = [sys.executable, "-m", "marauder.cli.main", *arguments]
+        common = {
+            **os.environ, LAUNCHER: str(os.getpid()), RENDEZVOUS: str(meeting), "TORCH_GLOO_LAZY_INIT": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
+        }  # fmt: skip
+        self.members: list[subprocess.Popen[bytes]] = []
+        self._first: Death | None = None
+        try:
+            for rank in range(processes):
+                environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                self.members.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        except OSError:
+            self.kill()
+            raise
+
+    def is_running(self) -> bool:
+        """Whether any member still runs."""
+        return None in [member.poll() for member in self.members]
+
+    def death(self) -> Death | None:
+        """The first death that was seen; of several at once, one by a signal: the others follow from it."""
+        if self._first is None:
+            ended = [(rank, member.poll()) for rank, member in enumerate(self.members)]
+            deaths = [Death(rank, status) for rank, status in ended if status]
+            self._first = min(deaths, key=lambda death: (not death.is_final, death.rank), default=None)
+        return self._first
+
+    def kill(self) -> None:
+        """End every member and all that it started; what has ended already is left."""
+        self.death()  # those that are killed here did not die by themselves
+        for member in self.members:
+            try:
+                os.killpg(member.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it has ended, and left nothing behind
+        for member in self.members:
+            member.wait()
+
+
+def _going_on(arguments: list[str]) -> list[str]:
+    """``arguments`` without ``--fresh`` and ``--resume CHECKPOINT``: what goes on is the newest checkpoint."""
+    kept: list[str] = []
+    waiting = False
+    for word in arguments:
+        if waiting or word == "--fresh" or word.startswith("--resume="):
+            waiting = False
+        elif word == "--resume":
+            waiting = True
+        else:
+            kept.append(word)
+    return kept

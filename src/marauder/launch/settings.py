@@ -1,17 +1,35 @@
-"""Settings of interruption notices: which sources are asked whether this machine is about to be taken away."""
+"""Settings of launching: which notices of an interruption ahead a run listens to."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from marauder.core.plugins import names
 from marauder.core.settings import Settings
 
 
 class NoticeSettings(Settings):
-    """``sources``: of file, ec2; ``options`` by source; ``seconds`` between two questions."""
+    """``sources``: of file, ec2; ``options``: by source's name, what it alone needs (see ``docs/interruptions.md``)."""
 
     sources: tuple[str, ...] = ()
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    seconds: float = Field(5.0, gt=0)
+    seconds: float = Field(5.0, gt=0, description="between two looks; a spot instance is told two minutes ahead")
+
+    @field_validator("sources")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in names("notice"):
+                raise ValueError(f"no notice named {name!r}; choose of: {', '.join(names('notice'))}")
+        return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _no_options_for_nothing(self) -> NoticeSettings:
+        for name in self.options:
+            if name not in self.sources:
+                raise ValueError(
+                    f"options for {name!r}, which is not among sources: {', '.join(self.sources) or 'none'}"
+                )
+        return self
