@@ -28,7 +28,9 @@ from marauder.core.locks import is_held, turn
 POLL_SECONDS = 0.2
 FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSES = 0.5, 60.0, 2.0
 """Seconds before a second attempt, the most between two, and the most once the parent waits for the end."""
-REVIVAL_PAUSE = 10.0
+REVIVAL_PAUSE, LONGEST_REVIVAL_PAUSE, LAST_REVIVAL_PAUSE = 10.0, 600.0, 1.0
+"""Seconds between two starts of a process that died: at first, the most, and once the parent waits for the end."""
+END_POLL_SECONDS = 0.02
 FLUSH_SHARE = 0.05
 """The most of its time that a follower spends on bringing what it delivered to the disk."""
 CALL_SECONDS = 1800.0
@@ -231,6 +233,7 @@ class FollowerProcess:
 
     def start(self) -> None:
         """Start the process: own session, no accelerator, output into the log file beside the cursor."""
+        self._close_input()
         self.cursor_path.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with self.cursor_path.with_suffix(".log").open("ab") as output:
@@ -248,11 +251,13 @@ class FollowerProcess:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def revive(self) -> None:
-        """Start it again if it died long enough ago; every time after a longer pause."""
-        if not self.is_alive() and time.monotonic() - self.started > self.revival_pause:
-            self.revival_pause = min(2 * self.revival_pause, 600.0)
-            self.start()
+    def revive(self) -> bool:
+        """Start it again if it died and its last start is long enough ago, every time after a longer pause."""
+        if self.is_alive() or time.monotonic() - self.started <= self.revival_pause:
+            return False
+        self.revival_pause = min(2 * self.revival_pause, LONGEST_REVIVAL_PAUSE)
+        self.start()
+        return True
 
     def release(self) -> None:
         """Tell it that nothing more will come."""
@@ -261,17 +266,15 @@ class FollowerProcess:
                 self.process.stdin.write(b"\n")
                 self.process.stdin.flush()
 
-    def wait(self, seconds: float) -> None:
-        """Wait for its end, and bring it about with everything it started when the time is over."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(max(0.0, seconds))
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+    def end(self) -> None:
+        """Kill it with everything it started, if it still runs."""
+        if self.process is not None and self.is_alive():
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        if self.process.stdin is not None:
+        self._close_input()
+
+    def _close_input(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
 
@@ -315,11 +318,17 @@ class FollowerGroup:
         """Wait at most ``seconds`` for all to deliver what is left, then end them; returns ``lagging``."""
         deadline, last = time.monotonic() + seconds, self.journal.last_number()
         for member in self.members:
-            if not member.is_alive() and seconds > 0 and Cursor.load(member.cursor_path).delivered < last:
-                member.start()
+            member.revival_pause = LAST_REVIVAL_PAUSE
             member.release()
+        pending = list(self.members)
+        while pending and time.monotonic() < deadline:
+            pending = [one for one in pending if one.is_alive() or Cursor.load(one.cursor_path).delivered < last]
+            for member in pending:
+                if member.revive():
+                    member.release()
+            time.sleep(END_POLL_SECONDS)
         for member in self.members:
-            member.wait(deadline - time.monotonic())
+            member.end()
         return self.lagging()
 
 
