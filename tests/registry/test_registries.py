@@ -201,11 +201,12 @@ def main() -> None:
     """Register a run and die after the first file, or before the version is made."""
     settings, folder, run_id, moment = sys.argv[1:]
     registry = open_registry(RegistrySettings(**json.loads(settings)), Path(folder) / "runs")
+    assert registry is not None
     put: object
     if hasattr(registry, "store"):
         owner, name = registry.store, "put"
     else:
-        owner, name = registry._client, "log_artifact"  # type: ignore[union-attr]
+        owner, name = registry._client, "log_artifact"  # type: ignore[attr-defined]
     put = getattr(owner, name)
     calls = {"first": 1, "last": 3}[moment]
 
@@ -218,7 +219,6 @@ def main() -> None:
         return answer
 
     setattr(owner, name, dying)
-    assert registry is not None
     registry.register(candidate(Path(folder), run_id))
 
 
