@@ -168,16 +168,17 @@ def measure_pixels(picture: np.ndarray) -> dict[str, float]:
     way = cv2.INTER_AREA if gain < 1 else cv2.INTER_LINEAR
     small = cv2.resize(picture, size, interpolation=way).astype(np.float32) / 255
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    red, green, blue = (float(value) for value in small.mean(axis=(0, 1)))
-    laplacian = cv2.Laplacian(grey, cv2.CV_32F)
+    red, green, blue = cv2.mean(small)[:3]  # sums in double precision, unlike NumPy along two axes
+    brightness, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
+    sharpness = float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F))[1][0, 0])
     return {
-        "brightness": float(grey.mean()),
-        "contrast": float(grey.std()),
+        "brightness": brightness,
+        "contrast": contrast,
         "red": red,
         "green": green,
         "blue": blue,
         "blue_red": math.log2((blue + 1 / 255) / (red + 1 / 255)),
-        "sharpness": math.log2(float(laplacian.std()) + 1 / 255),
+        "sharpness": math.log2(sharpness + 1 / 255),
     }
 
 
