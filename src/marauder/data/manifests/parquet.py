@@ -9,7 +9,8 @@ for the label attribute and one for its metadata) is read, too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,11 @@ def write_parquet(path: Path, rows: Callable[[], Iterable[dict[str, Any]]]) -> N
                 details.setdefault(name, set()).add(type(entry[name]))
     number = pa.float64()
     sides = [pa.field(name, number) for name in BOX_KEYS[1:]]
-    extras = [pa.field(name, _arrow_type(kinds)) for name, kinds in sorted(details.items())]
+    extras = [pa.field(name, arrow_type(kinds)) for name, kinds in sorted(details.items())]
     box = pa.struct([pa.field(BOX_KEYS[0], pa.int32()), *sides, pa.field(IGNORED, pa.bool_()), *extras])
     kinds_of_fixed = [pa.string(), pa.string(), pa.string(), pa.bool_(), pa.int32(), pa.int32(), pa.int32()]
     columns = dict(zip(FIXED, [*kinds_of_fixed, pa.list_(box), pa.string()]))
-    columns |= {column_of(name): _arrow_type(kinds) for name, kinds in sorted(attributes.items())}
+    columns |= {column_of(name): arrow_type(kinds) for name, kinds in sorted(attributes.items())}
     schema = pa.schema(list(columns.items()))
     texts = {name for name, kind in columns.items() if kind == pa.string()}
     texts_of_boxes = {field.name for field in extras if field.type == pa.string()}
@@ -60,7 +61,8 @@ def write_parquet(path: Path, rows: Callable[[], Iterable[dict[str, Any]]]) -> N
             writer.write_table(pa.Table.from_pylist(block, schema=schema))
 
 
-def _arrow_type(kinds: set[type]) -> Any:
+def arrow_type(kinds: set[type]) -> Any:
+    """The Arrow type that holds attributes of these Python types."""
     import pyarrow as pa
 
     if kinds == {bool}:
@@ -117,6 +119,24 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
                     yield _unflattened(row) if flat else _without_nulls(row)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path}: damaged Parquet ({error}); restore it or write it again") from None
+
+
+def parquet_rows_at(path: Path, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The rows with these numbers (from 0), in the file's order; only row groups that hold one are read."""
+    import pyarrow.parquet as pq
+
+    wanted = sorted(numbers)
+    with pq.ParquetFile(path) as file:
+        flat = "annotations" in file.schema_arrow.names
+        first = taken = 0
+        for group in range(file.num_row_groups):
+            end = first + file.metadata.row_group(group).num_rows
+            upto = bisect_left(wanted, end, taken)
+            if upto > taken:
+                chosen = file.read_row_group(group).take([number - first for number in wanted[taken:upto]])
+                for row in chosen.to_pylist():
+                    yield _unflattened(row) if flat else _without_nulls(row)
+            first, taken = end, upto
 
 
 def _unflattened(row: dict[str, Any]) -> dict[str, Any]:
