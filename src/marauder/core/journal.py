@@ -106,7 +106,8 @@ class Journal:
         if size == 0:
             return 0, True
         stream.seek(size - 1)
-        return self._find_last(stream, size), stream.read(1) == b"\n"
+        closed = stream.read(1) == b"\n"
+        return self._find_last(stream, size), closed
 
     def _find_last(self, stream: IO[bytes], size: int) -> int:
         """Number of the last record, read backwards in blocks; one whose newline alone is missing counts."""
