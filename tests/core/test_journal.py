@@ -64,7 +64,7 @@ def test_wherever_a_kill_cuts_the_file_the_rest_stands_and_goes_on(
     assert [record["number"] for record in records] == list(range(1, (whole + len(after) if after else closed) + 1))
     kept = whole if after else closed
     # A newline more than the lines that count is there only to close the line that was cut.
-    garbage = 0 < cut and not content[:cut].endswith(b"\n") and whole == closed and bool(after)
+    garbage = cut > 0 and not content[:cut].endswith(b"\n") and whole == closed and bool(after)
     assert path.read_bytes().count(b"\n") == len(records) + garbage
     assert [{k: v for k, v in r.items() if k not in ("number", "kind")} for r in records] == before[:kept] + after
 
