@@ -79,12 +79,12 @@ def test_report_on_real_pictures_is_whole_offline_and_quick(shared_data: Path, t
     assert time.perf_counter() - started < 20
     assert report == tmp_path / "report.html"
     expected = {"confusion_matrix.png", "pr_curves.png", "f1_curve.png", "curves.png", "predictions.png"}
-    expected |= {"slices.png", "eval_report.json", "report.html"}
+    expected |= {"slices.png", "roc_curves.png", "reliability.png", "eval_report.json", "report.html"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     text = report.read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags and "link" not in page.tags
-    assert page.tags.count("img") == 4
+    assert page.tags.count("img") == 6
     shown = {address for address in page.addresses if not address.startswith("#")}
     assert all(address.startswith("data:image/") for address in shown)
     for address in shown:

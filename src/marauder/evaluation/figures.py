@@ -1,4 +1,4 @@
-"""Figures of an evaluation: training curves, confusion matrix, precision over recall, F1 over confidence, slices.
+"""Figures of an evaluation: training and detection curves, ROC, calibration, confusion matrix, slices.
 
 Each function returns the bytes of a PNG file.
 """
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marauder.evaluation.calibration import Calibration
 from marauder.evaluation.canvas import (
+    ACCENT,
     FAINT,
     HEAT_COLORS,
     INK,
@@ -25,11 +27,15 @@ from marauder.evaluation.canvas import (
 )
 from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
 from marauder.evaluation.metrics import RECALL_POINTS, Metrics
+from marauder.evaluation.roc import PresenceCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CELLS_WITH_NUMBERS = 25
+
+
+CALIBRATION_ERRORS = (("D-ECE", "d_ece"), ("LaECE", "la_ece"), ("LRP", "lrp"), ("optimal LRP", "optimal_lrp"))
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
@@ -153,6 +159,47 @@ def f1_figure(curves: ConfidenceCurves, metrics: Metrics) -> bytes:
         ha="right" if left else "left",
     )  # fmt: skip
     _finish_unit_square(axes)
+    return to_png(figure)
+
+
+def roc_figure(curves: Sequence[PresenceCurve]) -> bytes:
+    """For each class, telling pictures with it from pictures without: true over false positive rate, with its area."""
+    figure = make_figure(8.2, 4.8)
+    axes = figure.add_subplot()
+    style_axes(axes, "Is it in the picture at all (ROC)", "share of pictures without it", "share of pictures with it")
+    known = [curve for curve in curves if not math.isnan(curve.auc)]
+    few = len(known) <= len(SERIES)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":", label="chance  0.500")
+    for number, curve in enumerate(known):
+        label = f"{shorten(curve.name)}  {curve.auc:.3f}" if few else None
+        color, width = (SERIES[number], 1.4) if few else (FAINT, 0.8)
+        axes.plot(curve.false_rate, curve.true_rate, color=color, linewidth=width, label=label)
+    if not few:
+        mean = sum(curve.auc for curve in known) / len(known)
+        axes.plot([], [], color=FAINT, label=f"{len(known)} classes, mean area {mean:.3f}")
+    _finish_unit_square(axes)
+    return to_png(figure)
+
+
+def reliability_figure(calibration: Calibration) -> bytes:
+    """Share of right detections over confidence, with the number of detections of each bin below."""
+    bins = calibration.bins
+    figure = make_figure(6.6, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
+    style_axes(upper, "Calibration of confidences at IoU 0.5", "", "share that is right")
+    width = np.diff(bins.edges)
+    filled = bins.count > 0
+    centre = bins.edges[:-1] + width / 2
+    upper.bar(centre[filled], bins.precision[filled], width[filled] * 0.92, color=ACCENT, alpha=0.75)
+    upper.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":")
+    upper.plot(bins.confidence[filled], bins.precision[filled], color=INK, linewidth=1.2, marker="o", markersize=3)
+    numbers = ((name, getattr(calibration, field)) for name, field in CALIBRATION_ERRORS)
+    text = "\n".join(f"{name}  {'–' if math.isnan(value) else f'{value:.3f}'}" for name, value in numbers)
+    upper.text(0.02, 0.96, text, fontsize=9, color=INK, va="top", transform=upper.transAxes)
+    upper.set_ylim(0, 1.02)
+    style_axes(lower, "", f"confidence (from {calibration.minimum_confidence:g})", "detections")
+    lower.bar(centre, bins.count, width * 0.92, color=FAINT)
+    lower.set_xlim(0, 1)
     return to_png(figure)
 
 

@@ -146,10 +146,10 @@ def _of_calibration(rows: Sequence[Row]) -> list[Caveat]:
 
 def _of_provenance(evidence: RunEvidence) -> list[Caveat]:
     found = []
-    if evidence.dirty:
+    if evidence.provenance.git_dirty:
         text = "Made from a working tree with changes that were not committed: the commit alone does not reproduce it."
         found.append(Caveat("git_dirty", "note", text))
-    if evidence.run_id and not evidence.commit:
+    if evidence.run_id and not evidence.provenance.git_sha:
         found.append(Caveat("no_commit", "note", "The commit of the code is not known."))
     if evidence.run_id and evidence.latency is None:
         found.append(Caveat("no_latency", "note", "Its speed was not measured."))

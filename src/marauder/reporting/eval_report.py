@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from marauder.core.files import to_plain
-from marauder.evaluation.intervals import OVERALL, Interval
+from marauder.evaluation.intervals import Interval
 from marauder.evaluation.metrics import Metrics
 from marauder.evaluation.outcomes import PictureOutcome
+from marauder.evaluation.roc import presence_curves
 from marauder.gates.verdict import worst
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import RunEvidence
 from marauder.reporting.gallery import slice_outcomes, worst_pictures
 from marauder.reporting.render import Matrix
-from marauder.reporting.slice_table import Change, Row
+from marauder.reporting.slice_table import Change, Row, calibration_of
 
 SCHEMA_VERSION = "1.0"
 WORST_LISTED, WORST_OF_SLICE_LISTED = 50, 10
@@ -48,14 +49,14 @@ def report_content(
     overall = evidence.result.overall
     labels = [*evidence.names, "background"]
     whole, parts = rows[0], rows[1:]
-    interval = evidence.intervals.get("map50", {}).get(OVERALL)
+    interval = evidence.intervals.get("map50")
     content = {
         "schema_version": SCHEMA_VERSION,
         "title": evidence.title,
         "task": evidence.task,
         "project": evidence.project or None,
         "run_id": evidence.run_id or None,
-        "created": evidence.created or None,
+        "created": evidence.provenance.created or None,
         "split": evidence.split or None,
         "classes": list(evidence.names),
         "verdict": worst(evidence.verdicts),
@@ -64,6 +65,8 @@ def report_content(
         "slices": {row.name: _slice(row) for row in parts},
         "map50_interval": _interval(interval) if interval is not None else None,
         "comparison": evidence.comparison.to_json() if evidence.comparison is not None else None,
+        "calibration": calibration_of(evidence.result).to_json(),
+        "presence": [curve.to_json() for curve in presence_curves(evidence.result.matches)],
         "confusion_matrix": {"labels": labels, "rows": "true", "counts": confusion},
         "confusion_by_slice": {one.name: {"labels": labels, "rows": "true", "counts": one.counts} for one in matrices},
         "worst_pictures": worst_pictures(evidence.records, dict(enumerate(outcomes)), WORST_LISTED),
@@ -71,9 +74,8 @@ def report_content(
         "latency": _latency(evidence),
         "caveats": [vars(caveat) for caveat in found],
         "facts": dict(evidence.facts),
-        "data": evidence.data.to_json() if evidence.data is not None else None,
-        "data_notes": vars(evidence.data_notes),
-        "provenance": dict(evidence.provenance),
+        "data": vars(evidence.data),
+        "provenance": vars(evidence.provenance),
         "lineage": vars(evidence.lineage),
         "settings": dict(evidence.settings),
         "artifacts": {name: vars(one) for name, one in evidence.artifacts.items()},
@@ -99,11 +101,11 @@ def _slice(row: Row) -> dict[str, Any]:
 
 
 def _interval(interval: Interval) -> dict[str, Any]:
-    return dict(vars(interval))
+    return vars(interval)
 
 
 def _change(change: Change) -> dict[str, Any]:
-    return dict(vars(change))
+    return vars(change)
 
 
 def _worst_of_slice(evidence: RunEvidence, name: str) -> list[Mapping[str, Any]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from marauder.data.manifests.pinning import DataPin
 from marauder.data.records import Detections, Record
 from marauder.evaluation.comparison import Comparison
 from marauder.evaluation.evaluate import EvaluationResult
@@ -15,12 +14,34 @@ from marauder.gates.verdict import Verdict
 
 
 @dataclass(frozen=True)
-class DataNotes:
-    """What people say of the data, beside what its pin proves. Empty: not told."""
+class Provenance:
+    """Where a run was made and with what. Empty and ``None``: not known. ``created``: when it ended, ISO 8601."""
+
+    git_sha: str = ""
+    git_dirty: bool | None = None
+    container_digest: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class DataPin:
+    """The data a run was made from. ``splits``: pictures by split; ``boxes``: labelled boxes by split, where counted.
+
+    ``fingerprint``: SHA-256 of the content. ``dvc``: tag, commit and hashes, where DVC keeps the data. ``licence``,
+    ``description``: what people say of it.
+    """
 
     name: str = ""
-    description: str = ""
+    version: str = ""
+    fingerprint: str = ""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    boxes: Mapping[str, int] = field(default_factory=dict)
+    dvc: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,13 +104,11 @@ class IntendedUse:
 class RunEvidence:
     """What a run leaves to be judged by people; whatever is not known stays at its default and is told as unknown.
 
-    ``result`` was made from ``records`` and ``detections`` (of the split ``split``). ``intervals``: by metric, then by
-    slice, all pictures under ``OVERALL`` (as ``evaluation.intervals.intervals_by_slice`` gives them for one metric).
-    ``comparison`` and ``production_result`` (the production model on the same records and slices): ``None`` without a
-    model in production. ``provenance``: in the shape of ``core.provenance.provenance``. ``created``: when the run
-    ended, ISO 8601. ``history``: a row an epoch. ``settings``: recipe and training settings as plain values.
-    ``facts``: further lines of how it was made, shown in this order. ``what_next``: plain words, commands between
-    backticks.
+    ``result`` was made from ``records`` and ``detections`` (of the split ``split``). ``intervals``: of numbers of all
+    pictures by the metric's name; ``slice_intervals``: of ``interval_metric`` by the slice's name. ``comparison`` and
+    ``production_result`` (the production model on the same records and slices): ``None`` without a model in
+    production. ``history``: a row an epoch. ``settings``: recipe and training settings as plain values. ``facts``:
+    further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
     """
 
     title: str
@@ -101,13 +120,13 @@ class RunEvidence:
     project: str = ""
     task: str = "object detection"
     facts: Mapping[str, str] = field(default_factory=dict)
-    created: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    data: DataPin | None = None
-    data_notes: DataNotes = field(default_factory=DataNotes)
+    provenance: Provenance = field(default_factory=Provenance)
+    data: DataPin = field(default_factory=DataPin)
     settings: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
-    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    slice_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    interval_metric: str = "map50"
     comparison: Comparison | None = None
     production_result: EvaluationResult | None = None
     verdicts: Sequence[Verdict] = ()
@@ -121,15 +140,3 @@ class RunEvidence:
     def names(self) -> tuple[str, ...]:
         """The classes."""
         return self.result.matches.names
-
-    @property
-    def commit(self) -> str:
-        """The code's commit; empty where it is not known."""
-        git = self.provenance.get("git") or self.provenance.get("marauder_git") or {}
-        return str(git.get("commit") or "")
-
-    @property
-    def dirty(self) -> bool:
-        """Whether uncommitted changes took part, the user's or Marauder's own."""
-        states = (self.provenance.get("git"), self.provenance.get("marauder_git"))
-        return any(bool((state or {}).get("dirty")) for state in states)

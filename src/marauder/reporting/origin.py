@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from marauder.reporting.evidence import RunEvidence
@@ -24,39 +24,32 @@ def origin_tables(evidence: RunEvidence) -> list[tuple[str, Lines]]:
 
 def data_lines(evidence: RunEvidence) -> Lines:
     """What the model was trained and measured on."""
-    pin, notes = evidence.data, evidence.data_notes
-    lines: Lines = [("Data set", notes.name), ("Description", notes.description), ("Licence", notes.licence)]
-    if pin is not None:
-        lines += [
-            ("Source", pin.source),
-            ("Version", pin.version or ""),
-            ("Fingerprint", pin.fingerprint),
-            ("Classes", ", ".join(pin.names)),
-        ]
-        lines += [
-            (
-                f"Split {name}" if name != "-" else "Without a split",
-                f"{split.pictures:,} pictures, {split.boxes:,} boxes",
-            )
-            for name, split in pin.splits.items()
-        ]
-        lines.append(("DVC", _plain_line(pin.dvc or {})))
-        lines.append(("Set aside in reading", _plain_line(pin.problems)))
-    return _known(lines)
+    pin = evidence.data
+    lines: Lines = [
+        ("Data set", pin.name),
+        ("Description", pin.description),
+        ("Licence", pin.licence),
+        ("Version", pin.version),
+        ("Fingerprint", pin.fingerprint),
+        ("Classes", ", ".join(evidence.names)),
+    ]
+    for name, pictures in pin.splits.items():
+        boxes = f", {pin.boxes[name]:,} boxes" if name in pin.boxes else ""
+        lines.append(("Without a split" if name == "-" else f"Split {name}", f"{pictures:,} pictures{boxes}"))
+    return _known([*lines, ("DVC", _plain_line(pin.dvc))])
 
 
 def provenance_lines(evidence: RunEvidence) -> Lines:
-    """Code, container, packages, machine and seed, of the shape that ``core.provenance`` gives."""
+    """Code, container, packages, machine and seed."""
     known = evidence.provenance
     return _known(
         [
-            ("Commit", evidence.commit + (", with uncommitted changes" if evidence.commit and evidence.dirty else "")),
-            ("Container", str(known.get("container_digest") or "")),
-            ("Seed", "" if known.get("seed") is None else str(known["seed"])),
-            ("Python", str(known.get("python") or "")),
-            ("Packages", _plain_line(known.get("packages") or {})),
-            ("Machine", _plain_line(known.get("hardware") or {})),
-            ("Command", _plain_line(known.get("command") or [])),
+            ("Commit", known.git_sha + (", with uncommitted changes" if known.git_sha and known.git_dirty else "")),
+            ("Container", known.container_digest),
+            ("Seed", "" if known.seed is None else str(known.seed)),
+            ("Packages", _plain_line(known.packages)),
+            ("Machine", _plain_line(known.hardware)),
+            ("Ended", known.created),
         ]
     )
 
@@ -73,14 +66,9 @@ def lineage_lines(evidence: RunEvidence) -> Lines:
     )
 
 
-def _plain_line(value: Any) -> str:
+def _plain_line(values: Mapping[str, Any]) -> str:
     """Plain values in one line; empty ones left out."""
-    if isinstance(value, Mapping):
-        parts = ((str(name), _plain_line(one)) for name, one in value.items())
-        return ", ".join(f"{name} {text}" for name, text in parts if text)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " ".join(str(one) for one in value)
-    return "" if value is None else str(value)
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", [], {}))
 
 
 def _known(lines: Lines) -> Lines:

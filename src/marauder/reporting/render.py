@@ -147,7 +147,7 @@ def _subtitle(evidence: RunEvidence) -> str:
     split = f" of the split {evidence.split}" if evidence.split else ""
     classes = f"{count} {'class' if count == 1 else 'classes'}"
     parts = [f"{overall.pictures:,} pictures{split}, {overall.boxes:,} boxes, {classes}"]
-    named = (("project", evidence.project), ("run", evidence.run_id), ("", evidence.created))
+    named = (("project", evidence.project), ("run", evidence.run_id), ("", evidence.provenance.created))
     parts += [f"{label} {value}".strip() for label, value in named if value]
     return " · ".join(parts)
 

@@ -20,42 +20,36 @@ from marauder.evaluation.figures import (
     f1_figure,
     group_history,
     precision_recall_figure,
+    reliability_figure,
+    roc_figure,
     slices_figure,
     training_curves,
 )
-from marauder.evaluation.intervals import OVERALL, Interval, bootstrap
+from marauder.evaluation.intervals import Interval, bootstrap
 from marauder.evaluation.metrics import precision_at_recall
 from marauder.evaluation.outcomes import picture_outcomes
+from marauder.evaluation.roc import presence_curves
 from marauder.evaluation.selection import picture_weights
 from marauder.evaluation.sheet import predictions_sheet
+from marauder.reporting.captions import CAPTIONS
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content
 from marauder.reporting.evidence import RunEvidence
 from marauder.reporting.formats import show_signed
 from marauder.reporting.gallery import build_gallery, slice_outcomes
 from marauder.reporting.render import Matrix, ReportFigure, render_page
-from marauder.reporting.slice_table import COLUMNS, FEW_GROUPS, Cell, Row, protected_names, slice_rows
+from marauder.reporting.slice_table import COLUMNS, FEW_GROUPS, Cell, Row, calibration_of, protected_names, slice_rows
 
 BOOTSTRAP_DRAWS = 200
 ROWS_DRAWN = 60
 """Of more slices the figure shows the first ones; the page and the JSON hold them all."""
 
-CAPTIONS = {  # in the page's order; slices stand there as a table, predictions as single pictures
-    "curves.png": ("Training curves", "Losses should fall and validation figures rise; where the validation figures "
-                   "turn down while the training loss goes on falling, the model learns the pictures by heart."),
-    "pr_curves.png": ("Precision over recall", "Each line is a class: reading from left to right, more boxes are found "
-                      "and more detections are false. The further to the upper right, the better."),
-    "f1_curve.png": ("F1 over confidence", "The dotted line is the confidence at which precision and recall balance "
-                     "best on average; a broad hill means that the choice matters little."),
-    "confusion_matrix.png": ("Confusion matrix", "Rows are true classes, columns predicted ones. Off the diagonal: "
-                             "classes taken for each other. Last column: missed boxes. Last row: false detections."),
-}  # fmt: skip
-
 
 def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = None) -> Path:
     """Write ``report.html``, ``eval_report.json`` and the figures of a run into ``folder``; returns the page's path.
 
-    Figures: ``confusion_matrix.png``, ``pr_curves.png``, ``f1_curve.png``, ``predictions.png`` (left out if there is
+    Figures: ``confusion_matrix.png``, ``pr_curves.png``, ``roc_curves.png``, ``f1_curve.png``, ``reliability.png``,
+    ``predictions.png`` (left out if there is
     neither a box nor a detection), ``curves.png`` (with a history), ``slices.png`` (with slices). ``clock`` is asked
     between figures and photographs: raises ``Interrupted``; each file that is there then is whole, and calling it
     again writes all. The same evidence gives the same bytes.
@@ -117,7 +111,7 @@ def write_evaluation(
     evidence = RunEvidence(
         title, result, records, detections,
         facts=facts, history=history or (), what_next=what_next,
-        intervals={"map50": {OVERALL: interval}} if interval is not None else {},
+        intervals={"map50": interval} if interval is not None else {},
     )  # fmt: skip
     return write_run_report(folder, evidence)
 
@@ -154,8 +148,10 @@ def _figures(
         yield "curves.png", lambda: training_curves(evidence.history)
     yield "pr_curves.png", lambda: precision_recall_figure(precision_at_recall(matches), overall)
     everything = picture_weights(matches, None, None)
+    yield "roc_curves.png", lambda: roc_figure(presence_curves(matches))
     yield "f1_curve.png", lambda: f1_figure(confidence_curves(matches, everything), overall)
     yield "confusion_matrix.png", lambda: confusion_figure(confusion, evidence.names, overall.confidence)
+    yield "reliability.png", lambda: reliability_figure(calibration_of(evidence.result))
     if len(rows) > 1:
         yield "slices.png", lambda: _draw_slices(rows[:ROWS_DRAWN])
 

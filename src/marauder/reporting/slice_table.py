@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marauder.evaluation.calibration import Calibration, calibrate
 from marauder.evaluation.comparison import Comparison, SliceDelta
+from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.intervals import OVERALL, Interval
 from marauder.evaluation.metrics import Metrics
 from marauder.reporting.evidence import RunEvidence
@@ -100,18 +102,17 @@ class Row:
 def slice_rows(evidence: RunEvidence) -> list[Row]:
     """All pictures, then protected slices, then the others, each from the lowest mAP50 up, undefined ones last."""
     result = evidence.result
-    values = {OVERALL: _values(result.overall), **{name: _values(part) for name, part in result.slices.items()}}
-    production = evidence.production_result
-    before: dict[str, dict[str, float]] = {}
-    if production is not None:
-        before = {OVERALL: _values(production.overall)}
-        before |= {name: _values(part) for name, part in production.slices.items()}
+    values = _values_by_slice(result)
+    before = _values_by_slice(evidence.production_result) if evidence.production_result is not None else {}
     changes = changes_by_slice(evidence.comparison)
     spreads = {column.name: _spread(values, column.name) for column in COLUMNS}
     masks = {mask.name: mask for mask in result.masks}
 
     def row(name: str, metrics: Metrics) -> Row:
         mask = masks.get(name)
+        intervals = dict(evidence.intervals) if name == OVERALL else {}
+        if name in evidence.slice_intervals:
+            intervals[evidence.interval_metric] = evidence.slice_intervals[name]
         cells = []
         for column in COLUMNS:
             value = values[name][column.name]
@@ -121,7 +122,7 @@ def slice_rows(evidence: RunEvidence) -> list[Row]:
                     column,
                     value,
                     _shade(value, values[OVERALL][column.name], spreads[column.name], column),
-                    evidence.intervals.get(column.name, {}).get(name),
+                    intervals.get(column.name),
                     _change(column, value, before.get(name, {}).get(column.name, math.nan), tested),
                 )
             )
@@ -173,8 +174,21 @@ def _order(row: Row) -> tuple[bool, bool, float, str]:
     return (not row.protected, math.isnan(value), 0.0 if math.isnan(value) else value, row.name)
 
 
-def _values(metrics: Metrics) -> dict[str, float]:
-    return {column.name: float(getattr(metrics, column.name, math.nan)) for column in COLUMNS}
+def calibration_of(result: EvaluationResult, name: str = OVERALL) -> Calibration:
+    """How far confidences can be trusted, on all pictures or on a slice."""
+    matches = result.matches if name == OVERALL else result.slice_matches(name)
+    return calibrate(matches, result.overall.confidence)
+
+
+def _values_by_slice(result: EvaluationResult) -> dict[str, dict[str, float]]:
+    """The columns' values of the whole, under ``OVERALL``, and of every slice."""
+    return {
+        name: {
+            column.name: calibration_of(result, name).d_ece if column.name == "d_ece" else getattr(part, column.name)
+            for column in COLUMNS
+        }
+        for name, part in {OVERALL: result.overall, **result.slices}.items()
+    }
 
 
 def _spread(values: dict[str, dict[str, float]], name: str) -> float:
