@@ -69,7 +69,7 @@ def organize(
         taxonomy=taxonomy,
         fractions=None if keep_source_splits and not fractions else parse_fractions(fractions),
         keep_splits=keep_source_splits,
-        names=_names(names),
+        names=parse_names(names),
         seed=seed,
         group_pattern=group_pattern,
         near_duplicates=near_duplicates,
@@ -102,7 +102,7 @@ def split(
         format=format,
         taxonomy="source",
         fractions=parse_fractions(fractions),
-        names=_names(names),
+        names=parse_names(names),
         seed=seed,
         group_pattern=group_pattern,
         near_duplicates=near_duplicates,
@@ -147,7 +147,7 @@ def check(
             near_duplicate_distance,
             clock,
             format=format,
-            names=_names(names),
+            names=parse_names(names),
             group_pattern=group_pattern,
             missing_label=missing_label,
         )
@@ -195,7 +195,8 @@ def parse_fractions(text: str | None) -> dict[str, float]:
     return fractions
 
 
-def _names(text: str | None) -> list[str] | None:
+def parse_names(text: str | None) -> list[str] | None:
+    """Class names in order, written with commas. Raises ``UserError`` for an empty one."""
     from marauder.core.errors import UserError
 
     if not text or not text.strip(" ,"):

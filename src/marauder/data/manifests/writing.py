@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, atomic_path, write_text
 from marauder.core.settings import read_yaml_mapping
-from marauder.data.manifests.format import LABEL, METADATA, row_of
+from marauder.data.manifests.format import LABEL, METADATA, SOURCE, local_path, row_of
 from marauder.data.manifests.parquet import write_parquet
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX
 from marauder.data.manifests.spec import SPEC_FILE, SPLITS, find_spec
@@ -68,6 +68,21 @@ def write_manifests(
     if not (root / SPEC_FILE).is_file() or (root / SPEC_FILE).read_text(encoding="utf-8") != content:
         write_text(root / SPEC_FILE, content)
     return root / SPEC_FILE
+
+
+def write_rows(path: Path, rows: Iterable[tuple[Path, dict[str, Any]]]) -> int:
+    """Write JSON rows, each from the manifest beside it, as a manifest; returns how many.
+
+    Paths of pictures are made relative to the new place; addresses stay as they are.
+    """
+    count = 0
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
+        for origin, row in rows:
+            place = local_path(row[SOURCE], origin.parent, {})
+            source = row[SOURCE] if place is None or "://" in row[SOURCE] else _source(place, path.parent, {})
+            stream.write(json.dumps({**row, SOURCE: source}, ensure_ascii=False, separators=(",", ":")) + "\n")
+            count += 1
+    return count
 
 
 def _remove_strangers(root: Path, parts: Mapping[str, Any], formats: Sequence[str]) -> None:

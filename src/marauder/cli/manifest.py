@@ -1,0 +1,202 @@
+"""``marauder manifest``: write golden manifests of any data set, look into them, sample and pin them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from marauder.data.manifests.pinning import DataPin
+
+EXAMPLES = 5
+MOST_ROWS = 45
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Write, look into, sample and pin manifests of labelled pictures."
+)
+
+Input = Annotated[Path, typer.Option("--input", "--input-dir", help="Manifest, dataset.yaml, folder, data.yaml, JSON.")]
+MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
+
+
+@app.command()
+def write(
+    input: Input,
+    output: Annotated[Path, typer.Option("--output", "--output-dir", help="Folder of the manifests and dataset.yaml.")],
+    source_format: Annotated[str, typer.Option(help="Layout of the input: auto, yolo, coco, voc …")] = "auto",
+    format: Annotated[str, typer.Option(help="manifest, parquet, or manifest,parquet.")] = "manifest",
+    fractions: Annotated[
+        str | None, typer.Option(help="Split anew: train=0.7,val=0.2,test=0.1. Else the input's own splits, if any.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same splits.")] = 0,
+    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Add brightness, contrast, colour cast, sharpness …")
+    ] = False,
+    names: Annotated[str | None, typer.Option(help="Class names in order, with commas.")] = None,
+    group_pattern: Annotated[str | None, typer.Option(help="Regular expression for groups, see marauder data.")] = None,
+    missing_label: Annotated[
+        str, typer.Option(help="Pictures without a label file are: unlabelled or empty.")
+    ] = "unlabelled",
+    version: Annotated[str | None, typer.Option(help="Version of the data set, for dataset.yaml.")] = None,
+    slices: Annotated[Path | None, typer.Option(help="slices.yaml to name in dataset.yaml.")] = None,
+    uri: Annotated[
+        list[str] | None, typer.Option(help="s3://bucket/path=FOLDER: name pictures below FOLDER by that address.")
+    ] = None,
+    max_hours: MaxHours = None,
+) -> None:
+    """Write any data set as golden_train, golden_val and golden_test, with a dataset.yaml.
+
+    Pictures stay where they are. Run again, it goes on where it was stopped, and leaves what is right alone.
+    """
+    from marauder.cli.data import parse_fractions, parse_names
+    from marauder.core.clock import Clock
+    from marauder.data.manifests.measure import measure_dataset
+    from marauder.data.manifests.splitting import divided
+    from marauder.data.manifests.writing import write_manifests
+    from marauder.data.reading import read_dataset
+
+    folders = _folders(uri or [])
+    with Clock.for_hours(max_hours).listening() as clock:
+        dataset = read_dataset(input, source_format, parse_names(names), group_pattern, missing_label=missing_label)
+        if measure:
+            dataset = measure_dataset(dataset, clock)
+        if fractions is not None or not dataset.splits():
+            dataset = divided(dataset, parse_fractions(fractions), seed, near_duplicates, clock)
+        formats = [name.strip() for name in format.split(",")]
+        spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
+    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
+    typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
+    _tell_problems([str(problem) for problem in dataset.problems])
+    typer.echo(f"data set: {spec}")
+
+
+@app.command()
+def show(
+    input: Input,
+    format: Annotated[str, typer.Option(help="Layout of the input: auto, manifest, yolo, coco …")] = "auto",
+) -> None:
+    """Show rows, classes, attributes with their values or ranges, and what is wrong. Exit status 1: rows are bad."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from marauder.data.manifests.summary import attribute_rows
+    from marauder.data.reading import read_dataset
+    from marauder.data.splits import split_report
+
+    dataset = read_dataset(input, format)
+    console = Console()
+    rows = split_report(dataset)
+    table = Table("", *rows[0].counts, "groups in all", title=str(input))
+    for row in rows[:MOST_ROWS]:
+        table.add_row(row.name, *(f"{count:,}" for count in row.counts.values()), f"{row.groups:,}")
+    console.print(table)
+    if len(rows) > MOST_ROWS:
+        console.print(f"and {len(rows) - MOST_ROWS} classes more")
+    unlabelled = sum(not record.labelled for record in dataset)
+    if unlabelled:
+        console.print(f"{unlabelled:,} pictures are unlabelled")
+    for title, of in attribute_rows(dataset).items():
+        if of:
+            table = Table("attribute", "of", "values", title=title)
+            for found in of:
+                table.add_row(found.name, f"{found.count:,}", found.values)
+            console.print(table)
+    _tell_problems([str(problem) for problem in dataset.problems])
+    if any(problem.kind == "label-syntax" for problem in dataset.problems):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sample(
+    input: Annotated[Path, typer.Option("--input", help="Manifest (JSON lines or Parquet) or dataset.yaml.")],
+    where: Annotated[
+        str | None, typer.Option(help="Query over attributes: \"depth > 20 and weather == 'rain'\".")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Rows in the sample.")] = 20,
+    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Manifest to write the rows to; else they are listed.")] = None,
+    max_hours: MaxHours = None,
+) -> None:
+    """Draw rows of a manifest of any size, of all or of those that a query takes."""
+    from marauder.core.clock import Clock
+    from marauder.data.manifests.lazy import scan
+    from marauder.data.manifests.writing import write_rows
+
+    with Clock.for_hours(max_hours).listening() as clock:
+        chosen = scan(input, clock)
+        if where is not None:
+            chosen = chosen.where(where)
+        total = chosen.count()
+        rows = chosen.sample(count, seed)
+        _tell_problems([str(problem) for problem in chosen.problems])
+        typer.echo(f"{len(rows):,} of {total:,} rows{f' with {where}' if where is not None else ''}")
+        if output is not None:
+            write_rows(output, chosen.contents(rows))
+            typer.echo(f"sample: {output}")
+            return
+    for split, key, source, row in rows.iter_rows():
+        typer.echo(f"{row:>9}  {split or '-'}  {key}  {source}")
+
+
+@app.command()
+def pin(
+    input: Input,
+    output: Annotated[Path | None, typer.Option("--output", help="Folder for data_pin.json.")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", help="A data_pin.json: say what changed since. Exit status 1: something did."),
+    ] = None,
+    max_hours: MaxHours = None,
+) -> None:
+    """Hash manifests and pictures, so that a run can say what it was trained on; with DVC, pull what is missing.
+
+    Hashes are kept by size and time of change: the next time only what changed is read.
+    """
+    from marauder.core.clock import Clock
+    from marauder.data.manifests.pinning import DataPin, verify
+    from marauder.data.manifests.pinning import pin as pin_data
+
+    with Clock.for_hours(max_hours).listening() as clock:
+        if check is not None:
+            differences = verify(DataPin.read(check), input, clock)
+            for line in differences:
+                typer.echo(line)
+            typer.echo("changed since it was pinned" if differences else "the same content as pinned")
+            raise typer.Exit(1 if differences else 0)
+        pinned = pin_data(input, clock)
+    _show_pin(pinned)
+    if output is not None:
+        typer.echo(f"pin: {pinned.write(output)}")
+
+
+def _show_pin(pinned: DataPin) -> None:
+    for name, split in pinned.splits.items():
+        size = f"{split.bytes / 1e6:,.1f} MB"
+        typer.echo(f"{name}: {split.pictures:,} pictures ({size}), {split.labelled:,} labelled, {split.boxes:,} boxes")
+    if pinned.dvc is not None:
+        typer.echo(f"DVC: tag {pinned.dvc['tag'] or '-'}, commit {pinned.dvc['rev'] or '-'}")
+        for row in pinned.dvc["outputs"]:
+            typer.echo(f"    {row['path']}: {row['md5']} ({row['state']})")
+    typer.echo(f"version {pinned.version or '-'}, fingerprint {pinned.fingerprint}")
+
+
+def _tell_problems(problems: list[str]) -> None:
+    if problems:
+        typer.echo(f"{len(problems):,} problems:")
+        for line in problems[:EXAMPLES]:
+            typer.echo(f"    {line}")
+
+
+def _folders(entries: list[str]) -> dict[str, Path]:
+    from marauder.core.errors import UserError
+
+    folders = {}
+    for entry in entries:
+        prefix, equals, folder = entry.partition("=")
+        if not equals or "://" not in prefix or not folder:
+            raise UserError(f"--uri {entry!r}: write it as s3://bucket/path=FOLDER")
+        folders[prefix] = Path(folder)
+    return folders
