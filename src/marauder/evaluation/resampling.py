@@ -181,8 +181,9 @@ def _average_precision(segment: _Segment, weights: np.ndarray, running: np.ndarr
     found = _cumulative_runs(times, segment.starts)
     precision = found / (predicted + np.spacing(1))
     highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = np.where(found > 0, last_point_reached(found / np.maximum(boxes, 1)) + 1, 0)
-    newly = np.diff(reached, axis=0, prepend=0)
+    newly = last_point_reached(found / np.maximum(boxes, 1))
+    newly[1:] -= newly[:-1].copy()
+    newly[0] += 1  # recall 0, which every draw reaches
     value: np.ndarray = np.einsum("rn,rn->n", highest, newly) / len(RECALL_POINTS)
     return value
 
@@ -234,7 +235,8 @@ def _table(of_class: np.ndarray, group: np.ndarray, shape: tuple[int, int]) -> n
 def _in_draws(table: np.ndarray, draws: Draws) -> np.ndarray:
     """Sums of a (K, G) table over the groups of each draw: int64 (K, N). In floating point, where products are fast
     and whole numbers of this size exact."""
-    return np.rint(table.astype(np.float64) @ draws.counts.astype(np.float64)).astype(np.int64)
+    used = np.flatnonzero(table.any(axis=0))
+    return np.rint(table[:, used].astype(np.float64) @ draws.counts[used].astype(np.float64)).astype(np.int64)
 
 
 def _blocks(number: int, rows: int) -> Iterator[slice]:
