@@ -35,8 +35,10 @@ class EvidentlyEngine(DriftEngine):
             return {}
         os.environ.setdefault("DO_NOT_TRACK", "1")  # it would report its use to its makers
         try:
-            from evidently import DataDefinition, Dataset, Report
-            from evidently.metrics import ValueDrift
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the libraries below it, about themselves
+                from evidently import DataDefinition, Dataset, Report
+                from evidently.metrics import ValueDrift
         except ModuleNotFoundError as error:
             raise UserError(
                 f"drift engine 'evidently' needs the package {error.name!r}, which is not installed; install marauder "
@@ -59,7 +61,7 @@ class EvidentlyEngine(DriftEngine):
             for column in columns
         ]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # of the libraries below it, about themselves
+            warnings.simplefilter("ignore")
             snapshot = Report(metrics, include_tests=True).run(reference_data=tables[0], current_data=tables[1])
             if report is not None:
                 with atomic_path(report) as temporary:
