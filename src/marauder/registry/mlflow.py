@@ -94,6 +94,8 @@ class MlflowRegistry(Registry):
 
     def projects(self) -> list[str]:
         """Registered models that Marauder made."""
+        if self._is_unmade():
+            return []
         with self._explained():
             models = self._pages("search_registered_models")
             return sorted(model.name for model in models if MODEL_TAG in model.tags and self._listed(model.name))
@@ -101,6 +103,8 @@ class MlflowRegistry(Registry):
     def versions(self, project: str) -> list[ModelVersion]:
         """Versions that Marauder registered; aliases are read once."""
         check_project(project)
+        if self._is_unmade():
+            return []
         with self._explained():
             aliases = self._aliases(project)
             return [self._version(one, aliases) for one in self._listed(project)]
@@ -151,6 +155,8 @@ class MlflowRegistry(Registry):
 
     def promotions(self, project: str) -> list[dict[str, Any]]:
         """Those tags, in the order of their names, which begin with the time."""
+        if self._is_unmade():
+            return []
         with self._explained():
             model = self._model(project)
         tags = {} if model is None else model.tags
@@ -159,6 +165,10 @@ class MlflowRegistry(Registry):
     @cached_property
     def _client(self) -> MlflowClient:
         return open_client(self.place)
+
+    def _is_unmade(self) -> bool:
+        """Whether the embedded store is not there yet: looking into it must not make it."""
+        return self.place.folder is not None and not Path(self.place.uri.removeprefix("sqlite:///")).exists()
 
     def _alone(self) -> Any:
         if self.place.folder is None:

@@ -1,0 +1,118 @@
+"""Two versions side by side, overall and slice by slice, from their ``eval_report.json``. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+METRICS = ("map50", "map50_95", "recall")
+"""Compared by default; for all of them more is better."""
+OVERALL = "overall"
+LEFT_BETTER, RIGHT_BETTER, UNCLEAR = "the first is better", "the second is better", "no clear difference"
+SAME, MISSING = "the same", "not measured in both"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one report says of a slice: ``value`` (NaN: undefined), its interval if there is one, and how many
+    pictures it was measured on."""
+
+    value: float
+    interval: tuple[float, float] | None
+    pictures: int | None
+
+
+@dataclass(frozen=True)
+class ComparedSlice:
+    """A slice under two versions. ``tested``: both have intervals, so that ``reading`` says more than the sign."""
+
+    name: str
+    left: Side
+    right: Side
+    protected: bool
+    reading: str
+    tested: bool
+
+    @property
+    def difference(self) -> float:
+        """Second minus first."""
+        return self.right.value - self.left.value
+
+
+def compare_reports(left: Mapping[str, Any], right: Mapping[str, Any], metric: str) -> list[ComparedSlice]:
+    """All pictures first, then the slices of either report, in their order.
+
+    A version counts as better where the two intervals do not overlap. Both were measured on the same pictures, so
+    this is cautious: the paired test of the regression gate sees smaller differences.
+    """
+    slices = [_mapping(report, "slices") for report in (left, right)]
+    rows = [_compare(OVERALL, _mapping(left, OVERALL), _mapping(right, OVERALL), metric)]
+    for name in dict.fromkeys([*slices[0], *slices[1]]):
+        rows.append(_compare(name, _mapping(slices[0], name), _mapping(slices[1], name), metric))
+    return rows
+
+
+def differences_of_data(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """Reasons why figures of the two reports are not measured alike, in plain words; empty: none is known."""
+    found = []
+    if left.get("split") != right.get("split"):
+        found.append(f"the first was measured on the split {left.get('split')}, the second on {right.get('split')}")
+    counts = [_side(_mapping(report, OVERALL), METRICS[0]).pictures for report in (left, right)]
+    if None not in counts and counts[0] != counts[1]:
+        found.append(f"the first was measured on {counts[0]} pictures, the second on {counts[1]}")
+    return found
+
+
+def summary(rows: Sequence[ComparedSlice]) -> str:
+    """How often which version is better, in one line."""
+    tested = [row for row in rows if row.tested]
+    if not tested:
+        return "Neither report has intervals: the differences may be noise."
+    parts = [f"{sum(row.reading == reading for row in tested)} × {reading}" for reading in _ORDER]
+    return ", ".join(part for part in parts if not part.startswith("0 ")) + "."
+
+
+_ORDER = (LEFT_BETTER, RIGHT_BETTER, UNCLEAR, SAME)
+
+
+def _compare(name: str, left: Mapping[str, Any], right: Mapping[str, Any], metric: str) -> ComparedSlice:
+    sides = _side(left, metric), _side(right, metric)
+    tested = all(side.interval is not None for side in sides)
+    protected = bool(left.get("protected") or right.get("protected"))
+    return ComparedSlice(name, *sides, protected, _reading(*sides), tested)
+
+
+def _reading(left: Side, right: Side) -> str:
+    if math.isnan(left.value) or math.isnan(right.value):
+        return MISSING
+    if left.value == right.value:
+        return SAME
+    if left.interval is None or right.interval is None:
+        return (
+            "the second" if right.value > left.value else "the first"
+        ) + " is higher; without intervals, maybe noise"
+    if left.interval[1] < right.interval[0]:
+        return RIGHT_BETTER
+    return LEFT_BETTER if right.interval[1] < left.interval[0] else UNCLEAR
+
+
+def _side(row: Mapping[str, Any], metric: str) -> Side:
+    bounds = _mapping(_mapping(row, "intervals"), metric)
+    low, high = _number(bounds.get("low")), _number(bounds.get("high"))
+    pictures = row.get("n", row.get("pictures"))
+    return Side(
+        _number(row.get(metric)),
+        (low, high) if low <= high else None,
+        pictures if isinstance(pictures, int) else None,
+    )
+
+
+def _mapping(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = parent.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
