@@ -22,8 +22,8 @@ class CrossMatches:
     """Pairs of detections and boxes of any class at one IoU threshold, by flat arrays.
 
     Detections (D,), by picture, then falling score: ``detection_picture``, ``detection_class``, ``detection_score``,
-    ``box_of`` (flat index of the box it was paired with, or -1). Boxes (B,), by picture: ``box_picture``,
-    ``box_class``, ``box_ignored``.
+    ``detection_index`` (place in the picture's ``Detections``), ``box_of`` (flat index of the box it was paired with,
+    or -1). Boxes (B,), by picture: ``box_picture``, ``box_class``, ``box_ignored``.
     """
 
     names: tuple[str, ...]
@@ -32,6 +32,7 @@ class CrossMatches:
     detection_picture: np.ndarray
     detection_class: np.ndarray
     detection_score: np.ndarray
+    detection_index: np.ndarray
     box_of: np.ndarray
     box_picture: np.ndarray
     box_class: np.ndarray
@@ -63,6 +64,7 @@ def match_across_classes(
         detection_picture=flat.detection_picture,
         detection_class=flat.detection_class,
         detection_score=flat.detection_score,
+        detection_index=flat.detection_index,
         box_of=box_of,
         box_picture=flat.box_picture,
         box_class=flat.box_class,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 import re
@@ -24,8 +23,10 @@ def show_number(value: float) -> str:
 
 
 def show_signed(value: float) -> str:
-    """Three decimals with a sign, a real minus; a dash for what is undefined."""
-    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+    """Three decimals with a sign, a real minus; 0.000 without one; a dash for what is undefined."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
 
 
 def show_milliseconds(value: float | None) -> str:
@@ -71,12 +72,5 @@ def mix_colors(start: tuple[int, ...], end: tuple[int, ...], share: float) -> st
 
 
 def embed_png(content: bytes) -> str:
-    """A PNG of a figure as a data address, with 64 colours: a third of the size, and no eye sees the difference."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as opened:
-        opened.convert("RGB").quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-            buffer, format="PNG", optimize=True
-        )
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    """A PNG as a data address."""
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

@@ -273,15 +273,18 @@ def _matrix(matrix: Matrix, labels: Sequence[str]) -> dict[str, Any]:
     counts = matrix.counts
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    if len(labels) <= LARGEST_MATRIX + 1:
-        rows = [
+    last = len(labels) - 1
+    rows = [index for index in range(len(labels)) if index == last or counts[index].any()]
+    columns = [index for index in range(len(labels)) if index == last or counts[:, index].any()]
+    if max(len(rows), len(columns)) <= LARGEST_MATRIX + 1:
+        lines = [
             {
-                "label": label,
-                "cells": [{"count": int(count), "share": float(share)} for count, share in zip(*pair, strict=True)],
+                "label": labels[row],
+                "cells": [{"count": int(counts[row, column]), "share": shares[row, column]} for column in columns],
             }
-            for label, *pair in zip(labels, counts, shares, strict=True)
+            for row in rows
         ]
-        return {"name": matrix.name, "labels": labels, "rows": rows}
+        return {"name": matrix.name, "labels": [labels[column] for column in columns], "rows": lines}
     apart = counts.copy()
     np.fill_diagonal(apart, 0)
     order = np.argsort(-apart, axis=None, kind="stable")[:MIXUPS_SHOWN]

@@ -124,19 +124,21 @@ def map50_interval(result: EvaluationResult, records: Sequence[Record]) -> Inter
 
 
 def slice_confusion(evidence: RunEvidence, name: str) -> np.ndarray:
-    """The confusion matrix of a slice, (K + 1, K + 1): its pictures, the boxes that it means, and the detections that
-    count there (those on other boxes, or outside its sizes, are neither right nor wrong)."""
+    """The confusion matrix of a slice, (K + 1, K + 1): its pictures and the boxes that it means, whatever class they
+    were taken for; of detections of nothing, those that are false in the slice."""
     result = evidence.result
     places, outcomes = slice_outcomes(result, name)
-    records, detections = [], []
+    records = []
     for place, outcome in zip(places, outcomes, strict=True):
-        record, found = evidence.records[place], evidence.detections[place]
-        ignored = np.ones(len(record.boxes), bool)
+        ignored = np.ones(len(evidence.records[place].boxes), bool)
         ignored[outcome.found] = ignored[outcome.missed] = False
-        kept = np.sort(np.concatenate([outcome.right, outcome.wrong]).astype(np.int64))
-        records.append(replace(record, ignored=ignored))
-        detections.append(Detections(found.boxes[kept], found.scores[kept], found.classes[kept]))
-    return confusion_matrix(match_across_classes(records, detections, evidence.names), result.overall.confidence)
+        records.append(replace(evidence.records[place], ignored=ignored))
+    cross = match_across_classes(records, [evidence.detections[place] for place in places], evidence.names)
+    false = {(picture, int(index)) for picture, outcome in enumerate(outcomes) for index in outcome.wrong}
+    detected = zip(cross.detection_picture.tolist(), cross.detection_index.tolist(), strict=True)
+    counts = (cross.box_of >= 0) | np.array([one in false for one in detected], bool)
+    scores = np.where(counts, cross.detection_score, -np.inf)
+    return confusion_matrix(replace(cross, detection_score=scores), result.overall.confidence)
 
 
 def _figures(
