@@ -210,7 +210,7 @@ def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         assert part in text, part
     with pytest.raises(UserError, match="without '/'"):
         book(tmp_path, 'slices: {a/b: {where: "a > 1"}}')
-    with pytest.raises(UserError, match=r"slices\.yaml:1: slice: no such setting; known here: slices"):
+    with pytest.raises(UserError, match=r"slices\.yaml:1: slice: no such setting"):
         book(tmp_path, "slice: {}")
 
 
