@@ -51,7 +51,7 @@ class TrackerContract:
     def options(self, tmp_path: Path) -> dict[str, Any]:
         return {}
 
-    def read(self, run: TrackedRun) -> Recorded:
+    def read(self, run: TrackedRun, generation: int = 0) -> Recorded:
         raise NotImplementedError
 
     def hub(self, tmp_path: Path, run_id: str = "run-1") -> TrackingHub:
@@ -136,6 +136,18 @@ class TrackerContract:
         expected = {step: [1.0 if step < 3 else value if step < 6 else 2.0] for step in range(9)}
         assert {step: values for (_, step), values in recorded.points.items()} == expected
 
+    def test_a_run_that_starts_over_leaves_no_number_behind(self, tmp_path: Path) -> None:
+        hub = self.hub(tmp_path)
+        with hub:
+            for step in range(6):
+                hub.metrics(step, {"loss": 1.0, "old": 1.0})
+            hub.finish("interrupted")
+        again = self.hub(tmp_path).start(fresh=True)
+        again.metrics(2, {"loss": 2.0})
+        assert again.finish("finished") == []
+        recorded = self.read(again.run, generation=1)
+        assert recorded.points == {("loss", 2): [2.0]} and recorded.status == "finished"
+
     def test_an_option_that_is_none_is_told_before_the_run(self, tmp_path: Path) -> None:
         run = TrackedRun("reef", "run-1", tmp_path, {}, {})
         settings = TrackingSettings(trackers=(self.name,), options={self.name: {"colour": "red"}})
@@ -147,7 +159,7 @@ class TestFilesTracker(TrackerContract):
     name = "files"
     later_values_count = True
 
-    def read(self, run: TrackedRun) -> Recorded:
+    def read(self, run: TrackedRun, generation: int = 0) -> Recorded:
         folder = tracking_folder(run.folder) / "files"
         status = json.loads((folder / "status.json").read_text())["status"]
         config = json.loads((folder / "config.json").read_text())
@@ -183,7 +195,7 @@ class TestMlflowTracker(TrackerContract):
     def hub(self, tmp_path: Path, run_id: str = "run") -> TrackingHub:
         return super().hub(tmp_path, f"{run_id}-{tmp_path.name}")
 
-    def read(self, run: TrackedRun) -> Recorded:
+    def read(self, run: TrackedRun, generation: int = 0) -> Recorded:
         from mlflow import MlflowClient
 
         tracker = MlflowTracker(run, {"folder": str(self.folder)})
@@ -191,6 +203,7 @@ class TestMlflowTracker(TrackerContract):
         experiment = client.get_experiment_by_name("reef")
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id], f"tags.`marauder.run_id` = '{run.run_id}'")
+        found = [one for one in found if one.data.tags["marauder.generation"] == str(generation)]
         stored = found[0]
         states = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
         recorded = Recorded(len(found), states[stored.info.status], stored.data.params, stored.data.tags)
@@ -253,7 +266,7 @@ class TestWandbTracker(TrackerContract):
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         return [json.loads(line) for line in lines]
 
-    def read(self, run: TrackedRun) -> Recorded:
+    def read(self, run: TrackedRun, generation: int = 0) -> Recorded:
         config: dict[str, Any] = {}
         recorded = Recorded(1, "", config, {})
         (folder,) = (tracking_folder(run.folder) / "wandb" / "wandb").glob("offline-run-*")

@@ -11,13 +11,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker knows of its run: ``config`` and ``tags`` are plain values, ``folder`` the run's folder."""
+    """What a tracker knows of its run: ``config`` and ``tags`` are plain values, ``folder`` the run's folder.
+
+    ``generation`` counts how often the run was started over: each is a run of its own in a tracking system.
+    """
 
     project: str
     run_id: str
     folder: Path
     config: Mapping[str, Any]
     tags: Mapping[str, str]
+    generation: int = 0
 
 
 class Tracker(ABC):

@@ -33,7 +33,9 @@ class FilesTracker(Tracker):
         self.changed = False
 
     def start(self) -> None:
-        """Read what an earlier process wrote; write config, tags and status."""
+        """Read what an earlier process wrote, unless the run started over since; write config, tags and status."""
+        if self._read("status.json").get("generation", self.run.generation) != self.run.generation:
+            shutil.rmtree(self.folder)
         write_json(self.folder / "config.json", self.run.config)
         self.set_tags(self.run.tags)
         self._write_status("running")
@@ -84,8 +86,8 @@ class FilesTracker(Tracker):
         self._write_status(status)
 
     def _write_status(self, status: str) -> None:
-        about = {"project": self.run.project, "run_id": self.run.run_id, "status": status, "changed": time.time()}
-        write_json(self.folder / "status.json", about)
+        about = {"project": self.run.project, "run_id": self.run.run_id, "generation": self.run.generation}
+        write_json(self.folder / "status.json", {**about, "status": status, "changed": time.time()})
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.folder / name

@@ -19,7 +19,8 @@ PATIENCE_SECONDS = 30.0
 class TrackerReceiver(Receiver):
     """Hands records to a tracker, which is opened with the first of them.
 
-    Where the journal tells of a later start already, an end before it is passed over: the run goes on.
+    Where the journal tells of a later start already, an end before it is passed over: the run goes on. Where the run
+    was started over, so is everything before that.
     """
 
     def __init__(self, name: str, journal: Journal, run_folder: Path) -> None:
@@ -28,6 +29,8 @@ class TrackerReceiver(Receiver):
         self.replays = self.kind.replays
         self.tracker: Tracker | None = None
         self.finished = False
+        self.generation: int | None = None
+        self.first = 1
 
     def errors(self) -> tuple[type[Exception], ...]:
         """Those of the tracker."""
@@ -35,10 +38,14 @@ class TrackerReceiver(Receiver):
 
     def deliver(self, record: dict[str, Any]) -> None:
         """Open the tracker where needed, and make the call that the record stands for."""
-        if record["kind"] == "finish":
-            self._finish(record)
-            return
+        if self.generation is not None and record["kind"] == START and record["generation"] > self.generation:
+            self.close()
         tracker = self._opened()
+        if record[self.journal.key] < self.first:
+            return
+        if record["kind"] == "finish":
+            self._finish(record, tracker)
+            return
         if record["kind"] == START:
             if record["tags"]:
                 tracker.set_tags(record["tags"])
@@ -80,13 +87,14 @@ class TrackerReceiver(Receiver):
             tracker = self.kind(start.run, start.options.get(self.name, {}))
             tracker.start()
             self.tracker, self.finished = tracker, False
+            self.generation, self.first = start.run.generation, start.first
         return self.tracker
 
-    def _finish(self, record: dict[str, Any]) -> None:
+    def _finish(self, record: dict[str, Any], tracker: Tracker) -> None:
         later = self.journal.read_after(record[self.journal.key])
         if any(after["kind"] == START for after in later):
             return
-        self._opened().finish(record["status"])
+        tracker.finish(record["status"])
         self.tracker, self.finished = None, True
 
     def _file(self, path: str) -> Path:

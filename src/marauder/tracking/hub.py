@@ -18,7 +18,15 @@ from marauder.core.follower import FollowerGroup, command_of
 from marauder.core.journal import Journal
 from marauder.core.plugins import resolve
 from marauder.tracking.base import TrackedRun
-from marauder.tracking.records import FINISHES, START, encode_number, journal_of, relative_path, tracking_folder
+from marauder.tracking.records import (
+    FINISHES,
+    START,
+    encode_number,
+    journal_of,
+    latest_start,
+    relative_path,
+    tracking_folder,
+)
 from marauder.tracking.settings import TrackingSettings
 
 FOLLOWER = "marauder.tracking.follower"
@@ -41,14 +49,20 @@ class TrackingHub:
         self.followers = FollowerGroup(self.journal, tracking_folder(run.folder), commands)
         self.finished = False
 
-    def start(self) -> TrackingHub:
-        """Open the run, or go on with it, and start the followers. Raises ``UserError`` on options that are none."""
+    def start(self, fresh: bool = False) -> TrackingHub:
+        """Open the run, or go on with it, and start the followers. Raises ``UserError`` on options that are none.
+
+        ``fresh``: the run starts over; what was tracked before stays where it is, apart from what comes now.
+        """
+        earlier = latest_start(self.journal, self.run.folder)
+        generation = 0 if earlier is None else earlier.run.generation + int(fresh)
         for name in self.settings.trackers:
             resolve("tracker", name)(self.run, self.settings.options.get(name, {}))
         self._append(
             START,
             project=self.run.project,
             run_id=self.run.run_id,
+            generation=generation,
             config=to_plain(dict(self.run.config)),
             tags={str(key): str(value) for key, value in self.run.tags.items()},
             trackers=list(self.settings.trackers),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RUN_TAG = "marauder.run_id"
+GENERATION_TAG = "marauder.generation"
 CHANGED_TAG = "marauder.changed_settings"
 LONGEST_VALUE, LONGEST_TAG, LONGEST_KEY, BATCH = 500, 5000, 250, 100
 STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -55,12 +56,14 @@ class MlflowTracker(Tracker):
         """Open the store, find or create the run, log the settings that are not there yet."""
         self.client: MlflowClient = open_client(self.store)
         experiment = self._experiment()
-        found = self.client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{self.run.run_id}'", max_results=1)
+        generation = str(self.run.generation)
+        same_id = self.client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{self.run.run_id}'")
+        found = [run for run in same_id if run.data.tags.get(GENERATION_TAG, "0") == generation]
         if found:
             run = found[0]
             self.client.update_run(run.info.run_id, status="RUNNING")
         else:
-            tags = {RUN_TAG: self.run.run_id, "mlflow.source.name": "marauder"}
+            tags = {RUN_TAG: self.run.run_id, GENERATION_TAG: generation, "mlflow.source.name": "marauder"}
             run = self.client.create_run(experiment, tags=tags, run_name=self.run.run_id)
         self.id: str = run.info.run_id
         for name in run.data.metrics:

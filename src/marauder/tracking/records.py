@@ -18,12 +18,16 @@ FINISHES = ("finished", "failed", "interrupted")
 
 @dataclass(frozen=True)
 class Start:
-    """A start record, read back: the run, which trackers follow it with which options."""
+    """A start record, read back: the run, which trackers follow it with which options.
+
+    ``first`` is the number of the record that its generation begins with.
+    """
 
     run: TrackedRun
     trackers: tuple[str, ...]
     options: Mapping[str, Mapping[str, Any]]
     finish_seconds: float
+    first: int = 1
 
 
 def tracking_folder(run_folder: Path) -> Path:
@@ -36,16 +40,17 @@ def journal_of(run_folder: Path) -> Path:
     return tracking_folder(run_folder) / "journal.jsonl"
 
 
-def read_start(record: Mapping[str, Any], run_folder: Path) -> Start:
-    """What a start record says; the folder is where the run lies now."""
-    run = TrackedRun(record["project"], record["run_id"], run_folder, record["config"], record["tags"])
-    return Start(run, tuple(record["trackers"]), record["options"], float(record["finish_seconds"]))
-
-
 def latest_start(journal: Journal, run_folder: Path) -> Start | None:
-    """The newest start of a run, ``None`` where it never started."""
+    """The newest start of a run, ``None`` where it never started; the folder is where the run lies now."""
     starts = [record for record in journal.read_after(0) if record["kind"] == START]
-    return read_start(starts[-1], run_folder) if starts else None
+    if not starts:
+        return None
+    last = starts[-1]
+    first = next(record[journal.key] for record in starts if record["generation"] == last["generation"])
+    run = TrackedRun(
+        last["project"], last["run_id"], run_folder, last["config"], last["tags"], generation=last["generation"]
+    )
+    return Start(run, tuple(last["trackers"]), last["options"], float(last["finish_seconds"]), first)
 
 
 def encode_number(value: Any) -> float | str:

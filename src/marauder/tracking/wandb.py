@@ -75,7 +75,7 @@ class WandbTracker(Tracker):
         self.wandb_run: Run = wandb.init(
             project=self.run.project,
             entity=self.options.get("entity"),
-            id=safe_name(self.run.run_id.replace("/", "-")),
+            id=self._id(),
             name=self.run.run_id,
             config=dict(self.run.config),
             dir=self.folder,
@@ -135,9 +135,13 @@ class WandbTracker(Tracker):
         here = Path(self.wandb_run.dir).parent
         self.wandb_run.finish(exit_code=EXIT_CODES[status])
         if self.mode == "offline":
-            for former in here.parent.glob(f"offline-run-*-{self.wandb_run.id}"):
+            for former in here.parent.glob("offline-run-*"):
                 if former != here:
                     shutil.rmtree(former)
+
+    def _id(self) -> str:
+        again = f"-{self.run.generation}" if self.run.generation else ""
+        return safe_name(self.run.run_id.replace("/", "-")) + again
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
         self.wandb_run.log(dict(values), step=max(step, self.wandb_run.step))

@@ -1,0 +1,143 @@
+"""``marauder runs``: list runs, deliver what trackers and event sinks missed, open MLflow's pages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List runs; deliver what trackers and event sinks missed."
+)
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+
+HEADLINES = ("map50_95", "map50", "precision", "recall")
+RECORD = "run.json"
+
+
+@app.command("list")
+def list_runs(runs: Runs = Path("runs")) -> None:
+    """Show every run: where it stands, its verdict and main figures, and when it was; the newest last."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from marauder.core.errors import UserError
+
+    if not runs.is_dir():
+        raise UserError(f"{runs}: is no folder; name the one that holds the runs with --runs")
+    found = [(path.parent, read_run(path)) for path in runs.glob(f"*/{RECORD}")]
+    if not found:
+        typer.echo(f"no runs in {runs}; `marauder train` makes one")
+        return
+    found.sort(key=lambda run: (float(run[1].get("started") or 0), run[0].name))
+    metrics = [name for name in HEADLINES if any(about["metrics"].get(name) is not None for _, about in found)]
+    table = Table("run", "project", "state", "gates", *metrics, "version", "started", "took")
+    for folder, about in found:
+        table.add_row(*row(folder, about, metrics))
+    # A pipe has no width to fit into: names must come out whole.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@app.command()
+def deliver(
+    run: Annotated[list[str] | None, typer.Argument(help="Names of runs; default: all of the folder.")] = None,
+    runs: Runs = Path("runs"),
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Also offer again what was refused for good before.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="Most seconds for the trackers, and sinks, of a run.")] = 300.0,
+) -> None:
+    """Deliver to trackers and event sinks what they missed while they failed or were away.
+
+    Leaves with status 1 when something is still missing; what is delivered stays delivered.
+    """
+    from marauder.core.errors import UserError
+    from marauder.messaging.redelivery import deliver_run, has_followers
+
+    folders = [runs / name for name in run or []] or sorted(path for path in runs.glob("*") if has_followers(path))
+    for folder in folders:
+        if not has_followers(folder):
+            raise UserError(f"{folder}: is no run with trackers or sinks; `marauder runs list` shows the runs")
+    missing = 0
+    for folder in folders:
+        for one in deliver_run(folder, seconds, refused):
+            words = f"{one.run}: {one.follower}: {one.sent:,} records delivered"
+            words += f", {one.refused:,} refused" if one.refused else ""
+            words += f", {one.missing:,} still missing: {one.problem}" if one.missing else ""
+            typer.echo(words)
+            missing += one.missing
+    if missing:
+        raise typer.Exit(1)
+    typer.echo("nothing is missing")
+
+
+@app.command()
+def ui(
+    runs: Runs = Path("runs"),
+    folder: Annotated[Path | None, typer.Option(help="Folder of the MLflow store; default: mlflow in --runs.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    show: Annotated[bool, typer.Option("--show", help="Only print the command.")] = False,
+) -> None:
+    """Open MLflow's own pages over the runs' store, for this machine only (127.0.0.1)."""
+    import shlex
+
+    from marauder.core.errors import UserError
+    from marauder.tracking.mlflow_store import QUIET, locate
+
+    store = locate({"folder": folder} if folder is not None else {}, runs)
+    if store.folder is None:
+        typer.echo(f"the runs are on a server: {store.uri}")
+        return
+    database = Path(store.uri.removeprefix("sqlite:///"))
+    if not database.exists() and not show:
+        raise UserError(f"{database}: is not there; a run with the tracker mlflow makes it, or name it with --folder")
+    words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+    words += ["--host", "127.0.0.1", "--port", str(port)]
+    typer.echo(shlex.join(words))
+    if not show:
+        sys.stdout.flush()
+        os.execve(words[0], words, {**QUIET, **os.environ})
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What a run's record says. One that cannot be read is shown as damaged instead of hiding the others."""
+    from marauder.core.files import DamagedFileError, read_json
+
+    try:
+        about = read_json(path)
+    except DamagedFileError:
+        about = None
+    if not isinstance(about, dict):
+        return {"state": "damaged", "metrics": {}}
+    metrics = about.get("metrics")
+    return {**about, "metrics": metrics if isinstance(metrics, dict) else {}}
+
+
+def row(folder: Path, about: dict[str, Any], metrics: list[str]) -> list[str]:
+    """The cells of a run in the table."""
+    import time
+
+    from marauder.core.clock import describe_seconds
+    from marauder.core.locks import is_held
+
+    state = str(about.get("state") or "unknown")
+    if state == "running" and not is_held(folder / ".lock"):
+        state = "killed"
+    values = [about["metrics"].get(name) for name in metrics]
+    started, seconds = about.get("started"), about.get("seconds")
+    if not seconds and started and about.get("finished"):
+        seconds = float(about["finished"]) - float(started)
+    return [
+        folder.name,
+        str(about.get("project") or ""),
+        state,
+        str(about.get("verdict") or ""),
+        *("" if value is None else f"{float(value):.3f}" for value in values),
+        str(about.get("version") or ""),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(float(started))) if started else "",
+        describe_seconds(float(seconds)) if seconds else "",
+    ]
