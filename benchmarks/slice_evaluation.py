@@ -1,8 +1,9 @@
 """Claim: fifty slices cost at most 1.5 times the evaluation of one, because pictures are matched once.
 
-Prints, for one made-up set of detections: the time of an evaluation with one slice and with fifty (each the best of
-several repeats, in processor seconds), their ratio, and for pycocotools and faster-coco-eval (if installed) the
-time for the whole set alone and the difference of the result. Exit status 1 if the ratio is above the limit.
+Prints, for one made-up set of detections: the time of an evaluation with one slice, with fifty by attributes, and with
+fifty by attributes, box sizes and classes, as a run makes them (each the best of several repeats, in processor
+seconds), their ratios, and for pycocotools and faster-coco-eval (if installed) the time for the whole set alone and the
+difference of the result. Exit status 1 if a ratio is above the limit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from marauder.core.randomness import stream
 from marauder.data.records import Detections, Record
+from marauder.data.slices.resolve import automatic_slices
 from marauder.evaluation.evaluate import attribute_slices, evaluate
 
 LIMIT = 1.5
@@ -44,15 +46,19 @@ def main() -> int:
     records, detections, names = make_case(options.pictures, options.classes, options.detections)
     slices = attribute_slices(records)
     first = dict(list(slices.items())[:1])
-    one, fifty = best_times(
+    made = automatic_slices(records, names)
+    of_boxes = [mask for mask in made if mask.boxes is not None]
+    mixed = [*of_boxes[: len(slices) // 2], *(mask for mask in made if mask.boxes is None)][: len(slices)]
+    one, fifty, as_run = best_times(
         [
             lambda: evaluate(records, detections, names, first),
             lambda: evaluate(records, detections, names, slices),
+            lambda: evaluate(records, detections, names, mixed),
         ],
         options.repeats,
     )
     found = evaluate(records, detections, names, slices)
-    ratio = fifty / one
+    ratio, ratio_as_run = fifty / one, as_run / one
     figures: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "pictures": len(records),
@@ -62,7 +68,9 @@ def main() -> int:
         "slices": len(slices),
         "one_slice_seconds": one,
         "all_slices_seconds": fifty,
+        "mixed_slices_seconds": as_run,
         "ratio": ratio,
+        "ratio_mixed": ratio_as_run,
         "limit": LIMIT,
     }
     print(f"machine: {figures['machine']}")
@@ -71,11 +79,12 @@ def main() -> int:
     print(f"one slice:   {one:.3f} s")
     print(f"{len(slices)} slices:   {fifty:.3f} s")
     print(f"ratio:       {ratio:.2f} (limit {LIMIT})")
+    print(f"{len(mixed)} slices, half of them of boxes: {as_run:.3f} s, ratio {ratio_as_run:.2f} (limit {LIMIT})")
     if not options.no_peers:
         figures |= compare_with_peers(records, detections, names, fifty, found.overall.map50_95)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return 0 if ratio <= LIMIT else 1
+    return 0 if max(ratio, ratio_as_run) <= LIMIT else 1
 
 
 def make_case(pictures: int, classes: int, per_picture: int) -> tuple[list[Record], list[Detections], list[str]]:

@@ -191,7 +191,7 @@ def _lrp(
     # Right, false and missed together are the detections and the boxes that none of them found.
     errors = (lost / (1 - IOU) + (detected - found) + (boxes - found)) / (detected + boxes - found)
     # Equal scores are kept or left together: only the last of them ends a set that a confidence can make.
-    ends = np.append(np.flatnonzero(np.append(score[:-1] != score[1:], True)[: len(score)]) + 1, 0)
+    ends = np.append(np.flatnonzero(np.diff(score, append=-np.inf)) + 1, 0)
     best = int(ends[np.argmin(errors[ends])])
 
     def at(end: int, threshold: float) -> LocalisationRecallPrecision:

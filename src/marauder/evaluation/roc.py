@@ -65,7 +65,7 @@ def presence_curve(name: str, scores: np.ndarray, present: np.ndarray) -> Presen
     """The curve of pictures (N,) with ``scores`` and whether the class is ``present``."""
     order = np.argsort(-scores, kind="stable")
     falling, truth = scores[order], present[order]
-    ends = np.flatnonzero(np.append(falling[:-1] != falling[1:], True)[: len(falling)])
+    ends = np.flatnonzero(np.diff(falling, append=-np.inf))
     positives, negatives = int(truth.sum()), int((~truth).sum())
     true = np.concatenate(([0], np.cumsum(truth)[ends]))
     false = np.concatenate(([0], np.cumsum(~truth)[ends]))
