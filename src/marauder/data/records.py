@@ -37,7 +37,7 @@ class Record:
     punish a detection (COCO crowds, VOC difficult ones). ``group``: pictures of one group (clip, deployment,
     near-duplicates) never stand on two sides of a split. ``labelled``: False when nobody looked for objects, so that
     an empty box list means "unknown", not "none". ``box_attributes``: what is known of single boxes (occluded,
-    truncated ...), each (N,); a box that says nothing holds NaN in a column of numbers, "" in one of text.
+    truncated ...), each (N,); a box that says nothing holds NaN among numbers, "" in text, None among flags.
     """
 
     key: str
@@ -91,8 +91,8 @@ class Record:
 def box_columns(details: Sequence[Mapping[str, Attribute]]) -> dict[str, np.ndarray]:
     """What N boxes say of themselves as columns (N,), in sorted order of their names.
 
-    A column is bool, float64 (NaN: not said; a flag that not every box has becomes 1, 0 or NaN) or text ("": not
-    said; one text among the values makes all of them text).
+    A column is float64 (NaN: not said), text ("": not said; one text among the values makes all of them text), or, of
+    flags, bool, or object where not every box has one (None: not said).
     """
     columns: dict[str, np.ndarray] = {}
     for name in sorted({name for detail in details for name in detail}):
@@ -101,6 +101,8 @@ def box_columns(details: Sequence[Mapping[str, Attribute]]) -> dict[str, np.ndar
             columns[name] = np.array(["" if value is None else str(value) for value in values], np.str_)
         elif all(isinstance(value, bool) for value in values):
             columns[name] = np.array(values, bool)
+        elif all(value is None or isinstance(value, bool) for value in values):
+            columns[name] = np.array(values, object)
         else:
             columns[name] = np.array([np.nan if value is None else float(value) for value in values], np.float64)
     return columns

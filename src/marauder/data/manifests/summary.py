@@ -31,8 +31,8 @@ def attribute_rows(dataset: Dataset) -> dict[str, list[AttributeRow]]:
         for name, value in record.attributes.items():
             of_pictures.setdefault(name, []).append(value)
         for name, column in record.box_attributes.items():
-            said = column[~np.isnan(column)] if column.dtype.kind == "f" else column[column != ""]
-            of_boxes.setdefault(name, []).extend(said.tolist() if column.dtype.kind != "b" else column.tolist())
+            said = [value for value in column.tolist() if value is not None and value != "" and value == value]
+            of_boxes.setdefault(name, []).extend(said)
     found = {"attributes of pictures": of_pictures, "attributes of boxes": of_boxes}
     return {
         title: [AttributeRow(name, len(values), describe_values(values)) for name, values in sorted(columns.items())]
