@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from marauder.core.clock import Clock, Interrupted
+from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
 from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
@@ -28,7 +28,11 @@ from marauder.launch.restarts import Death, RestartPolicy, Saved, describe_hang,
 
 LAUNCHER = "MARAUDER_LAUNCHER"
 """Environment variable with the number of the launching process."""
+WORKER = ("-m", "marauder.cli.main")
+"""What Python runs in each process, before the arguments."""
 POLL_SECONDS = 0.1
+EXIT_USER_ERROR = 2
+"""Status of a process that ended for a ``UserError`` that it has shown itself."""
 GRACE_SECONDS = 60.0
 """How long workers that were asked to stop have to save."""
 EVIDENCE_SECONDS = 5.0
@@ -62,7 +66,7 @@ def report_outcome(output: Path, stop: Interrupted | UserError) -> None:
 def end_worker(output: Path, stop: Interrupted | UserError) -> NoReturn:
     """Leave word, and leave: the launching process is the one that tells the user."""
     report_outcome(output, stop)
-    raise SystemExit(0 if isinstance(stop, Interrupted) else 2) from None
+    raise SystemExit(0 if isinstance(stop, Interrupted) else EXIT_USER_ERROR) from None
 
 
 def launch_processes(
@@ -148,6 +152,10 @@ class _Supervisor:
             return False
         if death is None:
             return True
+        if death.status == EXIT_INTERRUPTED:
+            raise Interrupted("a training process was asked to stop before it began")
+        if death.status == EXIT_USER_ERROR:
+            raise UserError("a training process could not begin; its message is above")
         self._go_on_after(death, before, started)
         return False
 
@@ -191,11 +199,10 @@ class _Supervisor:
                 write_text(stop_file(self.output), reason)
             if asked is not None and now - asked > GRACE_SECONDS:
                 return
-            death = group.death()
-            if death is not None and death.is_final:
-                return  # nobody who died so leaves word, and the others wait for it in vain
-            reported = any(report["kind"] in ("failed", "restart") for report in read_reports(self.output))
-            if troubled is None and (death is not None or reported):
+            death, told = group.death(), {report["kind"] for report in read_reports(self.output)}
+            if (death is not None and death.is_final) or "restart" in told:
+                return  # the others wait in vain, and have no word to add
+            if troubled is None and (death is not None or "failed" in told):
                 troubled = now
             if troubled is not None and now - troubled > EVIDENCE_SECONDS:
                 return
@@ -222,7 +229,7 @@ class _Group:
     """The processes of one attempt."""
 
     def __init__(self, processes: int, arguments: Sequence[str], meeting: Path) -> None:
-        command = [sys.executable, "-m", "marauder.cli.main", *arguments]
+        command = [sys.executable, *WORKER, *arguments]
         common = {
             **os.environ, LAUNCHER: str(os.getpid()), RENDEZVOUS: str(meeting), "TORCH_GLOO_LAZY_INIT": "1",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),

@@ -11,6 +11,9 @@ from typing import Any
 from marauder.core.files import DamagedFileError, read_json
 from marauder.engine.failures import EXIT_HUNG, name_some
 
+TOGETHER = ("update", "agreement")
+"""Phases in which a process waits for the others."""
+
 
 @dataclass(frozen=True)
 class Death:
@@ -106,14 +109,14 @@ def describe_hang(output: Path, processes: int, since: float) -> str | None:
             found.append(evidence)
     if not found:
         return None
-    # The one that others wait for is in a phase of its own, or a step behind; they wait in the collective update.
-    culprit = min(found, key=lambda evidence: (evidence["phase"] == "update", evidence.get("step", 0)))
+    # The one that others wait for is in a phase of its own, or a step behind.
+    culprit = min(found, key=lambda evidence: (evidence["phase"] in TOGETHER, evidence.get("step", 0)))
     silent = sorted(set(range(processes)) - {int(evidence["rank"]) for evidence in found})
     words = f"rank {culprit['rank']} made no progress for {culprit['seconds']:.0f} s in the phase {culprit['phase']!r}"
     if "step" in culprit:
         words += f" of step {culprit['step']} ({name_some(culprit['pictures'])})"
     words += f"; where it stands is in {output / 'hang_rank'}{culprit['rank']}.json"
-    if silent and culprit["phase"] == "update":
+    if silent and culprit["phase"] in TOGETHER:
         words += f"; it seems to wait for {_ranks(silent)}"
     return words
 
