@@ -25,18 +25,21 @@ def train_ours(arguments: argparse.Namespace) -> Path:
     """Train with Marauder; returns the best weights."""
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
-    from marauder.runs.baseline import BaselineSettings, train_baseline
+    from marauder.runs.gated import run_gated
+    from marauder.runs.settings import BaselineSettings
 
     overrides = [
         f"training.epochs={arguments.epochs}", f"training.batch_size={arguments.batch_size}",
         f"training.seed={arguments.seed}", f"training.device={arguments.device}", "training.patience=0",
+        "gate.contract=off", "gate.drift=off", "gate.sanity=off", "gate.determinism=off", "tracking.trackers=[]",
+        "registry.kind=none", "export.formats=[]", "evaluation.slices_each_epoch=false",
         f"training.threads={arguments.threads}",
     ]  # fmt: skip
     settings = load_settings(
         BaselineSettings, None, overrides, data=arguments.data, output=arguments.output, model=arguments.model,
         image_size=arguments.image_size,
     )  # fmt: skip
-    return train_baseline(settings, Clock()).weights
+    return run_gated(settings, Clock()).weights
 
 
 def train_theirs(arguments: argparse.Namespace) -> Path:
@@ -62,14 +65,14 @@ def run_arm(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.core.clock import Clock
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
-    from marauder.runs.baseline import evaluate_split
+    from marauder.runs.measuring import evaluate_split
 
     started = time.perf_counter()
     weights = ARMS[arguments.arm](arguments)
     seconds = time.perf_counter() - started
     dataset = read_dataset(Path(arguments.data))
     device = choose_device(arguments.device)
-    overall = evaluate_split(weights, dataset, "val", device, Clock(), arguments.image_size)[0].overall
+    overall = evaluate_split(weights, dataset, "val", device, Clock(), arguments.image_size).result.overall
     return {"map50": overall.map50, "map50_95": overall.map50_95, "seconds": seconds}
 
 

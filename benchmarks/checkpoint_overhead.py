@@ -53,12 +53,13 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     """Seconds of each step, whether a write was under way, and seconds that each checkpoint held the loop up."""
     from marauder.core.clock import Clock, Interrupted
     from marauder.core.settings import load_settings
-    from marauder.data.reading import read_dataset
     from marauder.engine.checkpoints import Checkpointer
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
-    from marauder.runs.baseline import BaselineSettings, DetectorWeights, training_plan
     from marauder.runs.detection import DetectionTask, prepare_process
+    from marauder.runs.detection_data import DetectionData
+    from marauder.runs.settings import BaselineSettings
+    from marauder.runs.tasks.detection import DetectorWeights
 
     data = prepare_aquarium(folder / "data", 128)
     overrides = [
@@ -77,7 +78,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     blocked: list[float] = []
     clock = Clock()
     with process_group(arguments.device) as group:
-        task = DetectionTask(training_plan(settings, read_dataset(data)), folder / "cache", int(16e9))
+        task = DetectionTask(DetectionData(settings).plan(), folder / "cache", int(16e9))
 
         trainer = Trainer(
             task,

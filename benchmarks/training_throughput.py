@@ -30,26 +30,27 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     share_cores()
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
-    from marauder.data.reading import read_dataset
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
-    from marauder.runs.baseline import BaselineSettings, DetectorWeights, training_plan
     from marauder.runs.detection import DetectionTask, prepare_process
+    from marauder.runs.detection_data import DetectionData
+    from marauder.runs.settings import BaselineSettings
+    from marauder.runs.tasks.detection import DetectorWeights
 
     output = Path(arguments.output)
     overrides = [f"training.epochs={arguments.epochs}", f"training.batch_size={arguments.batch_size}",
                  "training.close_mosaic_epochs=0", "training.sanity_check=false", f"training.device={arguments.device}",
-                 "training.patience=0", "training.optimizer.warmup_epochs=0"]  # fmt: skip
+                 "training.patience=0", "training.optimizer.warmup_epochs=0",
+                 "evaluation.slices_each_epoch=false"]  # fmt: skip
     settings = load_settings(
         BaselineSettings, None, overrides, data=arguments.data, output=output, model=arguments.model,
         image_size=arguments.image_size,
     )  # fmt: skip
     prepare_process(arguments.threads, 1)
-    dataset = read_dataset(settings.data)
     marks: list[tuple[float, dict[str, float]]] = []
 
     with process_group(arguments.device) as group:
-        task = DetectionTask(training_plan(settings, dataset), output / "cache", int(16e9))
+        task = DetectionTask(DetectionData(settings).plan(), output / "cache", int(16e9))
         trainer = Trainer(
             task, settings.training, group, output, output / "checkpoints",
             DetectorWeights(settings),

@@ -45,17 +45,20 @@ def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> No
 def test_one_process_tells_the_end_with_a_line_to_copy(
     environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marauder.runs.baseline import BaselineSummary
+    from marauder.runs.gated import RunSummary
 
     for name in ("RANK", "WORLD_SIZE", "MARAUDER_LAUNCHER"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    def train(*given: Any) -> BaselineSummary:
-        return BaselineSummary(Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0)
+    def train(*given: Any) -> RunSummary:
+        return RunSummary(
+            Path("my reef"), Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0, "pass", 0,
+            None, "reef",
+        )  # fmt: skip
 
-    monkeypatch.setattr("marauder.runs.baseline.train_baseline", train)
+    monkeypatch.setattr("marauder.runs.gated.run_gated", train)
     result = CliRunner().invoke(baseline.app, ["--data-yaml", "a.yaml"])
     assert result.exit_code == 0, result.output
     assert ("done: map50 0.500" in result.output) == speaks

@@ -8,6 +8,11 @@ import cv2
 import numpy as np
 
 NAMES = ("disc", "square", "cross")
+PLAIN = (
+    "gate.contract=off", "gate.drift=off", "gate.sanity=off", "gate.determinism=off", "tracking.trackers=[]",
+    "registry.kind=none", "export.formats=[]",
+)  # fmt: skip
+"""Settings of a run that only trains and measures."""
 COLOURS = ((220, 60, 60), (60, 200, 80), (70, 90, 220))
 
 

@@ -141,6 +141,6 @@ def test_one_process_goes_on_as_two_and_two_stop_together(start_baseline: Start,
     assert [event["processes"] for event in events if event["kind"] in ("started", "resumed")] == [1, 2, 2]
     resumed = [event["step"] for event in events if event["kind"] == "resumed"]
     assert resumed[0] >= before > 0
-    summary = read_json(tmp_path / "summary.json")
+    summary = read_json(tmp_path / "run.json")
     assert summary["epochs"] == 10
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 10

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_reef import NAMES, write_small_reef
+from small_reef import NAMES, PLAIN, write_small_reef
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
@@ -24,12 +24,14 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector
-from marauder.runs.baseline import BaselineSettings, DetectorWeights, train_baseline
 from marauder.runs.detection import DetectionPlan, DetectionTask
+from marauder.runs.gated import run_gated
+from marauder.runs.settings import BaselineSettings
+from marauder.runs.tasks.detection import DetectorWeights
 
 QUICK = [
     "training.epochs=2", "training.batch_size=4", "training.device=cpu", "training.threads=1",
-    "training.close_mosaic_epochs=1",
+    "training.close_mosaic_epochs=1", *PLAIN,
 ]  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def fit(task: Any, folder: Path, clock: Clock | None = None, resume: Path | None
 
 
 def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_path: Path) -> None:
-    summary = train_baseline(settings_for(small_reef, tmp_path), Clock())
+    summary = run_gated(settings_for(small_reef, tmp_path), Clock())
     expected = {
         "best.pt", "best.safetensors", "last.pt", "last.safetensors", "metrics.jsonl", "events.jsonl", "config.json",
         "curves.png", "confusion_matrix.png", "pr_curves.png", "predictions.png", "report.html", "eval_report.json",
@@ -76,24 +78,24 @@ def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_pat
     assert summary.split == "test"
     assert not (tmp_path / "cache").exists() or not any((tmp_path / "cache").iterdir())
     stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix in (".pt", ".html")}
-    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    run_gated(settings_for(small_reef, tmp_path), Clock())
     assert stamps == {
         path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix in (".pt", ".html")
     }
 
 
 def test_a_finished_run_can_be_extended_but_not_changed(small_reef: Path, tmp_path: Path) -> None:
-    train_baseline(settings_for(small_reef, tmp_path), Clock())
-    longer = train_baseline(settings_for(small_reef, tmp_path, "training.epochs=3"), Clock())
+    run_gated(settings_for(small_reef, tmp_path), Clock())
+    longer = run_gated(settings_for(small_reef, tmp_path, "training.epochs=3"), Clock())
     assert longer.epochs == 3
     assert [row["epoch"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     with pytest.raises(UserError, match=r"learning_rate was 0\.01, is 0\.02.*--fresh"):
-        train_baseline(settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02"), Clock())
+        run_gated(settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02"), Clock())
     with pytest.raises(UserError, match=r"augmentation\.mosaic was 1\.0, is 0\.5"):
-        train_baseline(settings_for(small_reef, tmp_path, "augmentation.mosaic=0.5"), Clock())
+        run_gated(settings_for(small_reef, tmp_path, "augmentation.mosaic=0.5"), Clock())
     fresh = settings_for(small_reef, tmp_path, "training.optimizer.learning_rate=0.02")
-    assert train_baseline(fresh, Clock(), fresh=True).epochs == 2
-    assert read_json(tmp_path / "previous" / "summary.json")["epochs"] == 3
+    assert run_gated(fresh, Clock(), fresh=True).epochs == 2
+    assert read_json(tmp_path / "previous" / "run.json")["epochs"] == 3
     assert (tmp_path / "previous" / "best.pt").is_file()
 
 
@@ -146,14 +148,14 @@ def test_a_finished_checkpoint_of_another_folder_gives_weights(small_reef: Path,
 
 @pytest.mark.parametrize("lost", [["best.safetensors"], ["best.pt"], ["best.pt", "best.safetensors"]])
 def test_lost_or_damaged_weights_are_made_anew(small_reef: Path, tmp_path: Path, lost: list[str]) -> None:
-    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    run_gated(settings_for(small_reef, tmp_path), Clock())
     before = {name: hash_file(tmp_path / name) for name in ("best.safetensors", "best.pt")}
     for number, name in enumerate(lost):
         if number:
             (tmp_path / name).unlink()
         else:
             (tmp_path / name).write_bytes(b"damaged")
-    train_baseline(settings_for(small_reef, tmp_path), Clock())
+    run_gated(settings_for(small_reef, tmp_path), Clock())
     after = {name: hash_file(tmp_path / name) for name in before}
     if len(lost) == 1:
         assert after["best.safetensors"] == before["best.safetensors"]
@@ -165,7 +167,7 @@ def test_loading_processes_and_stored_pictures_do_not_change_the_weights(small_r
     for name, overrides in {
         "plain": ["cache_gigabytes=0"], "stored": [], "workers": ["training.workers=2"],
     }.items():  # fmt: skip
-        train_baseline(settings_for(small_reef, tmp_path / name, *overrides), Clock())
+        run_gated(settings_for(small_reef, tmp_path / name, *overrides), Clock())
         hashes.add(hash_file(tmp_path / name / "last.safetensors"))
     assert len(hashes) == 1
 
@@ -175,7 +177,7 @@ def test_an_unreadable_picture_is_set_aside_and_named(tmp_path: Path, caplog: py
     victim, other = sorted((tmp_path / "data" / "images" / "train").iterdir())[:2]
     content = other.read_bytes()
     victim.write_bytes(content[:60] + b"\0" * 40)  # a header that promises a picture, and no picture
-    train_baseline(settings_for(data, tmp_path / "out"), Clock())
+    run_gated(settings_for(data, tmp_path / "out"), Clock())
     events = [event for event in read_lines(tmp_path / "out" / "events.jsonl") if event["kind"] == "set_aside"]
     problems = caplog.text
     assert victim.name in problems
@@ -285,26 +287,26 @@ def test_data_without_boxes_or_splits_is_a_clear_error(tmp_path: Path) -> None:
     for label in (tmp_path / "data" / "labels" / "val").iterdir():
         label.write_text("")
     with pytest.raises(UserError, match=r"'val'.*not one box"):
-        train_baseline(settings_for(data, tmp_path / "out"), Clock())
+        run_gated(settings_for(data, tmp_path / "out"), Clock())
     shutil.rmtree(tmp_path / "data" / "images" / "val")
     with pytest.raises(UserError, match="val"):
-        train_baseline(settings_for(data, tmp_path / "out"), Clock())
+        run_gated(settings_for(data, tmp_path / "out"), Clock())
 
 
 def test_weights_of_another_run_are_taken_where_they_fit(
     small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="marauder")
-    first = train_baseline(settings_for(small_reef, tmp_path / "first"), Clock())
-    train_baseline(settings_for(small_reef, tmp_path / "second", f"weights={first.weights}"), Clock())
+    first = run_gated(settings_for(small_reef, tmp_path / "first"), Clock())
+    run_gated(settings_for(small_reef, tmp_path / "second", f"weights={first.weights}"), Clock())
     assert "tensors taken, 0 stay as initialised" in caplog.text
-    train_baseline(settings_for(small_reef, tmp_path / "third", f"ssl_backbone={first.weights}"), Clock())
-    assert read_json(tmp_path / "third" / "summary.json")["epochs"] == 2
+    run_gated(settings_for(small_reef, tmp_path / "third", f"ssl_backbone={first.weights}"), Clock())
+    assert read_json(tmp_path / "third" / "run.json")["epochs"] == 2
     wrong = settings_for(small_reef, tmp_path / "fourth", f"weights={first.weights}").model_copy(
         update={"model": "yolo11n"}
     )
     with pytest.raises(UserError, match="tensors fit yolo11n"):
-        train_baseline(wrong, Clock())
+        run_gated(wrong, Clock())
 
 
 @pytest.mark.slow
@@ -312,7 +314,7 @@ def test_it_learns_to_tell_shapes_apart(tmp_path: Path) -> None:
     data = write_small_reef(tmp_path / "data", train=96, val=32)
     overrides = ["training.epochs=30", "training.batch_size=8", "training.optimizer.name=adamw",
                  "training.optimizer.learning_rate=0.005", "training.evaluate_every=30"]  # fmt: skip
-    summary = train_baseline(settings_for(data, tmp_path / "out", *overrides), Clock())
+    summary = run_gated(settings_for(data, tmp_path / "out", *overrides), Clock())
     assert summary.split == "val"
     assert summary.metrics["map50"] is not None
     assert summary.metrics["map50"] > 0.5, f"{NAMES}: {summary.metrics}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from marauder.runs.baseline import BaselineSummary
+from marauder.cli.train import show, speaks
 
 OPTIONS = {"data": "--data-yaml", "image_size": "--imgsz"}
 """Settings whose option has another name."""
@@ -38,14 +35,14 @@ def baseline(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former checkpoints")] = False,
     max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
 ) -> None:
-    """Train the baseline detector, or go on where it was; then measure it and write the report.
+    """Train the baseline detector as a gated run, or go on where it was; measure it, judge it, write the report.
 
     The same command goes on after any interruption. Every setting has a place in the settings file and can be given as
-    key=value; see docs/step2_baseline.md.
+    key=value; see docs/step2_baseline.md and docs/runs.md.
     """
     from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
-    from marauder.runs.baseline import train_baseline
+    from marauder.runs.gated import run_gated
+    from marauder.runs.recipes import load_run_settings
     from marauder.runs.settings import BaselineSettings
 
     words = list(overrides or [])
@@ -61,26 +58,9 @@ def baseline(
         "ssl_backbone": ssl_backbone,
         "processes": processes,
     }
-    settings = load_settings(BaselineSettings, config, words, OPTIONS, **given)
+    settings = load_run_settings(BaselineSettings, config, words, OPTIONS, **given)
     with Clock.for_hours(max_hours).listening() as clock:
-        summary = train_baseline(settings, clock, resume, fresh)
+        summary = run_gated(settings, clock, resume, fresh)
     if speaks():
-        _show(summary)
-
-
-def speaks() -> bool:
-    """Whether this process tells the user how it ended: one of several does, the launching one or torchrun's first."""
-    from marauder.launch.processes import launched_by_marauder
-
-    return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
-
-
-def _show(summary: BaselineSummary) -> None:
-    figures = ", ".join(
-        f"{name} {summary.metrics[name]:.3f}"
-        for name in ("map50", "map50_95", "precision", "recall")
-        if summary.metrics.get(name) is not None
-    )
-    typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")
-    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
-    typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")
+        show(summary)
+    raise typer.Exit(summary.exit_status)

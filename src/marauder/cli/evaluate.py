@@ -36,23 +36,23 @@ def evaluate(
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
     from marauder.reporting.run_report import write_evaluation
-    from marauder.runs.baseline import evaluate_split
+    from marauder.runs.measuring import evaluate_split
 
     dataset = read_dataset(data_yaml)
     with Clock.for_hours(max_hours).listening() as clock:
-        result, records, detections = evaluate_split(model, dataset, split, choose_device(device), clock, imgsz)
+        measured = evaluate_split(model, dataset, split, choose_device(device), clock, imgsz)
     facts = {"Detector": str(model), "Measured on": f"the split {split} of {data_yaml}"}
     report = write_evaluation(
         output,
-        result,
-        records,
-        detections,
+        measured.result,
+        measured.records,
+        measured.detections,
         dataset.names,
         title=f"{model.parent.name}/{model.name} on {split}",
         facts=facts,
         history=None,
         what_next="The weakest classes and slices above are where more labelled pictures help most.",
     )
-    overall = result.overall
-    typer.echo(f"map50 {overall.map50:.4f}, map50_95 {overall.map50_95:.4f} on {len(records)} pictures")
+    overall = measured.result.overall
+    typer.echo(f"map50 {overall.map50:.4f}, map50_95 {overall.map50_95:.4f} on {len(measured.records)} pictures")
     typer.echo(f"report: {report}")

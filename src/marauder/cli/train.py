@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,9 @@ def show(summary: RunSummary) -> None:
     for why in summary.failed:
         typer.echo(f"  failed: {why}")
     typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
-    if summary.version is not None:
-        typer.echo(f"version: {summary.version} of {summary.project}, registered as candidate")
-        if summary.exit_status == 0:
-            typer.echo(f"next:    marauder registry promote {summary.project} {summary.version}")
+    if summary.version is None:
+        typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")
+        return
+    typer.echo(f"version: {summary.version} of {summary.project}, registered as candidate")
+    if summary.exit_status == 0:
+        typer.echo(f"next:    {shlex.join(['marauder', 'registry', 'promote', *summary.promote])}")

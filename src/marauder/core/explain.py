@@ -79,7 +79,7 @@ def _given(content: Any, keys: tuple[str, ...]) -> Any:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "none: must be given"
-    return _show(field.get_default(call_default_factory=True))  # type: ignore[call-arg]
+    return _show(field.get_default(call_default_factory=True))
 
 
 def _show(value: Any) -> str:

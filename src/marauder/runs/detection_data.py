@@ -11,8 +11,9 @@ from marauder.core.files import fingerprint, hash_file
 from marauder.data.manifests.spec import find_spec, load_spec
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
+from marauder.data.slices.check import check, refuse_mistakes
 from marauder.data.slices.mask import SliceMask
-from marauder.data.slices.resolve import SliceBook, automatic_slices, check, load_slices
+from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slices
 from marauder.runs.detection import DetectionPlan
 from marauder.runs.settings import RunSettings
 
@@ -43,8 +44,10 @@ class DetectionData:
         """Tell what is wrong with slices.yaml for these data; raises ``UserError`` for what cannot be meant."""
         if self.book is None:
             return
-        for finding in check(self.book, self.dataset):
-            log.warning("slices: %s", finding)
+        findings = check(self.book, self.dataset)
+        refuse_mistakes(findings)
+        for finding in findings:
+            log.warning("%s", finding)
 
     def plan(self) -> DetectionPlan:
         """What is trained on what."""

@@ -8,7 +8,8 @@ from marauder.core.clock import Clock
 from marauder.data.profile import load_profile
 from marauder.engine.distributed import choose_device
 from marauder.gates.base import GateSettings
-from marauder.gates.contract import ContractSettings, contract_evidence
+from marauder.gates.contract import ContractSettings
+from marauder.gates.contract_clauses import contract_evidence
 from marauder.gates.drift import DriftSettings, drift_evidence
 from marauder.gates.limits import LimitsEvidence
 from marauder.gates.regression import RegressionEvidence, RegressionSettings
@@ -24,14 +25,14 @@ def collect(kind: DetectionKind, gate: str, settings: GateSettings, production: 
     """The evidence of ``gate``. Raises ``UserError`` for what the user has to mend, ``Interrupted``."""
     if gate == "contract":
         assert isinstance(settings, ContractSettings)
-        return contract_evidence(kind.data.dataset, settings)
+        return contract_evidence(kind.data.dataset, settings, clock)
     if gate == "drift":
         assert isinstance(settings, DriftSettings)
         return _drift(kind, settings, production, clock)
     assert kind.measured is not None, "the gates at the end come after measure()"
     result = kind.measured.result
     if gate == "limits":
-        return LimitsEvidence.of(result.overall, d_ece=kind.calibration().d_ece)
+        return LimitsEvidence.of(result.overall, d_ece=kind.calibration().d_ece, la_ece=kind.calibration().la_ece)
     if gate == "slices":
         return SlicesEvidence.of(result.masks, kind.measured.records, result.slices, {"map50": kind.intervals()})
     assert gate == "regression" and isinstance(settings, RegressionSettings)

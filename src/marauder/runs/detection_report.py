@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from marauder.core.clock import Clock, describe_seconds
 from marauder.core.files import hash_file, read_json
 from marauder.data.manifests.pinning import DataPin as Pin
+from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
-from marauder.evaluation.roc import presence_roc
+from marauder.evaluation.roc import presence_curves
 from marauder.reporting.card import write_model_card
 from marauder.reporting.evidence import (
     Artifact,
@@ -26,6 +27,7 @@ from marauder.reporting.evidence import (
 )
 from marauder.reporting.run_report import write_run_report
 from marauder.runs.measuring import Measured
+from marauder.runs.packing import registry_words
 from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.base import Findings
 
@@ -70,8 +72,8 @@ def run_evidence(kind: DetectionKind, findings: Findings, facts: Mapping[str, An
             mode="json", include={"recipe", "model", "image_size", "loss", "training", "augmentation"}
         ),
         history=[_drawn(row) for row in findings.outcome.history],
-        intervals={"map50": intervals.pop("overall")} if "overall" in intervals else {},
-        slice_intervals=intervals,
+        intervals={"map50": intervals[OVERALL]},
+        slice_intervals={name: one for name, one in intervals.items() if name != OVERALL},
         comparison=kind.comparison,
         production_result=kind.production.result if kind.production is not None else None,
         verdicts=findings.verdicts,
@@ -106,11 +108,12 @@ def curve_tables(measured: Measured) -> Mapping[str, tuple[Sequence[str], Sequen
 
 def presence_roc_rows(measured: Measured) -> list[list[Any]]:
     """ROC points of every class that is present in some pictures and absent in others."""
-    rows: list[list[Any]] = []
-    for curve in presence_roc(measured.records, measured.detections, measured.result.matches.names):
-        for false, true in zip(curve.false_positive_rate, curve.true_positive_rate, strict=True):
-            rows.append([curve.name, float(false), float(true)])
-    return rows
+    return [
+        [curve.name, float(false), float(true)]
+        for curve in presence_curves(measured.result.matches)
+        if not math.isnan(curve.auc)
+        for false, true in zip(curve.false_rate, curve.true_rate, strict=True)
+    ]
 
 
 def _facts(kind: DetectionKind, findings: Findings) -> dict[str, str]:
@@ -202,5 +205,5 @@ def _what_next(settings: RunSettings, findings: Findings) -> str:
     if settings.registry.kind == "none":
         export = shlex.join(["marauder", "export", "--models", str(settings.folder / "best.pt")])
         return f"Export it elsewhere: `{export}`. More data of the weakest classes and slices helps most."
-    promote = shlex.join(["marauder", "registry", "promote", settings.project, "candidate"])
+    promote = shlex.join(["marauder", "registry", "promote", settings.project, "candidate", *registry_words(settings)])
     return f"If you trust it, make it the production model: `{promote}`. More data of the weakest slices helps most."

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.observer import Observer
 from marauder.engine.state import Outcome
+from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
 from marauder.gates.plan import load_gates
-from marauder.gates.verdict import Verdict
+from marauder.gates.verdict import Verdict, worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.processes import launched_by_marauder
 from marauder.messaging.outbox import Outbox
@@ -38,7 +40,7 @@ from marauder.runs.detection import prepare_process
 from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
 from marauder.runs.observer import RunObserver
-from marauder.runs.packing import register, store_files
+from marauder.runs.packing import register, registry_words, store_files
 from marauder.runs.production import find_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, open_record, read_record
@@ -72,6 +74,8 @@ class RunSummary:
     project: str
     failed: tuple[str, ...] = ()
     """Why gates failed, a sentence each."""
+    promote: tuple[str, ...] = ()
+    """Words after ``marauder registry promote`` that make it the production model."""
 
 
 def run_gated(
@@ -215,6 +219,9 @@ class GatedRun:
         except UserError as error:
             self._end("failed", str(error), "io.marauder.run.failed", "failed", verdict="fail", exit_status=2)
             raise
+        except Exception as error:
+            self._end("failed", f"{type(error).__name__}: {error}", "io.marauder.run.failed", "failed", verdict="fail")
+            raise
 
     def _key(self) -> str:
         settings = self.settings
@@ -268,15 +275,16 @@ class GatedRun:
             if self.keeper.holds(name):
                 continue
             self.clock.check()
-            if name in self.kind.gates:
-                self.keeper.ask(
-                    name, lambda asked, name=name: self.kind.evidence(name, asked, self.production, self.clock)
-                )
-            else:
-                self.keeper.ask(
-                    name, lambda asked, name=name: look_before_training(name, asked, self.kind, self.device)
-                )
+            self.keeper.ask(name, partial(self._evidence_before, name))
         self.keeper.stop_if_failed("before")
+
+    def _evidence_before(self, name: str, asked: GateSettings) -> Any:
+        if name in self.kind.gates:
+            return self._evidence_of_task(name, asked)
+        return look_before_training(name, asked, self.kind, self.device)
+
+    def _evidence_of_task(self, name: str, asked: GateSettings) -> Any:
+        return self.kind.evidence(name, asked, self.production, self.clock)
 
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
         mirrors = open_mirrors(self.settings.checkpoint_tiers, _prefix(self.settings))
@@ -316,7 +324,7 @@ class GatedRun:
         for name in [*self.keeper.names("epoch"), *self.keeper.names("end")]:
             clock.check()
             if name in kind.gates:
-                self.keeper.ask(name, lambda asked, name=name: kind.evidence(name, asked, self.production, clock))
+                self.keeper.ask(name, partial(self._evidence_of_task, name))
             elif self.settings.export.formats:
                 self.keeper.ask(name, lambda asked: latency_evidence(findings))
             else:
@@ -328,13 +336,13 @@ class GatedRun:
         report = kind.report(findings, facts, clock)
         best = hash_file(self.folder / "best.safetensors")
         self.record = self.record.write(
-            self.folder, state="finished", verdict=decision.answer, exit_status=decision.exit_status,
+            self.folder, state="finished", verdict=worst(findings.verdicts), exit_status=decision.exit_status,
             metrics=dict(metrics),
             split=getattr(kind, "split", ""), epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights="best.pt",
             weights_sha256=best, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
         )  # fmt: skip
         self._register()
-        self._tell(metrics, decision.answer, outcome.steps)
+        self._tell(metrics, self.record.verdict, outcome.steps)
         return self._summary()
 
     def _register(self) -> None:
@@ -381,6 +389,9 @@ class GatedRun:
         self.hub.finish(status)
         self.outbox.finish()
 
+    def _promotion(self, record: RunRecord) -> tuple[str, ...]:
+        return (record.project, record.version or "candidate", *registry_words(self.settings))
+
     def _summary(self) -> RunSummary:
         record = self.record
         assert record is not None
@@ -390,7 +401,7 @@ class GatedRun:
         return RunSummary(
             self.folder, self.folder / record.weights, self.folder / record.report, record.split,
             dict(record.metrics), record.epochs or 0, record.best_epoch, record.seconds, record.verdict,
-            record.exit_status or 0, record.version, record.project, failed,
+            record.exit_status or 0, record.version, record.project, failed, self._promotion(record),
         )  # fmt: skip
 
 

@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.core.files import remove_leftovers
+from marauder.core.files import hash_file, remove_leftovers
 from marauder.data.manifests.pinning import DataPin
 from marauder.registry.base import CANDIDATE, Candidate
 from marauder.registry.opening import open_registry
+from marauder.registry.settings import RegistrySettings
 from marauder.runs.record import RunRecord
 from marauder.runs.settings import RunSettings
 from marauder.storage.base import StoreError
@@ -53,9 +54,9 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
         return None
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
-    candidate = Candidate(
-        record.project, record.id, pack(settings.folder), record.weights_sha256, record.verdict, metrics, tags
-    )
+    package = pack(settings.folder)
+    weights = hash_file(package / "best.pt")
+    candidate = Candidate(record.project, record.id, package, weights, record.verdict, metrics, tags)
     try:
         version = registry.register(candidate)
         registry.set_alias(record.project, CANDIDATE, version.version)
@@ -79,3 +80,14 @@ def store_files(settings: RunSettings) -> None:
             store.put(f"{prefix}/{path.name}", path)
     except StoreError as error:
         log.warning("not stored: %s. Run the same command again when the store can be reached", error)
+
+
+def registry_words(settings: RunSettings) -> list[str]:
+    """Options of ``marauder registry`` that lead to the registry of a run, where the defaults do not."""
+    words = [] if settings.registry.kind == RegistrySettings().kind else ["--registry", settings.registry.kind]
+    if settings.runs != Path("runs"):
+        words += ["--runs", str(settings.runs)]
+    return [
+        *words,
+        *(word for name, value in settings.registry.options.items() for word in ("--option", f"{name}={value}")),
+    ]

@@ -63,7 +63,7 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     earlier = read_record(folder)
     if earlier is None or earlier.id != identity["id"]:
         return RunRecord(**identity, started=time.time(), attempts=1)
-    kept = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
+    kept: dict[str, Any] = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
     if earlier.key == identity.get("key"):
         kept |= {"version": earlier.version, "registry": earlier.registry}
     return RunRecord(**{**identity, **kept})

@@ -50,7 +50,7 @@ def train(
     """
     settings = kind.settings
     if settings.processes > 1 and not is_one_of_several():
-        return _train_in_processes(settings, clock, resume, fresh, begun)
+        return _train_in_processes(settings, clock, observer, resume, fresh, begun)
     with process_group(settings.training.device) as group:
         return _train_in_group(kind, identity, group, clock, observer, resume, fresh, begun)
 
@@ -65,13 +65,18 @@ def train_as_worker(
         try:
             outcome = _train_in_group(kind, identity, group, clock, observer, resume, fresh, None)
         except (Interrupted, UserError) as stop:
-            end_worker(folder, stop)  # every rank: any may be the one that failed
+            end_worker(folder, stop)
         if group.leads:
             write_json(folder / OUTCOME_FILE, asdict(outcome))
 
 
 def _train_in_processes(
-    settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool, begun: Callable[[], None] | None
+    settings: RunSettings,
+    clock: Clock,
+    observer: Observer,
+    resume: Path | None,
+    fresh: bool,
+    begun: Callable[[], None] | None,
 ) -> Outcome:
     folder = settings.folder
     write_text(folder / CONFIG_FILE, settings.model_dump_json(indent=2))

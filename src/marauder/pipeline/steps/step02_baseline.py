@@ -9,6 +9,12 @@ from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
+AROUND = (
+    "processes", "cache_gigabytes", "max_restarts", "runs", "id", "tracking", "registry", "events", "notices",
+    "checkpoint_tiers", "store",
+)  # fmt: skip
+"""Settings around a run, which change nothing of its result."""
+
 
 class Baseline(Step):
     """``training/datasets/data.yaml`` to ``training/models/baseline/best.pt`` with its report."""
@@ -22,11 +28,12 @@ class Baseline(Step):
         return BaselineSettings
 
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
-        """The data set, the output and the checkpoints."""
+        """The data set, the output, the checkpoints, and the folder of the runs' common store."""
         return {
             "data": workspace.data_yaml,
             "output": workspace.model(self.name),
             "checkpoints": workspace.checkpoints(self.name),
+            "runs": workspace.training / "runs",
         }
 
     def without_effect(self) -> frozenset[str]:
@@ -35,7 +42,7 @@ class Baseline(Step):
 
         free = set(TrainingSettings.model_fields) - set(TrainingSettings().deciding())
         names = {f"training.{name}" for name in free} - self.continued()
-        return frozenset({*names, "processes", "cache_gigabytes"})
+        return frozenset({*names, *AROUND})
 
     def continued(self) -> frozenset[str]:
         """A finished training can be made longer."""
@@ -58,19 +65,23 @@ class Baseline(Step):
         return (
             Artifact("best model", folder / "best.pt"),
             Artifact("best weights", folder / "best.safetensors"),
-            Artifact("figures", folder / "summary.json"),
+            Artifact("figures", folder / "eval_report.json"),
             Artifact("report", folder / "report.html"),
         )
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
-        """Train, or go on training, then measure."""
-        from marauder.runs.baseline import train_baseline
+        """Train, or go on training, then measure and judge. A gate that failed fails the step."""
+        from marauder.runs.gated import run_gated
+        from marauder.runs.gatekeeper import GateStop
 
-        done = train_baseline(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
+        done = run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
+        if done.exit_status:
+            raise GateStop(f"gates failed: {'; '.join(done.failed)}. The report: {done.report}")
         figures = {name: value for name, value in done.metrics.items() if isinstance(value, float)}
         return {
             **{name: round(value, 4) for name, value in figures.items()},
             "measured_on": f"the split {done.split}",
+            "gates": done.verdict,
             "epochs": done.epochs,
             "report": context.workspace.relative(done.report),
         }

@@ -143,7 +143,7 @@ class DetectionKind(TaskKind):
     def calibration(self) -> Calibration:
         """How far scores are from what they promise, on all pictures."""
         assert self.measured is not None
-        return calibrate(self.measured.result.matches)
+        return calibrate(self.measured.result.matches, self.measured.result.overall.confidence)
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
         """TorchScript and ONNX, checked against the model and timed."""

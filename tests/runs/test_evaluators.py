@@ -1,0 +1,94 @@
+"""What every task's evaluator keeps to, and what the detector's adds."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from marauder.core.files import fingerprint
+from marauder.data.pictures import PictureStore
+from marauder.data.reading import read_dataset
+from marauder.data.records import Record
+from marauder.data.slices.mask import SliceMask
+from marauder.data.slices.resolve import automatic_slices
+from marauder.evaluation.inference import InferenceOptions
+from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.evaluator import METRICS, DetectionEvaluator
+from marauder.runs.tasks.base import Evaluator
+
+
+def _slices(records: Sequence[Record], names: Sequence[str]) -> list[SliceMask]:
+    return automatic_slices(records, names, minimum=1)
+
+
+class EvaluatorContract(ABC):
+    """Inherited by the tests of every implementation."""
+
+    @abstractmethod
+    @pytest.fixture
+    def evaluator(self, small_reef: Path) -> Evaluator:
+        """One to test, on a few samples."""
+
+    @abstractmethod
+    @pytest.fixture
+    def model(self) -> nn.Module:
+        """A model for it, in training mode."""
+
+    def test_the_score_does_not_depend_on_how_samples_were_shared_out(
+        self, evaluator: Evaluator, model: nn.Module
+    ) -> None:
+        scores = []
+        for size in (1, 2, 3):
+            shares = [evaluator.predict(model, rank, size, lambda: False) for rank in range(size)]
+            scores.append(evaluator.score(shares))
+            scores.append(evaluator.score(shares[::-1]))
+        assert all(score == scores[0] for score in scores)
+
+    def test_it_measures_what_it_names_and_only_finite_numbers(self, evaluator: Evaluator, model: nn.Module) -> None:
+        score = evaluator.score([evaluator.predict(model, 0, 1, lambda: False)])
+        assert set(evaluator.metric_names) <= set(score)
+        assert all(isinstance(value, float) and math.isfinite(value) for value in score.values())
+
+    def test_stopping_gives_nothing(self, evaluator: Evaluator, model: nn.Module) -> None:
+        assert evaluator.predict(model, 0, 1, lambda: True) is None
+
+    def test_the_model_stays_as_it_was(self, evaluator: Evaluator, model: nn.Module) -> None:
+        before = copy.deepcopy(model.state_dict())
+        evaluator.predict(model, 0, 1, lambda: False)
+        assert model.training
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class TestDetectionEvaluator(EvaluatorContract):
+    """The detector's."""
+
+    @pytest.fixture
+    def evaluator(self, small_reef: Path) -> DetectionEvaluator:
+        """On the validation pictures, with slices by size and class."""
+        dataset = read_dataset(small_reef)
+        records = dataset.split("val").records
+        store = PictureStore(records, 64, None, 0)
+        return DetectionEvaluator(records, dataset.names, store, InferenceOptions(), _slices)
+
+    @pytest.fixture
+    def model(self) -> nn.Module:
+        """A small detector whose scores differ from picture to picture."""
+        model = build_detector("yolov8t", ("disc", "square", "cross"), 3).train()
+        for branch in model.model[-1].cv3:
+            branch[-1].bias.data.add_(5.0)
+        return model
+
+    def test_it_measures_slices_classes_and_calibration(self, evaluator: Evaluator, model: nn.Module) -> None:
+        score = evaluator.score([evaluator.predict(model, 0, 1, lambda: False)])
+        assert set(METRICS) <= set(score)
+        assert any(name.startswith("slice/") for name in score)
+        assert any(name.startswith("ap50/") for name in score)
+        assert "d_ece" in score
+        assert len({fingerprint(value) for value in score.values()}) > 1

@@ -1,0 +1,149 @@
+"""A gated run from end to end: evidence, verdicts, registration, comparison with production, what stops it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_reef import NAMES, write_small_reef
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import hash_file, read_json, read_lines
+from marauder.registry.opening import open_registry
+from marauder.registry.promotion import promote
+from marauder.runs.gated import RunSummary, run_gated
+from marauder.runs.gatekeeper import GateStop
+from marauder.runs.recipes import load_run_settings
+from marauder.runs.settings import RunSettings
+
+QUICK = [
+    "recipe=trial", "image_size=64", "training.epochs=2", "training.batch_size=8", "training.device=cpu",
+    "training.threads=1", "training.close_mosaic_epochs=1", "tracking.trackers=[files]", "registry.kind=files",
+    "export.formats=[torchscript]", "export.rounds=5", "evaluation.draws=20", "gate.drift.engine=scipy",
+    "gate.regression.draws=200", "project=shapes",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reef(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures for the gates to say something."""
+    return write_small_reef(tmp_path_factory.mktemp("reef"), train=48, val=16, test=48)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs that share a registry."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def settings_for(data: Path, runs: Path, *overrides: str) -> RunSettings:
+    """A run that takes seconds."""
+    return load_run_settings(RunSettings, None, [*QUICK, f"data={data}", f"runs={runs}", *overrides])
+
+
+def run(data: Path, runs: Path, *overrides: str, **options: Any) -> RunSummary:
+    """Do it."""
+    return run_gated(settings_for(data, runs, *overrides), Clock(), **options)
+
+
+@pytest.fixture(scope="module")
+def first(reef: Path, runs: Path) -> RunSummary:
+    """A run that learned something."""
+    return run(reef, runs, "training.epochs=24", "evaluation.target={overall: 0.99}")
+
+
+def answers(folder: Path) -> dict[str, str]:
+    """Gate to answer, as the run wrote it down."""
+    return {one["gate"]: one["answer"] for one in read_json(folder / "gates.json")["verdicts"]}
+
+
+def stamps_of(folder: Path) -> dict[str, int]:
+    """When each file of a run was last changed."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file() and path.name[0] != "."}
+
+
+@pytest.mark.slow
+def test_a_run_leaves_weights_evidence_and_a_candidate(first: RunSummary, reef: Path, runs: Path) -> None:
+    folder = first.folder
+    expected = {
+        "best.pt", "best.safetensors", "last.pt", "config.yaml", "data_pin.json", "provenance.json", "gates.json",
+        "run.json", "eval_report.json", "report.html", "model_card.md", "model_card.json", "reference_profile.json",
+        "metrics.jsonl", "events.jsonl", "outbox.jsonl",
+    }  # fmt: skip
+    assert expected <= {path.name for path in folder.iterdir()}
+    assert list(folder.glob("exported/*/model.torchscript"))
+    assert folder.parent == runs and folder.name.startswith("trial-")
+    given = answers(folder)
+    assert given["contract"] == given["sanity"] == given["determinism"] == given["health"] == "pass"
+    assert given["regression"] == "pass", "nothing to compare with yet"
+    assert (first.verdict, first.exit_status) in (("pass", 0), ("warn", 0))
+    version = open_registry(settings_for(reef, runs).registry, runs).find("shapes", "candidate")  # type: ignore[union-attr]
+    assert version is not None
+    assert version.weights_sha256 == hash_file(folder / "best.pt")
+    types = [event["type"] for event in read_lines(folder / "outbox.jsonl")]
+    assert types[0].endswith("run.started") and types[-1].endswith("run.finished")
+    assert any(kind.endswith("slice_below_target") for kind in types)
+    assert any(kind.endswith("checkpoint") for kind in types)
+    history = read_lines(folder / "metrics.jsonl")
+    assert any(name.startswith("val/slice/") for name in history[-1])
+    report = read_json(folder / "eval_report.json")
+    assert report["slices"] and report["overall"]["map50"] == pytest.approx(first.metrics["map50"])
+
+
+@pytest.mark.slow
+def test_the_same_command_finds_it_finished(first: RunSummary, reef: Path, runs: Path) -> None:
+    stamps = stamps_of(first.folder)
+    again = run(reef, runs, "training.epochs=24", "evaluation.target={overall: 0.99}")
+    assert again.folder == first.folder and again.version == first.version
+    assert stamps == stamps_of(first.folder)
+
+
+@pytest.mark.slow
+def test_a_planted_regression_is_stopped_and_not_promoted(first: RunSummary, reef: Path, runs: Path) -> None:
+    registry = open_registry(settings_for(reef, runs).registry, runs)
+    assert registry is not None and first.version is not None
+    promote(registry, "shapes", first.version, who="tests", why="the first")
+    worse = run(reef, runs, "training.optimizer.learning_rate=1e-7", "training.epochs=1")
+    assert worse.exit_status == 3 and worse.verdict == "fail"
+    assert any(why.startswith("regression: ") for why in worse.failed)
+    assert worse.version is not None and worse.version != first.version
+    with pytest.raises(UserError, match=r"regression|fail"):
+        promote(registry, "shapes", worse.version, who="tests", why="no reason")
+    production = registry.find("shapes", "production")
+    assert production is not None and production.version == first.version
+    report = read_json(worse.folder / "eval_report.json")
+    assert any(one["gate"] == "regression" and one["answer"] == "fail" for one in report["gates"])
+
+
+def test_a_gate_before_training_stops_the_run(reef: Path, tmp_path: Path) -> None:
+    words = ["gate.contract.required_classes=[disc, octopus]", "registry.kind=none"]
+    with pytest.raises(GateStop, match="octopus") as stop:
+        run(reef, tmp_path, *words)
+    assert stop.value.exit_status == 3
+    (folder,) = tmp_path.iterdir()
+    assert not (folder / "best.pt").exists() and not list(folder.glob("checkpoints/*.pt"))
+    assert answers(folder)["contract"] == "fail"
+    record = read_json(folder / "run.json")
+    assert (record["state"], record["verdict"], record["exit_status"]) == ("stopped", "fail", 3)
+    assert [event["type"].rpartition(".")[2] for event in read_lines(folder / "outbox.jsonl")][-1] == "failed"
+
+
+def test_other_settings_make_another_run_and_a_name_is_kept(reef: Path, tmp_path: Path) -> None:
+    from marauder.data.manifests.pinning import pin
+    from marauder.runs.gated import placed
+
+    pinned = pin(reef)
+    one = placed(settings_for(reef, tmp_path), pinned)
+    same = placed(settings_for(reef, tmp_path, "tracking.trackers=[]", "training.workers=1"), pinned)
+    other = placed(settings_for(reef, tmp_path, "training.optimizer.momentum=0.5"), pinned)
+    named = placed(settings_for(reef, tmp_path, "id=mine"), pinned)
+    assert one.id == same.id != other.id
+    assert named.folder == tmp_path / "mine"
+
+
+def test_an_unknown_slice_in_the_targets_is_named(reef: Path, tmp_path: Path) -> None:
+    words = ["registry.kind=none", "export.formats=[]", "gate.sanity=off", "gate.determinism=off", "training.epochs=1"]
+    with pytest.raises(UserError, match=rf"evaluation\.target\.deep: no such slice.*{NAMES[0]}"):
+        run(reef, tmp_path, *words, "evaluation.target={deep: 0.5}")
