@@ -1,4 +1,4 @@
-"""Real servers for tests, on this machine only: an S3 server that checks signatures (SeaweedFS)."""
+"""Servers for tests, on this machine only: a real S3 server (SeaweedFS), and a stand-in for SageMaker (moto)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sysconfig
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,10 +96,41 @@ def make_bucket(endpoint: str) -> None:
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the server, started once; its credentials are in the environment while the session lasts."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with s3_server(tmp_path_factory.mktemp("s3") / "server") as endpoint:
+    with credentials(), s3_server(tmp_path_factory.mktemp("s3") / "server") as endpoint:
         yield endpoint
-    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def sagemaker_endpoint() -> Iterator[str]:
+    """Address of the stand-in, started once."""
+    program = Path(sysconfig.get_path("scripts")) / "moto_server"
+    if not program.exists():
+        pytest.skip("the stand-in for AWS is not installed (pip install 'moto[server]')")
+    port = free_port()
+    with credentials():
+        process = subprocess.Popen(
+            [program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_for_port(port, process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def reset_aws(endpoint: str) -> None:
+    """Forget all that the stand-in knows."""
+    assert endpoint.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=30):
+        pass
+
+
+@contextmanager
+def credentials() -> Iterator[None]:
+    """Credentials that the servers take, in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield

@@ -12,9 +12,9 @@ import servers
 from marauder.registry.base import Registry
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
-from servers import s3_endpoint
+from servers import s3_endpoint, sagemaker_endpoint
 
-__all__ = ["s3_endpoint"]
+__all__ = ["s3_endpoint", "sagemaker_endpoint"]
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +27,17 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
-@pytest.fixture(params=["files", "files_on_s3", "mlflow"])
+@pytest.fixture(params=["files", "files_on_s3", "mlflow", "sagemaker"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> RegistrySettings:
     kind, _, place = request.param.partition("_on_")
     options: dict[str, Any] = {}
     if place == "s3":
         endpoint = request.getfixturevalue("s3_endpoint")
         options["address"] = f"s3://{servers.BUCKET}/{tmp_path.name}?endpoint_url={endpoint}"
+    if kind == "sagemaker":
+        endpoint = request.getfixturevalue("sagemaker_endpoint")
+        servers.reset_aws(endpoint)
+        options |= {"address": str(tmp_path / "files"), "endpoint_url": endpoint, "region": "us-east-1"}
     if kind == "mlflow":
         (tmp_path / "runs" / "mlflow").mkdir(parents=True)
         shutil.copy(request.getfixturevalue("mlflow_database"), tmp_path / "runs" / "mlflow")

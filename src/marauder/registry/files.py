@@ -12,14 +12,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.files import to_plain
 from marauder.core.follower import check_options
 from marauder.registry.base import Candidate, ModelVersion, Registry
+from marauder.registry.objects import (
+    PROMOTIONS,
+    ROOT,
+    TAGS,
+    append_entry,
+    fetch_entries,
+    fetch_object,
+    fetch_record,
+    place_of,
+    update_object,
+)
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -28,14 +38,12 @@ from marauder.registry.record import (
     inventory,
     make_record,
     must_be_folder,
-    read_object,
 )
 from marauder.storage.base import ConflictError
 from marauder.storage.opening import open_store
-from marauder.storage.updating import read_or_none, update
+from marauder.storage.updating import update
 
-ROOT = "models"
-CLAIM, TAGS, ALIASES_FILE, PROMOTIONS = "claim.json", "tags.json", "aliases.json", "promotions.jsonl"
+CLAIM, ALIASES_FILE = "claim.json", "aliases.json"
 
 
 class FilesRegistry(Registry):
@@ -88,13 +96,13 @@ class FilesRegistry(Registry):
             merged = {**present, **moves}
             return {alias: version for alias, version in sorted(merged.items()) if version is not None}
 
-        self._update(f"{ROOT}/{project}/{ALIASES_FILE}", change)
+        update_object(self.store, f"{ROOT}/{project}/{ALIASES_FILE}", change)
 
     def add_tags(self, project: str, version: str, tags: Mapping[str, str]) -> None:
         """Into ``tags.json`` of the version."""
         if self._record(check_project(project), version) is None:
             raise UserError(f"{project} has no version {version!r}; see: marauder registry list {project}")
-        self._update(self._key(project, version, TAGS), lambda present: {**present, **tags})
+        update_object(self.store, self._key(project, version, TAGS), lambda present: {**present, **tags})
 
     def files(self, version: ModelVersion) -> Mapping[str, str]:
         """As listed in ``version.json``."""
@@ -109,14 +117,11 @@ class FilesRegistry(Registry):
 
     def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
         """A line of ``promotions.jsonl``."""
-        line = json.dumps(to_plain(dict(entry)), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        update(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", lambda present: (present or b"") + line)
+        append_entry(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", entry)
 
     def promotions(self, project: str) -> list[dict[str, Any]]:
         """The lines of ``promotions.jsonl``."""
-        key = f"{ROOT}/{check_project(project)}/{PROMOTIONS}"
-        content, _ = read_or_none(self.store, key)
-        return [read_object(line, key) for line in (content or b"").splitlines()]
+        return fetch_entries(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}")
 
     def _claim(self, candidate: Candidate) -> str:
         """The number of the candidate: the one it has already, or the next free one."""
@@ -136,9 +141,7 @@ class FilesRegistry(Registry):
                     return str(number)
 
     def _claimed(self, project: str, number: str) -> dict[str, Any]:
-        key = self._key(project, number, CLAIM)
-        content, _ = read_or_none(self.store, key)
-        return {} if content is None else read_object(content, key)
+        return fetch_object(self.store, self._key(project, number, CLAIM))
 
     def _numbers(self, project: str) -> dict[int, set[str]]:
         """Numbers taken so far, rising, with the names of the files there."""
@@ -153,30 +156,17 @@ class FilesRegistry(Registry):
         record = self._record(project, number)
         if record is None:
             raise UserError(f"{project} has no version {number!r}; see: marauder registry list {project}")
-        tags = self._object(self._key(project, number, TAGS))
-        location = f"{self.store.address.partition('?')[0].rstrip('/')}/{ROOT}/{project}/{number}"
+        tags = fetch_object(self.store, self._key(project, number, TAGS))
+        location = place_of(self.store, f"{ROOT}/{project}/{number}")
         return record.to_version(tags, self._aliases(project) if aliases is None else aliases, location)
 
     def _record(self, project: str, number: str) -> VersionRecord | None:
         if not number.isdecimal():
             return None
-        key = self._key(project, number, RECORD)
-        content, _ = read_or_none(self.store, key)
-        return None if content is None else VersionRecord.from_bytes(content, key)
+        return fetch_record(self.store, self._key(project, number, RECORD))
 
     def _aliases(self, project: str) -> dict[str, str]:
-        return self._object(f"{ROOT}/{project}/{ALIASES_FILE}")
-
-    def _object(self, key: str) -> dict[str, Any]:
-        content, _ = read_or_none(self.store, key)
-        return {} if content is None else read_object(content, key)
-
-    def _update(self, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        def rewrite(present: bytes | None) -> bytes:
-            changed = change({} if present is None else read_object(present, key))
-            return (json.dumps(changed, indent=2, ensure_ascii=False) + "\n").encode()
-
-        update(self.store, key, rewrite)
+        return fetch_object(self.store, f"{ROOT}/{project}/{ALIASES_FILE}")
 
     @staticmethod
     def _key(project: str, number: str, name: str) -> str:

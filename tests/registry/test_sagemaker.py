@@ -1,0 +1,56 @@
+"""What only SageMaker has: approval, a container to serve from, and its own rule for names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servers
+from marauder.core.errors import UserError
+from marauder.registry.base import PRODUCTION
+from marauder.registry.sagemaker import SageMakerRegistry
+from models import PROJECT, candidate, register
+
+
+@pytest.fixture
+def options(sagemaker_endpoint: str, tmp_path: Path) -> dict[str, Any]:
+    servers.reset_aws(sagemaker_endpoint)
+    return {"address": str(tmp_path / "files"), "endpoint_url": sagemaker_endpoint, "region": "us-east-1"}
+
+
+def packages(options: dict[str, Any]) -> list[dict[str, Any]]:
+    from boto3.session import Session
+
+    client = Session().client("sagemaker", endpoint_url=options["endpoint_url"], region_name="us-east-1")
+    found = client.list_model_packages(ModelPackageGroupName=PROJECT)["ModelPackageSummaryList"]
+    described = [client.describe_model_package(ModelPackageName=one["ModelPackageArn"]) for one in found]
+    return sorted(described, key=lambda one: int(one["ModelPackageVersion"]))
+
+
+def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], tmp_path: Path) -> None:
+    registry = SageMakerRegistry(options)
+    register(registry, tmp_path, "a")
+    register(registry, tmp_path, "b", verdict="fail")
+    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["PendingManualApproval", "Rejected"]
+    registry.set_alias(PROJECT, PRODUCTION, "1")
+    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", "Rejected"]
+    assert packages(options)[0]["CustomerMetadataProperties"]["run_id"] == "a"
+
+
+def test_with_a_container_the_version_can_be_served(options: dict[str, Any], tmp_path: Path) -> None:
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serve:1"
+    version = SageMakerRegistry({**options, "image": image}).register(candidate(tmp_path, "a"))
+    container = packages(options)[0]["InferenceSpecification"]["Containers"][0]
+    assert container["Image"] == image
+    assert container["ModelDataSource"]["S3DataSource"]["S3Uri"] == f"{version.location}/"
+
+
+def test_mistakes_are_told(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="address=s3://bucket/prefix"):
+        SageMakerRegistry({})
+    with pytest.raises(UserError, match="rename the project"):
+        SageMakerRegistry(options).register(candidate(tmp_path, "a", project="reef_fish"))
+    with pytest.raises(UserError, match="check the region"):
+        SageMakerRegistry({**options, "endpoint_url": "http://127.0.0.1:9"}).versions(PROJECT)
