@@ -65,8 +65,8 @@ def evaluate(
     masks = _masks(records, slices)
     matches = match(records, detections, names)
     overall = aggregate(matches, confidence=confidence)
-    known = {np.ones(len(records), bool).tobytes(): overall}
-    parts = {mask.name: _slice_metrics(matches, records, mask, overall.confidence, known) for mask in masks}
+    metrics = _SliceMetrics(matches, records, overall)
+    parts = {mask.name: metrics.of(mask) for mask in masks}
     return EvaluationResult(overall, parts, matches, masks, tuple(records))
 
 
@@ -83,28 +83,40 @@ def _masks(
     return masks
 
 
-def _slice_metrics(
-    matches: Matches, records: Sequence[Record], mask: SliceMask, confidence: float, known: dict[bytes, Metrics]
-) -> Metrics:
-    """The metrics of a slice; only one of some boxes of a class needs pairs of its own, the others are much faster.
+class _SliceMetrics:
+    """Metrics of slices at one confidence. Only a slice of some boxes of a class needs pairs of its own; the others
+    come from the metrics of their pictures, which many slices share."""
 
-    ``known``: metrics of sets of pictures, by their masks.
-    """
+    def __init__(self, matches: Matches, records: Sequence[Record], overall: Metrics) -> None:
+        self.matches, self.records, self.confidence = matches, records, overall.confidence
+        self.known = {np.ones(len(records), bool).tobytes(): overall}
+        self.detections: dict[bytes, np.ndarray] = {}
 
-    def of_pictures() -> Metrics:
-        key = mask.pictures.tobytes()
-        if key not in known:
-            known[key] = aggregate(matches, mask.pictures, confidence=confidence)
-        return known[key]
+    def of(self, mask: SliceMask) -> Metrics:
+        """The metrics of one slice."""
+        if mask.area is None:
+            if mask.boxes is None:
+                return self.of_pictures(mask.pictures)
+            classes = whole_classes(self.matches, box_flags(self.matches, self.records, mask), mask.pictures)
+            if classes is not None:
+                detections = self.detections_of(mask.pictures)[classes].sum()
+                return self.of_pictures(mask.pictures).of_classes(classes, int(detections))
+        return aggregate(restrict(self.matches, self.records, mask), confidence=self.confidence)
 
-    if mask.area is None:
-        if mask.boxes is None:
-            return of_pictures()
-        classes = whole_classes(matches, box_flags(matches, records, mask), mask.pictures)
-        if classes is not None:
-            chosen = classes[matches.detection_class] & mask.pictures[matches.detection_picture]
-            return of_pictures().of_classes(classes, int(chosen.sum()))
-    return aggregate(restrict(matches, records, mask), confidence=confidence)
+    def of_pictures(self, pictures: np.ndarray) -> Metrics:
+        """The metrics of all boxes of some pictures: bool (P,)."""
+        key = pictures.tobytes()
+        if key not in self.known:
+            self.known[key] = aggregate(self.matches, pictures, confidence=self.confidence)
+        return self.known[key]
+
+    def detections_of(self, pictures: np.ndarray) -> np.ndarray:
+        """How many detections of each class some pictures have: int64 (K,)."""
+        key = pictures.tobytes()
+        if key not in self.detections:
+            chosen = self.matches.detection_class[pictures[self.matches.detection_picture]]
+            self.detections[key] = np.bincount(chosen, minlength=len(self.matches.names))
+        return self.detections[key]
 
 
 def slice_mask(records: Sequence[Record], chosen: Slice) -> np.ndarray:
