@@ -148,6 +148,19 @@ class TrackerContract:
         recorded = self.read(again.run, generation=1)
         assert recorded.points == {("loss", 2): [2.0]} and recorded.status == "finished"
 
+    def test_what_was_refused_can_be_offered_again(self, tmp_path: Path) -> None:
+        hub = self.hub(tmp_path)
+        with hub:
+            hub.metrics(1, {"loss": 1.0})
+            hub.figure("late", hub.run.folder / "late.png", 1)
+        cursor_path = tracking_folder(hub.run.folder) / f"{self.name}.json"
+        assert [entry["number"] for entry in Cursor.load(cursor_path).refused] == [3]
+        Image.new("RGB", (12, 8)).save(hub.run.folder / "late.png")
+        subprocess.run([*hub.followers.members[0].command, "--refused"], check=True, capture_output=True)
+        assert Cursor.load(cursor_path).refused == []
+        recorded = self.read(hub.run)
+        assert recorded.figures == 1 and recorded.points == {("loss", 1): [1.0]} and recorded.status == "finished"
+
     def test_an_option_that_is_none_is_told_before_the_run(self, tmp_path: Path) -> None:
         run = TrackedRun("reef", "run-1", tmp_path, {}, {})
         settings = TrackingSettings(trackers=(self.name,), options={self.name: {"colour": "red"}})
@@ -226,6 +239,8 @@ class TestMlflowTracker(TrackerContract):
         assert MlflowTracker(run, {}).store.uri == "http://127.0.0.1:5000"
         assert MlflowTracker(run, {"folder": tmp_path / "m"}).store.uri == f"sqlite:///{tmp_path}/m/mlflow.db"
         assert MlflowTracker(run, {"uri": "http://localhost:1"}).store.artifact_location is None
+        with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD"):
+            MlflowTracker(run, {"uri": "http://me:word@localhost:1"})
 
     def test_two_followers_make_the_tables_of_one_new_store(self, tmp_path: Path) -> None:
         self.folder = tmp_path / "new"

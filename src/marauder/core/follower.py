@@ -127,7 +127,7 @@ class _Following:
         self.journal, self.cursor, self.receiver, self.watch = journal, cursor, receiver, watch
         self.position = cursor.delivered
         if receiver.replays and journal.last_number() > cursor.delivered:
-            self.position = 0
+            self._replay()
         self.flushed, self.flush_pause = time.monotonic(), 0.0
         self.opened = False
 
@@ -135,11 +135,18 @@ class _Following:
         """Offer again what was refused; what is refused again stays noted."""
         numbers = {entry["number"] for entry in self.cursor.refused}
         self.cursor.refused = []
-        if numbers:
-            self.opened = True
+        if not numbers:
+            return
+        if self.receiver.replays:
+            self._replay()
+            return
+        self.opened = True
         for record in self.journal.read_after(0):
             if int(record[self.journal.key]) in numbers:
                 self._offer(record)
+
+    def _replay(self) -> None:
+        self.position, self.cursor.refused = 0, []
 
     def run(self) -> None:
         """Deliver, until the end."""

@@ -74,9 +74,10 @@ class TrackerReceiver(Receiver):
         return self.finished
 
     def close(self) -> None:
-        """A run that left no end behind was interrupted."""
+        """Close the run as its journal ends; one that left no end behind was interrupted."""
         if self.tracker is not None:
-            self.tracker.finish("interrupted")
+            bounds = [record for record in self.journal.read_after(0) if record["kind"] in (START, "finish")]
+            self.tracker.finish(bounds[-1].get("status", "interrupted"))
             self.tracker = None
 
     def _opened(self) -> Tracker:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from marauder.core.errors import UserError
 from marauder.core.locks import turn
 
 if TYPE_CHECKING:
@@ -43,8 +45,16 @@ class MlflowStore:
 
 
 def locate(options: Mapping[str, Any], runs_folder: Path) -> MlflowStore:
-    """The store that ``options`` name: ``uri``, else ``folder``, else MLFLOW_TRACKING_URI, else ``<runs>/mlflow``."""
+    """The store that ``options`` name: ``uri``, else ``folder``, else MLFLOW_TRACKING_URI, else ``<runs>/mlflow``.
+
+    Raises ``UserError`` for a ``uri`` with a password in it: options are written into runs.
+    """
     if options.get("uri"):
+        if urlsplit(str(options["uri"])).password:
+            raise UserError(
+                "option uri of MLflow: holds a password, which would be written into the run; "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+            )
         return _at(str(options["uri"]))
     if options.get("folder"):
         return _in(Path(options["folder"]))
