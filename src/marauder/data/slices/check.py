@@ -244,7 +244,8 @@ def _sizes(book: SliceBook, rows: Sequence[SliceRow], split: str, broken: set[st
         if _owner(book, name) in broken:
             continue
         if not count.pictures:
-            yield SliceFinding(name, "warning", "empty", "empty: no labelled picture", split, _place(book, name))
+            words = "empty: no labelled picture" + ("; its protection has nothing to judge" * row.mask.protected)
+            yield SliceFinding(name, "warning", "empty", words, split, _place(book, name))
             continue
         few = [
             f"{held:,} {what} of at least {needed}"
