@@ -129,10 +129,10 @@ def sample(
         chosen = scan(input, clock)
         if where is not None:
             chosen = chosen.where(where)
-        total = chosen.count()
-        rows = chosen.sample(count, seed)
+        drawn = chosen.sample(count, seed)
+        rows = drawn.rows
         _tell_problems([str(problem) for problem in chosen.problems])
-        typer.echo(f"{len(rows):,} of {total:,} rows{f' with {where}' if where is not None else ''}")
+        typer.echo(f"{len(rows):,} of {drawn.total:,} rows{f' with {where}' if where is not None else ''}")
         if output is not None:
             write_rows(output, chosen.contents(rows))
             typer.echo(f"sample: {output}")

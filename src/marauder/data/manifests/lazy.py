@@ -39,17 +39,26 @@ IN_MEMORY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Rows that were drawn, and of how many."""
+
+    rows: pl.DataFrame
+    total: int
+
+
+@dataclass(frozen=True)
 class ManifestScan:
     """Rows of one manifest file or of several, one for each split.
 
     ``frame``: flat columns ``key``, ``group``, ``split``, ``source-ref``, ``width``, ``height``, ``box_count`` (ignored
     boxes left out), ``labelled``, ``row``, and every picture attribute by name (``attribute.<name>`` where a column has
-    that name already). ``problems``: bad rows of JSON lines, left out.
+    that name already). ``problems``: bad rows of JSON lines, left out. ``all_rows``: the frame before any filter.
     """
 
     frame: pl.LazyFrame
     files: Mapping[str, Path]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...]
+    all_rows: pl.LazyFrame
 
     def where(self, query: str | pl.Expr) -> ManifestScan:
         """Those rows for which the query (``data.slices.query``, or a polars expression) is true.
@@ -69,7 +78,7 @@ class ManifestScan:
         counted = self.frame.select(pl.len()).collect(engine="streaming")
         return int(counted.item())
 
-    def sample(self, count: int, seed: int = 0, columns: Sequence[str] = ("split", "key", SOURCE)) -> pl.DataFrame:
+    def sample(self, count: int, seed: int = 0, columns: Sequence[str] = ("split", "key", SOURCE)) -> Sample:
         """``count`` rows (all, where there are fewer), in the file's order, with ``columns`` and ``row``.
 
         A row is in the sample when the hash of (seed, key) is among the smallest: the same rows on any machine, and a
@@ -78,12 +87,15 @@ class ManifestScan:
         import polars as pl
 
         keys = self.frame.select("split", ROW, "key").collect(engine="streaming")
+        total = len(keys)
         picked = keys[_smallest(key_hashes(keys["key"], seed), count)].select("split", ROW)
         del keys
         wanted = list(dict.fromkeys([*columns, "split", ROW]))
-        near = self.frame.select(wanted).filter(pl.col(ROW).is_in(picked[ROW].unique().implode()))
+        # Of all rows: those that were picked need no second look at the query's columns.
+        near = self.all_rows.select(wanted).filter(pl.col(ROW).is_in(picked[ROW].unique().implode()))
         found = near.collect(engine="streaming").join(picked, on=["split", ROW], how="semi", nulls_equal=True)
-        return found.sort("split", ROW, nulls_last=True).select(list(dict.fromkeys([*columns, ROW])))
+        rows = found.sort("split", ROW, nulls_last=True).select(list(dict.fromkeys([*columns, ROW])))
+        return Sample(rows, total)
 
     def contents(self, rows: pl.DataFrame) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The file and the whole JSON row of each row of a sample (which has ``split`` and ``row``)."""
@@ -130,7 +142,7 @@ def scan(path: Path | str, clock: Clock | None = None) -> ManifestScan:
         frames.append(frame.with_columns(pl.lit(split or None, dtype=pl.String).alias("split")))
         problems += found
     united = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
-    return ManifestScan(united, files, tuple(problems))
+    return ManifestScan(united, files, tuple(problems), united)
 
 
 def _scan_file(file: Path, clock: Clock | None) -> tuple[pl.LazyFrame, list[Problem]]:

@@ -1,0 +1,118 @@
+"""``marauder manifest`` as a user runs it: exit statuses, files and words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import small_sets
+
+from marauder.data.manifests.pinning import DataPin
+from marauder.data.reading import read_dataset
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "marauder.cli.main", "manifest", *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "COLUMNS": "160", "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        )
+
+    return call
+
+
+def test_write_show_sample_and_pin(tmp_path: Path, run):
+    root = small_sets.yolo(tmp_path / "set")
+    written = run("write", "--input", root, "--output", tmp_path / "out", "--measure", "--format", "manifest,parquet")
+    assert written.returncode == 0, written.stderr
+    assert "3 pictures (2 train, 1 val), 1 boxes" in written.stdout
+    assert f"{root}/labels/train/a.txt:2: not numbers" in written.stdout
+    dataset = read_dataset(tmp_path / "out")
+    assert {"brightness", "sharpness", "clip_kind"} <= dataset.records[0].attributes.keys()
+    shown = run("show", "--input", tmp_path / "out")
+    assert shown.returncode == 0, shown.stderr
+    for words in ("crab", "attributes of pictures", "clip_kind", "photo 3", "median"):
+        assert words in shown.stdout
+    query = "brightness > 0 and clip_kind == 'photo'"
+    drawn = run(
+        "sample", "--input", tmp_path / "out", "--where", query, "--output", tmp_path / "two.manifest", "--count", 2
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert f"2 of 3 rows with {query}" in drawn.stdout
+    assert len(read_dataset(tmp_path / "two.manifest")) == 2
+    assert "images/val/c.jpg" in run("sample", "--input", tmp_path / "out/golden_val.parquet").stdout
+    pinned = run("pin", "--input", tmp_path / "out", "--output", tmp_path / "run")
+    assert DataPin.read(tmp_path / "run").fingerprint in pinned.stdout
+    assert run("pin", "--input", tmp_path / "out", "--check", tmp_path / "run").returncode == 0
+    small_sets.picture(root / "images/val/c.jpg", 99)
+    changed = run("pin", "--input", tmp_path / "out", "--check", tmp_path / "run/data_pin.json")
+    assert changed.returncode == 1
+    assert "split val: pictures changed" in changed.stdout
+
+
+def test_bad_rows_are_an_exit_status(tmp_path: Path, run):
+    found = run("show", "--input", small_sets.manifest(tmp_path))
+    assert found.returncode == 1
+    assert f"{tmp_path}/output.manifest:2: not valid JSON" in found.stdout
+
+
+def test_new_splits_and_addresses(tmp_path: Path, run):
+    root = small_sets.yolo(tmp_path / "set")
+    words = (
+        "write",
+        "--input",
+        root,
+        "--output",
+        tmp_path / "out",
+        "--fractions",
+        "train=0.5,val=0.5",
+        "--version",
+        "9",
+    )
+    done = run(*words, "--uri", f"s3://reef/raw={root}/images")
+    assert done.returncode == 0, done.stderr
+    rows = [
+        json.loads(line) for file in (tmp_path / "out").glob("*.manifest") for line in file.read_text().splitlines()
+    ]
+    assert all(row["source-ref"].startswith("s3://reef/raw/") for row in rows)
+    assert "version: '9'" in (tmp_path / "out/dataset.yaml").read_text()
+    assert len(read_dataset(tmp_path / "out")) == 3
+
+
+def test_mistakes_and_budgets(tmp_path: Path, run):
+    root = small_sets.yolo(tmp_path / "set")
+    out = tmp_path / "out"
+    assert run("write", "--input", root, "--output", out).returncode == 0
+    for words in (
+        ("write", "--input", tmp_path / "gone", "--output", out),
+        ("write", "--input", root, "--output", out, "--uri", "nonsense"),
+        ("write", "--input", root, "--output", out, "--format", "tfrecord"),
+        ("sample", "--input", root),
+        ("sample", "--input", out, "--where", "depth >"),
+        ("sample", "--input", out, "--where", "depth > 3"),
+        ("pin", "--input", out, "--check", tmp_path / "gone.json"),
+    ):
+        result = run(*words)
+        assert result.returncode == 2, (words, result.stdout, result.stderr)
+        assert "Traceback" not in result.stderr
+    stopped = run("write", "--input", root, "--output", out, "--measure", "--max-hours", "0.0000001")
+    assert stopped.returncode == 75
+    assert "manifest write" in stopped.stderr
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; from marauder.cli.main import load_command; load_command('manifest'); "
+        "import marauder.data.manifests.spec; "
+        "print([name for name in ('torch', 'cv2', 'scipy', 'polars', 'pandas', 'pyarrow') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
