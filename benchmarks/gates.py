@@ -5,7 +5,7 @@ The pictures and boxes are real (aquarium, DeepFish); what two detectors say of 
 that are printed: how good they are, how alike their errors. In each repetition pictures are drawn anew (whole clips)
 for five slices of 300, three of them protected. A production detector is compared with a candidate that is as good
 (every failure is a false alarm), and with one whose true boxes stand out less on one protected slice, by so much that
-three points are lost there on average (a failure that names this slice has found it). All rules see the same detections.
+three points are lost there on average (a failure that names this slice has found it). All rules see the same.
 
 Exit status 1 if the gate misses a target under the assumptions that the claim is made for (marked *).
 """

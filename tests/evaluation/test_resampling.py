@@ -8,10 +8,12 @@ from evaluation_cases import perturbed_detections, random_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marauder.data.slices.mask import SliceMask
 from marauder.evaluation import resampling
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import METRICS, Draws, draw_groups, resample
+from marauder.evaluation.restriction import restrict
 
 
 def each_picture_once(pictures: int) -> Draws:
@@ -22,16 +24,18 @@ def each_picture_once(pictures: int) -> Draws:
 @given(seed=st.integers(0, 10_000), share=st.sampled_from([0.3, 0.7, 1.0]), at_once=st.sampled_from([1, 400_000]))
 def test_every_metric_equals_aggregating_each_draw(seed: int, share: float, at_once: int) -> None:
     records, detections = random_case(seed, pictures=9, most_boxes=6, most_detections=12)
-    matches = match(records, detections, "abc")
-    subset = np.random.default_rng(seed).random(len(records)) < share
+    random = np.random.default_rng(seed)
+    boxes = random.random(sum(len(record.boxes) for record in records)) < share
+    mask = SliceMask("some", random.random(len(records)) < share, boxes if seed % 2 else None)
+    matches = restrict(match(records, detections, "abc"), records, mask)
     draws = draw_groups(records, 11, seed)
     before, resampling.NUMBERS_AT_ONCE = resampling.NUMBERS_AT_ONCE, at_once
     try:
-        found = {metric: resample(matches, draws, metric, subset, confidence=0.4) for metric in METRICS}
+        found = {metric: resample(matches, draws, metric, confidence=0.4) for metric in METRICS}
     finally:
         resampling.NUMBERS_AT_ONCE = before
     for draw in range(draws.number):
-        expected = aggregate(matches, subset, confidence=0.4, weights=draws.weights(draw))
+        expected = aggregate(matches, confidence=0.4, weights=draws.weights(draw))
         for metric in METRICS:
             np.testing.assert_allclose(found[metric][draw], getattr(expected, metric), rtol=0, atol=1e-12)
 

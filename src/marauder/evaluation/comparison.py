@@ -24,6 +24,7 @@ from marauder.evaluation.intervals import OVERALL, percentiles
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
+from marauder.evaluation.restriction import restrict
 
 LEVEL = 0.95
 
@@ -107,10 +108,10 @@ def compare(
     drawn = draw_groups(records, draws, seed)
     everything = SliceMask(OVERALL, np.ones(len(records), bool), protected=True)
     confidences = (aggregate(candidate).confidence, aggregate(production).confidence)
-    looks = [
-        _look((candidate, production), confidences, mask, metric, drawn, (least_groups, least_boxes))
-        for mask in (everything, *slices)
-    ]
+    looks = []
+    for mask in (everything, *slices):
+        pair = (restrict(candidate, records, mask), restrict(production, records, mask))
+        looks.append(_look(pair, confidences, mask, metric, drawn, (least_groups, least_boxes)))
     tests = [_test(look, margin, seed) for look in looks]
     p_all = adjusted_p_values([test for test in tests if test is not None])
     guarded = [test is not None and look.mask.protected for look, test in zip(looks, tests)]
@@ -184,10 +185,10 @@ def _look(
     drawn: Draws,
     least: tuple[int, int],
 ) -> _Look:
-    metrics = [aggregate(one, mask.pictures, confidence) for one, confidence in zip(pair, confidences)]
+    metrics = [aggregate(one, confidence=confidence) for one, confidence in zip(pair, confidences)]
     candidate, production = (float(getattr(one, metric)) for one in metrics)
-    in_draws = [resample(one, drawn, metric, mask.pictures, confidence) for one, confidence in zip(pair, confidences)]
-    groups, effective_groups = _count_groups(pair[0], drawn, mask)
+    in_draws = [resample(one, drawn, metric, confidence=confidence) for one, confidence in zip(pair, confidences)]
+    groups, effective_groups = _count_groups(pair[0], drawn)
     return _Look(
         mask=mask,
         pictures=metrics[0].pictures,
@@ -197,15 +198,18 @@ def _look(
         candidate=candidate,
         production=production,
         deltas=in_draws[0] - in_draws[1],
-        enough=groups >= max(2, least[0]) and metrics[0].boxes >= least[1] and bool(np.isfinite(candidate - production)),
+        enough=groups >= max(2, least[0])
+        and metrics[0].boxes >= least[1]
+        and bool(np.isfinite(candidate - production)),
     )
 
 
-def _count_groups(matches: Matches, drawn: Draws, mask: SliceMask) -> tuple[int, float]:
-    """Groups that hold a box of the slice which counts, and their effective number by boxes: (sum n)² / sum n²."""
+def _count_groups(matches: Matches, drawn: Draws) -> tuple[int, float]:
+    """Groups that hold a box which counts, and their effective number by boxes: (sum n)² / sum n²."""
     segment, picture = matches.targets
-    counted = (segment < len(matches.names)) & mask.pictures[picture]
-    boxes = np.bincount(drawn.group[picture[counted]], minlength=len(drawn.counts)).astype(np.float64)
+    boxes = np.bincount(drawn.group[picture[segment < len(matches.names)]], minlength=len(drawn.counts)).astype(
+        np.float64
+    )
     squares = float((boxes**2).sum())
     return int((boxes > 0).sum()), float(boxes.sum() ** 2 / squares) if squares else 0.0
 

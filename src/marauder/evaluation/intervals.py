@@ -16,6 +16,7 @@ from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
+from marauder.evaluation.restriction import restrict
 
 OVERALL = "overall"
 """The name under which all pictures stand beside the slices."""
@@ -66,7 +67,7 @@ def intervals_by_slice(
     confidence = aggregate(matches).confidence
     result = {OVERALL: _interval(matches, drawn, metric, level, confidence)}
     for mask in masks:
-        result[mask.name] = _interval(matches, drawn, metric, level, confidence, mask.pictures)
+        result[mask.name] = _interval(restrict(matches, records, mask), drawn, metric, level, confidence)
     return result
 
 
@@ -79,16 +80,8 @@ def percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _interval(
-    matches: Matches,
-    draws: Draws,
-    metric: str,
-    level: float,
-    confidence: float,
-    subset: np.ndarray | None = None,
-) -> Interval:
+def _interval(matches: Matches, draws: Draws, metric: str, level: float, confidence: float) -> Interval:
     """The operating point stays that of all pictures; a draw is no occasion to choose another."""
-    whole = aggregate(matches, subset, confidence=confidence)
-    low, high = percentiles(resample(matches, draws, metric, subset, confidence), level)
-    group = draws.group if subset is None else draws.group[subset]
-    return Interval(float(getattr(whole, metric)), low, high, level, len(np.unique(group[group >= 0])), draws.number)
+    value = float(getattr(aggregate(matches, confidence=confidence), metric))
+    low, high = percentiles(resample(matches, draws, metric, confidence=confidence), level)
+    return Interval(value, low, high, level, len(np.unique(draws.group[matches.counted])), draws.number)

@@ -19,7 +19,6 @@ from marauder.data.records import Record
 from marauder.evaluation.matching import IOU_THRESHOLDS, Matches
 from marauder.evaluation.metrics import RECALL_POINTS, last_point_reached
 from marauder.evaluation.pairing import run_starts
-from marauder.evaluation.selection import picture_weights
 
 _EVERY = tuple(range(len(IOU_THRESHOLDS)))
 PRECISION_METRICS: dict[str, tuple[int, tuple[int, ...]]] = {
@@ -73,23 +72,20 @@ def draw_groups(records: Sequence[Record], draws: int, seed: int) -> Draws:
     return Draws(group, counts)
 
 
-def resample(
-    matches: Matches, draws: Draws, metric: str, subset: np.ndarray | None = None, confidence: float | None = None
-) -> np.ndarray:
-    """The metric of the pictures of ``subset`` (bool (P,); all by default) in every draw: float64 (N,).
+def resample(matches: Matches, draws: Draws, metric: str, confidence: float | None = None) -> np.ndarray:
+    """The metric in every draw: float64 (N,). For a slice, give its ``restriction.restrict``.
 
     ``metric``: one of ``METRICS``. ``confidence``: the operating point, needed for ``POINT_METRICS`` alone. NaN where a
     draw has no box of any class. Raises ``ValueError`` for another metric, or where the operating point is missing.
     """
     check_metric(metric)
-    chosen = picture_weights(matches, subset, None).astype(bool)
     if metric in PRECISION_METRICS:
         area, thresholds = PRECISION_METRICS[metric]
-        values = _average_precisions(matches, draws, chosen, area, thresholds)
+        values = _average_precisions(matches, draws, area, thresholds)
     else:
         if confidence is None:
             raise ValueError(f"{metric} is counted at an operating point: give the confidence")
-        values = _at_operating_point(matches, draws, chosen, metric, confidence)
+        values = _at_operating_point(matches, draws, metric, confidence)
     defined = ~np.isnan(values)
     counted = defined.sum(axis=0)
     total = np.where(defined, values, 0.0).sum(axis=0)
@@ -120,21 +116,17 @@ class _Segment:
     upto: np.ndarray
 
 
-def _average_precisions(
-    matches: Matches, draws: Draws, chosen: np.ndarray, area: int, thresholds: Sequence[int]
-) -> np.ndarray:
+def _average_precisions(matches: Matches, draws: Draws, area: int, thresholds: Sequence[int]) -> np.ndarray:
     """Average precision of each class and threshold in each draw: (K * T, N); NaN where a draw has no box of it."""
     count = len(matches.names)
-    boxes = _count_boxes(matches, draws, chosen, area)
+    boxes = _count_boxes(matches, draws, area)
     result = np.full((count, len(thresholds), draws.number), np.nan)
     for number in range(count):
         if not boxes[number].any():
             continue
         start, stop = matches.inside_starts[area, number : number + 2]
-        kept = chosen[matches.inside_picture[start:stop]]
-        detected = draws.group[matches.inside_picture[start:stop][kept]]
-        before = np.concatenate(([0], np.cumsum(kept)))
-        segments = [_segment(matches, draws, chosen, area, one, number, before) for one in thresholds]
+        detected = draws.group[matches.inside_picture[start:stop]]
+        segments = [_segment(matches, draws, area, one, number) for one in thresholds]
         detected = detected[: max((int(segment.upto.max(initial=0)) for segment in segments), default=0)]
         for block in _blocks(draws.number, len(detected) + 1):
             weights = np.ascontiguousarray(draws.counts[:, block])
@@ -146,14 +138,11 @@ def _average_precisions(
     return result.reshape(-1, draws.number)
 
 
-def _segment(
-    matches: Matches, draws: Draws, chosen: np.ndarray, area: int, threshold: int, number: int, before: np.ndarray
-) -> _Segment:
+def _segment(matches: Matches, draws: Draws, area: int, threshold: int, number: int) -> _Segment:
     place = (area * len(IOU_THRESHOLDS) + threshold) * len(matches.names) + number
-    start, stop = np.searchsorted(matches.pair_segment, (place, place + 1))
-    pairs = start + np.flatnonzero(chosen[matches.pair_picture[start:stop]])
+    pairs = slice(*np.searchsorted(matches.pair_segment, (place, place + 1)))
     true, inside = matches.pair_true[pairs], matches.pair_inside[pairs]
-    upto = before[matches.pair_upto[pairs] - matches.inside_starts[area, number]]
+    upto = matches.pair_upto[pairs] - matches.inside_starts[area, number]
     starts = run_starts(upto - np.cumsum(inside))
     return _Segment(
         group=draws.group[matches.pair_picture[pairs]],
@@ -194,22 +183,18 @@ def _cumulative_runs(times: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return result
 
 
-def _at_operating_point(
-    matches: Matches, draws: Draws, chosen: np.ndarray, metric: str, confidence: float
-) -> np.ndarray:
+def _at_operating_point(matches: Matches, draws: Draws, metric: str, confidence: float) -> np.ndarray:
     """Precision, recall or F1 of each class in each draw: (K, N). Counts are sums over groups, so one product each."""
     last = int(np.searchsorted(matches.pair_segment, len(matches.names)))
     sure = np.flatnonzero(matches.detection_score[matches.pair_detection[:last]] >= confidence)
-    sure = sure[chosen[matches.pair_picture[sure]]]
     of_pair, group = matches.pair_segment[sure], draws.group[matches.pair_picture[sure]]
     shape = (len(matches.names), len(draws.counts))
     found = _table(of_pair[matches.pair_true[sure]], group[matches.pair_true[sure]], shape)
     excused = _table(of_pair[matches.pair_inside[sure]], group[matches.pair_inside[sure]], shape)
     predicted = np.zeros(shape, np.int64)
     for number, (start, stop) in enumerate(zip(matches.inside_starts[0], matches.inside_ends(confidence))):
-        picture = matches.inside_picture[start:stop]
-        predicted[number] = np.bincount(draws.group[picture[chosen[picture]]], minlength=shape[1])
-    boxes = _count_boxes(matches, draws, chosen, 0)
+        predicted[number] = np.bincount(draws.group[matches.inside_picture[start:stop]], minlength=shape[1])
+    boxes = _count_boxes(matches, draws, 0)
     true = _in_draws(found, draws)
     false = _in_draws(predicted - excused, draws)
     whole = {"precision": true + false, "recall": boxes, "f1": true + false + boxes}[metric]
@@ -217,10 +202,10 @@ def _at_operating_point(
     return np.divide(part, whole, out=np.full(boxes.shape, np.nan), where=(boxes > 0) & (whole > 0))
 
 
-def _count_boxes(matches: Matches, draws: Draws, chosen: np.ndarray, area: int) -> np.ndarray:
+def _count_boxes(matches: Matches, draws: Draws, area: int) -> np.ndarray:
     """Boxes of each class that count in an area range, in each draw: int64 (K, N)."""
     segment, picture = matches.targets
-    of_area = (segment // len(matches.names) == area) & chosen[picture]
+    of_area = segment // len(matches.names) == area
     table = _table(
         segment[of_area] % len(matches.names), draws.group[picture[of_area]], (len(matches.names), len(draws.counts))
     )

@@ -1,0 +1,106 @@
+"""gates.yaml becomes a plan: order, switches, mistakes with their line; verdicts become an outcome."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marauder.core.errors import UserError
+from marauder.core.plugins import names
+from marauder.gates.outcome import decide
+from marauder.gates.plan import load_gates
+from marauder.gates.verdict import Answer, Verdict
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "gates.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_the_plan_that_comes_along_asks_every_gate_in_the_order_of_a_run() -> None:
+    plan = load_gates()
+    assert sorted(plan.names()) == sorted(names("gate"))
+    phases = [plan.gate(name).phase for name in plan.names()]
+    assert phases == sorted(phases, key=("before", "during", "end").index)
+    assert plan.names("during") == ["health"]
+    assert plan.off_verdicts() == []
+    assert set(plan.to_json()) == set(names("gate"))
+
+
+def test_the_file_decides_on_order_and_what_is_off(tmp_path: Path) -> None:
+    plan = load_gates(write(tmp_path, "latency: off\nregression:\n  alpha: 0.01\nhealth:\nlimits: {severity: off}\n"))
+    assert plan.names() == ["regression", "health"]
+    assert plan.names("end") == ["regression"]
+    assert plan.gate("regression").settings.alpha == 0.01
+    assert plan.gate("latency") is None
+    off = {verdict.gate: verdict.why for verdict in plan.off_verdicts()}
+    assert list(off)[:2] == ["latency", "limits"]
+    assert off["limits"] == "switched off in gates.yaml"
+    assert off["drift"] == "not named in gates.yaml"
+    mixed = [Verdict(name, "end", "pass", "") for name in ("drift", "limits", "health", "regression")]
+    assert [one.gate for one in plan.in_order(mixed)] == ["regression", "health", "limits", "drift"]
+
+
+def test_overrides_change_add_and_switch_off(tmp_path: Path) -> None:
+    file = write(tmp_path, "regression:\nhealth:\n")
+    plan = load_gates(file, ["regression.alpha=0.1", "health=off", "latency.p95=25", "latency.hardware=any"])
+    assert plan.names() == ["regression", "latency"]
+    assert plan.gate("regression").settings.alpha == 0.1
+    assert plan.gate("latency").settings.p95 == 25
+    assert load_gates(file, ["regression.severity=off"]).names() == ["health"]
+
+
+def test_every_mistake_is_told_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    file = write(
+        tmp_path, "regresion:\nlimits:\n  metrics:\n    map50: {}\nregression:\n  alfa: 0.1\nlatency: {p95: 9}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load_gates(file, ["health.severity=loud"])
+    message = str(caught.value)
+    assert message.startswith("5 mistakes in ")
+    assert f"{file}:1: regresion: no such setting, did you mean regression?" in message
+    assert f"{file}:4: limits.metrics.map50: give a minimum, a maximum, or both" in message
+    assert f"{file}:6: regression.alfa: no such setting, did you mean alpha?" in message
+    assert f"{file}:7: latency: a budget needs the hardware it is meant for" in message
+    assert "override 'health.severity=loud': health.severity:" in message
+
+
+def test_a_gate_needs_a_mapping_and_a_name_that_exists(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gates\.yaml:1: health"):
+        load_gates(write(tmp_path, "health: [1, 2]\n"))
+    with pytest.raises(UserError, match="no gate named 'helth'"):
+        load_gates().gate("helth")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_gates(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("answers", "answer", "status"),
+    [
+        ((), "pass", 0),
+        (("off", "off"), "pass", 0),
+        (("pass", "off"), "pass", 0),
+        (("pass", "warn"), "warn", 0),
+        (("warn", "fail", "pass"), "fail", 3),
+    ],
+)
+def test_the_worst_answer_is_the_runs(answers: tuple[Answer, ...], answer: str, status: int) -> None:
+    verdicts = [Verdict(f"gate{place}", "end", one, "") for place, one in enumerate(answers)]
+    outcome = decide(verdicts)
+    assert (outcome.answer, outcome.exit_status) == (answer, status)
+    assert outcome.failed == tuple(one.gate for one in verdicts if one.answer == "fail")
+    assert outcome.warned == tuple(one.gate for one in verdicts if one.answer == "warn")
+
+
+def test_reading_the_plan_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from marauder.gates.plan import load_gates; load_gates(); "
+        "print([name for name in ('torch', 'scipy', 'cv2', 'matplotlib', 'polars', 'pandas', 'mlflow', 'evidently')"
+        " if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
