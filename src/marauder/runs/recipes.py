@@ -93,6 +93,7 @@ def load_run_settings(
     path: Path | None,
     overrides: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
+    /,
     **values: Any,
 ) -> RunSettings:
     """The settings of a run. Raises one ``UserError`` that lists every mistake with its file and line."""
