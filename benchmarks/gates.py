@@ -104,7 +104,7 @@ def main() -> int:
 
 def run_case(case: Case, repetitions: int, draws: int) -> dict[str, Any]:
     """The figures of one row."""
-    started = time.perf_counter()
+    started = time.process_time()
     dataset = load(case)
     gate = load_gates(overrides=[f"regression.draws={draws}"]).gate("regression")
     assert isinstance(gate, RegressionGate)
@@ -130,7 +130,7 @@ def run_case(case: Case, repetitions: int, draws: int) -> dict[str, Any]:
         "gate_found": found[0] / repetitions,
         "threshold_false": (false[1:] / repetitions).tolist(),
         "threshold_found": (found[1:] / repetitions).tolist(),
-        "seconds": time.perf_counter() - started,
+        "seconds": time.process_time() - started,
     }
 
 

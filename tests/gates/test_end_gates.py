@@ -41,6 +41,16 @@ class TestRegression:
         assert self.judge(delta("dusk", -0.03, 0.03), alpha=0.01).answer == "pass"
         assert self.judge(delta("dusk", +0.03, 0.001)).answer == "pass"
 
+    def test_it_says_what_loss_it_could_have_found(self) -> None:
+        """Two tests at 0.05: 1.96 standard errors to be sure, 1.28 more to be so nine times in ten."""
+        verdict = self.judge(delta("dusk", error=0.01), delta("murky", protected=False, p_protected=None))
+        detectable = [row["detectable"] for row in verdict.evidence["slices"]]
+        assert detectable[1] == pytest.approx(0.01 * (1.960 + 1.2816), abs=1e-5)
+        assert detectable[2] == pytest.approx(0.005 * (2.1280 + 1.2816), abs=1e-5)
+        assert "a loss of 3.2 points on dusk would have been found nine times in ten" in verdict.why
+        steady = self.judge(delta("dusk", error=0.0001)).evidence["slices"][1]
+        assert steady["detectable"] == 0.01
+
     def test_other_slices_warn_unless_all_are_to_hold(self) -> None:
         other = delta("murky", -0.05, 0.001, protected=False, p_protected=None)
         verdict = self.judge(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from pydantic import Field
@@ -88,7 +89,7 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
         facts = {
             "metric": found.metric,
             "draws": found.draws,
-            "slices": [self._row(delta) for delta in found.everything],
+            "slices": [self._row(delta, found) for delta in found.everything],
             "lost": [delta.name for delta in lost],
             "not_judged": [delta.name for delta in found.everything if not delta.enough],
         }
@@ -112,7 +113,13 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
             )
             return self.verdict("warn", why, value, limit, **facts)
         judged = sum(delta.enough for delta in found.slices)
-        why = f"no loss against production that noise does not explain, overall and on {judged} slices"
+        blind = max(
+            (delta for delta in found.everything if delta.protected), key=lambda one: self._detectable(one, found)
+        )
+        why = (
+            f"no loss against production that noise does not explain, overall and on {judged} slices; a loss of "
+            f"{100 * self._detectable(blind, found):.1f} points on {blind.name} would have been found nine times in ten"
+        )
         return self.verdict("pass", why, value, limit, **facts)
 
     def _is_lost(self, delta: SliceDelta) -> bool:
@@ -120,10 +127,8 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
 
     def _p(self, delta: SliceDelta) -> float:
         """The p value that counts: adjusted for all slices that could fail the run together with this one."""
-        value = delta.p_all
-        if self.settings.protected_only and delta.p_protected is not None:
-            value = delta.p_protected
-        return value if not math.isnan(value) else 1.0
+        value = delta.p_protected if self._among_protected(delta) else delta.p_all
+        return value if value is not None and not math.isnan(value) else 1.0
 
     def _named(self, deltas: Sequence[SliceDelta]) -> str:
         surest = sorted(deltas, key=self._p)
@@ -133,7 +138,18 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
             + more
         )
 
-    def _row(self, delta: SliceDelta) -> dict[str, object]:
+    def _detectable(self, delta: SliceDelta, found: Comparison) -> float:
+        """About the loss that would be found nine times in ten, by Bonferroni's bound for normal differences."""
+        rivals = sum(one.enough and (one.protected or not self._among_protected(delta)) for one in found.everything)
+        normal = NormalDist()
+        sure = normal.inv_cdf(1 - self.settings.alpha / max(1, rivals)) + normal.inv_cdf(0.9)
+        return max(self.settings.least_loss, found.margin + sure * delta.error)
+
+    def _among_protected(self, delta: SliceDelta) -> bool:
+        """Whether the slice is judged among the protected ones alone."""
+        return self.settings.protected_only and delta.protected
+
+    def _row(self, delta: SliceDelta, found: Comparison) -> dict[str, object]:
         return {
             "name": delta.name,
             "protected": delta.protected,
@@ -146,6 +162,7 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
             "low": delta.low,
             "high": delta.high,
             "p_adjusted": self._p(delta) if delta.enough else None,
+            "detectable": self._detectable(delta, found) if delta.enough else None,
             "judged": delta.enough,
         }
 
