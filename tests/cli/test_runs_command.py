@@ -104,7 +104,7 @@ def lagging_run(runs: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_deliver_brings_what_was_missed_and_says_what_still_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = closed_port()
     folder = lagging_run(tmp_path, port, monkeypatch)
-    result = run_command("deliver", "--runs", str(tmp_path), "--seconds", "2")
+    result = run_command("deliver", "--runs", str(tmp_path), "--seconds", "5")
     assert result.exit_code == 1
     assert "run-1: files: 4 records delivered, 1 refused" in result.output
     assert "run-1: webhook: 0 records delivered, 1 still missing: DeliveryError" in result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -13,18 +14,20 @@ from pathlib import Path
 
 import faulty
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marauder.core import plugins
 from marauder.core.clock import Interrupted
 from marauder.core.journal import Cursor, Journal
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
-from marauder.tracking.records import journal_of, tracking_folder
+from marauder.tracking.records import journal_of, safe_name, tracking_folder
 from marauder.tracking.settings import TrackingSettings
 
 FOLLOWER = [sys.executable, str(Path(faulty.__file__))]
-SLOWEST_CALL = 0.05
-"""Seconds: a thousand times what an append takes, a hundredth of what a network call may."""
+USUAL_SECONDS, MOST_SECONDS = 0.02, 1.0
+"""Of a call: hundreds of times what an append takes (this machine may be busy), far below what a fault here takes."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,16 +70,16 @@ def test_a_tracker_at_fault_neither_stops_nor_slows_a_run(
     folder.mkdir()
     (folder / "fault").write_text(fault)
     hub = make_hub(folder, 1.5, ("faulty", "files")).start()
-    slowest = 0.0
+    seconds = []
     for step in range(50):
         started = time.monotonic()
         hub.metrics(step, {"loss": 1.0})
-        slowest = max(slowest, time.monotonic() - started)
+        seconds.append(time.monotonic() - started)
         time.sleep(0.01)
     started = time.monotonic()
     assert hub.finish("finished") == ["faulty"]
     assert time.monotonic() - started < 1.5 + 3.0
-    assert slowest < SLOWEST_CALL
+    assert statistics.median(seconds) < USUAL_SECONDS and max(seconds) < MOST_SECONDS
     assert cursor_of(folder, "files").delivered == 52
     assert [message.count("\n") for message in caplog.messages] == [0]
     assert "faulty lacks 52 of 52 records" in caplog.messages[0] and "marauder runs deliver" in caplog.messages[0]
@@ -213,6 +216,7 @@ def test_how_the_block_ends_is_how_the_run_ended(tmp_path: Path, error: Exceptio
 def test_an_unreachable_mlflow_server_delays_only_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run-1"
     folder.mkdir()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run = TrackedRun("reef", "run-1", folder, {}, {})
     away = {"mlflow": {"uri": "http://127.0.0.1:9"}}
     settings = TrackingSettings(trackers=("files", "mlflow"), options=away, finish_seconds=1)
@@ -224,6 +228,22 @@ def test_an_unreachable_mlflow_server_delays_only_mlflow(tmp_path: Path, monkeyp
     reachable = settings.model_copy(update={"options": {"mlflow": {"folder": str(tmp_path / "store")}}})
     with TrackingHub(run, reachable.model_copy(update={"finish_seconds": 60})) as hub:
         assert hub.finish("finished") == []
+
+
+def test_an_end_counts_once_and_only_after_a_start(tmp_path: Path) -> None:
+    hub = make_hub(tmp_path / "run-1", 0.0, ())
+    assert hub.finish("failed") == [] and hub.journal.last_number() == 0
+    with hub:
+        hub.finish("interrupted")
+        hub.finish("finished")
+    assert [record.get("status") for record in hub.journal.read_after(0)] == [None, "interrupted"]
+
+
+@given(st.text(max_size=40))
+def test_a_name_never_leads_out_of_its_folder(name: str) -> None:
+    path = Path(safe_name(name))
+    assert not path.is_absolute() and ".." not in path.parts and path.name
+    assert safe_name(str(path)) == str(path)
 
 
 def test_the_hub_is_light() -> None:

@@ -47,7 +47,7 @@ class TrackingHub:
         base = list(follower) or command_of(FOLLOWER)
         commands = {name: [*base, str(run.folder.absolute()), name] for name in settings.trackers}
         self.followers = FollowerGroup(self.journal, tracking_folder(run.folder), commands)
-        self.finished = False
+        self.running = False
 
     def start(self, fresh: bool = False) -> TrackingHub:
         """Open the run, or go on with it, and start the followers. Raises ``UserError`` on options that are none.
@@ -70,6 +70,7 @@ class TrackingHub:
             finish_seconds=self.settings.finish_seconds,
         )
         self.followers.start()
+        self.running = True
         return self
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -96,11 +97,14 @@ class TrackingHub:
     def finish(self, status: str) -> list[str]:
         """Close the run as ``finished``, ``failed`` or ``interrupted``; returns the names of trackers that lag.
 
-        Waits for them at most ``settings.finish_seconds``; one line of warning says who lags, and what to do.
+        Waits for them at most ``settings.finish_seconds``; one line of warning says who lags, and what to do. Nothing
+        happens where the run was not started, or is closed.
         """
         if status not in FINISHES:
             raise ValueError(f"no status {status!r}; one of {', '.join(FINISHES)}")
-        self.finished = True
+        if not self.running:
+            return []
+        self.running = False
         self._append("finish", status=status)
         self.journal.sync()
         lagging = self.followers.finish(self.settings.finish_seconds)
@@ -126,6 +130,5 @@ class TrackingHub:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.finished:
-            stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
-            self.finish("finished" if error is None else "interrupted" if stopped else "failed")
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
+        self.finish("finished" if error is None else "interrupted" if stopped else "failed")
