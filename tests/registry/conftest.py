@@ -27,13 +27,15 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
-@pytest.fixture(params=["files", "files_on_s3", "mlflow", "sagemaker"])
+@pytest.fixture(params=["files", "files_on_s3", "mlflow", "sagemaker", "wandb"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> RegistrySettings:
     kind, _, place = request.param.partition("_on_")
     options: dict[str, Any] = {}
     if place == "s3":
         endpoint = request.getfixturevalue("s3_endpoint")
         options["address"] = f"s3://{servers.BUCKET}/{tmp_path.name}?endpoint_url={endpoint}"
+    if kind == "wandb":
+        options["mode"] = "disabled"  # what W&B is told is looked at in test_wandb.py; it takes seconds each time
     if kind == "sagemaker":
         endpoint = request.getfixturevalue("sagemaker_endpoint")
         servers.reset_aws(endpoint)

@@ -160,7 +160,7 @@ class SageMakerRegistry(Registry):
 
         session = Session()
         region = self.options.get("region") or session.region_name or "us-east-1"
-        config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60)
+        config = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60)
         return session.client(
             "sagemaker", region_name=region, endpoint_url=self.options.get("endpoint_url"), config=config
         )

@@ -1,0 +1,107 @@
+"""A registry whose versions also become model artifacts of Weights & Biases, with the same aliases.
+
+Without a server W&B can neither look up an artifact nor move an alias. So the record of truth is that of the files
+registry (a folder or a store), and W&B is told: an artifact a version, logged again with its new aliases when they
+move. W&B knows a logged artifact by its content, so that this makes no second version. Offline it lies ready for
+``wandb sync``. What was not told (no network, a kill) is told with the next change.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marauder.core.errors import UserError
+from marauder.core.files import read_json, write_json
+from marauder.core.follower import check_options
+from marauder.core.locks import turn
+from marauder.registry.base import Candidate, ModelVersion
+from marauder.registry.files import FilesRegistry
+
+MODES = ("offline", "online", "disabled")
+SEND_SECONDS = 300.0
+log = logging.getLogger("marauder")
+
+
+class WandbRegistry(FilesRegistry):
+    """Options: ``address`` of the record as for the files registry; ``entity`` (a team); ``mode`` (offline, online or
+    disabled; default: WANDB_MODE, else online with WANDB_API_KEY, else offline).
+
+    A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away is not told to W&B.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        check_options("registry wandb", options, ("address", "entity", "mode", "runs_folder"))
+        super().__init__({name: options[name] for name in ("address", "runs_folder") if name in options})
+        self.options = options
+        default = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        self.mode = str(options.get("mode", default))
+        if self.mode not in MODES:
+            raise UserError(f"registry wandb: mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        self.folder = Path(options.get("runs_folder", "runs")).absolute() / "wandb-registry"
+
+    def register(self, candidate: Candidate) -> ModelVersion:
+        """In the record, then told."""
+        version = super().register(candidate)
+        self.tell(version.project)
+        return version
+
+    def move_aliases(self, project: str, moves: Mapping[str, str | None]) -> None:
+        """In the record in one step, then told."""
+        super().move_aliases(project, moves)
+        self.tell(project)
+
+    def tell(self, project: str) -> bool:
+        """Log what W&B does not know yet; whether it now knows all."""
+        if self.mode == "disabled":
+            return True
+        state = self.folder / project / "told.json"
+        with turn(state.with_name(".telling.lock"), f"W&B's part of the registry {self.folder}", 2 * SEND_SECONDS):
+            told = read_json(state) if state.exists() else {}
+            wanted = {one.version: [f"marauder-{one.version}", *one.aliases] for one in self.versions(project)}
+            pending = {number for number, names in wanted.items() if set(names) - set(told.get(number, ()))}
+            if pending and not self._send(project, pending, wanted):
+                return False
+            write_json(state, wanted)
+        return True
+
+    def _send(self, project: str, pending: set[str], wanted: Mapping[str, list[str]]) -> bool:
+        """In a process of its own: W&B may hang, and starts threads and a service."""
+        artifacts = []
+        for version in self.versions(project):
+            if version.version in pending:
+                files = self.folder / project / "files" / version.version
+                self.fetch(version, files)  # offline, W&B reads them when it is synced
+                facts = {"run_id": version.run_id, "verdict": version.verdict, "metrics": dict(version.metrics)}
+                aliases = wanted[version.version]
+                artifacts.append(
+                    {"folder": str(files), "aliases": aliases, "metadata": facts | {"tags": dict(version.tags)}}
+                )
+        order = {
+            "project": project,
+            "entity": self.options.get("entity"),
+            "mode": self.mode,
+            "folder": str(self.folder / project),
+            "artifacts": artifacts,
+        }
+        command = [sys.executable, "-P", "-m", "marauder.registry.wandb_artifacts"]
+        try:
+            done = subprocess.run(
+                command, input=json.dumps(order), capture_output=True, text=True, timeout=SEND_SECONDS, check=False
+            )
+            problem = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+        except subprocess.TimeoutExpired:
+            problem = f"no answer within {SEND_SECONDS:g} s"
+        if problem:
+            log.warning(
+                "W&B was not told of %s (%s); the registry itself is right, and W&B is told with the next change",
+                project,
+                problem,
+            )
+        return not problem

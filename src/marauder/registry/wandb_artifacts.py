@@ -1,0 +1,54 @@
+"""The process that logs versions as artifacts of Weights & Biases; reads its order as JSON from standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def log_artifacts(order: dict[str, Any]) -> None:
+    """One W&B run that logs every artifact of the order with its aliases, all files inside the order's folder."""
+    folder = Path(order["folder"])
+    os.environ |= {
+        "WANDB_DIR": str(folder),
+        "WANDB_DATA_DIR": str(folder / "data"),
+        "WANDB_CACHE_DIR": str(folder / "cache"),
+        "WANDB_CONFIG_DIR": str(folder / "config"),
+        "WANDB_ERROR_REPORTING": "false",
+    }
+    import wandb
+
+    settings = wandb.Settings(
+        console="off",
+        disable_git=True,
+        disable_job_creation=True,
+        save_code=False,
+        silent=True,
+        symlink=False,
+        x_disable_stats=True,
+    )
+    run = wandb.init(
+        project=order["project"],
+        entity=order["entity"],
+        job_type="registry",
+        dir=folder,
+        mode=order["mode"],
+        settings=settings,
+    )
+    for wanted in order["artifacts"]:
+        artifact = wandb.Artifact(order["project"], type="model", metadata=wanted["metadata"])
+        source = Path(wanted["folder"])
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            # immutable: the file stays where it is, and is not copied once more.
+            artifact.add_file(str(path), name=path.relative_to(source).as_posix(), policy="immutable")
+        logged = run.log_artifact(artifact, aliases=wanted["aliases"])
+        if order["mode"] == "online":
+            logged.wait()
+    run.finish()
+
+
+if __name__ == "__main__":
+    log_artifacts(json.load(sys.stdin))
