@@ -96,7 +96,7 @@ def ui(
     if not database.exists() and not show:
         raise UserError(f"{database}: is not there; a run with the tracker mlflow makes it, or name it with --folder")
     words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
-    words += ["--host", "127.0.0.1", "--port", str(port)]
+    words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     typer.echo(shlex.join(words))
     if not show:
         sys.stdout.flush()
