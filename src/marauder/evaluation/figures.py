@@ -232,9 +232,10 @@ def slices_figure(
         weight = "bold" if row == 0 else "normal"
         note = notes[row][column] if notes else ""
         place = row - (0.16 if note else 0)
-        axes.text(column, place, text, ha="center", va="center", fontsize=8.5, color=INK, fontweight=weight)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "color": INK, "in_layout": False}
+        axes.text(column, place, text, fontsize=8.5, fontweight=weight, **style)
         if note:
-            axes.text(column, row + 0.24, note, ha="center", va="center", fontsize=6.5, color=INK)
+            axes.text(column, row + 0.24, note, fontsize=6.5, **style)
     axes.axhline(0.5, color=INK, linewidth=0.8)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)

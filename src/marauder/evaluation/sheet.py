@@ -96,7 +96,7 @@ def predictions_sheet(
             if place < len(chosen):
                 index = chosen[place]
                 _draw_tile(axes, records[index], detections[index], outcomes[index], names)
-    return to_png(figure)
+    return to_png(figure, crop=False)
 
 
 def _tile_height(records: Sequence[Record]) -> float:
@@ -176,4 +176,5 @@ def _draw_label(axes: Axes, record: Record, box: np.ndarray, text: str, color: s
         ha="right" if right else "left",
         bbox=frame,
         clip_on=True,
+        in_layout=False,
     )

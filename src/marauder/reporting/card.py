@@ -1,0 +1,134 @@
+"""The model card: what a model is for, what it was made from, how well it does and where not to trust it.
+
+The sections are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019); the front matter is that of
+the Hugging Face hub. ``model_card.json`` holds the same content, from which the Markdown is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from marauder.core.files import to_plain, write_json, write_text
+from marauder.evaluation.figures import CALIBRATION_ERRORS
+from marauder.gates.verdict import worst
+from marauder.reporting.card_text import render_card
+from marauder.reporting.caveats import caveats
+from marauder.reporting.evidence import RunEvidence
+from marauder.reporting.origin import data_lines, lineage_lines, provenance_lines
+from marauder.reporting.slice_table import COLUMNS, Row, calibration_of, slice_rows
+
+CARD_VERSION = "1.0"
+ETHICS = (
+    "The pictures may show places and species whose position should not become public: look at what is published with "
+    "the model.",
+    "A missed animal and an invented one have different costs. Choose the confidence for the use at hand, from the "
+    "curves of the report.",
+    "Energy and emissions of the training were not measured, and nothing is claimed of them.",
+)
+
+
+def write_model_card(folder: Path, evidence: RunEvidence) -> Path:
+    """Write ``model_card.md`` and ``model_card.json`` into ``folder``; returns the path of the Markdown."""
+    folder = Path(folder)
+    content = card_content(evidence, slice_rows(evidence))
+    write_json(folder / "model_card.json", content)
+    write_text(folder / "model_card.md", render_card(content))
+    return folder / "model_card.md"
+
+
+def card_content(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
+    """The card as plain values. ``rows``: of ``slice_rows``."""
+    calibration = calibration_of(evidence.result)
+    use = evidence.intended_use
+    content = {
+        "card_version": CARD_VERSION,
+        "front_matter": _front_matter(evidence),
+        "title": evidence.title,
+        "model_details": {
+            "task": evidence.task,
+            "classes": list(evidence.names),
+            "licence": use.licence or None,
+            "contact": use.contact or None,
+            "lineage": dict(lineage_lines(evidence)),
+            "provenance": dict(provenance_lines(evidence)),
+            "files": {name: vars(one) for name, one in evidence.artifacts.items()},
+        },
+        "intended_use": {"primary": use.primary, "users": use.users, "out_of_scope": use.out_of_scope},
+        "factors": [
+            {"slice": row.name, "description": row.description, "protected": row.protected} for row in rows[1:]
+        ],
+        "metrics": {
+            "confidence": evidence.result.overall.confidence,
+            "names": {column.name: column.title for column in COLUMNS},
+        },
+        "data": {
+            **dict(data_lines(evidence)),
+            "Measured on": f"the split {evidence.split}" if evidence.split else "the pictures given",
+        },
+        "training": {"facts": dict(evidence.facts), "settings": dict(evidence.settings)},
+        "results": {
+            "overall": _row(rows[0]),
+            "classes": evidence.result.overall.per_class,
+            "slices": [_row(row) for row in rows[1:]],
+            "compared_with": evidence.lineage.production or None,
+        },
+        "calibration": {name: getattr(calibration, name) for _, name in CALIBRATION_ERRORS},
+        "latency": _latency(evidence),
+        "gates": [verdict.to_json() for verdict in evidence.verdicts],
+        "verdict": worst(evidence.verdicts),
+        "caveats": [vars(caveat) for caveat in caveats(evidence, rows)],
+        "ethical_considerations": list(ETHICS),
+    }
+    plain: dict[str, Any] = to_plain(content)
+    return plain
+
+
+def _front_matter(evidence: RunEvidence) -> dict[str, Any]:
+    """Fields that the Hugging Face hub reads: licence, task, tags, data set, and the headline results."""
+    overall, licence = evidence.result.overall, evidence.intended_use.licence
+    matter: dict[str, Any] = {}
+    if re.fullmatch(r"[A-Za-z0-9.\-]+", licence):
+        matter["license"] = licence.lower()
+    elif licence:
+        matter |= {"license": "other", "license_name": licence}
+    named = evidence.data.name or "unnamed"
+    metrics = [
+        {"type": name, "name": title, "value": round(float(getattr(overall, name)), 4)}
+        for title, name in (("mAP50", "map50"), ("mAP50-95", "map50_95"), ("F1", "f1"))
+        if getattr(overall, name) == getattr(overall, name)
+    ]
+    task = {"type": evidence.task.replace(" ", "-"), "name": evidence.task}
+    data = {"type": named, "name": named, **({"split": evidence.split} if evidence.split else {})}
+    result = {"task": task, "dataset": data, "metrics": metrics}
+    return {
+        **matter,
+        "library_name": "marauder",
+        "pipeline_tag": evidence.task.replace(" ", "-"),
+        "tags": ["marauder", evidence.task.replace(" ", "-"), *([evidence.project] if evidence.project else [])],
+        "model-index": [{"name": evidence.run_id or evidence.title, "results": [result]}],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """A slice's numbers, with intervals and differences where there are any."""
+    cells = {
+        cell.column.name: {
+            "value": cell.value,
+            "interval": [cell.interval.low, cell.interval.high] if cell.interval is not None else None,
+            "change": vars(cell.change) if cell.change is not None else None,
+        }
+        for cell in row.cells
+    }
+    return {
+        "name": "all pictures" if row.whole else row.name, "protected": row.protected, "pictures": row.pictures,
+        "boxes": row.boxes, "groups": row.groups, "small": row.small, "metrics": cells,
+    }  # fmt: skip
+
+
+def _latency(evidence: RunEvidence) -> dict[str, Any] | None:
+    if evidence.latency is None:
+        return None
+    return {**vars(evidence.latency), "formats": {name: vars(one) for name, one in evidence.latency.formats.items()}}

@@ -1,0 +1,162 @@
+"""The model card as Markdown, from the plain content that ``card.card_content`` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marauder.evaluation.canvas import show_confidence
+from marauder.evaluation.figures import CALIBRATION_ERRORS
+from marauder.reporting.formats import show_any, show_milliseconds, show_number, show_signed
+from marauder.reporting.markdown import bullets, escape, table, terms
+
+
+def render_card(content: Mapping[str, Any]) -> str:
+    """The Markdown of ``card_content``; all text that comes from outside is escaped."""
+    import yaml
+
+    matter = yaml.safe_dump(content["front_matter"], sort_keys=False, allow_unicode=True)
+    parts = [f"---\n{matter}---", f"# {escape(content['title'])}"]
+    for heading, body in (
+        ("Model details", _details(content)),
+        ("Intended use", _use(content)),
+        ("Factors", _factors(content)),
+        ("Metrics", _metrics(content)),
+        ("Evaluation and training data", terms(list(content["data"].items()))),
+        ("Training", _training(content)),
+        ("Quantitative analyses", _results(content)),
+        ("Gates", _gates(content)),
+        ("Ethical considerations", bullets(content["ethical_considerations"])),
+        ("Caveats and recommendations", _caveats(content)),
+    ):
+        parts.append(f"## {heading}\n\n{body}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _details(content: Mapping[str, Any]) -> str:
+    details = content["model_details"]
+    lines = [("Task", details["task"]), ("Classes", ", ".join(details["classes"]))]
+    lines += [(name, details[key]) for name, key in (("Licence", "licence"), ("Contact", "contact")) if details[key]]
+    lines += [*details["lineage"].items(), *details["provenance"].items()]
+    lines += [(name, f"{one['path']}, sha256 {one['sha256']}") for name, one in details["files"].items()]
+    return terms(lines)
+
+
+def _use(content: Mapping[str, Any]) -> str:
+    use = content["intended_use"]
+    return terms([("For", use["primary"]), ("Users", use["users"]), ("Out of scope", use["out_of_scope"])])
+
+
+def _factors(content: Mapping[str, Any]) -> str:
+    if not content["factors"]:
+        return "No slices of the data were looked at."
+    lines = [
+        f"{one['slice']}{' (protected)' if one['protected'] else ''}"
+        f"{': ' + one['description'] if one['description'] else ''}"
+        for one in content["factors"]
+    ]
+    return "Measured apart, as parts of the evaluation data:\n\n" + bullets(lines)
+
+
+def _metrics(content: Mapping[str, Any]) -> str:
+    return (
+        "mAP is COCO's. Precision, recall and F1 are means over the classes that have boxes, at confidence "
+        f"{show_confidence(content['metrics']['confidence'])} and IoU 0.5. D-ECE is the calibration error of the "
+        "confidences. Intervals hold 95 % of bootstrap draws over groups of pictures (clips)."
+    )
+
+
+def _training(content: Mapping[str, Any]) -> str:
+    training = content["training"]
+    lines = [(name, str(value)) for name, value in training["facts"].items()]
+    lines += [(name, str(value)) for name, value in _flat(training["settings"]).items()]
+    return terms(lines) if lines else "How it was trained was not told."
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names; what is not set is left out."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value not in (None, [], ""):
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _results(content: Mapping[str, Any]) -> str:
+    results, names = content["results"], content["metrics"]["names"]
+    changed = results["compared_with"]
+    heads = ["part", "pictures", "boxes", "groups", *names.values()]
+    rows = [
+        [
+            f"{row['name']}{' (protected)' if row['protected'] else ''}{' (small)' if row['small'] else ''}",
+            *(f"{row[key]:,}" for key in ("pictures", "boxes", "groups")),
+            *(_cell(row["metrics"][name]) for name in names),
+        ]
+        for row in (results["overall"], *results["slices"])
+    ]
+    classes = [
+        [
+            one["name"],
+            f"{one['n_boxes']:,}",
+            *(_number(one[key]) for key in ("ap50", "ap50_95", "precision", "recall", "f1")),
+        ]
+        for one in results["classes"]
+    ]
+    parts = [
+        "### Overall and by slice",
+        table(heads, rows),
+        "In brackets: the 95 % interval." + (f" Δ: difference from {escape(changed)}." if changed else ""),
+        "### By class",
+        table(["class", "boxes", "AP50", "AP50-95", "precision", "recall", "F1"], classes),
+        "### Calibration",
+        terms([(title, _number(content["calibration"][name])) for title, name in CALIBRATION_ERRORS]),
+        "### Latency",
+        _latency_text(content["latency"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _latency_text(latency: Mapping[str, Any] | None) -> str:
+    if latency is None:
+        return "Not measured."
+    shape = f", {latency['width']} × {latency['height']} pixels" if latency["width"] and latency["height"] else ""
+    rows = [
+        [name, *(show_milliseconds(one[key]) for key in ("p50", "p95", "throughput"))]
+        for name, one in latency["formats"].items()
+    ]
+    about = f"On {latency['machine']}, batches of {latency['batch']}{shape}:"
+    return f"{escape(about)}\n\n" + table(["format", "p50, ms", "p95, ms", "pictures a second"], rows)
+
+
+def _gates(content: Mapping[str, Any]) -> str:
+    if not content["gates"]:
+        return "No gate judged this model."
+    rows = [
+        [one["gate"], one["answer"], show_any(one["value"]), show_any(one["limit"]), one["why"]]
+        for one in content["gates"]
+    ]
+    return f"Together: **{content['verdict']}**.\n\n" + table(
+        ["gate", "answer", "value", "limit", "why"], rows, (0, 1, 4)
+    )
+
+
+def _caveats(content: Mapping[str, Any]) -> str:
+    if not content["caveats"]:
+        return "Nothing stood out in the evidence of this run; that is no proof that nothing is wrong."
+    return bullets([one["text"] for one in content["caveats"]])
+
+
+def _cell(cell: Mapping[str, Any]) -> str:
+    text = _number(cell["value"])
+    if cell["interval"] is not None and cell["interval"][0] is not None:
+        text += f" ({_number(cell['interval'][0])} to {_number(cell['interval'][1])})"
+    if cell["change"] is not None:
+        mark = {True: " ▲" if cell["change"]["better"] else " ▼"}.get(cell["change"]["significant"], "")
+        text += f", Δ {show_signed(cell['change']['delta'])}{mark}"
+    return text
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else show_number(value)
