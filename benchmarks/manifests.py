@@ -39,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--folder", type=Path, help="where the files are made (about 1 KB a row); default: temporary")
+    parser.add_argument("--only", choices=("parquet", "lines"), help="one of the two files")
     parser.add_argument("--arm", help="run one arm on FILE (used by the benchmark itself)")
     parser.add_argument("--file", type=Path)
     chosen = parser.parse_args()
@@ -46,22 +47,24 @@ def main() -> int:
         print(json.dumps(_measured(ARMS[chosen.arm], chosen.file)))
         return 0
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-        return _compare(chosen.rows, Path(folder))
+        return _compare(chosen.rows, Path(folder), chosen.only)
 
 
-def _compare(rows: int, folder: Path) -> int:
+def _compare(rows: int, folder: Path, only: str | None) -> int:
     lines, parquet = folder / "rows.jsonl", folder / "rows.parquet"
     started = time.perf_counter()
     small = _real_rows(folder)
-    _make_lines(small, lines, rows)
-    _make_parquet(folder / "small.parquet", parquet, rows)
-    sizes = [f"{file.stat().st_size / 1e9:.2f} GB {file.suffix[1:]}" for file in (lines, parquet)]
+    if only != "parquet":
+        _make_lines(small, lines, rows)
+    if only != "lines":
+        _make_parquet(folder / "small.parquet", parquet, rows)
+    sizes = [f"{file.stat().st_size / 1e9:.2f} GB {file.suffix[1:]}" for file in (lines, parquet) if file.exists()]
     print(
         f"{processor_name()}, {len(os.sched_getaffinity(0))} cores; {rows:,} rows, {', '.join(sizes)}, made in", end=" "
     )
     print(f"{time.perf_counter() - started:.0f} s\nslice: {SLICE}; sample of {SAMPLE}\n")
     results = {}
-    for name in ARMS:
+    for name in [name for name in ARMS if only is None or name.startswith(only)]:
         file = parquet if name.startswith("parquet") else lines
         result = _run(name, file)
         factor = max(1.0, rows / PART_ROWS) if "of a part" in name else 1.0
@@ -77,7 +80,7 @@ def _compare(rows: int, folder: Path) -> int:
     if len(exact) != 1:
         print(f"the arms disagree: {exact}")
         return 1
-    judged = [results[name] for name in ("parquet, marauder", "lines, marauder")]
+    judged = [results[name] for name in ("parquet, marauder", "lines, marauder") if name in results]
     return 0 if all(one["seconds"] < SECONDS and one["gigabytes"] < GIGABYTES for one in judged) else 1
 
 

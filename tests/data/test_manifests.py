@@ -359,6 +359,10 @@ class TestSpec:
         assert dataset.splits() == {"train": 2, "val": 1}
         assert dataset.names == ("fish", "crab")
         assert [problem.kind for problem in dataset.problems] == ["label-syntax"]
+        (tmp_path / "images/train/b.jpg").write_bytes(b"no picture")
+        again = read_dataset(tmp_path / "dataset.yaml")
+        assert again.splits() == {"train": 1, "val": 1}
+        assert sorted(problem.kind for problem in again.problems) == ["label-syntax", "picture-unreadable"]
 
     def test_manifests_and_other_sources_together(self, tmp_path: Path):
         small_sets.manifest(tmp_path / "m")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,30 @@ def test_new_splits_and_addresses(tmp_path: Path, run):
     assert all(row["source-ref"].startswith("s3://reef/raw/") for row in rows)
     assert "version: '9'" in (tmp_path / "out/dataset.yaml").read_text()
     assert len(read_dataset(tmp_path / "out")) == 3
+
+
+def test_a_killed_measuring_goes_on(tmp_path: Path, run, shared_data: Path):
+    words = ("--input", shared_data / "deepfish", "--output", tmp_path / "out", "--measure", "--no-near-duplicates")
+    command = [sys.executable, "-m", "marauder.cli.main", "manifest", "write", *map(str, words)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journals = tmp_path / "cache/marauder"
+    deadline = time.monotonic() + 60
+    while child.poll() is None and not list(journals.rglob("*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    kept = len(next(journals.rglob("*.jsonl")).read_text().splitlines())
+    assert 0 < kept < 1500 and not (tmp_path / "out/dataset.yaml").exists()
+    done = run("write", *words)
+    assert done.returncode == 0, done.stderr
+    lines = next(journals.rglob("*.jsonl")).read_text().splitlines()
+    assert len([line for line in lines if line.endswith("]")]) in (1500, 1501), (
+        "what was measured is not measured again"
+    )
+    dataset = read_dataset(tmp_path / "out")
+    assert len(dataset) == 1500
+    assert all("brightness" in record.attributes for record in dataset)
 
 
 def test_mistakes_and_budgets(tmp_path: Path, run):

@@ -176,6 +176,16 @@ class TestCache:
         assert [path.name for path in file.parent.iterdir() if "rows" in path.name] == ["rows.jsonl"]
         assert scan(file).count() == 200
 
+    def test_what_a_killed_process_left_goes(self, file: Path):
+        old, new = (file.with_name(f".rows.jsonl.cache.{name}.partial") for name in ("old", "new"))
+        for folder in (old, new):
+            folder.mkdir()
+            (folder / "part-00000.parquet").write_bytes(b"PAR1")
+        for path in (old / "part-00000.parquet", old):
+            os.utime(path, (1, 1))
+        assert scan(file).count() == 200
+        assert (old.exists(), new.exists()) == (False, True)
+
     def test_a_folder_that_cannot_be_written(self, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(os, "access", lambda *_: False)
         assert scan(file).count() == 200

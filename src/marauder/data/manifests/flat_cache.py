@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ INDEX = "index.json"
 BLOCK_BYTES = 32 << 20
 ARROW_BLOCK_BYTES = 4 << 20
 BUILT_IN = (SOURCE, "key", "group", "labelled", "width", "height", "box_count", "line", "offset")
+ABANDONED_SECONDS = 3600.0
 MOST_PROBLEMS = 1000
 """Problems kept; a file of ten million bad rows says no more than one of a thousand."""
 
@@ -40,7 +42,8 @@ MOST_PROBLEMS = 1000
 def flat_parts(path: Path, clock: Clock | None = None) -> tuple[list[Path], list[Problem]]:
     """The Parquet files that hold the columns of a JSON-lines manifest, and what was wrong with its rows.
 
-    Columns: those of ``BUILT_IN`` (``line`` from 1, ``offset`` in bytes) and one for each picture attribute. They lie
+    Columns: those of ``BUILT_IN`` (``line`` from 1, ``offset`` in bytes; ``box_count`` as stated, before boxes that
+    cannot be used are dropped) and one for each picture attribute. They lie
     in ``.<name>.cache`` beside the manifest, or in the cache folder where that cannot be written. Making them asks the
     clock between blocks (``Interrupted``).
     """
@@ -48,6 +51,7 @@ def flat_parts(path: Path, clock: Clock | None = None) -> tuple[list[Path], list
     found = _valid(folder, path)
     if found is not None:
         return found
+    _remove_abandoned(folder)
     temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     temporary.mkdir(parents=True)
     try:
@@ -105,6 +109,14 @@ def _folder(path: Path) -> Path:
     if os.access(path.parent, os.W_OK):
         return path.with_name(f".{path.name}.cache")
     return cache_folder() / "manifests" / fingerprint(str(path.absolute()))[:16]
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what killed processes left: half-made caches into which nothing was written for long."""
+    for leftover in folder.parent.glob(f"{folder.name}.*{TEMPORARY_SUFFIX}"):
+        latest = max((file.stat().st_mtime for file in (leftover, *leftover.glob("*"))), default=0.0)
+        if time.time() - latest > ABANDONED_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _identity(path: Path) -> list[Any]:

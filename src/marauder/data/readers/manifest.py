@@ -52,34 +52,41 @@ def _read_spec(file: Path, source: Path, options: ReadOptions) -> Dataset:
     require_files(spec, file)
     options = replace(options, names=options.names or spec.names, uris={**spec.uris, **options.uris})
     sheaf = _Sheaf(options, spec.label)
+    read: dict[Path, Dataset] = {}
     others: list[Dataset] = []
     for split, place in spec.sources().items():
         if is_manifest(place):
             sheaf.add(place, split)
         else:
-            others.append(_split_of_other(file, place, split, options))
+            if place not in read:
+                read[place] = _read_other(file, place, split, options)
+            others.append(_part(read[place], split))
     if spec.unlabelled is not None:
         sheaf.add(spec.unlabelled, None)
     parts = [sheaf.dataset(str(source))] if sheaf.drafts or not others else []
     return _together([*parts, *others], spec, str(source))
 
 
-def _split_of_other(file: Path, place: Path, split: str, options: ReadOptions) -> Dataset:
+def _read_other(file: Path, place: Path, split: str, options: ReadOptions) -> Dataset:
     from marauder.data.reading import read_dataset
 
     if find_spec(place) is not None:
         raise UserError(f"{file}: {split}: {place} is a dataset.yaml itself; name a manifest or a source of pictures")
-    dataset = read_dataset(
+    return read_dataset(
         place,
         names=options.names,
         group_pattern=options.group_pattern,
         pictures=options.pictures,
         missing_label=options.missing_label,
     )
+
+
+def _part(dataset: Dataset, split: str) -> Dataset:
+    """The split of that name, or all of a source that has no splits; without the problems of other splits' pictures."""
     chosen = dataset.split(split) if dataset.splits() else dataset
     records = [replace(record, split=split) for record in chosen]
-    keys = {record.key for record in records}
-    problems = [problem for problem in dataset.problems if not problem.key or problem.key in keys]
+    elsewhere = {record.key for record in dataset} - {record.key for record in records}
+    problems = [problem for problem in dataset.problems if problem.key not in elsewhere]
     return Dataset(dataset.names, tuple(records), dataset.source, tuple(problems))
 
 
