@@ -42,15 +42,15 @@ DRAWN = ("train/", "val/map50", "val/map50_95", "val/precision", "val/recall", "
          "epoch", "gradient_norm", "data_wait")  # fmt: skip
 
 
-def write_reports(kind: DetectionKind, findings: Findings, facts: Mapping[str, Any], clock: Clock) -> Path:
+def write_reports(kind: DetectionKind, findings: Findings, pinned: Pin, clock: Clock) -> Path:
     """All that people read of a run; returns the page's path. Raises ``Interrupted`` between figures."""
-    evidence = run_evidence(kind, findings, facts)
+    evidence = run_evidence(kind, findings, pinned)
     report = write_run_report(kind.settings.folder, evidence, clock)
     write_model_card(kind.settings.folder, evidence)
     return report
 
 
-def run_evidence(kind: DetectionKind, findings: Findings, facts: Mapping[str, Any]) -> RunEvidence:
+def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvidence:
     """What the run found out, as the report takes it."""
     settings, measured, folder = kind.settings, kind.measured, kind.settings.folder
     assert measured is not None
@@ -63,11 +63,11 @@ def run_evidence(kind: DetectionKind, findings: Findings, facts: Mapping[str, An
         records=measured.records,
         detections=measured.detections,
         split=kind.split,
-        run_id=str(facts["run_id"]),
+        run_id=settings.id or "",
         project=settings.project,
         facts=_facts(kind, findings),
         provenance=_provenance(read_json(folder / "provenance.json")),
-        data=_pin(facts["pin"], settings),
+        data=_pin(pinned, settings),
         settings=settings.model_dump(
             mode="json", include={"recipe", "model", "image_size", "loss", "training", "augmentation"}
         ),

@@ -7,12 +7,10 @@ card, register as candidate. What a model is, how it is measured and which gates
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,39 +18,37 @@ from typing import Any
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import fingerprint, hash_file, write_json, write_text
+from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
 from marauder.core.locks import exclusive
 from marauder.core.plugins import resolve
 from marauder.core.provenance import provenance
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
+from marauder.engine.identity import describe_differences
 from marauder.engine.observer import Observer
 from marauder.engine.state import Outcome
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
 from marauder.gates.plan import load_gates
-from marauder.gates.verdict import Verdict, worst
+from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.processes import launched_by_marauder
-from marauder.messaging.outbox import Outbox
 from marauder.runs.detection import prepare_process
 from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
-from marauder.runs.observer import RunObserver
 from marauder.runs.packing import register, registry_words, store_files
+from marauder.runs.placing import gate_overrides, placed
 from marauder.runs.production import find_production
 from marauder.runs.recipes import as_yaml
-from marauder.runs.record import RunRecord, open_record, read_record
+from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.base import Findings, Production, TaskKind
+from marauder.runs.telling import Telling, mirrors_of
 from marauder.runs.training import is_one_of_several, leads, train, train_as_worker
-from marauder.storage.mirror import open_mirrors, restore_newest
-from marauder.tracking.base import TrackedRun
-from marauder.tracking.hub import TrackingHub
+from marauder.storage.mirror import restore_newest
 
 log = logging.getLogger("marauder")
-RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".json", ".jsonl", ".md", ".yaml", ".npz"})
 MIRROR_SECONDS = 60.0
 
 
@@ -115,68 +111,12 @@ def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh:
     if not launched_by_marauder():
         train(kind, identity, clock, Observer(), resume, fresh, None)
         return
-    mirrors = open_mirrors(settings.checkpoint_tiers, _prefix(settings)) if leads() else []
+    mirrors = mirrors_of(settings) if leads() else []
     try:
-        train_as_worker(
-            kind, identity, clock, RunObserver(_trackers(settings), _outbox(settings), mirrors), resume, fresh
-        )
+        train_as_worker(kind, identity, clock, Telling(settings).observer(mirrors), resume, fresh)
     finally:
         for mirror in mirrors:
             mirror.finish(MIRROR_SECONDS)
-
-
-def placed(settings: RunSettings, pinned: DataPin) -> RunSettings:
-    """``settings`` with the run's id and folder made from what decides its result, where none is given."""
-    if settings.output is not None:
-        name = settings.id or settings.output.resolve().name
-        return settings.model_copy(update={"id": name})
-    if settings.id is not None:
-        return settings.model_copy(update={"output": settings.runs / settings.id})
-    decides = [
-        settings.described(), settings.training.deciding(), settings.training.epochs, pinned.fingerprint,
-        *(hash_file(path) if path and path.is_file() else None for path in (settings.weights, settings.ssl_backbone)),
-    ]  # fmt: skip
-    stem = Path(settings.recipe).stem if settings.recipe else settings.model
-    name = f"{stem}-{fingerprint(decides)[:8]}"
-    return settings.model_copy(update={"id": name, "output": settings.runs / name})
-
-
-def gate_overrides(given: Mapping[str, Any]) -> list[str]:
-    """The section ``gate`` of the settings as dotted overrides of gates.yaml."""
-    words = []
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            words += [f"{name}.{key}={json.dumps(inner)}" for key, inner in value.items()]
-        else:
-            words.append(f"{name}={json.dumps(value)}")
-    return words
-
-
-def _tracked(settings: RunSettings) -> TrackedRun:
-    config = settings.model_dump(mode="json", exclude={"tracking", "events", "registry", "notices"})
-    return TrackedRun(settings.project, settings.id or "", settings.folder, config, {"task": settings.task})
-
-
-def _trackers(settings: RunSettings) -> TrackingHub:
-    """Tracker and registry share one MLflow store where neither names its own."""
-    tracking = settings.tracking
-    chosen = dict(tracking.options.get("mlflow", {}))
-    if (
-        "mlflow" in tracking.trackers
-        and not {"uri", "folder"} & chosen.keys()
-        and "MLFLOW_TRACKING_URI" not in os.environ
-    ):
-        chosen["folder"] = str((settings.runs / "mlflow").absolute())
-        tracking = tracking.model_copy(update={"options": {**tracking.options, "mlflow": chosen}})
-    return TrackingHub(_tracked(settings), tracking)
-
-
-def _outbox(settings: RunSettings) -> Outbox:
-    return Outbox(settings.folder / "outbox.jsonl", settings.events, settings.id or "")
-
-
-def _prefix(settings: RunSettings) -> str:
-    return f"checkpoints/{settings.project}/{settings.id}"
 
 
 class GatedRun:
@@ -187,13 +127,11 @@ class GatedRun:
         self.folder = settings.folder
         self.plan = load_gates(settings.gates, gate_overrides(settings.gate))
         self.device = choose_device(settings.training.device)
-        self.outbox = _outbox(settings)
-        self.hub = _trackers(settings)
+        self.telling = Telling(settings)
         self.key = self._key()
-        self.keeper = Gatekeeper(self.plan, self.folder, self.key, self._heard)
+        self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.telling.judged)
         self.record: RunRecord | None = None
         self.production: Production | None = None
-        self.production_problem = ""
         self.begun_at = time.monotonic()
 
     def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
@@ -204,6 +142,8 @@ class GatedRun:
                 return done
         if fresh:
             set_aside_results(self.folder)
+        elif resume is None:
+            self._refuse_another_run()
         self._start()
         try:
             with self._watching():
@@ -211,16 +151,16 @@ class GatedRun:
                 outcome = self._train(resume, fresh, begun)
                 return self._after(outcome)
         except Interrupted as stop:
-            self._end("interrupted", stop.reason, "io.marauder.run.interrupted", "interrupted")
+            self._end("interrupted", stop.reason)
             raise
         except GateStop as stop:
-            self._end("stopped", str(stop), "io.marauder.run.failed", "failed", verdict="fail", exit_status=3)
+            self._end("stopped", str(stop), verdict="fail", exit_status=stop.exit_status)
             raise
         except UserError as error:
-            self._end("failed", str(error), "io.marauder.run.failed", "failed", verdict="fail", exit_status=2)
+            self._end("failed", str(error), verdict="fail", exit_status=error.exit_status)
             raise
         except Exception as error:
-            self._end("failed", f"{type(error).__name__}: {error}", "io.marauder.run.failed", "failed", verdict="fail")
+            self._end("failed", f"{type(error).__name__}: {error}", verdict="fail")
             raise
 
     def _key(self) -> str:
@@ -247,30 +187,41 @@ class GatedRun:
             self._register()
         return self._summary()
 
+    def _decides(self) -> dict[str, Any]:
+        """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
+        settings = {**self.settings.described(), "training": self.settings.training.deciding()}
+        return dict(to_plain({"settings": settings, "data": self.identity}))
+
+    def _refuse_another_run(self) -> None:
+        """Refuse before anything of the run that lies here is touched."""
+        record = read_record(self.folder)
+        if record is None or not record.identity:
+            return
+        differences = describe_differences(record.identity, self._decides())
+        if differences:
+            raise UserError(
+                f"{self.folder} holds a run with other settings or data ({differences}); start over with --fresh, "
+                "give back the former settings, or choose another id or output"
+            )
+
     def _start(self) -> None:
         settings = self.settings
         self.record = open_record(
             self.folder, id=settings.id, project=settings.project, task=settings.task, key=self.key,
-            data=self.pinned.fingerprint,
+            data=self.pinned.fingerprint, identity=self._decides(),
         )  # fmt: skip
         self.record.write(self.folder)
         write_text(self.folder / "config.yaml", as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
-        self.hub.start()
-        self.outbox.start()
-        kind = "io.marauder.run.started" if self.record.attempts == 1 else "io.marauder.run.resumed"
-        self.outbox.emit(kind, {"project": settings.project, "data": self.pinned.fingerprint, "splits": self._splits()})
-
-    def _splits(self) -> dict[str, int]:
-        return dict(self.kind.splits())
+        self.telling.started(self.record, self.kind.splits())
 
     def _watching(self) -> contextlib.AbstractContextManager[Any]:
         return NoticeWatch(self.settings.notices, self.clock)
 
     def _before(self) -> None:
         """The gates before training, in the plan's order; those that an earlier attempt passed are not asked again."""
-        self.production, self.production_problem = find_production(self.settings)
+        self.production, self.kind.why_no_production = find_production(self.settings)
         for name in self.keeper.names("before"):
             if self.keeper.holds(name):
                 continue
@@ -287,13 +238,13 @@ class GatedRun:
         return self.kind.evidence(name, asked, self.production, self.clock)
 
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
-        mirrors = open_mirrors(self.settings.checkpoint_tiers, _prefix(self.settings))
+        mirrors = mirrors_of(self.settings)
         if fresh:
             for mirror in mirrors:
                 mirror.clear()
         elif resume is None:
             restore_newest(self.settings.checkpoint_folder, mirrors)
-        observer = RunObserver(self.hub, self.outbox, mirrors)
+        observer = self.telling.observer(mirrors)
         judged = "health" in self.keeper.names("during")
         try:
             outcome = train(self.kind, self.identity, self.clock, observer, resume, fresh, begun)
@@ -331,18 +282,16 @@ class GatedRun:
                 self.keeper.off(name, "no format is exported (export.formats is empty)")
         findings.verdicts = self.keeper.all()
         decision = decide(findings.verdicts)
-        facts = {"pin": self.pinned, "run_id": self.settings.id, "identity": self.identity,
-                 "production_problem": self.production_problem}  # fmt: skip
-        report = kind.report(findings, facts, clock)
+        report = kind.report(findings, self.pinned, clock)
         best = hash_file(self.folder / "best.safetensors")
         self.record = self.record.write(
             self.folder, state="finished", verdict=worst(findings.verdicts), exit_status=decision.exit_status,
             metrics=dict(metrics),
-            split=getattr(kind, "split", ""), epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights="best.pt",
+            split=kind.split, epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights="best.pt",
             weights_sha256=best, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
         )  # fmt: skip
         self._register()
-        self._tell(metrics, self.record.verdict, outcome.steps)
+        self.telling.finished(kind, self.record, outcome.steps)
         return self._summary()
 
     def _register(self) -> None:
@@ -354,40 +303,11 @@ class GatedRun:
             self.record = self.record.write(self.folder, version=version, registry=self.settings.registry.kind)
         store_files(self.settings)
 
-    def _tell(self, metrics: Mapping[str, float | None], verdict: str, step: int) -> None:
-        """Trackers and events hear how the run ended."""
-        assert self.record is not None
-        known = {f"final/{name}": float(value) for name, value in metrics.items() if value is not None}
-        self.hub.metrics(step, known)
-        for name, (columns, rows) in self.kind.curves().items():
-            self.hub.curve(name, columns, rows)
-        for path in sorted(self.folder.glob("*.png")):
-            self.hub.figure(path.stem, path, step)
-        for name, what in ARTIFACTS.items():
-            if (self.folder / name).is_file():
-                self.hub.artifact(self.folder / name, what)
-        self.hub.tags({"verdict": verdict, "version": str(self.record.version or "")})
-        for slice_ in self.kind.below_target():
-            self.outbox.emit("io.marauder.run.slice_below_target", dict(slice_))
-        self.outbox.emit(
-            "io.marauder.run.finished",
-            {"project": self.settings.project, "verdict": verdict, "metrics": dict(metrics),
-             "version": self.record.version, "split": self.record.split},
-        )  # fmt: skip
-        self.hub.finish("finished")
-        self.outbox.finish()
-
-    def _heard(self, verdict: Verdict) -> None:
-        self.outbox.emit("io.marauder.run.gate", verdict.to_json())
-        self.hub.tags({f"gate.{verdict.gate}": f"{verdict.answer}: {verdict.why}"[:400]})
-
-    def _end(self, state: str, message: str, event: str, status: str, **changes: Any) -> None:
+    def _end(self, state: State, message: str, **changes: Any) -> None:
         if self.record is not None:
             seconds = round(self.record.seconds + time.monotonic() - self.begun_at, 1)
             self.record.write(self.folder, state=state, message=message, seconds=seconds, **changes)
-        self.outbox.emit(event, {"project": self.settings.project, "message": message})
-        self.hub.finish(status)
-        self.outbox.finish()
+        self.telling.ended(state, message)
 
     def _promotion(self, record: RunRecord) -> tuple[str, ...]:
         return (record.project, record.version or "candidate", *registry_words(self.settings))
@@ -403,34 +323,3 @@ class GatedRun:
             dict(record.metrics), record.epochs or 0, record.best_epoch, record.seconds, record.verdict,
             record.exit_status or 0, record.version, record.project, failed, self._promotion(record),
         )  # fmt: skip
-
-
-ARTIFACTS = {
-    "best.pt": "model",
-    "report.html": "report",
-    "eval_report.json": "report",
-    "model_card.md": "card",
-    "model_card.json": "card",
-    "config.yaml": "data",
-    "data_pin.json": "data",
-    "provenance.json": "data",
-    "gates.json": "report",
-}
-"""Files of a run that trackers keep, and what they are."""
-
-
-def set_aside_results(folder: Path) -> None:
-    """Move a finished run's weights and reports into ``previous``, so that a new run's do not mix with them."""
-    record = read_record(folder)
-    if record is None:
-        return
-    previous = folder / "previous"
-    if previous.exists() and record.state == "finished":
-        shutil.rmtree(previous)
-    previous.mkdir(exist_ok=True)
-    files = [
-        path for path in folder.iterdir() if path.is_file() and path.suffix in RESULT_SUFFIXES and path.name[0] != "."
-    ]
-    # The record goes last: killed in between, the next start finds it and moves the rest.
-    for path in sorted(files, key=lambda path: path.name == "run.json"):
-        path.replace(previous / path.name)

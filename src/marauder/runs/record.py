@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,8 @@ State = Literal["running", "interrupted", "stopped", "failed", "finished"]
 class RunRecord(BaseModel):
     """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
 
-    ``key``: fingerprint of all that decides the result; ``version``: the registered one; times in seconds since 1970.
+    ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
+    ``version``: the registered one; times in seconds since 1970.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -40,6 +42,7 @@ class RunRecord(BaseModel):
     version: str | None = None
     data: str = ""
     key: str = ""
+    identity: dict[str, Any] = Field(default_factory=dict)
     attempts: int = 0
     started: float = 0.0
     finished: float | None = None
@@ -67,3 +70,23 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     if earlier.key == identity.get("key"):
         kept |= {"version": earlier.version, "registry": earlier.registry}
     return RunRecord(**{**identity, **kept})
+
+
+RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".json", ".jsonl", ".md", ".yaml", ".npz"})
+
+
+def set_aside_results(folder: Path) -> None:
+    """Move a finished run's weights and reports into ``previous``, so that a new run's do not mix with them."""
+    record = read_record(folder)
+    if record is None:
+        return
+    previous = folder / "previous"
+    if previous.exists() and record.state == "finished":
+        shutil.rmtree(previous)
+    previous.mkdir(exist_ok=True)
+    files = [
+        path for path in folder.iterdir() if path.is_file() and path.suffix in RESULT_SUFFIXES and path.name[0] != "."
+    ]
+    # The record goes last: killed in between, the next start finds it and moves the rest.
+    for path in sorted(files, key=lambda path: path.name == "run.json"):
+        path.replace(previous / path.name)

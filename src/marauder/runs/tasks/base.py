@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from marauder.core.clock import Clock
+from marauder.data.manifests.pinning import DataPin
 from marauder.engine.state import Outcome
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
@@ -80,8 +81,13 @@ class TaskKind(ABC):
     """Names of the gates whose evidence this kind collects, beside those of the engine (sanity, determinism, health)
     and of the export (latency)."""
 
+    split: str
+    """Where the finished model is measured; known once it is open."""
+
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
+        self.why_no_production = ""
+        """Why there is no production model to compare with; the run says so before it asks for evidence."""
 
     @abstractmethod
     def open(self) -> str:
@@ -117,11 +123,8 @@ class TaskKind(ABC):
         """Leave the reference profile that later runs' data are compared with."""
 
     @abstractmethod
-    def report(self, findings: Findings, facts: Mapping[str, Any], clock: Clock) -> Path:
-        """Write figures, ``eval_report.json``, ``report.html`` and the model card; returns the report's path.
-
-        ``facts``: ``provenance``, ``pin``, ``run_id``, ``identity`` of the run.
-        """
+    def report(self, findings: Findings, pinned: DataPin, clock: Clock) -> Path:
+        """Write figures, ``eval_report.json``, ``report.html`` and the model card; returns the report's path."""
 
     @abstractmethod
     def below_target(self) -> Sequence[Mapping[str, Any]]:

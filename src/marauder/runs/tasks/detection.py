@@ -13,6 +13,7 @@ import torch
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.data.manifests.pinning import DataPin
 from marauder.data.profile import load_profile, save_profile
 from marauder.engine.task import Task, Weights
 from marauder.evaluation.calibration import Calibration, calibrate
@@ -61,7 +62,6 @@ class DetectionKind(TaskKind):
         self.measured: Measured | None = None
         self.production: Measured | None = None
         self.production_problem = ""
-        self.why_no_production = ""
         self.comparison: Comparison | None = None
         self._intervals: dict[str, Interval] | None = None
 
@@ -71,15 +71,11 @@ class DetectionKind(TaskKind):
         assert self._data is not None, "open() comes first"
         return self._data
 
-    @property
-    def split(self) -> str:
-        """Where the finished model is measured."""
-        return self.data.split
-
     def open(self) -> str:
         """Read data, slices, and the weights to start from."""
         self._data = DetectionData(self.settings)
         self._data.check_slices()
+        self.split = self._data.split
         return self._data.identity()
 
     def splits(self) -> Mapping[str, int]:
@@ -160,11 +156,11 @@ class DetectionKind(TaskKind):
                 return
         save_profile(make_profile(self.data.dataset.split("train"), best, device, clock=clock), self.settings.folder)
 
-    def report(self, findings: Findings, facts: Mapping[str, Any], clock: Clock) -> Path:
+    def report(self, findings: Findings, pinned: DataPin, clock: Clock) -> Path:
         """Report and card."""
         from marauder.runs.detection_report import write_reports
 
-        return write_reports(self, findings, facts, clock)
+        return write_reports(self, findings, pinned, clock)
 
     def below_target(self) -> Sequence[Mapping[str, Any]]:
         """Slices (``overall`` is all pictures) with a map50 below ``evaluation.target``."""
