@@ -161,7 +161,7 @@ def test_caveats_come_from_the_evidence() -> None:
     assert first.weight == "serious"
     blind = [Detections(one.boxes[:2], one.scores[:2], one.classes[:2]) for one in detections]
     lost = kinds(evidence_of(records, blind, detections, ["fish", "starfish", "stingray"], masks))
-    assert "overall" in lost["worse_than_production"]
+    assert "all pictures" in lost["worse_than_production"]
     clean = kinds(replace(evidence, verdicts=VERDICTS[:1], provenance=replace(evidence.provenance, git_dirty=False)))
     assert not {"gate_failed", "gate_warned", "gates_off", "git_dirty"} & set(clean)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from marauder.evaluation.intervals import OVERALL
 from marauder.reporting.evidence import RunEvidence
 from marauder.reporting.slice_table import FEW_BOXES, FEW_GROUPS, Row, changes_by_slice, is_significant
 
@@ -64,7 +65,7 @@ def _of_production(evidence: RunEvidence) -> list[Caveat]:
         )
         return [Caveat("no_production", "note", text)] if evidence.run_id else []
     lost = [
-        f"{name} ({change.delta:+.3f}, {change.low:+.3f} to {change.high:+.3f})"
+        f"{'all pictures' if name == OVERALL else name} ({change.delta:+.3f}, {change.low:+.3f} to {change.high:+.3f})"
         for name, change in changes_by_slice(evidence.comparison).items()
         if is_significant(change) and change.delta < 0
     ]
