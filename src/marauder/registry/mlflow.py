@@ -188,7 +188,9 @@ class MlflowRegistry(Registry):
         else:
             location = self.place.artifact_location
             experiment = self._client.create_experiment(candidate.project, artifact_location=location)
-        return self._client.create_run(experiment, tags={RUN_TAG: candidate.run_id}, run_name=candidate.run_id)
+        run = self._client.create_run(experiment, tags={RUN_TAG: candidate.run_id}, run_name=candidate.run_id)
+        self._client.set_terminated(run.info.run_id)  # nothing is running; files can still be added
+        return run
 
     def _upload(self, run: Run, source: Path, folder: str, record: VersionRecord) -> None:
         for name in record.files:

@@ -1,0 +1,52 @@
+"""Registering beside others: the tracked run of MLflow, and several processes at once."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from marauder.registry.mlflow import MlflowRegistry
+from marauder.registry.opening import open_registry
+from marauder.registry.settings import RegistrySettings
+from marauder.tracking.mlflow import RUN_TAG
+from marauder.tracking.mlflow_store import locate, open_client
+from models import PROJECT, candidate
+
+
+@pytest.fixture
+def runs(tmp_path: Path, mlflow_database: Path) -> Path:
+    (tmp_path / "runs" / "mlflow").mkdir(parents=True)
+    shutil.copy(mlflow_database, tmp_path / "runs" / "mlflow")
+    return tmp_path / "runs"
+
+
+def test_the_version_belongs_to_the_tracked_run(runs: Path, tmp_path: Path) -> None:
+    client = open_client(locate({}, runs))
+    experiment = client.create_experiment("another", artifact_location=str(tmp_path / "artifacts"))
+    tracked = client.create_run(experiment, tags={RUN_TAG: "run-a"})
+    registry = MlflowRegistry({"runs_folder": str(runs)})
+    registry.register(candidate(tmp_path, "run-a"))
+    registry.register(candidate(tmp_path, "run-b"))
+    first, second = (client.get_model_version(PROJECT, number) for number in ("1", "2"))
+    assert first.run_id == tracked.info.run_id
+    made = client.get_run(str(second.run_id))
+    assert made.data.tags[RUN_TAG] == "run-b" and made.info.status == "FINISHED"
+    experiment_of_project = client.get_experiment_by_name(PROJECT)
+    assert experiment_of_project is not None and made.info.experiment_id == experiment_of_project.experiment_id
+
+
+@pytest.mark.parametrize("kind", ["files", "mlflow"])
+def test_of_several_that_register_at_once_each_run_is_one_version(kind: str, runs: Path, tmp_path: Path) -> None:
+    offered = [candidate(tmp_path, run) for run in ("a", "b", "c") for _ in range(2)]
+
+    def register(index: int) -> str:
+        registry = open_registry(RegistrySettings(kind=kind), runs)
+        assert registry is not None
+        return registry.register(offered[index]).version
+
+    with ThreadPoolExecutor(6) as pool:
+        numbers = list(pool.map(register, range(6)))
+    assert numbers[::2] == numbers[1::2] and sorted(numbers[::2]) == ["1", "2", "3"]
