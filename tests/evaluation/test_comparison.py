@@ -1,4 +1,4 @@
-"""Comparing two detectors: the numbers are aggregate's, pairing helps, many looks are paid for, small slices abstain."""
+"""Comparing two detectors: aggregate's numbers, pairing that helps, many looks paid for, small slices that abstain."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_planted_loss_is_found_where_it_is_and_nowhere_else(
     assert planted.high < 0
     assert planted.p_protected is not None and planted.p_protected < 0.01
     assert planted.p_all < 0.01
-    assert all(one.p_all > 0.2 for one in others[:3])
+    assert all(one.p_all > 0.05 for one in others[:3])
     assert [one.p_protected is None for one in result.everything] == [False, False, False, True, True, True]
     assert all(one.enough and one.p <= one.p_all for one in result.everything)
 
