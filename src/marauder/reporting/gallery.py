@@ -56,7 +56,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """The pictures of a slice. ``left_out``: pictures with errors that are not shown."""
+    """The worst pictures of a slice. ``failing``: how many pictures of it have errors."""
 
     name: str
     tiles: tuple[Tile, ...]
