@@ -142,6 +142,12 @@ def test_polars_without_a_schema_answers_where_the_kinds_fit() -> None:
     assert structs.filter(reached).height == 2
 
 
+def test_polars_gives_a_row_for_each_row_even_where_all_are_missing() -> None:
+    frame = pl.DataFrame({"n": [None, None]}, schema={"n": pl.Float64})
+    for text in ("0 == (1 / n)", "not 0 == (1 / n)", "1 < n", "(1 / n) == (2 / n)"):
+        assert frame.with_columns(r=to_polars(text, frame.collect_schema()))["r"].to_list() == [False, False]
+
+
 NUMBERS = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([0.5, -1.5, math.nan, math.inf, 1e308, 1 / 3]))
 TEXTS = st.one_of(st.none(), st.sampled_from(["", "a", "ab", "é", "b'\"", "\U0001f41f"]))
 TRUTHS = st.one_of(st.none(), st.booleans())

@@ -86,8 +86,9 @@ def show_slice(
         if not chosen:
             raise UserError(f"slice {name!r} holds no labelled picture: there is nothing to draw")
         counting = counter.boxes(masks[name])
-        step = max(1, -(-len(chosen) // pictures))
-        _draw(dataset, chosen[::step], counting, sheet, f"{name}: {count.pictures:,} pictures, {count.boxes:,} boxes")
+        shown = min(pictures, len(chosen))
+        spread = [chosen[place * len(chosen) // shown] for place in range(shown)]
+        _draw(dataset, spread, counting, sheet, f"{name}: {count.pictures:,} pictures, {count.boxes:,} boxes")
 
 
 def _draw(dataset: Dataset, chosen: Sequence[int], counting: np.ndarray, sheet: Path, title: str) -> None:

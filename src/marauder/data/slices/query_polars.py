@@ -11,6 +11,7 @@ import polars as pl
 from marauder.core.errors import UserError
 from marauder.data.slices.columns import ABSENT, NUMBER, OPERATORS, TEXT, TRUTH
 from marauder.data.slices.query_tree import (
+    MIRRORED,
     Arithmetic,
     Comparison,
     Condition,
@@ -68,15 +69,18 @@ class _Translation:
         return value.expression if value.kind in (TRUTH, None) else UNKNOWN
 
     def comparison(self, node: Comparison) -> pl.Expr:
-        left, right = self.value(node.left), self.value(node.right)
+        left, right, operator = self.value(node.left), self.value(node.right), node.operator
+        if isinstance(node.left, Literal):
+            # polars 2.1 gives one row instead of all for a literal compared with a column of nulls on its right.
+            left, right, operator = right, left, MIRRORED[operator]
         if left.kind is None and right.kind is not None:
             left = _assumed(left, right.kind)
         elif right.kind is None and left.kind is not None:
             right = _assumed(right, left.kind)
-        ordered = node.operator not in ("==", "!=")
+        ordered = operator not in ("==", "!=")
         if left.kind != right.kind or left.kind == ABSENT or (ordered and left.kind == TRUTH):
             return UNKNOWN
-        result: pl.Expr = OPERATORS[node.operator](left.expression, right.expression)
+        result: pl.Expr = OPERATORS[operator](left.expression, right.expression)
         return result
 
     def value(self, node: Value) -> _Typed:

@@ -9,6 +9,9 @@ from typing import Any
 
 from marauder.core.errors import UserError
 
+MIRRORED = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
+"""Comparisons with their sides exchanged."""
+
 
 class QueryError(UserError):
     """A query that cannot be read or asks for what is not there; names the column (from 1) and the text."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf
 
 from marauder.data.slices.query_tree import (
+    MIRRORED,
     Comparison,
     Condition,
     Junction,
@@ -22,7 +23,6 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 Area = tuple[float, float]
 _INVERSE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
-_MIRRORED = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 def expand_sizes(query: Query) -> Query:
@@ -77,7 +77,7 @@ def _allowed(node: Condition, wanted: bool) -> Area:
         return -inf, inf
     name, literal, operator = node.left, node.right, node.operator
     if isinstance(name, Literal):
-        name, literal, operator = literal, name, _MIRRORED[operator]
+        name, literal, operator = literal, name, MIRRORED[operator]
     if not (isinstance(name, Name) and name.name == "area" and isinstance(literal, Literal)):
         return -inf, inf
     if not isinstance(literal.value, float):
