@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import subprocess
@@ -42,6 +43,7 @@ def provenance(folder: Path, seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "hardware": hardware(),
         "seed": seed,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
     }
 

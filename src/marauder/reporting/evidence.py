@@ -15,7 +15,7 @@ from marauder.gates.verdict import Verdict
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a run was made and with what. Empty and ``None``: not known. ``created``: when it ended, ISO 8601."""
+    """Where a run was made and with what. Empty and ``None``: not known. ``created``: when it was started, ISO 8601."""
 
     git_sha: str = ""
     git_dirty: bool | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -147,7 +146,7 @@ def _provenance(content: Mapping[str, Any]) -> Provenance:
         packages=content["packages"],
         hardware=hardware,
         seed=content["seed"],
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=content["created"],
     )
 
 

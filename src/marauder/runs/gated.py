@@ -144,7 +144,7 @@ class GatedRun:
             set_aside_results(self.folder)
         elif resume is None:
             self._refuse_another_run()
-        self._start()
+        self._start(fresh)
         try:
             with self._watching():
                 self._before()
@@ -204,7 +204,7 @@ class GatedRun:
                 "give back the former settings, or choose another id or output"
             )
 
-    def _start(self) -> None:
+    def _start(self, fresh: bool) -> None:
         settings = self.settings
         self.record = open_record(
             self.folder, id=settings.id, project=settings.project, task=settings.task, key=self.key,
@@ -214,7 +214,7 @@ class GatedRun:
         write_text(self.folder / "config.yaml", as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
-        self.telling.started(self.record, self.kind.splits())
+        self.telling.started(self.record, self.kind.splits(), fresh)
 
     def _watching(self) -> contextlib.AbstractContextManager[Any]:
         return NoticeWatch(self.settings.notices, self.clock)

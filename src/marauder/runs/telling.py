@@ -38,9 +38,9 @@ class Telling:
         self.hub = _trackers(settings)
         self.outbox = Outbox(settings.folder / "outbox.jsonl", settings.events, settings.id or "")
 
-    def started(self, record: RunRecord, splits: Mapping[str, int]) -> None:
-        """Open the run in the trackers, start the followers."""
-        self.hub.start()
+    def started(self, record: RunRecord, splits: Mapping[str, int], fresh: bool) -> None:
+        """Open the run in the trackers, start the followers. ``fresh``: what they know of the run counts no more."""
+        self.hub.start(fresh=fresh)
         self.outbox.start()
         kind = "io.marauder.run.started" if record.attempts == 1 else "io.marauder.run.resumed"
         self.outbox.emit(kind, {"project": record.project, "data": record.data, "splits": dict(splits)})
