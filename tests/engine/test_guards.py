@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,10 +173,10 @@ def test_a_collapse_stops_the_training_and_a_resumed_one_counts_on(tmp_path: Pat
     clock = Clock()
     predict = task.predict
 
-    def stop_later(*values: object) -> object:
+    def stop_later(*values: Any) -> Any:
         if task.evaluations == 3:
             clock.signal_name = "SIGTERM"
-        return predict(*values)  # type: ignore[arg-type]
+        return predict(*values)
 
     task.predict = stop_later  # type: ignore[method-assign]
     with pytest.raises(Interrupted):

@@ -86,6 +86,9 @@ class LineTask:
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         return [f"picture{key.index}.png" for key in keys]
 
+    def close(self, remove: bool = False) -> None:
+        pass
+
 
 class Files:
     """Weights as safetensors."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metadata_service import MetadataService, metadata_service
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
@@ -20,6 +19,7 @@ from marauder.launch.notices.ec2 import Ec2Notice
 from marauder.launch.notices.file import FileNotice
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.settings import NoticeSettings
+from metadata_service import MetadataService, metadata_service
 
 
 @pytest.fixture
@@ -83,7 +83,10 @@ class TestFile(NoticeContract):
 
     @pytest.fixture
     def announce(self, tmp_path: Path) -> Callable[[], None]:
-        return lambda: (tmp_path / "leaving").write_text("maintenance at noon\nof the whole rack\n") and None
+        def announce() -> None:
+            (tmp_path / "leaving").write_text("maintenance at noon\nof the whole rack\n")
+
+        return announce
 
     @pytest.fixture
     def unreachable(self, tmp_path: Path) -> dict[str, Any]:

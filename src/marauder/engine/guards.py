@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from marauder.core.errors import UserError
 from marauder.engine.failures import FailureKind, TrainingFailure
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Position
 from marauder.engine.task import Batch, Task
 
-__all__ = ["CollapseWatch", "DivergenceWatch", "Finding", "Guards", "LossWatch", "TrainingFailure", "check_sanity"]
+__all__ = [
+    "CollapseWatch",
+    "DivergenceWatch",
+    "Finding",
+    "Guards",
+    "LossWatch",
+    "TrainingFailure",
+    "check_sanity",
+    "score_of",
+]
 
 SANITY_STEPS = 10
 SANITY_RATES = (1e-3, 1e-4, 1e-5)
@@ -177,6 +188,13 @@ class Guards:
             "divergence": _memory(self.divergence, "factor", "patience"),
             "collapse": _memory(self.collapse, "evaluations", "steps"),
         }
+
+
+def score_of(metrics: Mapping[str, float], name: str) -> float:
+    """The metric ``name`` of an evaluation; one that is undefined (no number) is worse than any."""
+    if name not in metrics:
+        raise UserError(f"best_metric {name!r}: the evaluation gave only: {', '.join(metrics)}")
+    return -math.inf if math.isnan(metrics[name]) else metrics[name]
 
 
 def _memory(watch: DivergenceWatch | CollapseWatch, *settings: str) -> dict[str, Any]:

@@ -51,8 +51,12 @@ class Order:
         A rank with no sample left in a short batch gets the batch's first one, marked by ``share_weight`` 0.
         """
         for step in range(first_step, self.total_steps):
-            batch = self.batch(step // self.steps_per_epoch, step % self.steps_per_epoch)
-            yield batch[share_of(len(batch), rank, size)] or batch[:1]
+            yield self.share(step, rank, size)
+
+    def share(self, step: int, rank: int, size: int) -> list[SampleKey]:
+        """The samples of the global batch of ``step`` that ``rank`` takes; after the last step there are none."""
+        batch = self.batch(step // self.steps_per_epoch, step % self.steps_per_epoch) if step < self.total_steps else []
+        return batch[share_of(len(batch), rank, size)] or batch[:1]
 
     def share_weight(self, step: int, rank: int, size: int) -> int:
         """Samples of the global batch of ``step`` that count for ``rank``."""
@@ -138,11 +142,6 @@ class Loader:
     def __iter__(self) -> Iterator[LocalBatch]:
         return self._batches
 
-    def due(self, step: int) -> list[str]:
-        """The pictures of this rank's share of the batch of ``step``, as the task names them."""
-        share = next(self.order.shares(step, self.rank, self.size), [])
-        return self.task.describe_batch(share)
-
     def explain(self, error: RuntimeError, step: int) -> TrainingFailure | None:
         """The failure behind ``error``, which came while the batch of ``step`` was due; ``None``: not the loader's."""
         text = str(error).splitlines()[0] if str(error) else ""
@@ -151,7 +150,7 @@ class Loader:
         dead = [row for row in self.board.tolist() if row[0] > 0 and _is_dead(row[0])]
         lost = sorted(row[1] for row in dead if row[1] >= 0)
         at = lost[0] if lost else step
-        pictures = self.due(at)
+        pictures = self.task.describe_batch(self.order.share(at, self.rank, self.size))
         if text.startswith(_TIMED_OUT):
             what = f"no batch for step {step} within training.loader_timeout"
             remedy = "See whether the disk with these pictures answers, or allow more time"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group, choose_precision
 from marauder.engine.evidence import failure_of, keep_batch
-from marauder.engine.guards import Finding, Guards, check_sanity
+from marauder.engine.guards import Finding, Guards, check_sanity, score_of
 from marauder.engine.loader import Loader, Order, default_workers
 from marauder.engine.micro_batch import halved
 from marauder.engine.observer import Observer
@@ -153,17 +152,13 @@ class Trainer:
         return default_workers(self.group.device.type, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     def _hang_watch(self) -> HangWatch:
-        """The watch that ends this process when no step is done any more.
-
-        With loading processes the loader itself tells of batches that do not come.
-        """
+        """Ends this process when no step is done any more; with loading processes the loader tells of late batches."""
         settings, rank = self.settings, self.group.rank
         loading = None if self._workers() else settings.loader_timeout
 
         def describe() -> dict[str, Any]:
             step = self.state.position.step
-            keys = next(self.order.shares(step, rank, self.group.size), [])
-            return {"step": step, "pictures": self.task.describe_batch(keys)}
+            return {"step": step, "pictures": self.task.describe_batch(self.order.share(step, rank, self.group.size))}
 
         return HangWatch(self.stopwatch, self.folder, rank, settings.hang_timeout, {"data": loading}, describe)
 
@@ -310,7 +305,7 @@ class Trainer:
             if any(part is None for part in shares):
                 self._interrupt(self.group.agree(self.clock.stop_reason()) or "stopped while evaluating")
             metrics = self.group.broadcast(self.task.score(shares) if self.group.leads else None)
-        score = self._score_of(metrics)
+        score = score_of(metrics, self.settings.best_metric)
         self._collapse = self.guards.collapse.judge_score(self.settings.best_metric, score, position.best_score)
         if position.best_score is None or score > position.best_score:
             position.best_score, position.best_epoch, position.evaluations_since_best = score, epoch, 0
@@ -322,13 +317,6 @@ class Trainer:
         position.seconds_spent += now - self._mark
         self._mark = now
         return metrics
-
-    def _score_of(self, metrics: Mapping[str, float]) -> float:
-        """The metric that picks the best weights; one that is undefined (no number) is worse than any."""
-        name = self.settings.best_metric
-        if name not in metrics:
-            raise UserError(f"best_metric {name!r}: the evaluation gave only: {', '.join(metrics)}")
-        return -math.inf if math.isnan(metrics[name]) else metrics[name]
 
     def _patience_spent(self) -> bool:
         return 0 < self.settings.patience <= self.state.position.evaluations_since_best
