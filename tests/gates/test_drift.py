@@ -144,7 +144,7 @@ class TestEveryEngine:
 
 
 def test_evidently_leaves_its_page(aquarium: Profile, tmp_path: Path) -> None:
-    evidence = drift_evidence(*halves(aquarium, 0), DriftSettings(), tmp_path / "drift.html")
+    evidence = drift_evidence(*halves(aquarium, 0), DriftSettings(), tmp_path)
     page = (tmp_path / "drift.html").read_text(encoding="utf-8")
     assert evidence.report == "drift.html" and "brightness" in page and page.lstrip().startswith("<!DOCTYPE html>")
     assert evidence.engine == "evidently" and DriftGate(DriftSettings()).judge(evidence).answer == "pass"

@@ -16,6 +16,7 @@ from marauder.gates.drift_engine_base import DriftEngine, DriftLimits, FeatureDr
 from marauder.gates.verdict import SEVERITY, Answer, Verdict
 
 SHOWN = 4
+REPORT = "drift.html"
 
 
 class DriftSettings(GateSettings):
@@ -82,11 +83,11 @@ class DriftEvidence:
 
 
 def drift_evidence(
-    reference: Profile | None, current: Profile, settings: DriftSettings, report: Path | None = None
+    reference: Profile | None, current: Profile, settings: DriftSettings, folder: Path | None = None
 ) -> DriftEvidence:
     """Compare a run's profile with the reference profile, which may be missing.
 
-    ``report``: where the engine leaves its page, if it draws one. With embeddings on both sides half of the false-alarm
+    ``folder``: where the engine leaves ``drift.html``, if it draws a page. With embeddings on both sides half of the false-alarm
     rate goes to them and half to the features.
     """
     if reference is None:
@@ -100,6 +101,7 @@ def drift_evidence(
         settings.false_alarm_rate * (0.5 if why_not is None else 1.0), settings.permutations, settings.seed,
     )  # fmt: skip
     engine: DriftEngine = resolve("drift_engine", settings.engine)(limits)
+    report = folder / REPORT if folder is not None else None
     features = tuple(engine.compare(reference, current, report))
     embeddings = None
     if why_not is None:
