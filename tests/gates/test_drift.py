@@ -149,6 +149,8 @@ def test_evidently_leaves_its_page(aquarium: Profile, tmp_path: Path) -> None:
     assert evidence.report == "drift.html" and "brightness" in page and page.lstrip().startswith("<!DOCTYPE html>")
     assert evidence.engine == "evidently" and DriftGate(DriftSettings()).judge(evidence).answer == "pass"
     assert [path.name for path in tmp_path.iterdir()] == ["drift.html"]
+    again = drift_evidence(*halves(aquarium, 0), SCIPY, tmp_path)
+    assert again.report is None and not list(tmp_path.iterdir()), "the page of another comparison does not stay"
 
 
 def test_clips_raise_no_false_alarms_where_a_test_of_frames_does() -> None:

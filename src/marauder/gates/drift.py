@@ -87,8 +87,8 @@ def drift_evidence(
 ) -> DriftEvidence:
     """Compare a run's profile with the reference profile, which may be missing.
 
-    ``folder``: where the engine leaves ``drift.html``, if it draws a page. With embeddings on both sides half of the false-alarm
-    rate goes to them and half to the features.
+    ``folder``: where the engine leaves ``drift.html``, if it draws a page; an earlier one goes. With embeddings on both
+    sides half of the false-alarm rate goes to them and half to the features.
     """
     if reference is None:
         return DriftEvidence(None, len(current), groups=current.group_count())
@@ -102,6 +102,8 @@ def drift_evidence(
     )  # fmt: skip
     engine: DriftEngine = resolve("drift_engine", settings.engine)(limits)
     report = folder / REPORT if folder is not None else None
+    if report is not None:
+        report.unlink(missing_ok=True)
     features = tuple(engine.compare(reference, current, report))
     embeddings = None
     if why_not is None:
