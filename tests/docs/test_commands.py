@@ -2,7 +2,8 @@
 
 A block that starts with ```` ```bash run ```` is executed in a scratch folder that has the repository's scripts; the
 blocks of a page follow one another there. Other bash blocks are parsed: command, options and values. A block that
-starts with ```` ```yaml pipeline ```` is read as a configuration of the pipeline.
+starts with ```` ```yaml pipeline ```` is read as a configuration of the pipeline, ``yaml run`` as part of a train.yaml,
+``yaml gates`` as a gates.yaml, ``yaml slices`` as a slices.yaml.
 """
 
 from __future__ import annotations
@@ -21,8 +22,13 @@ from documents import REPOSITORY, Block, Command, blocks, commands, pages
 
 from marauder.cli import main as cli
 from marauder.core.errors import UserError
+from marauder.core.settings import read_layer
+from marauder.data.slices.resolve import load_slices
+from marauder.gates.plan import load_gates
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.workspace import Workspace
+from marauder.runs.recipes import load_run_settings
+from marauder.runs.settings import RunSettings
 
 SCRIPTS = {"run_preprocessing.sh": "preprocess", "run_baseline_yolo.sh": "baseline", "run_tensorrt_export.sh": "export"}
 """Script to the command that it calls."""
@@ -154,6 +160,28 @@ def test_a_shown_pipeline_configuration_is_valid(block: Block, tmp_path: Path) -
     (tmp_path / "config.yaml").write_text(block.text, encoding="utf-8")
     try:
         Pipeline(Workspace.at(tmp_path), tmp_path / "config.yaml")
+    except UserError as error:
+        pytest.fail(f"{block}: {error}")
+
+
+SETTINGS = {
+    "run": lambda path: load_run_settings(RunSettings, path, [] if "data" in read_layer(path).content else ["data=d"]),
+    "gates": load_gates,
+    "slices": load_slices,
+}
+"""Second word of a ```` ```yaml ```` block to what reads it."""
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks("yaml") if block.words[1:2] in {(k,) for k in SETTINGS}], ids=str
+)
+def test_shown_settings_are_valid(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shown.yaml").write_text(block.text, encoding="utf-8")
+    for name in re.findall(r"ids: (\S+\.txt)", block.text):
+        (tmp_path / name).write_text("a-key\n", encoding="utf-8")
+    try:
+        SETTINGS[block.words[1]](tmp_path / "shown.yaml")
     except UserError as error:
         pytest.fail(f"{block}: {error}")
 
