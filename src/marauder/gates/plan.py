@@ -43,7 +43,7 @@ class GatePlan:
         gate = self.gate(name)
         return gate.judge(evidence) if gate is not None else self._off(name)
 
-    def unanswered(self, name: str, error: UserError) -> Verdict:
+    def unanswered(self, name: str, error: Exception) -> Verdict:
         """The verdict where the evidence could not be collected: as bad as a broken limit, in the error's words."""
         gate = self.gate(name)
         if gate is None:

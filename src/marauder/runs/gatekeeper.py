@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.files import read_json, write_json
+from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.gates.base import GateSettings
 from marauder.gates.plan import GatePlan
 from marauder.gates.verdict import Phase, Verdict
@@ -53,7 +53,7 @@ class Gatekeeper:
             raise ValueError(f"gate {name} is off")
         try:
             evidence = collect(gate.settings)
-        except UserError as error:
+        except (UserError, DamagedFileError) as error:
             verdict = self.plan.unanswered(name, error)
         else:
             verdict = gate.judge(evidence)
