@@ -81,6 +81,9 @@ class Task(Protocol):
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         """The pictures behind sample keys, for messages."""
 
+    def close(self, remove: bool = False) -> None:
+        """Let go of what was kept for speed; ``remove`` deletes it from the disk too."""
+
 
 class Weights(Protocol):
     """Where a training leaves weights under the names ``best`` and ``last``."""

@@ -121,7 +121,7 @@ class DetectionKind(TaskKind):
             result = self.measured.result
             self.comparison = compare(
                 result.matches, self.production.result.matches, self.measured.records, result.masks, asked.metric,
-                draws=asked.draws, margin=asked.margin, least_groups=asked.least_groups,
+                draws=asked.draws, margin=asked.margin, least_groups=asked.least_groups, least_boxes=asked.least_boxes,
             )  # fmt: skip
         return self.comparison
 
