@@ -104,11 +104,3 @@ def test_reading_the_plan_loads_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-def test_the_example_in_the_guide_is_a_plan(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "gates.md"
-    example = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
-    plan = load_gates(write(tmp_path, example))
-    assert plan.names("end") == ["limits", "slices", "regression", "latency"]
-    assert plan.gate("latency").broken() == "warn"

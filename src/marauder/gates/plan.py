@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from pydantic import create_model
 
-from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
 from marauder.core.settings import Layer, Settings, add_values, read_layer, validate_layer
 from marauder.gates.base import Gate, GateSettings
