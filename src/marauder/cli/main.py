@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from marauder import __version__
-from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
+from marauder.core.clock import EXIT_INTERRUPTED, Interrupted, going_on
 from marauder.core.environment import share_cores
 from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
@@ -145,21 +145,7 @@ def resume_command() -> str:
     """
     wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
     words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join(_going_on(words, any(word in RESUME_TAKES_A_CHECKPOINT for word in sys.argv[1:2])))
-
-
-def _going_on(words: list[str], checkpoint: bool) -> list[str]:
-    """``words`` without ``--fresh`` and ``--resume``; ``checkpoint``: the word after ``--resume`` belongs to it."""
-    kept: list[str] = []
-    waiting = False
-    for word in words:
-        if waiting or word == "--fresh" or word.startswith("--resume="):
-            waiting = False
-        elif word == "--resume":
-            waiting = checkpoint
-        else:
-            kept.append(word)
-    return kept
+    return shlex.join(going_on(words, any(word in RESUME_TAKES_A_CHECKPOINT for word in sys.argv[1:2])))
 
 
 def _program(path: str) -> list[str]:

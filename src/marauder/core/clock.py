@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -123,3 +123,20 @@ def describe_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def going_on(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
+    """A command line without ``--fresh`` and ``--resume``: what goes on is what was saved last.
+
+    ``takes_checkpoint``: the word after ``--resume`` belongs to it.
+    """
+    kept: list[str] = []
+    waiting = False
+    for word in words:
+        if waiting or word == "--fresh" or word.startswith("--resume="):
+            waiting = False
+        elif word == "--resume":
+            waiting = takes_checkpoint
+        else:
+            kept.append(word)
+    return kept

@@ -181,7 +181,7 @@ class _Supervisor:
     def _restart(self, why: str, before: Saved, counted: bool) -> None:
         saved = Saved.look(self.checkpoints)
         if saved.is_newer_than(before):
-            self.arguments = _going_on(self.arguments)
+            self.arguments = going_on(self.arguments, takes_checkpoint=True)
         self._happened("group_restarted", why=why, step=saved.step, processes=self.processes)
         count = f" (restart {self.policy.used} of {self.policy.max_restarts})" if counted else ""
         where = f"from step {saved.step}" if saved.step is not None else "from the beginning"
@@ -267,17 +267,3 @@ class _Group:
                 continue  # it has ended, and left nothing behind
         for member in self.members:
             member.wait()
-
-
-def _going_on(arguments: list[str]) -> list[str]:
-    """``arguments`` without ``--fresh`` and ``--resume CHECKPOINT``: what goes on is the newest checkpoint."""
-    kept: list[str] = []
-    waiting = False
-    for word in arguments:
-        if waiting or word == "--fresh" or word.startswith("--resume="):
-            waiting = False
-        elif word == "--resume":
-            waiting = True
-        else:
-            kept.append(word)
-    return kept

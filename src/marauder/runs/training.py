@@ -89,8 +89,8 @@ def _train_in_processes(
         *(["--fresh"] if fresh else []),
     ]  # fmt: skip
     launch_processes(
-        folder, settings.processes, arguments, clock,
-        max_restarts=settings.max_restarts, checkpoints=settings.checkpoint_folder,
+        folder, settings.processes, arguments, clock, max_restarts=settings.max_restarts,
+        checkpoints=settings.checkpoint_folder, happened=observer.happened,
     )  # fmt: skip
     if begun is not None and fresh:
         begun()

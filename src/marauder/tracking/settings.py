@@ -15,7 +15,6 @@ class TrackingSettings(Settings):
 
     trackers: tuple[str, ...] = ("files", "mlflow")
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    log_steps: int = Field(10, ge=1, description="updates between two rows of numbers")
     finish_seconds: float = Field(60.0, ge=0, description="how long the end of a run waits for slow trackers")
 
     @field_validator("trackers")
