@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from marauder.core.clock import Clock, Interrupted, going_on
+from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted, going_on
 from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
