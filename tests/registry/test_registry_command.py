@@ -141,3 +141,21 @@ def test_exchanging_the_versions_exchanges_the_answers(left: dict[str, Any], rig
 def test_reports_of_other_pictures_are_told() -> None:
     other = {**RIGHT, "split": "val", "overall": measured(0.6, 0.02, 90)}
     assert len(differences_of_data(LEFT, other)) == 2 and differences_of_data(LEFT, RIGHT) == []
+
+
+def test_a_run_that_was_compared_with_the_other_as_production_tells_by_the_paired_interval() -> None:
+    change = {"map50": {"delta": 0.02, "low": 0.005, "high": 0.035}}
+    production = {"run_id": "a", "overall": measured(0.50, 0.05), "slices": {"deep": measured(0.40, 0.05)}}
+    candidate = {
+        "run_id": "b",
+        "lineage": {"production_run": "a"},
+        "overall": measured(0.52, 0.05, changes=change),
+        "slices": {"deep": measured(0.41, 0.05, changes={"map50": {"delta": 0.01, "low": -0.01, "high": 0.03}})},
+    }
+    forth = compare_reports(production, candidate, "map50")
+    assert [row.reading for row in forth] == [RIGHT_BETTER, "no clear difference"]
+    back = compare_reports(candidate, production, "map50")
+    assert [row.reading for row in back] == [LEFT_BETTER, "no clear difference"]
+    assert back[0].paired == (-0.035, -0.005)
+    other = compare_reports({**production, "run_id": "c"}, candidate, "map50")
+    assert other[0].paired is None and other[0].reading == "no clear difference"

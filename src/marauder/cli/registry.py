@@ -174,7 +174,8 @@ def compare(
         typer.echo(f"Careful: {remark}.")
     typer.echo(
         f"The first is version {versions[0].version}, the second version {versions[1].version}; * marks protected "
-        "slices. Better means that the 95 % intervals do not overlap."
+        "slices. Better: the 95 % interval of the paired difference leaves 0 out; where there is none, the versions' "
+        "intervals do not overlap."
     )
 
 
@@ -262,6 +263,8 @@ def _compared(row: ComparedSlice) -> list[str]:
         str(pictures[0]) if pictures[0] == pictures[1] else " / ".join("–" if n is None else str(n) for n in pictures)
     )
     difference = "–" if row.difference != row.difference else f"{row.difference:+.3f}"
+    if row.paired is not None:
+        difference += f" [{row.paired[0]:+.3f}, {row.paired[1]:+.3f}]"
     name = row.name + (" *" if row.protected else "")
     return [name, count.replace("None", "–"), _side(row.left), _side(row.right), difference, row.reading]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 METRICS = ("map50", "map50_95", "recall")
 """Compared by default; for all of them more is better."""
@@ -26,7 +26,8 @@ class Side:
 
 @dataclass(frozen=True)
 class ComparedSlice:
-    """A slice under two versions. ``tested``: both have intervals, so that ``reading`` says more than the sign."""
+    """A slice under two versions. ``tested``: there are intervals, so that ``reading`` says more than the sign.
+    ``paired``: bounds of the difference on the same pictures, where one run was compared with the other."""
 
     name: str
     left: Side
@@ -34,6 +35,7 @@ class ComparedSlice:
     protected: bool
     reading: str
     tested: bool
+    paired: tuple[float, float] | None = None
 
     @property
     def difference(self) -> float:
@@ -44,14 +46,23 @@ class ComparedSlice:
 def compare_reports(left: Mapping[str, Any], right: Mapping[str, Any], metric: str) -> list[ComparedSlice]:
     """All pictures first, then the slices of either report, in their order.
 
-    A version counts as better where the two intervals do not overlap. Both were measured on the same pictures, so
-    this is cautious: the paired test of the regression gate sees smaller differences.
+    Where one of the runs was compared with the other, as its production, the paired interval of the difference tells.
+    Else a version counts as better where the two intervals do not overlap, which is cautious on the same pictures.
     """
     slices = [_mapping(report, "slices") for report in (left, right)]
-    rows = [_compare(OVERALL, _mapping(left, OVERALL), _mapping(right, OVERALL), metric)]
+    rows = [_compare(OVERALL, _mapping(left, OVERALL), _mapping(right, OVERALL), metric, _paired(left, right))]
     for name in dict.fromkeys([*slices[0], *slices[1]]):
-        rows.append(_compare(name, _mapping(slices[0], name), _mapping(slices[1], name), metric))
+        rows.append(_compare(name, _mapping(slices[0], name), _mapping(slices[1], name), metric, _paired(left, right)))
     return rows
+
+
+def _paired(left: Mapping[str, Any], right: Mapping[str, Any]) -> Literal["left", "right"] | None:
+    """Which report holds the comparison with the other one as production."""
+    for holder, other, name in ((right, left, "right"), (left, right, "left")):
+        run = _mapping(holder, "lineage").get("production_run")
+        if run and run == other.get("run_id"):
+            return "right" if name == "right" else "left"
+    return None
 
 
 def differences_of_data(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
@@ -77,16 +88,29 @@ def summary(rows: Sequence[ComparedSlice]) -> str:
 _ORDER = (LEFT_BETTER, RIGHT_BETTER, UNCLEAR, SAME)
 
 
-def _compare(name: str, left: Mapping[str, Any], right: Mapping[str, Any], metric: str) -> ComparedSlice:
+def _compare(
+    name: str, left: Mapping[str, Any], right: Mapping[str, Any], metric: str, holder: Literal["left", "right"] | None
+) -> ComparedSlice:
     sides = _side(left, metric), _side(right, metric)
-    tested = all(side.interval is not None for side in sides)
+    paired = _change(right, metric) if holder == "right" else _change(left, metric) if holder == "left" else None
+    if paired is not None and holder == "left":
+        paired = (-paired[1], -paired[0])
+    tested = paired is not None or all(side.interval is not None for side in sides)
     protected = bool(left.get("protected") or right.get("protected"))
-    return ComparedSlice(name, *sides, protected, _reading(*sides), tested)
+    return ComparedSlice(name, *sides, protected, _reading(*sides, paired), tested, paired)
 
 
-def _reading(left: Side, right: Side) -> str:
+def _change(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    bounds = _mapping(_mapping(row, "changes"), metric)
+    low, high = _number(bounds.get("low")), _number(bounds.get("high"))
+    return (low, high) if low <= high else None
+
+
+def _reading(left: Side, right: Side, paired: tuple[float, float] | None) -> str:
     if math.isnan(left.value) or math.isnan(right.value):
         return MISSING
+    if paired is not None:
+        return RIGHT_BETTER if paired[0] > 0 else LEFT_BETTER if paired[1] < 0 else UNCLEAR
     if left.value == right.value:
         return SAME
     if left.interval is None or right.interval is None:
