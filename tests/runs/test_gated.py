@@ -111,6 +111,8 @@ def test_a_planted_regression_is_stopped_and_not_promoted(first: RunSummary, ree
     assert worse.version is not None and worse.version != first.version
     with pytest.raises(UserError, match=r"regression|fail"):
         promote(registry, "shapes", worse.version, who="tests", why="no reason")
+    candidate = registry.find("shapes", "candidate")
+    assert candidate is not None and candidate.version == first.version, "what failed is no candidate"
     production = registry.find("shapes", "production")
     assert production is not None and production.version == first.version
     report = read_json(worse.folder / "eval_report.json")

@@ -65,6 +65,6 @@ def show(summary: RunSummary) -> None:
     if summary.version is None:
         typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")
         return
-    typer.echo(f"version: {summary.version} of {summary.project}, registered as candidate")
+    typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
     if summary.exit_status == 0:
         typer.echo(f"next:    {shlex.join(['marauder', 'registry', 'promote', *summary.promote])}")

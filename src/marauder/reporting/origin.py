@@ -49,7 +49,7 @@ def provenance_lines(evidence: RunEvidence) -> Lines:
             ("Seed", "" if known.seed is None else str(known.seed)),
             ("Packages", _plain_line(known.packages)),
             ("Machine", _plain_line(known.hardware)),
-            ("Ended", known.created),
+            ("Started", known.created),
         ]
     )
 

@@ -212,7 +212,7 @@ def _slices(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
         "columns": COLUMNS,
         "changes": any(cell.change for row in rows for cell in row.cells),
         "intervals": any(cell.interval for row in rows for cell in row.cells),
-        "production": evidence.lineage.production or "production",
+        "production": f"version {name} in production" if (name := evidence.lineage.production) else "production",
         "tested": titles.get(comparison.metric, comparison.metric) if comparison is not None else "",
         "alpha": SIGNIFICANT,
         "few_boxes": FEW_BOXES,

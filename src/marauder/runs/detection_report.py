@@ -67,9 +67,12 @@ def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvi
         facts=_facts(kind, findings),
         provenance=_provenance(read_json(folder / "provenance.json")),
         data=_pin(pinned, settings),
-        settings=settings.model_dump(
-            mode="json", include={"recipe", "model", "image_size", "loss", "training", "augmentation"}
-        ),
+        settings={
+            "recipe": settings.recipe,
+            **settings.described(),
+            "loss": settings.loss.model_dump(mode="json"),
+            "training": {"epochs": settings.training.epochs, **settings.training.deciding()},
+        },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},
         slice_intervals={name: one for name, one in intervals.items() if name != OVERALL},
@@ -200,7 +203,8 @@ def _lineage(settings: RunSettings, findings: Findings) -> Lineage:
 def _what_next(settings: RunSettings, findings: Findings) -> str:
     failed = [one for one in findings.verdicts if one.answer == "fail"]
     if failed:
-        return f"{len(failed)} gate(s) failed, first {failed[0].gate}: {failed[0].why}. docs/gates.md says what to do."
+        names = ", ".join(one.gate for one in failed)
+        return f"Do not use it yet. Failed: {names}; the table below says why, docs/gates.md what to do about it."
     if settings.registry.kind == "none":
         export = shlex.join(["marauder", "export", "--models", str(settings.folder / "best.pt")])
         return f"Export it elsewhere: `{export}`. More data of the weakest classes and slices helps most."

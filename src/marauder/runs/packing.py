@@ -47,8 +47,8 @@ def pack(folder: Path) -> Path:
 
 
 def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
-    """Make the run a version with the alias ``candidate``; ``None`` without a registry, or when it cannot be reached
-    (told in a warning; the same command tries again)."""
+    """Make the run a version, with the alias ``candidate`` if no gate failed it and it is new; ``None`` without a
+    registry, or when it cannot be reached (told in a warning; the same command tries again)."""
     registry = open_registry(settings.registry, settings.runs)
     if registry is None:
         return None
@@ -58,8 +58,10 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
     weights = hash_file(package / "best.pt")
     candidate = Candidate(record.project, record.id, package, weights, record.verdict, metrics, tags)
     try:
+        known = {one.version for one in registry.versions(record.project)}
         version = registry.register(candidate)
-        registry.set_alias(record.project, CANDIDATE, version.version)
+        if record.verdict != "fail" and version.version not in known:
+            registry.set_alias(record.project, CANDIDATE, version.version)
     except UserError as error:
         log.warning("not registered: %s. Run the same command again when the registry can be reached", error)
         return None
