@@ -18,6 +18,9 @@ class TrainingFailure(UserError):  # noqa: N818 - it names what happened, no fau
     ``kind`` names the fault, ``step`` the update it showed at (``None``: before the first, or not known).
     """
 
+    exit_status = 3
+    """As for every gate that failed: this is the one that watches during training."""
+
     def __init__(self, message: str, kind: FailureKind, step: int | None = None) -> None:
         super().__init__(message)
         self.kind: FailureKind = kind

@@ -167,7 +167,7 @@ class GatedRun:
         settings = self.settings
         slices = settings.slices.read_text(encoding="utf-8") if settings.slices is not None else None
         return fingerprint([
-            self.identity, settings.described(), settings.training.deciding(), settings.training.epochs,
+            self.identity, self.pinned.fingerprint, settings.described(), settings.training.deciding(), settings.training.epochs,
             settings.training.patience, self.plan.to_json(), slices, settings.evaluation.model_dump(mode="json"),
             settings.export.model_dump(mode="json"), settings.card.model_dump(mode="json"),
         ])  # fmt: skip
