@@ -9,13 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_reef import PLAIN, write_small_reef
-
-SETTINGS = [
-    "--model", "yolov8t", "--imgsz", "64", "--epochs", "10", "--batch-size", "4", "--device", "cpu",
-    "training.checkpoint_steps=3", "training.close_mosaic_epochs=2", "training.optimizer.warmup_epochs=1",
-    "training.threads=1", *PLAIN,
-]  # fmt: skip
+from small_reef import SETTINGS, write_small_reef
 
 
 @pytest.fixture(scope="session")

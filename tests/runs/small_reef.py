@@ -13,6 +13,12 @@ PLAIN = (
     "registry.kind=none", "export.formats=[]",
 )  # fmt: skip
 """Settings of a run that only trains and measures."""
+SETTINGS = [
+    "--model", "yolov8t", "--imgsz", "64", "--epochs", "10", "--batch-size", "4", "--device", "cpu",
+    "training.checkpoint_steps=3", "training.close_mosaic_epochs=2", "training.optimizer.warmup_epochs=1",
+    "training.threads=1", *PLAIN,
+]  # fmt: skip
+"""Words of a `marauder baseline` on it that takes seconds."""
 COLOURS = ((220, 60, 60), (60, 200, 80), (70, 90, 220))
 
 

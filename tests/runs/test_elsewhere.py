@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_reef import SETTINGS
 from test_interruption import wait_for, weights
 
-from conftest import SETTINGS
 from marauder.core.files import read_json, read_lines
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -23,13 +23,14 @@ def test_a_lost_disk_goes_on_from_the_volume(start_baseline: Start, uninterrupte
     output, volume = tmp_path / "local", tmp_path / "volume"
     tiers = f"checkpoint_tiers.volume={{address: {volume}, seconds: 0}}"
     process = start_baseline(output, tiers)
-    wait_for(process, lambda: len(list(volume.rglob("checkpoint_*.json"))) > 0)
+    wait_for(process, lambda: len(read_lines(output / "metrics.jsonl")) > 3 and any(volume.rglob("checkpoint_*.json")))
     process.kill()
     process.communicate()
     shutil.rmtree(output)
     text, _ = start_baseline(output, tiers).communicate(timeout=300)
     resumed = [event["step"] for event in read_lines(output / "events.jsonl") if event["kind"] == "resumed"]
     assert resumed and resumed[0] >= 3, text
+    assert "sought anew" not in text, "the best weights came back with the checkpoint"
     assert weights(output) == weights(uninterrupted)
 
 

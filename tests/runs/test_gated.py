@@ -10,7 +10,7 @@ from small_reef import NAMES, write_small_reef
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import hash_file, read_json, read_lines
+from marauder.core.files import hash_file, read_json, read_lines, write_json
 from marauder.registry.opening import open_registry
 from marauder.registry.promotion import promote
 from marauder.runs.gated import RunSummary, run_gated
@@ -149,3 +149,45 @@ def test_an_unknown_slice_in_the_targets_is_named(reef: Path, tmp_path: Path) ->
     words = ["registry.kind=none", "export.formats=[]", "gate.sanity=off", "gate.determinism=off", "training.epochs=1"]
     with pytest.raises(UserError, match=rf"evaluation\.target\.deep: no such slice.*{NAMES[0]}"):
         run(reef, tmp_path, *words, "evaluation.target={deep: 0.5}")
+
+
+def test_what_was_killed_before_it_was_told_is_told_by_the_next_call(reef: Path, tmp_path: Path) -> None:
+    words = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
+    done = run(reef, tmp_path, *words)
+    record = read_json(done.folder / "run.json")
+    write_json(done.folder / "run.json", {**record, "told": False})
+    outbox = done.folder / "outbox.jsonl"
+    kept = [line for line in outbox.read_text().splitlines() if "run.finished" not in line]
+    outbox.write_text("\n".join(kept) + "\n")
+    again = run(reef, tmp_path, *words)
+    assert again.version == done.version
+    assert sum(event["type"].endswith("run.finished") for event in read_lines(outbox)) == 1
+    assert read_json(done.folder / "run.json")["told"]
+
+
+def test_an_unreachable_registry_warns_and_is_asked_by_the_next_call(reef: Path, tmp_path: Path) -> None:
+    words = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
+    broken = tmp_path / "registry"
+    broken.write_text("a file where a folder is needed")
+    words += [f"registry.options={{address: {broken}}}"]
+    away = run(reef, tmp_path / "runs", *words)
+    assert (away.version, answers(away.folder)["regression"]) == (None, "warn")
+    broken.unlink()
+    back = run(reef, tmp_path / "runs", *words)
+    assert back.version == "1" and answers(back.folder)["regression"] in ("pass", "off")
+
+
+def test_files_reach_a_store_that_is_named_later(reef: Path, tmp_path: Path) -> None:
+    words = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
+    words += ["registry.kind=none"]
+    done = run(reef, tmp_path / "runs", *words)
+    store = tmp_path / "store"
+    run(reef, tmp_path / "runs", *words, f"store={store}")
+    stored = store / "models" / "shapes" / done.folder.name / "best.pt"
+    assert hash_file(stored) == hash_file(done.folder / "best.pt")
+
+
+@pytest.mark.parametrize("words", [["id=a/../../b"], ["project=a b"], ["project=../x"], ["weights=picture.jpg"]])
+def test_names_that_lead_elsewhere_and_wrong_files_are_refused_at_once(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 mistake"):
+        settings_for(tmp_path, tmp_path, *words)

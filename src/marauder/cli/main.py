@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -113,6 +116,8 @@ def main() -> NoReturn:
 def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     """Call ``command`` and turn what it raises into words on standard error and an exit status."""
     share_cores()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _leave_early)
     try:
         command()
     except UserError as error:
@@ -135,6 +140,12 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
         )
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _leave_early(number: int, _frame: FrameType | None) -> None:
+    """Before and after a command listens itself (``core.clock``) there is nothing that would have to be saved."""
+    os.write(2, b"\nstopped: SIGTERM received. What was finished is saved. To go on, run the same command again\n")
+    os._exit(EXIT_INTERRUPTED)
 
 
 def resume_command() -> str:

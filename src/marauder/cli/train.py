@@ -55,7 +55,7 @@ def show(summary: RunSummary) -> None:
     figures = ", ".join(
         f"{name} {value:.3f}"
         for name in ("map50", "map50_95", "precision", "recall")
-        if (value := summary.metrics.get(name)) is not None
+        if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
     typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")
     typer.echo(f"gates:   {summary.verdict}")

@@ -6,6 +6,7 @@ A second signal leaves at once; the last checkpoint stands.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -44,8 +45,8 @@ class Clock:
         stop_file: Path | None = None,
         parent: int | None = None,
     ) -> None:
-        if max_seconds is not None and max_seconds <= 0:
-            raise UserError(f"--max-hours: must be positive, not {max_seconds / 3600:g} hours")
+        if max_seconds is not None and not 0 < max_seconds < math.inf:
+            raise UserError(f"--max-hours: must be a positive number of hours, not {max_seconds / 3600:g}")
         self.started = time.monotonic()
         self.max_seconds = max_seconds
         self.reserve_seconds = reserve_seconds

@@ -52,7 +52,8 @@ def _drift(kind: DetectionKind, settings: DriftSettings, production: Production 
 
 def _regression(kind: DetectionKind, settings: RegressionSettings, production: Production | None) -> Any:
     if production is None:
-        return RegressionEvidence(None, kind.why_no_production or "no model is in production yet")
+        why = kind.why_no_production or "no model is in production yet"
+        return RegressionEvidence(None, why, expected=kind.production_unknown)
     if kind.production is None:
         return RegressionEvidence(None, kind.production_problem, expected=True)
     return RegressionEvidence(kind.compared(settings), "", expected=True)

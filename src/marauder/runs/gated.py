@@ -37,7 +37,7 @@ from marauder.launch.processes import launched_by_marauder
 from marauder.runs.detection import prepare_process
 from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
-from marauder.runs.packing import register, registry_words, store_files
+from marauder.runs.packing import register, registry_place, registry_words, store_files
 from marauder.runs.placing import gate_overrides, placed
 from marauder.runs.production import find_production
 from marauder.runs.recipes import as_yaml
@@ -132,6 +132,7 @@ class GatedRun:
         self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.telling.judged)
         self.record: RunRecord | None = None
         self.production: Production | None = None
+        self.production_unknown = False
         self.begun_at = time.monotonic()
 
     def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
@@ -167,7 +168,8 @@ class GatedRun:
         settings = self.settings
         slices = settings.slices.read_text(encoding="utf-8") if settings.slices is not None else None
         return fingerprint([
-            self.identity, self.pinned.fingerprint, settings.described(), settings.training.deciding(), settings.training.epochs,
+            self.identity, self.pinned.fingerprint, settings.described(), settings.training.deciding(),
+            settings.training.epochs,
             settings.training.patience, self.plan.to_json(), slices, settings.evaluation.model_dump(mode="json"),
             settings.export.model_dump(mode="json"), settings.card.model_dump(mode="json"),
         ])  # fmt: skip
@@ -177,14 +179,15 @@ class GatedRun:
         record = read_record(self.folder)
         if record is None or record.state != "finished" or record.key != self.key:
             return None
+        if not record.told or record.production_unknown:
+            return None  # what is left to do starts from the measured weights, and is quick
         weights = self.kind.weights()
         if not (weights.has("best") and weights.has("last") and (self.folder / record.report).is_file()):
             return None
         if hash_file(self.folder / "best.safetensors") != record.weights_sha256:
             return None
         self.record = record
-        if record.version is None and self.settings.registry.kind != "none":
-            self._register()
+        self._register()
         return self._summary()
 
     def _decides(self) -> dict[str, Any]:
@@ -221,13 +224,18 @@ class GatedRun:
 
     def _before(self) -> None:
         """The gates before training, in the plan's order; those that an earlier attempt passed are not asked again."""
-        self.production, self.kind.why_no_production = find_production(self.settings)
+        self._find_production()
         for name in self.keeper.names("before"):
             if self.keeper.holds(name):
                 continue
             self.clock.check()
             self.keeper.ask(name, partial(self._evidence_before, name))
         self.keeper.stop_if_failed("before")
+
+    def _find_production(self) -> None:
+        found = find_production(self.settings)
+        self.production, self.production_unknown = found.production, found.unknown
+        self.kind.why_no_production, self.kind.production_unknown = found.why, found.unknown
 
     def _evidence_before(self, name: str, asked: GateSettings) -> Any:
         if name in self.kind.gates:
@@ -266,6 +274,8 @@ class GatedRun:
         """Measure, export, judge, report, register."""
         assert self.record is not None
         kind, clock = self.kind, self.clock
+        if self.production_unknown:
+            self._find_production()
         findings = Findings(outcome, self.production)
         metrics = kind.measure(findings, self.device, clock)
         clock.check()
@@ -289,19 +299,23 @@ class GatedRun:
             metrics=dict(metrics),
             split=kind.split, epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights="best.pt",
             weights_sha256=best, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
+            told=False, production_unknown=self.production_unknown,
         )  # fmt: skip
         self._register()
         self.telling.finished(kind, self.record, outcome.steps)
+        self.record = self.record.write(self.folder, told=True)
         return self._summary()
 
     def _register(self) -> None:
         """Make the run a registered candidate, and put its files into the store; what fails is tried by the next call
         of the same command."""
         assert self.record is not None
-        version = register(self.settings, self.record, self.pinned)
-        if version is not None:
-            self.record = self.record.write(self.folder, version=version, registry=self.settings.registry.kind)
-        store_files(self.settings)
+        place = registry_place(self.settings)
+        if place and (self.record.version is None or self.record.registry != place):
+            version = register(self.settings, self.record, self.pinned)
+            self.record = self.record.write(self.folder, version=version, registry=place if version else "")
+        if self.settings.store is not None and self.record.stored != self.settings.store and store_files(self.settings):
+            self.record = self.record.write(self.folder, stored=self.settings.store)
 
     def _end(self, state: State, message: str, **changes: Any) -> None:
         if self.record is not None:
@@ -310,7 +324,7 @@ class GatedRun:
         self.telling.ended(state, message)
 
     def _promotion(self, record: RunRecord) -> tuple[str, ...]:
-        return (record.project, record.version or "candidate", *registry_words(self.settings))
+        return (record.project, record.version or "", *registry_words(self.settings))
 
     def _summary(self) -> RunSummary:
         record = self.record
@@ -318,8 +332,9 @@ class GatedRun:
         failed = tuple(
             f"{one.gate}: {one.why}" for one in self.keeper.all() if one.answer == "fail"
         )  # fmt: skip
+        version = record.version if registry_place(self.settings) else None
         return RunSummary(
             self.folder, self.folder / record.weights, self.folder / record.report, record.split,
             dict(record.metrics), record.epochs or 0, record.best_epoch, record.seconds, record.verdict,
-            record.exit_status or 0, record.version, record.project, failed, self._promotion(record),
+            record.exit_status or 0, version, record.project, failed, self._promotion(record),
         )  # fmt: skip

@@ -49,15 +49,15 @@ def pack(folder: Path) -> Path:
 def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
     """Make the run a version, with the alias ``candidate`` if no gate failed it and it is new; ``None`` without a
     registry, or when it cannot be reached (told in a warning; the same command tries again)."""
-    registry = open_registry(settings.registry, settings.runs)
-    if registry is None:
-        return None
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
     package = pack(settings.folder)
     weights = hash_file(package / "best.pt")
     candidate = Candidate(record.project, record.id, package, weights, record.verdict, metrics, tags)
     try:
+        registry = open_registry(settings.registry, settings.runs)
+        if registry is None:
+            return None
         known = {one.version for one in registry.versions(record.project)}
         version = registry.register(candidate)
         if record.verdict != "fail" and version.version not in known:
@@ -68,10 +68,10 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
     return version.version
 
 
-def store_files(settings: RunSettings) -> None:
-    """Copy the package to ``models/<project>/<run id>/`` in the store, if one is set."""
+def store_files(settings: RunSettings) -> bool:
+    """Copy the package to ``models/<project>/<run id>/`` in the store, if one is set; whether it is there."""
     if settings.store is None:
-        return
+        return False
     store = open_store(settings.store)
     prefix = f"models/{settings.project}/{settings.id}"
     package = settings.folder / PACKAGE
@@ -82,6 +82,16 @@ def store_files(settings: RunSettings) -> None:
             store.put(f"{prefix}/{path.name}", path)
     except StoreError as error:
         log.warning("not stored: %s. Run the same command again when the store can be reached", error)
+        return False
+    return True
+
+
+def registry_place(settings: RunSettings) -> str:
+    """Which registry the settings lead to, in words that differ when it does."""
+    if settings.registry.kind == "none":
+        return ""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "") if settings.registry.kind == "mlflow" else ""
+    return f"{settings.registry.kind} {settings.registry.options} {server or settings.runs.resolve()}"
 
 
 def registry_words(settings: RunSettings) -> list[str]:

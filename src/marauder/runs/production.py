@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
@@ -15,15 +16,24 @@ log = logging.getLogger("marauder")
 FETCHED = "version.json"
 
 
-def find_production(settings: RunSettings) -> tuple[Production | None, str]:
-    """The production model of the project in the run's folder, or ``None`` and why there is none to compare with."""
-    registry = open_registry(settings.registry, settings.runs)
-    if registry is None:
-        return None, "no registry is set (registry.kind: none)"
+@dataclass(frozen=True)
+class Found:
+    """The production model, or ``why`` there is none to compare with; ``unknown``: the registry could not be asked."""
+
+    production: Production | None
+    why: str = ""
+    unknown: bool = False
+
+
+def find_production(settings: RunSettings) -> Found:
+    """Look for the production model of the project, and bring its files into the run's folder."""
     try:
+        registry = open_registry(settings.registry, settings.runs)
+        if registry is None:
+            return Found(None, "no registry is set (registry.kind: none)")
         version = registry.find(settings.project, PRODUCTION)
         if version is None:
-            return None, f"no version of {settings.project} is in production yet"
+            return Found(None, f"no version of {settings.project} is in production yet")
         folder = settings.folder / "production" / version.version
         known = folder / FETCHED
         if not known.is_file() or read_json(known).get("weights_sha256") != version.weights_sha256:
@@ -31,5 +41,5 @@ def find_production(settings: RunSettings) -> tuple[Production | None, str]:
             write_json(known, {"version": version.version, "weights_sha256": version.weights_sha256})
     except UserError as error:
         log.warning("the registry cannot be asked for the production model: %s", error)
-        return None, f"the registry could not be asked: {error}"
-    return Production(version, folder), ""
+        return Found(None, f"the registry could not be asked what is in production: {error}", unknown=True)
+    return Found(Production(version, folder))

@@ -19,7 +19,9 @@ class RunRecord(BaseModel):
     """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
 
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
-    ``version``: the registered one; times in seconds since 1970.
+    ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
+    and events know how it ended; ``production_unknown``: the registry could not be asked what to compare with. Times in
+    seconds since 1970.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -39,6 +41,9 @@ class RunRecord(BaseModel):
     weights_sha256: str = ""
     report: str = ""
     registry: str = ""
+    stored: str = ""
+    told: bool = False
+    production_unknown: bool = False
     version: str | None = None
     data: str = ""
     key: str = ""
@@ -68,7 +73,7 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
         return RunRecord(**identity, started=time.time(), attempts=1)
     kept: dict[str, Any] = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
     if earlier.key == identity.get("key"):
-        kept |= {"version": earlier.version, "registry": earlier.registry}
+        kept |= {"version": earlier.version, "registry": earlier.registry, "stored": earlier.stored}
     return RunRecord(**{**identity, **kept})
 
 

@@ -17,7 +17,8 @@ from marauder.registry.settings import RegistrySettings
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
 
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+"""One name: no folder, nothing that leads out of one."""
 
 
 class LossWeights(Settings):
@@ -116,6 +117,13 @@ class RunSettings(Settings):
     def _multiple_of_32(cls, value: int) -> int:
         if value % 32:
             raise ValueError(f"{value} is no multiple of 32; choose {round(value / 32) * 32}")
+        return value
+
+    @field_validator("weights", "ssl_backbone")
+    @classmethod
+    def _weights_file(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in (".pt", ".safetensors"):
+            raise ValueError(f"{value}: weights are a .pt or .safetensors file")
         return value
 
     @field_validator("task")

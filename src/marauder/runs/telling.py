@@ -86,7 +86,8 @@ class Telling:
 
 def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
     """The places that this run's checkpoints are copied to."""
-    return open_mirrors(settings.checkpoint_tiers, f"checkpoints/{settings.project}/{settings.id}")
+    best = settings.folder / "best.safetensors"
+    return open_mirrors(settings.checkpoint_tiers, f"checkpoints/{settings.project}/{settings.id}", [best])
 
 
 def _tracked(settings: RunSettings) -> TrackedRun:

@@ -48,10 +48,15 @@ class CheckpointMirror:
 
     At most one copy starts in ``every_seconds``; the newest ``keep`` stay. A checkpoint that was offered is kept alive
     by a second name (hard link) until it is copied or a newer one was offered, so that the training may delete its own.
+    ``companions``: files that a checkpoint is not complete without (the best weights so far); they go before it.
     """
 
-    def __init__(self, store: Store, prefix: str, every_seconds: float = 600.0, keep: int = 2) -> None:
+    def __init__(
+        self, store: Store, prefix: str, every_seconds: float = 600.0, keep: int = 2, companions: Sequence[Path] = ()
+    ) -> None:
         self.store, self.prefix = store, prefix.strip("/")
+        self.companions = tuple(companions)
+        self._sent: dict[Path, tuple[int, int]] = {}
         self.every_seconds, self.keep = every_seconds, keep
         self.counts = MirrorCounts()
         self._condition = threading.Condition()
@@ -107,6 +112,12 @@ class CheckpointMirror:
         """Delete the checkpoints of this mirror: the run starts over. Raises ``StoreError``."""
         for step in stored_steps(self.store, self.prefix):
             self._delete(step)
+        for path in self.companions:
+            self.store.delete(self.companion_key(path))
+
+    def companion_key(self, path: Path) -> str:
+        """Where a companion lies in the store."""
+        return f"{self.prefix}/with/{path.name}"
 
     @property
     def where(self) -> str:
@@ -177,6 +188,8 @@ class CheckpointMirror:
 
     def _copy(self, offer: _Offer) -> None:
         name = f"checkpoint_{offer.step:09d}"
+        for path in self.companions:
+            self._copy_companion(path)
         self.store.put(f"{self.prefix}/{name}.pt", offer.path)
         self.store.put(f"{self.prefix}/{name}.json", offer.path.with_suffix(".json"))
         steps = stored_steps(self.store, self.prefix)
@@ -184,15 +197,36 @@ class CheckpointMirror:
         for step in later + [step for step in steps if step <= offer.step][: -self.keep]:
             self._delete(step)
 
+    def _copy_companion(self, path: Path) -> None:
+        """Copy a companion if it changed. It may be newer than the checkpoint: training again comes to the same one."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return
+        stamp = (found.st_mtime_ns, found.st_size)
+        if self._sent.get(path) == stamp:
+            return
+        held = path.with_name(f".{path.name}.mirrored")
+        held.unlink(missing_ok=True)
+        try:
+            os.link(path, held)  # training replaces the file by a new one; this name keeps the old one whole
+        except OSError:  # no hard links here
+            shutil.copyfile(path, held)
+        try:
+            self.store.put(self.companion_key(path), held)
+        finally:
+            held.unlink(missing_ok=True)
+        self._sent[path] = stamp
+
     def _delete(self, step: int) -> None:
         for suffix in (".json", ".pt"):  # without its description the other half does not count
             self.store.delete(f"{self.prefix}/checkpoint_{step:09d}{suffix}")
 
 
-def open_mirrors(tiers: CheckpointTiers, prefix: str) -> list[CheckpointMirror]:
+def open_mirrors(tiers: CheckpointTiers, prefix: str, companions: Sequence[Path] = ()) -> list[CheckpointMirror]:
     """The mirrors that the settings name, the volume first. Nothing is read or written yet."""
     chosen = [tier for tier in (tiers.volume, tiers.store) if tier is not None]
-    return [CheckpointMirror(open_store(tier.address), prefix, tier.seconds, tier.keep) for tier in chosen]
+    return [CheckpointMirror(open_store(tier.address), prefix, tier.seconds, tier.keep, companions) for tier in chosen]
 
 
 def stored_steps(store: Store, prefix: str) -> list[int]:
@@ -228,8 +262,21 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
             log.warning("%s; falling back to the checkpoint before it", error)
             continue
         log.info("going on from step %d, brought back from %s", step, mirrors[tier].where)
+        _fetch_companions(mirrors[tier])
         return path
     return None
+
+
+def _fetch_companions(mirror: CheckpointMirror) -> None:
+    """Bring back what is not there any more; what the mirror does not have is made anew by the training."""
+    for path in mirror.companions:
+        if not path.exists():
+            try:
+                mirror.store.get(mirror.companion_key(path), path)
+            except FileNotFoundError:
+                continue
+            except (StoreError, DamagedFileError) as error:
+                log.warning("%s; it is sought anew", error)
 
 
 def newest_whole(folder: Path) -> int | None:

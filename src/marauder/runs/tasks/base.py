@@ -88,6 +88,8 @@ class TaskKind(ABC):
         self.settings = settings
         self.why_no_production = ""
         """Why there is no production model to compare with; the run says so before it asks for evidence."""
+        self.production_unknown = False
+        """The registry could not be asked, so there may be one."""
 
     @abstractmethod
     def open(self) -> str:
