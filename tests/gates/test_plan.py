@@ -10,6 +10,9 @@ import pytest
 
 from marauder.core.errors import UserError
 from marauder.core.plugins import names
+from marauder.core.settings import load_settings
+from marauder.data.slices.settings import SlicesSettings
+from marauder.gates.limits import SHARES, LimitsEvidence
 from marauder.gates.outcome import decide
 from marauder.gates.plan import load_gates
 from marauder.gates.verdict import Answer, Verdict
@@ -67,6 +70,59 @@ def test_every_mistake_is_told_with_its_line_and_the_nearest_name(tmp_path: Path
     assert f"{file}:6: regression.alfa: no such setting, did you mean alpha?" in message
     assert f"{file}:7: latency: a budget needs the hardware it is meant for" in message
     assert "override 'health.severity=loud': health.severity:" in message
+
+
+def test_limits_that_nothing_can_break_are_told_with_their_line(tmp_path: Path) -> None:
+    """YAML's .nan and .inf are numbers, and no figure is ever beyond them."""
+    file = write(
+        tmp_path,
+        "limits:\n  metrics:\n    map50: {minimum: .nan}\n    f1:\n      maximum: .inf\n"
+        "latency:\n  hardware: any\n  p95: .inf\n  throughput: .nan\n"
+        "contract:\n  attributes:\n    depth: {minimum: -.inf}\n"
+        "drift:\n  numeric_limit: .inf\ndeterminism:\n  tolerance: .inf\n",
+    )
+    with pytest.raises(UserError) as caught:
+        load_gates(file)
+    message = str(caught.value)
+    assert message.startswith("7 mistakes in ")
+    for line, where in (
+        (3, "limits.metrics.map50.minimum"), (5, "limits.metrics.f1.maximum"), (8, "latency.p95"),
+        (9, "latency.throughput"), (12, "contract.attributes.depth.minimum"), (14, "drift.numeric_limit"),
+        (16, "determinism.tolerance"),
+    ):  # fmt: skip
+        assert f"{file}:{line}: {where}: Input should be" in message
+
+
+def test_limits_outside_of_what_a_metric_can_reach_are_told_with_their_line(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "limits:\n  metrics:\n    map50:\n      minimum: 55\n    ap50/sea/star:\n      maximum: 1.5\n"
+        "    d_ece: {minimum: -0.1}\n    boxes: {minimum: 500}\n    recall: {minimum: 0, maximum: 1}\n",
+    )
+    with pytest.raises(UserError) as caught:
+        load_gates(file)
+    message = str(caught.value)
+    assert message.startswith("3 mistakes in ")
+    assert f"{file}:4: limits.metrics.map50.minimum: lies outside 0 to 1" in message
+    assert f"{file}:6: limits.metrics.ap50/sea/star.maximum: lies outside 0 to 1" in message
+    assert f"{file}:7: limits.metrics.d_ece.minimum: lies outside 0 to 1" in message
+
+
+def test_limits_of_slices_are_held_to_the_same(tmp_path: Path) -> None:
+    limits = "map50: {minimum: .nan}\n      recall: {maximum: .inf}\n      f1:\n        minimum: 55\n"
+    file = tmp_path / "slices.yaml"
+    file.write_text(f'slices:\n  deep:\n    where: "a > 1"\n    limits:\n      {limits}', encoding="utf-8")
+    with pytest.raises(UserError, match="3 mistakes in") as error:
+        load_settings(SlicesSettings, file)
+    for line, where in ((5, "map50.minimum"), (6, "recall.maximum"), (8, "f1.minimum")):
+        assert f"{file}:{line}: slices.deep.limits.{where}: Input should be" in str(error.value)
+
+
+def test_every_metric_of_a_run_but_its_counts_is_known_to_lie_from_0_to_1() -> None:
+    import evaluation_of_two
+
+    found = LimitsEvidence.of(evaluation_of_two.metrics(), d_ece=0.1, la_ece=0.1).metrics
+    assert {name for name in found if name.partition("/")[0] not in SHARES} == {"pictures", "boxes", "detections"}
 
 
 def test_a_gate_needs_a_mapping_and_a_name_that_exists(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from marauder.core.settings import Settings
 from marauder.gates.verdict import Answer, Phase, Verdict
 
 
 class GateSettings(Settings):
-    """What every gate can be told in ``gates.yaml``."""
+    """What every gate can be told in ``gates.yaml``. Numbers are finite: nothing is ever beyond a limit that is NaN."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     severity: Literal["fail", "warn", "off"] = Field(
         "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from marauder.core.settings import Settings
 from marauder.data.records import Attribute
@@ -18,6 +18,8 @@ KEPT = 20
 
 class AttributeRule(Settings):
     """What an attribute of the pictures must be. Without ``values`` and bounds it need only be there."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     values: tuple[Attribute, ...] | None = Field(None, description="the values it may have")
     minimum: float | None = Field(None, description="least value of a numeric attribute")

@@ -8,16 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from marauder.core.settings import Settings
+from marauder.data.slices.settings import METRICS
 from marauder.evaluation.metrics import Metrics
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
+SHARES = {*METRICS, "confidence", "d_ece", "la_ece", "ap50", "ap75", "ap50_95"}
+"""Metrics that lie from 0 to 1, of the whole and (``ap50/fish``) of a class."""
+
 
 class Bounds(Settings):
     """Least and largest value of a metric; at least one of them."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     minimum: float | None = Field(None, description="a smaller value breaks the limit")
     maximum: float | None = Field(None, description="a larger value breaks the limit")
@@ -35,6 +42,24 @@ class LimitsSettings(GateSettings):
     """Limits by metric: map50, map50_95, recall, precision, f1, d_ece, ap50/<class> and what else the run reports."""
 
     metrics: dict[str, Bounds] = Field(default_factory=dict, description="limits by the metric's name")
+
+    @field_validator("metrics")
+    @classmethod
+    def _can_be_reached(cls, metrics: dict[str, Bounds]) -> dict[str, Bounds]:
+        mistakes = [
+            # Each with its own location, so that it is told with its own line.
+            InitErrorDetails(
+                type=PydanticCustomError("out_of_range", "lies outside 0 to 1, which this metric never does"),
+                loc=(name, side),
+                input=bound,
+            )
+            for name, bounds in metrics.items()
+            for side, bound in (("minimum", bounds.minimum), ("maximum", bounds.maximum))
+            if bound is not None and name.partition("/")[0] in SHARES and not 0 <= bound <= 1
+        ]
+        if mistakes:
+            raise ValidationError.from_exception_data(cls.__name__, mistakes)
+        return metrics
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from marauder.core.errors import UserError
 from marauder.core.settings import Settings
@@ -16,16 +16,18 @@ METRICS = (
     "map50", "map50_95", "map75", "map_small", "map_medium", "map_large", "ar_1", "ar_10", "ar_100",
     "ar_small", "ar_medium", "ar_large", "precision", "recall", "f1",
 )  # fmt: skip
-"""Metrics that a limit can bound: those of ``evaluation.metrics.Metrics`` that measure a detector."""
+"""Metrics that a limit can bound: those of ``evaluation.metrics.Metrics`` that measure a detector, all from 0 to 1."""
 FEWEST_PICTURES = 10
 LONGEST_NAME = 100
 
 
 class LimitSettings(Settings):
-    """Bounds of a metric, each included."""
+    """Bounds of a metric from 0 to 1, each included."""
 
-    minimum: float | None = Field(None, description="the metric must not be below")
-    maximum: float | None = Field(None, description="the metric must not be above")
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    minimum: float | None = Field(None, ge=0, le=1, description="the metric must not be below")
+    maximum: float | None = Field(None, ge=0, le=1, description="the metric must not be above")
 
     @model_validator(mode="after")
     def _bounds_something(self) -> LimitSettings:
