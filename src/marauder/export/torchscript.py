@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -20,6 +22,9 @@ from marauder.models.files import LoadedDetector
 
 METADATA_FILE = "config.txt"
 """Name of the extra file in which Ultralytics looks for metadata (JSON)."""
+TRACING = (sys.executable, "-m", "marauder.export.tracing")
+TRACING_SECONDS = 900.0
+"""Time for one trace. It takes seconds; a process that needs this long is stopped or stuck and would never end."""
 
 
 class TorchScriptExporter(Exporter):
@@ -44,16 +49,9 @@ class TorchScriptExporter(Exporter):
             "metadata": metadata,
             "target": str(target.absolute()),
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "marauder.export.tracing"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            start_new_session=True,  # Ctrl-C asks this process to stop after the unit; it does not cut the unit short
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"tracing {detector.path} failed with status {done.returncode}:\n{done.stderr}")
+        status, words = _trace_apart(json.dumps(request), detector.path)
+        if status != 0:
+            raise RuntimeError(f"tracing {detector.path} failed with status {status}:\n{words}")
         with zipfile.ZipFile(target) as archive:
             return {"records": len(archive.namelist())}
 
@@ -83,3 +81,29 @@ class TorchScriptExporter(Exporter):
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith(f"extra/{METADATA_FILE}"))
             return {key: str(value) for key, value in json.loads(archive.read(name)).items()}
+
+
+def _trace_apart(request: str, weights: Path) -> tuple[int, str]:
+    """Trace in a process of its own: its status and what it wrote to standard error.
+
+    Raises ``UserError`` when it takes longer than ``TRACING_SECONDS``. It and what it started are gone in any case.
+    """
+    with subprocess.Popen(
+        TRACING,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C asks this process to stop after the unit; it does not cut the unit short
+    ) as process:
+        try:
+            _, words = process.communicate(request, timeout=TRACING_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"tracing {weights} for TorchScript did not end within {TRACING_SECONDS:g} s and was ended; see "
+                "whether the machine is overloaded or out of memory, then run the same command again"
+            ) from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # also ends a process that was stopped
+    return process.returncode, words
