@@ -17,10 +17,8 @@ RECORDS = [
 ]
 
 
-def metrics() -> Metrics:
-    """Every fish is found and half of the crabs."""
-    found = [
-        Detections(_BOXES[: 1 + index % 2], np.full(1 + index % 2, 0.8), np.arange(1 + index % 2))
-        for index in range(len(RECORDS))
-    ]
-    return aggregate(match(RECORDS, found, ("fish", "crab")))
+def metrics(found: bool = True) -> Metrics:
+    """Every fish is found and half of the crabs; nothing at all without ``found``."""
+    counts = [1 + index % 2 if found else 0 for index in range(len(RECORDS))]
+    detections = [Detections(_BOXES[:count], np.full(count, 0.8), np.arange(count)) for count in counts]
+    return aggregate(match(RECORDS, detections, ("fish", "crab")))

@@ -10,13 +10,15 @@ import evidence as samples
 import numpy as np
 import pytest
 from evidence import comparison, delta, figures, timed
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marauder.data.slices.mask import Limit, SliceMask
 from marauder.engine.failures import FailureKind
 from marauder.evaluation.intervals import Interval
 from marauder.gates.health import NAMES, HealthEvidence, HealthGate
 from marauder.gates.latency import LatencyEvidence, LatencyGate, LatencySettings
-from marauder.gates.limits import LimitsEvidence, LimitsGate, LimitsSettings
+from marauder.gates.limits import LimitsEvidence, LimitsGate, LimitsSettings, broken_bound
 from marauder.gates.regression import RegressionEvidence, RegressionGate, RegressionSettings
 from marauder.gates.slices import SlicesEvidence, SlicesGate, SlicesSettings
 from marauder.gates.verdict import Verdict
@@ -106,10 +108,35 @@ class TestLimits:
         assert verdict.answer == "fail"
         assert "did you mean ap50/starfish?" in verdict.why
 
-    def test_an_undefined_metric_warns_and_no_limit_passes(self) -> None:
+    def test_a_metric_without_boxes_warns(self) -> None:
         undefined = self.judge({"ap50/starfish": math.nan}, **{"ap50/starfish": {"minimum": 0.3}})
         assert (undefined.answer, undefined.evidence["metrics"]) == ("warn", {"ap50/starfish": None})
-        assert self.judge({"map50": 0.0}).answer == "pass"
+        assert undefined.why == "ap50/starfish cannot be judged: no boxes of starfish"
+        nothing = {"precision/crab": math.nan, "recall/crab": math.nan, "recall": 0.5}
+        assert self.judge(nothing, **{"precision/crab": {"minimum": 0.3}}).answer == "warn"
+        small = self.judge({"map_small": math.nan, "recall": 0.5}, map_small={"minimum": 0.3})
+        assert (small.answer, small.why) == ("warn", "map_small cannot be judged: no boxes that it is measured on")
+
+    def test_a_detector_that_finds_nothing_breaks_its_minima(self) -> None:
+        """Its precision is undefined, as nothing can be divided by no detections."""
+        import evaluation_of_two
+
+        found = LimitsEvidence.of(evaluation_of_two.metrics(found=False), d_ece=math.nan).metrics
+        assert math.isnan(found["precision"]) and found["recall"] == 0
+        limits = {"precision": {"minimum": 0.5}, "precision/crab": {"minimum": 0.01}, "d_ece": {"maximum": 0.1}}
+        verdict = self.judge(dict(found), **limits)
+        assert (verdict.answer, verdict.value, verdict.limit) == ("fail", "undefined", 0.5)
+        assert verdict.evidence["broken"] == ["precision", "precision/crab"]
+        assert verdict.why.startswith("precision (nothing was detected) is undefined, which is taken for below its")
+        assert "d_ece cannot be judged: nothing was detected" in verdict.why
+        assert self.judge(dict(found), d_ece={"maximum": 0.1}).answer == "warn"
+        assert self.judge(dict(found), f1={"minimum": 0.1}).answer == "fail"
+
+    @given(st.floats(allow_nan=False), st.floats(allow_nan=False))
+    def test_no_number_keeps_to_no_limit(self, minimum: float, maximum: float) -> None:
+        assert broken_bound("p50", math.nan, minimum, None) is not None
+        assert broken_bound("p50", math.nan, None, maximum) is not None
+        assert broken_bound("p50", math.nan, None, None) is None
 
     def test_evidence_holds_every_number_and_class(self) -> None:
         import evaluation_of_two
@@ -157,6 +184,23 @@ class TestSlices:
         assert self.judge(figures(math.nan)).answer == "warn"
         assert self.judge(figures(0.1, limits={})).answer == "pass"
 
+    def test_a_slice_on_which_nothing_is_found_breaks_its_minimum_of_precision(self) -> None:
+        limits = {"precision": Limit(minimum=0.5)}
+        silent = figures(0.0, metrics={"precision": math.nan}, limits=limits)
+        verdict = self.judge(silent)
+        assert (verdict.answer, verdict.value, verdict.limit) == ("fail", "undefined", 0.5)
+        assert verdict.evidence["broken"] == ["dusk: precision"]
+        assert "precision (nothing was detected) is undefined" in verdict.why
+        assert self.judge(replace(silent, protected=False)).answer == "warn"
+        without = self.judge(figures(0.6, metrics={"map_small": math.nan}, limits={"map_small": Limit(minimum=0.5)}))
+        assert (without.answer, without.evidence["broken"]) == ("warn", [])
+        assert "map_small cannot be judged: no boxes" in without.why
+
+    @pytest.mark.parametrize("by", ["value", "surely", "safely"])
+    def test_an_interval_that_is_undefined_hides_no_broken_limit(self, by: str) -> None:
+        verdict = self.judge(figures(0.1, intervals={"map50": (math.nan, math.nan)}), by=by)
+        assert verdict.answer == "fail"
+
     def test_a_metric_that_nobody_measures_fails_a_protected_slice(self) -> None:
         verdict = self.judge(figures(0.9, limits={"map5": Limit(minimum=0.1)}))
         assert verdict.answer == "fail"
@@ -192,6 +236,9 @@ class TestLatency:
         assert "p95 (ms) is 15, above" in self.judge(timed(10.0), hardware="linux xeon", p95=14.0).why
         slow = self.judge(timed(10.0), hardware="any", throughput=101.0)
         assert (slow.answer, slow.value, slow.limit) == ("fail", 100.0, 101.0)
+
+    def test_a_time_that_is_no_number_breaks_the_budget(self) -> None:
+        assert self.judge(timed(math.nan), hardware="any", p95=10.0).answer == "fail"
 
     def test_a_format_that_was_not_measured_breaks_the_budget(self) -> None:
         verdict = self.judge(timed(1.0), hardware="any", p50=10.0, format="torchscript")

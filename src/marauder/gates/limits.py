@@ -19,6 +19,8 @@ from marauder.gates.verdict import Verdict
 
 SHARES = {*METRICS, "confidence", "d_ece", "la_ece", "ap50", "ap75", "ap50_95"}
 """Metrics that lie from 0 to 1, of the whole and (``ap50/fish``) of a class."""
+OF_DETECTIONS = ("precision", "f1")
+"""Metrics that a detector which finds nothing leaves undefined, though there is something to find."""
 
 
 class Bounds(Settings):
@@ -64,7 +66,7 @@ class LimitsSettings(GateSettings):
 
 @dataclass(frozen=True)
 class LimitsEvidence:
-    """Overall metrics by name; NaN: undefined on these pictures."""
+    """Overall metrics by name, and those of classes (``recall/fish``); NaN: undefined on these pictures."""
 
     metrics: Mapping[str, float]
 
@@ -89,15 +91,26 @@ class Broken:
     side: str
 
     def __str__(self) -> str:
-        return f"{self.metric} is {self.value:.4g}, {self.side} {self.bound:.4g}"
+        value = "undefined, which is taken for" if math.isnan(self.value) else f"{self.value:.4g},"
+        return f"{self.metric} is {value} {self.side} {self.bound:.4g}"
 
 
 def broken_bound(metric: str, value: float, minimum: float | None, maximum: float | None) -> Broken | None:
-    """What is wrong with ``value``, or ``None``. The bounds themselves are allowed, and NaN breaks nothing."""
-    if minimum is not None and value < minimum:
+    """What is wrong with ``value``, or ``None``. The bounds themselves are allowed; NaN keeps to none."""
+    if minimum is not None and not value >= minimum:
         return Broken(metric, value, minimum, "below its minimum")
-    if maximum is not None and value > maximum:
+    if maximum is not None and not value <= maximum:
         return Broken(metric, value, maximum, "above its maximum")
+    return None
+
+
+def found_nothing(metric: str, value: float, boxes: bool, minimum: float | None) -> Broken | None:
+    """What is wrong with a NaN: a minimum is broken where nothing was detected though there are ``boxes``.
+
+    ``None``: the metric cannot be judged, as there is nothing that it could be measured on.
+    """
+    if minimum is not None and boxes and metric.partition("/")[0] in OF_DETECTIONS and math.isnan(value):
+        return Broken(f"{metric} (nothing was detected)", value, minimum, "below its minimum")
     return None
 
 
@@ -117,30 +130,50 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
             return self.verdict("pass", "no limits are set; name some under limits.metrics in gates.yaml")
         unknown = [name for name in limits if name not in evidence.metrics]
         known = {name: evidence.metrics[name] for name in limits if name in evidence.metrics}
-        broken = [
-            broken_bound(name, value, limits[name].minimum, limits[name].maximum) for name, value in known.items()
-        ]
-        found = [one for one in broken if one is not None]
-        undefined = [name for name, value in known.items() if math.isnan(value)]
+        found, unjudged, names = [], [], []
+        for name, value in known.items():
+            bounds = limits[name]
+            if not math.isnan(value):
+                broken = broken_bound(name, value, bounds.minimum, bounds.maximum)
+            else:
+                broken = found_nothing(name, value, _has_boxes(name, evidence.metrics), bounds.minimum)
+                if broken is None:
+                    unjudged.append(f"{name} cannot be judged: {_why_undefined(name, evidence.metrics)}")
+            if broken is not None:
+                found.append(broken)
+                names.append(name)
         facts: dict[str, Any] = {
             "metrics": known,
             "limits": {name: bounds.model_dump() for name, bounds in limits.items()},
-            "broken": [one.metric for one in found],
+            "broken": names,
         }
         if unknown:
             why = "the run reports no " + ", no ".join(_with_hint(name, evidence.metrics) for name in unknown)
             why += "".join(f"; {one}" for one in found)
             return self.verdict(self.broken(), why, unknown[0], "a metric of this run", **facts)
         if found:
-            why = "; ".join(str(one) for one in found)
-            return self.verdict(self.broken(), why, found[0].value, found[0].bound, **facts)
-        if undefined:
-            why = f"{', '.join(undefined)} is undefined on these pictures (no such boxes), so its limit says nothing"
-            return self.verdict("warn", why, **facts)
+            why = "; ".join([*map(str, found), *unjudged])
+            first_value = "undefined" if math.isnan(found[0].value) else found[0].value
+            return self.verdict(self.broken(), why, first_value, found[0].bound, **facts)
+        if unjudged:
+            return self.verdict("warn", "; ".join(unjudged), **facts)
         tightest = next(iter(known))
         first = limits[tightest]
         bound = first.minimum if first.minimum is not None else first.maximum
         return self.verdict("pass", f"all {len(known)} limits are kept", known[tightest], bound, **facts)
+
+
+def _has_boxes(metric: str, metrics: Mapping[str, float]) -> bool:
+    """Whether there are boxes for the metric: recall, of the whole or of a class, is undefined without any."""
+    _, of_class, name = metric.partition("/")
+    return not math.isnan(metrics.get(f"recall{of_class}{name}", math.nan))
+
+
+def _why_undefined(metric: str, metrics: Mapping[str, float]) -> str:
+    if _has_boxes(metric, metrics) and not metric.startswith(("map", "ar")):
+        return "nothing was detected"
+    _, _, name = metric.partition("/")
+    return f"no boxes of {name}" if name else "no boxes that it is measured on"
 
 
 def _with_hint(name: str, known: Mapping[str, float]) -> str:

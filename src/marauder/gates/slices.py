@@ -14,7 +14,7 @@ from marauder.data.slices.mask import Limit, SliceMask
 from marauder.evaluation.intervals import Interval
 from marauder.evaluation.metrics import Metrics
 from marauder.gates.base import Gate, GateSettings
-from marauder.gates.limits import broken_bound
+from marauder.gates.limits import broken_bound, found_nothing
 from marauder.gates.verdict import Verdict
 
 
@@ -90,7 +90,7 @@ class _Finding:
     metric: str
     text: str
     small: bool
-    value: float | None = None
+    value: float | str | None = None
     bound: float | None = None
 
 
@@ -140,7 +140,12 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
                 text = f"the run reports no {metric}, which slices.yaml limits"
                 found.append(_Finding(figures, metric, text, small=False))
             elif math.isnan(value):
-                found.append(_Finding(figures, metric, f"{metric} is undefined on it", small=True))
+                broken = found_nothing(metric, value, figures.boxes > 0, limit.minimum)
+                if broken is not None:
+                    found.append(_Finding(figures, metric, str(broken), False, "undefined", broken.bound))
+                else:
+                    text = f"{metric} cannot be judged: no boxes that it is measured on"
+                    found.append(_Finding(figures, metric, text, small=True))
             else:
                 low, high = self._ends(figures, metric, value)
                 broken = broken_bound(metric, low, limit.minimum, None) or broken_bound(
@@ -153,19 +158,27 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
 
     def _ends(self, figures: SliceFigures, metric: str, value: float) -> tuple[float, float]:
         """What is held against the minimum, and what against the maximum."""
-        if self.settings.by == "value" or metric not in figures.intervals:
+        interval = _interval(figures, metric)
+        if self.settings.by == "value" or interval is None:
             return value, value
-        low, high = figures.intervals[metric]
+        low, high = interval
         return (low, high) if self.settings.by == "safely" else (high, low)
 
     def _meant(self, figures: SliceFigures, metric: str) -> str:
         """How the interval took part."""
         if self.settings.by == "value":
             return ""
-        if metric not in figures.intervals:
+        interval = _interval(figures, metric)
+        if interval is None:
             return f" (by its value: there is no interval of {metric})"
-        low, high = figures.intervals[metric]
+        low, high = interval
         return f" ({'all' if self.settings.by == 'surely' else 'a part'} of {low:.4g} to {high:.4g} is)"
+
+
+def _interval(figures: SliceFigures, metric: str) -> tuple[float, float] | None:
+    """The metric's interval, if there is one that says something: too few groups leave NaN at its ends."""
+    low, high = figures.intervals.get(metric, (math.nan, math.nan))
+    return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def _row(figures: SliceFigures) -> dict[str, Any]:
