@@ -94,3 +94,11 @@ BROKEN: dict[str, Sample] = {
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.03, 0.001), delta("deep", 0.01)))),
     "latency": Sample(lambda: timed(30.0), BUDGET),
 }
+NOTHING_ASKED: dict[str, Sample] = {
+    "contract": Sample(lambda: ContractEvidence(10, 20, ())),
+    "drift": Sample(lambda: DriftEvidence(None, 200, groups=40)),
+    "limits": Sample(lambda: LimitsEvidence({"map50": 0.6})),
+    "slices": Sample(lambda: SlicesEvidence((figures(0.1, limits={}),))),
+    "regression": Sample(lambda: RegressionEvidence(None)),
+    "latency": Sample(lambda: timed(1000.0)),
+}

@@ -290,9 +290,16 @@ def test_shared_groups_count_on_both_sides() -> None:
     assert not drift_evidence(old, grown, SCIPY).drifted
 
 
-def test_without_a_reference_the_gate_passes_and_says_so() -> None:
+def test_without_a_reference_the_gate_is_off_and_says_so() -> None:
     verdict = DriftGate(SCIPY).judge(drift_evidence(None, clips(0), SCIPY))
-    assert verdict.answer == "pass" and "becomes the reference" in verdict.why
+    assert verdict.answer == "off" and "becomes the reference" in verdict.why
+
+
+def test_a_reference_that_should_be_there_is_missed() -> None:
+    evidence = drift_evidence(None, clips(0), SCIPY, why_no_reference="the registry does not answer")
+    verdict = DriftGate(SCIPY).judge(evidence)
+    assert verdict.answer == "warn"
+    assert verdict.why == "could not be compared with production: the registry does not answer"
 
 
 @pytest.mark.parametrize(("few", "frames"), [(5, 30), (24, 1)])

@@ -30,9 +30,9 @@ class TestRegression:
             RegressionEvidence(comparison(*slices, overall=overall))
         )
 
-    def test_without_production_it_passes_and_says_so(self) -> None:
+    def test_without_production_it_is_off_and_says_so(self) -> None:
         verdict = RegressionGate(RegressionSettings()).judge(RegressionEvidence(None))
-        assert (verdict.answer, verdict.why) == ("pass", "nothing to compare with: no model is in production yet")
+        assert (verdict.answer, verdict.why) == ("off", "nothing to compare with: no model is in production yet")
         unlike = RegressionEvidence(None, "its classes are others", expected=True)
         assert RegressionGate(RegressionSettings()).judge(unlike).answer == "warn"
 
@@ -182,7 +182,8 @@ class TestSlices:
         assert small.answer == "warn"
         assert small.evidence["too_small"] == ["dusk"]
         assert self.judge(figures(math.nan)).answer == "warn"
-        assert self.judge(figures(0.1, limits={})).answer == "pass"
+        mixed = self.judge(figures(0.1, limits={}), figures(0.6))
+        assert (mixed.answer, [row["name"] for row in mixed.evidence["slices"]]) == ("pass", ["dusk"])
 
     def test_a_slice_on_which_nothing_is_found_breaks_its_minimum_of_precision(self) -> None:
         limits = {"precision": Limit(minimum=0.5)}
@@ -245,8 +246,9 @@ class TestLatency:
         assert verdict.answer == "fail"
         assert "there is: onnx" in verdict.why
 
-    def test_without_a_budget_it_passes(self) -> None:
-        assert self.judge(timed(1000.0)).answer == "pass"
+    def test_without_a_budget_the_figures_are_kept_all_the_same(self) -> None:
+        verdict = self.judge(timed(1000.0))
+        assert (verdict.answer, verdict.evidence["formats"]["onnx"]["p50"]) == ("off", 1000.0)
 
     def test_evidence_from_a_measurement(self) -> None:
         plain = {

@@ -10,7 +10,7 @@ import threading
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import numpy as np
@@ -24,9 +24,11 @@ from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
 from marauder.evaluation.outcomes import picture_outcomes
+from marauder.gates.verdict import Answer, Verdict
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content, schema
 from marauder.reporting.gallery import build_gallery
+from marauder.reporting.render import _banner
 from marauder.reporting.run_report import slice_confusion, write_run_report
 from marauder.reporting.slice_table import is_significant, slice_rows
 
@@ -303,3 +305,21 @@ def test_no_gate_no_production_no_latency(tmp_path: Path) -> None:
     assert {"no_gates", "no_production", "no_latency", "git_dirty"} <= kinds
     assert "Δ" not in page.text and "Did not pass" not in page.text
     assert not re.search(r"\bnan\b", page.text)
+
+
+@pytest.mark.parametrize(
+    ("answers", "heading", "text"),
+    [
+        ("pass pass", "✓ All gates passed", "Passed: gate0, gate1."),
+        ("pass off", "✓ All gates that were asked passed", "Passed: gate0; off: gate1."),
+        ("off off", "– No gate was asked", "Off: gate0, gate1."),
+        ("off warn pass", "! Passed, with warnings", "Warned: gate1; passed: gate2; off: gate0."),
+        ("fail off", "✗ Did not pass its gates", "Failed: gate0; off: gate1."),
+    ],
+)
+def test_the_banner_claims_no_pass_of_a_gate_that_was_not_asked(answers: str, heading: str, text: str) -> None:
+    verdicts = [
+        Verdict(f"gate{number}", "end", cast(Answer, answer), "why") for number, answer in enumerate(answers.split())
+    ]
+    banner = _banner(verdicts)
+    assert (banner["heading"], banner["text"]) == (heading, text)

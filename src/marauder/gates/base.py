@@ -49,7 +49,9 @@ class Gate(ABC, Generic[SettingsType, EvidenceType]):
 
     @abstractmethod
     def judge(self, evidence: EvidenceType) -> Verdict:
-        """The verdict on ``evidence``. Never ``off``: a gate that is off is not asked."""
+        """The verdict on ``evidence``. ``off`` only where nothing was asked of the gate: no limit, nothing to compare
+        with yet. What was asked and could not be answered is at least ``warn``.
+        """
 
     def broken(self) -> Answer:
         """The answer to a broken limit at this gate's severity."""
@@ -61,7 +63,7 @@ class Gate(ABC, Generic[SettingsType, EvidenceType]):
 
     @classmethod
     def off(cls, why: str = "switched off in gates.yaml") -> Verdict:
-        """What stands in the report for a gate that was not asked."""
+        """What stands in the report for a gate of which nothing was asked."""
         return Verdict(cls.name, cls.phase, "off", why)
 
 

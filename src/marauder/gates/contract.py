@@ -111,13 +111,11 @@ class ContractGate(Gate[ContractSettings, ContractEvidence]):
             "boxes": evidence.boxes,
             "clauses": [{**asdict(clause), "examples": list(clause.examples)} for clause in evidence.clauses],
         }
+        if not evidence.clauses:
+            return self.verdict("off", "the contract asks for nothing", **facts)
         broken = evidence.broken
         if not broken:
-            why = (
-                f"{evidence.pictures} pictures with {evidence.boxes} boxes keep all {len(evidence.clauses)} clauses"
-                if evidence.clauses
-                else "the contract asks for nothing"
-            )
+            why = f"{evidence.pictures} pictures with {evidence.boxes} boxes keep all {len(evidence.clauses)} clauses"
             return self.verdict("pass", why, 0, 0, **facts)
         parts = []
         for clause in broken:

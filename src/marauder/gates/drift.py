@@ -54,7 +54,8 @@ class DriftSettings(GateSettings):
 
 @dataclass(frozen=True)
 class DriftEvidence:
-    """How the data of a run compares with the reference. ``reference_pictures`` is ``None`` without a reference.
+    """How the data of a run compares with the reference. ``reference_pictures`` is ``None`` without a reference,
+    and ``why_no_reference`` then says why one that should be there is not; empty: there is none yet.
 
     ``features``: empty where a side is too small to compare. ``embeddings``: ``None`` where they could not be compared,
     with ``embeddings_why_not``. ``report``: file name of the engine's own page, if it left one.
@@ -69,6 +70,7 @@ class DriftEvidence:
     embeddings: EmbeddingDrift | None = None
     embeddings_why_not: str = ""
     report: str | None = None
+    why_no_reference: str = ""
 
     @property
     def drifted(self) -> list[FeatureDrift]:
@@ -83,15 +85,20 @@ class DriftEvidence:
 
 
 def drift_evidence(
-    reference: Profile | None, current: Profile, settings: DriftSettings, folder: Path | None = None
+    reference: Profile | None,
+    current: Profile,
+    settings: DriftSettings,
+    folder: Path | None = None,
+    why_no_reference: str = "",
 ) -> DriftEvidence:
-    """Compare a run's profile with the reference profile, which may be missing.
+    """Compare a run's profile with the reference profile, which may be missing (``why_no_reference`` if it should not).
 
     ``folder``: where the engine leaves ``drift.html``, if it draws a page; an earlier one goes. With embeddings on both
     sides half of the false-alarm rate goes to them and half to the features.
     """
     if reference is None:
-        return DriftEvidence(None, len(current), groups=current.group_count())
+        groups = current.group_count()
+        return DriftEvidence(None, len(current), groups=groups, why_no_reference=why_no_reference)
     sizes = (len(reference), len(current), reference.group_count(), current.group_count())
     if min(sizes[:2]) < settings.least_pictures or min(sizes[2:]) < settings.least_groups:
         return DriftEvidence(*sizes, engine=settings.engine, embeddings_why_not="too few pictures or groups")
@@ -129,7 +136,9 @@ class DriftGate(Gate[DriftSettings, DriftEvidence]):
     def judge(self, evidence: DriftEvidence) -> Verdict:
         """Judges by the share of drifted features and by how well embeddings can be told apart; the worse counts."""
         if evidence.reference_pictures is None:
-            return self.verdict("pass", "nothing to compare with; this run's profile becomes the reference")
+            if evidence.why_no_reference:
+                return self.verdict("warn", f"could not be compared with production: {evidence.why_no_reference}")
+            return self.verdict("off", "nothing to compare with yet; this run's profile becomes the reference")
         settings = self.settings
         facts = self._facts(evidence)
         if not evidence.features:

@@ -92,7 +92,7 @@ class LatencyGate(Gate[LatencySettings, LatencyEvidence]):
             "judged": False,
         }
         if not budget.has_budget:
-            return self.verdict("pass", "no budget is set; give p50, p95 or throughput in gates.yaml", **facts)
+            return self.verdict("off", "no budget is set; give p50, p95 or throughput in gates.yaml", **facts)
         timing = evidence.formats.get(budget.format)
         if timing is None:
             there = ", ".join(evidence.formats) or "none"

@@ -127,7 +127,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
         """Every limit in turn; the first broken one stands as the value."""
         limits = self.settings.metrics
         if not limits:
-            return self.verdict("pass", "no limits are set; name some under limits.metrics in gates.yaml")
+            return self.verdict("off", "no limits are set; name some under limits.metrics in gates.yaml")
         unknown = [name for name in limits if name not in evidence.metrics]
         known = {name: evidence.metrics[name] for name in limits if name in evidence.metrics}
         found, unjudged, names = [], [], []

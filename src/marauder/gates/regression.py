@@ -82,7 +82,7 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
         if found is None:
             if evidence.expected:
                 return self.verdict("warn", f"could not be compared with production: {evidence.reason}")
-            return self.verdict("pass", f"nothing to compare with: {evidence.reason}")
+            return self.verdict("off", f"nothing to compare with: {evidence.reason}")
         lost = [delta for delta in found.everything if self._is_lost(delta)]
         failing = [delta for delta in lost if delta.protected or not self.settings.protected_only]
         small = [delta for delta in found.everything if delta.protected and not delta.enough]

@@ -107,7 +107,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
         """Every limit of every slice."""
         limited = [one for one in evidence.slices if one.limits]
         if not limited:
-            return self.verdict("pass", "no slice has limits; set some in slices.yaml")
+            return self.verdict("off", "no slice has limits; set some in slices.yaml")
         found = [finding for one in limited for finding in self._findings(one)]
         failing = [finding for finding in found if finding.slice.protected and not finding.small]
         facts: dict[str, Any] = {

@@ -34,5 +34,5 @@ class Verdict:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Answer:
-    """The most severe answer; ``off`` without verdicts."""
+    """The most severe answer; ``off`` without verdicts, or where no gate was asked anything."""
     return max((verdict.answer for verdict in verdicts), key=SEVERITY.__getitem__, default="off")
