@@ -34,7 +34,7 @@ from marauder.core.files import (
 )
 from marauder.core.progress import Progress
 from marauder.core.randomness import permutation, stream
-from marauder.core.settings import Settings, load_settings
+from marauder.core.settings import Settings, load_settings, read_yaml_mapping
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:
@@ -153,6 +153,71 @@ def test_a_broken_settings_file_is_named(tmp_path: Path, content: bytes, words: 
         load_settings(Outer, path)
     with pytest.raises(UserError, match="cannot be read"):
         load_settings(Outer, tmp_path / "none.yaml")
+
+
+def test_keys_given_twice_are_told_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("count: 1\ninner:\n  rate: 0.1\n  rate: 0.2\ncount: 2\n")
+    with pytest.raises(UserError) as caught:
+        load_settings(Outer, path)
+    assert str(caught.value).splitlines() == [
+        f"2 mistakes in {path}:",
+        f"  {path}:5: count: given twice (first in line 1); keep one",
+        f"  {path}:4: inner.rate: given twice (first in line 3); keep one",
+    ]
+    path.write_text("count: 1\ncount: 1\n")
+    with pytest.raises(UserError) as caught:
+        load_settings(Outer, path)
+    assert str(caught.value) == f"{path}:2: count: given twice (first in line 1); keep one"
+    with pytest.raises(UserError, match="name: given twice"):
+        load_settings(Outer, None, ["inner={name: a, name: b}"])
+    path.write_text("inner: &shared {rate: 0.5, name: b}\nmaybe:\n  <<: *shared\n  name: c\n")
+    assert load_settings(Outer, path).maybe == Inner(rate=0.5, name="c"), "merge keys and what they give stay allowed"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("inner: &a\n  rate: 1\n  name: *a\n", ":3", "inner.name: stands inside itself"),
+        ("inner: &a\n- *a\n", ":1", "inner.0: stands inside itself"),
+        ("inner: " + "[" * 3000 + "]" * 3000, "", "nested more than 100 deep"),
+        ("count: 1\ninner: " + "{a: " * 150 + "1" + "}" * 150, ":2", "nested more than 100 deep"),
+        ("count: 2026-13-45\n", "", "put the value in quotes"),
+    ],
+)
+def test_what_cannot_be_gone_through_is_told(tmp_path: Path, text: str, place: str, words: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_settings(Outer, path)
+    assert str(caught.value).startswith(f"{path}{place}: ") and words in str(caught.value)
+    with pytest.raises(UserError, match="nested more than"):
+        load_settings(Outer, None, ["inner=" + "[" * 3000])
+
+
+def test_one_anchor_may_be_named_often(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("inner: &a {rate: 0.5}\nmaybe: *a\n")
+    assert load_settings(Outer, path).maybe == Inner(rate=0.5)
+
+
+@pytest.mark.parametrize("key", ["off", "yes", "1", "null", "2026-01-02", "1.5"])
+def test_keys_that_are_no_text(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"count: 1\ninner:\n  {key}: 3\n{key}: 4\n")
+    with pytest.raises(UserError) as caught:
+        load_settings(Outer, path)
+    for place in (f"{path}:3: inner.{key}: ", f"{path}:4: {key}: "):
+        assert place in str(caught.value)
+    assert f'put the key in quotes: "{key}"' in str(caught.value)
+    assert len(read_yaml_mapping(path)[0]) == 3, "a foreign data.yaml may number its names"
+
+
+def test_a_value_in_place_of_a_section(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("count: 1\ninner: fast\n")
+    with pytest.raises(UserError, match=f"{path}:2: inner: expected 'key: value' lines below it, found 'fast'"):
+        load_settings(Outer, path)
 
 
 def test_a_setting_without_a_default_says_where_to_give_it() -> None:

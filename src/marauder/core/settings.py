@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import difflib
+import reprlib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from marauder.core.errors import UserError
+from marauder.core.yaml_text import ParsedYaml, listed, parse_yaml
 
 
 class Settings(BaseModel):
@@ -35,9 +36,11 @@ class Layer:
 
 
 def read_layer(path: Path | str) -> Layer:
-    """The settings of a YAML file. Raises ``UserError`` with the place."""
-    content, lines = read_yaml_mapping(Path(path))
-    return Layer(content, {keys: f"{path}:{line}" for keys, line in lines.items()}, str(path))
+    """The settings of a YAML file. Raises ``UserError`` with the place, for keys that are no text, too."""
+    parsed = _read_yaml(Path(path))
+    if parsed.odd_keys:
+        raise UserError(listed(parsed.odd_keys, str(path)))
+    return Layer(parsed.content, {keys: f"{path}:{line}" for keys, line in parsed.lines.items()}, str(path))
 
 
 def merge_layers(layers: Sequence[Layer]) -> Layer:
@@ -122,46 +125,30 @@ def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str,
 
 def read_yaml_mapping(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     """Read a YAML mapping and the line (from 1) of every key path in it. Raises ``UserError`` with the place."""
+    parsed = _read_yaml(path)
+    return parsed.content, parsed.lines
+
+
+def _read_yaml(path: Path) -> ParsedYaml:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise UserError(f"{place}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    if content is None:
-        return {}, {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}:1: expected 'key: value' lines, found {type(content).__name__}")
-    lines: dict[tuple[str, ...], int] = {}
-    if node is not None:
-        _collect_lines(node, (), lines)
-    return content, lines
-
-
-def _collect_lines(node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            key = (*prefix, str(key_node.value))
-            lines[key] = key_node.start_mark.line + 1
-            _collect_lines(value_node, key, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[(*prefix, str(index))] = item.start_mark.line + 1
-            _collect_lines(item, (*prefix, str(index)), lines)
+    parsed = parse_yaml(text, lambda line: f"{path}:{line}" if line is not None else str(path))
+    if parsed.content is None:
+        return ParsedYaml({})
+    if not isinstance(parsed.content, dict):
+        raise UserError(f"{path}:1: expected 'key: value' lines, found {type(parsed.content).__name__}")
+    return parsed
 
 
 def _parse_value(text: str, override: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"override {override!r}: the value is not valid YAML; put it in quotes") from None
+    parsed = parse_yaml(text, lambda _: f"override {override!r}")
+    if parsed.odd_keys:
+        raise UserError(listed(parsed.odd_keys, f"override {override!r}"))
+    return parsed.content
 
 
 def _assign(content: dict[str, Any], keys: tuple[str, ...], value: Any, override: str) -> None:
@@ -186,6 +173,8 @@ def _describe(
         option = options.get(location[0], "an option") if len(location) == 1 else "an option"
         return f"{'.'.join(location)}: is missing: give it in the settings file or as {option}"
     message = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
+        message = f"expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}"
     if mistake["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
         near = difflib.get_close_matches(location[-1], known, 1)

@@ -1,0 +1,111 @@
+"""YAML text to plain values with the line of every key; keys given twice and loops of anchors are mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from marauder.core.errors import UserError
+
+DEEPEST = 100
+"""Levels of nesting that are read; copying and checking what is read take several Python frames for each."""
+
+_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+@dataclass
+class ParsedYaml:
+    """What a text holds. ``lines``: of every key path, from 1. ``odd_keys``: a mistake for each key that is no text to
+    YAML (``off``, ``1``, ``null``), which is right where keys are numbers and wrong among settings."""
+
+    content: Any
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+    odd_keys: list[str] = field(default_factory=list)
+
+
+def parse_yaml(text: str, place: Callable[[int | None], str]) -> ParsedYaml:
+    """Parse ``text``; ``place`` says where a line (``None``: unknown) stands. Raises ``UserError`` that lists every key
+    given twice, or says what is not valid, nested too deeply, or inside itself. Merge keys (``<<``) are allowed."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        walk = _Walk(place)
+        if node is not None:
+            walk.collect(node, (), ())
+        if walk.repeated:
+            raise UserError(listed(walk.repeated, place(None)))
+        return ParsedYaml(yaml.safe_load(text), walk.lines, walk.odd_keys)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        raise UserError(f"{place(line)}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    except RecursionError:
+        raise UserError(f"{place(None)}: {_TOO_DEEP}") from None
+    except ValueError as error:  # the constructors of dates and numbers: 2026-13-45
+        raise UserError(f"{place(None)}: not valid YAML ({error}); put the value in quotes") from None
+
+
+_TOO_DEEP = f"brackets or lists are nested more than {DEEPEST} deep; write it flatter"
+
+
+def listed(mistakes: list[str], name: str) -> str:
+    """One mistake as it is, several below a line that counts them."""
+    if len(mistakes) == 1:
+        return mistakes[0]
+    return f"{len(mistakes)} mistakes in {name}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)
+
+
+class _Walk:
+    """Goes through the nodes of a text, through those of an anchor as often as it is named."""
+
+    def __init__(self, place: Callable[[int | None], str]) -> None:
+        self.place = place
+        self.lines: dict[tuple[str, ...], int] = {}
+        self.odd_keys: list[str] = []
+        self.repeated: list[str] = []
+        self._seen: set[int] = set()
+
+    def collect(self, node: yaml.Node, prefix: tuple[str, ...], above: tuple[yaml.Node, ...]) -> None:
+        """Note lines and mistakes of what stands below ``node``; ``above``: the nodes around it."""
+        line = self.lines.get(prefix, node.start_mark.line + 1)
+        if any(node is other for other in above):
+            name = ".".join(prefix)
+            raise UserError(f"{self.place(line)}: {name}: stands inside itself by its anchor (&, *); write it out")
+        if len(above) > DEEPEST:
+            raise UserError(f"{self.place(line)}: {_TOO_DEEP}")
+        if isinstance(node, yaml.MappingNode) and id(node) not in self._seen:
+            self._seen.add(id(node))
+            self._look_at_keys(node, prefix)
+        for key, key_line, below in _children(node):
+            self.lines[(*prefix, key)] = key_line
+            self.collect(below, (*prefix, key), (*above, node))
+
+    def _look_at_keys(self, node: yaml.MappingNode, prefix: tuple[str, ...]) -> None:
+        first: dict[tuple[str, str], int] = {}
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            name = ".".join((*prefix, str(key_node.value)))
+            if key_node.tag == _MERGE or not isinstance(key_node, yaml.ScalarNode):
+                continue
+            same = (key_node.tag, key_node.value)
+            if same in first:
+                known = first[same]
+                self.repeated.append(f"{self.place(line)}: {name}: given twice (first in line {known}); keep one")
+                continue
+            first[same] = line
+            if key_node.tag != _TEXT:
+                remedy = f'put the key in quotes: "{key_node.value}"'
+                remedy += ", or, for a list, write - before each value" if key_node.tag in _NUMBERS else ""
+                self.odd_keys.append(f"{self.place(line)}: {name}: the key is no text to YAML; {remedy}")
+
+
+def _children(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            yield str(key_node.value), key_node.start_mark.line + 1, value_node
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield str(index), item.start_mark.line + 1, item
