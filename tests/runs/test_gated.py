@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,8 +146,8 @@ def test_other_settings_make_another_run_and_a_name_is_kept(reef: Path, tmp_path
     assert named.folder == tmp_path / "mine"
 
 
-def test_an_unknown_slice_in_the_targets_is_named(reef: Path, tmp_path: Path) -> None:
-    words = ["registry.kind=none", "export.formats=[]", "gate.sanity=off", "gate.determinism=off", "training.epochs=1"]
+def test_an_unknown_slice_in_the_targets_is_named_before_training(reef: Path, tmp_path: Path) -> None:
+    words = ["registry.kind=none", "export.formats=[]"]
     with pytest.raises(UserError, match=rf"evaluation\.target\.deep: no such slice.*{NAMES[0]}"):
         run(reef, tmp_path, *words, "evaluation.target={deep: 0.5}")
 
@@ -191,3 +192,12 @@ def test_files_reach_a_store_that_is_named_later(reef: Path, tmp_path: Path) -> 
 def test_names_that_lead_elsewhere_and_wrong_files_are_refused_at_once(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="1 mistake"):
         settings_for(tmp_path, tmp_path, *words)
+
+
+def test_a_disk_too_small_for_decoded_pictures_is_told(
+    reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marauder.data.pictures.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    words = ["registry.kind=none", "gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]"]
+    with pytest.raises(UserError, match=r"0\.00 GB are free.*cache_gigabytes"):
+        run(reef, tmp_path, *words)

@@ -34,7 +34,7 @@ RESUME_TAKES_A_CHECKPOINT = ("baseline", "train")
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("marauder.cli.train:app", "A gated run: pinned data and a recipe in, a model with evidence out."),
-    "config": ("marauder.cli.config:app", "Explain any setting of a run; list recipes and gates."),
+    "config": ("marauder.cli.config:app", "Explain any setting of a run; list recipes."),
     "registry": ("marauder.cli.registry:app", "List, show, promote, roll back and compare registered models."),
     "runs": ("marauder.cli.runs:app", "List runs, and deliver what trackers and event sinks missed."),
     "manifest": ("marauder.cli.manifest:app", "Write, look into and pin manifests of labelled pictures."),

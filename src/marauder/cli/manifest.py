@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.core.errors import printable
+
 if TYPE_CHECKING:
     from marauder.data.manifests.pinning import DataPin
+    from marauder.data.records import Dataset
 
 EXAMPLES = 5
 MOST_ROWS = 45
@@ -71,6 +74,7 @@ def write(
     typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
     _tell_problems([str(problem) for problem in dataset.problems])
     typer.echo(f"data set: {spec}")
+    _tell_left_out(dataset)
 
 
 @app.command()
@@ -138,7 +142,7 @@ def sample(
             typer.echo(f"sample: {output}")
             return
     for split, key, source, row in rows.iter_rows():
-        typer.echo(f"{row:>9}  {split or '-'}  {key}  {source}")
+        typer.echo(f"{row:>9}  {split or '-'}  {printable(key)}  {printable(source)}")
 
 
 @app.command()
@@ -187,7 +191,26 @@ def _tell_problems(problems: list[str]) -> None:
     if problems:
         typer.echo(f"{len(problems):,} problems:")
         for line in problems[:EXAMPLES]:
-            typer.echo(f"    {line}")
+            typer.echo(f"    {printable(line)}")
+        if len(problems) > EXAMPLES:
+            typer.echo(f"    and {len(problems) - EXAMPLES:,} more")
+
+
+def _tell_left_out(dataset: Dataset) -> None:
+    """What of the source is in no manifest, where nobody looks for it later: the contract gate sees rows alone."""
+    from marauder.data.repair import SET_ASIDE_KINDS
+
+    kept = {record.key for record in dataset}
+    bad = [problem for problem in dataset.problems if problem.kind in SET_ASIDE_KINDS]
+    pictures = {problem.key or (problem.path, problem.line) for problem in bad if problem.key not in kept}
+    of_kept = {problem.key for problem in bad if problem.key in kept}
+    see = "see `marauder data check --input` of the source for every one"
+    if pictures:
+        were = "1 picture was" if len(pictures) == 1 else f"{len(pictures):,} pictures were"
+        typer.echo(f"{were} set aside and {'is' if len(pictures) == 1 else 'are'} in no manifest; {see}")
+    if of_kept:
+        have = "1 picture in the manifests has" if len(of_kept) == 1 else f"{len(of_kept):,} pictures in the manifests have"
+        typer.echo(f"{have} labels that were left out or must be looked at; {see}")
 
 
 def _folders(entries: list[str]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,9 @@ def promote(
     with opened.emitting(project) as emit:
         done = put_into_production(opened.registry, project, version, who or _me(), why, override_by, emit)
     typer.echo(f"in production: {project} version {done.version} (run {done.run_id}, verdict {done.verdict})")
-    typer.echo(f"to take it back: marauder registry rollback {project}")
+    where = [*(["--registry", kind] if kind else []), *(word for one in option or () for word in ("--option", one))]
+    where += [*(["--config", str(config)] if config else []), *(["--runs", str(runs)] if runs else [])]
+    typer.echo(f"to take it back: {shlex.join(['marauder', 'registry', 'rollback', project, *where])}")
 
 
 @app.command()

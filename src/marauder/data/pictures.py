@@ -5,12 +5,14 @@ Any number of processes may read and fill a store at once: two that decode the s
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, fingerprint, write_bytes
 from marauder.data.records import Record
 
@@ -124,6 +126,14 @@ class PictureStore:
         if boot.exists() and boot.read_bytes() == current and self._path.with_suffix(".pixels").exists():
             return
         boot.unlink(missing_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        needed, free = int(self.offsets[-1]), shutil.disk_usage(self._path.parent).free
+        if needed > free:
+            # Writing to a mapped file on a full disk would end the process without a word.
+            raise UserError(
+                f"{self._path.parent}: decoded pictures need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; make "
+                "room, or set cache_gigabytes lower (0: decode at every use)"
+            )
         for suffix, length in ((".pixels", int(self.offsets[-1])), (".states", len(self.records))):
             with atomic_path(self._path.with_suffix(suffix)) as temporary, temporary.open("wb") as stream:
                 stream.truncate(length)

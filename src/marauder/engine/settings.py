@@ -13,7 +13,7 @@ class OptimizerSettings(Settings):
     """The optimiser and its schedule. Biases warm up from ``warmup_bias_rate``, other parameters from 0."""
 
     name: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(0.01, gt=0, description="highest rate, after the warm-up; less for AdamW")
     final_fraction: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the first")
     schedule: Literal["cosine", "linear"] = "linear"
     momentum: float = Field(0.937, ge=0, lt=1, description="SGD's momentum; AdamW's first beta")
@@ -27,8 +27,8 @@ class OptimizerSettings(Settings):
 class TrainingSettings(Settings):
     """One training. ``batch_size`` is the global batch: samples of one update, over all processes and micro-batches."""
 
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(16, ge=1)
+    epochs: int = Field(100, ge=1, description="passes over the training pictures")
+    batch_size: int = Field(16, ge=1, description="samples of one update, over all processes")
     seed: int = 0
     optimizer: OptimizerSettings = OptimizerSettings()
     average_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights, ramped up")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from marauder.engine.smoke import look_at_one_batch, two_short_runs
 from marauder.gates.base import GateSettings
 from marauder.gates.determinism import DeterminismEvidence, DeterminismSettings
 from marauder.gates.health import HealthEvidence
-from marauder.gates.latency import LatencyEvidence
+from marauder.gates.latency import LatencyEvidence, LatencySettings
 from marauder.gates.sanity import SanityEvidence
 from marauder.runs.tasks.base import Findings, TaskKind
+
+log = logging.getLogger("marauder")
 
 
 def look_before_training(name: str, settings: GateSettings, kind: TaskKind, device: torch.device) -> Any:
@@ -50,9 +53,14 @@ def health_evidence(folder: Path, failure: TrainingFailure | None) -> HealthEvid
     return HealthEvidence(False, failure.kind, failure.step, "", str(failure), counts)
 
 
-def latency_evidence(findings: Findings) -> LatencyEvidence:
-    """The timings of the exported formats. Raises ``UserError`` when a format answers otherwise than the model."""
-    wrong = [f"{one.format}: {'; '.join(one.problems)}" for one in findings.exported if one.problems]
-    if wrong:
-        raise UserError(f"exported formats answer otherwise than the model ({' | '.join(wrong)}); see export_report.md")
+def latency_evidence(findings: Findings, asked: GateSettings) -> LatencyEvidence:
+    """The timings of the exported formats. Raises ``UserError`` when the format that is asked about answers otherwise
+    than the model: how fast it is says nothing then. Other such formats are told in a warning."""
+    assert isinstance(asked, LatencySettings)
+    for one in findings.exported:
+        if one.problems:
+            words = f"the exported {one.format} answers otherwise than the model ({'; '.join(one.problems)})"
+            if one.format == asked.format:
+                raise UserError(f"{words}; see export_report.md in {one.path.parent}")
+            log.warning("%s; it is not for use, see export_report.md in %s", words, one.path.parent)
     return LatencyEvidence.of(findings.latency)

@@ -287,7 +287,7 @@ class GatedRun:
             if name in kind.gates:
                 self.keeper.ask(name, partial(self._evidence_of_task, name))
             elif self.settings.export.formats:
-                self.keeper.ask(name, lambda asked: latency_evidence(findings))
+                self.keeper.ask(name, partial(latency_evidence, findings))
             else:
                 self.keeper.off(name, "no format is exported (export.formats is empty)")
         findings.verdicts = self.keeper.all()

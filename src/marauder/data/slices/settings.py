@@ -19,6 +19,8 @@ METRICS = (
 """Metrics that a limit can bound: those of ``evaluation.metrics.Metrics`` that measure a detector, all from 0 to 1."""
 FEWEST_PICTURES = 10
 LONGEST_NAME = 100
+RESERVED = "overall"
+"""What reports, comparisons and targets call all pictures together."""
 
 
 class LimitSettings(Settings):
@@ -93,4 +95,6 @@ class SlicesSettings(Settings):
         for name in slices:
             if not name.strip() or "/" in name or not name.isprintable() or len(name) > LONGEST_NAME:
                 raise ValueError(f"slice name {name!r}: 1 to {LONGEST_NAME} printable characters without '/'")
+            if name == RESERVED:
+                raise ValueError(f"slice name {name!r}: all pictures together are called so; take another name")
         return slices

@@ -18,14 +18,14 @@ from marauder.data.profile import load_profile, save_profile
 from marauder.engine.task import Task, Weights
 from marauder.evaluation.calibration import Calibration, calibrate
 from marauder.evaluation.comparison import Comparison, compare
-from marauder.evaluation.intervals import Interval, intervals_by_slice
+from marauder.evaluation.intervals import OVERALL, Interval, intervals_by_slice
 from marauder.gates.base import GateSettings
 from marauder.gates.regression import RegressionSettings
 from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.runs.detection import DetectionTask
-from marauder.runs.detection_data import DetectionData
+from marauder.runs.detection_data import DetectionData, labelled
 from marauder.runs.exporting import export_run
 from marauder.runs.measuring import HEADLINES, Measured, evaluate_split
 from marauder.runs.settings import RunSettings
@@ -76,7 +76,16 @@ class DetectionKind(TaskKind):
         self._data = DetectionData(self.settings)
         self._data.check_slices()
         self.split = self._data.split
+        self._check_targets()
         return self._data.identity()
+
+    def _check_targets(self) -> None:
+        """Refuse targets on slices that there are not, before anything is trained."""
+        records = labelled(self.data.dataset.split(self.split))
+        known = [OVERALL, *(mask.name for mask in self.data.masks(records, self.data.dataset.names))]
+        for name in self.settings.evaluation.target:
+            if name not in known:
+                raise UserError(f"evaluation.target.{name}: no such slice; there are: {', '.join(known)}")
 
     def splits(self) -> Mapping[str, int]:
         """Pictures by split."""
@@ -166,11 +175,9 @@ class DetectionKind(TaskKind):
         """Slices (``overall`` is all pictures) with a map50 below ``evaluation.target``."""
         assert self.measured is not None
         result = self.measured.result
-        known = {"overall": result.overall, **result.slices}
+        known = {OVERALL: result.overall, **result.slices}
         found = []
         for name, target in self.settings.evaluation.target.items():
-            if name not in known:
-                raise UserError(f"evaluation.target.{name}: no such slice; there are: {', '.join(known)}")
             value = known[name].map50
             if math.isnan(value) or value < target:
                 found.append({
