@@ -41,13 +41,15 @@ def collect(kind: DetectionKind, gate: str, settings: GateSettings, production: 
 
 def _drift(kind: DetectionKind, settings: DriftSettings, production: Production | None, clock: Clock) -> Any:
     train = kind.data.dataset.split("train")
-    reference = None
+    reference, why_none = None, kind.why_no_production if kind.production_unknown else ""
     if production is not None and (production.folder / "reference_profile.json").is_file():
         reference = load_profile(production.folder)
+    elif production is not None:
+        why_none = f"version {production.version.version} in production has no reference profile"
     weights = production.weights if production is not None and reference is not None else None
     device = choose_device(kind.settings.training.device)
     current = make_profile(train, weights, device, sample=settings.sample, seed=settings.seed, clock=clock)
-    return drift_evidence(reference, current, settings, kind.settings.folder)
+    return drift_evidence(reference, current, settings, kind.settings.folder, why_no_reference=why_none)
 
 
 def _regression(kind: DetectionKind, settings: RegressionSettings, production: Production | None) -> Any:
