@@ -16,6 +16,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.check import check_dataset
 from marauder.data.manifests.format import RowError, local_path, parse_row, row_of
+from marauder.data.manifests.lazy import scan
 from marauder.data.manifests.measure import LONG_SIDE, measure_dataset, measure_picture
 from marauder.data.manifests.spec import find_spec, load_spec
 from marauder.data.manifests.splitting import divided
@@ -224,6 +225,49 @@ class TestReader:
         assert found[5, "label-syntax"].key == "b"
         assert "class_id 0.5 is no whole number" in str(found[5, "label-syntax"])
 
+    @pytest.mark.parametrize(
+        "source",
+        ["a" * 5000 + ".jpg", "s3://reef/" + "a" * 5000, "file:///" + "a" * 5000, "nul\0.jpg", "half\ud800.jpg",
+         "s3://reef/nul\0.jpg", "file:///nul%00.jpg", "file://[x/a.jpg"],
+    )  # fmt: skip
+    def test_a_name_that_no_file_can_have_is_one_bad_picture(self, tmp_path: Path, source: str):
+        root = small_sets.manifest(tmp_path)
+        good = json.loads((root / "output.manifest").read_text().splitlines()[0])
+        rows = [json.dumps({**good, "source-ref": source}), json.dumps(good)]
+        (root / "output.manifest").write_text("\n".join(rows))
+        for options in ({}, {"pictures": root / "elsewhere"}):
+            found = read_dataset(root / "output.manifest", **options)
+            told = [problem for problem in found.problems if problem.kind.startswith("picture-")]
+            assert len(found) + len(told) == 2 and len(told) == (2 if options else 1)
+
+    def test_a_list_file_with_a_name_too_long(self, tmp_path: Path):
+        root = small_sets.yolo(tmp_path / "set")
+        (root / "train.txt").write_text("images/train/a.jpg\n" + "b" * 5000 + ".jpg\n")
+        (root / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [fish, crab]\n")
+        found = read_dataset(root)
+        assert found.splits() == {"train": 1, "val": 1}
+        assert [problem.line for problem in found.problems if problem.kind == "picture-missing"] == [2]
+
+    @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf\n"])
+    def test_a_manifest_without_rows_says_so(self, tmp_path: Path, content: bytes):
+        file = tmp_path / "golden_train.manifest"
+        file.write_bytes(content)
+        (tmp_path / "dataset.yaml").write_text("version: '1'\ntrain: golden_train.manifest\n")
+        for read in (
+            lambda: read_dataset(file),
+            lambda: read_dataset(file, "manifest"),
+            lambda: read_dataset(tmp_path),
+            lambda: scan(file),
+        ):
+            with pytest.raises(UserError, match=r"golden_train\.manifest: has no rows"):
+                read()
+
+    def test_a_data_yaml_of_another_name_with_a_key_twice(self, tmp_path: Path):
+        root = small_sets.yolo(tmp_path / "set")
+        (root / "reef.yaml").write_text("train: images/train\nval: images/val\nnames: [fish]\nval: images/train\n")
+        with pytest.raises(UserError, match=r"reef\.yaml:4: val: given twice \(first in line 2\)"):
+            read_dataset(root / "reef.yaml")
+
     def test_class_maps_that_differ_are_united_by_name(self, tmp_path: Path):
         root = small_sets.manifest(tmp_path)
         rows = [json.loads(line) for line in (root / "output.manifest").read_text().splitlines()[::2]]
@@ -340,6 +384,18 @@ class TestWriting:
         ):
             with pytest.raises(UserError, match=told):
                 write_manifests(dataset.with_records(records), tmp_path / "out", **options)
+
+    def test_names_that_a_run_would_refuse_are_refused_before_anything_is_written(self, tmp_path: Path):
+        root = small_sets.yolo(tmp_path / "set")
+        for names, told in (
+            ("[fish, fish]", "class 0 is 'fish', class 1 is 'fish'"),
+            ("[fish, ' ']", "class 1 is ' '"),
+        ):
+            (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {names}\n")
+            with pytest.raises(UserError) as caught:
+                write_manifests(read_dataset(root), tmp_path / "out")
+            assert str(root) in str(caught.value) and told in str(caught.value)
+        assert not (tmp_path / "out").exists()
 
     def test_mixed_attributes_in_parquet(self, tmp_path: Path):
         dataset = own_set(tmp_path / "set")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from marauder.cli.scenes import scenes
+from marauder.core.errors import printable
 
 if TYPE_CHECKING:
     from marauder.data.check import CheckReport
@@ -247,10 +248,10 @@ def _show_summary(summary: OrganizeSummary) -> None:
     rows = [row for row in summary.splits if sum(row["counts"].values())]
     _show_splits(console, rows)
     for kind, count in summary.problems.items():
-        console.print(f"{count} × {kind}, for example {summary.examples[kind][0]}", markup=False)
+        console.print(f"{count} × {kind}, for example {printable(summary.examples[kind][0])}", markup=False)
     if summary.set_aside:
         first = summary.set_aside[0]
-        console.print(f"{len(summary.set_aside)} pictures set aside, first: {first['path']}", markup=False)
+        console.print(f"{len(summary.set_aside)} pictures set aside, first: {printable(first['path'])}", markup=False)
     for note in summary.notes:
         console.print(f"note: {note}", markup=False)
     state = "nothing to do, already organized" if summary.already_done else "done"
@@ -289,6 +290,6 @@ def _show_report(report: CheckReport) -> None:
         defect = DEFECTS[kind]
         typer.echo(f"{defect.severity}: {count:,} {defect.words} ({kind}); {defect.remedy}")
         for example in report.of_kind(kind)[:EXAMPLES]:
-            typer.echo(f"    {example}")
+            typer.echo(f"    {printable(str(example))}")
     errors, warnings = report.severity("error"), report.severity("warning")
     typer.echo(f"{errors:,} errors, {warnings:,} warnings" if report.findings else "no defects found")

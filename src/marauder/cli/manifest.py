@@ -204,12 +204,16 @@ def _tell_left_out(dataset: Dataset) -> None:
     bad = [problem for problem in dataset.problems if problem.kind in SET_ASIDE_KINDS]
     pictures = {problem.key or (problem.path, problem.line) for problem in bad if problem.key not in kept}
     of_kept = {problem.key for problem in bad if problem.key in kept}
-    see = "see `marauder data check --input` of the source for every one"
+    see = f"see each with `marauder data check --input {printable(dataset.source)} --report findings.json`"
     if pictures:
         were = "1 picture was" if len(pictures) == 1 else f"{len(pictures):,} pictures were"
         typer.echo(f"{were} set aside and {'is' if len(pictures) == 1 else 'are'} in no manifest; {see}")
     if of_kept:
-        have = "1 picture in the manifests has" if len(of_kept) == 1 else f"{len(of_kept):,} pictures in the manifests have"
+        have = (
+            "1 picture in the manifests has"
+            if len(of_kept) == 1
+            else f"{len(of_kept):,} pictures in the manifests have"
+        )
         typer.echo(f"{have} labels that were left out or must be looked at; {see}")
 
 

@@ -43,3 +43,9 @@ def explain_file_error(error: OSError) -> UserError | None:
         return None
     path = named.decode(errors="replace") if isinstance(named, bytes) else named
     return UserError(f"{path}: {error.strerror}; {remedy}")
+
+
+def printable(text: str) -> str:
+    """``text`` as any stream can write it: bytes of a file name that are no UTF-8, and halves of surrogate pairs, which
+    cannot be encoded, as ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -136,9 +136,14 @@ def common_suffix_match(stale: str, roots: Iterable[Path]) -> Path | None:
     for start in range(len(parts)):
         for root in roots:
             candidate = root.joinpath(*parts[start:])
-            if candidate.exists():
+            if path_exists(candidate):
                 return candidate
     return None
+
+
+def path_exists(path: Path) -> bool:
+    """Whether something is at ``path``; a name too long or with a NUL byte, which no file can have, is not there."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for such names
 
 
 def _opened(path: Path) -> ImageFile.ImageFile:
@@ -147,7 +152,8 @@ def _opened(path: Path) -> ImageFile.ImageFile:
     except FileNotFoundError:
         raise PictureError(path, "missing", "the picture does not exist") from None
     except DECODER_ERRORS as error:
-        if path.is_file() and path.stat().st_size == 0:
+        # os.path.isfile, unlike Path.is_file, is False for a name too long to be one.
+        if os.path.isfile(path) and path.stat().st_size == 0:  # noqa: PTH113
             raise PictureError(path, "empty", "the file has no bytes") from None
         raise PictureError(path, "unreadable", f"not a readable picture ({_plain(error)})") from None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from marauder.core.errors import UserError
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
+from marauder.core.settings import read_yaml_mapping
+from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank
 from marauder.data.readers.base import Reader, ReadOptions
 from marauder.data.records import Dataset
 
@@ -66,6 +68,10 @@ def choose_reader(path: Path, format: str = "auto") -> Reader:
         reader = resolve("reader", name)()
         if reader.recognises(path):
             return reader
+    if path.suffix.lower() in (*JSON_SUFFIXES, PARQUET_SUFFIX) and is_blank(path):
+        raise UserError(f"{path}: has no rows; write it again, or name another manifest")
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        read_yaml_mapping(path)  # one that is no valid YAML is not recognised as anything: say its line
     raise UserError(
         f"{path}: not recognised as any of {', '.join(known)}; say which with --format, "
         "or see docs/data.md for the layouts"

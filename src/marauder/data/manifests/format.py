@@ -240,7 +240,10 @@ def local_path(source: str, folder: Path, uris: Mapping[str, Path]) -> Path | No
             inside = [part for part in source[len(prefix) :].split("/") if part not in ("", ".", "..")]
             return uris[prefix].joinpath(*inside)
     if source.startswith("file://"):
-        return Path(unquote(urlsplit(source).path))
+        try:
+            return Path(unquote(urlsplit(source).path))
+        except ValueError:  # file://[: no address at all
+            return None
     if "://" in source:
         return None
     return folder / source

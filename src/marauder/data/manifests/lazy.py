@@ -20,7 +20,7 @@ from marauder.core.randomness import stream
 from marauder.data.manifests.flat_cache import attribute_column, flat_parts, flat_table
 from marauder.data.manifests.format import METADATA, SOURCE
 from marauder.data.manifests.parquet import FIXED, parquet_rows_at
-from marauder.data.manifests.rows import PARQUET_SUFFIX, is_manifest
+from marauder.data.manifests.rows import PARQUET_SUFFIX, is_blank, is_manifest
 from marauder.data.manifests.spec import find_spec, load_spec, require_files
 from marauder.data.readers.coco import split_of_file
 from marauder.data.records import Problem
@@ -136,6 +136,8 @@ def scan(path: Path | str, clock: Clock | None = None) -> ManifestScan:
     problems: list[Problem] = []
     frames = []
     for split, file in files.items():
+        if file.is_file() and is_blank(file):
+            raise UserError(f"{file}: has no rows; write it again, or name another manifest")
         if not is_manifest(file):
             raise UserError(f"{file}: no manifest; `marauder manifest write --input {file} --output FOLDER` makes one")
         frame, found = _scan_file(file, clock)

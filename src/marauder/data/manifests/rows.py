@@ -32,6 +32,15 @@ def is_manifest(path: Path) -> bool:
     return f'"{SOURCE}"'.encode() in head
 
 
+def is_blank(path: Path) -> bool:
+    """Whether a file has nothing but white space in it. Raises ``UserError`` for one that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return not any(line.lstrip(b"\xef\xbb\xbf").strip() for line in stream)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+
+
 def manifest_rows(path: Path, problems: list[Problem], label: str | None = None) -> Iterator[tuple[int, Row]]:
     """Line (or row of a Parquet file, from 1) and content of every usable row; what is not goes to ``problems``.
 

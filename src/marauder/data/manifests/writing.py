@@ -41,12 +41,14 @@ def write_manifests(
     from ``folder``, or, below one of the folders of ``uris``, by the address that it stands for. Written again without
     a change, the files stay as they are to the byte; what a dataset.yaml there says of slices and DVC, and its version
     unless another is given, is kept. Raises ``UserError`` for records without a split or with one that
-    is not train, val or test, and for a dataset.yaml there that is none of ours.
+    is not train, val or test, for class names that are empty or given twice, and for a dataset.yaml there that is none
+    of ours.
     """
     root = Path(folder)
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise UserError(f"format {', '.join(unknown) or 'missing'}: choose of {', '.join(FORMATS)}")
+    _require_own_names(dataset)
     parts = _parts(dataset)
     if (root / SPEC_FILE).exists() and find_spec(root) is None:
         raise UserError(f"{root / SPEC_FILE}: is there, and describes no manifests; name another folder")
@@ -95,6 +97,17 @@ def _remove_strangers(root: Path, parts: Mapping[str, Any], formats: Sequence[st
                 leftover.unlink(missing_ok=True)
             if name not in wanted:
                 (root / name).unlink(missing_ok=True)
+
+
+def _require_own_names(dataset: Dataset) -> None:
+    twice = {name for index, name in enumerate(dataset.names) if name in dataset.names[:index]}
+    told = [
+        f"class {index} is {name!r}" for index, name in enumerate(dataset.names) if not name.strip() or name in twice
+    ]
+    if told:
+        raise UserError(
+            f"{dataset.source}: {', '.join(told)}: give every class a name of its own, in the source or with --names"
+        )
 
 
 def _parts(dataset: Dataset) -> dict[str, list[Record]]:

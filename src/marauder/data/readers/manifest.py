@@ -134,6 +134,8 @@ class _Sheaf:
     def dataset(self, source: str) -> Dataset:
         """The data set. Raises ``UserError`` when there is no row at all."""
         if not self.drafts:
+            if not self.problems:
+                raise UserError(f"{source}: has no rows; write it again, or name another manifest")
             told = "".join(f"\n  {problem}" for problem in self.problems[:5])
             raise UserError(f"{source}: no usable row in it{told}\nmend the rows, or write it again")
         keys = unique_keys(zip((draft.picture for draft in self.drafts), self._roots))

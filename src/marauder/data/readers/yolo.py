@@ -15,7 +15,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_lines
-from marauder.data.picture_files import common_suffix_match, find_pictures, is_picture
+from marauder.data.picture_files import common_suffix_match, find_pictures, is_picture, path_exists
 from marauder.data.readers.base import SPLIT_NAMES, Draft, Reader, ReadOptions, finish, unique_keys
 from marauder.data.records import Dataset, Problem
 
@@ -251,7 +251,7 @@ def _names(content: dict[str, Any], file: Path) -> tuple[str, ...] | None:
 def _entry_pictures(entry: str, file: Path, source: _Source) -> list[Path]:
     """Pictures of one ``train:``/``val:``/``test:`` entry: a folder, a list file, or one picture."""
     place = _resolved(entry, source.root)
-    if not place.exists():
+    if not path_exists(place):
         moved = common_suffix_match(entry, [source.root, file.parent])
         if moved is None:
             message = f"{entry}: no such folder or list file below {source.root}"
@@ -272,7 +272,7 @@ def _list_file(file: Path, source: _Source) -> list[Path]:
             continue
         base = file.parent if text.startswith("./") else source.root
         picture = _resolved(text, base)
-        if not picture.exists():
+        if not path_exists(picture):
             found = common_suffix_match(text, dict.fromkeys([base, source.root, file.parent]))
             if found is None and not (source.root / RECORDS_FILE).exists():
                 message = f"listed picture {text} does not exist"
