@@ -227,7 +227,7 @@ class TestReader:
 
     @pytest.mark.parametrize(
         "source",
-        ["a" * 5000 + ".jpg", "s3://reef/" + "a" * 5000, "file:///" + "a" * 5000, "nul\0.jpg", "half\ud800.jpg",
+        ["a" * 5000 + ".jpg", "s3://reef/" + "a" * 5000, "file:///" + "a" * 5000, "nul\0.jpg",
          "s3://reef/nul\0.jpg", "file:///nul%00.jpg", "file://[x/a.jpg"],
     )  # fmt: skip
     def test_a_name_that_no_file_can_have_is_one_bad_picture(self, tmp_path: Path, source: str):

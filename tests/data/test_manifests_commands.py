@@ -66,6 +66,52 @@ def test_bad_rows_are_an_exit_status(tmp_path: Path, run):
     assert f"{tmp_path}/output.manifest:2: not valid JSON" in found.stdout
 
 
+def test_what_is_in_no_manifest_is_told_last(tmp_path: Path, run):
+    root = small_sets.yolo(tmp_path / "set")
+    check = f"see each with `marauder data check --input {root} --report findings.json`"
+    labels = f"1 picture in the manifests has labels that were left out or must be looked at; {check}"
+    done = run("write", "--input", root, "--output", tmp_path / "out")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == labels
+    assert "set aside" not in done.stdout
+    (root / "images/train/b.jpg").write_bytes(b"")
+    done = run("write", "--input", root, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [f"1 picture was set aside and is in no manifest; {check}", labels]
+    (root / "images/val/d.jpg").write_text("no picture")
+    (root / "labels/train/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    done = run("write", "--input", root, "--output", tmp_path / "out")
+    assert done.stdout.splitlines()[-1] == f"2 pictures were set aside and are in no manifest; {check}"
+    (root / "images/train/b.jpg").unlink()
+    (root / "images/val/d.jpg").unlink()
+    done = run("write", "--input", root, "--output", tmp_path / "out")
+    assert done.stdout.splitlines()[-1].startswith("data set: "), "nothing left out, nothing said"
+
+
+def test_names_that_cannot_be_encoded_are_told(tmp_path: Path, run):
+    root = small_sets.manifest(tmp_path)
+    good = json.loads((root / "output.manifest").read_text().splitlines()[0])
+    rows = [json.dumps({**good, "source-ref": "half\ud800.jpg"}), json.dumps({**good, "source-ref": "gone\udcff.jpg"})]
+    (root / "output.manifest").write_text("\n".join([*rows, json.dumps(good)]))
+    shown = run("show", "--input", root)
+    assert shown.returncode == 1, shown.stderr
+    for line, half in ((1, "ud800"), (2, "udcff")):
+        assert f"output.manifest:{line}: half of a surrogate pair ('\\{half}')" in shown.stdout
+    written = run("write", "--input", root, "--output", tmp_path / "out", "--fractions", "train=1")
+    assert written.returncode == 0, written.stderr
+    assert "2 pictures were set aside" in written.stdout
+    drawn = run("sample", "--input", root / "output.manifest")
+    assert drawn.returncode == 0, drawn.stderr
+    assert "images/a.jpg" in drawn.stdout and "2 problems" in drawn.stdout
+
+
+def test_file_names_that_are_no_utf8_are_told(tmp_path: Path, run):
+    root = small_sets.yolo(tmp_path / "set")
+    (root / os.fsdecode(b"images/train/half\xff.jpg")).write_bytes(b"")
+    done = run("write", "--input", root, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "half\\udcff.jpg: the file has no bytes" in done.stdout
+
+
 def test_new_splits_and_addresses(tmp_path: Path, run):
     root = small_sets.yolo(tmp_path / "set")
     words = (

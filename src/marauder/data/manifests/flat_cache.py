@@ -22,7 +22,17 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, fingerprint, read_json, write_json
 from marauder.core.progress import Progress
-from marauder.data.manifests.format import BOX_KEYS, IGNORED, METADATA, OWN_KEYS, SOURCE, RowError, label_of, parse_row
+from marauder.data.manifests.format import (
+    BOX_KEYS,
+    IGNORED,
+    METADATA,
+    OWN_KEYS,
+    SOURCE,
+    RowError,
+    decode_row,
+    label_of,
+    parse_row,
+)
 from marauder.data.manifests.journal import cache_folder, stamp_of
 from marauder.data.records import Attribute, Problem
 
@@ -368,10 +378,7 @@ def _plain_table(path: Path, block: bytes, line: int, offset: int, problems: lis
         if not text.strip():
             continue
         try:
-            row = parse_row(json.loads(text))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            problems.append(Problem(str(path), number, "label-syntax", f"not valid JSON ({error})"))
-            continue
+            row = parse_row(decode_row(text))
         except RowError as error:
             problems.append(Problem(str(path), number, "label-syntax", str(error)))
             continue

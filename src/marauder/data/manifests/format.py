@@ -9,6 +9,7 @@ Source: Amazon SageMaker Developer Guide, "Labeling job output data", bounding b
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,22 @@ class Row:
     attributes: dict[str, Attribute] = field(default_factory=dict)
     labelled: bool = True
     mistakes: list[str] = field(default_factory=list)
+
+
+def decode_row(line: bytes) -> Any:
+    """Decode a JSON line. Raises ``RowError``, also for text with half of a surrogate pair (``\\ud800``): neither UTF-8
+    nor Parquet can hold it, so that it could be read and never written."""
+    try:
+        content = json.loads(line)
+        if b"\\u" in line:
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"half of a surrogate pair ({error.object[error.start]!r}) in its text; write it whole"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RowError(f"not valid JSON ({error})") from None
+    return content
 
 
 def parse_row(content: Any, label: str | None = None) -> Row:

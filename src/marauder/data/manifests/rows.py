@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.data.manifests.format import METADATA, SOURCE, Row, RowError, parse_row
+from marauder.data.manifests.format import METADATA, SOURCE, Row, RowError, decode_row, parse_row
 from marauder.data.manifests.parquet import parquet_rows
 from marauder.data.records import Problem
 
@@ -74,9 +73,9 @@ def _contents(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
                 if not text.strip():
                     continue
                 try:
-                    content = json.loads(text)
-                except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                    problems.append(Problem(str(path), line, "label-syntax", f"not valid JSON ({error})"))
+                    content = decode_row(text)
+                except RowError as error:
+                    problems.append(Problem(str(path), line, "label-syntax", str(error)))
                     continue
                 yield line, content
     except OSError as error:
