@@ -132,7 +132,7 @@ def test_sigterm_leaves_with_status_75_and_the_same_command_goes_on(workspace: P
         ([], "models"),
         (["--models", "nowhere.pt"], "nowhere.pt: no such file"),
         (["--models", "a/best.pt", "latency.round=5"], "override 'latency.round=5'"),
-        (["--models", "a/best.pt", "--max-hours", "0"], "must be positive"),
+        (["--models", "a/best.pt", "--max-hours", "0"], "must be a positive number"),
         (["--models", "a/best.pt", "--formats", "engine"], "no format named 'engine'"),
     ],
 )
