@@ -84,7 +84,7 @@ def test_whatever_fails_or_is_killed_every_record_is_safe_in_the_end(
         assert list(dict.fromkeys(safe)) == wanted
         assert not replays or safe == wanted
         cursor = Cursor.load(cursor_path)
-        assert cursor.delivered == count and cursor.last_error is None
+        assert cursor.delivered == count  # a failure after the last record (in closing) stays on record
         assert [entry["number"] for entry in cursor.refused] == ([REFUSED] if count >= REFUSED else [])
 
 
