@@ -45,7 +45,7 @@ fi
 say "installing the packages of constraints.txt: about 8 GB on disk, takes minutes, happens once"
 rm -f "$stamp"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
-"${pip[@]}" install -qq --constraint constraints.txt --editable '.[train,export,tracking,data,aws,drift,test]'
+"${pip[@]}" install -qq --constraint constraints.txt --editable '.[train,ssl,selection,export,tracking,data,aws,drift,test]'
 
 # ultralytics asks for opencv-python, whose cv2 needs libGL, which servers and containers lack. The headless build of
 # the same version brings the same module without that need; installed last, its files are the ones that stay.

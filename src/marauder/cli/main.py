@@ -29,7 +29,7 @@ from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
 
 EXIT_USER_ERROR = UserError.exit_status
-RESUME_TAKES_A_CHECKPOINT = ("baseline", "train")
+RESUME_TAKES_A_CHECKPOINT = ("baseline", "train", "pretrain")
 """The commands whose ``--resume`` names a checkpoint; the others' is a flag."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -49,7 +49,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "marauder.cli.preprocess:app",
         "Step 0: restore colour and contrast of underwater pictures.",
     ),
+    "pretrain": ("marauder.cli.pretrain:app", "Step 1: pretrain the detector's backbone on unlabelled pictures."),
     "baseline": ("marauder.cli.baseline:app", "Step 2: train the baseline YOLO detector."),
+    "select": ("marauder.cli.select:app", "Step 3: choose the pictures that are worth labelling."),
+    "annotation": (
+        "marauder.cli.annotation:app",
+        "Step 4: send pictures out for annotation, check what comes back, and merge it.",
+    ),
+    "critical": ("marauder.cli.critical:app", "Step 5: specialise the detector on critical species."),
     "evaluate": (
         "marauder.cli.evaluate:app",
         "Measure a detector on labelled pictures, overall and by slice.",

@@ -30,6 +30,7 @@ TABLE: dict[str, dict[str, str]] = {
         "slices": "marauder.gates.slices:SlicesGate",
         "regression": "marauder.gates.regression:RegressionGate",
         "latency": "marauder.gates.latency:LatencyGate",
+        "representation": "marauder.gates.representation:RepresentationGate",
     },
     "drift_engine": {
         "evidently": "marauder.gates.drift_evidently:EvidentlyEngine",
@@ -60,6 +61,36 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "task": {
         "detection": "marauder.runs.tasks.detection:DetectionKind",
+        "pretraining": "marauder.runs.tasks.pretraining:PretrainingKind",
+    },
+    "pretraining_method": {
+        "moco": "marauder.models.pretraining.moco:MomentumContrast",
+        "distillation": "marauder.models.pretraining.distillation:SelfDistillation",
+    },
+    "uncertainty": {
+        "least_confidence": "marauder.selection.measures.least_confidence:LeastConfidence",
+        "margin": "marauder.selection.measures.margin:Margin",
+        "entropy": "marauder.selection.measures.entropy:Entropy",
+        "variation_ratio": "marauder.selection.measures.variation_ratio:VariationRatio",
+        "mutual_information": "marauder.selection.measures.mutual_information:MutualInformation",
+        "predictive_entropy": "marauder.selection.measures.predictive_entropy:PredictiveEntropy",
+        "localisation_stability": "marauder.selection.measures.localisation_stability:LocalisationStability",
+        "augmentation_consistency": "marauder.selection.measures.augmentation_consistency:AugmentationConsistency",
+    },
+    "strategy": {
+        "hybrid": "marauder.selection.strategies.hybrid:Hybrid",
+        "uncertainty": "marauder.selection.strategies.uncertainty:MostUncertain",
+        "k_center": "marauder.selection.strategies.k_center:KCenter",
+        "k_medoids": "marauder.selection.strategies.k_medoids:KMedoids",
+        "typical": "marauder.selection.strategies.typical:Typical",
+        "random": "marauder.selection.strategies.random:Random",
+    },
+    "annotation_format": {
+        "mindy": "marauder.annotation.formats.mindy:MindyFormat",
+        "coco": "marauder.annotation.formats.coco:CocoFormat",
+        "yolo": "marauder.annotation.formats.yolo:YoloFormat",
+        "cvat": "marauder.annotation.formats.cvat:CvatFormat",
+        "label_studio": "marauder.annotation.formats.label_studio:LabelStudioFormat",
     },
 }
 """Kind of plug point to implementation name to ``module:attribute``."""

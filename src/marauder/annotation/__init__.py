@@ -1,0 +1,1 @@
+"""Annotation by others: packages out, deliveries in, checked, judged and merged."""

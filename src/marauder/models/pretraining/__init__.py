@@ -1,0 +1,1 @@
+"""Self-supervised pretraining of a detector's backbone: network, methods, signs of collapse."""

@@ -1,0 +1,1 @@
+"""Choosing pictures: which are worth labelling, by uncertainty and by diversity."""

@@ -1,0 +1,1 @@
+"""Measures of uncertainty, one file each."""
