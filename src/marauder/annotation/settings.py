@@ -1,0 +1,103 @@
+"""The settings of step 4: what goes out for annotation and in which formats, what it costs, what is taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from marauder.core.plugins import names
+from marauder.core.settings import Settings
+
+
+class PrelabelSettings(Settings):
+    """The boxes of a model that go out with the pictures, for the annotator to correct."""
+
+    confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
+    image_size: int = Field(640, ge=32, description="long side, in pixels, at which the model looks at a picture")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class PriceSettings(Settings):
+    """What an annotator is expected to take and cost; the provider's offer says the real numbers."""
+
+    currency: str = Field("EUR", min_length=1)
+    per_picture: float = Field(0.02, ge=0, description="price of opening and judging a picture")
+    per_box: float = Field(0.06, ge=0, description="price of a box drawn from nothing")
+    per_corrected_box: float = Field(0.03, ge=0, description="price of a box that a pre-label suggests")
+    seconds_per_picture: float = Field(6.0, ge=0, description="time to open and judge a picture")
+    seconds_per_box: float = Field(10.0, ge=0, description="time to draw a box from nothing")
+    seconds_per_corrected_box: float = Field(4.0, ge=0, description="time to check and mend a suggested box")
+    boxes_per_picture: float | None = Field(
+        None, ge=0, description="boxes expected in a picture; default: as in the labelled pictures of the data set"
+    )
+
+
+class LimitSettings(Settings):
+    """What a delivery may hold before it is refused as a bomb."""
+
+    entries: int = Field(500_000, ge=1, description="files and folders of a delivery")
+    file_bytes: int = Field(512 * 2**20, ge=1, description="greatest size of one file, unpacked")
+    total_bytes: int = Field(64 * 2**30, ge=1, description="greatest size of all files together, unpacked")
+    ratio: float = Field(200.0, gt=1, description="unpacked size of a file over its packed size")
+
+
+class QualitySettings(Settings):
+    """How a delivery is judged, and how many of its boxes a person looks at."""
+
+    match_iou: float = Field(0.5, gt=0, le=1, description="overlap from which two boxes mean the same object")
+    well_located_iou: float = Field(0.75, gt=0, le=1, description="overlap from which a box counts as well located")
+    sure_confidence: float = Field(0.5, gt=0, le=1, description="score from which a pre-label counts as sure of itself")
+    review_count: int = Field(50, ge=0, description="suspected errors that the page shows first")
+    least_agreement_iou: float = Field(0.7, ge=0, le=1, description="mean overlap of two annotators; below: told")
+    least_kappa: float = Field(0.8, ge=-1, le=1, description="class agreement of two annotators; below: told")
+
+
+class AnnotationSettings(Settings):
+    """What ``marauder annotation export | import | status`` do.
+
+    ``data``: the data set that the pictures belong to. ``selection``: the folder of step 3 with its
+    ``selection.json``; without it, and without ``pictures``, all pictures of ``data`` that nobody labelled go out.
+    ``output``: the merged data set, a new version beside ``data``, which stays as it is.
+    """
+
+    data: Path = Field(description="data.yaml, or a folder in any layout that is read, of the data set")
+    selection: Path | None = Field(None, description="folder of step 3; its picks go out")
+    pictures: Path | None = Field(None, description="text file with one record key or picture path a line")
+    model: Path | None = Field(None, description="detector whose boxes go out as pre-labels")
+    taxonomy: Path | None = Field(None, description="species table that the guidelines are written from")
+    outbox: Path = Field(Path("annotation/outbox"), description="where packages for the provider are put")
+    inbox: Path = Field(Path("annotation/inbox"), description="where the delivery is looked for")
+    output: Path = Field(Path("annotation/merged"), description="the data set with the delivery merged in")
+    batch: str | None = Field(None, description="id of the batch meant; default: the newest that is open")
+    formats: tuple[str, ...] = Field(("mindy",), min_length=1, description="packages written of a batch")
+    overlap_share: float = Field(0.1, ge=0, le=1, description="share of the pictures that two annotators label")
+    least_overlap: int = Field(5, ge=0, description="pictures labelled twice at least, where the share is above 0")
+    examples_per_class: int = Field(6, ge=0, le=24, description="example crops of each class in the guidelines")
+    new: bool = Field(False, description="make another batch although one is open")
+    accept: bool = Field(False, description="take the good part of a delivery with problems")
+    copy_pictures: bool = Field(False, description="copy pictures into the merged data set instead of linking them")
+    seed: int = 0
+    prelabels: PrelabelSettings = PrelabelSettings()
+    price: PriceSettings = PriceSettings()
+    limits: LimitSettings = LimitSettings()
+    quality: QualitySettings = QualitySettings()
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            return value
+        parts = (part.strip() for item in items for part in str(item).split(","))
+        return list(dict.fromkeys(part for part in parts if part))
+
+    @field_validator("formats")
+    @classmethod
+    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = names("annotation_format")
+        for name in value:
+            if name not in known:
+                raise ValueError(f"no format named {name!r}; choose of: {', '.join(known)}")
+        return value
