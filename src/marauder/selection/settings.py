@@ -1,0 +1,155 @@
+"""The settings of step 3: which pictures may be chosen, by what measures and strategy, how many, at what price."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from marauder.core.plugins import names
+from marauder.core.settings import Settings
+
+ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
+"""Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
+
+REDUCTIONS = ("sum", "mean", "max", "top_k_mean")
+MODEL_FREE = ("random", "typical", "k_center", "k_medoids")
+"""Strategies that work without a detector, on how pictures look."""
+
+
+class PriceSettings(Settings):
+    """What annotation costs; the defaults are of the order of what providers ask, put in your own."""
+
+    per_box: float = Field(0.05, ge=0, description="price of one box")
+    per_picture: float = Field(0.02, ge=0, description="price of looking at one picture, with or without boxes")
+    seconds_per_box: float = Field(12.0, ge=0, description="working time for one box, seconds")
+    seconds_per_picture: float = Field(5.0, ge=0, description="working time for opening one picture, seconds")
+    currency: str = Field("USD", min_length=1, max_length=8)
+
+
+class SelectionSettings(Settings):
+    """What ``marauder select`` does."""
+
+    pool: Path = Field(description="data set or folder; its pictures nobody has labelled are the pool")
+    models: tuple[Path, ...] = Field((), description=".pt or .safetensors files of detectors with the same class names")
+    labelled: Path | None = Field(None, description="data set of what is labelled already; default: that of the pool")
+    output: Path = Path("selected")
+    count: int = Field(2000, ge=1, description="most pictures to choose (--num-samples)")
+    budget_boxes: int | None = Field(None, ge=1, description="most boxes to choose, as the detector estimates them")
+    strategy: str = Field("hybrid", description="how to choose: a name of docs/step3_active_learning.md")
+    seed: int = Field(0, ge=0)
+    fresh: bool = Field(False, description="start over: forget what an earlier run of the same folder found")
+    names: tuple[str, ...] | None = Field(None, description="class names, where no file of the data sets has them")
+
+    use_ensemble: bool = Field(False, description="score with all models together, not with the first alone")
+    measures: tuple[str, ...] = Field(
+        ("entropy", "margin"), min_length=1, description="measures of uncertainty, each with its weight in weights"
+    )
+    weights: dict[str, float] = Field({}, description="weight of a measure in the score; 1 where not named")
+    reduction: Literal["sum", "mean", "max", "top_k_mean"] = Field(
+        "top_k_mean", description="from boxes to a picture: sum, mean, max, or the mean of the top_k highest"
+    )
+    top_k: int = Field(5, ge=1, description="boxes that top_k_mean takes")
+    confidence: float = Field(0.05, gt=0, lt=1, description="least score of a box that is looked at")
+    dropout_passes: int = Field(8, ge=2, le=100, description="passes with dropout in the head for each picture")
+    dropout_rate: float = Field(0.1, gt=0, lt=1, description="share of channels that dropout leaves out")
+    views: tuple[str, ...] = Field(
+        ("flip", "brightness"), description="changed views for localisation stability and augmentation consistency"
+    )
+    ensemble_iou: float = Field(0.55, gt=0, lt=1, description="overlap from which boxes of two passes are one object")
+    image_size: int | None = Field(None, ge=32, description="long side in pixels; default: the model's own")
+    batch: int = Field(16, ge=1, description="pictures a forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    calibration: Literal["auto", "off"] = Field(
+        "auto", description="fit scores to how often they are right, on labelled validation pictures where there are"
+    )
+    class_difficulty: Literal["auto", "off"] = Field(
+        "auto", description="weigh boxes of classes by how badly the detector knows them on labelled pictures"
+    )
+    critical: tuple[str, ...] = Field((), description="names of the critical classes")
+    critical_weight: float = Field(2.0, ge=1, description="weight of boxes of critical classes; others weigh 1")
+
+    random_share: float = Field(0.15, ge=0, le=1, description="share drawn at random from the whole pool; 0.1 to 0.2")
+    candidate_factor: float = Field(5.0, ge=1, description="size of the uncertain pool, in budgets")
+    cover: Literal["k_center", "k_medoids"] = Field("k_medoids", description="how hybrid spreads its picks")
+    category_share: float = Field(
+        0.3, ge=0, le=1, description="part of the classes that are predicted in the likeness of two pictures"
+    )
+    most_per_group: int | None = Field(10, ge=1, description="most pictures of one clip; null: any number")
+    class_quotas: dict[str, int] = Field({}, description="least pictures in which a class is expected, by its name")
+    slice_quotas: dict[str, int] = Field({}, description="least pictures of a slice; NAME=VALUE of an attribute")
+    typical_below: float = Field(
+        0.02, ge=0, le=1, description="below this labelled share hybrid and uncertainty choose typical pictures"
+    )
+
+    link: Literal["auto", "hardlink", "symlink", "copy"] = Field("auto", description="how pictures get into images/")
+    sheet_pictures: int = Field(60, ge=1, le=400, description="most pictures on the contact sheet")
+    map_points: int = Field(5000, ge=50, description="most pictures on the map of the pool")
+    price: PriceSettings = PriceSettings()
+
+    @field_validator("models", "measures", "critical", "views", "names", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        items = [value] if isinstance(value, (str, Path)) else value
+        if not isinstance(items, (list, tuple)):
+            return value
+        parts = (part.strip() for item in items for part in str(item).split(","))
+        return list(dict.fromkeys(part for part in parts if part))
+
+    @field_validator("measures")
+    @classmethod
+    def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in names("uncertainty"):
+                raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, weight in value.items():
+            if name not in names("uncertainty"):
+                raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
+            if weight < 0:
+                raise ValueError(f"the weight of {name} is {weight:g}; weights are 0 or more")
+        return value
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, value: str) -> str:
+        if value not in names("strategy"):
+            raise ValueError(f"no strategy named {value!r}; choose one of: {', '.join(names('strategy'))}")
+        return value
+
+    @field_validator("class_quotas", "slice_quotas")
+    @classmethod
+    def _positive_quotas(cls, value: dict[str, int]) -> dict[str, int]:
+        for name, count in value.items():
+            if count < 1:
+                raise ValueError(f"the quota of {name} is {count}; a quota is 1 or more")
+        return value
+
+    @field_validator("slice_quotas")
+    @classmethod
+    def _slices_are_attributes(cls, value: dict[str, int]) -> dict[str, int]:
+        for name in value:
+            if "=" not in name:
+                raise ValueError(f"{name!r}: write a slice as ATTRIBUTE=VALUE, for example 'site=reef 3'")
+        return value
+
+    @model_validator(mode="after")
+    def _ensemble_has_models(self) -> SelectionSettings:
+        if self.use_ensemble and len(self.models) < 2:
+            raise ValueError("use_ensemble needs two models or more after --model")
+        if not any(self.weights.get(name, 1.0) > 0 for name in self.all_measures()):
+            raise ValueError("weights: at least one of the measures must weigh more than 0")
+        return self
+
+    def all_measures(self) -> tuple[str, ...]:
+        """The measures to compute: ``measures``, and those of the ensemble where it is used, each once."""
+        return tuple(dict.fromkeys((*self.measures, *(ENSEMBLE_MEASURES if self.use_ensemble else ()))))
+
+    def scoring_models(self) -> tuple[Path, ...]:
+        """The models that look at the pool: all with ``use_ensemble``, else the first."""
+        return self.models if self.use_ensemble else self.models[:1]
