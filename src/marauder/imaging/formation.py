@@ -235,9 +235,14 @@ class FormationModel:
 
         ``clean`` uint8 (H, W, 3) is the scene as it would look in air under white light; ``range_index`` uint8 (H, W).
         """
+        return self.see_through(cv2.LUT(clean, self._linear), range_index)
+
+    def see_through(self, light: np.ndarray, range_index: np.ndarray) -> np.ndarray:
+        """Linear light, float32 (H, W, 3), as it looks from ``range_index`` uint8 (H, W) away, gains applied."""
         ranges = cv2.merge([range_index, range_index, range_index])
-        light = cv2.multiply(cv2.LUT(clean, self._linear), cv2.LUT(ranges, self._direct))
-        return np.asarray(cv2.add(light, cv2.LUT(ranges, self._backscatter)))
+        return np.asarray(
+            cv2.add(cv2.multiply(light, cv2.LUT(ranges, self._direct)), cv2.LUT(ranges, self._backscatter))
+        )
 
     def form(self, clean: np.ndarray, range_index: np.ndarray) -> np.ndarray:
         """The underwater picture, without noise: uint8 (H, W, 3)."""
