@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+EXIT_AWAITING = 4
+"""Exit status of a pipeline that waits for something from outside."""
+
 app = typer.Typer(no_args_is_help=True, help="Run the steps of the pipeline, each only when something changed.")
 status_app = typer.Typer(help="Show where every step of a workspace stands, and why.")
 
@@ -48,11 +51,15 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start the chosen steps over, also finished ones.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until what a step waits for (annotations) has arrived.")
+    ] = False,
 ) -> None:
     """Do the steps whose inputs or settings changed, in order; killed anywhere and run again, go on.
 
     Without --config, the settings are those of the workspace's last run, with what is given here on top.
-    Leaves with status 75 when time is up or the process is asked to stop, and prints the command that goes on.
+    Leaves with status 75 when time is up or the process is asked to stop, and prints the command that goes on; with
+    status 4 when a step waits for something from outside: the same command goes on once that has arrived.
     """
     from marauder.core.clock import Clock
     from marauder.pipeline.graph import Pipeline
@@ -70,7 +77,10 @@ def run(
         print(plan(pipeline, selected, fresh))
         return
     with Clock.for_hours(max_hours).listening() as clock:
-        run_steps(pipeline, selected, clock, _say, fresh)
+        awaited = run_steps(pipeline, selected, clock, _say, fresh, wait)
+    if awaited:
+        _say("paused, everything saved. The same command goes on once it has arrived; with --wait it stays until then")
+        raise typer.Exit(EXIT_AWAITING)
     _say("all steps that were asked for are done")
 
 

@@ -96,7 +96,7 @@ class Pipeline:
 
     def result_settings(self, step: Step) -> dict[str, Any]:
         """The settings that bear on the result, by dotted name: neither its places nor what changes only speed."""
-        left_out = {*step.placed(self.workspace), *step.without_effect()}
+        left_out = {*step.placed(self.workspace), *step.without_effect(), *self._proposed[step.name]}
         flat = flatten(self.settings_of(step).model_dump(mode="json")) if self.is_configured(step) else {}
         return {name: value for name, value in flat.items() if not _covered(name, left_out)}
 
@@ -180,15 +180,21 @@ class Pipeline:
         sections = {name: section for name, section in content.items() if isinstance(section, Mapping)}
         given = {*flatten(sections), *(override.partition("=")[0].strip() for override in overrides)}
         placed: list[str] = []
+        of_steps = {step.name: {name for name in given if name.partition(".")[0] == step.name} for step in self.steps}
+        configured = {
+            step.name
+            for step in self.steps
+            if not step.optional or (of_steps[step.name] and not _is_switched_off(step, overrides))
+        }
         for step in self.steps:
-            of_step = {name for name in given if name.partition(".")[0] == step.name}
-            if step.optional and (not of_step or _is_switched_off(step, overrides)):
+            of_step = of_steps[step.name]
+            if step.name not in configured:
                 continue
             if content.get(step.name) is not None and step.name not in sections:
                 continue  # no mapping of settings: a mistake that load_settings names with its line
             if not of_step:
                 placed.append(f"{step.name}={{}}")
-            decided, suggested = step.placed(self.workspace), step.suggested(self.workspace)
+            decided, suggested = step.placed(self.workspace), step.suggested(self.workspace, configured)
             for name, value in {**suggested, **decided}.items():
                 if f"{step.name}.{name}" not in of_step:
                     placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")

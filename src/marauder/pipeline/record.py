@@ -17,7 +17,7 @@ class StepRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    state: Literal["running", "interrupted", "failed", "done"]
+    state: Literal["running", "interrupted", "paused", "failed", "done"]
     version: int
     settings: dict[str, Any]
     inputs: dict[str, str]

@@ -18,10 +18,11 @@ from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.identity import Identity, identify
 from marauder.pipeline.record import StepRecord, lock_path, read_record, write_record
 from marauder.pipeline.status import State, Status, flatten
-from marauder.pipeline.step import Step, StepContext
+from marauder.pipeline.step import Awaited, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
 Say = Callable[[str], None]
+POLL_SECONDS = 5.0
 
 
 def select(
@@ -39,18 +40,28 @@ def select(
     return pipeline.steps[start : end + 1]
 
 
-def run_steps(pipeline: Pipeline, selected: Sequence[Step], clock: Clock, say: Say, fresh: bool = False) -> None:
-    """Do what is not done among ``selected``, in order.
+def run_steps(
+    pipeline: Pipeline, selected: Sequence[Step], clock: Clock, say: Say, fresh: bool = False, wait: bool = False
+) -> list[str]:
+    """Do what is not done among ``selected``, in order; returns what is awaited from outside, in words.
 
-    ``fresh`` starts each of them over, done or not. Raises ``Interrupted`` when the clock says to stop (everything
-    saved), ``UserError`` when a step lacks its input or another pipeline works on the workspace; what a step raises is
-    recorded as its failure and goes on up.
+    ``fresh`` starts each of them over, done or not. A step that awaits something pauses, with all that follow from it,
+    while others go on; with ``wait`` the pipeline stays until it has arrived. Raises ``Interrupted`` when the clock
+    says to stop (everything saved), ``UserError`` when a step lacks its input or another pipeline works on the
+    workspace; what a step raises is recorded as its failure and goes on up.
     """
+    awaited: list[str] = []
+    held: set[str] = set()
     with exclusive(lock_path(pipeline.workspace), f"the workspace {pipeline.workspace.root}"):
         write_text(_config_path(pipeline.workspace), _as_yaml(pipeline.given_settings()))
         for step in selected:
             status = pipeline.status(step)
             if status.state == State.OFF:
+                continue
+            behind = sorted(earlier.name for earlier in pipeline.producers(step) if earlier.name in held)
+            if behind:
+                held.add(step.name)
+                say(f"step {describe(step)}: follows once {' and '.join(behind)} is done")
                 continue
             if status.state == State.WAITING:
                 raise UserError(f"step {describe(step)} cannot run: it waits {'; '.join(status.reasons)}")
@@ -59,7 +70,31 @@ def run_steps(pipeline: Pipeline, selected: Sequence[Step], clock: Clock, say: S
                 continue
             clock.check()
             say(f"step {describe(step)}: {_why(status, fresh)}")
-            _run_step(pipeline, step, clock, say, fresh or status.fresh, fresh)
+            words = _run_or_pause(pipeline, step, clock, say, fresh or status.fresh, fresh, wait)
+            if words is not None:
+                held.add(step.name)
+                awaited.append(words)
+    return awaited
+
+
+def _run_or_pause(
+    pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: bool, asked: bool, wait: bool
+) -> str | None:
+    """Run a step; returns what it awaits, if it pauses and nobody ``wait``s for that."""
+    while True:
+        try:
+            _run_step(pipeline, step, clock, say, fresh, asked)
+        except Awaited as pause:
+            say(f"step {describe(step)}: paused. {pause.what}")
+            if not wait:
+                return pause.what
+            while not pause.arrived():
+                clock.check()
+                time.sleep(POLL_SECONDS)
+            say(f"step {describe(step)}: goes on, what it waited for is there")
+            fresh = asked = False
+        else:
+            return None
 
 
 def last_config(workspace: Workspace) -> Path | None:
@@ -112,6 +147,9 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
         context = StepContext(workspace, pipeline.settings_of(step), clock, fresh, asked, begun)
         summary = to_plain(dict(step.run(context)))
         outputs = _identify_outputs(pipeline, step)
+    except Awaited as pause:
+        close("paused", fresh=False, message=pause.what)
+        raise
     except Interrupted as stop:
         close("interrupted", message=stop.reason)
         raise

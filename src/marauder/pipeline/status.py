@@ -20,6 +20,7 @@ class State(enum.StrEnum):
     DONE = "done"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
+    PAUSED = "paused"
     WAITING = "waiting"
     READY = "ready"
     STALE = "stale"
@@ -83,6 +84,8 @@ def decide(facts: Facts) -> Status:
         return Status(State.FAILED, (record.message, *starts_over), fresh)
     if record.state == "done":
         return Status(State.STALE, (*changes, *facts.output_problems), fresh)
+    if record.state == "paused":
+        return Status(State.PAUSED, (record.message, *starts_over), fresh)
     return Status(State.INTERRUPTED, (record.message or "was killed while it ran", *starts_over), fresh)
 
 

@@ -7,7 +7,7 @@ settings models and the work itself are imported inside the methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,15 @@ class Artifact:
     name: str
     path: Path
     remedy: str = ""
+
+
+class Awaited(Exception):  # noqa: N818 - it is no error: the step did its part and goes on later
+    """A step pauses for something that comes from outside. ``what`` says what and where it goes, in words; ``arrived``
+    is asked now and then, is quick, and says whether the step can go on."""
+
+    def __init__(self, what: str, arrived: Callable[[], bool]) -> None:
+        super().__init__(what)
+        self.what, self.arrived = what, arrived
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,10 @@ class Step(ABC):
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
         """Settings (by dotted name) that the workspace decides, such as output folders; users cannot set them here."""
 
-    def suggested(self, workspace: Workspace) -> Mapping[str, Any]:
-        """Settings (by dotted name) that the workspace proposes where the user gives none."""
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+        """Settings (by dotted name) that the workspace proposes where the user gives none, such as what an earlier step
+        leaves; ``configured``: names of the steps that are part of this pipeline. Their values count as inputs, not as
+        settings: a workspace can move."""
         return {}
 
     def without_effect(self) -> frozenset[str]:
@@ -93,5 +104,5 @@ class Step(ABC):
 
         The summary holds plain values; ``report`` is a file to open, as a path from the workspace's root.
 
-        Raises ``Interrupted`` when the clock says to stop, everything saved.
+        Raises ``Interrupted`` when the clock says to stop, everything saved; ``Awaited`` to pause.
         """

@@ -19,6 +19,7 @@ NEXT = {
     State.WAITING: "waits",
     State.READY: "would start",
     State.INTERRUPTED: "would go on",
+    State.PAUSED: "would look whether it arrived",
     State.STALE: "would run again",
     State.FAILED: "would be tried again",
 }

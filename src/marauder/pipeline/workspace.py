@@ -42,6 +42,11 @@ class Workspace:
         """The finished data set that training reads."""
         return self.datasets / "data.yaml"
 
+    @property
+    def annotation(self) -> Path:
+        """``outbox``, with the packages for annotators, and ``inbox``, where their deliveries are put."""
+        return self.root / "annotation"
+
     def model(self, name: str) -> Path:
         """Folder of a step's models, such as ``baseline`` or ``tensorrt``."""
         return self.training / "models" / name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Preprocessing(Step):
             "enhance.output": preprocessed,
         }
 
-    def suggested(self, workspace: Workspace) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
         """Every folder below ``images`` that has a file in it is a source."""
         sources = [str(folder) for folder, empty in _folders(workspace).items() if not empty]
         return {"organize.inputs": sources or [str(workspace.images / OWN_PICTURES)]}

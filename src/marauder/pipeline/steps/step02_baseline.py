@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from marauder.core.settings import Settings
+from marauder.pipeline.runs import around_a_run, run_summary
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
-
-AROUND = (
-    "processes", "cache_gigabytes", "max_restarts", "runs", "id", "tracking", "registry", "events", "notices",
-    "checkpoint_tiers", "store",
-)  # fmt: skip
-"""Settings around a run, which change nothing of its result."""
 
 
 class Baseline(Step):
@@ -36,13 +31,15 @@ class Baseline(Step):
             "runs": workspace.training / "runs",
         }
 
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+        """The pretrained backbone, where the pipeline makes one."""
+        if "pretraining" not in configured:
+            return {}
+        return {"ssl_backbone": workspace.model("ssl") / "backbone.safetensors"}
+
     def without_effect(self) -> frozenset[str]:
         """What the engine leaves out of a checkpoint's identity, and where the work is done."""
-        from marauder.engine.settings import TrainingSettings
-
-        free = set(TrainingSettings.model_fields) - set(TrainingSettings().deciding())
-        names = {f"training.{name}" for name in free} - self.continued()
-        return frozenset({*names, *AROUND})
+        return around_a_run() - self.continued()
 
     def continued(self) -> frozenset[str]:
         """A finished training can be made longer."""
@@ -72,19 +69,10 @@ class Baseline(Step):
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Train, or go on training, then measure and judge. A gate that failed fails the step."""
         from marauder.runs.gated import run_gated
-        from marauder.runs.gatekeeper import GateStop
 
-        done = run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
-        if done.exit_status:
-            raise GateStop(f"gates failed: {'; '.join(done.failed)}. The report: {done.report}")
-        figures = {name: value for name, value in done.metrics.items() if isinstance(value, float)}
-        return {
-            **{name: round(value, 4) for name, value in figures.items()},
-            "measured_on": f"the split {done.split}",
-            "gates": done.verdict,
-            "epochs": done.epochs,
-            "report": context.workspace.relative(done.report),
-        }
+        return run_summary(
+            run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun), context.workspace
+        )
 
 
 STEP = Baseline()

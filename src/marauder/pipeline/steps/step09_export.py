@@ -1,18 +1,22 @@
-"""Step 9 of the pipeline, its portable half: ONNX and TorchScript of the baseline, checked against the model."""
+"""Step 9 of the pipeline, its portable half: ONNX and TorchScript of the trained detectors, checked against them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.settings import Settings
+from marauder.export.folders import folder_names
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
+DETECTORS = ("baseline", "critical")
+"""The steps that leave a detector to deploy."""
+
 
 class Export(Step):
-    """``training/models/baseline/best.pt`` to ``training/models/tensorrt/baseline/``."""
+    """``training/models/<step>/best.pt`` to ``training/models/tensorrt/<step>/``."""
 
     number, name, title = 9, "export", "portable model files"
 
@@ -23,25 +27,33 @@ class Export(Step):
         return ExportSettings
 
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
-        """The model, the pictures to compare on, and the output."""
+        """The pictures to compare on, and the output."""
         return {
-            "models": [str(workspace.model("baseline") / "best.pt")],
             "pictures": workspace.datasets / "preprocessed" / "images",
             "output": workspace.model("tensorrt"),
             "fresh": False,
         }
+
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+        """The detectors of this pipeline."""
+        return {"models": [str(workspace.model(name) / "best.pt") for name in DETECTORS if name in configured]}
 
     def without_effect(self) -> frozenset[str]:
         """How long is measured changes no file."""
         return frozenset({"latency"})
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """The trained detector."""
-        return (Artifact("best model", workspace.model("baseline") / "best.pt"),)
+        """The trained detectors."""
+        return tuple(
+            Artifact(f"best model of {name}", path, f"{path} is missing")
+            for name, path in zip(folder_names(settings.models), settings.models)
+        )
 
     def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """The folder with every format and its report."""
-        return (Artifact("exported model", workspace.model("tensorrt") / "baseline"),)
+        """A folder for each model with every format and its report."""
+        return tuple(
+            Artifact(f"exported {name}", workspace.model("tensorrt") / name) for name in folder_names(settings.models)
+        )
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Export, or go on; a format that does not answer as the model does is a failure."""
@@ -50,19 +62,21 @@ class Export(Step):
         context.begun()  # what is there is taken up only where its own record fits model and settings
         settings = context.settings.model_copy(update={"fresh": context.fresh})
         done = export_models(settings, context.clock)
-        (model,) = done.models
-        if model.problem is not None:
-            raise UserError(model.problem)
-        different = [name for name, result in model.formats.items() if not result.passed]
-        if different:
-            raise UserError(
-                f"{', '.join(different)}: does not answer as {model.source} does and was not put in place; "
-                f"{model.folder / 'export_report.md'} says how far off it is"
-            )
+        for model in done.models:
+            if model.problem is not None:
+                raise UserError(model.problem)
+            different = [name for name, result in model.formats.items() if not result.passed]
+            if different:
+                raise UserError(
+                    f"{', '.join(different)}: does not answer as {model.source} does and was not put in place; "
+                    f"{model.folder / 'export_report.md'} says how far off it is"
+                )
+        last = done.models[-1]
         return {
-            "formats": ", ".join(result.path.name for result in model.formats.values()),
+            "models": ", ".join(model.folder.name for model in done.models),
+            "formats": ", ".join(result.path.name for result in last.formats.values()),
             "compared_on": done.pictures,
-            "report": context.workspace.relative(model.folder / "export_report.md"),
+            "report": context.workspace.relative(last.folder / "export_report.md"),
         }
 
 

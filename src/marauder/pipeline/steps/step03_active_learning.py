@@ -1,0 +1,96 @@
+"""Step 3 of the pipeline: choose, among the pictures nobody labelled, those that are worth labelling."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from marauder.core.settings import Settings
+from marauder.pipeline.step import Artifact, Step, StepContext
+from marauder.pipeline.workspace import Workspace
+
+FOLDER = "selected"
+
+
+class ActiveLearning(Step):
+    """The unlabelled pictures of ``training/datasets/data.yaml`` to ``training/datasets/selected/``."""
+
+    number, name, title, optional = 3, "active_learning", "pictures worth labelling", True
+
+    def settings_model(self) -> type[Settings]:
+        """``SelectionSettings``."""
+        from marauder.selection.settings import SelectionSettings
+
+        return SelectionSettings
+
+    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+        """The pool and the output."""
+        return {"pool": workspace.data_yaml, "output": workspace.datasets / FOLDER, "fresh": False}
+
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+        """The baseline looks at the pool."""
+        return {"models": [str(workspace.model("baseline") / "best.pt")]}
+
+    def without_effect(self) -> frozenset[str]:
+        """Where the work is done, and how pictures get into the folder."""
+        return frozenset({"batch", "device", "link"})
+
+    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The pool, the detectors that look at it, and what is labelled elsewhere."""
+        from marauder.export.folders import folder_names
+
+        models = zip(folder_names(settings.models), settings.models)
+        labelled = settings.labelled
+        return (
+            Artifact("data set", workspace.data_yaml),
+            Artifact("pictures", workspace.datasets / "preprocessed" / "images"),
+            *(Artifact(f"detector {name}", path, f"{path} is missing") for name, path in models),
+            *([Artifact("labelled pictures", labelled, f"{labelled} is missing")] if labelled is not None else []),
+        )
+
+    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The list of what was chosen, with the reasons, and its pictures."""
+        folder = workspace.datasets / FOLDER
+        return (
+            Artifact("selection", folder / "selection.json"),
+            Artifact("chosen pictures", folder / "images"),
+            Artifact("selection report", folder / "report.html"),
+        )
+
+    def run(self, context: StepContext) -> Mapping[str, Any]:
+        """Score the pool and choose, or go on. What was sent out for annotation stays chosen: another choice would ask,
+        and pay, for another delivery; ``--fresh`` chooses anew."""
+        from marauder.selection.job import select_pictures
+
+        context.begun()
+        settings = context.settings.model_copy(update={"fresh": context.asked})
+        sent = None if context.asked else sent_selection(context.workspace)
+        if sent is not None:
+            return {**sent, "report": context.workspace.relative(settings.output / "report.html")}
+        done = select_pictures(settings, context.clock)
+        return {
+            "pool": done.pool,
+            "chosen": done.picked,
+            "estimated_boxes": round(done.estimated_boxes),
+            "set_aside": done.set_aside,
+            "notes": "; ".join(done.notes) or "none",
+            "report": context.workspace.relative(done.report),
+        }
+
+
+def sent_selection(workspace: Workspace) -> dict[str, Any] | None:
+    """What is chosen already and went out for annotation as it is; ``None`` where nothing did."""
+    from marauder.annotation.batch import list_batches
+    from marauder.core.files import read_json
+
+    listed = workspace.datasets / FOLDER / "selection.json"
+    if not listed.is_file():
+        return None
+    chosen = {pick["key"] for pick in read_json(listed)["picks"]}
+    for batch in list_batches(workspace.annotation / "outbox"):
+        if {item.key for item in batch.items} == chosen:
+            return {"chosen": len(chosen), "notes": f"went out as {batch.id}, so it stays as it was chosen"}
+    return None
+
+
+STEP = ActiveLearning()

@@ -1,0 +1,86 @@
+"""Step 4 of the pipeline: send the chosen pictures out for annotation, wait, check what comes back, and merge it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from marauder.core.settings import Settings
+from marauder.pipeline.step import Artifact, Awaited, Step, StepContext
+from marauder.pipeline.workspace import Workspace
+
+FOLDER = "annotated"
+
+
+class Annotation(Step):
+    """``datasets/selected`` to ``annotation/outbox``; ``annotation/inbox`` to ``datasets/annotated``."""
+
+    number, name, title, optional = 4, "annotation", "labels from a provider", True
+
+    def settings_model(self) -> type[Settings]:
+        """``AnnotationSettings``."""
+        from marauder.annotation.settings import AnnotationSettings
+
+        return AnnotationSettings
+
+    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+        """The data set, where packages go and deliveries come, and the merged data set."""
+        return {
+            "data": workspace.data_yaml,
+            "outbox": workspace.annotation / "outbox",
+            "inbox": workspace.annotation / "inbox",
+            "output": workspace.datasets / FOLDER,
+        }
+
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+        """What step 3 chose, where there is one, and the baseline's boxes to start from."""
+        chosen = {"selection": workspace.datasets / "selected"} if "active_learning" in configured else {}
+        return {**chosen, "model": workspace.model("baseline") / "best.pt"}
+
+    def without_effect(self) -> frozenset[str]:
+        """What concerns a delivery with problems, the way it is judged, and where the pre-labels are made."""
+        return frozenset({"accept", "limits", "quality", "price", "prelabels.device", "batch", "new"})
+
+    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The data set, the choice, and the detector behind the pre-labels; another detector sends nothing out anew."""
+        selection = settings.selection
+        given = [Artifact("selection", selection / "selection.json")] if selection is not None else []
+        return (
+            Artifact("data set", workspace.data_yaml),
+            Artifact("pictures", workspace.datasets / "preprocessed" / "images"),
+            Artifact("labels", workspace.datasets / "preprocessed" / "labels"),
+            Artifact("detector for pre-labels", settings.model, f"{settings.model} is missing"),
+            *given,
+        )
+
+    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The merged data set and its pin."""
+        folder = workspace.datasets / FOLDER
+        return (
+            Artifact("merged data set", folder / "data.yaml"),
+            Artifact("merged records", folder / "records.jsonl"),
+            Artifact("merged labels", folder / "labels"),
+        )
+
+    def run(self, context: StepContext) -> Mapping[str, Any]:
+        """Export, once; then take in what lies in the inbox, or pause until something does."""
+        from marauder.annotation.delivery import find_delivery
+        from marauder.annotation.export import export_batch
+        from marauder.annotation.importing import import_delivery
+        from marauder.annotation.status import batch_status
+
+        context.begun()
+        settings = context.settings
+        export_batch(settings, context.clock)
+        delivery = find_delivery(settings)
+        done = import_delivery(settings, delivery, context.clock) if delivery is not None else None
+        if done is None or not done.complete:
+            raise Awaited(batch_status(settings).words, lambda: find_delivery(settings) is not None)
+        return {
+            "pictures": done.accepted,
+            "version": done.version,
+            "report": context.workspace.relative(done.report),
+        }
+
+
+STEP = Annotation()
