@@ -24,6 +24,8 @@ from marauder.core.randomness import stream
 from marauder.core.settings import Settings
 from marauder.data.records import Record
 
+UNIT = 1 << 20
+
 
 class BalanceSettings(Settings):
     """How often records are drawn in an epoch of training."""
@@ -76,7 +78,7 @@ def class_aware_factors(
     the expected number of draws if each of M draws takes a class and then one of its records. ``at_least`` as in
     ``repeat_factors`` (the sum then grows). Records without boxes, and those nobody labelled, have 1.
     """
-    members = [_classes_of(record, class_count) if record.labelled else np.zeros(0, np.int64) for record in records]
+    members = _members(records, class_count)
     counts = np.zeros(class_count, np.int64)
     for classes in members:
         counts[classes] += 1
@@ -109,31 +111,55 @@ class Resampling:
     """Which record stands at each position of each epoch, as a function of (seed, epoch, index) alone.
 
     ``factors``: float (N,), not negative, finite. Every epoch has ``length`` positions, the rounded sum of the factors,
-    and each record stands at floor or ceil of its factor of them (of its factor scaled to the rounded sum). Positions
-    are in the order of the records; the engine's own permutation mixes them. Raises ``ValueError`` for other factors.
+    and each record stands at floor or ceil of its factor of them; so that the sum comes out, the parts of factors
+    behind the point are scaled. Counted in whole units of 2^-20, so that no rounding breaks this. Positions are in the
+    order of the records; the engine's own permutation mixes them. Raises ``ValueError`` for other factors.
     """
 
     def __init__(self, factors: np.ndarray) -> None:
         factors = np.asarray(factors, np.float64).reshape(-1)
-        if not len(factors) or not np.isfinite(factors).all() or (factors < 0).any() or not factors.sum() > 0:
+        if not len(factors) or not np.isfinite(factors).all() or (factors < 0).any() or not factors.any():
             raise ValueError("factors must be finite, not negative and not all zero")
+        whole = np.floor(factors).astype(np.int64)
         self.length = max(1, round(float(factors.sum())))
-        self._ends = np.cumsum(factors * (self.length / factors.sum()))
-        self._ends[-1] = self.length
-        self._offset: tuple[int, int, float] | None = None
+        whole, parts = _parts_that_sum(whole, factors - whole, self.length)
+        self._ends = np.cumsum(whole) * UNIT + np.rint(np.cumsum(parts) * UNIT).astype(np.int64)
+        self._offset: tuple[int, int, int] | None = None
 
     def record_at(self, seed: int, epoch: int, index: int) -> int:
         """Position in the list of records of sample ``index`` (0 to ``length`` - 1) of an epoch."""
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
-        if self._offset is None or self._offset[:2] != (seed, epoch):
-            self._offset = (seed, epoch, float(stream(seed, "balance", epoch).random()))
-        return int(np.searchsorted(self._ends, index + self._offset[2], side="right"))
+        return int(np.searchsorted(self._ends, index * UNIT + self._offset_of(seed, epoch), side="right"))
 
-    def counts(self, seed: int, epoch: int) -> np.ndarray:
-        """How often each record stands in an epoch: int64 (N,)."""
-        places = [self.record_at(seed, epoch, index) for index in range(self.length)]
-        return np.bincount(places, minlength=len(self._ends))
+    def records_of(self, seed: int, epoch: int) -> np.ndarray:
+        """The records of all samples of an epoch: int64 (``length``,)."""
+        comb = np.arange(self.length, dtype=np.int64) * UNIT + self._offset_of(seed, epoch)
+        return np.searchsorted(self._ends, comb, side="right")
+
+    def _offset_of(self, seed: int, epoch: int) -> int:
+        if self._offset is None or self._offset[:2] != (seed, epoch):
+            self._offset = (seed, epoch, int(stream(seed, "balance", epoch).integers(UNIT)))
+        return self._offset[2]
+
+
+def _parts_that_sum(whole: np.ndarray, parts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parts (0 to 1) scaled so that they and ``whole`` sum to ``length``; those that reach 1 go over to ``whole``."""
+    whole, parts = whole.copy(), parts.copy()
+    while True:
+        wanted = min(max(length - int(whole.sum()), 0), int((parts > 0).sum()))
+        total = parts.sum()
+        scaled = parts * (wanted / total) if total > 0 else parts
+        full = scaled >= 1
+        if not full.any():
+            return whole, scaled
+        whole[full] += 1
+        parts[full] = 0
+
+
+def _members(records: Sequence[Record], class_count: int) -> list[np.ndarray]:
+    """The classes of each record, without repetition; none for records that nobody labelled."""
+    return [_classes_of(record, class_count) if record.labelled else np.zeros(0, np.int64) for record in records]
 
 
 def _classes_of(record: Record, class_count: int) -> np.ndarray:
@@ -149,5 +175,5 @@ def _raise_to(factors: np.ndarray, at_least: Mapping[int, float] | None) -> None
 
 
 def _largest_of_classes(records: Sequence[Record], factors: np.ndarray) -> np.ndarray:
-    classes = [_classes_of(record, len(factors)) if record.labelled else [] for record in records]
-    return np.array([factors[of_record].max() if len(of_record) else 1.0 for of_record in classes], np.float64)
+    members = _members(records, len(factors))
+    return np.array([factors[classes].max() if len(classes) else 1.0 for classes in members], np.float64)
