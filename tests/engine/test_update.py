@@ -32,6 +32,7 @@ class DrawnTask:
     def __init__(self, memory: int | None = None) -> None:
         self.memory = memory
         self.failures = 0
+        self.told: list[tuple[int, int]] = []
 
     def build_model(self, seed: int) -> torch.nn.Module:
         return build_detector("yolov8t", ["a", "b", "c"], seed)
@@ -69,6 +70,9 @@ class DrawnTask:
     def inputs(self, batch: Batch) -> torch.Tensor:
         return batch["images"].permute(0, 3, 1, 2).float() / 255
 
+    def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
+        self.told.append((step, steps))
+
 
 def updated_weights(
     micro: int, group: Group | None = None
@@ -84,7 +88,7 @@ def updated_weights(
     optimizer = SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     state = TrainState(model, AveragedModel(model, 0.5, 1.0), optimizer, scaler, Position(micro_batch_size=micro))
-    updater = Updater(task, state, group, settings, torch.float32)
+    updater = Updater(task, state, group, settings, torch.float32, steps=1)
     share = share_of(SAMPLES, group.rank, group.size)
     batch = task.load([]).tensors
     own = task.cut(batch, share.start, share.stop)
@@ -164,7 +168,7 @@ def test_running_out_of_memory_leaves_everything_as_it_was() -> None:
         torch.amp.GradScaler("cpu", enabled=False), Position(micro_batch_size=8),
     )  # fmt: skip
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    updater = Updater(task, state, Group(), settings, torch.float32)
+    updater = Updater(task, state, Group(), settings, torch.float32, steps=1)
     batch = task.load([]).tensors
     with pytest.raises(torch.OutOfMemoryError):
         updater.update(batch, SAMPLES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from marauder.core.randomness import stream
 from marauder.engine.distributed import Group
 from marauder.engine.observer import Observer
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
-from marauder.engine.task import Batch, LocalBatch, SampleKey
+from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
 from marauder.engine.trainer import Trainer
 
 SAMPLES = 16
@@ -76,12 +76,18 @@ class LineTask:
     def inputs(self, batch: Batch) -> torch.Tensor:
         return batch["images"]
 
+    def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
+        pass
+
     def predict(self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
         return [rank]
 
     def score(self, shares: list[Any]) -> dict[str, float]:
         self.evaluations += 1
         return self.scores(self.evaluations)
+
+    def trouble(self, metrics: Mapping[str, float]) -> Trouble | None:
+        return None
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         return [f"picture{key.index}.png" for key in keys]

@@ -16,6 +16,7 @@ from marauder.gates.health import HealthEvidence
 from marauder.gates.latency import FormatTiming, LatencyEvidence
 from marauder.gates.limits import LimitsEvidence
 from marauder.gates.regression import RegressionEvidence
+from marauder.gates.representation import RepresentationEvidence
 from marauder.gates.sanity import SanityEvidence
 from marauder.gates.slices import SliceFigures, SlicesEvidence
 
@@ -69,6 +70,13 @@ def drifted(count: int) -> DriftEvidence:
     return DriftEvidence(200, 200, 40, 40, "scipy", features)
 
 
+def represented(collapsed: str, helped: Any, gain: float) -> RepresentationEvidence:
+    """Features with one sign, broken where they ``collapsed``."""
+    signs = {"variance": 0.001 if collapsed else 0.8, "rank": 12.0}
+    return RepresentationEvidence(signs, {"variance": 0.1, "rank": 4.0}, collapsed, helped, f"the probe says {helped}",
+                                  gain, gain - 0.02, gain + 0.02)  # fmt: skip
+
+
 BUDGET = {"hardware": "xeon", "p50": 20.0}
 CLAUSE = Clause("splits", "splits that are missing", 0, "train, val", "train, val")
 
@@ -81,6 +89,7 @@ PASSING: dict[str, Sample] = {
     "limits": Sample(lambda: LimitsEvidence({"map50": 0.6}), {"metrics": {"map50": {"minimum": 0.5}}}),
     "slices": Sample(lambda: SlicesEvidence((figures(0.6),))),
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.004), delta("deep", 0.01)))),
+    "representation": Sample(lambda: represented("", "yes", 0.05)),
     "latency": Sample(lambda: timed(10.0), BUDGET),
 }
 BROKEN: dict[str, Sample] = {
@@ -92,6 +101,7 @@ BROKEN: dict[str, Sample] = {
     "limits": Sample(lambda: LimitsEvidence({"map50": 0.4}), {"metrics": {"map50": {"minimum": 0.5}}}),
     "slices": Sample(lambda: SlicesEvidence((figures(0.4),))),
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.03, 0.001), delta("deep", 0.01)))),
+    "representation": Sample(lambda: represented("the features of different pictures are the same", "no", -0.1)),
     "latency": Sample(lambda: timed(30.0), BUDGET),
 }
 NOTHING_ASKED: dict[str, Sample] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from marauder.core.randomness import stream
-from marauder.engine.task import Batch, LocalBatch, SampleKey
+from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
 
 
 class PointsTask:
@@ -41,11 +41,17 @@ class PointsTask:
     def inputs(self, batch: Batch) -> torch.Tensor:
         return batch["images"]
 
+    def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
+        pass
+
     def predict(self, model: nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
         return []
 
     def score(self, shares: list[Any]) -> dict[str, float]:
         return {"error": 0.0}
+
+    def trouble(self, metrics: Mapping[str, float]) -> Trouble | None:
+        return None
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         return [str(key.index) for key in keys]

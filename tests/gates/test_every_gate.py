@@ -100,7 +100,7 @@ class TestEveryGate:
     def test_does_not_pass_what_it_was_not_asked(self, name: str) -> None:
         """A gate that always has something to judge has no such sample."""
         sample = samples.NOTHING_ASKED.get(name)
-        assert (sample is None) == (name in ("sanity", "determinism", "health"))
+        assert (sample is None) == (name in ("sanity", "determinism", "health", "representation"))
         for severity in ("fail", "warn") if sample is not None else ():
             verdict = self.gate(name, sample, severity=severity).judge(sample.make())
             assert (verdict.answer, verdict.gate) == ("off", name)

@@ -39,5 +39,5 @@ def failure_of(finding: Finding, step: int, batch: Path | None, pictures: list[s
     """The failure that tells of ``finding`` at ``step``, where its batch lies, and what to try."""
     where = f"The batch is in {batch} ({name_some(pictures)}). " if batch is not None else ""
     return TrainingFailure(
-        f"stopped at step {step}: {finding.why}. {where}{REMEDIES[finding.kind]}", finding.kind, step
+        f"stopped at step {step}: {finding.why}. {where}{finding.remedy or REMEDIES[finding.kind]}", finding.kind, step
     )

@@ -47,10 +47,12 @@ NOTHING = 0.01
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a training, by kind and in words."""
+    """What is wrong with a training, by kind and in words; ``remedy``: what to try, where the kind alone does not
+    say."""
 
     kind: FailureKind
     why: str
+    remedy: str = ""
 
 
 @dataclass

@@ -148,13 +148,14 @@ def _short_run(task: Task, settings: TrainingSettings, device: torch.device, ste
     average = AveragedModel(model, settings.average_decay, settings.average_ramp)
     position = Position(micro_batch_size=min(settings.micro_batch_size or samples, samples))
     state = TrainState(model, average, build_optimizer(model, settings.optimizer), scaler, position)
-    updater = Updater(task, state, Group(device=device), settings, precision)
+    updater = Updater(task, state, Group(device=device), settings, precision, 10 * steps)
     schedule = Schedule(settings.optimizer, total_steps=10 * steps, steps_per_epoch=steps)
     loaded: list[Batch] = []
     for number, batch in enumerate(islice(_shard(task, settings, device, samples), steps)):
         loaded.append({name: tensor.cpu() for name, tensor in batch.items()})
         apply_schedule(state.optimizer, schedule.values(schedule.warmup_steps() + number))
         updater.update(batch, len(task.inputs(batch)))
+        position.step += 1
     return _Run(start, {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, loaded)
 
 

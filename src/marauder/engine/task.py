@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,6 +37,14 @@ class LocalBatch:
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What an evaluation shows to be wrong beyond repair: what was seen, and what to change."""
+
+    why: str
+    remedy: str
+
+
 class Criterion(Protocol):
     """Loss of a model, in sums that add up over any cut of a batch."""
 
@@ -69,6 +77,12 @@ class Task(Protocol):
     def inputs(self, batch: Batch) -> torch.Tensor:
         """The model's input, float, from a batch on the model's device."""
 
+    def updated(self, model: nn.Module, step: int, steps: int) -> None:
+        """Called on every rank once the optimiser has made the update ``step`` (from 0) of ``steps``, before the
+        average takes in the weights: what follows the weights without a gradient (a momentum teacher) goes on here.
+        The same on every rank, and of nothing but the arguments and the model's own state.
+        """
+
     def predict(self, model: nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
         """This rank's share of the validation predictions, anything that travels between processes.
 
@@ -77,6 +91,10 @@ class Task(Protocol):
 
     def score(self, shares: list[Any]) -> dict[str, float]:
         """Metrics from all ranks' predictions."""
+
+    def trouble(self, metrics: Mapping[str, float]) -> Trouble | None:
+        """Why training must stop after an evaluation that gave ``metrics``; ``None``: it goes on. A function of the
+        metrics alone, since every rank asks."""
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         """The pictures behind sample keys, for messages."""

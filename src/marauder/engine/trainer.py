@@ -114,7 +114,7 @@ class Trainer:
         return self.state.position.outcome(self.order.steps_per_epoch)
 
     def _train_if_needed(self) -> None:
-        self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision)
+        self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision, self.order.total_steps)
         position = self.state.position
         if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
             self._train()
@@ -307,6 +307,9 @@ class Trainer:
             metrics = self.group.broadcast(self.task.score(shares) if self.group.leads else None)
         score = score_of(metrics, self.settings.best_metric)
         self._collapse = self.guards.collapse.judge_score(self.settings.best_metric, score, position.best_score)
+        trouble = self.task.trouble(metrics)
+        if trouble is not None:
+            self._collapse = Finding("collapsed", trouble.why, trouble.remedy)
         if position.best_score is None or score > position.best_score:
             position.best_score, position.best_epoch, position.evaluations_since_best = score, epoch, 0
             if self.group.leads:

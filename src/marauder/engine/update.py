@@ -36,12 +36,19 @@ class UpdateResult:
 
 
 class Updater:
-    """Does updates. ``precision`` is the type of the forward pass."""
+    """Does updates. ``precision`` is the type of the forward pass, ``steps`` the length of the whole training."""
 
     def __init__(
-        self, task: Task, state: TrainState, group: Group, settings: TrainingSettings, precision: torch.dtype
+        self,
+        task: Task,
+        state: TrainState,
+        group: Group,
+        settings: TrainingSettings,
+        precision: torch.dtype,
+        steps: int,
     ) -> None:
         self.task, self.state, self.group, self.settings, self.precision = task, state, group, settings, precision
+        self.steps = steps
         self.criterion: Criterion = task.criterion(state.model)
         self.network: nn.Module = state.model
         if group.size > 1:
@@ -101,6 +108,7 @@ class Updater:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        self.task.updated(self.state.model, self.state.position.step, self.steps)
         self.state.average.update(self.state.model)
         return UpdateResult(totals[:-2], weight, totals[-1], norm)
 

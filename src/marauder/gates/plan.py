@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import create_model
 
+from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
 from marauder.core.settings import Layer, Settings, add_values, read_layer, validate_layer
 from marauder.gates.base import Gate, GateSettings
@@ -21,10 +22,31 @@ NOT_NAMED = "not named in gates.yaml"
 
 @dataclass(frozen=True, eq=False)
 class GatePlan:
-    """``settings``: of each gate that the file names, in its order. ``source``: the file."""
+    """``settings``: of each gate that the file names, in its order. ``source``: the file. ``known``: the gates that the
+    kind of run can answer (``None``: all); of others nothing is asked or shown."""
 
     settings: dict[str, GateSettings]
     source: Path
+    known: tuple[str, ...] | None = None
+
+    def restricted(self, known: Sequence[str], named: Sequence[str] = ()) -> GatePlan:
+        """The plan for a kind of run that has evidence for the gates ``known`` only.
+
+        Gates of the file that comes with Marauder fall away where they are not known. Raises ``UserError`` for one that
+        a file of the user's own, or ``named`` (the overrides), asks for.
+        """
+        meant = (
+            set(self.settings) if self.source != DEFAULT else {word.partition("=")[0].split(".")[0] for word in named}
+        )
+        asked = [name for name in self.names() if name not in known and name in meant]
+        if asked:
+            place = f"{self.source}: " if self.source != DEFAULT else ""
+            raise UserError(
+                f"{place}gate {', '.join(asked)}: this kind of run has no evidence for it; leave it out, or say "
+                f"`{asked[0]}: off` (there are: {', '.join(known)})"
+            )
+        kept = {name: given for name, given in self.settings.items() if name in known}
+        return replace(self, settings=kept, known=tuple(known))
 
     def names(self, phase: Phase | None = None) -> list[str]:
         """The gates that are asked (in a phase), in order."""
@@ -52,7 +74,8 @@ class GatePlan:
     def off_verdicts(self) -> list[Verdict]:
         """What stands in the report for each gate that is not asked: those switched off, then those not named."""
         named = [name for name, given in self.settings.items() if given.severity == "off"]
-        return [self._off(name) for name in (*named, *(name for name in names(KIND) if name not in self.settings))]
+        others = [name for name in names(KIND) if name not in self.settings]
+        return [self._off(name) for name in (*named, *others) if self.known is None or name in self.known]
 
     def in_order(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """The verdicts as the report shows them: in the order of gates.yaml, those not named last."""

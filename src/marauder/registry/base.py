@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from marauder.core.files import hash_file
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
-WEIGHTS = "best.pt"
+WEIGHTS = ("best.pt", "backbone.safetensors")
+"""What the weights of a version are called: a detector's, a pretrained backbone's. A version has one of them."""
+
+
+def weights_name(files: Iterable[str]) -> str | None:
+    """Which of ``files`` are the version's weights; ``None``: none of them."""
+    return next((name for name in WEIGHTS if name in set(files)), None)
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,11 @@ class Registry(ABC):
     def fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...] = ()) -> Path:
         """Bring the version's files (``names``: only these) into ``folder``, each checked against its SHA-256.
 
-        Returns ``best.pt`` there. Raises ``UserError`` for a file that is not the registered one.
+        Returns the weights there. Raises ``UserError`` for a file that is not the registered one.
         """
         known = self.files(version)
-        if known.get(WEIGHTS) != version.weights_sha256:
+        weights = weights_name(known)
+        if weights is None or known[weights] != version.weights_sha256:
             raise UserError(f"{version.location}: the list of files does not fit the weights; register it anew")
         for name in names or known:
             if name not in known:
@@ -137,7 +144,7 @@ class Registry(ABC):
                 arriving.replace(target)
             finally:
                 arriving.unlink(missing_ok=True)
-        return folder / WEIGHTS
+        return folder / weights
 
     def require(self, project: str, version_or_alias: str) -> ModelVersion:
         """``find``, or a ``UserError`` that lists what there is."""

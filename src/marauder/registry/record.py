@@ -11,7 +11,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, to_plain
-from marauder.registry.base import WEIGHTS, Candidate, ModelVersion
+from marauder.registry.base import WEIGHTS, Candidate, ModelVersion, weights_name
 from marauder.storage.base import check_key
 
 PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -96,10 +96,11 @@ def inventory(candidate: Candidate) -> dict[str, str]:
             if not path.resolve().is_relative_to(candidate.folder.resolve()):
                 raise UserError(f"{path}: leads out of the folder; put the file itself there, then register again")
             files[check_key(name)] = hash_file(path)
-    if WEIGHTS not in files:
-        raise UserError(f"{candidate.folder / WEIGHTS}: is missing; a version needs its weights")
-    if files[WEIGHTS] != candidate.weights_sha256:
-        raise UserError(f"{candidate.folder / WEIGHTS}: is not the file that was evaluated; evaluate it again")
+    weights = weights_name(files)
+    if weights is None:
+        raise UserError(f"{candidate.folder / WEIGHTS[0]}: is missing; a version needs its weights")
+    if files[weights] != candidate.weights_sha256:
+        raise UserError(f"{candidate.folder / weights}: is not the file that was evaluated; evaluate it again")
     return files
 
 

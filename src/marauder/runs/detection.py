@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.engine.memory import keep_freed_memory
-from marauder.engine.task import Batch, LocalBatch, SampleKey
+from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
 from marauder.evaluation.inference import InferenceOptions
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
@@ -116,6 +116,9 @@ class DetectionTask:
         """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
         return batch["images"].permute(0, 3, 1, 2).float().div_(255)
 
+    def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
+        """A detector has no part that follows its weights."""
+
     def predict(self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
         """This rank's share of the validation pictures."""
         return self.evaluator.predict(model, rank, size, should_stop)
@@ -123,6 +126,10 @@ class DetectionTask:
     def score(self, shares: list[Any]) -> dict[str, float]:
         """What the evaluator says of all ranks' predictions."""
         return self.evaluator.score(shares)
+
+    def trouble(self, metrics: Mapping[str, float]) -> Trouble | None:
+        """What an evaluation of a detector shows is judged by the watches of the engine."""
+        return None
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         """Files of the samples' first pictures (a mosaic has three more, a function of the key)."""

@@ -22,7 +22,7 @@ from marauder.core.files import fingerprint, hash_file, to_plain, write_json, wr
 from marauder.core.locks import exclusive
 from marauder.core.plugins import resolve
 from marauder.core.provenance import provenance
-from marauder.data.manifests.pinning import DataPin, pin
+from marauder.data.manifests.pinning import DataPin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.identity import describe_differences
@@ -30,7 +30,7 @@ from marauder.engine.observer import Observer
 from marauder.engine.state import Outcome
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
-from marauder.gates.plan import load_gates
+from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.processes import launched_by_marauder
@@ -91,13 +91,16 @@ def run_gated(
     if is_one_of_several() and (launched_by_marauder() or not leads()):
         _train_only(settings, clock, resume, fresh)
         raise SystemExit(0)
-    pinned = pin(settings.data, clock)
+    kind_class: type[TaskKind] = resolve("task", settings.task)
+    plan = load_gates(settings.gates, gate_overrides(settings.gate))
+    plan = plan.restricted(kind_class.answerable(), gate_overrides(settings.gate))
+    pinned = kind_class.pin(settings, clock)
     settings = placed(settings, pinned)
-    kind: TaskKind = resolve("task", settings.task)(settings)
+    kind = kind_class(settings)
     identity = kind.open()
     settings.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
-        return GatedRun(settings, kind, identity, pinned, clock).go(resume, fresh, begun)
+        return GatedRun(settings, kind, identity, pinned, plan, clock).go(resume, fresh, begun)
 
 
 def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> None:
@@ -122,10 +125,12 @@ def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh:
 class GatedRun:
     """One run in the process that leads it. ``settings`` are placed; ``kind`` is open."""
 
-    def __init__(self, settings: RunSettings, kind: TaskKind, identity: str, pinned: DataPin, clock: Clock) -> None:
+    def __init__(
+        self, settings: RunSettings, kind: TaskKind, identity: str, pinned: DataPin, plan: GatePlan, clock: Clock
+    ) -> None:
         self.settings, self.kind, self.identity, self.pinned, self.clock = settings, kind, identity, pinned, clock
         self.folder = settings.folder
-        self.plan = load_gates(settings.gates, gate_overrides(settings.gate))
+        self.plan = plan
         self.device = choose_device(settings.training.device)
         self.telling = Telling(settings)
         self.key = self._key()
@@ -184,7 +189,8 @@ class GatedRun:
         weights = self.kind.weights()
         if not (weights.has("best") and weights.has("last") and (self.folder / record.report).is_file()):
             return None
-        if hash_file(self.folder / "best.safetensors") != record.weights_sha256:
+        sealed = self.folder / self.kind.sealed_file
+        if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
             return None
         self.record = record
         self._register()
@@ -293,12 +299,12 @@ class GatedRun:
         findings.verdicts = self.keeper.all()
         decision = decide(findings.verdicts)
         report = kind.report(findings, self.pinned, clock)
-        best = hash_file(self.folder / "best.safetensors")
+        sealed = hash_file(self.folder / kind.sealed_file)
         self.record = self.record.write(
             self.folder, state="finished", verdict=worst(findings.verdicts), exit_status=decision.exit_status,
             metrics=dict(metrics),
-            split=kind.split, epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights="best.pt",
-            weights_sha256=best, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
+            split=kind.split, epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights=kind.weights_file,
+            weights_sha256=sealed, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
             told=False, production_unknown=self.production_unknown,
         )  # fmt: skip
         self._register()

@@ -21,6 +21,7 @@ from marauder.storage.opening import open_store
 log = logging.getLogger("marauder")
 PACKAGE = "package"
 FILES = (
+    "backbone.safetensors", "probe.json", "transfer_account.txt",
     "best.pt", "best.safetensors", "last.safetensors", "config.yaml", "data_pin.json", "provenance.json", "gates.json",
     "eval_report.json", "report.html", "model_card.md", "model_card.json", "reference_profile.json",
     "reference_profile.npz", "metrics.jsonl", "slices.yaml",
@@ -52,7 +53,7 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
     package = pack(settings.folder)
-    weights = hash_file(package / "best.pt")
+    weights = hash_file(package / record.weights)
     candidate = Candidate(record.project, record.id, package, weights, record.verdict, metrics, tags)
     try:
         registry = open_registry(settings.registry, settings.runs)

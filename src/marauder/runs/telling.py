@@ -18,6 +18,8 @@ from marauder.tracking.hub import TrackingHub
 
 ARTIFACTS = {
     "best.pt": "model",
+    "backbone.safetensors": "model",
+    "probe.json": "report",
     "report.html": "report",
     "eval_report.json": "report",
     "model_card.md": "card",
@@ -86,7 +88,7 @@ class Telling:
 
 def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
     """The places that this run's checkpoints are copied to."""
-    best = settings.folder / "best.safetensors"
+    best = settings.folder / "best.safetensors"  # of every kind: what the engine saves under that name
     return open_mirrors(settings.checkpoint_tiers, f"checkpoints/{settings.project}/{settings.id}", [best])
 
 

@@ -17,7 +17,6 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder, stop_file
 from marauder.runs.detection import prepare_process
-from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.base import TaskKind
 
 OUTCOME_FILE = "outcome.json"
@@ -50,7 +49,7 @@ def train(
     """
     settings = kind.settings
     if settings.processes > 1 and not is_one_of_several():
-        return _train_in_processes(settings, clock, observer, resume, fresh, begun)
+        return _train_in_processes(kind, clock, observer, resume, fresh, begun)
     with process_group(settings.training.device) as group:
         return _train_in_group(kind, identity, group, clock, observer, resume, fresh, begun)
 
@@ -71,20 +70,20 @@ def train_as_worker(
 
 
 def _train_in_processes(
-    settings: RunSettings,
+    kind: TaskKind,
     clock: Clock,
     observer: Observer,
     resume: Path | None,
     fresh: bool,
     begun: Callable[[], None] | None,
 ) -> Outcome:
-    folder = settings.folder
+    settings, folder = kind.settings, kind.settings.folder
     write_text(folder / CONFIG_FILE, settings.model_dump_json(indent=2))
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
     if begun is not None and not fresh:
         begun()
     arguments: Sequence[str] = [
-        "train", str(folder / CONFIG_FILE),
+        *kind.command, str(folder / CONFIG_FILE),
         *(["--resume", str(resume)] if resume is not None else []),
         *(["--fresh"] if fresh else []),
     ]  # fmt: skip

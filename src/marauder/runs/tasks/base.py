@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from marauder.core.clock import Clock
-from marauder.data.manifests.pinning import DataPin
+from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.state import Outcome
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
@@ -74,12 +74,29 @@ class Findings:
     verdicts: list[Verdict] = field(default_factory=list)
 
 
+ENGINE_GATES = ("sanity", "determinism", "health")
+"""The gates whose evidence the engine collects, whatever is trained."""
+EXPORT_GATES = ("latency",)
+"""Those that need a deployable file."""
+
+
 class TaskKind(ABC):
     """One kind of model. Made anew for every process; ``open`` is called first."""
 
     gates: ClassVar[tuple[str, ...]]
-    """Names of the gates whose evidence this kind collects, beside those of the engine (sanity, determinism, health)
-    and of the export (latency)."""
+    """Names of the gates whose evidence this kind collects, beside ``ENGINE_GATES`` and ``EXPORT_GATES``."""
+
+    exports: ClassVar[bool] = True
+    """Whether it leaves deployable files."""
+
+    weights_file: ClassVar[str] = "best.pt"
+    """The file, in the run's folder, that other steps take; what is registered."""
+
+    sealed_file: ClassVar[str] = "best.safetensors"
+    """The file of weights whose SHA-256 says that a finished run is whole."""
+
+    command: ClassVar[tuple[str, ...]] = ("train",)
+    """The words of the command line that trains in one of several processes; the file of its settings follows."""
 
     split: str
     """Where the finished model is measured; known once it is open."""
@@ -90,6 +107,16 @@ class TaskKind(ABC):
         """Why there is no production model to compare with; the run says so before it asks for evidence."""
         self.production_unknown = False
         """The registry could not be asked, so there may be one."""
+
+    @classmethod
+    def answerable(cls) -> tuple[str, ...]:
+        """The gates that a run of this kind can be asked."""
+        return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
+
+    @classmethod
+    def pin(cls, settings: RunSettings, clock: Clock) -> DataPin:
+        """Pin the data by content. Raises ``UserError``, ``Interrupted``."""
+        return pin(settings.data, clock)
 
     @abstractmethod
     def open(self) -> str:
