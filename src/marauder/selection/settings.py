@@ -21,11 +21,11 @@ MODEL_FREE = ("random", "typical", "k_center", "k_medoids")
 class PriceSettings(Settings):
     """What annotation costs; the defaults are of the order of what providers ask, put in your own."""
 
-    per_box: float = Field(0.05, ge=0, description="price of one box")
+    per_box: float = Field(0.06, ge=0, description="price of one box")
     per_picture: float = Field(0.02, ge=0, description="price of looking at one picture, with or without boxes")
-    seconds_per_box: float = Field(12.0, ge=0, description="working time for one box, seconds")
-    seconds_per_picture: float = Field(5.0, ge=0, description="working time for opening one picture, seconds")
-    currency: str = Field("USD", min_length=1, max_length=8)
+    seconds_per_box: float = Field(10.0, ge=0, description="working time for one box, seconds")
+    seconds_per_picture: float = Field(6.0, ge=0, description="working time for opening one picture, seconds")
+    currency: str = Field("EUR", min_length=1, max_length=8)
 
 
 class SelectionSettings(Settings):
@@ -75,6 +75,9 @@ class SelectionSettings(Settings):
     cover: Literal["k_center", "k_medoids"] = Field("k_medoids", description="how hybrid spreads its picks")
     category_share: float = Field(
         0.3, ge=0, le=1, description="part of the classes that are predicted in the likeness of two pictures"
+    )
+    price_weight: float = Field(
+        0.0, ge=0, le=1, description="0: score alone; 1: score for its price; between: both, for budgets in boxes"
     )
     most_per_group: int | None = Field(10, ge=1, description="most pictures of one clip; null: any number")
     class_quotas: dict[str, int] = Field({}, description="least pictures in which a class is expected, by its name")

@@ -1,0 +1,58 @@
+"""The default: of the pictures that the detector is least sure of, those that together cover the most.
+
+An uncertain pool of several budgets is clustered, with weights of uncertainty and beside the labelled pictures as fixed
+centres; each cluster gives its medoid. Sources: Zhdanov, arXiv:1901.05954, 2019 (an informative pool of several
+budgets, weighted k-means, the nearest pictures); Yang et al., CVPR 2024 (the same two stages for detection, likeness
+conditioned on categories); Sener and Savarese, ICLR 2018 (``cover: k_center``).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from marauder.selection.basket import Basket
+from marauder.selection.strategies.base import Space, Strategy, rank_words
+from marauder.selection.strategies.k_center import KCenter
+from marauder.selection.strategies.k_medoids import take_medoids
+from marauder.selection.strategies.uncertainty import MostUncertain, uncertainty_ranks, worths
+
+KIND = "uncertain"
+
+
+class Hybrid(Strategy):
+    """Uncertain first, then different from one another and from what is labelled."""
+
+    name = "hybrid"
+    needs_scores = True
+
+    def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
+        end = len(basket.picks) + count
+        candidates = uncertain_pool(space, basket, self.choosable(basket, among), count)
+        if len(candidates) and count > 0:
+            if space.settings.cover == "k_center":
+                mask = np.zeros(len(among), bool)
+                mask[candidates] = True
+                KCenter().fill(space, basket, mask, count)
+            else:
+                ranks, worth = uncertainty_ranks(space.pool), worths(space.pool, space.settings)
+                words = np.array([f"{rank_words(rank)}, and " for rank in ranks[candidates]], object)
+                weights = np.maximum(worth[candidates], 1e-3)
+                take_medoids(space, basket, candidates, weights, count, KIND, words)
+        # Clips that are full and boxes that run short leave gaps; the most uncertain that still fit fill them.
+        if len(basket.picks) < end:
+            MostUncertain().fill(space, basket, among, end - len(basket.picks))
+
+
+def uncertain_pool(space: Space, basket: Basket, places: np.ndarray, count: int) -> np.ndarray:
+    """The most uncertain of ``places``: ``candidate_factor`` times as many as are wanted, in the pool's order.
+
+    A clip gives at most that factor times the picks it could give: or one long clip would be all there is.
+    """
+    factor = space.settings.candidate_factor
+    order = places[np.argsort(-worths(space.pool, space.settings)[places], kind="stable")]
+    if basket.most_per_group is not None:
+        order = basket.allowance(order, factor)
+    wanted = math.ceil(factor * Strategy.expected_number(basket, places, count))
+    return np.sort(order[:wanted])

@@ -1,0 +1,25 @@
+"""Random pictures: the arm that every other strategy must beat, and the part of each choice that keeps it honest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marauder.selection.basket import Basket
+from marauder.selection.strategies.base import Space, Strategy
+
+KIND = "random"
+REASON = "drawn at random from the whole pool, so that the labels also show what the detector does not know of itself"
+
+
+class Random(Strategy):
+    """Every picture has the same chance."""
+
+    name = "random"
+
+    def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
+        end = len(basket.picks) + count
+        for index in space.generator("random").permutation(len(among)):
+            if len(basket.picks) >= end or basket.left <= 0:
+                return
+            if among[index]:
+                basket.offer(int(index), KIND, REASON)
