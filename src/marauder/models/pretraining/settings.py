@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marauder.core.settings import Settings
 
@@ -42,3 +42,11 @@ class MethodSettings(Settings):
     """Weights of P3, P4 and P5 (strides 8, 16, 32); they are divided by their sum."""
     points: int = Field(32, ge=1, le=4096)
     """Places a view, level and pair of views that the dense term compares, at most."""
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> MethodSettings:
+        if not (self.global_weight or self.dense_weight):
+            raise ValueError("global_weight and dense_weight are both 0: nothing would be learned")
+        if not any(self.levels):
+            raise ValueError("levels are all 0: nothing would be learned")
+        return self
