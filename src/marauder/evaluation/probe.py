@@ -60,8 +60,8 @@ def compare_probes(
     judged = [k for k in range(len(names)) if len(np.unique(group[classes == k])) >= 2]
     if len(known) < FEWEST_GROUPS or len(judged) < 2:
         why = (
-            f"too little is labelled to tell: {len(known)} groups (at least {FEWEST_GROUPS}), {len(judged)} classes that "
-            "two groups hold (at least 2); label pictures of more clips"
+            f"too little is labelled to tell: {len(known)} groups (at least {FEWEST_GROUPS}), {len(judged)} classes "
+            "that two groups hold (at least 2); label pictures of more clips"
         )
         nan = float("nan")
         return ProbeResult("unclear", nan, nan, nan, nan, nan, level, len(classes), len(known), why, {})

@@ -80,13 +80,13 @@ def judge(signs: Signs, settings: CollapseSettings | None = None) -> str | None:
     if signs.deviation < settings.smallest_deviation:
         return (
             f"features collapsed: every picture looks the same to the backbone (spread {signs.deviation:.2g}, at least "
-            f"{settings.smallest_deviation:g} is healthy; mean cosine {signs.similarity:.3f}). Lower the learning rate, "
-            "raise the teacher's momentum, or take the method moco"
+            f"{settings.smallest_deviation:g} is healthy; mean cosine {signs.similarity:.3f}). Lower the learning "
+            "rate, raise the teacher's momentum, or take the method moco"
         )
     if signs.rank_share < settings.smallest_rank_share or signs.effective_rank < settings.smallest_rank:
         return (
             f"features collapsed to few directions: effective rank {signs.effective_rank:.1f} of "
-            f"{signs.effective_rank / max(signs.rank_share, 1e-12):.0f} possible. Lower the learning rate or the weight "
-            "decay, raise the temperature, or take the method moco"
+            f"{signs.effective_rank / max(signs.rank_share, 1e-12):.0f} possible. Lower the learning rate or the "
+            "weight decay, raise the temperature, or take the method moco"
         )
     return None
