@@ -12,12 +12,12 @@ from marauder.core.plugins import resolve
 from marauder.selection.basket import Basket, Pick, Pool
 from marauder.selection.settings import SelectionSettings
 from marauder.selection.strategies.base import Space, Strategy
-from marauder.selection.strategies.random import Random
+from marauder.selection.strategies.random import KIND, Random
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, in the order in which it was taken, by which strategy, and what is worth knowing about it."""
+    """What was chosen, the most wanted first (random ones spread among them), by which strategy, and what is worth knowing about it."""
 
     picks: tuple[Pick, ...]
     strategy: str
@@ -47,7 +47,15 @@ def choose(pool: Pool, settings: SelectionSettings) -> Choice:
         strategy.fill(space, basket, whole, basket.left)
     if basket.left > 0:
         notes.append(_why_fewer(pool, settings, basket))
-    return Choice(tuple(basket.picks), strategy.name, tuple(notes))
+    return Choice(tuple(_interleaved(basket.picks)), strategy.name, tuple(notes))
+
+
+def _interleaved(picks: list[Pick]) -> list[Pick]:
+    """Random pictures spread evenly among the others, so that whoever labels only the first ones has some of both."""
+    drawn = [pick for pick in picks if pick.kind == KIND]
+    others = [pick for pick in picks if pick.kind != KIND]
+    placed = [((place + 0.5) / len(part), pick) for part in (others, drawn) for place, pick in enumerate(part)]
+    return [pick for _, pick in sorted(placed, key=lambda item: item[0])]
 
 
 def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -> Strategy:

@@ -13,7 +13,7 @@ KIND = "medoid"
 
 
 class KMedoids(Strategy):
-    """The picture nearest to the mean of each cluster; what is like labelled pictures belongs to these, and needs none."""
+    """The picture nearest to the mean of each cluster; what is like labelled pictures belongs to these."""
 
     name = "k_medoids"
 
