@@ -151,4 +151,19 @@ def manifest(root: Path) -> Path:
     return root
 
 
-BUILDERS = {"yolo": yolo, "coco": coco, "voc": voc, "fathomnet": fathomnet, "deepfish": deepfish, "manifest": manifest}
+def pictures(root: Path) -> Path:
+    """Three pictures in two folders and no labels."""
+    for number, name in enumerate(("dive/a.jpg", "dive/b.jpg", "c.png")):
+        picture(root / name, number)
+    return root
+
+
+BUILDERS = {
+    "pictures": pictures,
+    "yolo": yolo,
+    "coco": coco,
+    "voc": voc,
+    "fathomnet": fathomnet,
+    "deepfish": deepfish,
+    "manifest": manifest,
+}

@@ -15,6 +15,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fathomnet": "marauder.data.readers.fathomnet:FathomNetReader",
         "deepfish": "marauder.data.readers.deepfish:DeepFishReader",
         "manifest": "marauder.data.readers.manifest:ManifestReader",
+        "pictures": "marauder.data.readers.pictures:PicturesReader",
     },
     "exporter": {
         "onnx": "marauder.export.onnx:OnnxExporter",

@@ -14,8 +14,8 @@ from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank
 from marauder.data.readers.base import Reader, ReadOptions
 from marauder.data.records import Dataset
 
-DETECTION_ORDER = ("manifest", "deepfish", "fathomnet", "voc", "coco", "yolo")
-"""The most particular layout first: a FathomNet export is also COCO."""
+DETECTION_ORDER = ("manifest", "deepfish", "fathomnet", "voc", "coco", "yolo", "pictures")
+"""The most particular layout first: a FathomNet export is also COCO. Bare pictures are what nothing else is."""
 
 
 def read_dataset(
