@@ -6,15 +6,97 @@ on disk; the same call goes on after a stop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import remove_leftovers
+from marauder.core.plugins import resolve
+from marauder.core.progress import Progress
+from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Record
+from marauder.engine.distributed import choose_device
+from marauder.selection.measures.base import Measure
 from marauder.selection.pool_scores import PoolScores
+from marauder.selection.raw import BoxEvidence, class_distribution
+from marauder.selection.reduction import box_weights, class_weights, reduce_boxes
+from marauder.selection.score_calibration import ScoreCalibration, no_calibration
+from marauder.selection.scoring_calibration import calibrate_model, read_validation
+from marauder.selection.scoring_evidence import gather_evidence
+from marauder.selection.scoring_models import (
+    MOST_BOXES,
+    OVERLAP,
+    DecodedPicture,
+    Passes,
+    ScoringModel,
+    Sight,
+    class_names,
+    decode_for,
+    needed_passes,
+    open_models,
+)
+from marauder.selection.scoring_shards import (
+    SHARD,
+    Shard,
+    read_shard,
+    shard_identity,
+    shard_path,
+    write_shard,
+)
 from marauder.selection.settings import SelectionSettings
 
 __all__ = ["PoolScores", "score_pool"]
+
+CHUNK = 64
+"""Pictures that are held decoded at a time."""
+DECODING_THREADS = 8
+DECISIVE = (
+    "image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views", "ensemble_iou",
+    "critical", "critical_weight", "seed",
+)  # fmt: skip
+"""Settings that change scores, beside models, measures and calibration; batch size and device do not."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scorer:
+    """Everything that is the same for all pictures of a pool."""
+
+    models: Sequence[ScoringModel]
+    calibrations: Sequence[ScoreCalibration]
+    measures: dict[str, Measure]
+    passes: Passes
+    weights: np.ndarray
+    settings: SelectionSettings
+
+    def identity(self) -> list[Any]:
+        """What scores are made from, beside the pictures."""
+        settings = self.settings.model_dump(mode="json", include=set(DECISIVE))
+        curves = [calibration.to_json() for calibration in self.calibrations]
+        models = [[model.weights, model.size] for model in self.models]
+        names = class_names(self.models)
+        return [models, list(self.measures), settings, curves, self.weights.tolist(), names, OVERLAP, MOST_BOXES]
+
+    def look(self, pictures: Sequence[DecodedPicture], clock: Clock) -> list[list[Sight]]:
+        """What each model sees in each picture, by picture."""
+        of_models = [
+            model.look(pictures, self.passes if number == 0 else Passes(), self.settings.batch, clock.check)
+            for number, model in enumerate(self.models)
+        ]
+        return [list(sights) for sights in zip(*of_models, strict=True)]
+
+    def score(self, evidence: BoxEvidence) -> list[float]:
+        """One number for each measure."""
+        weights = box_weights(evidence.scores, self.weights)
+        reduction, top_k = self.settings.reduction, self.settings.top_k
+        return [reduce_boxes(one.of_boxes(evidence), weights, reduction, top_k) for one in self.measures.values()]
 
 
 def score_pool(
@@ -28,10 +110,167 @@ def score_pool(
     """Score ``records`` by ``settings.all_measures()`` with ``settings.scoring_models()``.
 
     ``names``: class names of the data set, which the models must share (empty: those of the first model). ``folder``:
-    where finished shards are kept. ``validation``: labelled records to fit calibration and class difficulty on; read
-    from ``settings.labelled`` (else ``settings.pool``) by default, their split ``val``.
+    where finished shards are kept, for one process at a time. ``validation``: labelled records to fit calibration and
+    class difficulty on, classes numbered by ``names``; read from ``settings.labelled`` (else ``settings.pool``) by
+    default, their split ``val``.
 
     Raises ``Interrupted`` when the clock says so, ``UserError`` without a model, for models with other classes, and
     where no picture can be read.
     """
-    raise NotImplementedError
+    started = time.monotonic()
+    if settings.fresh:
+        _forget(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    models = open_models(settings, names, choose_device(settings.device))
+    measures: dict[str, Measure] = {name: resolve("uncertainty", name)() for name in settings.all_measures()}
+    passes = needed_passes(settings, {measure.needs for measure in measures.values()}, len(models))
+    calibrations, weights, notes = _calibrate(models, settings, validation, clock, folder)
+    scorer = _Scorer(models, calibrations, measures, passes, weights, settings)
+    shards = _score_shards(scorer, records, clock, folder)
+    return _join(shards, list(measures), [*_committee(models, passes), *notes], time.monotonic() - started, records)
+
+
+def _calibrate(
+    models: Sequence[ScoringModel],
+    settings: SelectionSettings,
+    validation: Sequence[Record] | None,
+    clock: Clock,
+    folder: Path,
+) -> tuple[list[ScoreCalibration], np.ndarray, list[str]]:
+    """Calibration of each model, weights of the classes (C,), and what to tell the user of both."""
+    names = class_names(models)
+    identity = [no_calibration(names)] * len(models)
+    if settings.calibration == "off" and settings.class_difficulty == "off":
+        return identity, class_weights(names, None, settings.critical, settings.critical_weight), []
+    labelled = read_validation(settings, names) if validation is None else list(validation)
+    fitted = [
+        calibrate_model(model, names, labelled, settings, clock.check, folder / f"calibration-{number}.json")
+        for number, model in enumerate(models)
+    ]
+    notes = []
+    if settings.calibration == "auto":
+        notes += [
+            f"{model.path.name}: {calibration.describe()}" for model, calibration in zip(models, fitted, strict=True)
+        ]
+    difficulty = fitted[0].average_precision if settings.class_difficulty == "auto" else None
+    if settings.class_difficulty == "auto":
+        known = ", ".join(f"{name} {value:.2f}" for name, value in (difficulty or {}).items())
+        notes.append(
+            f"Boxes weigh 1 - AP50 of their class on validation pictures (AP50: {known})."
+            if known
+            else "All classes weigh the same: no labelled validation pictures say how difficult each is."
+        )
+    weights = class_weights(names, difficulty, settings.critical, settings.critical_weight)
+    return (fitted if settings.calibration == "auto" else identity), weights, notes
+
+
+def _committee(models: Sequence[ScoringModel], passes: Passes) -> list[str]:
+    if len(models) > 1:
+        return [f"The committee is {len(models)} models, associated box by box."]
+    if passes.dropout:
+        return [f"The committee is {passes.dropout} passes of {models[0].path.name} with dropout in its head."]
+    return []
+
+
+def _score_shards(scorer: _Scorer, records: Sequence[Record], clock: Clock, folder: Path) -> list[Shard]:
+    made_from = scorer.identity()
+    shards: list[Shard] = []
+    with Progress("scoring pictures", len(records)) as progress:
+        for number, start in enumerate(range(0, len(records), SHARD)):
+            part = records[start : start + SHARD]
+            identity = shard_identity(made_from, part)
+            shard = read_shard(shard_path(folder, number), identity)
+            if shard is None:
+                shard = _score_shard(scorer, part, start, clock, progress)
+                write_shard(shard_path(folder, number), shard, identity)
+            else:
+                progress.already_done += len(part)
+                progress.advance(len(part))
+            shards.append(shard)
+    return shards
+
+
+def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: Clock, progress: Progress) -> Shard:
+    set_aside: dict[str, str] = {}
+    indices: list[int] = []
+    scores, features, counts = [], [], []
+    sizes = sorted({model.size for model in scorer.models})
+    for places, pictures in _decoded(records, sizes, set_aside):
+        for place, sights in zip(places, scorer.look(pictures, clock), strict=True):
+            evidence = gather_evidence(sights, scorer.calibrations, scorer.settings.ensemble_iou)
+            indices.append(start + place)
+            scores.append(scorer.score(evidence))
+            features.append(sights[0].features)
+            counts.append(class_distribution(evidence.scores)[:, :-1].sum(axis=0))
+        progress.advance(len(pictures))
+    progress.advance(len(set_aside))
+    length = len(indices)
+    return Shard(
+        np.array(indices, np.int64),
+        np.array(scores, np.float32).reshape(length, len(scorer.measures)),
+        np.array(features, np.float32).reshape(length, -1 if length else 0),
+        np.array(counts, np.float32).reshape(length, len(scorer.weights)),
+        set_aside,
+    )
+
+
+def _decoded(
+    records: Sequence[Record], sizes: Sequence[int], set_aside: dict[str, str]
+) -> Iterator[tuple[list[int], list[DecodedPicture]]]:
+    """Places and pictures of the records that can be read, ``CHUNK`` at a time, decoded in threads one chunk ahead."""
+
+    def decode(place: int) -> DecodedPicture | UnreadablePictureError:
+        try:
+            return decode_for(records[place].key, records[place].picture, sizes)
+        except UnreadablePictureError as error:
+            return error
+
+    threads = min(DECODING_THREADS, os.cpu_count() or 1)
+    chunks = [range(start, min(start + CHUNK, len(records))) for start in range(0, len(records), CHUNK)]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = [pool.submit(decode, place) for place in chunks[0]] if chunks else []
+        for number, chunk in enumerate(chunks):
+            ahead = chunks[number + 1] if number + 1 < len(chunks) else ()
+            current, waiting = waiting, [pool.submit(decode, place) for place in ahead]
+            places, pictures = [], []
+            for place, future in zip(chunk, current, strict=True):
+                found = future.result()
+                if isinstance(found, UnreadablePictureError):
+                    set_aside[records[place].key] = str(found)
+                else:
+                    places.append(place)
+                    pictures.append(found)
+            yield places, pictures
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _join(
+    shards: Sequence[Shard], measures: Sequence[str], notes: list[str], seconds: float, records: Sequence[Record]
+) -> PoolScores:
+    filled = [shard for shard in shards if len(shard.indices)]
+    set_aside = {key: reason for shard in shards for key, reason in shard.set_aside.items()}
+    if not filled:
+        why = next(iter(set_aside.values()), "there are none")
+        raise UserError(f"none of the {len(records)} pictures of the pool can be read ({why}); check the folder")
+    table = np.concatenate([shard.measures for shard in filled])
+    counts = np.concatenate([shard.class_counts for shard in filled])
+    return PoolScores(
+        indices=np.concatenate([shard.indices for shard in filled]),
+        measures={name: np.ascontiguousarray(table[:, column]) for column, name in enumerate(measures)},
+        features=np.concatenate([shard.features for shard in filled]),
+        class_counts=counts,
+        estimated_boxes=counts.sum(axis=1),
+        set_aside=set_aside,
+        notes=tuple(notes),
+        seconds=seconds,
+    )
+
+
+def _forget(folder: Path) -> None:
+    """Delete what earlier calls left in ``folder``."""
+    for pattern in ("scores-*.npz", "calibration-*.json"):
+        for path in folder.glob(pattern):
+            path.unlink()

@@ -1,0 +1,169 @@
+"""Calibrating scores: from what the head says to how often it is right, class by class, on labelled pictures.
+
+Per class isotonic regression (Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability
+estimates", KDD 2002), which on detectors does better than training for calibration (Kuzucu et al., ECCV 2024); with
+fewer boxes logistic regression (Platt, "Probabilistic outputs for support vector machines", 1999) on the logit of the
+score; with too few of a class all classes together; with too few of all, scores stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from marauder.data.records import Detections, Record
+from marauder.evaluation.evaluate import evaluate
+from marauder.evaluation.outcomes import judge_detections
+
+ENOUGH_FOR_ISOTONIC = 30
+"""Right and wrong detections each, at least: steps of a free-form curve need many."""
+ENOUGH_FOR_LOGISTIC = 8
+"""Right and wrong detections each, at least, for the two numbers of a logistic curve."""
+LEAST_SCORE = 0.01
+"""Scores below are too many and too alike to fit on; curves fall from there to 0 in a straight line."""
+GRID = np.concatenate([[0.0], 1 / (1 + np.exp(-np.linspace(np.log(LEAST_SCORE / (1 - LEAST_SCORE)), 7.0, 200))), [1.0]])
+"""Scores at which a logistic curve is kept."""
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCalibration:
+    """One rising curve for each class, as scores and the shares right there, linear between. ``methods``: how each was
+    found (``isotonic``, ``logistic``, ``all classes``, ``none``). ``average_precision``: AP at IoU 0.5 by class name on
+    the same pictures, only of classes with boxes there."""
+
+    names: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    methods: tuple[str, ...]
+    average_precision: dict[str, float]
+
+    def apply(self, scores: np.ndarray) -> np.ndarray:
+        """Calibrated scores (..., C) in 0..1 of scores (..., C); never turns the order of two scores of a class."""
+        calibrated = np.empty(np.shape(scores), np.float64)
+        for number, (said, right) in enumerate(self.curves):
+            calibrated[..., number] = np.interp(scores[..., number], said, right)
+        return calibrated
+
+    def describe(self) -> str:
+        """A sentence on what was fitted for which class."""
+        parts = []
+        words = {
+            "isotonic": "isotonic regression",
+            "logistic": "logistic regression",
+            "all classes": "the curve of all classes together (too few boxes of their own)",
+            "none": "left as they are (too few labelled validation boxes)",
+        }
+        for method, text in words.items():
+            of_method = [name for name, used in zip(self.names, self.methods, strict=True) if used == method]
+            if of_method:
+                every = len(of_method) == len(self.names)
+                parts.append(f"{text}: {'all classes' if every else ', '.join(of_method)}")
+        return f"Scores calibrated: {'; '.join(parts)}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values from which ``from_json`` makes the same calibration."""
+        return {
+            "names": self.names,
+            "curves": [[said.tolist(), right.tolist()] for said, right in self.curves],
+            "methods": self.methods,
+            "average_precision": self.average_precision,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ScoreCalibration:
+        """The calibration that ``to_json`` gave."""
+        curves = tuple((np.array(said, np.float64), np.array(right, np.float64)) for said, right in content["curves"])
+        precision = {str(name): float(value) for name, value in content["average_precision"].items()}
+        return cls(tuple(content["names"]), curves, tuple(content["methods"]), precision)
+
+
+def no_calibration(names: Sequence[str]) -> ScoreCalibration:
+    """Scores as they are."""
+    return ScoreCalibration(tuple(names), (_identity(),) * len(names), ("none",) * len(names), {})
+
+
+def calibrate_scores(
+    records: Sequence[Record], boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], names: Sequence[str]
+) -> ScoreCalibration:
+    """Fit on labelled ``records`` with candidates of each: ``boxes[i]`` (N, 4), ``scores[i]`` (N, C) as the head says.
+
+    A candidate counts once for every class it scores at least ``LEAST_SCORE`` for; right is what COCO's rules pair with
+    a box of the class at IoU 0.5, so that of two candidates on one box the better one is right.
+    """
+    detections = [_of_every_class(*pair) for pair in zip(boxes, scores, strict=True)]
+    result = evaluate(records, detections, names)
+    right, wrong, _ = judge_detections(result.matches)
+    judged = right | wrong
+    score, kind = result.matches.detection_score[judged], result.matches.detection_class[judged]
+    hit = right[judged]
+    together = fit_curve(score, hit)
+    curves, methods = [], []
+    for number in range(len(names)):
+        own = fit_curve(score[kind == number], hit[kind == number])
+        if own is not None:
+            curves.append(own[0])
+            methods.append(own[1])
+        else:
+            curves.append(together[0] if together is not None else _identity())
+            methods.append("all classes" if together is not None else "none")
+    counts = result.overall.per_class
+    precision = {str(row["name"]): float(row["ap50"]) for row in counts if np.isfinite(row["ap50"])}
+    return ScoreCalibration(tuple(names), tuple(curves), tuple(methods), precision)
+
+
+def fit_curve(score: np.ndarray, right: np.ndarray) -> tuple[Curve, str] | None:
+    """The share right by score, (N,) in 0..1 and bool (N,), as a rising curve from (0, 0), and the method's name.
+
+    ``None`` with too few of either kind, or where a higher score is not more often right.
+    """
+    fewest = min(int(right.sum()), int((~right).sum()))
+    if fewest >= ENOUGH_FOR_ISOTONIC:
+        return _isotonic(score, right), "isotonic"
+    if fewest >= ENOUGH_FOR_LOGISTIC:
+        curve = _logistic(score, right)
+        return None if curve is None else (curve, "logistic")
+    return None
+
+
+def _isotonic(score: np.ndarray, right: np.ndarray) -> Curve:
+    from sklearn.isotonic import IsotonicRegression
+
+    # One right and one wrong more (Laplace): nothing that was seen a hundred times is impossible, or certain.
+    spare = 1.0 / (len(score) + 2)
+    model = IsotonicRegression(y_min=spare, y_max=1.0 - spare, increasing=True, out_of_bounds="clip")
+    model.fit(score, right.astype(np.float64))
+    said, share = model.X_thresholds_, model.y_thresholds_
+    if said[0] > 0:
+        said, share = np.concatenate([[0.0], said]), np.concatenate([[0.0], share])
+    return np.asarray(said, np.float64), np.asarray(share, np.float64)
+
+
+def _logistic(score: np.ndarray, right: np.ndarray) -> Curve | None:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression()
+    model.fit(_logit(score)[:, None], right)
+    if model.coef_[0, 0] <= 0:
+        return None
+    share = np.concatenate([[0.0], model.predict_proba(_logit(GRID[1:])[:, None])[:, 1]])
+    return GRID, share
+
+
+def _logit(score: np.ndarray) -> np.ndarray:
+    inside = np.clip(score, 1e-4, 1 - 1e-4)
+    return np.asarray(np.log(inside / (1 - inside)))
+
+
+def _identity() -> Curve:
+    return np.array([0.0, 1.0]), np.array([0.0, 1.0])
+
+
+def _of_every_class(boxes: np.ndarray, scores: np.ndarray) -> Detections:
+    box, kind = np.nonzero(scores >= LEAST_SCORE)
+    order = np.argsort(-scores[box, kind], kind="stable")
+    box, kind = box[order], kind[order]
+    return Detections(boxes[box], scores[box, kind], kind)

@@ -1,0 +1,86 @@
+"""Finished parts of a pool's scores on disk: one file a shard, trusted only if it says what it was made from."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marauder.core.files import fingerprint, write_bytes
+from marauder.data.records import Record
+
+SHARD = 256
+"""Pictures of a shard: what a kill costs at most."""
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Scores of some pictures. ``indices`` int64 (m,), ``measures`` float32 (m, measures), ``features`` float32 (m, D),
+    ``class_counts`` float32 (m, C); ``set_aside`` by record key."""
+
+    indices: np.ndarray
+    measures: np.ndarray
+    features: np.ndarray
+    class_counts: np.ndarray
+    set_aside: dict[str, str]
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where shard ``number`` lies."""
+    return folder / f"scores-{number:05d}.npz"
+
+
+def picture_identity(records: Sequence[Record]) -> list[list[Any]]:
+    """What tells whether pictures are still the same: key, place, length and time of change of each file."""
+    found: list[list[Any]] = []
+    for record in records:
+        try:
+            status = record.picture.stat()
+            found.append([record.key, str(record.picture.absolute()), status.st_size, status.st_mtime_ns])
+        except OSError:
+            found.append([record.key, str(record.picture.absolute()), -1, -1])
+    return found
+
+
+def shard_identity(made_from: Any, records: Sequence[Record]) -> str:
+    """Identity of a shard of ``records`` scored with ``made_from`` (weights, settings, calibration)."""
+    return fingerprint([FORMAT, made_from, picture_identity(records)])
+
+
+def write_shard(path: Path, shard: Shard, identity: str) -> None:
+    """Write a shard atomically; the same shard gives the same bytes."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        identity=np.array(identity),
+        indices=shard.indices,
+        measures=shard.measures,
+        features=shard.features,
+        class_counts=shard.class_counts,
+        set_aside=np.array(json.dumps(shard.set_aside)),
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def read_shard(path: Path, identity: str) -> Shard | None:
+    """The shard at ``path``; ``None`` where there is none, it is damaged, or was made from something else."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["identity"]) != identity:
+                return None
+            return Shard(
+                stored["indices"],
+                stored["measures"],
+                stored["features"],
+                stored["class_counts"],
+                json.loads(str(stored["set_aside"])),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
