@@ -15,7 +15,7 @@ class PrelabelSettings(Settings):
     """The boxes of a model that go out with the pictures, for the annotator to correct."""
 
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
-    image_size: int = Field(640, ge=32, description="long side, in pixels, at which the model looks at a picture")
+    image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -1,0 +1,15 @@
+"""The package for the provider "Mindy Services": one zip of pictures, COCO pre-labels and guidelines.
+
+What comes back is COCO too; ``prelabels.json``, sent back beside it, is not taken for an answer.
+"""
+
+from __future__ import annotations
+
+from marauder.annotation.formats.coco import PRELABEL_MARK, CocoFormat
+
+
+class MindyFormat(CocoFormat):
+    """COCO at the top of the zip, under a name that the provider does not overwrite by accident."""
+
+    name = "mindy"
+    annotation_file = f"{PRELABEL_MARK}.json"
