@@ -96,9 +96,24 @@ class DetectionLossSums(v8DetectionLoss):
     distribution focal loss, Li et al., NeurIPS 2020.
     """
 
-    def __init__(self, model: DetectionModel, box: float = 7.5, cls: float = 0.5, dfl: float = 1.5) -> None:
+    def __init__(
+        self,
+        model: DetectionModel,
+        box: float = 7.5,
+        cls: float = 0.5,
+        dfl: float = 1.5,
+        classification: nn.Module | None = None,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        """``classification``: scores (logits) and targets (B, A, classes) to the loss of each, instead of binary
+        cross-entropy (``models.focal``); ``class_weights``: (classes,), factors on it. The assignment stays."""
         super().__init__(model)
         self.hyp = SimpleNamespace(box=box, cls=cls, dfl=dfl)  # type: ignore[assignment]
+        if classification is not None:
+            self.bce = classification.to(self.device)  # type: ignore[assignment]
+        if class_weights is not None:
+            weights = torch.tensor(list(class_weights), dtype=torch.float32, device=self.device)
+            self.class_weights = weights.view(1, 1, -1)
         self._weight = torch.zeros((), device=self.device)
         self.assigner.register_forward_hook(self._remember_weight)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from marauder.core.randomness import stream
+from marauder.data.balancing import Resampling
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
@@ -22,9 +23,12 @@ from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
 from marauder.evaluation.inference import InferenceOptions
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
+from marauder.models.focal import FocalLoss
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
 from marauder.runs.evaluator import DetectionEvaluator
+from marauder.runs.pasting import PastePlan, Pasting
+from marauder.runs.sections import FocalSettings
 
 log = logging.getLogger("marauder")
 
@@ -48,6 +52,15 @@ class DetectionPlan:
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     loss: tuple[float, float, float] = (7.5, 0.5, 1.5)
     """Weights of the parts of the loss, in the order of ``LOSS_NAMES``."""
+    focal: FocalSettings = field(default_factory=FocalSettings)
+    critical: tuple[str, ...] = ()
+    """Names of the critical classes, whose figures the evaluator adds."""
+    others_floor: float | None = None
+    resampling: Resampling | None = None
+    """Which training record each sample of an epoch is; ``None``: each once."""
+    pasting: PastePlan | None = None
+    donors: Sequence[Record] = ()
+    """Pictures beside the training records that something is cut out of (places after theirs)."""
     book: SliceBook | None = None
     """Gives the slices that are measured after each epoch."""
 
@@ -59,13 +72,16 @@ class DetectionTask:
 
     def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
         self.plan = plan
-        self.training_length = len(plan.training)
+        self.training_length = plan.resampling.length if plan.resampling is not None else len(plan.training)
         self.training_store = PictureStore(plan.training, plan.image_size, cache_folder, cache_bytes)
+        self.donor_store = PictureStore(plan.donors, plan.image_size, None, 0)
+        self.pasting = Pasting(plan.pasting, self._donor) if plan.pasting is not None and plan.pasting.active else None
         spare = cache_bytes - int(self.training_store.offsets[-1])
         self.validation_store = PictureStore(plan.validation, plan.image_size, cache_folder, max(spare, 0))
         self.evaluator = DetectionEvaluator(
-            plan.validation, plan.names, self.validation_store, plan.inference, plan.book
-        )
+            plan.validation, plan.names, self.validation_store, plan.inference, plan.book, plan.critical,
+            plan.others_floor,
+        )  # fmt: skip
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -83,7 +99,11 @@ class DetectionTask:
     def criterion(self, model: torch.nn.Module) -> Any:
         """The detection loss in sums."""
         assert isinstance(model, DetectionModel)
-        return DetectionLossSums(model, *self.plan.loss).sums
+        focal, loss = self.plan.focal, self.plan.loss
+        if not focal.enabled:
+            return DetectionLossSums(model, *loss).sums
+        weights = [focal.class_weights.get(name, 1.0) for name in self.plan.names] if focal.class_weights else None
+        return DetectionLossSums(model, *loss, FocalLoss(focal.gamma, focal.alpha), weights).sums
 
     def load(self, keys: list[SampleKey]) -> LocalBatch:
         """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
@@ -133,12 +153,17 @@ class DetectionTask:
 
     def describe_batch(self, keys: list[SampleKey]) -> list[str]:
         """Files of the samples' first pictures (a mosaic has three more, a function of the key)."""
-        return [str(self.plan.training[key.index].picture) for key in keys]
+        return [str(self.plan.training[self._record(key.epoch, key.index)].picture) for key in keys]
 
     def close(self, remove: bool = False) -> None:
         """Let go of the stored pictures; ``remove`` deletes them."""
         self.training_store.close(remove)
         self.validation_store.close(remove)
+
+    def _record(self, epoch: int, index: int) -> int:
+        """The training record of a sample."""
+        resampling = self.plan.resampling
+        return index if resampling is None else resampling.record_at(self.plan.seed, epoch, index)
 
     def _sample(self, key: SampleKey, set_aside: dict[str, str]) -> Source:
         random = stream(self.plan.seed, "sample", key.epoch, key.index)
@@ -146,7 +171,9 @@ class DetectionTask:
         draw, partners = random.random(), random.integers(self.training_length, size=3)
         if draw < self.plan.augmentation.mosaic and not key.closing:
             chosen += [int(partner) for partner in partners]
-        sources = [self._source(index, set_aside) for index in chosen]
+        sources = [self._source(self._record(key.epoch, index), set_aside) for index in chosen]
+        if self.pasting is not None:
+            sources = [self.pasting.apply(source, key.epoch, key.index, place) for place, source in enumerate(sources)]
         return compose(sources, self.plan.image_size, self.plan.augmentation, random)
 
     def _source(self, index: int, set_aside: dict[str, str]) -> Source:
@@ -157,9 +184,24 @@ class DetectionTask:
             set_aside[str(error.path)] = error.reason
             width, height = self.training_store.sizes[index]
             return Source(np.full((height, width, 3), GREY, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
-        counted = ~record.ignored
-        gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
-        return Source(picture, record.boxes[counted] * gains, record.classes[counted])
+        return _with_boxes(picture, record)
+
+    def _donor(self, place: int) -> tuple[Source, float] | None:
+        """A picture that something is cut out of, and its scale."""
+        count = len(self.plan.training)
+        store, index = (self.training_store, place) if place < count else (self.donor_store, place - count)
+        try:
+            picture = store.get(index)
+        except UnreadablePictureError:
+            return None  # reported when it is a sample itself
+        record = store.records[index]
+        return _with_boxes(picture, record), picture.shape[1] / record.width
+
+
+def _with_boxes(picture: np.ndarray, record: Record) -> Source:
+    counted = ~record.ignored
+    gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
+    return Source(picture, record.boxes[counted] * gains, record.classes[counted])
 
 
 def prepare_process(threads: int | None, processes: int) -> int:

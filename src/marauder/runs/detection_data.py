@@ -15,6 +15,7 @@ from marauder.data.slices.check import check, refuse_mistakes
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slices
 from marauder.runs.detection import DetectionPlan
+from marauder.runs.emphasis import check_emphasis, critical_classes, paste_plan, resampling_of
 from marauder.runs.settings import RunSettings
 
 log = logging.getLogger("marauder")
@@ -33,6 +34,8 @@ class DetectionData:
         if settings.evaluation.split != "auto":
             self.split = settings.evaluation.split
             self.dataset.split(self.split)
+        self.critical = critical_classes(settings, self.dataset.names)
+        check_emphasis(settings, self.critical, labelled(self.dataset.split("val")), self.dataset.names)
 
     def masks(self, records: Sequence[Record], names: tuple[str, ...]) -> list[SliceMask]:
         """The slices of ``records``: those of slices.yaml, else those that attributes, sizes and classes make."""
@@ -52,10 +55,13 @@ class DetectionData:
     def plan(self) -> DetectionPlan:
         """What is trained on what."""
         settings, loss = self.settings, self.settings.loss
+        training, names = labelled(self.dataset.split("train")), self.dataset.names
+        resampling, _ = resampling_of(settings, training, names, self.critical)
+        pasting, donors = paste_plan(settings, training, names, self.critical)
         return DetectionPlan(
             architecture=settings.model,
-            names=self.dataset.names,
-            training=labelled(self.dataset.split("train")),
+            names=names,
+            training=training,
             validation=labelled(self.dataset.split("val")),
             image_size=settings.image_size,
             seed=settings.training.seed,
@@ -63,6 +69,12 @@ class DetectionData:
             weights=settings.weights,
             backbone=settings.ssl_backbone,
             loss=(loss.box, loss.cls, loss.dfl),
+            focal=loss.focal,
+            critical=self.critical,
+            others_floor=settings.others_floor,
+            resampling=resampling,
+            pasting=pasting,
+            donors=donors,
             book=self.masks if settings.evaluation.slices_each_epoch else None,
         )
 

@@ -13,6 +13,7 @@ from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.inference import InferenceOptions, Prediction, detect
+from marauder.evaluation.tiers import TIER_METRICS, tier_metrics
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.runs.tasks.base import Evaluator
 
@@ -22,7 +23,7 @@ METRICS = ("map50", "map50_95", "precision", "recall", "f1")
 
 class DetectionEvaluator(Evaluator):
     """Evaluates a detector on ``records``. ``book(records, names)`` gives the slices of the records that were readable;
-    ``None``: the whole only."""
+    ``None``: the whole only. With ``critical`` classes it measures ``evaluation.tiers`` too."""
 
     def __init__(
         self,
@@ -31,11 +32,15 @@ class DetectionEvaluator(Evaluator):
         store: PictureStore,
         inference: InferenceOptions,
         book: Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]] | None = None,
+        critical: tuple[str, ...] = (),
+        others_floor: float | None = None,
     ) -> None:
         self.records, self.names, self.store, self.inference, self.book = records, names, store, inference, book
         self.set_aside: set[str] = set()
         slices = [mask.name for mask in book(records, names)] if book is not None else []
-        self.metric_names = (*METRICS, *(f"slice/{name}/map50" for name in slices))
+        self.critical, self.others_floor = critical, others_floor
+        tiers = TIER_METRICS if critical else ()
+        self.metric_names = (*METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
 
     def predict(
         self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]
@@ -57,6 +62,8 @@ class DetectionEvaluator(Evaluator):
             from marauder.evaluation.epoch import epoch_metrics
 
             values |= epoch_metrics(result)
+        if self.critical:
+            values |= tier_metrics(result.overall, self.critical, self.others_floor)
         finite = {name: float(value) for name, value in values.items() if not math.isnan(value)}
         return {**{name: finite.get(name, 0.0) for name in self.metric_names}, **finite}
 

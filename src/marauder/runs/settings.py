@@ -9,24 +9,19 @@ from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
 from marauder.core.settings import Settings
+from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
+from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
 from marauder.registry.settings import RegistrySettings
+from marauder.runs.sections import HardNegativeUse, LossWeights
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """One name: no folder, nothing that leads out of one."""
-
-
-class LossWeights(Settings):
-    """How much each part of the detection loss counts."""
-
-    box: float = Field(7.5, ge=0, description="overlap of predicted and true boxes (CIoU)")
-    cls: float = Field(0.5, ge=0, description="classes (binary cross-entropy)")
-    dfl: float = Field(1.5, ge=0, description="place of a box's sides (distribution focal loss)")
 
 
 class EvaluationSettings(Settings):
@@ -92,6 +87,15 @@ class RunSettings(Settings):
     loss: LossWeights = LossWeights()
     training: TrainingSettings = TrainingSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    critical: tuple[str, ...] = Field(
+        (), description="names of the critical classes; default: those of the taxonomy's tier critical"
+    )
+    others_floor: float | None = Field(
+        None, ge=0, le=1, description="least map50 of the other classes for best_metric=critical_with_floor"
+    )
+    balance: BalanceSettings = BalanceSettings()
+    copy_paste: CopyPasteSettings = CopyPasteSettings()
+    hard_negatives: HardNegativeUse = HardNegativeUse()
 
     evaluation: EvaluationSettings = EvaluationSettings()
     gates: Path | None = Field(None, description="gates.yaml; default: the gates that ship with Marauder")
@@ -154,9 +158,20 @@ class RunSettings(Settings):
             "image_size": self.image_size,
             "augmentation": self.augmentation.model_dump(mode="json"),
         }
-        # Checkpoints from before the loss weights were a setting have none; they are the defaults.
-        if self.loss != LossWeights():
-            content["loss"] = self.loss.model_dump(mode="json")
+        # Checkpoints from before these were settings have none of them; they are the defaults.
+        if self.loss.described() != LossWeights().described():
+            content["loss"] = self.loss.described()
+        if self.balance.kind != "none":
+            content["balance"] = self.balance.model_dump(mode="json")
+        if self.copy_paste.probability:
+            content["copy_paste"] = self.copy_paste.model_dump(mode="json")
+        if self.hard_negatives.file is not None:
+            content["hard_negatives"] = self.hard_negatives.described()
+            content["balance"] = self.balance.model_dump(mode="json")
+        if self.critical:
+            content["critical"] = list(self.critical)
+        if self.others_floor is not None:
+            content["others_floor"] = self.others_floor
         return content
 
 

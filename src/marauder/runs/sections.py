@@ -1,0 +1,64 @@
+"""Sections of a run's settings that concern its loss and its rare and critical classes; reading them needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from marauder.core.files import hash_file
+from marauder.core.settings import Settings
+
+FLOORED = "critical_with_floor"
+"""The metric that picks weights by the critical classes, with a floor on the others."""
+
+
+class FocalSettings(Settings):
+    """Focal loss in place of the plain classification loss; the assignment of boxes to the head's cells stays."""
+
+    enabled: bool = Field(False, description="whether the focal loss is used")
+    gamma: float = Field(1.5, ge=0, le=5, description="how much easy examples are faded out; 0: not")
+    alpha: float = Field(0.5, gt=0, lt=1, description="weight of animals against background; 0.5: as they are")
+    class_weights: dict[str, float] = Field(
+        default_factory=dict, description="factors on the classification loss by class name; others count 1"
+    )
+
+    @field_validator("class_weights")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, weight in value.items():
+            if not 0 < weight <= 100:
+                raise ValueError(f"{name}: the weight {weight} is not above 0 and at most 100")
+        return value
+
+
+class LossWeights(Settings):
+    """How much each part of the detection loss counts."""
+
+    box: float = Field(7.5, ge=0, description="overlap of predicted and true boxes (CIoU)")
+    cls: float = Field(0.5, ge=0, description="classes (binary cross-entropy)")
+    dfl: float = Field(1.5, ge=0, description="place of a box's sides (distribution focal loss)")
+    focal: FocalSettings = FocalSettings()
+
+    def described(self) -> dict[str, Any]:
+        """What differs from the defaults' result: nothing of the focal loss while it is off, as in checkpoints from
+        before it was there."""
+        content = self.model_dump(mode="json")
+        if not self.focal.enabled:
+            del content["focal"]
+        return content
+
+
+class HardNegativeUse(Settings):
+    """What a training makes of hard negatives that were mined (``hard_negatives.json``)."""
+
+    file: Path | None = Field(None, description="hard_negatives.json of a mining; default: none are used")
+    repeat: float = Field(2.0, ge=1, le=10, description="how often pictures that hold some are drawn, times the rest")
+    paste: float = Field(0.3, ge=0, le=1, description="probability that a picture gets some pasted in, unlabelled")
+    most: int = Field(2, ge=1, le=10, description="at most so many pasted into a picture")
+
+    def described(self) -> dict[str, Any]:
+        """The settings with what is in the file instead of where it lies."""
+        content = self.model_dump(mode="json", exclude={"file"})
+        return {**content, "content": hash_file(self.file) if self.file is not None and self.file.is_file() else None}
