@@ -144,13 +144,13 @@ def _regions(result: list[Any]) -> list[dict[str, Any]]:
         value = row.get("value")
         if row.get("type") == "labels" and isinstance(value, dict) and isinstance(value.get("labels"), list):
             labels[clean_text(row.get("id"))] = value["labels"]
+    shaped = {clean_text(row.get("id")) for row in rows if row.get("type") in SHAPES}
     regions = []
     for row in rows:
-        kind, value = row.get("type"), row.get("value")
+        kind, value, identity = row.get("type"), row.get("value"), clean_text(row.get("id"))
         placed = isinstance(value, dict) and ("x" in value or "points" in value)
-        if kind in PICTURE_CONTROLS or (kind == "labels" and not placed):
+        if kind in PICTURE_CONTROLS or (kind == "labels" and (not placed or identity in shaped)):
             continue
-        identity = clean_text(row.get("id"))
         if isinstance(value, dict) and not any(key in value for key in LABEL_KEYS) and identity in labels:
             row = {**row, "value": {**value, "labels": labels[identity]}}
         regions.append(row)
