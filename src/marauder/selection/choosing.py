@@ -17,7 +17,7 @@ from marauder.selection.strategies.random import KIND, Random
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, the most wanted first (random ones spread among them), by which strategy, and what is worth knowing about it."""
+    """What was chosen, the most wanted first (random ones spread among them), by which strategy, and notes on it."""
 
     picks: tuple[Pick, ...]
     strategy: str

@@ -86,7 +86,7 @@ class SelectionSettings(Settings):
         0.02, ge=0, le=1, description="below this labelled share hybrid and uncertainty choose typical pictures"
     )
 
-    link: Literal["auto", "hardlink", "symlink", "copy"] = Field("auto", description="how pictures get into images/")
+    place: Literal["link", "copy"] = Field("link", description="whether images/ holds links or copies")
     sheet_pictures: int = Field(60, ge=1, le=400, description="most pictures on the contact sheet")
     map_points: int = Field(5000, ge=50, description="most pictures on the map of the pool")
     price: PriceSettings = PriceSettings()

@@ -1,0 +1,305 @@
+"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command goes on."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import fingerprint, hash_file, read_json, remove_leftovers, write_json
+from marauder.core.locks import exclusive
+from marauder.core.randomness import stream
+from marauder.data.records import Detections, Record
+from marauder.selection.basket import Pool
+from marauder.selection.choosing import choose, combined_scores
+from marauder.selection.features import detector_features, picture_stamp, plain_features
+from marauder.selection.outputs import (
+    MAP,
+    PAGE,
+    SELECTION,
+    SHEET,
+    Selected,
+    SelectionSummary,
+    place_pictures,
+    summarise,
+    write_selection,
+)
+from marauder.selection.pool_reading import PoolRecords, read_pool
+from marauder.selection.pool_scores import PoolScores
+from marauder.selection.price import estimate_price
+from marauder.selection.settings import MODEL_FREE, SelectionSettings
+
+STATE, WORK = "selection_state.json", "work"
+VERSION = 1
+"""Raised whenever the same settings choose otherwise, so that finished choices are made again."""
+MOST_CENTRES = 10_000
+"""Labelled pictures that count as fixed centres; of more, a random part."""
+
+
+def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSummary:
+    """Choose pictures of ``settings.pool`` and write the folder ``settings.output``.
+
+    It holds ``images/``, ``selection.json``, ``contact_sheet.jpg``, ``pool_map.png`` and ``report.html``, and ``work/``
+    with scores and features, so that nothing is computed twice. Nothing is done where an earlier run finished with the
+    same pictures, models and settings. Raises ``Interrupted`` when the clock says so, ``UserError`` for what the user
+    must mend.
+    """
+    _claim(settings.output)
+    with exclusive(settings.output / ".lock", f"the selection in {settings.output}"):
+        remove_leftovers(settings.output)
+        if settings.fresh:
+            shutil.rmtree(settings.output / WORK, ignore_errors=True)
+            (settings.output / STATE).unlink(missing_ok=True)
+        models = _model_files(settings)
+        records = read_pool(settings)
+        mark = _fingerprint(settings, records, models)
+        done = _finished(settings.output, mark)
+        if done is not None:
+            return done
+        write_json(settings.output / STATE, {"format": 1, "complete": False})
+        selected = _choose(settings, records, clock)
+        clock.check()
+        return _write(selected, mark, clock)
+
+
+def next_command(settings: SelectionSettings) -> str:
+    """The command of step 4 that goes on from here."""
+    words = ["marauder", "annotation", "export", "--data", str(settings.pool), "--selection", str(settings.output)]
+    if settings.models:
+        words += ["--model", str(settings.models[0])]
+    return shlex.join(words)
+
+
+def _claim(output: Path) -> None:
+    """Refuse a folder with somebody else's files."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is a file; name a folder for the selection")
+    if output.is_dir() and not (output / STATE).is_file():
+        strangers = sorted(
+            path.name for path in output.iterdir() if not path.name.startswith(".") and path.name != WORK
+        )
+        if strangers:
+            raise UserError(
+                f"{output}: is not empty and holds no selection ({', '.join(strangers[:3])} ...); name another folder"
+            )
+
+
+def _model_files(settings: SelectionSettings) -> list[Path]:
+    """The files behind ``settings.models``. Raises ``UserError`` with what is missing, and without any where one is
+    needed."""
+    from marauder.export.folders import weight_files
+
+    if not settings.models:
+        if settings.strategy not in (*MODEL_FREE, "hybrid"):
+            raise UserError(
+                f"strategy {settings.strategy!r} asks a detector for its doubts: name one with --model, or choose of "
+                f"{', '.join(MODEL_FREE)}"
+            )
+        return []
+    return weight_files(settings.models)
+
+
+def _fingerprint(settings: SelectionSettings, records: PoolRecords, models: Sequence[Path]) -> str:
+    """Equal for equal pictures, labels, models and settings that decide."""
+    decides = settings.model_dump(mode="json", exclude={"output", "fresh", "batch", "device", "models"})
+    labelled = [
+        [*picture_stamp(record), record.split, record.group, record.classes.tolist(), record.boxes.round(2).tolist()]
+        for record in (*records.centres, *records.validation)
+    ]
+    pool = [[*picture_stamp(record), record.group, str(sorted(record.attributes.items()))] for record in records.pool]
+    return fingerprint(
+        [VERSION, decides, [hash_file(path) for path in models], pool, labelled, records.left_out, records.names]
+    )
+
+
+def _finished(output: Path, mark: str) -> SelectionSummary | None:
+    """The summary of an earlier run with the same fingerprint whose outputs still stand."""
+    state = read_json(output / STATE) if (output / STATE).is_file() else {}
+    if not isinstance(state, dict) or not state.get("complete") or state.get("fingerprint") != mark:
+        return None
+    if any(
+        not (output / name).is_file() or hash_file(output / name) != known for name, known in state["files"].items()
+    ):
+        return None
+    picks = read_json(output / SELECTION)["picks"]
+    if not all((output / pick["file"]).is_file() for pick in picks):
+        return None
+    summary = {**state["summary"], "output": output, "reused": True}
+    return SelectionSummary(**{**summary, "notes": tuple(summary["notes"])})
+
+
+def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> Selected:
+    work = settings.output / WORK
+    notes: list[str] = []
+    aside = dict(records.set_aside)
+    if settings.models:
+        if len(settings.models) > 1 and not settings.use_ensemble:
+            notes.append(
+                f"only the first model, {settings.models[0]}, looked at the pool; with --use-ensemble all "
+                f"{len(settings.models)} do, and what they disagree on counts"
+            )
+        pool, candidates, measures = _scored_pool(settings, records, work, clock, notes, aside)
+    else:
+        pool, candidates = _plain_pool(settings, records, work, clock, notes, aside)
+        measures = {}
+    choice = choose(pool, settings)
+    boxes_known = bool(settings.models) or bool(len(records.centres))
+    boxes = float(pool.boxes[choice.indices()].sum()) if boxes_known else None
+    return Selected(
+        settings=settings,
+        records=candidates,
+        pool=pool,
+        picks=choice.picks,
+        strategy=choice.strategy,
+        measures=measures,
+        price=estimate_price(len(choice.picks), boxes, settings.price),
+        boxes_known=boxes_known,
+        notes=(*notes, *choice.notes),
+        left_out=records.left_out,
+        set_aside=aside,
+    )
+
+
+def _scored_pool(
+    settings: SelectionSettings, records: PoolRecords, work: Path, clock: Clock, notes: list[str], aside: dict[str, str]
+) -> tuple[Pool, list[Record], dict[str, np.ndarray]]:
+    """The pool as the detectors see it."""
+    from marauder.models.files import load_detector
+    from marauder.selection.scoring import score_pool
+
+    names = records.names or load_detector(settings.models[0]).names
+    scored: PoolScores = score_pool(records.pool, settings, names, clock, work / "scores", records.validation)
+    aside.update(scored.set_aside)
+    notes.extend(scored.notes)
+    candidates = [records.pool[int(index)] for index in scored.indices]
+    centres = _centre_records(records.centres, settings, notes)
+    features = detector_features(centres, settings.models[0], settings, clock, work)
+    readable = np.isfinite(features).all(axis=1) if len(features) else np.zeros(len(centres), bool)
+    counts = np.array([np.bincount(r.classes[~r.ignored], minlength=len(names)) for r in centres]).reshape(
+        -1, len(names)
+    )
+    pool = Pool(
+        features=np.ascontiguousarray(scored.features, np.float32),
+        scores=combined_scores(scored.measures, settings.weights),
+        class_counts=scored.class_counts,
+        boxes=scored.estimated_boxes.astype(np.float64),
+        groups=_group_numbers(candidates),
+        centres=features[readable].reshape(-1, scored.features.shape[1]),
+        centre_counts=counts[readable],
+        names=tuple(names),
+        slices=_slices(candidates, settings),
+        labelled_share=records.labelled_share,
+    )
+    return pool, candidates, scored.measures
+
+
+def _plain_pool(
+    settings: SelectionSettings, records: PoolRecords, work: Path, clock: Clock, notes: list[str], aside: dict[str, str]
+) -> tuple[Pool, list[Record]]:
+    """The pool by how its pictures look, for a start without a detector."""
+    if settings.class_quotas:
+        raise UserError("class_quotas: only a detector knows where a class may be; name one with --model")
+    looks = plain_features(records.pool, clock, work)
+    readable = np.isfinite(looks).all(axis=1)
+    for record, fine in zip(records.pool, readable, strict=True):
+        if not fine:
+            aside[record.key] = "no readable picture"
+    candidates = [record for record, fine in zip(records.pool, readable, strict=True) if fine]
+    if not candidates:
+        raise UserError(f"{settings.pool}: no picture of the pool can be read")
+    centres = _centre_records(records.centres, settings, notes)
+    known = plain_features(centres, clock, work) if centres else np.zeros((0, looks.shape[1]), np.float32)
+    known = known[np.isfinite(known).all(axis=1)]
+    held = [int((~record.ignored).sum()) for record in records.centres]
+    if settings.budget_boxes is not None and not held:
+        raise UserError(
+            "--budget-boxes: nothing says how many boxes a picture holds; name a detector with --model, or labelled "
+            "pictures with --labeled, or give a number of pictures with --num-samples"
+        )
+    pool = Pool(
+        features=looks[readable],
+        scores=None,
+        class_counts=np.zeros((len(candidates), 0)),
+        boxes=np.full(len(candidates), float(np.mean(held)) if held else 0.0),
+        groups=_group_numbers(candidates),
+        centres=known,
+        centre_counts=np.zeros((len(known), 0)),
+        slices=_slices(candidates, settings),
+        labelled_share=records.labelled_share,
+    )
+    return pool, candidates
+
+
+def _centre_records(centres: Sequence[Record], settings: SelectionSettings, notes: list[str]) -> list[Record]:
+    if len(centres) <= MOST_CENTRES:
+        return list(centres)
+    notes.append(f"of {len(centres):,} labelled pictures {MOST_CENTRES:,} drawn at random stand for what is labelled")
+    chosen = stream(settings.seed, "selection", "centres").permutation(len(centres))[:MOST_CENTRES]
+    return [centres[int(index)] for index in np.sort(chosen)]
+
+
+def _group_numbers(records: Sequence[Record]) -> np.ndarray:
+    return np.unique([record.group for record in records], return_inverse=True)[1].reshape(-1)
+
+
+def _slices(records: Sequence[Record], settings: SelectionSettings) -> dict[str, np.ndarray]:
+    """The pictures of each slice with a quota, where the attribute has the value as text; empty ones are left out."""
+    found: dict[str, np.ndarray] = {}
+    for slice_name in settings.slice_quotas:
+        name, _, value = slice_name.partition("=")
+        mask = np.array([str(record.attributes.get(name.strip(), "")) == value.strip() for record in records], bool)
+        if mask.any():
+            found[slice_name] = mask
+    return found
+
+
+def _write(selected: Selected, mark: str, clock: Clock) -> SelectionSummary:
+    from marauder.selection.page import write_page
+    from marauder.selection.pick_sheet import draw_sheet, shown_ranks
+    from marauder.selection.pool_map import draw_map
+
+    settings = selected.settings
+    place_pictures(selected)
+    shown = [selected.picks[rank - 1].index for ranks in shown_ranks(selected).values() for rank in ranks]
+    draw_sheet(selected, _seen(selected, shown), settings.output / SHEET)
+    clock.check()
+    draw_map(selected.pool, selected.picks, settings.map_points, settings.seed, settings.output / MAP)
+    clock.check()
+    command = next_command(settings)
+    write_selection(selected)
+    write_page(selected, command)
+    summary = summarise(selected, command)
+    plain: dict[str, Any] = {name: value for name, value in asdict(summary).items() if name not in ("output", "reused")}
+    files = {name: hash_file(settings.output / name) for name in (SELECTION, SHEET, MAP, PAGE)}
+    state = {"format": 1, "complete": True, "fingerprint": mark, "files": files, "summary": plain}
+    write_json(settings.output / STATE, state)
+    return summary
+
+
+def _seen(selected: Selected, indices: Sequence[int]) -> dict[int, Detections]:
+    """What the first detector sees in the pictures of the sheet."""
+    if not selected.settings.models:
+        return {}
+    from marauder.data.pictures import PictureStore
+    from marauder.engine.distributed import choose_device
+    from marauder.evaluation.inference import InferenceOptions, detect
+    from marauder.models.files import load_detector
+    from marauder.selection.pick_sheet import SHOWN_CONFIDENCE
+
+    loaded = load_detector(selected.settings.models[0])
+    model = loaded.model.to(choose_device(selected.settings.device))
+    store = PictureStore(selected.records, selected.settings.image_size or loaded.image_size, None, 0)
+    found = detect(model, selected.records, store, list(indices), InferenceOptions(SHOWN_CONFIDENCE)) or []
+    columns = np.array([selected.pool.names.index(name) for name in loaded.names], np.int64)
+    return {
+        one.index: replace(one.detections, classes=columns[one.detections.classes])
+        for one in found
+        if one.detections is not None
+    }

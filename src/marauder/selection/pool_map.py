@@ -1,0 +1,104 @@
+"""The map of the pool: every picture a dot, similar ones close together, those chosen and those labelled marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from marauder.core.files import atomic_path
+from marauder.core.randomness import stream
+from marauder.selection.basket import Pick, Pool
+from marauder.selection.outputs import KIND_WORDS
+
+COLOURS = {
+    "uncertain": "#d95f02",
+    "medoid": "#1b9e77",
+    "far": "#7570b3",
+    "typical": "#1b9e77",
+    "quota": "#e7298a",
+    "random": "#1f78b4",
+}
+COMPONENTS, PERPLEXITY = 50, 30.0
+
+
+def draw_map(pool: Pool, picks: tuple[Pick, ...], most_points: int, seed: int, target: Path) -> int:
+    """Draw ``pool`` with ``picks`` on it as a PNG; returns the number of pictures shown.
+
+    Two dimensions by principal components, then t-SNE (van der Maaten and Hinton, JMLR 2008) on at most
+    ``most_points`` pictures: picks first, then labelled ones (half of the rest at most), then a random part of the
+    pool. Distances between far clusters mean little in such a map; neighbourhoods do.
+    """
+    shown, labelled = _sample(pool, picks, most_points, seed)
+    places = _flatten(np.concatenate([pool.features[shown], pool.centres[labelled]]), seed)
+    own, known = places[: len(shown)], places[len(shown) :]
+    kinds = {pick.index: pick.kind for pick in picks}
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    unchosen = np.array([index not in kinds for index in shown], bool)
+    axes.scatter(
+        own[unchosen, 0],
+        own[unchosen, 1],
+        s=9,
+        c="#c4c8cc",
+        linewidths=0,
+        label=f"not chosen ({int(unchosen.sum()):,} shown)",
+    )
+    if len(known):
+        axes.scatter(
+            known[:, 0],
+            known[:, 1],
+            s=16,
+            c="#222222",
+            marker="x",
+            linewidths=0.8,
+            label=f"labelled ({len(known):,} shown)",
+        )
+    for kind, words in KIND_WORDS.items():
+        of_kind = np.array([kinds.get(index) == kind for index in shown], bool)
+        if of_kind.any():
+            label = f"chosen: {words} ({int(of_kind.sum()):,})"
+            x, y = own[of_kind].T
+            axes.scatter(x, y, s=34, c=COLOURS[kind], edgecolors="white", linewidths=0.6, label=label)
+    axes.set(xticks=[], yticks=[], title="Map of the pool: similar pictures lie close together")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, frameon=False, fontsize=10)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    return len(shown) + len(labelled)
+
+
+def _sample(pool: Pool, picks: tuple[Pick, ...], most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the pool and of the labelled pictures that are shown, in order."""
+    generator = stream(seed, "selection", "map")
+    chosen = np.array([pick.index for pick in picks], np.int64)
+    if len(chosen) > most:
+        chosen = generator.choice(chosen, most, replace=False)
+    room = most - len(chosen)
+    labelled = generator.permutation(len(pool.centres))[: room // 2]
+    others = np.setdiff1d(np.arange(len(pool)), chosen)
+    others = generator.permutation(others)[: room - len(labelled)]
+    return np.sort(np.concatenate([chosen, others])), np.sort(labelled)
+
+
+def _flatten(points: np.ndarray, seed: int) -> np.ndarray:
+    """Two dimensions of N points (N, D): float (N, 2)."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    count = len(points)
+    # The same picture many times over has no direction at all; a little noise keeps the methods going.
+    noise = stream(seed, "selection", "map noise").normal(scale=1e-5, size=points.shape)
+    spread = points + noise.astype(np.float32)
+    if count < 4:
+        return np.stack([np.arange(count, dtype=np.float64), np.zeros(count)], axis=1)
+    components = min(COMPONENTS, count - 1, points.shape[1])
+    reduced = PCA(components, random_state=0, svd_solver="randomized").fit_transform(spread)
+    if count < 12 or components < 2:
+        return np.asarray(np.pad(reduced, ((0, 0), (0, 2)))[:, :2])
+    method = TSNE(2, perplexity=min(PERPLEXITY, (count - 1) / 3), init="pca", random_state=0, n_jobs=1)
+    return np.asarray(method.fit_transform(reduced))

@@ -1,0 +1,150 @@
+"""What there is: the pictures of the pool that nobody labelled, the labelled ones beside them, and what is left out.
+
+Pictures that show what validation or test already hold (their clip stands there) never become candidates: chosen, they
+would train the detector on what it is judged by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.core.plugins import names as plugin_names
+from marauder.core.plugins import resolve
+from marauder.data.picture_files import PictureError, find_pictures, read_headers
+from marauder.data.readers.base import group_for_key, unique_keys
+from marauder.data.reading import read_dataset
+from marauder.data.records import Dataset, Record
+from marauder.selection.settings import SelectionSettings
+
+JUDGING = ("val", "test")
+"""Splits that judge the detector."""
+
+
+@dataclass(frozen=True, eq=False)
+class PoolRecords:
+    """``pool``: records to choose from. ``centres``: labelled ones that training sees, ``validation``: labelled ones of
+    the split ``val``. ``names``: of the classes, empty where nothing says them. ``labelled``: number of labelled
+    pictures, ``None`` where no data set says it. ``left_out``: key of a pool picture to why it is no candidate;
+    ``set_aside``: path or key of a picture that cannot be read to why."""
+
+    pool: tuple[Record, ...]
+    centres: tuple[Record, ...]
+    validation: tuple[Record, ...]
+    names: tuple[str, ...]
+    labelled: int | None
+    left_out: dict[str, str]
+    set_aside: dict[str, str]
+
+    @property
+    def labelled_share(self) -> float | None:
+        """Labelled pictures over all, ``None`` where not known."""
+        return None if self.labelled is None else self.labelled / max(1, self.labelled + len(self.pool))
+
+
+def read_pool(settings: SelectionSettings) -> PoolRecords:
+    """The pool and what is labelled beside it. Raises ``UserError`` for paths that cannot be read, and for a pool in
+    which everything is labelled already or belongs to validation and test."""
+    dataset = open_pool(settings)
+    unlabelled = [record for record in dataset if not record.labelled]
+    labelled_set = dataset if settings.labelled is None else read_dataset(settings.labelled, names=settings.names)
+    labelled = [record for record in labelled_set if record.labelled]
+    if settings.labelled is not None and not labelled:
+        raise UserError(f"{settings.labelled}: holds no labelled picture; name the data set that does, or none")
+    if not unlabelled:
+        raise UserError(
+            f"{settings.pool}: every picture is labelled already, so there is nothing to choose; name the folder or "
+            "the data set with the pictures that nobody has labelled yet"
+        )
+    left_out = _left_out(unlabelled, labelled, settings)
+    pool = tuple(record for record in unlabelled if record.key not in left_out)
+    if not pool:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(left_out.values()).most_common())
+        raise UserError(f"{settings.pool}: no picture is left to choose from ({reasons})")
+    said = settings.names or (_said_names(labelled_set) if labelled else ()) or _said_names(dataset)
+    known = bool(labelled) or settings.labelled is not None
+    problems = {
+        problem.key or problem.path: problem.message for problem in dataset.problems if _unreadable(problem.kind)
+    }
+    return PoolRecords(
+        pool=pool,
+        centres=tuple(record for record in labelled if record.split not in JUDGING),
+        validation=tuple(record for record in labelled if record.split == "val"),
+        names=tuple(said),
+        labelled=len(labelled) if known else None,
+        left_out=left_out,
+        set_aside=problems,
+    )
+
+
+def open_pool(settings: SelectionSettings) -> Dataset:
+    """The data set ``settings.pool``; a folder that is none is read as pictures that nobody labelled.
+
+    Pictures below ``settings.output`` are not in it. Raises ``UserError``.
+    """
+    path = settings.pool.expanduser()
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; check the path after --unlabeled-dir")
+    readers = [resolve("reader", name)() for name in plugin_names("reader")]
+    if path.is_file() or any(reader.recognises(path) for reader in readers):
+        dataset = read_dataset(path, names=settings.names)
+    else:
+        dataset = _plain_folder(path)
+    own = settings.output.resolve()
+    return dataset.with_records(record for record in dataset if not record.picture.absolute().is_relative_to(own))
+
+
+def _plain_folder(folder: Path) -> Dataset:
+    from marauder.data.records import Problem
+
+    paths = find_pictures(folder)
+    if not paths:
+        raise UserError(f"{folder}: holds no pictures (jpg, png, bmp, webp or tiff); check the path")
+    records, problems = [], []
+    keys = unique_keys((path, folder) for path in paths)
+    for key, path, header in zip(keys, paths, read_headers(paths), strict=True):
+        if isinstance(header, PictureError):
+            problems.append(Problem(str(path), None, f"picture-{header.kind}", header.detail, key))
+            continue
+        group = group_for_key(key, None)
+        records.append(Record(key, path, header.width, header.height, group=group, labelled=False))
+    return Dataset((), tuple(records), str(folder), tuple(problems))
+
+
+def _said_names(dataset: Dataset) -> tuple[str, ...]:
+    """The data set's class names, none where the reader had to invent them."""
+    return () if any(problem.kind == "names-missing" for problem in dataset.problems) else dataset.names
+
+
+def _unreadable(kind: str) -> bool:
+    return kind.startswith("picture-") and kind not in ("picture-rotated", "picture-without-label")
+
+
+def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings) -> dict[str, str]:
+    """Pool records that are no candidates, with the reason."""
+    judging = {record.group for record in labelled if record.split in JUDGING}
+    known = _identities(labelled) if settings.labelled is not None else set()
+    found: dict[str, str] = {}
+    for record in pool:
+        if record.split in JUDGING:
+            found[record.key] = "belong to validation or test"
+        elif record.group in judging:
+            found[record.key] = "are of a clip that validation or test holds"
+        elif known and not known.isdisjoint(_identities([record])):
+            found[record.key] = "are labelled already"
+    return found
+
+
+def _identities(records: Sequence[Record]) -> set[object]:
+    """What tells that two records are of one picture: the same file, or a copy with its name and number of bytes."""
+    found: set[object] = set()
+    for record in records:
+        try:
+            real = record.picture.resolve(strict=True)
+            found |= {real, (real.name, real.stat().st_size)}
+        except OSError:
+            continue  # a missing picture is no candidate and stands for none
+    return found
