@@ -1,4 +1,5 @@
-"""What makes a box usable: one pure function finds and mends unusable boxes, for readers and for the checker."""
+"""What makes a box usable: one pure function finds and mends unusable boxes, for readers and for the checker; and the
+overlap of boxes."""
 
 from __future__ import annotations
 
@@ -84,6 +85,18 @@ def clean_boxes(boxes: np.ndarray, classes: np.ndarray, width: int, height: int,
                 findings.append(BoxFinding(index, "box-out-of-bounds", message))
     positions = np.array(kept, np.int64)
     return CleanBoxes(clipped[positions], positions, tuple(findings))
+
+
+def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (M, 4) and (N, 4), x0 y0 x1 y1: float64 (M, N); two equal points give 1."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    upper = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    lower = np.maximum(first[:, None, :2], second[None, :, :2])
+    shared = np.clip(upper - lower, 0, None).prod(2)
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second)]
+    united = areas[0][:, None] + areas[1][None, :] - shared
+    same = (first[:, None] == second[None, :]).all(2)
+    return np.where(united > 0, shared / np.where(united > 0, united, 1), same.astype(np.float64))
 
 
 def _rows(boxes: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from marauder.core.clock import Clock
+from marauder.data.boxes import iou_matrix
 from marauder.export.base import Run
 from marauder.export.settings import ParitySettings
 from marauder.models.ultralytics_adapter import suppress
@@ -124,18 +125,6 @@ def pairs_by_overlap(first: np.ndarray, second: np.ndarray) -> tuple[list[tuple[
             free_first[row] = free_second[column] = False
             pairs.append((row, column))
     return pairs, overlaps
-
-
-def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (M, 4) and (N, 4), x0 y0 x1 y1: float64 (M, N); two equal points give 1."""
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    upper = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    lower = np.maximum(first[:, None, :2], second[None, :, :2])
-    shared = np.clip(upper - lower, 0, None).prod(2)
-    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second)]
-    united = areas[0][:, None] + areas[1][None, :] - shared
-    same = (first[:, None] == second[None, :]).all(2)
-    return np.where(united > 0, shared / np.where(united > 0, united, 1), same.astype(np.float64))
 
 
 def _compare(

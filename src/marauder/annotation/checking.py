@@ -1,0 +1,300 @@
+"""Checking a delivery picture by picture: what can be taken, what was mended, what goes back and why. Merges nothing.
+
+A picture goes back as a whole when anything about it is in doubt, because half of a picture's boxes teach a detector
+that the rest is water. What is certain is mended and told: a box that reaches a little over the border is clipped, a
+box that stands twice counts once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from marauder.annotation.batch import Batch, BatchItem
+from marauder.annotation.formats.base import Answer, Reading, match_class
+from marauder.annotation.unpacking import Unpacked
+from marauder.core.clock import Clock
+from marauder.data.boxes import clean_boxes
+from marauder.data.picture_files import PictureError, is_picture, load_small_grey, read_header
+from marauder.data.records import Attribute, box_columns
+
+SLIGHTLY_OUTSIDE = 0.02
+"""Share of the side, at least ``SLIGHT_PIXELS``, that a box may reach over the border and still be clipped."""
+SLIGHT_PIXELS = 3.0
+SMALLEST_SIDE = 1.0
+"""Pixels below which a box is a click, not a box."""
+SAME_PICTURE_GREY = 12.0
+"""Mean difference of grey levels (0..255) of two small copies up to which one is the other, compressed anew."""
+GREY_SIZE = (32, 24)
+CROWD_FLAGS = ("crowd", "iscrowd", "ignored", "ignore")
+"""Box attributes that make a box one that neither rewards nor punishes a detection."""
+
+MENDED = frozenset(
+    {
+        "box-clipped",
+        "box-duplicate",
+        "class-spelled",
+        "shape-converted",
+        "box-corners",
+        "size-scaled",
+        "several-answers",
+        "label-encoding",
+        "names-missing",
+        "picture-encoded-anew",
+        "entry-name-mended",
+    }
+)
+"""Kinds that are told and do not send a picture back; every other kind that names a picture does."""
+Status = Literal["accepted", "returned", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing found. ``serious``: the picture goes back for it. ``place``: file (and line) of the delivery."""
+
+    kind: str
+    message: str
+    place: str = ""
+    serious: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A picture's answer as it is merged: boxes float64 (N, 4) inside the picture, ``classes`` int64 (N,) of the
+    batch's names, ``ignored`` bool (N,), ``attributes``: columns (N,) as ``Record.box_attributes``."""
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    ignored: np.ndarray
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureCheck:
+    """What was found of one picture. ``part``: ``first`` or ``second`` (the overlap's other annotator)."""
+
+    file: str
+    key: str
+    part: Literal["first", "second"]
+    status: Status
+    notes: tuple[Note, ...]
+    taken: Taken | None = None
+    delivered_boxes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """``pictures``: every picture that was waited for or was delivered. ``general``: what belongs to no picture of
+    ours; the serious ones among them mean that something could not be read. ``strangers``: pictures that are not
+    ours."""
+
+    pictures: tuple[PictureCheck, ...]
+    general: tuple[Note, ...]
+    strangers: tuple[str, ...]
+
+    def of_status(self, status: Status) -> list[PictureCheck]:
+        """The pictures of one status."""
+        return [picture for picture in self.pictures if picture.status == status]
+
+    @property
+    def clean(self) -> bool:
+        """Whether all that was waited for came and nothing goes back."""
+        return all(picture.status == "accepted" for picture in self.pictures)
+
+    def kinds(self) -> dict[str, int]:
+        """How often each kind was found, most frequent first."""
+        notes = [note for picture in self.pictures for note in picture.notes]
+        return dict(Counter(note.kind for note in (*notes, *self.general)).most_common())
+
+
+def check_delivery(
+    batch: Batch, reading: Reading, unpacked: Unpacked, answered: Iterable[str] = (), clock: Clock | None = None
+) -> Checked:
+    """Judge every picture of the batch.
+
+    ``answered``: file names that earlier deliveries answered; they are not missing, and a new answer replaces theirs. A
+    package that is not in the delivery at all (``_absent_parts``) is not missing, it has not come yet.
+    """
+    answered = set(answered)
+    absent = _absent_parts(batch, reading, answered)
+    notes, general = _notes_by_file(batch, reading, unpacked)
+    for file, note in _compare_pictures(batch, unpacked, clock).items():
+        notes.setdefault(file, []).append(note)
+    pictures = []
+    for item in batch.items:
+        files: list[tuple[str, Literal["first", "second"]]] = [(item.file, "first")]
+        if item.second_file:
+            files.append((item.second_file, "second"))
+        for file, part in files:
+            answer = reading.answers.get(file)
+            if answer is None and (file in answered or part in absent):
+                continue
+            found = tuple(notes.get(file, ()))
+            pictures.append(_check_picture(item, file, part, answer, found, batch.names))
+    return Checked(tuple(pictures), tuple(general), tuple(reading.strangers))
+
+
+def _absent_parts(batch: Batch, reading: Reading, answered: set[str]) -> set[str]:
+    """The package of which nothing came while something of the other did: another annotator sends it."""
+    parts = {
+        "first": {item.file for item in batch.items},
+        "second": {item.second_file for item in batch.items if item.second_file},
+    }
+    came = {part for part, files in parts.items() if files & reading.answers.keys()}
+    return {part for part, files in parts.items() if came and part not in came and not files <= answered}
+
+
+def _check_picture(
+    item: BatchItem,
+    file: str,
+    part: Literal["first", "second"],
+    answer: Answer | None,
+    found: tuple[Note, ...],
+    names: Sequence[str],
+) -> PictureCheck:
+    if answer is None:
+        missing = Note("picture-missing", "the delivery says nothing of this picture")
+        return PictureCheck(file, item.key, part, "missing", (*found, missing))
+    taken, own = judge_answer(answer, item.size, names)
+    notes = (*found, *own)
+    status: Status = "returned" if any(note.serious for note in notes) else "accepted"
+    kept = taken if status == "accepted" else None
+    return PictureCheck(file, item.key, part, status, notes, kept, len(answer.boxes))
+
+
+def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) -> tuple[Taken, list[Note]]:
+    """The boxes of an answer that can be used, and what was found. ``size``: width and height in pixels.
+
+    Corners given in the wrong order are put right. Without a serious note no box but repeated ones was dropped.
+    """
+    notes: list[Note] = []
+    classes = np.full(len(answer.boxes), -1, np.int64)
+    for position, name in enumerate(answer.class_names):
+        index = match_class(name, names)
+        if index is None:
+            known = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+            notes.append(Note("class-unknown", f"box {position + 1}: class {name!r} is none of ours ({known})"))
+            continue
+        classes[position] = index
+        if name != names[index]:
+            notes.append(
+                Note("class-spelled", f"box {position + 1}: {name!r} is taken for {names[index]!r}", "", False)
+            )
+    boxes = np.concatenate(
+        [np.minimum(answer.boxes[:, :2], answer.boxes[:, 2:]), np.maximum(answer.boxes[:, :2], answer.boxes[:, 2:])], 1
+    )
+    for position in np.flatnonzero((boxes != answer.boxes).any(axis=1)).tolist():
+        notes.append(
+            Note("box-corners", f"box {position + 1}: its corners stood in the wrong order; put right", "", False)
+        )
+    usable = (classes >= 0) & _inside(boxes, size, notes)
+    places = np.flatnonzero(usable)
+    clean = clean_boxes(boxes[places], classes[places], *size, len(names))
+    for finding in clean.findings:
+        if finding.kind == "box-duplicate":
+            notes.append(
+                Note("box-duplicate", f"box {places[finding.index] + 1}: {finding.message}; taken once", "", False)
+            )
+    kept = places[clean.kept]
+    details = [dict(answer.attributes[place]) if answer.attributes else {} for place in kept.tolist()]
+    ignored = np.array([_is_crowd(detail) for detail in details], bool)
+    plain = [{name: value for name, value in detail.items() if name not in CROWD_FLAGS} for detail in details]
+    return Taken(clean.boxes, classes[kept], ignored, box_columns(plain)), _shortened(notes)
+
+
+def _inside(boxes: np.ndarray, size: tuple[int, int], notes: list[Note]) -> np.ndarray:
+    """Which boxes are boxes and lie inside, or so nearly that they may be clipped: bool (N,); notes on the others."""
+    limits = np.array([*size, *size], np.float64)
+    over = np.abs(np.clip(boxes, 0.0, limits) - boxes)
+    allowed = np.maximum(SLIGHT_PIXELS, SLIGHTLY_OUTSIDE * limits)
+    good = np.zeros(len(boxes), bool)
+    for position, box in enumerate(boxes):
+        place = f"box {position + 1} (" + ", ".join(f"{value:.6g}" for value in box) + ")"
+        clipped = np.clip(box, 0.0, limits)
+        if (box[2:] - box[:2] < SMALLEST_SIDE).any():
+            notes.append(Note("box-degenerate", f"{place}: has no area"))
+        elif (clipped[2:] - clipped[:2] < SMALLEST_SIDE).any():
+            notes.append(Note("box-out-of-bounds", f"{place}: lies outside the {size[0]}x{size[1]} picture"))
+        elif (over[position] > allowed).any():
+            notes.append(Note("box-out-of-bounds", f"{place}: reaches far over the {size[0]}x{size[1]} picture"))
+        else:
+            good[position] = True
+            if over[position].max() > 1.0:
+                notes.append(Note("box-clipped", f"{place}: reaches over the border; clipped", "", False))
+    return good
+
+
+def _notes_by_file(batch: Batch, reading: Reading, unpacked: Unpacked) -> tuple[dict[str, list[Note]], list[Note]]:
+    """What reading and unpacking found, by our pictures; and what belongs to none."""
+    known = batch.by_file()
+    by_stem = {PurePosixPath(file).stem.casefold(): file for file in known}
+    notes: dict[str, list[Note]] = {}
+    general: list[Note] = []
+    ours = {"box-degenerate", "box-out-of-bounds"}  # kept as delivered by the reader, and judged here
+    for problem in reading.problems:
+        if problem.kind in ours and problem.key in reading.answers:
+            continue
+        place = f"{problem.path}{f':{problem.line}' if problem.line is not None else ''}"
+        serious = problem.kind not in MENDED and problem.kind != "picture-stranger"
+        note = Note(problem.kind, problem.message, place, serious)
+        notes.setdefault(problem.key, []).append(note) if problem.key in known else general.append(note)
+    for finding in unpacked.findings:
+        file = by_stem.get(PurePosixPath(finding.entry.replace("\\", "/")).stem.casefold())
+        # A picture that came twice or encrypted is no fault of its labels: those decide.
+        serious = not finding.taken and not (file is not None and is_picture(finding.entry))
+        note = Note(finding.kind, finding.message, finding.entry, serious)
+        notes.setdefault(file, []).append(note) if file is not None else general.append(note)
+    return notes, general
+
+
+def _compare_pictures(batch: Batch, unpacked: Unpacked, clock: Clock | None) -> dict[str, Note]:
+    """Notes on delivered pictures that are not the ones that went out, by our file name."""
+    known = batch.by_file()
+    by_name = {PurePosixPath(file).name.casefold(): file for file in known}
+    notes: dict[str, Note] = {}
+    for name, delivered in unpacked.files.items():
+        file = by_name.get(PurePosixPath(name).name.casefold())
+        if file is None or not is_picture(name) or delivered.sha256 == known[file].sha256:
+            continue
+        if clock is not None:
+            clock.check()
+        notes[file] = _changed_picture(unpacked.folder / name, known[file], name)
+    return notes
+
+
+def _changed_picture(path: Path, item: BatchItem, name: str) -> Note:
+    try:
+        header = read_header(path)
+        if (header.width, header.height) != item.size:
+            sizes = f"{header.width}x{header.height}, ours is {item.size[0]}x{item.size[1]}"
+            return Note("picture-changed", f"the delivered picture has another size ({sizes})", name)
+        difference = _difference(path, item.picture)
+    except PictureError as error:
+        return Note("picture-changed", f"the delivered picture cannot be compared: {error.path.name}: {error}", name)
+    if difference <= SAME_PICTURE_GREY:
+        return Note("picture-encoded-anew", "the delivered picture was encoded anew; ours is kept", name, False)
+    return Note("picture-changed", "the delivered picture shows something else under this name", name)
+
+
+def _difference(first: Path, second: Path) -> float:
+    pair = [load_small_grey(path, *GREY_SIZE).astype(np.float64) for path in (first, second)]
+    return float(np.abs(pair[0] - pair[1]).mean())
+
+
+def _is_crowd(detail: Mapping[str, Attribute]) -> bool:
+    return any(detail.get(name) in (True, 1, "true", "True", "1") for name in CROWD_FLAGS)
+
+
+def _shortened(notes: list[Note], most: int = 20) -> list[Note]:
+    """At most ``most`` notes of a picture one by one, the serious first; a thousand bad boxes say no more."""
+    ordered = sorted(notes, key=lambda note: not note.serious)
+    if len(ordered) <= most:
+        return ordered
+    rest = ordered[most:]
+    counted = ", ".join(f"{count} {kind}" for kind, count in Counter(note.kind for note in rest).items())
+    return [*ordered[:most], Note(rest[0].kind, f"and {len(rest)} more: {counted}", "", any(n.serious for n in rest))]

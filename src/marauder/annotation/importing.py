@@ -1,0 +1,234 @@
+"""Taking a delivery in: unpack, read, check, judge, report, and merge what may be merged.
+
+Nothing is merged of a delivery with problems unless ``settings.accept`` says to take its good part. Whatever kills the
+process, the same call goes on; the same delivery once more changes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from marauder.annotation.batch import Batch, State, find_batch, list_batches, read_batch, set_state
+from marauder.annotation.checking import Checked, Note, Taken, check_delivery
+from marauder.annotation.delivery import content_of, imports_folder, ledger, note_outcome
+from marauder.annotation.formats.base import AnnotationFormat, Reading
+from marauder.annotation.merging import (
+    Version,
+    as_taken,
+    chosen_answers,
+    latest_version,
+    merged_dataset,
+    publish,
+    store_answers,
+    stored_answers,
+)
+from marauder.annotation.page import write_quality_page
+from marauder.annotation.quality import Quality, judge_quality, model_boxes
+from marauder.annotation.report import advice, write_report
+from marauder.annotation.settings import AnnotationSettings, LimitSettings
+from marauder.annotation.unpacking import Limits, Unpacked, unpack
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import read_json, to_plain, write_json
+from marauder.core.locks import exclusive
+from marauder.core.plugins import names as plugin_names
+from marauder.core.plugins import resolve
+from marauder.data.reading import read_dataset
+from marauder.data.records import Dataset
+
+SUMMARY = "summary.json"
+QUALITY_FILE = "quality.json"
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import did.
+
+    ``accepted``, ``returned``: pictures taken, and sent back or missing; ``problems``: all things found. ``report``:
+    the folder with import_report.html/json/txt and return_list.csv; ``page``: the quality page's index.html, or
+    ``None`` when nothing could be judged. ``merged``: whether this delivery's answers are in ``data`` (the data.yaml,
+    ``None`` before the first merge) as version ``version``. ``complete``: every picture of the batch is answered, the
+    overlap too; the batch waits for nothing more. ``advice``: what happened and what to do next, in words.
+    """
+
+    batch: str
+    accepted: int
+    returned: int
+    problems: int
+    report: Path
+    page: Path | None
+    data: Path | None
+    version: int | None
+    merged: bool
+    complete: bool
+    advice: str
+
+
+def import_delivery(settings: AnnotationSettings, delivery: Path, clock: Clock) -> ImportSummary:
+    """Take ``delivery`` (zip, folder or file) in for the open batch, or for ``settings.batch``.
+
+    Raises ``UserError`` when there is no batch or no such delivery, ``Interrupted`` when the clock says so: the same
+    call goes on.
+    """
+    if not delivery.exists():
+        raise UserError(f"{delivery}: no such file or folder; put the delivery into {settings.inbox}")
+    batch = _batch_for(settings)
+    with exclusive(settings.output / ".lock", f"the merged data set {settings.output}"):
+        content = content_of(delivery)
+        folder = imports_folder(settings, batch.id) / content[:16]
+        rows = ledger(settings, batch.id)
+        if any(row["content"] == content and row["outcome"] == "merged" for row in rows):
+            note_outcome(settings, batch.id, delivery, content, "merged")
+            return _read_summary(folder)
+        return _import(settings, batch, delivery, content, folder, clock)
+
+
+def _import(
+    settings: AnnotationSettings, batch: Batch, delivery: Path, content: str, folder: Path, clock: Clock
+) -> ImportSummary:
+    stored = stored_answers(folder.parent)
+    earlier = {file for file, row in stored.items() if row["delivery"] != content}
+    unpacked_folder = folder / "unpacked"
+    unpacked = unpack(delivery, unpacked_folder, limits_of(settings.limits), clock)
+    own_package = any(package.sha256 == content for package in batch.packages)
+    format_name, reading = ("", Reading({})) if unpacked.refused or own_package else read_answers(unpacked, batch)
+    checked = check_delivery(batch, reading, unpacked, earlier, clock)
+    checked = _with_general(checked, unpacked, format_name, own_package)
+    taken = {picture.file: picture for picture in checked.of_status("accepted")}
+    merging = bool(taken) and (checked.clean or settings.accept)
+    fresh = {file: (one.key, one.part, one.taken) for file, one in taken.items() if one.taken is not None}
+    every = {file: as_taken(row) for file, row in stored.items()} | {file: row[2] for file, row in fresh.items()}
+    base = read_dataset(settings.data)
+    quality, page = _judge(settings, batch, every, base, folder, clock)
+    shutil.rmtree(unpacked_folder)
+
+    version = None
+    if merging:
+        store_answers(folder.parent, fresh, content)
+        version = merge_answers(settings, batch, base, delivery.name, checked, clock)
+    outstanding = [file for file in batch.expected() if file not in stored_answers(folder.parent)]
+    latest = latest_version(settings.output)
+    summary = ImportSummary(
+        batch=batch.id,
+        accepted=len(taken),
+        returned=len(checked.pictures) - len(taken),
+        problems=sum(checked.kinds().values()),
+        report=folder,
+        page=page,
+        data=settings.output / "data.yaml" if latest else None,
+        version=version.number if version else latest[0] if latest else None,
+        merged=merging,
+        complete=not outstanding,
+        advice=advice(settings, batch, delivery, checked, merging, outstanding, quality),
+    )
+    write_report(folder, batch, delivery, format_name, checked, quality, summary.advice)
+    write_json(folder / SUMMARY, vars(summary))
+    _close(settings, batch, delivery, content, summary, bool(reading.answers))
+    return summary
+
+
+def merge_answers(
+    settings: AnnotationSettings, batch: Batch, base: Dataset, delivery: str, checked: Checked, clock: Clock
+) -> Version:
+    """Merge all answers accepted so far, of every batch of the outbox, into the next version of ``settings.output``."""
+    known = [(one, stored_answers(imports_folder(settings, one.id))) for one in list_batches(settings.outbox)]
+    batches = [(one, chosen_answers(rows)) for one, rows in known if rows]
+    merged = merged_dataset(base, batches)
+    accepted = [picture for picture in checked.of_status("accepted") if picture.taken is not None]
+    log = {
+        "batch": batch.id,
+        "delivery": delivery,
+        "pictures": len({picture.key for picture in accepted}),
+        "negatives": sum(not len(picture.taken.boxes) for picture in accepted if picture.taken is not None),
+        "returned": len(checked.pictures) - len(accepted),
+        "base": str(settings.data),
+        "boxes_before": dict(zip(base.names, base.class_counts().tolist())),
+    }
+    return publish(settings.output, merged, log, settings.copy_pictures, clock)
+
+
+def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
+    """(format, answers) of an unpacked delivery: the format that recognises it, those that went out first."""
+    order = dict.fromkeys((*batch.formats, *plugin_names("annotation_format")))
+    for name in order:
+        layout: AnnotationFormat = resolve("annotation_format", name)()
+        if layout.recognises(unpacked.folder):
+            return name, layout.read(unpacked.folder, batch.expected(), batch.names)
+    return "", Reading({})
+
+
+def limits_of(settings: LimitSettings) -> Limits:
+    """The limits of the settings as unpacking takes them."""
+    return Limits(settings.total_bytes, settings.file_bytes, settings.entries, settings.ratio)
+
+
+def _batch_for(settings: AnnotationSettings) -> Batch:
+    batch = find_batch(settings.outbox, settings.batch)
+    if batch is not None:
+        return batch
+    known = list_batches(settings.outbox)
+    if not known:
+        raise UserError(f"{settings.outbox}: no batch went out yet; make one: marauder annotation export")
+    return known[-1]  # all are closed: a correction of the last, or the same delivery once more
+
+
+def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_package: bool) -> Checked:
+    """What is wrong with the delivery as a whole comes first in its report."""
+    if own_package:
+        note = Note("package-unchanged", "this is the package that went out, byte for byte; nobody labelled it")
+    elif not unpacked.refused and not format_name:
+        kinds = ", ".join(plugin_names("annotation_format"))
+        note = Note("format-unknown", f"its layout is none of: {kinds}")
+    else:
+        return checked
+    return replace(checked, general=(note, *checked.general))
+
+
+def _judge(
+    settings: AnnotationSettings, batch: Batch, answers: Mapping[str, Taken], base: Dataset, folder: Path, clock: Clock
+) -> tuple[Quality | None, Path | None]:
+    """Quality of all answers so far, these among them, and its page; nothing where nothing was answered."""
+    if not answers:
+        return None, None
+    found, source = model_boxes(settings, batch, folder.parent, clock)
+    groups = {record.key: record.group for record in base}
+    quality = judge_quality(batch, answers, found, settings.quality, source, groups, settings.seed)
+    write_json(folder / QUALITY_FILE, quality.to_json(batch.names))
+    return quality, write_quality_page(folder / "quality", batch, answers, quality, settings.quality, clock)
+
+
+def _close(
+    settings: AnnotationSettings,
+    batch: Batch,
+    delivery: Path,
+    content: str,
+    summary: ImportSummary,
+    answered: bool,
+) -> None:
+    """Tell the batch and the ledger; last, since a delivery that stands in the ledger is not looked at again."""
+    if summary.merged:
+        state: State = "imported" if summary.complete else "partly"
+        event = {
+            "event": "import",
+            "delivery": delivery.name,
+            "content": content,
+            "accepted": summary.accepted,
+            "returned": summary.returned,
+            "version": summary.version,
+        }
+        current = read_batch(settings.outbox / batch.id)
+        if current.state != state or event not in [dict(row) for row in current.history]:
+            set_state(settings.outbox, batch.id, state, event)
+    outcome = "merged" if summary.merged else "problems" if answered else "foreign"
+    note_outcome(settings, batch.id, delivery, content, outcome)  # type: ignore[arg-type]
+
+
+def _read_summary(folder: Path) -> ImportSummary:
+    content: dict[str, Any] = to_plain(read_json(folder / SUMMARY))
+    for name in ("report", "page", "data"):
+        content[name] = Path(content[name]) if content[name] is not None else None
+    return ImportSummary(**content)

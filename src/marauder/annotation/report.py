@@ -1,0 +1,170 @@
+"""What an import says of a delivery: a report by picture (JSON, HTML, text), the list to send back, and what to do."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from marauder.annotation.batch import Batch
+from marauder.annotation.checking import Checked, Note, PictureCheck
+from marauder.annotation.quality import Quality
+from marauder.annotation.settings import AnnotationSettings
+from marauder.annotation.templating import environment
+from marauder.core.errors import printable
+from marauder.core.files import write_json, write_text
+
+JSON_FILE, HTML_FILE, TEXT_FILE = "import_report.json", "import_report.html", "import_report.txt"
+RETURN_LIST = "return_list.csv"
+RETURN_PACKAGE = "return_pictures.txt"
+LISTED = 40
+EXPLAINED = {
+    "class-unknown": "correct the class names; the classes are in the package's guidelines",
+    "box-out-of-bounds": "boxes must lie in the picture; check that the tool shows it upright and at its full size",
+    "box-degenerate": "a box was clicked, not drawn; draw it or delete it",
+    "picture-missing": "label it; a picture without any object needs an answer too (an empty one)",
+    "picture-changed": "work on the pictures of the package as they are: not cropped, scaled or turned",
+    "size-mismatch": "the labels were made for another size; work on the pictures as they are",
+    "label-syntax": "the file cannot be read there; export it again",
+    "label-encoding": "save text files as UTF-8",
+    "format-unknown": "send it as COCO, YOLO, CVAT XML or Label Studio JSON",
+    "package-unchanged": "look into the inbox whether the right file was put there",
+    "delivery-refused": "pack the delivery again, without links, passwords and archives in it, or send it in parts",
+}
+"""What the provider does about a kind of problem."""
+
+
+def write_report(
+    folder: Path,
+    batch: Batch,
+    delivery: Path,
+    format_name: str,
+    checked: Checked,
+    quality: Quality | None,
+    words: str,
+) -> None:
+    """Write the report's files into ``folder``; those of an earlier import of the same delivery are replaced."""
+    content = report_json(batch, delivery, format_name, checked, words)
+    write_json(folder / JSON_FILE, content)
+    page = (
+        environment()
+        .get_template("import_report.html")
+        .render(
+            **content, explained=EXPLAINED, warnings=quality.warnings if quality else (), quality=quality is not None
+        )
+    )
+    write_text(folder / HTML_FILE, page)
+    write_text(folder / TEXT_FILE, _text(content))
+    back = [picture for picture in checked.pictures if picture.status != "accepted"]
+    write_text(folder / RETURN_LIST, _return_list(back))
+    write_text(folder / RETURN_PACKAGE, "".join(f"{key}\n" for key in dict.fromkeys(one.key for one in back)))
+
+
+def report_json(batch: Batch, delivery: Path, format_name: str, checked: Checked, words: str) -> dict[str, Any]:
+    """The report as what JSON knows."""
+    return {
+        "format": 1,
+        "batch": batch.id,
+        "delivery": printable(delivery.name),
+        "read_as": format_name,
+        "advice": words,
+        "counts": {status: len(checked.of_status(status)) for status in ("accepted", "returned", "missing")},
+        "kinds": checked.kinds(),
+        "general": [_note(note) for note in checked.general],
+        "strangers": [printable(name) for name in checked.strangers],
+        "pictures": [_picture(picture) for picture in checked.pictures],
+    }
+
+
+def advice(
+    settings: AnnotationSettings,
+    batch: Batch,
+    delivery: Path,
+    checked: Checked,
+    merging: bool,
+    outstanding: Sequence[str],
+    quality: Quality | None,
+) -> str:
+    """What happened and what to do next, in a few sentences."""
+    accepted, total = len(checked.of_status("accepted")), len(checked.pictures)
+    missing = len(checked.of_status("missing"))
+    back = len(checked.of_status("returned"))
+    lines = [f"Batch {batch.id}, delivery {printable(delivery.name)}: {accepted} of {total} pictures are in order."]
+    if back or missing:
+        lines.append(f"{back} go back for what the report says of them, {missing} were not answered.")
+    if not accepted:
+        lines.append("Nothing of it can be used. Nothing was merged.")
+    elif not merging:
+        lines.append(
+            "Nothing was merged. Either send the provider return_list.csv and wait for a whole delivery, or take the "
+            "good part now and have the rest later: run the import again with --accept."
+        )
+    elif outstanding:
+        lines.append(
+            f"They are merged into {settings.output}. {len(outstanding)} answers are still waited for; put them into "
+            f"{settings.inbox} as a further delivery."
+        )
+    else:
+        lines.append(f"All are merged into {settings.output}; the batch is complete.")
+    if accepted and (back or missing) and merging:
+        lines.append("return_list.csv says what to send back.")
+    lines += [f"Take care: {warning}." for warning in (quality.warnings if quality else ())]
+    if quality is not None and quality.suspects:
+        pictures = len({one.key for one in quality.suspects})
+        most = min(settings.quality.review_count, pictures)
+        lines.append(
+            f"{pictures} pictures hold boxes that look wrong: look through the first {most} on the quality page."
+        )
+    return "\n".join(lines)
+
+
+def _note(note: Note) -> dict[str, Any]:
+    return {
+        "kind": note.kind,
+        "message": printable(note.message),
+        "place": printable(note.place),
+        "serious": note.serious,
+    }
+
+
+def _picture(picture: PictureCheck) -> dict[str, Any]:
+    return {
+        "file": picture.file,
+        "key": picture.key,
+        "part": picture.part,
+        "status": picture.status,
+        "boxes": picture.delivered_boxes,
+        "notes": [_note(note) for note in picture.notes],
+    }
+
+
+def _text(content: dict[str, Any]) -> str:
+    lines = [content["advice"], ""]
+    if content["kinds"]:
+        lines.append("Found: " + ", ".join(f"{count} {kind}" for kind, count in content["kinds"].items()))
+    for note in content["general"][:LISTED]:
+        lines.append(f"  {note['place'] + ': ' if note['place'] else ''}{note['message']} [{note['kind']}]")
+    bad = [picture for picture in content["pictures"] if picture["status"] != "accepted"]
+    for picture in bad[:LISTED]:
+        serious = [note["message"] for note in picture["notes"] if note["serious"]]
+        lines.append(f"  {picture['file']} {picture['status']}: {'; '.join(serious[:3])}")
+    if len(bad) > LISTED:
+        lines.append(f"  and {len(bad) - LISTED} more: see {HTML_FILE}")
+    return "\n".join(lines) + "\n"
+
+
+def _return_list(pictures: Sequence[PictureCheck]) -> str:
+    """For the provider: picture, package, what is wrong, what to do. A text that a table would run as a formula gets an
+    apostrophe in front."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["picture", "package", "status", "what is wrong", "what to do"])
+    for picture in pictures:
+        serious = [note for note in picture.notes if note.serious]
+        wrong = "; ".join(printable(note.message) for note in serious)
+        remedies = "; ".join(dict.fromkeys(EXPLAINED[note.kind] for note in serious if note.kind in EXPLAINED))
+        row = [picture.file, picture.part, picture.status, wrong, remedies]
+        writer.writerow(["'" + cell if cell[:1] in ("=", "+", "-", "@", "\t") else cell for cell in row])
+    return stream.getvalue()

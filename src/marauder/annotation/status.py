@@ -1,0 +1,89 @@
+"""Where annotation stands, in words: what is waited for, since when, and where to put it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from marauder.annotation.batch import Batch, find_batch, list_batches
+from marauder.annotation.delivery import Candidate, imports_folder, look
+from marauder.annotation.merging import latest_version, stored_answers
+from marauder.annotation.settings import AnnotationSettings
+from marauder.core.clock import describe_seconds
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """``batch``: id of the batch meant, ``None`` without any. ``state``: of ``annotation.batch``, or ``none``.
+    ``pictures``: answers wanted, the overlap's second ones too; ``answered``: of these, merged. ``waiting``: whether a
+    delivery is waited for; ``ready``: one that lies in the inbox and can be imported. ``data``: the merged data.yaml,
+    if there is one. ``words``: all of it as a few lines."""
+
+    batch: str | None
+    state: str
+    pictures: int
+    answered: int
+    waiting: bool
+    ready: Path | None
+    data: Path | None
+    words: str
+
+
+def batch_status(settings: AnnotationSettings) -> BatchStatus:
+    """The status of the open batch, of ``settings.batch``, or of the last one. Reads little; changes nothing."""
+    known = list_batches(settings.outbox)
+    batch = find_batch(settings.outbox, settings.batch) or (known[-1] if known else None)
+    latest = latest_version(settings.output)
+    data = settings.output / "data.yaml" if latest else None
+    if batch is None:
+        words = f"No batch went out yet: {settings.outbox} holds none. Make one: marauder annotation export"
+        return BatchStatus(None, "none", 0, 0, False, None, data, words)
+    expected = batch.expected()
+    stored = stored_answers(imports_folder(settings, batch.id))
+    answered = sum(file in stored for file in expected)
+    waiting = batch.state in ("open", "partly")
+    candidates = look(settings, batch) if waiting else []
+    wanted = ("ready", "problems") if settings.accept else ("ready",)
+    ready = next((one.path for one in candidates if one.state in wanted), None)
+    lines = [_headline(settings, batch, len(expected), answered)]
+    lines += [line for line in (_candidate_words(settings, batch, one) for one in candidates) if line]
+    if latest:
+        lines.append(f"Merged so far: version {latest[0]:04d} of {data}.")
+    return BatchStatus(batch.id, batch.state, len(expected), answered, waiting, ready, data, "\n".join(lines))
+
+
+def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answered: int) -> str:
+    if batch.state == "writing":
+        return f"Batch {batch.id} is not written to its end: run marauder annotation export again."
+    if batch.state == "imported":
+        return f"Batch {batch.id} is complete: {answered} answers are merged. Nothing is waited for."
+    rest = expected - answered
+    what = f"{rest} answers" if not answered else f"the other {rest} of {expected} answers"
+    return (
+        f"Waiting for {what} of batch {batch.id} since {batch.created}. Send the packages in "
+        f"{settings.outbox / batch.id} to the provider; put what comes back (a zip or a folder, as COCO, YOLO, "
+        f"CVAT XML or Label Studio JSON) into {settings.inbox}"
+    )
+
+
+def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate) -> str:
+    name = one.path.name
+    age = describe_seconds(max(0.0, time.time() - one.changed))
+    if one.state == "ready":
+        return f"{name} lies there, whole: it is imported next (marauder annotation import)."
+    if one.state == "copying":
+        return f"{name} is still being copied ({one.why})."
+    if one.state == "cut":
+        return f"{name} {one.why} and nothing was written to it for {age}: it was cut off; copy it again."
+    if one.state == "problems":
+        report = imports_folder(settings, batch.id)
+        if settings.accept:
+            return f"{name} has problems; its good part is taken next (accept)."
+        return (
+            f"{name} was checked and has problems, nothing of it was merged: see the reports in {report}; "
+            "send it back, or take its good part with --accept."
+        )
+    if one.state == "foreign":
+        return f"{name} says nothing of this batch's pictures; it is left alone."
+    return ""
