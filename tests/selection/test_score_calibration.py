@@ -32,7 +32,7 @@ def scene(random: np.random.Generator, kinds: list[int]) -> tuple[Record, np.nda
     scores = np.zeros((len(kinds), len(NAMES)))
     said, right = draw(random, len(kinds))
     scores[np.arange(len(kinds)), kinds] = said
-    true = Record(str(random.integers(1e9)), Path("x.jpg"), 4000, 60, boxes[right], np.array(kinds, int)[right])
+    true = Record(str(random.integers(10**9)), Path("x.jpg"), 4000, 60, boxes[right], np.array(kinds, int)[right])
     return true, boxes, scores
 
 

@@ -29,6 +29,7 @@ from marauder.evaluation.inference import InferenceOptions, detect
 from marauder.models import ultralytics_adapter
 from marauder.models.embeddings import embed
 from marauder.models.files import load_detector, save_detector
+from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.selection import scoring, scoring_models
 from marauder.selection.pool_scores import PoolScores
 from marauder.selection.scoring import score_pool
@@ -56,7 +57,7 @@ def detectors(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("detectors")
     inputs = [cv2.resize(decode_picture(record.picture), (SIZE, 64)) for record in records[:8]]
     batch = np.stack(inputs).transpose(0, 3, 1, 2).astype(np.float32) / 255
-    made = {}
+    made: dict[str, Path] = {}
     for name, architecture, size in (("first", "yolov8t", SIZE), ("second", "yolo11t", 128)):
         save_detector(lively_detector(architecture, NAMES, batch, seed=len(made)), folder / name, size, {})
         made[name] = folder / f"{name}.safetensors"
@@ -103,7 +104,9 @@ def test_every_picture_has_every_number(scored: PoolScores, records: list[Record
     assert np.linalg.norm(scored.features, axis=1) == pytest.approx(np.ones(COUNT), abs=1e-5)
     loaded = load_detector(detectors["first"])
     store = PictureStore(records, SIZE, None, 0)
-    assert np.allclose(scored.features, embed(loaded.model, records, store, range(COUNT)), atol=1e-4)
+    embeddings = embed(loaded.model, records, store, range(COUNT))
+    assert embeddings is not None
+    assert np.allclose(scored.features, embeddings, atol=1e-4)
 
 
 def test_batches_and_neighbours_do_not_matter(
@@ -129,9 +132,9 @@ def test_an_ensemble_looks_once_with_each_model_and_decodes_once(
     looks: Counter[str] = Counter()
     run_to_head = scoring_models.run_to_head
 
-    def looking(model: torch.nn.Module, images: torch.Tensor) -> object:
+    def looking(model: DetectionModel, images: torch.Tensor) -> object:
         looks[str(model.marauder_architecture)] += len(images)
-        return run_to_head(model, images)  # type: ignore[arg-type]
+        return run_to_head(model, images)
 
     monkeypatch.setattr(scoring_models, "decode_picture", counting)
     monkeypatch.setattr(scoring_models, "run_to_head", looking)
@@ -215,7 +218,7 @@ class TestGoingOn:
             asked += 1
             return "enough" if asked > 5 else None
 
-        clock.stop_reason = stop_reason  # type: ignore[method-assign]
+        clock.stop_reason = stop_reason  # type: ignore[method-assign, assignment]
         with pytest.raises(Interrupted, match="enough"):
             score_pool(records, settings_of(detectors, batch=2), NAMES, clock, tmp_path, [])
         finished = sorted(tmp_path.glob("scores-*.npz"))
@@ -288,11 +291,12 @@ class TestPassesThatAreNeeded:
     ) -> None:
         looks: list[int] = []
         run_to_head = scoring_models.run_to_head
-        monkeypatch.setattr(
-            scoring_models,
-            "run_to_head",
-            lambda model, images: (looks.append(len(images)), run_to_head(model, images))[1],
-        )
+
+        def looking(model: DetectionModel, images: torch.Tensor) -> object:
+            looks.append(len(images))
+            return run_to_head(model, images)
+
+        monkeypatch.setattr(scoring_models, "run_to_head", looking)
         monkeypatch.setattr(scoring_models, "head_dropout", None)
         settings = settings_of(detectors, measures=("entropy", "margin", "localisation_stability"))
         score_pool(records, settings, NAMES, Clock(), tmp_path / "plain", [])

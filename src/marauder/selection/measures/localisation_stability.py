@@ -15,10 +15,11 @@ class LocalisationStability(Measure):
     """P(something) · (1 - exp(-Σ_sides E|shift| / extent across)); 0 (sides certain) to 1.
 
     To first order a side that shifts by d takes d / width (or height) from the IoU, so that the sum is the loss of IoU
-    to be expected where it is small; the exponential keeps boxes apart where it is not. Kao et al., "Localization-aware active learning for object detection", ACCV 2018, measure it by
-    running the detector on noisy copies, and weigh it by the score, as is done here. A YOLO head says it by itself: it
-    puts out a distribution for each side (Li et al., "Generalized focal loss", NeurIPS 2020), whose spread costs no
-    further pass; He et al., "Bounding box regression with uncertainty", CVPR 2019, use such a spread in the same sense.
+    to be expected where it is small; the exponential keeps boxes apart where it is not. Kao et al.,
+    "Localization-aware active learning for object detection", ACCV 2018, measure it by running the detector on noisy
+    copies, and weigh it by the score, as is done here. A YOLO head says it by itself: it puts out a distribution for
+    each side (Li et al., "Generalized focal loss", NeurIPS 2020), whose spread costs no further pass; He et al.,
+    "Bounding box regression with uncertainty", CVPR 2019, use such a spread in the same sense.
     """
 
     name = "localisation_stability"
