@@ -28,7 +28,7 @@ from marauder.gates.verdict import Answer, Verdict
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content, schema
 from marauder.reporting.gallery import build_gallery
-from marauder.reporting.render import _banner
+from marauder.reporting.render import gates_banner
 from marauder.reporting.run_report import slice_confusion, write_run_report
 from marauder.reporting.slice_table import is_significant, slice_rows
 
@@ -321,5 +321,5 @@ def test_the_banner_claims_no_pass_of_a_gate_that_was_not_asked(answers: str, he
     verdicts = [
         Verdict(f"gate{number}", "end", cast(Answer, answer), "why") for number, answer in enumerate(answers.split())
     ]
-    banner = _banner(verdicts)
+    banner = gates_banner(verdicts)
     assert (banner["heading"], banner["text"]) == (heading, text)

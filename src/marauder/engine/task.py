@@ -55,8 +55,11 @@ class Criterion(Protocol):
 class Task(Protocol):
     """A kind of training."""
 
-    loss_names: tuple[str, ...]
     training_length: int
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The parts of the loss, as ``criterion`` gives them."""
 
     @property
     def metric_names(self) -> tuple[str, ...]:

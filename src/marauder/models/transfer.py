@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,24 +21,53 @@ _LAYER = re.compile(r"model\.(\d+)\.")
 
 @dataclass(frozen=True)
 class TransferAccount:
-    """What was taken from ``source`` and what was left, by tensor name; ``missing`` stayed as they were."""
+    """What became of every tensor, by name: of those in ``source``, which were ``taken``, and which were left because
+    they have ``other_shape`` here, are ``unknown`` here, or are not of the backbone, which alone was wanted
+    (``beyond``); of the model's own, which are ``missing`` in what was taken and stay as initialised.
+
+    ``shapes``: of every tensor, in the model where it has it, else in the source; ``numbers``: how many numbers were
+    taken.
+    """
 
     source: Path
     taken: tuple[str, ...]
     other_shape: tuple[str, ...]
     unknown: tuple[str, ...]
     missing: tuple[str, ...]
+    beyond: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    numbers: int = 0
 
     def describe(self) -> str:
         """The account in a few lines."""
         lines = [
-            f"weights from {self.source}: {len(self.taken)} tensors taken, {len(self.missing)} stay as initialised"
+            f"weights from {self.source}: {len(self.taken)} tensors taken ({self.numbers:,} numbers), "
+            f"{len(self.missing)} stay as initialised"
         ]
-        for words, names in (("another shape", self.other_shape), ("no place here", self.unknown)):
+        for words, names in self._left():
             if names:
                 shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
                 lines.append(f"  left, {words}: {shown}")
         return "\n".join(lines)
+
+    def listing(self) -> str:
+        """The account of every single tensor: a heading and a line each with its shape."""
+        parts = [("taken", self.taken), *((f"left, {words}", names) for words, names in self._left())]
+        parts.append(("not in the source or left there: stays as initialised", self.missing))
+        lines = [self.describe().splitlines()[0]]
+        for words, names in parts:
+            lines += ["", f"{words}: {len(names)}", *(f"  {name} {self._shape(name)}" for name in names)]
+        return "\n".join(lines) + "\n"
+
+    def _left(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return (
+            ("another shape", self.other_shape),
+            ("no place here", self.unknown),
+            ("not of the backbone", self.beyond),
+        )
+
+    def _shape(self, name: str) -> str:
+        return "x".join(str(side) for side in self.shapes.get(name, ())) or "one number"
 
 
 def load_matching(model: DetectionModel, path: Path, backbone_only: bool = False) -> TransferAccount:
@@ -47,15 +77,20 @@ def load_matching(model: DetectionModel, path: Path, backbone_only: bool = False
     ``UserError`` when less than half of the tensors fit, which is never what was meant.
     """
     state = _read_state(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     own = model.state_dict()
     layers = len(model.yaml["backbone"])  # type: ignore[index]
+    beyond: tuple[str, ...] = ()
     if backbone_only:
+        beyond = tuple(name for name in state if _layer_of(name) >= layers)
         state = {name: tensor for name, tensor in state.items() if _layer_of(name) < layers}
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     other_shape = tuple(n for n in state if n in own and n not in taken)
     unknown = tuple(n for n in state if n not in own)
     missing = tuple(n for n in own if n not in taken)
-    account = TransferAccount(path, tuple(taken), other_shape, unknown, missing)
+    shapes |= {name: tuple(tensor.shape) for name, tensor in own.items()}
+    numbers = sum(tensor.numel() for tensor in taken.values())
+    account = TransferAccount(path, tuple(taken), other_shape, unknown, missing, beyond, shapes, numbers)
     wanted = [name for name in own if not backbone_only or _layer_of(name) < layers]
     if len(taken) < len(wanted) / 2:
         raise UserError(

@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from marauder.reporting.evidence import RunEvidence
+from marauder.reporting.evidence import Artifact, DataPin, Lineage, Provenance
 
 Lines = list[tuple[str, str]]
 
 
-def origin_tables(evidence: RunEvidence) -> list[tuple[str, Lines]]:
+class Origin(Protocol):
+    """What these tables need of a run's evidence."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Further lines."""
+
+    @property
+    def data(self) -> DataPin:
+        """The data it was made from."""
+
+    @property
+    def provenance(self) -> Provenance:
+        """Code and machine."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """Where it came from."""
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+
+    @property
+    def artifacts(self) -> Mapping[str, Artifact]:
+        """Its files."""
+
+
+def origin_tables(evidence: Origin) -> list[tuple[str, Lines]]:
     """Heading and lines of each table that has any, in the report's order; the facts given come first, unnamed."""
     tables = [
         ("", [(str(name), str(value)) for name, value in evidence.facts.items()]),
@@ -22,7 +54,7 @@ def origin_tables(evidence: RunEvidence) -> list[tuple[str, Lines]]:
     return [(heading, lines) for heading, lines in tables if lines]
 
 
-def data_lines(evidence: RunEvidence) -> Lines:
+def data_lines(evidence: Origin) -> Lines:
     """What the model was trained and measured on."""
     pin = evidence.data
     lines: Lines = [
@@ -39,7 +71,7 @@ def data_lines(evidence: RunEvidence) -> Lines:
     return _known([*lines, ("DVC", _plain_line(pin.dvc))])
 
 
-def provenance_lines(evidence: RunEvidence) -> Lines:
+def provenance_lines(evidence: Origin) -> Lines:
     """Code, container, packages, machine and seed."""
     known = evidence.provenance
     return _known(
@@ -54,7 +86,7 @@ def provenance_lines(evidence: RunEvidence) -> Lines:
     )
 
 
-def lineage_lines(evidence: RunEvidence) -> Lines:
+def lineage_lines(evidence: Origin) -> Lines:
     """What it started from and what it was compared with."""
     lineage = evidence.lineage
     parent = " ".join(

@@ -80,8 +80,8 @@ def render_page(
         "title": evidence.title,
         "subtitle": _subtitle(evidence),
         "overall": overall,
-        "gates": [_gate(verdict) for verdict in evidence.verdicts],
-        "banner": _banner(evidence.verdicts),
+        "gates": [gate_row(verdict) for verdict in evidence.verdicts],
+        "banner": gates_banner(evidence.verdicts),
         "tiles": headline(evidence, rows[0]),
         "what_next": evidence.what_next.strip(),
         "caveats": found,
@@ -94,10 +94,11 @@ def render_page(
         "origin": origin_tables(evidence),
         "settings": show_plain(evidence.settings) if evidence.settings else "",
     }
-    return _environment().get_template("report.html").render(**context, sections=_sections(context))
+    return page_environment().get_template("report.html").render(**context, sections=_sections(context))
 
 
-def _environment() -> Any:
+def page_environment() -> Any:
+    """The templates of the folder ``page`` with their filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -152,7 +153,7 @@ def _subtitle(evidence: RunEvidence) -> str:
     return " · ".join(parts)
 
 
-def _banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
+def gates_banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
     """One sentence on top: what the gates say together."""
     answer = worst(verdicts)
     named = {one: [verdict.gate for verdict in verdicts if verdict.answer == one] for one in MARKS}
@@ -167,7 +168,8 @@ def _banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
     return {"answer": answer, "heading": heading, "text": text[:1].upper() + text[1:] + ("." if text else "")}
 
 
-def _gate(verdict: Verdict) -> dict[str, Any]:
+def gate_row(verdict: Verdict) -> dict[str, Any]:
+    """A gate's verdict as the page's table takes it."""
     return {
         "name": verdict.gate,
         "phase": PHASES[verdict.phase],

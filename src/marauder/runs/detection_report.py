@@ -16,17 +16,16 @@ from marauder.evaluation.roc import presence_curves
 from marauder.reporting.card import write_model_card
 from marauder.reporting.evidence import (
     Artifact,
-    DataPin,
     FormatLatency,
     IntendedUse,
     LatencyFigures,
     Lineage,
-    Provenance,
     RunEvidence,
 )
 from marauder.reporting.run_report import write_run_report
 from marauder.runs.measuring import Measured
 from marauder.runs.packing import registry_words
+from marauder.runs.run_origin import pin_of, provenance_of
 from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.base import Findings
 
@@ -65,12 +64,12 @@ def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvi
         run_id=settings.id or "",
         project=settings.project,
         facts=_facts(kind, findings),
-        provenance=_provenance(read_json(folder / "provenance.json")),
-        data=_pin(pinned, settings),
+        provenance=provenance_of(read_json(folder / "provenance.json")),
+        data=pin_of(pinned, settings),
         settings={
             "recipe": settings.recipe,
             **settings.described(),
-            "loss": settings.loss.model_dump(mode="json"),
+            "loss": settings.loss.described(),
             "training": {"epochs": settings.training.epochs, **settings.training.deciding()},
         },
         history=[_drawn(row) for row in findings.outcome.history],
@@ -137,32 +136,6 @@ def _facts(kind: DetectionKind, findings: Findings) -> dict[str, str]:
 def _drawn(row: Mapping[str, float]) -> dict[str, float]:
     """The numbers of an epoch that are worth a curve: no class's or slice's own."""
     return {name: value for name, value in row.items() if name not in UNDRAWN and name.startswith(DRAWN)}
-
-
-def _provenance(content: Mapping[str, Any]) -> Provenance:
-    git = content.get("git") or content.get("marauder_git") or {}
-    hardware = {key: str(value) for key, value in content["hardware"].items() if value not in (None, [], "")}
-    return Provenance(
-        git_sha=git.get("commit", ""),
-        git_dirty=git.get("dirty"),
-        container_digest=content.get("container_digest") or "",
-        packages=content["packages"],
-        hardware=hardware,
-        seed=content["seed"],
-        created=content["created"],
-    )
-
-
-def _pin(pin: Pin, settings: RunSettings) -> DataPin:
-    return DataPin(
-        name=pin.source,
-        version=pin.version or "",
-        fingerprint=pin.fingerprint,
-        splits={name: split.pictures for name, split in pin.splits.items()},
-        boxes={name: split.boxes for name, split in pin.splits.items()},
-        dvc={str(key): str(value) for key, value in (pin.dvc or {}).items()},
-        licence=settings.card.data_licence,
-    )
 
 
 def _latency(findings: Findings) -> LatencyFigures | None:

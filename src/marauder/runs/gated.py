@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from marauder.core.files import fingerprint, hash_file, to_plain, write_json, wr
 from marauder.core.locks import exclusive
 from marauder.core.plugins import resolve
 from marauder.core.provenance import provenance
-from marauder.data.manifests.pinning import DataPin
+from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.identity import describe_differences
@@ -50,6 +51,7 @@ from marauder.storage.mirror import restore_newest
 
 log = logging.getLogger("marauder")
 MIRROR_SECONDS = 60.0
+ACCOUNT_FILE = "transfer_account.txt"
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ def run_gated(
     kind_class: type[TaskKind] = resolve("task", settings.task)
     plan = load_gates(settings.gates, gate_overrides(settings.gate))
     plan = plan.restricted(kind_class.answerable(), gate_overrides(settings.gate))
-    pinned = kind_class.pin(settings, clock)
+    pinned = pin(settings.data, clock)
     settings = placed(settings, pinned)
     kind = kind_class(settings)
+    kind.clock = clock
     identity = kind.open()
     settings.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
@@ -110,6 +113,7 @@ def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh:
     name = settings.id or settings.folder.resolve().name
     settings = settings.model_copy(update={"id": name, "output": settings.folder})
     kind: TaskKind = resolve("task", settings.task)(settings)
+    kind.clock = clock
     identity = kind.open()
     if not launched_by_marauder():
         train(kind, identity, clock, Observer(), resume, fresh, None)
@@ -251,7 +255,18 @@ class GatedRun:
     def _evidence_of_task(self, name: str, asked: GateSettings) -> Any:
         return self.kind.evidence(name, asked, self.production, self.clock)
 
+    def _tell_start(self) -> None:
+        """Say which tensors training starts from, and leave the account of every one in the run's folder."""
+        accounts = self.kind.accounts()
+        if not accounts:
+            return
+        write_text(self.folder / ACCOUNT_FILE, "\n".join(one.listing() for one in accounts))
+        for one in accounts:
+            print(one.describe(), file=sys.stderr)
+        print(f"  every tensor: {self.folder / ACCOUNT_FILE}", file=sys.stderr)
+
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
+        self._tell_start()
         mirrors = mirrors_of(self.settings)
         if fresh:
             for mirror in mirrors:

@@ -21,7 +21,7 @@ from marauder.storage.opening import open_store
 log = logging.getLogger("marauder")
 PACKAGE = "package"
 FILES = (
-    "backbone.safetensors", "probe.json", "transfer_account.txt",
+    "backbone.safetensors", "probe.json", "step2_account.txt", "transfer_account.txt", "thinning.json",
     "best.pt", "best.safetensors", "last.safetensors", "config.yaml", "data_pin.json", "provenance.json", "gates.json",
     "eval_report.json", "report.html", "model_card.md", "model_card.json", "reference_profile.json",
     "reference_profile.npz", "metrics.jsonl", "slices.yaml",

@@ -100,18 +100,12 @@ class DataPin:
         return cls.from_json(read_json(file))
 
 
-def pin(
-    path: Path,
-    clock: Clock | None = None,
-    journal: FileJournal | None = None,
-    read: Callable[[Path], Dataset] | None = None,
-) -> DataPin:
+def pin(path: Path, clock: Clock | None = None, journal: FileJournal | None = None) -> DataPin:
     """Pin the data set at ``path``: a manifest, a dataset.yaml, or any source that can be read.
 
     With ``dvc:`` in the dataset.yaml missing data are pulled first, and the tag, commit and hashes are written down.
     Hashing asks the clock between blocks (``Interrupted``); what was hashed is kept in ``journal`` (default: in the
-    cache folder), so that the next time only what changed is read. ``read``: what opens the data, where that is not
-    ``data.reading.read_dataset`` (a plain folder of pictures). Raises ``UserError`` for data that cannot be read.
+    cache folder), so that the next time only what changed is read. Raises ``UserError`` for data that cannot be read.
     """
     from marauder.data.reading import read_dataset
 
@@ -123,7 +117,7 @@ def pin(
         from marauder.data.manifests.dvc import fetch_and_resolve
 
         provenance = fetch_and_resolve(spec, spec_file)
-    dataset = (read or read_dataset)(path)
+    dataset = read_dataset(path)
     hashes = hash_files([record.picture for record in dataset], journal or FileJournal.of("hashes", path), clock)
     splits = {
         name: _split_pin([record for record in dataset if (record.split or "-") == name], dataset.names, hashes)

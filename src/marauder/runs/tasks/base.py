@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from marauder.core.clock import Clock
-from marauder.data.manifests.pinning import DataPin, pin
+from marauder.data.manifests.pinning import DataPin
 from marauder.engine.state import Outcome
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
 from marauder.gates.verdict import Verdict
+from marauder.models.transfer import TransferAccount
 from marauder.registry.base import ModelVersion
 from marauder.runs.settings import RunSettings
 
@@ -103,6 +104,8 @@ class TaskKind(ABC):
 
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
+        self.clock: Clock | None = None
+        """Asked by what takes long in ``open``; set before it."""
         self.why_no_production = ""
         """Why there is no production model to compare with; the run says so before it asks for evidence."""
         self.production_unknown = False
@@ -113,14 +116,14 @@ class TaskKind(ABC):
         """The gates that a run of this kind can be asked."""
         return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
 
-    @classmethod
-    def pin(cls, settings: RunSettings, clock: Clock) -> DataPin:
-        """Pin the data by content. Raises ``UserError``, ``Interrupted``."""
-        return pin(settings.data, clock)
-
     @abstractmethod
     def open(self) -> str:
-        """Read the data and what else training starts from; returns a fingerprint of it all. Raises ``UserError``."""
+        """Read the data and what else training starts from; returns a fingerprint of it all. Raises ``UserError``,
+        ``Interrupted``."""
+
+    def accounts(self) -> Sequence[TransferAccount]:
+        """What a model takes of the weights that training starts from, tensor by tensor; empty: it starts from none."""
+        return ()
 
     @abstractmethod
     def splits(self) -> Mapping[str, int]:

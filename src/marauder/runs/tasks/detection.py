@@ -23,7 +23,8 @@ from marauder.gates.base import GateSettings
 from marauder.gates.regression import RegressionSettings
 from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
-from marauder.models.ultralytics_adapter import DetectionModel
+from marauder.models.transfer import TransferAccount, load_matching
+from marauder.models.ultralytics_adapter import DetectionModel, build_detector
 from marauder.runs.detection import DetectionTask
 from marauder.runs.detection_data import DetectionData, labelled
 from marauder.runs.exporting import export_run
@@ -86,6 +87,16 @@ class DetectionKind(TaskKind):
         for name in self.settings.evaluation.target:
             if name not in known:
                 raise UserError(f"evaluation.target.{name}: no such slice; there are: {', '.join(known)}")
+
+    def accounts(self) -> Sequence[TransferAccount]:
+        """Of the detector and of the pretrained backbone that training starts from."""
+        settings = self.settings
+        starts = ((settings.weights, False), (settings.ssl_backbone, True))
+        return [
+            load_matching(build_detector(settings.model, self.data.dataset.names), path, backbone_only)
+            for path, backbone_only in starts
+            if path is not None
+        ]
 
     def splits(self) -> Mapping[str, int]:
         """Pictures by split."""
