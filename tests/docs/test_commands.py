@@ -22,15 +22,21 @@ from documents import REPOSITORY, Block, Command, blocks, commands, pages
 
 from marauder.cli import main as cli
 from marauder.core.errors import UserError
-from marauder.core.settings import read_layer
+from marauder.core.settings import load_settings, read_layer
 from marauder.data.slices.resolve import load_slices
 from marauder.gates.plan import load_gates
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.settings import RunSettings
+from marauder.selection.settings import SelectionSettings
 
-SCRIPTS = {"run_preprocessing.sh": "preprocess", "run_baseline_yolo.sh": "baseline", "run_tensorrt_export.sh": "export"}
+SCRIPTS = {
+    "run_preprocessing.sh": "preprocess",
+    "run_baseline_yolo.sh": "baseline",
+    "run_active_learning.sh": "select",
+    "run_tensorrt_export.sh": "export",
+}
 """Script to the command that it calls."""
 
 ALLOWED = {"cd", "git", "ls", "cat", "pip", "source", "mkdir", "export"}
@@ -167,6 +173,7 @@ def test_a_shown_pipeline_configuration_is_valid(block: Block, tmp_path: Path) -
 SETTINGS = {
     "run": lambda path: load_run_settings(RunSettings, path, [] if "data" in read_layer(path).content else ["data=d"]),
     "gates": load_gates,
+    "selection": lambda path: load_settings(SelectionSettings, path, ["pool=p"]),
     "slices": load_slices,
 }
 """Second word of a ```` ```yaml ```` block to what reads it."""

@@ -131,7 +131,7 @@ class SelectionSummary:
         lines += [f"set aside: {path}: {reason}" for path, reason in list(self.set_aside.items())[:5]]
         if len(self.set_aside) > 5:
             lines.append(f"... and {len(self.set_aside) - 5:,} more in {self.output / SELECTION}")
-        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"note: {note.rstrip('.')}" for note in self.notes]
         lines.append(f"Look at {self.report}. Then send them out for annotation:\n  {self.next_command}")
         return "\n".join(lines)
 

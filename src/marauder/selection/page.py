@@ -46,7 +46,7 @@ def write_page(selected: Selected, next_command: str) -> Path:
         f"<p>{escape(_first_up(selected.price.words()))}. The pictures lie in <code>images/</code>, the most wanted "
         f"first; <code>{SELECTION}</code> says of each why it was chosen.</p>",
         _kinds(selected),
-        _image(output / SHEET, "chosen pictures", "Some of the chosen pictures", _sheet_words(selected)),
+        _image(output / SHEET, "chosen pictures", "What was chosen", _sheet_words(selected)),
         _classes(selected),
         _image(output / MAP, "map of the pool", "Map of the pool", MAP_WORDS),
         _next(next_command),
@@ -90,7 +90,8 @@ def _kinds(selected: Selected) -> str:
 
 
 def _sheet_words(selected: Selected) -> str:
-    words = "Grouped by why they were chosen; the number is the place in the order in which to label."
+    some = " Only a part is shown." if len(selected.picks) > selected.settings.sheet_pictures else ""
+    words = f"Grouped by why they were chosen; the number is the place in the order in which to label.{some}"
     if selected.settings.models:
         words += (
             " Boxes are what the detector believes it sees, with how sure it is (0 to 1): guesses, often wrong here."
@@ -137,7 +138,7 @@ def _next(command: str) -> str:
 
 
 def _notes(selected: Selected) -> str:
-    found = [f"<li>{escape(_first_up(note))}." for note in selected.notes]
+    found = [f"<li>{escape(_first_up(note).rstrip('.'))}." for note in selected.notes]
     for reason, count in Counter(selected.left_out.values()).most_common():
         found.append(f"<li>{count:,} pictures were left out: they {escape(reason)}.")
     aside = sorted(selected.set_aside.items())

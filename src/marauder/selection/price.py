@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from marauder.core.clock import describe_seconds
 from marauder.selection.settings import PriceSettings
 
 
@@ -26,13 +25,17 @@ class Price:
 
     def words(self) -> str:
         """One sentence."""
-        money, time = f"{self.amount:,.2f} {self.currency}", describe_seconds(self.hours * 3600)
+        money = f"{self.amount:,.2f} {self.currency}"
+        time = f"{self.hours:,.1f} hours" if self.hours >= 1.5 else f"{max(1, round(self.hours * 60)):,} minutes"
         if self.boxes is None:
             return (
                 f"{self.pictures:,} pictures; how many boxes they hold is not known without a detector or labelled "
                 f"pictures. Opening them costs about {money} and {time} of work, and the boxes come on top"
             )
-        return f"about {self.boxes:,.0f} boxes in {self.pictures:,} pictures: {money} and {time} of work, roughly"
+        return (
+            f"about {self.boxes:,.0f} boxes to draw in {self.pictures:,} pictures: roughly {money} and {time} of work, "
+            "at the prices in the settings"
+        )
 
 
 def estimate_price(pictures: int, boxes: float | None, settings: PriceSettings) -> Price:

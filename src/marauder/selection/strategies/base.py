@@ -76,5 +76,7 @@ class Strategy(ABC):
 
 
 def rank_words(share: float) -> str:
-    """``among the 3 % that the detector is least sure of``; ``share``: of the pool that is more uncertain, 0..1."""
+    """``among the 3 % that the detector is least sure of``; ``share``: of the pool at least as uncertain, 0..1."""
+    if share > 0.5:
+        return "the detector is surer of it than of most"
     return f"among the {max(1, round(100 * share))} % of the pool that the detector is least sure of"

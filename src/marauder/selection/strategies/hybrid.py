@@ -19,6 +19,8 @@ from marauder.selection.strategies.k_medoids import take_medoids
 from marauder.selection.strategies.uncertainty import MostUncertain, uncertainty_ranks, worths
 
 KIND = "uncertain"
+MOST_SHARE = 0.5
+"""Part of the pool that may become candidates where the budget is a large part of it."""
 
 
 class Hybrid(Strategy):
@@ -48,11 +50,13 @@ class Hybrid(Strategy):
 def uncertain_pool(space: Space, basket: Basket, places: np.ndarray, count: int) -> np.ndarray:
     """The most uncertain of ``places``: ``candidate_factor`` times as many as are wanted, in the pool's order.
 
+    Of a small pool no more than half, or as many as are wanted: what the detector is sure of is no candidate.
     A clip gives at most that factor times the picks it could give: or one long clip would be all there is.
     """
     factor = space.settings.candidate_factor
     order = places[np.argsort(-worths(space.pool, space.settings)[places], kind="stable")]
     if basket.most_per_group is not None:
         order = basket.allowance(order, factor)
-    wanted = math.ceil(factor * Strategy.expected_number(basket, places, count))
-    return np.sort(order[:wanted])
+    wanted = Strategy.expected_number(basket, places, count)
+    most = max(wanted, math.ceil(MOST_SHARE * len(places)))
+    return np.sort(order[: min(most, math.ceil(factor * wanted))])

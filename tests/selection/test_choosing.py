@@ -1,0 +1,133 @@
+"""Which strategy is used when, how measures become one score, and what settings are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pools import make_pool, make_settings
+
+from marauder.core.errors import UserError
+from marauder.core.settings import load_settings
+from marauder.selection.choosing import choose, combined_scores, rank_shares
+from marauder.selection.price import estimate_price
+from marauder.selection.settings import PriceSettings, SelectionSettings
+
+
+@pytest.mark.parametrize("name", ["hybrid", "uncertainty"])
+def test_with_few_labels_typical_pictures_are_chosen_and_that_is_said(name: str) -> None:
+    choice = choose(make_pool(labelled_share=0.01), make_settings(strategy=name))
+    assert choice.strategy == "typical"
+    assert any("only 1.0 % of the pictures are labelled (the limit is 2 %)" in note for note in choice.notes)
+    assert {pick.kind for pick in choice.picks} >= {"typical", "random"}
+
+
+def test_the_limit_can_be_moved() -> None:
+    assert choose(make_pool(labelled_share=0.01), make_settings(typical_below=0)).strategy == "hybrid"
+    assert choose(make_pool(labelled_share=0.3), make_settings(typical_below=0.5)).strategy == "typical"
+    assert choose(make_pool(labelled_share=0.01), make_settings(strategy="k_center")).strategy == "k_center"
+
+
+def test_an_unknown_labelled_share_is_no_reason_to_switch_but_is_told() -> None:
+    choice = choose(make_pool(labelled_share=None), make_settings())
+    assert choice.strategy == "hybrid" and any("--labeled" in note for note in choice.notes)
+
+
+def test_without_a_detector_the_default_is_typical_and_uncertainty_is_refused() -> None:
+    pool = make_pool(scores=None)
+    choice = choose(pool, make_settings())
+    assert choice.strategy == "typical" and all(pick.score is None for pick in choice.picks)
+    assert any("no detector" in note for note in choice.notes)
+    with pytest.raises(UserError, match="--model"):
+        choose(pool, make_settings(strategy="uncertainty"))
+
+
+@pytest.mark.parametrize("quota", [{"class_quotas": {"whale": 3}}, {"slice_quotas": {"site=moon": 3}}])
+def test_quotas_of_what_does_not_exist_are_refused(quota: dict[str, dict[str, int]]) -> None:
+    with pytest.raises(UserError, match=r"whale|site=moon"):
+        choose(make_pool(), make_settings(**quota))
+
+
+def test_quotas_count_what_chance_has_brought() -> None:
+    pool = make_pool(class_counts=np.ones((200, 3)), boxes=np.full(200, 3.0))
+    choice = choose(pool, make_settings(random_share=0.5, class_quotas={"class 0": 15}))
+    assert not [pick for pick in choice.picks if pick.kind == "quota"]
+
+
+def test_a_large_random_share_of_a_budget_in_boxes_leaves_the_rest_its_part() -> None:
+    pool = make_pool(boxes=np.full(200, 2.0))
+    choice = choose(pool, make_settings(count=1000, budget_boxes=40, random_share=0.25, most_per_group=None))
+    kinds = [pick.kind for pick in choice.picks]
+    assert len(kinds) == 20 and kinds.count("random") == 5
+
+
+def test_the_seed_moves_what_is_drawn() -> None:
+    pool = make_pool()
+    drawn = [choose(pool, make_settings(strategy="random", seed=seed)).indices().tolist() for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=30))
+def test_ranks_keep_the_order_and_are_shared_by_equals(values: list[float]) -> None:
+    array = np.array(values)
+    ranks = rank_shares(array)
+    assert ((ranks >= 0) & (ranks <= 1)).all()
+    above, below = np.triu_indices(len(array), 1)
+    assert (np.sign(array[above] - array[below]) == np.sign(ranks[above] - ranks[below])).all()
+    assert np.isclose(ranks.mean(), 0.5)
+
+
+def test_scores_are_combined_by_rank_and_weight() -> None:
+    measures = {"a": np.array([0.0, 1.0, 1000.0]), "b": np.array([3.0, 2.0, 1.0])}
+    assert combined_scores(measures, {}).tolist() == [0.5, 0.5, 0.5]
+    assert combined_scores(measures, {"b": 0}).tolist() == [0.0, 0.5, 1.0]
+    assert combined_scores(measures, {"a": 3}).tolist() == [0.25, 0.5, 0.75]
+    with pytest.raises(ValueError, match="weighs more than 0"):
+        combined_scores(measures, {"a": 0, "b": 0})
+
+
+def test_all_mistakes_of_the_settings_are_told_at_once() -> None:
+    with pytest.raises(UserError) as error:
+        load_settings(
+            SelectionSettings, None,
+            ["measures=[entropie]", "strategy=best", "weights.margin=-1", "slice_quotas.reef=3", "count=0"], pool="p",
+        )  # fmt: skip
+    said = str(error.value)
+    assert said.startswith("5 mistakes")
+    for words in (
+        "no measure named 'entropie'",
+        "no strategy named 'best'",
+        "weights are 0 or more",
+        "ATTRIBUTE=VALUE",
+    ):
+        assert words in said
+
+
+def test_an_ensemble_needs_two_models_and_adds_its_measures() -> None:
+    with pytest.raises(UserError, match="two models"):
+        load_settings(SelectionSettings, None, ["use_ensemble=true"], pool="p", models=["a.pt"])
+    both = load_settings(SelectionSettings, None, ["use_ensemble=true"], pool="p", models=["a.pt,b.pt"])
+    assert [str(path) for path in both.scoring_models()] == ["a.pt", "b.pt"]
+    assert set(both.all_measures()) == {"entropy", "margin", "mutual_information", "predictive_entropy"}
+    alone = both.model_copy(update={"use_ensemble": False})
+    assert [str(path) for path in alone.scoring_models()] == ["a.pt"] and alone.all_measures() == ("entropy", "margin")
+
+
+def test_a_price_is_pictures_and_boxes() -> None:
+    price = estimate_price(
+        100, 400, PriceSettings(per_box=0.1, per_picture=0.5, seconds_per_box=9, seconds_per_picture=36)
+    )
+    assert (price.amount, price.hours) == (90.0, 2.0)
+    assert "400 boxes" in price.words() and "2.0 hours" in price.words()
+    unknown = estimate_price(100, None, PriceSettings(per_picture=0.5))
+    assert unknown.boxes is None and unknown.amount == 50 and "not known" in unknown.words()
+
+
+def test_a_pool_without_names_says_so_for_quotas() -> None:
+    pool = replace(make_pool(classes=0, boxes=np.ones(200)), names=())
+    with pytest.raises(UserError, match="no detector looks"):
+        choose(pool, make_settings(class_quotas={"fish": 1}))
