@@ -99,6 +99,8 @@ class AnnotationFormat(ABC):
     """One exchange format: how a package is laid out, and how a delivery of that layout is read."""
 
     name: str = ""
+    how_to: str = ""
+    """What the package's README says about loading it into a tool."""
 
     def write(self, package: Package, folder: Path, clock: Clock) -> Path:
         """Write ``folder/<package.name>.zip`` with its SHA256SUMS and return its path.

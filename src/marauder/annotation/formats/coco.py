@@ -39,6 +39,7 @@ class CocoFormat(AnnotationFormat):
 
     name = "coco"
     annotation_file = "annotations/instances_default.json"
+    how_to = "Loading it: annotations/instances_default.json is COCO; take it into your tool together with images/."
 
     def entries(self, package: Package) -> Iterator[Entry]:
         yield Entry(self.annotation_file, coco_bytes(package))

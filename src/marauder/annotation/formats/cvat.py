@@ -48,6 +48,11 @@ class CvatFormat(AnnotationFormat):
     """CVAT's own XML."""
 
     name = "cvat"
+    how_to = (
+        'Loading it into CVAT: make a task, paste labels.json under "Raw" for its labels, choose the files of images/; '
+        'then Actions, Upload annotations, "CVAT 1.1", annotations.xml. Send back: Export task dataset, '
+        '"CVAT for images 1.1", without pictures.'
+    )
 
     def entries(self, package: Package) -> Iterator[Entry]:
         yield Entry("annotations.xml", annotations_xml(package).encode("utf-8"))

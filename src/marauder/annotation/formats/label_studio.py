@@ -40,6 +40,13 @@ class LabelStudioFormat(AnnotationFormat):
     """Label Studio's tasks."""
 
     name = "label_studio"
+    how_to = (
+        "Loading it into Label Studio: make a project, paste label_config.xml under Labeling Interface, Code. Unpack "
+        "this zip into a folder of its own name below the one that LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT names, start "
+        "Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true, add that folder as local storage (without "
+        "syncing), then import tasks.json. Submit every task, also empty ones; a suggested box counts only once its "
+        "task is submitted. Send back: Export, JSON."
+    )
 
     def entries(self, package: Package) -> Iterator[Entry]:
         tasks = [_task(item, package) for item in package.items]

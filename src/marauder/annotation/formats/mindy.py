@@ -13,3 +13,7 @@ class MindyFormat(CocoFormat):
 
     name = "mindy"
     annotation_file = f"{PRELABEL_MARK}.json"
+    how_to = (
+        f"Loading it: {PRELABEL_MARK}.json is COCO: the list of pictures and classes, and the boxes to start from. "
+        "Send back COCO too, under the name annotations.json, with every picture in its list of images."
+    )

@@ -33,6 +33,11 @@ class YoloFormat(AnnotationFormat):
     """YOLO detection labels, as Ultralytics reads them."""
 
     name = "yolo"
+    how_to = (
+        "Loading it: labels/ holds one text file a picture, one box a line: class number, centre x, centre y, width, "
+        "height, as fractions of the picture; numbers count from 0 in the order of classes.txt. Send back labels/ with "
+        "a file for every picture (an empty one where nothing is there), and classes.txt."
+    )
 
     def entries(self, package: Package) -> Iterator[Entry]:
         content = {"path": ".", "train": PICTURES, "val": PICTURES, "names": dict(enumerate(package.names))}

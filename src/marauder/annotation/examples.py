@@ -1,0 +1,94 @@
+"""Example crops of a class for the guidelines: clear boxes of labelled pictures, from as many clips as there are."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from marauder.core.randomness import stream
+from marauder.data.picture_files import PictureError, load_rgb
+from marauder.data.records import Record
+from marauder.data.sheets import colour_of, draw_boxes
+
+CONTEXT = 0.35
+"""Share of a box's longer side that is shown around it: a class is told by its surroundings too."""
+LONG_SIDE = 260
+LEAST_SIDE = 24
+"""Pixels; smaller boxes are no clear examples, and are taken only where a class has no others."""
+UNCLEAR = ("occluded", "truncated", "difficult", "crowd")
+
+
+def example_crops(records: Sequence[Record], class_index: int, count: int, seed: int) -> list[bytes]:
+    """Up to ``count`` JPEG files, each a crop around one box of the class with the box drawn in.
+
+    ``records``: labelled ones. Large boxes that stand free of the border and of other boxes come first, one of each
+    group (clip) before a second; ties are drawn by ``seed``. Pictures that cannot be read are passed over.
+    """
+    crops: list[bytes] = []
+    for record, box in _ranked(records, class_index, seed):
+        if len(crops) == count:
+            break
+        try:
+            crops.append(_crop(load_rgb(record.picture), record, box, class_index))
+        except PictureError:
+            continue  # the data set's own check tells of it
+    return crops
+
+
+def _ranked(records: Sequence[Record], class_index: int, seed: int) -> list[tuple[Record, np.ndarray]]:
+    candidates = []
+    for record in records:
+        for position in np.flatnonzero((record.classes == class_index) & ~record.ignored).tolist():
+            draw = float(stream(seed, "example", record.key, position).random())
+            candidates.append((-_clearness(record, position), draw, record, record.boxes[position]))
+    candidates.sort(key=lambda one: one[:2])
+    of_group: dict[str, int] = {}
+    ranked = []
+    for order, (_, _, record, box) in enumerate(candidates):
+        turn = of_group.get(record.group, 0)
+        of_group[record.group] = turn + 1
+        ranked.append((turn, order, record, box))
+    ranked.sort(key=lambda one: one[:2])
+    return [(record, box) for _, _, record, box in ranked]
+
+
+def _clearness(record: Record, position: int) -> float:
+    """From 0: the share of the picture the box fills (no more than a fifth counts), less for what hides it."""
+    x0, y0, x1, y1 = record.boxes[position]
+    side = min(x1 - x0, y1 - y0)
+    area = (x1 - x0) * (y1 - y0)
+    clear = min(area / (record.width * record.height), 0.2)
+    margin = 0.01 * min(record.width, record.height)
+    if min(x0, y0, record.width - x1, record.height - y1) < margin:
+        clear *= 0.3
+    others = np.delete(record.boxes, position, axis=0)
+    if len(others):
+        across = np.clip(np.minimum(others[:, 2], x1) - np.maximum(others[:, 0], x0), 0, None)
+        down = np.clip(np.minimum(others[:, 3], y1) - np.maximum(others[:, 1], y0), 0, None)
+        clear *= 1.0 - min(1.0, float((across * down).max() / max(area, 1e-9))) * 0.8
+    hidden = any(
+        record.box_attributes[name][position] in (True, 1) for name in UNCLEAR if name in record.box_attributes
+    )
+    return clear * (0.2 if hidden else 1.0) * (0.1 if side < LEAST_SIDE else 1.0)
+
+
+def _crop(pixels: np.ndarray, record: Record, box: np.ndarray, class_index: int) -> bytes:
+    height, width = pixels.shape[:2]
+    scale = np.array([width / record.width, height / record.height] * 2)
+    x0, y0, x1, y1 = box * scale
+    around = CONTEXT * max(x1 - x0, y1 - y0)
+    left, top = max(0, int(x0 - around)), max(0, int(y0 - around))
+    right, bottom = min(width, int(np.ceil(x1 + around))), min(height, int(np.ceil(y1 + around)))
+    image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    gain = LONG_SIDE / max(image.size)
+    image = image.resize(
+        (max(1, round(image.width * gain)), max(1, round(image.height * gain))), Image.Resampling.LANCZOS
+    )
+    drawn = (np.array([[x0, y0, x1, y1]]) - [left, top, left, top]) * gain
+    draw_boxes(image, drawn, (), [colour_of(class_index)])
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""Pre-labels: a detector's boxes for the pictures of a batch, in the data set's classes, kept as they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marauder.annotation.formats.base import match_class
+from marauder.annotation.settings import PrelabelSettings
+from marauder.core.clock import Clock, Interrupted
+from marauder.core.errors import UserError
+from marauder.core.files import append_line, read_lines
+from marauder.core.progress import Progress
+from marauder.data.boxes import clean_boxes
+from marauder.data.pictures import PictureStore
+from marauder.data.records import Detections, Record
+
+BLOCK = 64
+"""Pictures looked at and written down together: what a kill costs at most."""
+DECIMALS = 2
+"""Of coordinates: finer than anybody draws."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prelabels:
+    """Boxes by record key; ``unnamed``: classes of the model that the data set does not have (their boxes are left
+    out); ``unreadable``: why pictures could not be looked at."""
+
+    boxes: dict[str, Detections]
+    unnamed: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+def weights_of(model: Path) -> Path:
+    """The file that is read for a detector named so. Raises ``UserError`` when there is none."""
+    beside = model.with_suffix(".safetensors")
+    if beside.is_file():
+        return beside
+    if not model.is_file():
+        raise UserError(f"{model}: no such file; check the path after --model")
+    return model
+
+
+def prelabel(
+    model: Path,
+    records: Sequence[Record],
+    names: Sequence[str],
+    settings: PrelabelSettings,
+    journal: Path,
+    clock: Clock,
+) -> Prelabels:
+    """Run the detector ``model`` over ``records`` and return its boxes of at least ``settings.confidence``.
+
+    Blocks that ``journal`` (a file of this call alone) holds are not looked at again. Raises ``Interrupted``, and
+    ``UserError`` when the detector and the data set have no class in common.
+    """
+    from marauder.engine.distributed import choose_device
+    from marauder.evaluation.inference import InferenceOptions, detect
+    from marauder.models.files import load_detector
+
+    loaded = load_detector(model)
+    lookup = {index: match_class(name, names) for index, name in enumerate(loaded.names)}
+    unnamed = tuple(name for index, name in enumerate(loaded.names) if lookup[index] is None)
+    if len(unnamed) == len(loaded.names):
+        raise UserError(
+            f"{model}: knows {', '.join(loaded.names)}; the data set has {', '.join(names)}: no class is the same; "
+            "name another model, or none"
+        )
+    detector = loaded.model.to(choose_device(settings.device))
+    options = InferenceOptions(confidence=settings.confidence)
+    known = {row["block"]: row["rows"] for row in read_lines(journal)}
+    starts = range(0, len(records), BLOCK)
+    already = sum(len(known[start]) for start in starts if start in known)
+    unreadable = []
+    with Progress("pre-labels", len(records), already_done=already) as progress:
+        for start in starts:
+            if start in known:
+                continue
+            clock.check()
+            block = records[start : start + BLOCK]
+            store = PictureStore(block, settings.image_size or loaded.image_size, None, 0)
+            stops = lambda: clock.stop_reason() is not None  # noqa: E731 - asked between batches
+            predictions = detect(detector, block, store, range(len(block)), options, stops, progress)
+            if predictions is None:
+                raise Interrupted(clock.stop_reason() or "stopped while looking at pictures")
+            rows = []
+            for record, prediction in zip(block, predictions, strict=True):
+                found = prediction.detections or _nothing()
+                row = _plain(_in_classes(found, lookup, record, len(names)))
+                rows.append({"key": record.key, "why": prediction.set_aside, **row})
+            append_line(journal, {"block": start, "rows": rows})
+            known[start] = rows
+    boxes = {}
+    for start in starts:
+        for row in known[start]:
+            boxes[str(row["key"])] = Detections(row["boxes"], row["scores"], row["classes"])
+            if row["why"]:
+                unreadable.append(str(row["why"]))
+    return Prelabels(boxes, unnamed, tuple(unreadable))
+
+
+def _nothing() -> Detections:
+    return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+
+
+def _in_classes(found: Detections, lookup: dict[int, int | None], record: Record, class_count: int) -> Detections:
+    """The detections in the data set's classes, within the picture, without doubles."""
+    classes = np.array([lookup.get(index) if lookup.get(index) is not None else -1 for index in found.classes.tolist()])
+    clean = clean_boxes(found.boxes, classes, record.width, record.height, class_count)
+    boxes = np.round(clean.boxes, DECIMALS)
+    return Detections(boxes, np.round(found.scores[clean.kept], 4), classes[clean.kept] if len(clean.kept) else [])
+
+
+def _plain(found: Detections) -> dict[str, object]:
+    return {"boxes": found.boxes, "scores": found.scores, "classes": found.classes}

@@ -1,0 +1,214 @@
+"""``marauder annotation``: send pictures out for annotation, take deliveries in, say what is waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marauder.core.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from marauder.annotation.export import ExportSummary
+    from marauder.annotation.importing import ImportSummary
+    from marauder.annotation.settings import AnnotationSettings
+
+EXIT_PROBLEMS = 3
+"""A delivery has problems, and nothing of it was taken."""
+NOTES_SHOWN = 12
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Send pictures out for annotation, and take what comes back in."
+)
+
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Any setting: price.per_box=0.08, seed=1.")
+]
+Config = Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")]
+Outbox = Annotated[Path | None, typer.Option(help="Where packages are put; default: annotation/outbox.")]
+Inbox = Annotated[Path | None, typer.Option(help="Where deliveries are looked for; default: annotation/inbox.")]
+BatchId = Annotated[str | None, typer.Option(help="Id of the batch; default: the newest that is open.")]
+MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where it was left; the same command does so anyway.")]
+
+
+@app.command()
+def export(
+    words: Words = None,
+    data: Annotated[Path | None, typer.Option("--data", "--data-yaml", help="data.yaml of the data set.")] = None,
+    selection: Annotated[
+        Path | None, typer.Option(help="Folder of `marauder select`; default: all pictures without labels.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Instead: a text file of record keys or paths, one a line, or a folder.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Detector whose boxes go out as pre-labels.")] = None,
+    outbox: Annotated[
+        Path | None,
+        typer.Option("--output", "--outbox", help="Where packages are put; default: annotation/outbox."),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format", "--formats", help="mindy, coco, yolo, cvat, label_studio; with commas; default: mindy."
+        ),
+    ] = None,
+    overlap_share: Annotated[
+        float | None, typer.Option(help="Share of the pictures that two annotators label; default: 0.1.")
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="Least score of a pre-label; default: 0.3.")] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Species table for the guidelines; default: ours.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Make another batch although one is open.")] = False,
+    config: Config = None,
+    resume: Resume = False,
+    max_hours: MaxHours = None,
+) -> None:
+    """Write packages for annotators: pictures, pre-labels, classes, guidelines, checksums, and a price estimate.
+
+    With a batch open this says which; an export that was cut short goes on.
+    """
+    from marauder.core.clock import Clock
+
+    overrides = list(words or [])
+    if confidence is not None:
+        overrides.append(f"prelabels.confidence={confidence}")
+    settings = _settings(
+        config,
+        overrides,
+        data=data,
+        selection=selection,
+        pictures=pictures,
+        model=model,
+        outbox=outbox,
+        formats=formats,
+        overlap_share=overlap_share,
+        taxonomy=taxonomy,
+        new=new or None,
+    )
+    from marauder.annotation.export import export_batch
+
+    with Clock.for_hours(max_hours).listening() as clock:
+        _tell_export(export_batch(settings, clock), settings)
+
+
+@app.command("import")
+def import_(
+    words: Words = None,
+    delivery: Annotated[
+        Path | None, typer.Option(help="Zip, folder or file that came back; default: what lies in the inbox.")
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take the good part of a delivery with problems; list what goes back.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", "--data-yaml", help="data.yaml of the data set; default: the batch's.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the merged data set is written; default: annotation/merged.")
+    ] = None,
+    outbox: Outbox = None,
+    inbox: Inbox = None,
+    batch: BatchId = None,
+    config: Config = None,
+    resume: Resume = False,
+    max_hours: MaxHours = None,
+) -> None:
+    """Check what came back, judge it, report by picture, and merge it into the data set as a new version.
+
+    A delivery with problems is reported and left, with status 3; --accept takes its good part.
+    """
+    from marauder.core.clock import Clock
+
+    settings = _settings(
+        config, words, data=data, output=output, outbox=outbox, inbox=inbox, batch=batch, accept=accept or None
+    )
+    from marauder.annotation.delivery import find_delivery
+    from marauder.annotation.importing import import_delivery
+    from marauder.annotation.status import batch_status
+
+    found = delivery or find_delivery(settings)
+    if found is None:
+        raise UserError(f"nothing to import in {settings.inbox}.\n{batch_status(settings).words}")
+    with Clock.for_hours(max_hours).listening() as clock:
+        summary = import_delivery(settings, found, clock)
+    _tell_import(summary)
+    if not summary.merged:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+@app.command()
+def status(
+    words: Words = None,
+    output: Annotated[Path | None, typer.Option(help="The merged data set; default: annotation/merged.")] = None,
+    outbox: Outbox = None,
+    inbox: Inbox = None,
+    batch: BatchId = None,
+    config: Config = None,
+) -> None:
+    """Say which batch is out, what it waits for, and what lies in the inbox."""
+    settings = _settings(config, words, output=output, outbox=outbox, inbox=inbox, batch=batch, data_matters=False)
+    from marauder.annotation.status import batch_status
+
+    typer.echo(printable(batch_status(settings).words))
+
+
+def _settings(
+    config: Path | None, overrides: list[str] | None, data_matters: bool = True, **values: Any
+) -> AnnotationSettings:
+    """The settings; the data set is the batch's own where none is named."""
+    from marauder.annotation.settings import AnnotationSettings
+    from marauder.core.settings import Layer, add_values, read_layer, validate_layer
+
+    options = {"formats": "--format", "outbox": "--outbox"}
+    layer = read_layer(config) if config is not None else Layer({}, {})
+    layer = add_values(layer, overrides or [], options, values)
+    if "data" not in layer.content:
+        known = _data_of_batch(layer.content)
+        if known is not None or not data_matters:
+            layer = add_values(layer, [], options, {"data": known or Path("data.yaml")})
+    return validate_layer(AnnotationSettings, layer, options)
+
+
+def _data_of_batch(content: dict[str, Any]) -> Path | None:
+    from marauder.annotation.batch import find_batch, list_batches
+    from marauder.annotation.settings import AnnotationSettings
+
+    outbox = Path(content.get("outbox") or AnnotationSettings.model_fields["outbox"].default)
+    known = list_batches(outbox)
+    batch = find_batch(outbox, content.get("batch")) or (known[-1] if known else None)
+    return Path(batch.data) if batch is not None else None
+
+
+def _tell_export(summary: ExportSummary, settings: AnnotationSettings) -> None:
+    lines = []
+    if summary.existed:
+        lines.append(f"batch {summary.batch} is open already; nothing new was made")
+    else:
+        lines.append(f"batch {summary.batch}")
+    twice = f", {summary.overlap} of them for a second annotator too" if summary.overlap else ""
+    lines.append(f"  {summary.pictures} pictures{twice}; {summary.prelabels} boxes suggested")
+    lines.append(
+        f"  estimate: {summary.estimated_boxes:,.0f} boxes, {summary.price:,.2f} {summary.currency}, "
+        f"{summary.hours:,.1f} hours of annotation"
+    )
+    lines += [f"  {package}" for package in summary.packages]
+    lines.append(f"  guidelines: {summary.guidelines}")
+    lines += [f"  note: {note}" for note in summary.notes[:NOTES_SHOWN]]
+    if len(summary.notes) > NOTES_SHOWN:
+        lines.append(f"  and {len(summary.notes) - NOTES_SHOWN} more notes")
+    lines.append(f"next: send the packages out; put what comes back into {settings.inbox}, then:")
+    lines.append(f"  marauder annotation import --outbox {settings.outbox} --inbox {settings.inbox}")
+    typer.echo(printable("\n".join(lines)))
+
+
+def _tell_import(summary: ImportSummary) -> None:
+    lines = [f"batch {summary.batch}: {summary.accepted} pictures taken, {summary.returned} sent back or missing"]
+    if not summary.merged and summary.accepted:
+        lines[0] = f"batch {summary.batch}: {summary.accepted} pictures are good, {summary.returned} are not or missing"
+    lines.append(f"report: {summary.report}")
+    lines += [f"look through it: {summary.page}"] if summary.page is not None else []
+    if summary.merged and summary.data is not None:
+        lines.append(f"data set: {summary.data} (version {summary.version})")
+    lines.append(summary.advice)
+    typer.echo(printable("\n".join(lines)))
