@@ -1,0 +1,195 @@
+"""What specialising changed: classes before and after, precision at the same recall, false alarms; JSON and a page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from marauder.core.clock import Clock
+from marauder.core.files import read_json, write_json, write_text
+from marauder.data.pictures import UnreadablePictureError, decode_picture, scale_picture
+from marauder.data.slices.mask import SliceMask
+from marauder.evaluation.comparison import Comparison, SliceDelta, compare
+from marauder.evaluation.fixed_recall import AtFixedRecall, at_fixed_recall, tier_masks
+from marauder.evaluation.outcomes import judge_detections
+from marauder.evaluation.tiers import tier_metrics
+from marauder.runs.measuring import Measured
+from marauder.selection.hard_negatives_file import SUSPECTED_FILE
+
+REPORT_JSON, REPORT_PAGE = "critical_report.json", "critical_report.html"
+CROPS = 12
+CROP_PIXELS = 160
+MARGIN = 0.6
+"""Of a box's longer side, around a crop."""
+
+
+def write_critical_report(
+    folder: Path,
+    before: Measured,
+    after: Measured,
+    critical: Sequence[str],
+    about: dict[str, Any],
+    draws: int,
+    clock: Clock,
+) -> Path:
+    """Write ``critical_report.json`` and ``critical_report.html``; returns the page's path. Raises ``Interrupted``.
+
+    ``about``: what the page says of the run (title, split, stage, floor, mining by stage, and so on).
+    """
+    names, records = after.result.matches.names, after.records
+    pair = (after.result.matches, before.result.matches)
+    everywhere = np.ones(len(records), bool)
+    masks = [
+        SliceMask(name, everywhere, boxes) for name, boxes in tier_masks(records, names, critical).items()
+    ]  # fmt: skip
+    clock.check()
+    compared = {
+        metric: compare(*pair, records, masks, metric, draws=draws, least_groups=2, least_boxes=1)
+        for metric in ("map50", "map50_95")
+    }
+    clock.check()
+    fixed = at_fixed_recall(pair[1], pair[0], records, critical, draws)
+    clock.check()
+    content = {
+        "format": 1,
+        **about,
+        "critical": list(critical),
+        "pictures": len(records),
+        "before": tier_metrics(before.result.overall, critical, about.get("floor")),
+        "after": tier_metrics(after.result.overall, critical, about.get("floor")),
+        "classes": {metric: [_delta(one) for one in found.everything] for metric, found in compared.items()},
+        "fixed_recall": fixed.to_json(),
+    }
+    write_json(folder / REPORT_JSON, content)
+    page = _page(content, compared["map50"], fixed, _crops(before, after, critical, fixed, clock), folder)
+    write_text(folder / REPORT_PAGE, page)
+    return folder / REPORT_PAGE
+
+
+def _delta(one: SliceDelta) -> dict[str, Any]:
+    return {
+        "name": one.name, "boxes": one.boxes, "before": one.production, "after": one.candidate, "delta": one.delta,
+        "low": one.low, "high": one.high, "groups": one.groups,
+    }  # fmt: skip
+
+
+def _page(
+    content: dict[str, Any], compared: Comparison, fixed: AtFixedRecall, crops: list[dict[str, Any]], folder: Path
+) -> str:
+    from marauder.reporting.render import page_environment
+
+    rows = [
+        {"name": one.name.removeprefix("class "), "tier": one.name in ("critical", "others"), "boxes": one.boxes,
+         "critical": one.name == "critical" or one.name.removeprefix("class ") in content["critical"],
+         "before": one.production, "after": one.candidate, "delta": one.delta, "low": one.low, "high": one.high}
+        for one in compared.slices
+    ]  # fmt: skip
+    suspected = folder / SUSPECTED_FILE
+    context = {
+        "content": content,
+        "rows": rows,
+        "fixed": [*fixed.classes, fixed.tier],
+        "empty_pictures": fixed.empty_pictures,
+        "verdict": verdict_words(content, fixed),
+        "crops": crops,
+        "missing": len(read_json(suspected)["suspected"]) if suspected.is_file() else 0,
+        "suspected_file": SUSPECTED_FILE,
+    }
+    return str(page_environment().get_template("critical_report.html").render(**context))
+
+
+def verdict_words(content: dict[str, Any], fixed: AtFixedRecall) -> str:
+    """The result in one or two sentences."""
+    tier, names = fixed.tier.precision, ", ".join(content["critical"])
+    if math.isnan(tier.delta):
+        first = (
+            f"Before specialising, {names} were not found at all at the confidence in use, so that there is no recall "
+            "to compare at; the average precisions below say what changed."
+        )
+    else:
+        sure = "more precise" if tier.low > 0 else "less precise" if tier.high < 0 else "not surely different"
+        first = (
+            f"At the recall it had before ({fixed.tier.recall:.0%}), the precision on {names} went from "
+            f"{tier.before:.3f} to {tier.after:.3f} (difference {tier.low:+.3f} to {tier.high:+.3f}): {sure}."
+        )
+    floor, others = content.get("floor"), content["after"]["others/map50"]
+    if floor is None or math.isnan(others):
+        return first
+    kept = "keep" if others >= floor else "do NOT keep"
+    return f"{first} The other classes {kept} their floor: map50 {others:.3f}, at least {floor:.3f} was asked for."
+
+
+def _crops(
+    before: Measured, after: Measured, critical: Sequence[str], fixed: AtFixedRecall, clock: Clock
+) -> list[dict[str, Any]]:
+    """False alarms that went, and ones that came: the surest of each, as small pictures."""
+    found = [
+        *_changed(before, after, critical, fixed.confidence, "a false alarm that is gone"),
+        *_changed(after, before, critical, fixed.confidence, "a false alarm that is new"),
+    ]
+    crops = []
+    for one in found:
+        clock.check()
+        picture = _crop(one)
+        if picture is not None:
+            crops.append({**one, "source": picture})
+    return crops
+
+
+def _changed(
+    one: Measured, other: Measured, critical: Sequence[str], confidence: float, what: str
+) -> list[dict[str, Any]]:
+    """False detections of ``one``, at ``confidence``, that ``other`` does not have: the surest ``CROPS`` / 2."""
+    from marauder.selection.hard_negatives import FOREGROUND, overlaps
+
+    matches = one.result.matches
+    _, false, _ = judge_detections(matches)
+    numbers = [matches.names.index(name) for name in critical]
+    wrong = np.flatnonzero(false & (matches.detection_score >= confidence) & np.isin(matches.detection_class, numbers))
+    rows = []
+    for place in wrong[np.argsort(-matches.detection_score[wrong], kind="stable")]:
+        picture, number = int(matches.detection_picture[place]), int(matches.detection_class[place])
+        box = one.detections[picture].boxes[matches.detection_index[place]]
+        theirs = other.detections[picture].above(confidence)
+        same = theirs.boxes[theirs.classes == number]
+        if (overlaps(box[None], same) >= FOREGROUND).any():
+            continue
+        rows.append(
+            {
+                "what": what,
+                "class": matches.names[number],
+                "key": one.records[picture].key,
+                "box": box,
+                "score": float(matches.detection_score[place]),
+                "picture": one.records[picture].picture,
+            }
+        )
+        if len(rows) == CROPS // 2:
+            break
+    return rows
+
+
+def _crop(one: dict[str, Any]) -> str | None:
+    """The box with some surroundings as a data address; ``None`` where the picture cannot be read."""
+    try:
+        picture = decode_picture(one["picture"])
+    except UnreadablePictureError:
+        return None
+    box = np.asarray(one["box"])
+    room = MARGIN * float((box[2:] - box[:2]).max())
+    limits = np.array(picture.shape[1::-1])
+    x0, y0 = np.clip(np.floor(box[:2] - room), 0, limits - 1).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(box[2:] + room), (x0 + 1, y0 + 1), limits).astype(int).tolist()
+    part = np.ascontiguousarray(picture[y0:y1, x0:x1])
+    corners = np.rint(box - [x0, y0, x0, y0]).astype(int).tolist()
+    cv2.rectangle(part, corners[:2], corners[2:], (255, 210, 0), max(1, round(max(part.shape) / 100)))
+    good, encoded = cv2.imencode(".jpg", cv2.cvtColor(scale_picture(part, CROP_PIXELS), cv2.COLOR_RGB2BGR))
+    if not good:
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

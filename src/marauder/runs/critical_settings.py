@@ -1,0 +1,127 @@
+"""Settings of step 5: critical species, the three stages, the mining between them, what the others must keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from marauder.core.files import hash_file
+from marauder.core.settings import Settings
+from marauder.data.balancing import BalanceSettings
+from marauder.engine.settings import TrainingSettings
+from marauder.imaging.copy_paste_settings import CopyPasteSettings
+from marauder.runs.sections import FLOORED
+from marauder.runs.settings import NAME_PATTERN, RunSettings
+from marauder.selection.hard_negatives_settings import MiningSettings
+
+STAGES = ("standard", "mined", "fine_tune")
+"""The stages in their order."""
+
+
+class StageSettings(Settings):
+    """One of the three stages."""
+
+    share: float = Field(ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    rate: float = Field(gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class StagesSettings(Settings):
+    """The stages: standard training, training with what was mined, fine-tuning at a low rate."""
+
+    standard: StageSettings = StageSettings(share=0.4, rate=1.0)
+    mined: StageSettings = StageSettings(share=0.4, rate=0.5)
+    fine_tune: StageSettings = StageSettings(share=0.2, rate=0.1)
+
+
+class FloorSettings(Settings):
+    """What the other classes must keep for weights to be chosen (best_metric=critical_with_floor)."""
+
+    value: float | None = Field(None, ge=0, le=1, description="least map50 of the others; default: by allowed_loss")
+    allowed_loss: float = Field(
+        0.01, ge=0, lt=1, description="share of the others' map50 before specialising that may be lost"
+    )
+
+
+class CriticalSettings(RunSettings):
+    """Step 5 as a run. What emphasises critical classes (``balance``, ``copy_paste``, ``loss.focal``,
+    ``hard_negatives``) applies to the stages after the first; ``training.epochs`` is shared out among all three."""
+
+    project: str = Field("critical", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
+    runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
+    output: Path | None = Path("workspace/training/models/critical")
+    training: TrainingSettings = TrainingSettings(best_metric=FLOORED)
+    balance: BalanceSettings = BalanceSettings(kind="repeat_factor")
+    copy_paste: CopyPasteSettings = CopyPasteSettings(probability=0.3)
+
+    base_model: Path | None = Field(None, description="detector to specialise; default: random weights, or `weights`")
+    stages: StagesSettings = StagesSettings()
+    mining: MiningSettings = MiningSettings()
+    floor: FloorSettings = FloorSettings()
+    keep: Literal["best", "last"] = Field("best", description="which stage's weights: by best_metric, or the last's")
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _by_the_critical_classes(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "best_metric" not in value:
+            return {**value, "best_metric": FLOORED}
+        return value
+
+    @field_validator("balance", mode="before")
+    @classmethod
+    def _balanced(cls, value: Any) -> Any:
+        return {"kind": "repeat_factor", **value} if isinstance(value, dict) else value
+
+    @field_validator("copy_paste", mode="before")
+    @classmethod
+    def _pasted(cls, value: Any) -> Any:
+        return {"probability": 0.3, **value} if isinstance(value, dict) else value
+
+    @field_validator("base_model")
+    @classmethod
+    def _detector_file(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in (".pt", ".safetensors"):
+            raise ValueError(f"{value}: a detector is a .pt or .safetensors file")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> CriticalSettings:
+        if self.hard_negatives.file is not None:
+            raise ValueError("hard_negatives.file: this run mines its own; leave the file out")
+        if self.base_model is not None and self.weights is not None:
+            raise ValueError("base_model and weights: give one detector to start from")
+        if self.others_floor is not None:
+            raise ValueError("others_floor: give floor.value, which the whole run keeps to")
+        if not self.stages.standard.share and self.base_model is None:
+            raise ValueError(
+                "stages.standard.share: without a base_model there is nothing to mine with; give it a share"
+            )
+        if not any(getattr(self.stages, name).share for name in STAGES):
+            raise ValueError("stages: every share is 0, so nothing would be trained")
+        return self
+
+    def epochs_of(self, stage: str) -> int:
+        """Epochs of a stage: its share of ``training.epochs``, at least one unless the share is 0."""
+        shares = {name: getattr(self.stages, name).share for name in STAGES}
+        if not shares[stage]:
+            return 0
+        return max(1, round(self.training.epochs * shares[stage] / sum(shares.values())))
+
+    def described(self) -> dict[str, Any]:
+        """Also the stages, the mining and the base model."""
+        mining = self.mining.model_dump(mode="json", exclude={"reviewed"})
+        return {
+            **super().described(),
+            "hard_negatives": self.hard_negatives.model_dump(mode="json", exclude={"file"}),
+            "stages": {name: {"rate": getattr(self.stages, name).rate, "epochs": self.epochs_of(name)}
+                       for name in STAGES},
+            "mining": {**mining, "reviewed": _content(self.mining.reviewed)},
+            "floor": self.floor.model_dump(mode="json"),
+            "keep": self.keep,
+            "base_model": _content(self.base_model),
+        }  # fmt: skip
+
+
+def _content(path: Path | None) -> str | None:
+    return hash_file(path) if path is not None and path.is_file() else None
