@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ SCRIPTS = {
     "run_preprocessing.sh": "preprocess",
     "run_baseline_yolo.sh": "baseline",
     "run_active_learning.sh": "select",
+    "run_annotation.sh": "annotation",
     "run_tensorrt_export.sh": "export",
 }
 """Script to the command that it calls."""
@@ -170,7 +172,7 @@ def test_a_shown_pipeline_configuration_is_valid(block: Block, tmp_path: Path) -
         pytest.fail(f"{block}: {error}")
 
 
-SETTINGS = {
+SETTINGS: dict[str, Callable[[Path], Any]] = {
     "run": lambda path: load_run_settings(RunSettings, path, [] if "data" in read_layer(path).content else ["data=d"]),
     "gates": load_gates,
     "selection": lambda path: load_settings(SelectionSettings, path, ["pool=p"]),
