@@ -23,14 +23,19 @@ class Clusters:
     index: np.ndarray
 
 
-def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (N, 4) and (M, 4), x0 y0 x1 y1: float64 (N, M); 0 for empty boxes."""
+def overlap_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4) that broadcast, x0 y0 x1 y1: float64 (...,); 0 for empty boxes."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    sides = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
-    overlap = np.clip(sides, 0.0, None).prod(axis=2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - overlap
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    overlap = np.clip(sides, 0.0, None).prod(axis=-1)
+    areas = [np.clip(boxes[..., 2:] - boxes[..., :2], 0.0, None).prod(axis=-1) for boxes in (first, second)]
+    union = areas[0] + areas[1] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of ``first`` (N, 4) with each of ``second`` (M, 4): float64 (N, M)."""
+    return overlap_of(first[:, None], second[None])
 
 
 def fuse(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], overlap: float) -> Clusters:
@@ -49,7 +54,7 @@ def fuse(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], overlap: flo
     index = np.full((len(boxes), len(corners)), -1, np.int64)
     count = 0
     for row in np.lexsort((place, member, -weight)):
-        ious = pairwise_iou(corners[row : row + 1], fused[:count])[0]
+        ious = overlap_of(corners[row], fused[:count])
         cluster = int(ious.argmax()) if count else -1
         if cluster < 0 or ious[cluster] <= overlap:
             cluster, count = count, count + 1

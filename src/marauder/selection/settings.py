@@ -55,7 +55,8 @@ class SelectionSettings(Settings):
     dropout_passes: int = Field(8, ge=2, le=100, description="passes with dropout in the head for each picture")
     dropout_rate: float = Field(0.1, gt=0, lt=1, description="share of channels that dropout leaves out")
     views: tuple[str, ...] = Field(
-        ("flip", "brightness"), description="changed views for localisation stability and augmentation consistency"
+        ("flip", "brightness"),
+        description="changed views for augmentation consistency: of flip, scale, brightness, colour",
     )
     ensemble_iou: float = Field(0.55, gt=0, lt=1, description="overlap from which boxes of two passes are one object")
     image_size: int | None = Field(None, ge=32, description="long side in pixels; default: the model's own")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marauder.selection.association import pairwise_iou
+from marauder.selection.association import overlap_of
 from marauder.selection.measures.base import Measure
 from marauder.selection.raw import BoxEvidence, class_distribution, jensen_shannon
 
@@ -33,14 +33,10 @@ class AugmentationConsistency(Measure):
         boxes = np.where(there[..., None], evidence.view_boxes, 0.0)
         values = []
         for view in range(1, len(boxes)):
-            iou = _paired_iou(boxes[0], boxes[view]) * (there[0] & there[view])
+            iou = overlap_of(boxes[0], boxes[view]) * (there[0] & there[view])
             agreement = (iou + 1.0 - jensen_shannon(distributions[0], distributions[view])) / 2
             values.append((present[0] + present[view]) / 2 * (1.0 - agreement) * there[0])
         return np.mean(values, axis=0)
 
     def upper_limit(self, classes: int, members: int) -> float:
         return 1.0
-
-
-def _paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.array([pairwise_iou(first[row : row + 1], second[row : row + 1])[0, 0] for row in range(len(first))])
