@@ -17,6 +17,7 @@ from typing import Literal
 
 from marauder.annotation.batch import Batch, find_batch
 from marauder.annotation.settings import AnnotationSettings
+from marauder.annotation.unpacking import READ_ERRORS
 from marauder.core.files import append_line, fingerprint, hash_file, read_lines
 
 SETTLE_SECONDS = 3.0
@@ -127,7 +128,7 @@ def is_whole_zip(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.start_dir >= 0
-    except (zipfile.BadZipFile, OSError, ValueError, UnicodeDecodeError):
+    except READ_ERRORS:
         return False
 
 

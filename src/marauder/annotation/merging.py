@@ -155,7 +155,8 @@ def publish(
     versions = output / VERSIONS
     draft = versions / f".{number:04d}.partial"
     for other in versions.glob(".*.partial"):
-        if other != draft:
+        # One that was being removed when it was killed has no state any more; what else is there is gone on with.
+        if other != draft or not (draft / STATE_FILE).is_file():
             shutil.rmtree(other)
     write_yolo(dataset, draft, "copy" if copy_pictures else "link", clock, label="merging")
     found = pin(draft / DATA_FILE, clock, FileJournal.of("hashes", output))

@@ -10,10 +10,12 @@ Fifield, "A better zip bomb" (WOOT 2019) for overlapping entries.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -25,6 +27,7 @@ from typing import IO
 
 from marauder.core.clock import Clock
 from marauder.core.errors import printable
+from marauder.core.files import writing
 
 BLOCK_BYTES = 1 << 20
 LOCAL_HEADER_BYTES = 30
@@ -32,8 +35,20 @@ ENCRYPTED_FLAGS = 0x1 | 0x40 | 0x2000
 UTF8_FLAG = 0x800
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\._[^/]*$)", re.IGNORECASE)
 """What operating systems leave behind; skipped without a word."""
-READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
-"""What ``zipfile`` raises for damaged members: bad CRC, bad stream, cut end, unknown compression, wrong password."""
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    IndexError,
+    OSError,
+)
+"""What ``zipfile`` raises for damage: bad CRC or stream, cut end, unknown compression, headers that make no sense."""
 EMPTY_TYPE, REGULAR, FOLDER = 0, stat.S_IFREG, stat.S_IFDIR
 
 
@@ -174,7 +189,7 @@ class _Work:
         digest, size, whole = hashlib.sha256(), 0, False
         allowed = self.limits.entry_bytes if most is None else min(most, self.limits.entry_bytes)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            with writing(path), os.fdopen(descriptor, "wb") as stream:
                 while block := source.read(BLOCK_BYTES):
                     size += len(block)
                     self.used_bytes += len(block)
@@ -233,7 +248,7 @@ class _Work:
         """Unpack the zip at ``path`` below ``prefix``. ``level`` counts the archives around it."""
         try:
             archive = zipfile.ZipFile(path)
-        except (*READ_ERRORS, UnicodeDecodeError) as error:
+        except READ_ERRORS as error:
             if not prefix:
                 raise _TooMuchError(f"is no readable zip ({error}); pack it again") from None
             self.find(prefix + ".zip", "archive-unreadable", f"is no readable zip ({error}); not taken")
@@ -248,7 +263,7 @@ class _Work:
             for position, info in enumerate(infos):
                 if self.clock is not None:
                     self.clock.check()
-                if info.is_dir() or JUNK.search(names[position]):
+                if names[position].endswith(("/", "\\")) or JUNK.search(names[position]):
                     continue
                 self.count_entry()
                 name, why = safe_name(names[position], self.limits)
@@ -275,8 +290,8 @@ class _Work:
             with archive.open(info) as source:
                 return self.write(source, name, info.file_size)
         except READ_ERRORS as error:
-            if isinstance(error, OSError) and error.filename is not None:
-                raise  # of our own disk
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of a disk; what a bad stream raises has no number
             self.find(shown, "entry-damaged", f"cannot be unpacked ({error}); not taken")
             return False
 
