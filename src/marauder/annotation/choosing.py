@@ -49,10 +49,10 @@ class Choice:
     notes: tuple[str, ...]
 
 
-def choose(settings: AnnotationSettings, dataset: Dataset, waiting: Sequence[Batch], clock: Clock) -> Choice:
-    """The pictures of a new batch. ``waiting``: batches whose pictures are out already, and stay out of this one.
+def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Batch], clock: Clock) -> Choice:
+    """The pictures of a new batch; none where all went out with ``earlier`` ones, whose pictures stay out of this one.
 
-    Raises ``UserError`` when nothing is left to send, for keys that name no picture, and without class names.
+    Raises ``UserError`` when there is nothing to send at all, for keys that name no picture, and without class names.
     """
     names = dataset.names
     notes: list[str] = []
@@ -67,12 +67,12 @@ def choose(settings: AnnotationSettings, dataset: Dataset, waiting: Sequence[Bat
         raise UserError(
             f"{settings.data}: has no class names; name a data set with a data.yaml, or write classes.txt beside it"
         )
-    out = {item.key for batch in waiting for item in batch.items}
+    out = {item.key for batch in earlier for item in batch.items}
     left = [one for one in wanted if one.record.key not in out]
     if len(left) < len(wanted):
-        notes.append(f"{len(wanted) - len(left)} pictures are out with an open batch already and stay out of this one")
+        notes.append(f"{len(wanted) - len(left)} pictures went out with an earlier batch and stay out of this one")
     checked = _checked(left, notes, clock)
-    if not checked:
+    if not checked and (left or not wanted):
         why = f": {'; '.join(notes)}" if notes else ": every picture is labelled"
         raise UserError(f"{settings.selection or settings.pictures or settings.data}: nothing to send{why}")
     return Choice(tuple(checked), names, tuple(notes))
@@ -104,23 +104,31 @@ def _picks(folder: Path, dataset: Dataset) -> tuple[list[Chosen], tuple[str, ...
 def _listed(file: Path, dataset: Dataset) -> list[Chosen]:
     """The pictures that a text file or a folder names: record keys or paths, one a line."""
     if file.is_dir():
-        lines = [str(path) for path in find_pictures(file)]
+        lines = {number: str(path) for number, path in enumerate(find_pictures(file), 1)}
     elif file.is_file():
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = _lines(file)
     else:
         raise UserError(f"{file}: no such file; write one record key or picture path a line")
     keys = {record.key: record for record in dataset}
     places = {os.path.realpath(record.picture): record for record in dataset}
     chosen: dict[str, Chosen] = {}
-    for number, line in enumerate(lines, 1):
-        record = (
-            keys.get(line) or places.get(os.path.realpath(line)) or places.get(os.path.realpath(file.parent / line))
-        )
-        if record is None and not Path(line).is_file():
+    for number, line in lines.items():
+        beside = os.path.realpath(file.parent / line)
+        record = keys.get(line) or places.get(os.path.realpath(line)) or places.get(beside)
+        if record is None and not file.is_dir() and not Path(line).is_file():
             raise UserError(f"{file}:{number}: {line!r} is no record of the data set and no picture; mend the line")
         record = record or _new_record(Path(line), f"{Path(line).stem}-{_digest(line)[:6]}")
         chosen.setdefault(record.key, Chosen(record))
     return list(chosen.values())
+
+
+def _lines(file: Path) -> dict[int, str]:
+    """The lines of a list that are not blank, by number from 1."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: is not UTF-8 text; save it as UTF-8, one record key or picture path a line") from None
+    return {number: line.strip() for number, line in enumerate(text.splitlines(), 1) if line.strip()}
 
 
 def _new_record(picture: Path, key: str) -> Record:

@@ -18,6 +18,10 @@ CONTEXT = 0.35
 LONG_SIDE = 260
 LEAST_SIDE = 24
 """Pixels; smaller boxes are no clear examples, and are taken only where a class has no others."""
+CANDIDATES = 4
+"""Boxes looked at for each one shown."""
+ALIKE = 0.7
+"""Correlation of two small grey copies from which two crops count as the same view."""
 UNCLEAR = ("occluded", "truncated", "difficult", "crowd")
 
 
@@ -27,15 +31,24 @@ def example_crops(records: Sequence[Record], class_index: int, count: int, seed:
     ``records``: labelled ones. Large boxes that stand free of the border and of other boxes come first, one of each
     group (clip) before a second; ties are drawn by ``seed``. Pictures that cannot be read are passed over.
     """
+    shown: list[np.ndarray] = []
     crops: list[bytes] = []
-    for record, box in _ranked(records, class_index, seed):
+    alike: list[bytes] = []
+    for record, box in _ranked(records, class_index, seed)[: count * CANDIDATES]:
         if len(crops) == count:
             break
         try:
-            crops.append(_crop(load_rgb(record.picture), record, box, class_index))
+            image, drawn = _cut(load_rgb(record.picture), record, box)
         except PictureError:
             continue  # the data set's own check tells of it
-    return crops
+        look = _look(image)
+        crop = _drawn(image, drawn, class_index)
+        if any(float((look * other).mean()) > ALIKE for other in shown):
+            alike.append(crop)  # the same animal in the next frame says nothing new
+        else:
+            shown.append(look)
+            crops.append(crop)
+    return (crops + alike)[:count]
 
 
 def _ranked(records: Sequence[Record], class_index: int, seed: int) -> list[tuple[Record, np.ndarray]]:
@@ -75,7 +88,8 @@ def _clearness(record: Record, position: int) -> float:
     return clear * (0.2 if hidden else 1.0) * (0.1 if side < LEAST_SIDE else 1.0)
 
 
-def _crop(pixels: np.ndarray, record: Record, box: np.ndarray, class_index: int) -> bytes:
+def _cut(pixels: np.ndarray, record: Record, box: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """The crop around a box, its longer side ``LONG_SIDE`` pixels, and where the box lies in it: (1, 4)."""
     height, width = pixels.shape[:2]
     scale = np.array([width / record.width, height / record.height] * 2)
     x0, y0, x1, y1 = box * scale
@@ -84,11 +98,21 @@ def _crop(pixels: np.ndarray, record: Record, box: np.ndarray, class_index: int)
     right, bottom = min(width, int(np.ceil(x1 + around))), min(height, int(np.ceil(y1 + around)))
     image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
     gain = LONG_SIDE / max(image.size)
-    image = image.resize(
-        (max(1, round(image.width * gain)), max(1, round(image.height * gain))), Image.Resampling.LANCZOS
-    )
-    drawn = (np.array([[x0, y0, x1, y1]]) - [left, top, left, top]) * gain
-    draw_boxes(image, drawn, (), [colour_of(class_index)])
+    size = (max(1, round(image.width * gain)), max(1, round(image.height * gain)))
+    return image.resize(size, Image.Resampling.LANCZOS), (np.array([[x0, y0, x1, y1]]) - [left, top, left, top]) * gain
+
+
+def _look(image: Image.Image) -> np.ndarray:
+    """A small grey copy (16, 16) with mean 0 and variance 1: the mean of two copies' product is their correlation."""
+    grey = np.asarray(image.convert("L").resize((16, 16), Image.Resampling.BOX), np.float64)
+    spread = float(grey.std())
+    return np.asarray((grey - grey.mean()) / spread) if spread > 0 else np.zeros((16, 16))
+
+
+def _drawn(image: Image.Image, box: np.ndarray, class_index: int) -> bytes:
+    """The crop with its box as JPEG. A light rim lets the box be seen on any colour of water."""
+    draw_boxes(image, box + np.array([-2, -2, 2, 2]), (), [(255, 255, 255)])
+    draw_boxes(image, box, (), [colour_of(class_index)])
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()

@@ -16,6 +16,7 @@ import numpy as np
 
 from marauder.annotation.batch import (
     RECORD,
+    WAITING,
     Batch,
     BatchItem,
     PackageRecord,
@@ -73,7 +74,8 @@ class ExportSummary:
 def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
     """Make the packages of a batch and return what they hold.
 
-    With a batch open this returns that one, unless ``settings.new``. Raises ``UserError`` for what the user can mend,
+    With a batch open this returns that one, unless ``settings.new``; so it does with the batch that all pictures went
+    out with and came back from. Raises ``UserError`` for what the user can mend,
     and ``Interrupted`` when the clock says so: the same call goes on.
     """
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
@@ -83,7 +85,12 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
             return _summary(settings.outbox, waiting, True, (note,))
         dataset = read_dataset(settings.data)
         known = list_batches(settings.outbox)
-        choice = choose(settings, dataset, [batch for batch in known if batch.state in ("open", "partly")], clock)
+        # What came back once is paid for: it goes out again only when that is asked for.
+        earlier = [batch for batch in known if batch.state in (WAITING if settings.new else (*WAITING, "imported"))]
+        choice = choose(settings, dataset, earlier, clock)
+        if not choice.chosen:
+            note = "all of these pictures went out before; to send those that came back once more, use --new"
+            return _summary(settings.outbox, earlier[-1], True, (note,))
         return _Export(settings, dataset, choice, _batch_id(settings, dataset, choice, known), clock).run()
 
 

@@ -32,7 +32,7 @@ LEAST_CONFUSIONS = 3
 """Boxes that a model must have mixed up before two classes are called alike."""
 TIERS = {
     "critical": "Critical: take most care. A missed or wrongly named animal of this class costs most.",
-    "important": "Important.",
+    "important": "Important: look for it with care.",
     "general": "",
 }
 RULES: tuple[tuple[str, str], ...] = (
@@ -192,7 +192,7 @@ def _markdown(guides: Sequence[ClassGuide]) -> str:
         if guide.species is not None:
             lines += [f"Scientific name: *{escape(guide.species.scientific)}*. {guide.tier}".strip(), ""]
         if guide.also:
-            lines += [f"Counts as this class: {escape(_listed(guide.also))}.", ""]
+            lines += [f"Counts as this class, among others: {escape(_listed(guide.also))}.", ""]
         for other, why in guide.look_alikes:
             lines.append(f"- Not to be mixed up with **{escape(other)}** ({why}).")
         lines += [""] if guide.look_alikes else []

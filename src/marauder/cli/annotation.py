@@ -183,7 +183,7 @@ def _data_of_batch(content: dict[str, Any]) -> Path | None:
 def _tell_export(summary: ExportSummary, settings: AnnotationSettings) -> None:
     lines = []
     if summary.existed:
-        lines.append(f"batch {summary.batch} is open already; nothing new was made")
+        lines.append(f"batch {summary.batch} is there already; nothing new was made")
     else:
         lines.append(f"batch {summary.batch}")
     twice = f", {summary.overlap} of them for a second annotator too" if summary.overlap else ""
@@ -203,12 +203,8 @@ def _tell_export(summary: ExportSummary, settings: AnnotationSettings) -> None:
 
 
 def _tell_import(summary: ImportSummary) -> None:
-    lines = [f"batch {summary.batch}: {summary.accepted} pictures taken, {summary.returned} sent back or missing"]
-    if not summary.merged and summary.accepted:
-        lines[0] = f"batch {summary.batch}: {summary.accepted} pictures are good, {summary.returned} are not or missing"
-    lines.append(f"report: {summary.report}")
+    lines = [summary.advice, f"report: {summary.report}"]
     lines += [f"look through it: {summary.page}"] if summary.page is not None else []
     if summary.merged and summary.data is not None:
         lines.append(f"data set: {summary.data} (version {summary.version})")
-    lines.append(summary.advice)
     typer.echo(printable("\n".join(lines)))

@@ -14,6 +14,6 @@ class MindyFormat(CocoFormat):
     name = "mindy"
     annotation_file = f"{PRELABEL_MARK}.json"
     how_to = (
-        f"Loading it: {PRELABEL_MARK}.json is COCO: the list of pictures and classes, and the boxes to start from. "
-        "Send back COCO too, under the name annotations.json, with every picture in its list of images."
+        f"Loading it: {PRELABEL_MARK}.json is COCO: the list of pictures and classes, and boxes to start from where "
+        "there are any. Send back COCO too, under the name annotations.json, with every picture in its list of images."
     )
