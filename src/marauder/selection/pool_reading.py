@@ -129,12 +129,12 @@ def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: Sele
     known = _identities(labelled) if settings.labelled is not None else set()
     found: dict[str, str] = {}
     for record in pool:
-        if record.split in JUDGING:
+        if known and not known.isdisjoint(_identities([record])):
+            found[record.key] = "are labelled already"
+        elif record.split in JUDGING:
             found[record.key] = "belong to validation or test"
         elif record.group in judging:
             found[record.key] = "are of a clip that validation or test holds"
-        elif known and not known.isdisjoint(_identities([record])):
-            found[record.key] = "are labelled already"
     return found
 
 
