@@ -34,6 +34,7 @@ from marauder.selection.settings import SelectionSettings
 
 SCRIPTS = {
     "run_preprocessing.sh": "preprocess",
+    "run_ssl_pretrain.sh": "pretrain",
     "run_baseline_yolo.sh": "baseline",
     "run_active_learning.sh": "select",
     "run_annotation.sh": "annotation",

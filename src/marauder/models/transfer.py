@@ -41,8 +41,8 @@ class TransferAccount:
     def describe(self) -> str:
         """The account in a few lines."""
         lines = [
-            f"weights from {self.source}: {len(self.taken)} tensors taken ({self.numbers:,} numbers), "
-            f"{len(self.missing)} stay as initialised"
+            f"weights from {self.source}: {len(self.taken)} tensors taken, {len(self.missing)} stay as initialised "
+            f"({self.numbers:,} numbers taken)"
         ]
         for words, names in self._left():
             if names:

@@ -19,7 +19,7 @@ from marauder.data.manifests.journal import cache_folder
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
-from marauder.data.thinning import GroupAccount, Thinned, thin
+from marauder.data.thinning import GroupAccount, Thinned, spread_evenly, thin
 from marauder.runs.pretraining_settings import PretrainingSettings
 
 log = logging.getLogger("marauder")
@@ -154,10 +154,10 @@ def _thin(records: Sequence[Record], settings: PretrainingSettings, clock: Clock
 
 def _hold_out(kept: Sequence[Record], count: int) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Held-out and training pictures, no group on both sides where there are groups enough."""
-    held = {one.key for one in draw_groups(kept, min(count, len(kept) // 3), 0, "held out")}
-    if len(held) < min(4, len(kept) // 3):  # a single long clip: frames of it, spread in time
-        step = max(2, len(kept) // max(1, count))
-        held = {one.key for one in kept[::step]}
+    wanted = min(count, len(kept) // 3)
+    held = {one.key for one in draw_groups(kept, wanted, 0, "held out")}
+    if len(held) < min(LEAST_HELD_OUT, wanted):  # a few long clips: frames of them, spread in time
+        held = {kept[place].key for place in spread_evenly(len(kept), wanted)}
     return tuple(one for one in kept if one.key in held), tuple(one for one in kept if one.key not in held)
 
 

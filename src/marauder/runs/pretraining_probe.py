@@ -1,4 +1,9 @@
-"""Did it help: the starting backbone and the pretrained one, frozen, probed on the same labelled pictures."""
+"""Did it help: the starting backbone and the pretrained one, frozen, probed on the same labelled pictures.
+
+Running statistics of both are estimated anew from the same held-out pictures first (as "precise" batch normalisation:
+Wu & Johnson, "Rethinking Batch in BatchNorm", 2021). Without that the comparison would be one of statistics: a random
+backbone has none yet, one of other pictures has theirs, and what is probed is what the weights see.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from marauder.core.clock import Clock, Interrupted
-from marauder.data.pictures import PictureStore
+from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.evaluation.probe import ProbeResult, compare_probes
+from marauder.imaging.letterbox import fit
 from marauder.models.pretraining.network import Backbone, build_backbone
 from marauder.models.pretraining.probing import Crops, choose_crops, crop_features
 from marauder.runs.pretraining_data import PicturePool, probe_records
@@ -22,6 +29,8 @@ from marauder.runs.pretraining_settings import PretrainingSettings
 
 log = logging.getLogger("marauder")
 BACKGROUND = "background"
+BATCH = 16
+SETTLING = 256
 NOTHING = "nothing labelled to probe on: name a small labelled data set as probe.data"
 
 
@@ -54,11 +63,40 @@ def probe_backbones(
     features = []
     for name, start in (("before", settings.init), ("after", after)):
         log.info("probing the backbone %s pretraining", name)
-        backbone = build_backbone(settings.model, seed, start)
+        backbone = settle(build_backbone(settings.model, seed, start).to(device), pool.held_out, settings.probe_side)
         features.append(_look(backbone, records, crops, store, device, clock))
     names = (*dataset.names, BACKGROUND)
     result = compare_probes(features[0], features[1], crops.classes, crops.groups, names, seed)
     return {**_plain(result), **about}
+
+
+@torch.no_grad()
+def settle(backbone: Backbone, records: Sequence[Record], side: int) -> Backbone:
+    """Set the running statistics of ``backbone`` to those of ``records`` (the first ``SETTLING``), at ``side`` pixels.
+
+    Deterministic; pictures that cannot be read are left out. Returns the same backbone, in evaluation mode.
+    """
+    store = PictureStore(records[:SETTLING], side, None, 0)
+    device = next(backbone.parameters()).device
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    backbone.train()
+    inputs: list[np.ndarray] = []
+    for index, record in enumerate(store.records):
+        try:
+            inputs.append(fit(record.width, record.height, side, square=True).apply(store.get(index)))
+        except UnreadablePictureError:
+            continue
+    for start in range(0, len(inputs), BATCH):
+        batch = torch.from_numpy(np.stack(inputs[start : start + BATCH])).to(device)
+        backbone(batch.permute(0, 3, 1, 2).float().div_(255))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    backbone.eval()
+    return backbone
 
 
 def _look(
