@@ -1,4 +1,4 @@
-"""The plan of draws as files: how often each picture and class is drawn in an epoch, without one picture being copied."""
+"""The plan of draws as files: how often each picture and class is drawn in an epoch; no picture is copied."""
 
 from __future__ import annotations
 

@@ -27,12 +27,53 @@ class StageSettings(Settings):
     rate: float = Field(gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
 
 
-class StagesSettings(Settings):
-    """The stages: standard training, training with what was mined, fine-tuning at a low rate."""
+class StandardStage(StageSettings):
+    """Standard training."""
 
-    standard: StageSettings = StageSettings(share=0.4, rate=1.0)
-    mined: StageSettings = StageSettings(share=0.4, rate=0.5)
-    fine_tune: StageSettings = StageSettings(share=0.2, rate=0.1)
+    share: float = Field(0.4, ge=0, le=1, description="share of training.epochs; 0: mine with base_model at once")
+    rate: float = Field(1.0, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class MinedStage(StageSettings):
+    """Training with what was mined."""
+
+    share: float = Field(0.4, ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    rate: float = Field(0.5, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class FineTuneStage(StageSettings):
+    """Fine-tuning at a low rate, on pictures as they are."""
+
+    share: float = Field(0.2, ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    rate: float = Field(0.1, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class StagesSettings(Settings):
+    """The stages in their order."""
+
+    standard: StandardStage = StandardStage()
+    mined: MinedStage = MinedStage()
+    fine_tune: FineTuneStage = FineTuneStage()
+
+
+class CriticalTraining(TrainingSettings):
+    """Training as always, but the critical classes pick the best weights."""
+
+    best_metric: str = Field(FLOORED, description="the evaluation metric that picks the best weights")
+
+
+class CriticalBalance(BalanceSettings):
+    """Draws as always, but rare classes more often by default."""
+
+    kind: Literal["none", "repeat_factor", "class_aware"] = Field(
+        "repeat_factor", description="none: each once; repeat_factor: rare classes more often; class_aware: all alike"
+    )
+
+
+class CriticalPasting(CopyPasteSettings):
+    """Copy-paste as always, but on by default."""
+
+    probability: float = Field(0.3, ge=0, le=1, description="share of training pictures that get animals pasted")
 
 
 class FloorSettings(Settings):
@@ -51,32 +92,15 @@ class CriticalSettings(RunSettings):
     project: str = Field("critical", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/critical")
-    training: TrainingSettings = TrainingSettings(best_metric=FLOORED)
-    balance: BalanceSettings = BalanceSettings(kind="repeat_factor")
-    copy_paste: CopyPasteSettings = CopyPasteSettings(probability=0.3)
+    training: CriticalTraining = CriticalTraining()
+    balance: CriticalBalance = CriticalBalance()
+    copy_paste: CriticalPasting = CriticalPasting()
 
     base_model: Path | None = Field(None, description="detector to specialise; default: random weights, or `weights`")
     stages: StagesSettings = StagesSettings()
     mining: MiningSettings = MiningSettings()
     floor: FloorSettings = FloorSettings()
     keep: Literal["best", "last"] = Field("best", description="which stage's weights: by best_metric, or the last's")
-
-    @field_validator("training", mode="before")
-    @classmethod
-    def _by_the_critical_classes(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "best_metric" not in value:
-            return {**value, "best_metric": FLOORED}
-        return value
-
-    @field_validator("balance", mode="before")
-    @classmethod
-    def _balanced(cls, value: Any) -> Any:
-        return {"kind": "repeat_factor", **value} if isinstance(value, dict) else value
-
-    @field_validator("copy_paste", mode="before")
-    @classmethod
-    def _pasted(cls, value: Any) -> Any:
-        return {"probability": 0.3, **value} if isinstance(value, dict) else value
 
     @field_validator("base_model")
     @classmethod

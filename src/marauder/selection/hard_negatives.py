@@ -107,7 +107,8 @@ def trusted_scores(matches: Matches, precision: float) -> np.ndarray:
         if not right.any():
             continue
         seen = np.arange(1, len(right) + 1)
-        reached = (np.cumsum(right) / seen >= precision) & (seen >= LEAST_EVIDENCE)
+        whole = np.append(scores[1:] != scores[:-1], True)  # equal scores come together or not at all
+        reached = (np.cumsum(right) / seen >= precision) & (seen >= LEAST_EVIDENCE) & whole
         result[number] = scores[np.flatnonzero(reached)[-1]] if reached.any() else np.median(scores[right])
     return result
 
