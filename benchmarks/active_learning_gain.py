@@ -6,8 +6,8 @@ Aquarium by clips into pool, validation and test, the same for all. A few random
 begin with; in each round an arm's detector scores the rest, the arm chooses by a budget in boxes, the true labels of
 its picks are revealed until their boxes reach the budget, and the detector trains on from its last weights. Within a
 seed all arms begin with the same pictures and detector, and get the same boxes and updates a round; the first detector
-starts from one of another domain (DeepFish). Last weights are measured on the test pictures; validation pictures serve
-calibration only.
+starts from one of another domain (Marauder's generated reef). Last weights are measured on the test pictures;
+validation pictures serve calibration only.
 
 Arms: ``hybrid`` (ours, as shipped), ``random``, and each measure of uncertainty alone, by its highest scores. The ratio
 is boxes of random over boxes of an arm at the same mAP, the geometric mean over the mAP that both curves reach, with a
@@ -58,6 +58,7 @@ class Scale:
     image_size: int
     batch_size: int
     learning_rate: float
+    other_pictures: int
     other_updates: int
     start_updates: int
     round_updates: int
@@ -67,29 +68,27 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale("small", "yolov8t", 160, 16, 4e-3, 2500, 1000, 150, 250, 250, 4),
-    "full": Scale("full", "yolov8n", 640, 16, 1e-3, 6000, 3000, 1500, 200, 200, 6),
+    "small": Scale("small", "yolov8t", 160, 16, 4e-3, 600, 2000, 1000, 150, 250, 250, 4),
+    "full": Scale("full", "yolov8n", 640, 16, 1e-3, 3000, 6000, 3000, 1500, 200, 200, 6),
 }
 
 
 @dataclass(frozen=True)
 class Data:
-    """Aquarium by clips. ``pool``: whose labels are hidden and revealed. ``other``: DeepFish, for the start."""
+    """Aquarium by clips. ``pool``: whose labels are hidden and revealed."""
 
     names: tuple[str, ...]
     pool: tuple[Record, ...]
     validation: tuple[Record, ...]
     test: tuple[Record, ...]
-    other: Dataset
 
 
 def open_data() -> Data:
     """The same pictures on the same sides for every seed."""
     aquarium = read_dataset(shared_data() / "aquarium", names=AQUARIUM_NAMES)
     aquarium = split_dataset(aquarium, {"pool": 0.6, "val": 0.15, "test": 0.25}, seed=0)
-    other = read_dataset(shared_data() / "deepfish", names=("fish",))
     parts = [aquarium.split(name).records for name in ("pool", "val", "test")]
-    return Data(aquarium.names, parts[0], parts[1], parts[2], other)
+    return Data(aquarium.names, parts[0], parts[1], parts[2])
 
 
 def hidden(record: Record) -> Record:
@@ -207,10 +206,20 @@ class Bench:
         """The detector of another domain that all begin with."""
         name = "start"
         if name not in self.done:
-            other = split_dataset(self.data.other, {"train": 0.8, "val": 0.2}, seed=0)
-            train, val = other.split("train").records, other.split("val").records[:100]
+            other = self._generated_reef()
+            train, val = other.split("train").records, other.split("val").records
             self._train(name, self.scale.other_updates, other.names, train, val, 0, None, {})
         return self._weights(name)
+
+    def _generated_reef(self) -> Dataset:
+        """Pictures of the other domain: drawn, with the boxes of what was drawn."""
+        from marauder.data.scenes.settings import SceneSettings
+        from marauder.data.scenes.writing import generate_scenes
+
+        size, count = max(96, self.scale.image_size), self.scale.other_pictures
+        settings = SceneSettings(output=self.output / "reef", count=count, clips=count // 3, width=size,
+                                 height=max(96, size * 3 // 4), workers=1)  # fmt: skip
+        return read_dataset(generate_scenes(settings, Clock()))
 
     def run(self, arm: str, seed: int) -> list[dict[str, Any]]:
         """All rounds of an arm; the beginning is shared by the arms of a seed."""
