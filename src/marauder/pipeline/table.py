@@ -57,7 +57,8 @@ def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: di
         return "would start over, as asked"
     before = [earlier for earlier in pipeline.producers(step) if statuses[earlier.name].state != State.DONE]
     if status.state == State.WAITING and before and all(earlier in selected for earlier in before):
-        return f"would follow, if {' and '.join(earlier.name for earlier in before)} gives it something new"
+        givers = " and ".join(earlier.name for earlier in before)
+        return f"would follow, if {givers} give{'s' * (len(before) == 1)} it something new"
     words = "would start over" if status.fresh else NEXT[status.state]
     return f"{words}: {'; '.join(status.reasons)}" if status.reasons else words
 

@@ -69,10 +69,11 @@ class ActiveLearning(Step):
             return {**sent, "report": context.workspace.relative(settings.output / "report.html")}
         done = select_pictures(settings, context.clock)
         return {
-            "pool": done.pool,
+            "pool": done.candidates,
             "chosen": done.picked,
-            "estimated_boxes": round(done.estimated_boxes),
-            "set_aside": done.set_aside,
+            "strategy": done.strategy,
+            "price": done.price,
+            "set_aside": len(done.set_aside),
             "notes": "; ".join(done.notes) or "none",
             "report": context.workspace.relative(done.report),
         }
