@@ -24,7 +24,7 @@ from marauder.annotation.examples import example_crops
 from marauder.annotation.export import ExportSummary, export_batch
 from marauder.annotation.guidelines import GuidelineOptions, write_guidelines
 from marauder.annotation.price import estimate
-from marauder.annotation.settings import AnnotationSettings, PriceSettings
+from marauder.annotation.settings import AnnotationSettings, PrelabelSettings, PriceSettings
 from marauder.cli.annotation import app
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
@@ -288,6 +288,43 @@ def test_pre_labels_of_a_model_go_out_in_the_data_sets_classes(settings_for: Any
     (back / "annotations.json").write_bytes(first["prelabels.json"])
     reading = format.read(back, batch.expected(), batch.names)
     assert sum(len(answer.boxes) for answer in reading.answers.values()) == summary.prelabels
+
+
+def test_pre_labels_go_on_after_a_stop_with_the_block_that_is_missing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from marauder.annotation import prelabels
+    from marauder.models.files import save_detector
+    from marauder.models.ultralytics_adapter import build_detector
+
+    class StopsAtTheThird(Clock):
+        asked = 0
+
+        def check(self, next_unit_seconds: float = 0.0) -> None:
+            self.asked += 1
+            if self.asked == 3:
+                raise Interrupted("enough")
+
+    monkeypatch.setattr(prelabels, "BLOCK", 4)
+    save_detector(build_detector("yolov8n", list(NAMES)), tmp_path / "best", 64, {})
+    records = [record for record in read_dataset(data) if not record.labelled]
+    options = PrelabelSettings(confidence=1e-6, device="cpu")
+
+    def run(journal: str, clock: Clock) -> prelabels.Prelabels:
+        return prelabels.prelabel(tmp_path / "best.pt", records, NAMES, options, tmp_path / journal, clock)
+
+    whole = run("whole", Clock())
+    with pytest.raises(Interrupted):
+        run("cut", StopsAtTheThird())
+    assert len((tmp_path / "cut").read_text().splitlines()) == 2
+    with (tmp_path / "cut").open("a") as stream:
+        stream.write('{"block": 8, "ro')  # a line that a kill cut short
+    again = run("cut", Clock())
+    assert list(again.boxes) == list(whole.boxes) == [record.key for record in records]
+    for key, found in whole.boxes.items():
+        np.testing.assert_array_equal(found.boxes, again.boxes[key].boxes)
+        np.testing.assert_array_equal(found.scores, again.boxes[key].scores)
+    assert sum(map(len, whole.boxes.values())) > 0
 
 
 def test_a_model_of_other_classes_is_refused(settings_for: Any, tmp_path: Path) -> None:

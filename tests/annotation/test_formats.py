@@ -43,7 +43,10 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def submit(format_name: str, folder: Path) -> None:
-    """What a tool does when every pre-label is confirmed: Label Studio turns its predictions into annotations."""
+    """What comes of a package when every pre-label is confirmed: Label Studio turns its predictions into annotations,
+    and the provider saves its answers under a name of their own."""
+    if format_name == "mindy":
+        (folder / "prelabels.json").rename(folder / "annotations.json")
     if format_name == "label_studio":
         tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
         for task in tasks:
@@ -317,6 +320,10 @@ class TestCoco:
         files = {"prelabels.json": json.dumps(ours), "annotations.json": json.dumps(coco())}
         reading = read("mindy", tmp_path, files)
         assert list(reading.answers) == ["a.jpg"] and not reading.problems
+
+    def test_the_file_that_was_sent_is_no_answer(self, tmp_path: Path) -> None:
+        reading = read("mindy", tmp_path, {"prelabels.json": json.dumps(coco())})
+        assert not reading.answers and kinds(reading) == ["not-answered"]
 
     def test_without_a_list_of_annotations_nothing_was_answered(self, tmp_path: Path) -> None:
         content = coco()

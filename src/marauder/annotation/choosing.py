@@ -64,9 +64,7 @@ def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Bat
     else:
         wanted = [Chosen(record) for record in dataset if not record.labelled]
     if not names:
-        raise UserError(
-            f"{settings.data}: has no class names; name a data set with a data.yaml, or write classes.txt beside it"
-        )
+        raise UserError(f"{settings.data}: has no class names; name a data.yaml that lists them under names:")
     out = {item.key for batch in earlier for item in batch.items}
     left = [one for one in wanted if one.record.key not in out]
     if len(left) < len(wanted):

@@ -160,7 +160,7 @@ def _settings(
     from marauder.annotation.settings import AnnotationSettings
     from marauder.core.settings import Layer, add_values, read_layer, validate_layer
 
-    options = {"formats": "--format", "outbox": "--outbox"}
+    options = {"formats": "--format", "data": "--data"}
     layer = read_layer(config) if config is not None else Layer({}, {})
     layer = add_values(layer, overrides or [], options, values)
     if "data" not in layer.content:

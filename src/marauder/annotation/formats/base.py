@@ -66,8 +66,8 @@ class Package:
 class Answer:
     """What an annotator says of one picture. No boxes: looked at, nothing there.
 
-    ``file``: the picture's name in the package. ``boxes``: float64 (N, 4), finite, x0 y0 x1 y1 in pixels as delivered:
-    neither clipped nor ordered. ``class_names``: N names as delivered (``match_class`` finds their index).
+    ``file``: the picture's name in the package. ``boxes``: float64 (N, 4), finite, x0 y0 x1 y1 in pixels of the picture
+    as it was sent: neither clipped nor ordered. ``class_names``: N names as delivered (``match_class`` finds the index).
     ``attributes``: what single boxes say of themselves (occluded, crowd ...), N mappings, or none at all.
     """
 
@@ -124,9 +124,10 @@ class AnnotationFormat(ABC):
         ``expected``: name in the package to size of every picture that went out. ``names``: the package's class names,
         for layouts that may come back with class numbers alone.
 
-        Problems noted here: what is no entry at all (``label-syntax``, ``label-encoding``, ``label-without-picture``,
-        ``number-invalid``), ``picture-stranger``, ``picture-twice``, ``size-mismatch``, ``box-degenerate`` and
-        ``box-out-of-bounds`` (both kept as delivered), ``shape-converted``, ``shape-unknown``, ``class-missing``.
+        Problems noted here. A box or an entry is lost: ``label-syntax``, ``label-without-picture``, ``number-invalid``,
+        ``class-missing``, ``shape-unknown``, ``not-answered``, ``picture-stranger``, ``picture-twice``. It is kept, and
+        told: ``box-degenerate``, ``box-out-of-bounds``, ``size-mismatch``. It was mended: ``size-scaled``,
+        ``units-converted``, ``shape-converted``, ``several-answers``, ``names-missing``, ``label-encoding``.
         """
 
 

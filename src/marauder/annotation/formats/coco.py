@@ -30,7 +30,7 @@ from marauder.annotation.packing import Entry
 from marauder.data.records import Attribute
 
 PRELABEL_MARK = "prelabels"
-"""A file whose name begins so is what we sent, not what came back, where another one is there."""
+"""A file whose name begins so is what we sent, and never an answer: untouched it would say what the model said."""
 LARGEST_FRACTION = 1.001
 
 
@@ -53,9 +53,12 @@ class CocoFormat(AnnotationFormat):
         files = files_with(folder, ".json")
         chosen = [path for path in files if _looks_like_coco(path)] or files
         answers = [path for path in chosen if not path.name.lower().startswith(PRELABEL_MARK)]
-        for path in answers or chosen:
+        for path in answers:
             _CocoFile(path, collector, names).read()
-        if not chosen:
+        if chosen and not answers:
+            message = "is the file that was sent; save the answers as annotations.json, and send that"
+            collector.problem(chosen[0], "not-answered", message)
+        elif not chosen:
             collector.problem(folder, "label-syntax", "no COCO file (*.json) in the delivery; export it as COCO")
         return collector.reading()
 
