@@ -70,8 +70,9 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
 
 
 def next_command(settings: SelectionSettings) -> str:
-    """The command of step 4 that goes on from here."""
-    words = ["marauder", "annotation", "export", "--data", str(settings.pool), "--selection", str(settings.output)]
+    """The command of step 4 that goes on from here: the labels join the labelled data set, else the pool."""
+    data = settings.labelled or settings.pool
+    words = ["marauder", "annotation", "export", "--data", str(data), "--selection", str(settings.output)]
     if settings.models:
         words += ["--model", str(settings.models[0])]
     return shlex.join(words)
@@ -148,6 +149,8 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
         pool, candidates, measures = _scored_pool(settings, records, work, clock, notes, aside)
     else:
         pool, candidates = _plain_pool(settings, records, work, clock, notes, aside)
+        if not records.names:
+            notes.append("annotation needs the names of the classes: give them here, as 'names=[fish,shark]'")
         measures = {}
     choice = choose(pool, settings)
     boxes_known = bool(settings.models) or bool(len(records.centres))
@@ -155,6 +158,7 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
     return Selected(
         settings=settings,
         records=candidates,
+        names=pool.names or records.names,
         pool=pool,
         picks=choice.picks,
         strategy=choice.strategy,
@@ -270,7 +274,7 @@ def _write(selected: Selected, mark: str, clock: Clock) -> SelectionSummary:
     shown = [selected.picks[rank - 1].index for ranks in shown_ranks(selected).values() for rank in ranks]
     draw_sheet(selected, _seen(selected, shown), settings.output / SHEET)
     clock.check()
-    draw_map(selected.pool, selected.picks, settings.map_points, settings.seed, settings.output / MAP)
+    draw_map(selected.records, selected.pool, selected.picks, settings.map_points, settings.seed, settings.output / MAP)
     clock.check()
     command = next_command(settings)
     write_selection(selected)

@@ -36,13 +36,14 @@ KIND_WORDS = {
 class Selected:
     """A finished choice with all that is told about it.
 
-    ``records``: of the pool's N pictures. ``picks``: most wanted first. ``measures``: each (N,). ``boxes_known``:
-    whether the pool's boxes are an estimate and not a mere placeholder. ``left_out``, ``set_aside``: why some pictures
-    were no candidates, by key or path.
+    ``records``: of the pool's N pictures. ``names``: of the classes, where anything says them. ``picks``: most wanted
+    first. ``measures``: each (N,). ``boxes_known``: whether the pool's boxes are an estimate and not a mere
+    placeholder. ``left_out``, ``set_aside``: why some pictures were no candidates, by key or path.
     """
 
     settings: SelectionSettings
     records: Sequence[Record]
+    names: tuple[str, ...]
     pool: Pool
     picks: tuple[Pick, ...]
     strategy: str
@@ -65,7 +66,7 @@ class Selected:
         return {
             "format": 1,
             "pool": str(self.settings.pool),
-            "names": list(self.pool.names),
+            "names": list(self.names),
             "strategy": self.strategy,
             "candidates": len(self.records),
             "picks": [self._pick(rank, pick) for rank, pick in enumerate(self.picks, 1)],

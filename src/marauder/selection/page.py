@@ -33,7 +33,7 @@ STYLE = (
     "h1{margin-bottom:.2rem}h2{margin-top:2.2rem}.lead{font-size:1.15rem}img{max-width:100%;border:1px solid #d5dade}"
     "table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.35rem 1.2rem .35rem 0;"
     "border-bottom:1px solid #e3e7ea}td.n{text-align:right;font-variant-numeric:tabular-nums}"
-    "code,pre{background:#f1f4f6;padding:.1rem .3rem}pre{padding:.7rem;overflow-x:auto}.quiet{color:#5b676e}"
+    "code,pre{background:#f1f4f6;padding:.1rem .3rem}pre{padding:.7rem;white-space:pre-wrap}.quiet{color:#5b676e}"
     "@media print{body{margin:0;max-width:none}}"
 )
 
@@ -49,6 +49,7 @@ def write_page(selected: Selected, next_command: str) -> Path:
         _image(output / SHEET, "chosen pictures", "What was chosen", _sheet_words(selected)),
         _classes(selected),
         _image(output / MAP, "map of the pool", "Map of the pool", MAP_WORDS),
+        _every_pick(selected),
         _next(next_command),
         _notes(selected),
     ]
@@ -63,7 +64,8 @@ def write_page(selected: Selected, next_command: str) -> Path:
 MAP_WORDS = (
     "Every dot is a picture; similar pictures lie close together. Good choices are spread over the whole map and dense "
     "where the detector is unsure. Large grey areas without a coloured dot or a cross are scenes that nobody will have "
-    "looked at. Only nearness means something here: the axes, and the distance of groups that lie far apart, do not."
+    "looked at. The small pictures show what kind of scene lies around them. Only nearness means something here: left "
+    "and right, up and down, and the distance of groups that lie far apart, do not."
 )
 
 
@@ -128,6 +130,19 @@ def _image(path: Path, alt: str, title: str, words: str) -> str:
     return f'<h2>{escape(title)}</h2><p>{escape(words)}</p><img alt="{alt}" src="data:image/{kind};base64,{content}">'
 
 
+def _every_pick(selected: Selected) -> str:
+    """All picks with their reasons, folded away."""
+    rows = []
+    for rank, pick in enumerate(selected.picks, 1):
+        boxes = f"{selected.pool.boxes[pick.index]:.1f}" if selected.boxes_known else ""
+        key, reason = escape(selected.records[pick.index].key), escape(_first_up(pick.reason))
+        rows.append(f"<tr><td class=n>{rank:,}<td>{key}<td>{reason}<td class=n>{boxes}")
+    return (
+        "<h2>Every picture and its reason</h2><details><summary>Show the list</summary><table><tr><th>place<th>picture"
+        f"<th>why<th>boxes to expect{''.join(rows)}</table></details>"
+    )
+
+
 def _next(command: str) -> str:
     return (
         "<h2>What to do next</h2><ol><li>Look through the sheet. Too many of the same scene, or broken frames? Change "
@@ -149,4 +164,5 @@ def _notes(selected: Selected) -> str:
 
 
 def _first_up(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """``text`` with a capital, unless it begins with the name of a file."""
+    return text if "." in text.split(" ")[0] else text[:1].upper() + text[1:]

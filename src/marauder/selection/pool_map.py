@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from marauder.core.files import atomic_path
 from marauder.core.randomness import stream
+from marauder.data.picture_files import PictureError, load_rgb
+from marauder.data.records import Record
 from marauder.selection.basket import Pick, Pool
 from marauder.selection.outputs import KIND_WORDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = {
     "uncertain": "#d95f02",
@@ -20,14 +28,20 @@ COLOURS = {
     "random": "#1f78b4",
 }
 COMPONENTS, PERPLEXITY = 50, 30.0
+GRID = (9, 6)
+"""Cells across and down of which each shows a picture in small."""
+FACE_PIXELS, FACE_ZOOM = 128, 0.5
 
 
-def draw_map(pool: Pool, picks: tuple[Pick, ...], most_points: int, seed: int, target: Path) -> int:
-    """Draw ``pool`` with ``picks`` on it as a PNG; returns the number of pictures shown.
+def draw_map(
+    records: Sequence[Record], pool: Pool, picks: tuple[Pick, ...], most_points: int, seed: int, target: Path
+) -> int:
+    """Draw ``pool`` with ``picks`` on it as a PNG; returns the number of pictures shown. ``records``: of the pool.
 
     Two dimensions by principal components, then t-SNE (van der Maaten and Hinton, JMLR 2008) on at most
     ``most_points`` pictures: picks first, then labelled ones (half of the rest at most), then a random part of the
-    pool. Distances between far clusters mean little in such a map; neighbourhoods do.
+    pool. Some pictures stand on their places in small, so that regions have a face. Distances between far clusters
+    mean little in such a map; neighbourhoods do.
     """
     shown, labelled = _sample(pool, picks, most_points, seed)
     places = _flatten(np.concatenate([pool.features[shown], pool.centres[labelled]]), seed)
@@ -37,28 +51,18 @@ def draw_map(pool: Pool, picks: tuple[Pick, ...], most_points: int, seed: int, t
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    figure = Figure(figsize=(12, 9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    _show_faces(axes, records, shown, own)
     unchosen = np.array([index not in kinds for index in shown], bool)
-    axes.scatter(
-        own[unchosen, 0],
-        own[unchosen, 1],
-        s=9,
-        c="#c4c8cc",
-        linewidths=0,
-        label=f"not chosen ({int(unchosen.sum()):,} shown)",
-    )
+    x, y = own[unchosen].T
+    grey = f"not chosen ({int(unchosen.sum()):,} shown)"
+    axes.scatter(x, y, s=16, c="#b4babf", edgecolors="white", linewidths=0.4, label=grey)
     if len(known):
-        axes.scatter(
-            known[:, 0],
-            known[:, 1],
-            s=16,
-            c="#222222",
-            marker="x",
-            linewidths=0.8,
-            label=f"labelled ({len(known):,} shown)",
-        )
+        x, y = known.T
+        axes.scatter(x, y, s=34, c="white", marker="x", linewidths=2.6)  # a rim, to be seen on dark pictures
+        axes.scatter(x, y, s=22, c="#222222", marker="x", linewidths=1.0, label=f"labelled ({len(known):,} shown)")
     for kind, words in KIND_WORDS.items():
         of_kind = np.array([kinds.get(index) == kind for index in shown], bool)
         if of_kind.any():
@@ -70,6 +74,26 @@ def draw_map(pool: Pool, picks: tuple[Pick, ...], most_points: int, seed: int, t
     with atomic_path(target) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     return len(shown) + len(labelled)
+
+
+def _show_faces(axes: Axes, records: Sequence[Record], shown: np.ndarray, places: np.ndarray) -> None:
+    """Put a small picture into every cell of a grid over the map: that of the dot nearest to the cell's middle."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    low, high = places.min(axis=0), places.max(axis=0)
+    cells = np.floor((places - low) / np.maximum(high - low, 1e-9) * (np.array(GRID) - 1e-6)).astype(np.int64)
+    for cell in np.unique(cells, axis=0):
+        inside = np.flatnonzero((cells == cell).all(axis=1))
+        middle = low + (cell + 0.5) / np.array(GRID) * (high - low)
+        nearest = inside[((places[inside] - middle) ** 2).sum(axis=1).argmin()]
+        try:
+            pixels = load_rgb(records[int(shown[nearest])].picture, FACE_PIXELS)
+        except PictureError:
+            continue  # lost since it was looked at: the map does without
+        image = Image.fromarray(pixels)
+        image.thumbnail((FACE_PIXELS, FACE_PIXELS))
+        box = OffsetImage(np.asarray(image), zoom=FACE_ZOOM, alpha=0.85)
+        axes.add_artist(AnnotationBbox(box, tuple(places[nearest]), frameon=False, zorder=0.5))
 
 
 def _sample(pool: Pool, picks: tuple[Pick, ...], most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
-from marauder.data.picture_files import PictureError, find_pictures, read_headers
-from marauder.data.readers.base import group_for_key, unique_keys
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.selection.settings import SelectionSettings
@@ -81,37 +76,10 @@ def read_pool(settings: SelectionSettings) -> PoolRecords:
 
 
 def open_pool(settings: SelectionSettings) -> Dataset:
-    """The data set ``settings.pool``; a folder that is none is read as pictures that nobody labelled.
-
-    Pictures below ``settings.output`` are not in it. Raises ``UserError``.
-    """
-    path = settings.pool.expanduser()
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; check the path after --unlabeled-dir")
-    readers = [resolve("reader", name)() for name in plugin_names("reader")]
-    if path.is_file() or any(reader.recognises(path) for reader in readers):
-        dataset = read_dataset(path, names=settings.names)
-    else:
-        dataset = _plain_folder(path)
+    """The data set or folder ``settings.pool``, without pictures below ``settings.output``. Raises ``UserError``."""
+    dataset = read_dataset(settings.pool, names=settings.names)
     own = settings.output.resolve()
     return dataset.with_records(record for record in dataset if not record.picture.absolute().is_relative_to(own))
-
-
-def _plain_folder(folder: Path) -> Dataset:
-    from marauder.data.records import Problem
-
-    paths = find_pictures(folder)
-    if not paths:
-        raise UserError(f"{folder}: holds no pictures (jpg, png, bmp, webp or tiff); check the path")
-    records, problems = [], []
-    keys = unique_keys((path, folder) for path in paths)
-    for key, path, header in zip(keys, paths, read_headers(paths), strict=True):
-        if isinstance(header, PictureError):
-            problems.append(Problem(str(path), None, f"picture-{header.kind}", header.detail, key))
-            continue
-        group = group_for_key(key, None)
-        records.append(Record(key, path, header.width, header.height, group=group, labelled=False))
-    return Dataset((), tuple(records), str(folder), tuple(problems))
 
 
 def _said_names(dataset: Dataset) -> tuple[str, ...]:
