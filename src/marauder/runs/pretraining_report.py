@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from marauder.runs.tasks.pretraining import PretrainingKind
 
 EXAMPLES = 6
-EXAMPLE_SIDE = 144
+EXAMPLE_SIDE = 160
 GAP = 4
 PANELS = {
     "val/effective_rank": "effective rank",
@@ -158,9 +158,10 @@ def example_views(kind: PretrainingKind) -> bytes:
 
 
 def _thumb(picture: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    return np.asarray(image)
+    """The picture with ``EXAMPLE_SIDE`` pixels on its long side, larger or smaller than it was."""
+    gain = EXAMPLE_SIDE / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * gain)), max(1, round(picture.shape[0] * gain)))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size))
 
 
 def _drawn(row: Mapping[str, float]) -> dict[str, float]:
