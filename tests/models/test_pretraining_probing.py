@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marauder.data.pictures import PictureStore
 from marauder.data.records import Record
-from marauder.models.pretraining.network import build_backbone
-from marauder.models.pretraining.probing import FREE_OVERLAP, choose_crops, crop_features
+from marauder.imaging.letterbox import fit
+from marauder.models.pretraining.network import STRIDES, Backbone, build_backbone
+from marauder.models.pretraining.probing import FREE_OVERLAP, choose_crops, crop_features, settled
+from marauder.models.ultralytics_adapter import build_detector
 
 
 def record(key: str, boxes: list[list[float]], labelled: bool = True, path: Path = Path("none.png")) -> Record:
@@ -67,22 +71,72 @@ def pictures(tmp_path: Path) -> list[Record]:
     return [*found, record("bad", [[0, 0, 10, 10]], path=tmp_path / "bad.png")]
 
 
-def test_features_follow_the_box(pictures: list[Record]) -> None:
-    """The same square elsewhere looks more like itself than like the water beside it; an unreadable file gives NaN."""
+def test_features_of_crops(pictures: list[Record]) -> None:
+    """Of the right shape, for the right rows; an unreadable file gives NaN; the backbone itself is left alone."""
     backbone = build_backbone("yolov8t", 0).train()
+    before = copy.deepcopy(backbone.state_dict())
     crops = choose_crops(pictures, 1, 0)
     store = PictureStore(pictures, 160, None, 0)
     features = crop_features(backbone, pictures, crops, store)
     assert features is not None and features.shape == (len(crops.boxes), sum(backbone.channels))
     assert backbone.training
+    assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
     bad = crops.pictures == 3
     assert np.isnan(features[bad]).all() and np.isfinite(features[~bad]).all()
-    inside = features[(crops.classes == 0) & ~bad]
-    outside = features[(crops.classes == 1) & ~bad]
-    within = np.linalg.norm(inside[0] - inside[1:], axis=1).max()
-    assert len(outside) and within < np.linalg.norm(inside[0] - outside, axis=1).min()
     again = crop_features(backbone, pictures, crops, store)
     np.testing.assert_array_equal(features, again)
+
+
+class Colours(Backbone):
+    """Maps that are the mean colours of their cells."""
+
+    def __init__(self) -> None:
+        super().__init__(build_detector("yolov8t", ["fish"]))
+        self.channels = (3, 3, 3)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.nn.functional.avg_pool2d(images, stride) for stride in STRIDES]
+
+
+def test_features_are_those_of_the_box(pictures: list[Record]) -> None:
+    """On maps of mean colours: the square's colour inside its box, grey in the background, wherever it stands."""
+    crops = choose_crops(pictures[:3], 1, 0)
+    found = crop_features(Colours(), pictures[:3], crops, PictureStore(pictures, 320, None, 0))
+    assert found is not None
+    inside, outside = found[crops.classes == 0], found[crops.classes == 1]
+    assert len(inside) == 3 and len(outside)
+    np.testing.assert_allclose(inside[:, :6], np.tile([240, 200, 20], (3, 2)) / 255, atol=0.07)
+    np.testing.assert_allclose(outside[:, :3], np.full((len(outside), 3), 90 / 255), atol=0.12)
+
+
+def test_forward_passes_alone_are_no_gain(pictures: list[Record]) -> None:
+    """Running statistics are settled on both sides, so what only they have learned does not show."""
+    backbone = build_backbone("yolov8t", 0)
+    passed = copy.deepcopy(backbone).train()
+    with torch.no_grad():
+        for _ in range(20):
+            passed(torch.rand(4, 3, 64, 64))
+    crops = choose_crops(pictures, 1, 0)
+    store = PictureStore(pictures, 160, None, 0)
+    before, after = (crop_features(one, pictures, crops, store) for one in (backbone, passed))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_settled_statistics_are_those_of_the_pictures(pictures: list[Record]) -> None:
+    """In evaluation mode one batch gives what training mode gives for it, but for the unbiased variance."""
+    backbone = build_backbone("yolov8t", 0)
+    store = PictureStore(pictures, 160, None, 0)
+    one = settled(copy.deepcopy(backbone), pictures, store, [0, 1, 3])
+    norm = one.get_submodule("layers.0.bn")
+    letterbox = fit(100, 80, 160, square=True)
+    images = np.stack([letterbox.apply(store.get(index)) for index in (0, 1)])
+    seen = backbone.get_submodule("layers.0.conv")(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    torch.testing.assert_close(norm.get_buffer("running_mean"), seen.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(norm.get_buffer("running_var"), seen.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert not one.training
+    unreadable = settled(copy.deepcopy(backbone), pictures, store, [3])
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, unreadable.state_dict()[key])
 
 
 def test_stops_when_told(pictures: list[Record]) -> None:
