@@ -67,7 +67,7 @@ class Answer:
     """What an annotator says of one picture. No boxes: looked at, nothing there.
 
     ``file``: the picture's name in the package. ``boxes``: float64 (N, 4), finite, x0 y0 x1 y1 in pixels of the picture
-    as it was sent: neither clipped nor ordered. ``class_names``: N names as delivered (``match_class`` finds the index).
+    as it was sent: neither clipped nor ordered. ``class_names``: N names as delivered (see ``match_class``).
     ``attributes``: what single boxes say of themselves (occluded, crowd ...), N mappings, or none at all.
     """
 
