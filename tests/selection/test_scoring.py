@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -315,6 +316,21 @@ class TestPassesThatAreNeeded:
             score_pool(records, settings, NAMES, Clock(), tmp_path / "scores", [])
         settings = settings_of(plain, measures=("augmentation_consistency", "entropy"), confidence=1e-6)
         assert len(score_pool(records[:2], settings, NAMES, Clock(), tmp_path / "scores", [])) == 2
+
+    def test_every_model_of_an_ensemble_is_asked_for_its_sides_only_the_first_for_views(
+        self, records: list[Record], detectors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: set[tuple[str, bool, int, int]] = set()
+        look = scoring_models.ScoringModel.look
+
+        def looking(model: scoring_models.ScoringModel, pictures: Any, passes: Any, *rest: Any) -> Any:
+            asked.add((model.path.stem, passes.sides, passes.dropout, len(passes.views)))
+            return look(model, pictures, passes, *rest)
+
+        monkeypatch.setattr(scoring_models.ScoringModel, "look", looking)
+        score_pool(records[:3], settings_of(detectors, "first", "second", use_ensemble=True), NAMES, Clock(), tmp_path,
+                   [])  # fmt: skip
+        assert asked == {("first", True, 0, 2), ("second", True, 0, 0)}
 
     @pytest.mark.parametrize("name", list(VIEWS))
     def test_boxes_find_their_way_back_from_a_view(self, name: str) -> None:

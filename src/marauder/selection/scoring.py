@@ -86,8 +86,9 @@ class _Scorer:
 
     def look(self, pictures: Sequence[DecodedPicture], clock: Clock) -> list[list[Sight]]:
         """What each model sees in each picture, by picture."""
+        others = Passes(sides=self.passes.sides)
         of_models = [
-            model.look(pictures, self.passes if number == 0 else Passes(), self.settings.batch, clock.check)
+            model.look(pictures, self.passes if number == 0 else others, self.settings.batch, clock.check)
             for number, model in enumerate(self.models)
         ]
         return [list(sights) for sights in zip(*of_models, strict=True)]
