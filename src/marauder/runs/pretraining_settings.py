@@ -38,7 +38,9 @@ class PretrainingOptimizer(OptimizerSettings):
     final_fraction: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the first")
     schedule: Literal["cosine", "linear"] = "cosine"
     momentum: float = Field(0.9, ge=0, lt=1, description="AdamW's first beta; SGD's momentum")
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(
+        1e-4, ge=0, description="little: a convolution followed by batch normalisation has no size"
+    )
     warmup_epochs: float = Field(5.0, ge=0)
     warmup_momentum: float = Field(0.9, ge=0, lt=1)
     warmup_bias_rate: float = Field(0.0, ge=0)
@@ -113,7 +115,7 @@ class PretrainingSettings(RunSettings):
     task: str = Field("pretraining", description="pretraining; nothing else")
     project: str = Field("backbone", pattern=NAME_PATTERN, description="name of the backbone in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
-    output: Path | None = Path("workspace/training/models/pretraining")
+    output: Path | None = Path("workspace/training/models/ssl")
     image_size: int = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
     init: Path | None = Field(None, description="detector or backbone to start from instead of random weights")
     training: PretrainingTraining = PretrainingTraining()
