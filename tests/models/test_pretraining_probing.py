@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from marauder.data.pictures import PictureStore
 from marauder.data.records import Record
-from marauder.imaging.letterbox import fit
 from marauder.models.pretraining.network import STRIDES, Backbone, build_backbone
-from marauder.models.pretraining.probing import FREE_OVERLAP, choose_crops, crop_features, settled
+from marauder.models.pretraining.probing import FREE_OVERLAP, choose_crops, crop_features
 from marauder.models.ultralytics_adapter import build_detector
 
 
@@ -107,36 +106,6 @@ def test_features_are_those_of_the_box(pictures: list[Record]) -> None:
     assert len(inside) == 3 and len(outside)
     np.testing.assert_allclose(inside[:, :6], np.tile([240, 200, 20], (3, 2)) / 255, atol=0.07)
     np.testing.assert_allclose(outside[:, :3], np.full((len(outside), 3), 90 / 255), atol=0.12)
-
-
-def test_forward_passes_alone_are_no_gain(pictures: list[Record]) -> None:
-    """Running statistics are settled on both sides, so what only they have learned does not show."""
-    backbone = build_backbone("yolov8t", 0)
-    passed = copy.deepcopy(backbone).train()
-    with torch.no_grad():
-        for _ in range(20):
-            passed(torch.rand(4, 3, 64, 64))
-    crops = choose_crops(pictures, 1, 0)
-    store = PictureStore(pictures, 160, None, 0)
-    before, after = (crop_features(one, pictures, crops, store) for one in (backbone, passed))
-    np.testing.assert_array_equal(before, after)
-
-
-def test_settled_statistics_are_those_of_the_pictures(pictures: list[Record]) -> None:
-    """In evaluation mode one batch gives what training mode gives for it, but for the unbiased variance."""
-    backbone = build_backbone("yolov8t", 0)
-    store = PictureStore(pictures, 160, None, 0)
-    one = settled(copy.deepcopy(backbone), pictures, store, [0, 1, 3])
-    norm = one.get_submodule("layers.0.bn")
-    letterbox = fit(100, 80, 160, square=True)
-    images = np.stack([letterbox.apply(store.get(index)) for index in (0, 1)])
-    seen = backbone.get_submodule("layers.0.conv")(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    torch.testing.assert_close(norm.get_buffer("running_mean"), seen.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(norm.get_buffer("running_var"), seen.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
-    assert not one.training
-    unreadable = settled(copy.deepcopy(backbone), pictures, store, [3])
-    for key, value in backbone.state_dict().items():
-        assert torch.equal(value, unreadable.state_dict()[key])
 
 
 def test_stops_when_told(pictures: list[Record]) -> None:

@@ -1,19 +1,17 @@
 """Frozen features for the probe: what a backbone's P3, P4 and P5 see inside labelled boxes and beside them.
 
-Running statistics of batch normalisation are settled on the probe's own pictures first, on both sides. Those of random
-weights fit no pictures at all, so that otherwise any forward passes, without learning anything, would look like a gain
-(a control with a learning rate of 0 gained as much as pretraining); and training a detector settles them anyway.
+Running statistics of batch normalisation are used as they are: settle both sides on the same pictures before comparing
+(``runs.pretraining_probe.settle``). A control that trained with a learning rate of 0 gained as much as pretraining did
+where that was left out.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from torchvision.ops import roi_align
 
 from marauder.core.progress import Progress
@@ -24,8 +22,6 @@ from marauder.imaging.letterbox import fit
 from marauder.models.pretraining.network import STRIDES, Backbone
 
 BATCH = 16
-SETTLING = 256
-"""Pictures that settle the running statistics, at most."""
 TRIES = 20
 FREE_OVERLAP = 0.1
 """Share of a background crop that labelled boxes may cover."""
@@ -94,53 +90,25 @@ def crop_features(
     """What ``backbone`` sees in each crop: float32 (N, D), means over the box of P3, P4 and P5 one after another.
 
     ``store``: the pictures of ``records``; letterboxed as for detection. Rows of pictures that cannot be read are NaN.
-    A copy of the backbone is used, in evaluation mode, with running statistics of these pictures. ``None`` when
-    ``should_stop`` said so.
+    The backbone stays in the mode it is in, but is used in evaluation mode. ``None`` when ``should_stop`` said so.
     """
     where = device if device is not None else next(backbone.parameters()).device
-    wanted = np.unique(crops.pictures)
-    spread = wanted[:: max(1, -(-len(wanted) // SETTLING))]
-    backbone = settled(copy.deepcopy(backbone).to(where), records, store, spread.tolist())
+    training = backbone.training
+    backbone.to(where).eval()
     features = np.full((len(crops.boxes), sum(backbone.channels)), np.nan, np.float32)
-    with Progress("probing features", len(wanted)) as progress:
-        for start in range(0, len(wanted), BATCH):
-            if should_stop():
-                return None
-            for index in wanted[start : start + BATCH].tolist():
-                rows = np.flatnonzero(crops.pictures == index)
-                _look(backbone, records[index], store, index, crops.boxes, rows, features, where)
-                progress.advance()
+    wanted = np.unique(crops.pictures)
+    try:
+        with Progress("probing features", len(wanted)) as progress:
+            for start in range(0, len(wanted), BATCH):
+                if should_stop():
+                    return None
+                for index in wanted[start : start + BATCH].tolist():
+                    rows = np.flatnonzero(crops.pictures == index)
+                    _look(backbone, records[index], store, index, crops.boxes, rows, features, where)
+                    progress.advance()
+    finally:
+        backbone.train(training)
     return features
-
-
-@torch.no_grad()
-def settled(backbone: Backbone, records: Sequence[Record], store: PictureStore, indices: Sequence[int]) -> Backbone:
-    """``backbone`` in evaluation mode, its batch normalisation's running statistics the means over these pictures.
-
-    Pictures are letterboxed to squares and pass in batches. As they were where no picture can be read.
-    """
-    device = next(backbone.parameters()).device
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    images = []
-    for index in indices:
-        record = records[index]
-        try:
-            picture = store.get(index)
-        except UnreadablePictureError:
-            continue
-        images.append(fit(record.width, record.height, store.long_side, STRIDES[-1], square=True).apply(picture))
-    for norm in norms if images else []:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over batches
-    backbone.train()
-    # Batches of nearly the same size, since each counts the same.
-    for part in np.array_split(np.arange(len(images)), -(-len(images) // BATCH)) if images else []:
-        batch = torch.from_numpy(np.stack([images[place] for place in part])).to(device)
-        backbone(batch.permute(0, 3, 1, 2).float().div_(255))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return backbone.eval()
 
 
 def _look(
