@@ -160,3 +160,24 @@ def test_reading_the_plan_loads_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_kind_of_run_is_asked_only_what_it_can_answer(tmp_path: Path) -> None:
+    known = ("sanity", "representation")
+    plan = load_gates().restricted(known)
+    assert plan.names() == ["sanity", "representation"]
+    assert plan.off_verdicts() == []
+    overrides = ["latency=off", "sanity=off"]
+    switched = load_gates(overrides=overrides).restricted(known, overrides)
+    assert switched.names() == ["representation"]
+    assert [verdict.gate for verdict in switched.off_verdicts()] == ["sanity"]
+
+
+def test_a_gate_that_cannot_be_answered_is_a_mistake_where_somebody_asked_for_it(tmp_path: Path) -> None:
+    overrides = ["regression.severity=warn"]
+    with pytest.raises(UserError, match="gate regression: this kind of run has no evidence"):
+        load_gates(overrides=overrides).restricted(("sanity",), overrides)
+    file = tmp_path / "gates.yaml"
+    file.write_text("sanity:\nslices:\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"gates.yaml: gate slices: .*leave it out"):
+        load_gates(file).restricted(("sanity",))
