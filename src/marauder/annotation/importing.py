@@ -135,9 +135,7 @@ def merge_answers(
     settings: AnnotationSettings, batch: Batch, base: Dataset, delivery: str, checked: Checked, clock: Clock
 ) -> Version:
     """Merge all answers accepted so far, of every batch of the outbox, into the next version of ``settings.output``."""
-    known = [(one, stored_answers(imports_folder(settings, one.id))) for one in list_batches(settings.outbox)]
-    batches = [(one, chosen_answers(rows)) for one, rows in known if rows]
-    merged = merged_dataset(base, batches)
+    merged = _merged(settings, base)
     accepted = [picture for picture in checked.of_status("accepted") if picture.taken is not None]
     log = {
         "batch": batch.id,
@@ -149,6 +147,27 @@ def merge_answers(
         "boxes_before": dict(zip(base.names, base.class_counts().tolist())),
     }
     return publish(settings.output, merged, log, settings.copy_pictures, clock)
+
+
+def merge_again(settings: AnnotationSettings, clock: Clock) -> Version:
+    """Merge what came back into ``settings.data`` as it is now; no new version where nothing changed.
+
+    Raises ``Interrupted`` when the clock says so, ``UserError`` where the data set no longer fits the answers.
+    """
+    with exclusive(settings.output / ".lock", f"the merged data set {settings.output}"):
+        base = read_dataset(settings.data)
+        log = {
+            "batch": "",
+            "delivery": "none; the data set that the answers belong to was read anew",
+            "base": str(settings.data),
+            "boxes_before": dict(zip(base.names, base.class_counts().tolist())),
+        }
+        return publish(settings.output, _merged(settings, base), log, settings.copy_pictures, clock)
+
+
+def _merged(settings: AnnotationSettings, base: Dataset) -> Dataset:
+    known = [(one, stored_answers(imports_folder(settings, one.id))) for one in list_batches(settings.outbox)]
+    return merged_dataset(base, [(one, chosen_answers(rows)) for one, rows in known if rows])
 
 
 def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:

@@ -64,22 +64,29 @@ class Annotation(Step):
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Export, once; then take in what lies in the inbox, or pause until something does."""
+        from marauder.annotation.batch import find_batch
         from marauder.annotation.delivery import find_delivery
         from marauder.annotation.export import export_batch
-        from marauder.annotation.importing import import_delivery
+        from marauder.annotation.importing import import_delivery, merge_again
         from marauder.annotation.status import batch_status
 
         context.begun()
         settings = context.settings
-        export_batch(settings, context.clock)
-        delivery = find_delivery(settings)
-        done = import_delivery(settings, delivery, context.clock) if delivery is not None else None
-        if done is None or not done.complete:
-            raise Awaited(batch_status(settings).words, lambda: find_delivery(settings) is not None)
+        sent = export_batch(settings, context.clock)
+        seen = set()
+        while (delivery := find_delivery(settings)) is not None and delivery not in seen:
+            context.clock.check()
+            seen.add(delivery)
+            import_delivery(settings, delivery, context.clock)
+        if find_batch(settings.outbox) is not None:
+            raise Awaited(batch_status(settings).words, lambda: find_delivery(settings) not in (None, *seen))
+        version = merge_again(settings, context.clock)
+        pages = sorted((settings.output / "imports" / sent.batch).glob("*/import_report.html"))
         return {
-            "pictures": done.accepted,
-            "version": done.version,
-            "report": context.workspace.relative(done.report),
+            "batch": sent.batch,
+            "pictures": sent.pictures,
+            "version": version.number,
+            "report": context.workspace.relative(pages[-1] if pages else version.folder / "change_log.json"),
         }
 
 
