@@ -19,7 +19,7 @@ from marauder.annotation.checking import Taken
 from marauder.annotation.page import crop_window, write_quality_page
 from marauder.annotation.quality import judge_quality
 from marauder.annotation.settings import QualitySettings
-from marauder.annotation.suspects import find_suspects, picture_scores
+from marauder.annotation.suspects import find_suspects, ranked_pictures
 from marauder.core.randomness import stream
 from marauder.data.records import Detections
 
@@ -57,6 +57,7 @@ def test_agreement_by_hand() -> None:
     assert result.mean_iou.value == pytest.approx(1.0)
     assert result.found_by_both.value == pytest.approx(4 / 6)
     assert result.table.tolist() == [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]]
+    assert result.class_kappa.value == pytest.approx(kappa_of(np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]])))
     picture = result.pictures[0]
     assert (picture.first, picture.second, picture.paired, picture.other_class) == (3, 3, 2, 1)
 
@@ -158,10 +159,10 @@ def test_planted_errors_come_first(tmp_path: Path) -> None:
     right = answers[spoilt]
     answers[spoilt] = Taken(right.boxes, (right.classes + 1) % 3, right.ignored)
     quality = judge_quality(world.batch, answers, None, QualitySettings())
-    assert next(iter(picture_scores(quality.suspects))) == world.batch.items[1].key
+    assert ranked_pictures(quality.suspects)[0] == world.batch.items[1].key
     assert quality.suspects[0].kind == "wrong_class"
     assert quality.overlap is not None and quality.overlap.kappa.value < 1.0
-    assert any("kappa" in warning for warning in quality.warnings) == (quality.overlap.kappa.value < 0.8)
+    assert any("kappa" in warning for warning in quality.warnings) == (quality.overlap.class_kappa.value < 0.8)
 
 
 def right_answers(world: World) -> dict[str, Taken]:

@@ -17,7 +17,7 @@ from marauder.annotation.batch import Batch, BatchItem
 from marauder.annotation.checking import Taken
 from marauder.annotation.quality import Quality, suspect_json
 from marauder.annotation.settings import QualitySettings
-from marauder.annotation.suspects import KINDS, Suspect, picture_scores
+from marauder.annotation.suspects import KINDS, Suspect, ranked_pictures
 from marauder.annotation.templating import environment
 from marauder.core.clock import Clock
 from marauder.core.files import atomic_path, write_text
@@ -50,7 +50,7 @@ def write_quality_page(
         shutil.rmtree(folder)
     (folder / "crops").mkdir(parents=True)
     by_key = {item.key: item for item in batch.items}
-    ranked = list(picture_scores(quality.suspects))[: settings.review_count]
+    ranked = ranked_pictures(quality.suspects)[: settings.review_count]
     by_picture: dict[str, list[Suspect]] = {key: [] for key in ranked}
     for one in quality.suspects:
         if one.key in by_picture and len(by_picture[one.key]) < MOST_A_PICTURE:

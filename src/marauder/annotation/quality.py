@@ -17,13 +17,15 @@ from marauder.annotation.agreement import Agreement, View, agree, pair_boxes
 from marauder.annotation.batch import Batch, BatchItem
 from marauder.annotation.checking import Taken
 from marauder.annotation.settings import AnnotationSettings, QualitySettings
-from marauder.annotation.suspects import KINDS, Suspect, find_suspects, picture_scores
+from marauder.annotation.suspects import KINDS, Suspect, find_suspects, ranked_pictures
 from marauder.core.clock import Clock
 from marauder.core.files import hash_file, to_plain
 from marauder.data.records import Detections, Record
 
 LOWEST_CONFIDENCE = 0.05
 """Scores below say nothing about labels."""
+LEAST_FOUND_BY_BOTH = 0.8
+"""Share of objects that both annotators found; below it is told."""
 UNTOUCHED_IOU = 0.995
 """A box that overlaps a pre-label this well was left as it was suggested."""
 
@@ -53,7 +55,7 @@ class Quality:
                 "boxes_of_the_model": self.source,
                 "warnings": self.warnings,
                 "suspects_by_kind": {kind: sum(one.kind == kind for one in self.suspects) for kind in KINDS},
-                "pictures": picture_scores(self.suspects),
+                "pictures": ranked_pictures(self.suspects),
                 "suspects": [suspect_json(one, names) for one in self.suspects],
             }
         )
@@ -171,10 +173,16 @@ def _warnings(overlap: Agreement | None, untouched: float, settings: QualitySett
             f"the two annotators' boxes overlap by {overlap.mean_iou.value:.2f} on average (wanted: "
             f"{settings.least_agreement_iou:g}): the guidelines do not say clearly enough where a box ends"
         )
-    if overlap is not None and overlap.kappa.value < settings.least_kappa:
+    if overlap is not None and overlap.class_kappa.value < settings.least_kappa:
         words.append(
-            f"the two annotators agree on classes with kappa {overlap.kappa.value:.2f} (wanted: "
-            f"{settings.least_kappa:g}): look at the table of classes, and at what one of them missed"
+            f"of objects that both found, the two annotators agree on the class with kappa "
+            f"{overlap.class_kappa.value:.2f} (wanted: {settings.least_kappa:g}): see the table for the classes they "
+            "confuse, and say in the guidelines how to tell them apart"
+        )
+    if overlap is not None and overlap.found_by_both.value < LEAST_FOUND_BY_BOTH:
+        words.append(
+            f"only {overlap.found_by_both.value:.0%} of objects were found by both annotators (wanted: "
+            f"{LEAST_FOUND_BY_BOTH:.0%}): objects are missed, or the guidelines do not say which are too small to draw"
         )
     if untouched > 0.98:
         words.append(

@@ -5,24 +5,23 @@ The idea is that of Tkachenko, Thyagarajan and Mueller, "ObjectLab: Automated Di
 Detection Data" (2023): where a detector is sure and the label says otherwise, one of three patterns tells what went
 wrong. It differs in three ways. Labels and model boxes are paired one to one, so that one object explains one box.
 What counts as badly located is measured against how well this model locates boxes on this very delivery, class by
-class, since a model's own sloppiness is no fault of the label. And the three scores lie on one scale, a confidence
-times a misfit, so that the kinds can be ranked together.
+class, since a model's own sloppiness is no fault of the label. And pictures are ranked by turns: the most suspect of
+each kind, then the second of each. One scale for all three would let the kind that a detector's own false alarms look
+like, overlooked objects, push the others out (benchmarks/planted_label_errors.py measures it).
 
 With c a model box's score in 0..1, u = min(1, IoU / match_iou) and t the usual IoU (below):
 
 - overlooked, for a model box that no label takes: c * (1 - max u over all labels);
-- badly located, for a label paired with a model box of its class: c * max(0, (t - IoU) / t), where t is the
+- badly located, for a label paired with a model box of its class: c * max(0, (t - IoU) / (t - 0.1)), where t is the
   lower quartile of the IoU of sure pairs of that class (of all classes where it has under 20), at most
   ``well_located_iou``; pairs down to IoU 0.1 count;
-- wrong class, for a label that a model box of another class covers with IoU at or above match_iou: c * IoU * (1 - s), s
-  the highest score of a model box of the label's own class there.
-
-A picture's score is the highest of its suspects, plus a hundredth of the sum of the others: crowded pictures do not
-come first for being crowded.
+- wrong class, for a label that a model box of another class covers with IoU at or above match_iou:
+  c * min(1, IoU / t) * (1 - s), s the highest score of a model box of the label's own class there.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,13 +75,15 @@ def find_suspects(
     return sorted((one for one in found if one.score >= LEAST_SCORE), key=lambda one: (-one.score, one.key))
 
 
-def picture_scores(suspects: Sequence[Suspect]) -> dict[str, float]:
-    """Each picture with a suspect and its score, most suspect first."""
-    scores: dict[str, list[float]] = {}
+def ranked_pictures(suspects: Sequence[Suspect]) -> list[str]:
+    """Keys of the pictures with a suspect, in the order in which to look at them: by the best place that one of their
+    suspects has among those of its kind. ``suspects``: as ``find_suspects`` gives them."""
+    seen: Counter[str] = Counter()
+    best: dict[str, tuple[int, float]] = {}
     for one in suspects:
-        scores.setdefault(one.key, []).append(one.score)
-    pooled = {key: max(values) + 0.01 * (sum(values) - max(values)) for key, values in scores.items()}
-    return dict(sorted(pooled.items(), key=lambda item: (-item[1], item[0])))
+        seen[one.kind] += 1
+        best[one.key] = min(best.get(one.key, (seen[one.kind], -one.score)), (seen[one.kind], -one.score))
+    return sorted(best, key=lambda key: (best[key], key))
 
 
 def _of_picture(key: str, view: View, found: Detections, match_iou: float, usual: dict[int, float]) -> list[Suspect]:
@@ -91,7 +92,7 @@ def _of_picture(key: str, view: View, found: Detections, match_iou: float, usual
     iou = iou_matrix(view.boxes, found.boxes) if len(view.boxes) else np.zeros((0, len(found)))
     suspects = _misplaced(key, view, found, iou, usual)
     taken = {one.label for one in suspects}
-    suspects += [one for one in _of_other_class(key, view, found, iou, match_iou) if one.label not in taken]
+    suspects += [one for one in _of_other_class(key, view, found, iou, match_iou, usual[-1]) if one.label not in taken]
     explained = iou.max(axis=0) if len(view.boxes) else np.zeros(len(found))
     touched = {(round(float(one.suggested[0]), 3), round(float(one.suggested[1]), 3)) for one in suspects}
     for place, box in enumerate(found.boxes):
@@ -114,13 +115,15 @@ def _misplaced(key: str, view: View, found: Detections, iou: np.ndarray, usual: 
         limit = usual.get(index, usual[-1])
         for label, place in zip(mine[pairing.first].tolist(), theirs[pairing.second].tolist()):
             overlap = float(iou[label, place])
-            score = float(found.scores[place]) * max(0.0, (limit - overlap) / limit)
+            score = float(found.scores[place]) * max(0.0, (limit - overlap) / (limit - LOOSEST_IOU))
             if score > 0:
                 suspects.append(_suspect(key, "badly_located", score, view, label, found, place, overlap))
     return suspects
 
 
-def _of_other_class(key: str, view: View, found: Detections, iou: np.ndarray, match_iou: float) -> list[Suspect]:
+def _of_other_class(
+    key: str, view: View, found: Detections, iou: np.ndarray, match_iou: float, limit: float
+) -> list[Suspect]:
     suspects = []
     for label, index in enumerate(view.classes.tolist()):
         there = iou[label] >= match_iou
@@ -130,7 +133,7 @@ def _of_other_class(key: str, view: View, found: Detections, iou: np.ndarray, ma
         own = found.scores[there & (found.classes == index)]
         same = float(own.max()) if len(own) else 0.0
         place = int(other[np.argmax(found.scores[other] * iou[label, other])])
-        score = float(found.scores[place] * iou[label, place]) * (1.0 - same)
+        score = float(found.scores[place]) * min(1.0, float(iou[label, place]) / limit) * (1.0 - same)
         suspects.append(_suspect(key, "wrong_class", score, view, label, found, place, float(iou[label, place])))
     return suspects
 
