@@ -345,7 +345,8 @@ def report(rows: dict[tuple[str, int], list[dict[str, Any]]], fractions: Sequenc
         base = [row["map50_95"] for row in rows["random", percent]]
         for arm in ARMS[1:]:
             gain, low, high = relative_gain([row["map50_95"] for row in rows[arm, percent]], base)
-            line = f"{percent} %: {TITLES[arm]} {gain:+.1%} (95 % interval {low:+.1%} to {high:+.1%})"
+            sure = f"95 % interval {low:+.1%} to {high:+.1%}" if len(base) > 1 else "one seed: no interval"
+            line = f"{percent} %: {TITLES[arm]} {gain:+.1%} ({sure})"
             if percent == 10 and arm == "ours":
                 line += f"; target {TARGET:+.0%}: {'met' if gain >= TARGET else 'not met'}"
             print(line)
