@@ -30,7 +30,7 @@ class FollowedTask(LineTask):
     def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
         self.told.append((step, steps))
         with torch.no_grad():
-            model.follower.lerp_(model.layer.weight, 0.25)  # type: ignore[operator, union-attr]
+            model.get_buffer("follower").lerp_(model.get_parameter("layer.weight"), 0.25)
 
     def trouble(self, metrics: Mapping[str, float]) -> Trouble | None:
         return (
