@@ -34,6 +34,9 @@ DARKEST = 4.0 / 255
 MOST_SHIFT = 1.4
 """Natural logarithm of the largest change of light of a channel (a factor of 4)."""
 
+BRIGHTEST = -0.12
+"""Logarithm of light that the brightest tenth of an animal may reach by brightening: nothing burns out."""
+
 DEVIATIONS = (0.75, 1.25)
 """Limits of the change of contrast."""
 
@@ -164,8 +167,19 @@ def match_water(donor: np.ndarray, place: np.ndarray, mask: np.ndarray, strength
     shift = strength * np.clip(mean - own_mean, -MOST_SHIFT, MOST_SHIFT)
     ratio = 1 + strength * (np.clip((spread + 0.1) / (own_spread + 0.1), *DEVIATIONS) - 1)
     moved = (table[:, None] - own_mean) * ratio + own_mean + shift
+    animal = (mask >= VISIBLE).astype(np.uint8)
+    tops = [_upper_level(donor, channel, animal) for channel in range(3)]
+    # All channels go back by the same amount, so that the water's colour stays.
+    burnt = max(moved[top, channel] - max(BRIGHTEST, float(table[top])) for channel, top in enumerate(tops))
+    moved -= max(burnt, 0.0)
     levels = np.clip(np.rint(255 * np.exp(moved / 2)), 0, 255)
     return cv2.LUT(donor, levels.astype(np.uint8)[None])
+
+
+def _upper_level(picture: np.ndarray, channel: int, mask: np.ndarray) -> int:
+    """The level (0..255) that a tenth of the masked pixels exceeds; 0 for an empty mask."""
+    counts = np.cumsum(cv2.calcHist([picture], [channel], mask, [256], [0, 256]).ravel())
+    return int(np.searchsorted(counts, 0.9 * counts[-1])) if counts[-1] else 0
 
 
 def _blur_needed(donor: np.ndarray, picture: np.ndarray) -> float:
