@@ -38,6 +38,7 @@ SCRIPTS = {
     "run_baseline_yolo.sh": "baseline",
     "run_active_learning.sh": "select",
     "run_annotation.sh": "annotation",
+    "run_critical_species.sh": "critical",
     "run_tensorrt_export.sh": "export",
 }
 """Script to the command that it calls."""

@@ -19,6 +19,7 @@ from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
 from marauder.evaluation.inference import InferenceOptions
+from marauder.evaluation.tiers import TIER_METRICS
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.evaluator import METRICS, DetectionEvaluator
 from marauder.runs.tasks.base import Evaluator
@@ -92,3 +93,22 @@ class TestDetectionEvaluator(EvaluatorContract):
         assert any(name.startswith("ap50/") for name in score)
         assert "d_ece" in score
         assert len({fingerprint(value) for value in score.values()}) > 1
+
+
+class TestDetectionEvaluatorWithCriticalClasses(TestDetectionEvaluator):
+    """The same contract with critical classes and a floor on the others."""
+
+    @pytest.fixture
+    def evaluator(self, small_reef: Path) -> DetectionEvaluator:
+        """On the validation pictures, the discs critical."""
+        dataset = read_dataset(small_reef)
+        records = dataset.split("val").records
+        store = PictureStore(records, 64, None, 0)
+        return DetectionEvaluator(records, dataset.names, store, InferenceOptions(), _slices, ("disc",), 0.5)
+
+    def test_it_measures_the_critical_classes_and_the_others(
+        self, evaluator: DetectionEvaluator, model: nn.Module
+    ) -> None:
+        assert set(TIER_METRICS) <= set(evaluator.metric_names)
+        score = evaluator.score([evaluator.predict(model, 0, 1, lambda: False)])
+        assert score["others/map50"] < 0.5 and score["critical_with_floor"] == score["others/map50"]

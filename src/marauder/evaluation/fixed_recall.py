@@ -2,8 +2,8 @@
 
 The precision at a recall is the highest at that recall or more, as average precision reads it (Everingham et al., "The
 PASCAL Visual Object Classes Challenge", IJCV 88, 2010, section 4.2). The recall is the one that the first detector has
-at its own confidence. Intervals are those of the paired cluster bootstrap: groups of pictures are drawn, the same for
-both, and everything, the recall among it, is counted anew in each draw.
+where it is best at the class (highest F1). Intervals are those of the paired cluster bootstrap: groups of pictures are
+drawn, the same for both, and everything, the recall among it, is counted anew in each draw.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from marauder.data.records import Record
 from marauder.evaluation.intervals import percentiles
 from marauder.evaluation.matching import Matches
-from marauder.evaluation.metrics import aggregate, defined_mean
+from marauder.evaluation.metrics import defined_mean
 from marauder.evaluation.outcomes import judge_detections
 from marauder.evaluation.resampling import draw_groups
 
@@ -39,12 +39,13 @@ class Change:
 
 @dataclass(frozen=True)
 class ClassAtRecall:
-    """One class, or the mean of several. ``recall``: the first detector's; ``reached``: whether the second comes to it
-    (where not, its precision there is 0). ``empty``, ``without``: false detections per thousand pictures that show no
-    animal at all, or not this one, at the confidences where both have this recall."""
+    """One class, or the mean of several. ``recall``: the first detector's at ``confidence``; ``reached``: whether the
+    second comes to it (where not, its precision there is 0). ``empty``, ``without``: false detections per thousand
+    pictures that show no animal at all, or not this one, at the confidences where both have this recall."""
 
     name: str
     boxes: int
+    confidence: float
     recall: float
     reached: bool
     precision: Change
@@ -58,7 +59,6 @@ class AtFixedRecall:
 
     classes: tuple[ClassAtRecall, ...]
     tier: ClassAtRecall
-    confidence: float
     empty_pictures: int
     draws: int
 
@@ -87,22 +87,23 @@ def at_fixed_recall(
 ) -> AtFixedRecall:
     """Compare two detectors, matched with the same ``records``, on some classes.
 
-    ``confidence``: where the recall of ``before`` is read; default: where its mean F1 is highest. Raises ``ValueError``
-    for matches of other pictures or classes.
+    ``confidence``: where the recall of ``before`` is read; default: for each class where its F1 is highest. Raises
+    ``ValueError`` for matches of other pictures or classes.
     """
     if before.names != after.names or not (before.pictures == after.pictures == len(records)):
         raise ValueError("both detectors must be matched with the same pictures and the same classes")
-    at = aggregate(before).confidence if confidence is None else confidence
     weights = _weights(records, draws, seed)
     shows = _shown(before)
     nothing = before.counted & ~shows.any(axis=1)
     rows = [
-        _of_class((before, after), before.names.index(name), at, weights, nothing, before.counted & ~shows[:, number])
+        _of_class(
+            (before, after), before.names.index(name), confidence, weights, nothing, before.counted & ~shows[:, number]
+        )
         for name in classes
         for number in [before.names.index(name)]
     ]
     return AtFixedRecall(
-        tuple(row.summary for row in rows), _mean(rows), at, int(nothing.sum()), draws,
+        tuple(row.summary for row in rows), _mean(rows), int(nothing.sum()), draws,
     )  # fmt: skip
 
 
@@ -134,7 +135,7 @@ class _Row:
 def _of_class(
     pair: tuple[Matches, Matches],
     number: int,
-    confidence: float,
+    confidence: float | None,
     weights: np.ndarray,
     nothing: np.ndarray,
     without: np.ndarray,
@@ -142,7 +143,8 @@ def _of_class(
     curves = [_curve(matches, number) for matches in pair]
     counts = (pair[0].box_class == number) & ~pair[0].box_ignored[0] & pair[0].counted[pair[0].box_picture]
     boxes = weights[pair[0].box_picture[counts]].sum(axis=0)
-    sure = curves[0].score >= confidence
+    at = _best_confidence(curves[0], int(boxes[0])) if confidence is None else confidence
+    sure = curves[0].score >= at
     wanted = weights[curves[0].picture[sure & curves[0].right]].sum(axis=0)
     values = np.full((3, 2, weights.shape[1]), np.nan)
     for side, curve in enumerate(curves):
@@ -156,7 +158,16 @@ def _of_class(
                 values[row, side, block] = np.where(defined, rate, np.nan)
     recall = float(wanted[0] / boxes[0]) if boxes[0] else float("nan")
     reached = bool(wanted[0] and curves[1].right.sum() >= wanted[0])
-    return _Row(_summary(pair[0].names[number], int(boxes[0]), recall, reached, values), values)
+    return _Row(_summary(pair[0].names[number], int(boxes[0]), at, recall, reached, values), values)
+
+
+def _best_confidence(curve: _Curve, boxes: int) -> float:
+    """The score at which F1 is highest (the highest of equal ones); infinite where nothing is right."""
+    if not curve.right.any():
+        return float("inf")
+    whole = np.append(curve.score[1:] != curve.score[:-1], True)  # equal scores come together or not at all
+    f1 = 2 * np.cumsum(curve.right) / (np.arange(1, len(curve.right) + 1) + boxes)
+    return float(curve.score[int(np.where(whole, f1, 0.0).argmax())])
 
 
 def _curve(matches: Matches, number: int) -> _Curve:
@@ -189,12 +200,14 @@ def _false_rate(curve: _Curve, weights: np.ndarray, pictures: np.ndarray, score:
     return np.where(np.isfinite(score), rate, np.nan)
 
 
-def _summary(name: str, boxes: int, recall: float, reached: bool, values: np.ndarray) -> ClassAtRecall:
+def _summary(
+    name: str, boxes: int, confidence: float, recall: float, reached: bool, values: np.ndarray
+) -> ClassAtRecall:
     changes = []
     for before, after in values:
         low, high = percentiles((after - before)[1:], LEVEL)
         changes.append(Change(float(before[0]), float(after[0]), float(after[0] - before[0]), low, high))
-    return ClassAtRecall(name, boxes, recall, reached, *changes)
+    return ClassAtRecall(name, boxes, confidence, recall, reached, *changes)
 
 
 def _mean(rows: Sequence[_Row]) -> ClassAtRecall:
@@ -208,6 +221,7 @@ def _mean(rows: Sequence[_Row]) -> ClassAtRecall:
     return _summary(
         "critical",
         sum(one.boxes for one in summaries),
+        float("nan"),
         defined_mean(np.array([one.recall for one in summaries])),
         all(one.reached for one in summaries if one.recall > 0),
         values,

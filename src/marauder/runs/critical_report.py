@@ -67,7 +67,7 @@ def write_critical_report(
         "fixed_recall": fixed.to_json(),
     }
     write_json(folder / REPORT_JSON, content)
-    page = _page(content, compared["map50"], fixed, _crops(before, after, critical, fixed, clock), folder)
+    page = _page(content, compared["map50"], fixed, _crops(before, after, fixed, clock), folder)
     write_text(folder / REPORT_PAGE, page)
     return folder / REPORT_PAGE
 
@@ -125,13 +125,11 @@ def verdict_words(content: dict[str, Any], fixed: AtFixedRecall) -> str:
     return f"{first} The other classes {kept} their floor: map50 {others:.3f}, at least {floor:.3f} was asked for."
 
 
-def _crops(
-    before: Measured, after: Measured, critical: Sequence[str], fixed: AtFixedRecall, clock: Clock
-) -> list[dict[str, Any]]:
+def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock) -> list[dict[str, Any]]:
     """False alarms that went, and ones that came: the surest of each, as small pictures."""
     found = [
-        *_changed(before, after, critical, fixed.confidence, "a false alarm that is gone"),
-        *_changed(after, before, critical, fixed.confidence, "a false alarm that is new"),
+        *_changed(before, after, fixed, "a false alarm that is gone"),
+        *_changed(after, before, fixed, "a false alarm that is new"),
     ]
     crops = []
     for one in found:
@@ -142,21 +140,21 @@ def _crops(
     return crops
 
 
-def _changed(
-    one: Measured, other: Measured, critical: Sequence[str], confidence: float, what: str
-) -> list[dict[str, Any]]:
-    """False detections of ``one``, at ``confidence``, that ``other`` does not have: the surest ``CROPS`` / 2."""
+def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) -> list[dict[str, Any]]:
+    """False detections of ``one``, at the confidence of each class, that ``other`` has not: the surest ``CROPS`` / 2."""
     from marauder.selection.hard_negatives import FOREGROUND, overlaps
 
     matches = one.result.matches
     _, false, _ = judge_detections(matches)
-    numbers = [matches.names.index(name) for name in critical]
-    wrong = np.flatnonzero(false & (matches.detection_score >= confidence) & np.isin(matches.detection_class, numbers))
+    least = np.full(len(matches.names), np.inf)
+    for of_class in fixed.classes:
+        least[matches.names.index(of_class.name)] = of_class.confidence
+    wrong = np.flatnonzero(false & (matches.detection_score >= least[matches.detection_class]))
     rows = []
     for place in wrong[np.argsort(-matches.detection_score[wrong], kind="stable")]:
         picture, number = int(matches.detection_picture[place]), int(matches.detection_class[place])
         box = one.detections[picture].boxes[matches.detection_index[place]]
-        theirs = other.detections[picture].above(confidence)
+        theirs = other.detections[picture].above(float(least[number]))
         same = theirs.boxes[theirs.classes == number]
         if (overlaps(box[None], same) >= FOREGROUND).any():
             continue

@@ -1,0 +1,320 @@
+"""Step 5 as a whole: killed in its second stage it ends with the same weights; mining finds what was planted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from small_reef import PLAIN, write_small_reef
+from test_interruption import wait_for
+
+from marauder.core.clock import Clock, Interrupted
+from marauder.core.errors import UserError
+from marauder.core.files import hash_file, read_json, read_lines
+from marauder.data.reading import read_dataset
+from marauder.runs.critical_settings import CriticalSettings
+from marauder.runs.critical_stages import Finished, chosen_stage, score_of_row, scored, stage_settings, whole_outcome
+from marauder.runs.recipes import load_run_settings
+from marauder.runs.settings import RunSettings
+from marauder.selection.hard_negatives_job import mine, pictures_of
+from marauder.selection.hard_negatives_settings import MiningSettings
+
+WORDS = [
+    "training.batch_size=4", "training.device=cpu", "training.threads=1", "training.checkpoint_steps=3",
+    "training.optimizer.warmup_epochs=1", "training.close_mosaic_epochs=1", "mining.least_score=0.001",
+    "copy_paste.least_side=5", "evaluation.slices_each_epoch=false", "evaluation.draws=20", *PLAIN,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reef(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_reef(tmp_path_factory.mktemp("critical"), test=4)
+
+
+@pytest.fixture(scope="module")
+def start(reef: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start ``marauder critical`` as a process of its own."""
+
+    def run(output: Path, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "marauder.cli.main", "critical", "--data-dir", str(reef), "--train"]
+        words = ["--output", str(output), "--critical", "disc", "--model", "yolov8t", "image_size=64", "--epochs", "8"]
+        return subprocess.Popen(
+            [*command, *words, *WORDS, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    process = start(output)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert "changes:" in text and "critical/map50" in text
+    return output
+
+
+def weights(folder: Path) -> list[str]:
+    return [hash_file(folder / name) for name in ("best.safetensors", "last.safetensors", "hard_negatives.json")]
+
+
+def test_it_leaves_weights_reports_and_lists(undisturbed: Path) -> None:
+    for name in ("best.pt", "eval_report.json", "report.html", "model_card.md", "suspected_missing.json"):
+        assert (undisturbed / name).is_file(), name
+    report = read_json(undisturbed / "critical_report.json")
+    page = (undisturbed / "critical_report.html").read_text(encoding="utf-8")
+    assert report["critical"] == ["disc"] and "http" not in page.replace("http-equiv", "")
+    assert [stage["name"] for stage in report["stages"]] == ["standard", "mined", "fine_tune"]
+    assert [stage["epochs"] for stage in report["stages"]] == [3, 3, 2]
+    kept = undisturbed / "stages" / report["stage"] / "best.safetensors"
+    assert hash_file(kept) == hash_file(undisturbed / "best.safetensors")
+    rows = read_lines(undisturbed / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    plain = read_json(undisturbed / "stages" / "standard" / "run.json")["identity"]["settings"]
+    mined = read_json(undisturbed / "stages" / "mined" / "run.json")["identity"]["settings"]
+    assert not {"balance", "copy_paste", "hard_negatives"} & set(plain) and {"balance", "copy_paste"} <= set(mined)
+    assert mined["hard_negatives"]["content"] == hash_file(undisturbed / "stages/mined_mining/hard_negatives.json")
+    rates = [
+        read_json(undisturbed / "stages" / name / "run.json")["identity"]["settings"]["training"]["optimizer"]
+        for name in ("standard", "mined", "fine_tune")
+    ]
+    assert [rate["learning_rate"] for rate in rates] == pytest.approx([0.01, 0.005, 0.001])
+
+
+@pytest.mark.slow
+def test_killed_in_the_second_stage_it_ends_with_the_same_weights(
+    start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    stages = tmp_path / "stages"
+    process = start(tmp_path)
+    wait_for(process, lambda: any((tmp_path / "checkpoints" / "mined").glob("checkpoint_*.json")))
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    first = hash_file(stages / "standard" / "best.safetensors"), (stages / "standard" / "run.json").stat().st_mtime_ns
+    assert not (stages / "fine_tune").exists()
+    process = start(tmp_path)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert weights(tmp_path) == weights(undisturbed)
+    assert first == (
+        hash_file(stages / "standard" / "best.safetensors"),
+        (stages / "standard" / "run.json").stat().st_mtime_ns,
+    )
+    assert any(event["kind"] == "resumed" for event in read_lines(stages / "mined" / "events.jsonl"))
+    # A finished run is recognised as it is.
+    before = (tmp_path / "critical_report.json").stat().st_mtime_ns
+    process = start(tmp_path, "--resume")
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and (tmp_path / "critical_report.json").stat().st_mtime_ns == before, text
+
+
+@pytest.mark.slow
+def test_a_spent_budget_stops_it_in_time_and_other_settings_are_refused(
+    start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "--max-hours", str(1.0 / 3600))
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 75 and "--data-dir" in text, text
+    process = start(undisturbed, "copy_paste.most=5")
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 2 and "copy_paste.most was 2, is 5" in text
+
+
+def load(data: Path, *words: str) -> CriticalSettings:
+    found = load_run_settings(CriticalSettings, None, ["id=x", *words], data=data, output=Path("out"))
+    assert isinstance(found, CriticalSettings)
+    return found
+
+
+def test_a_stage_is_a_run_of_its_own_with_only_the_gate_of_health(reef: Path) -> None:
+    gates = ("contract", "sanity", "health", "limits")
+    settings = load(reef, "loss.focal.enabled=true", "registry.kind=files", "training.epochs=10", "loss.box=5")
+    first = stage_settings(settings, "standard", None, None, None, ["disc"], gates)
+    assert type(first) is RunSettings and first.folder == Path("out/stages/standard")
+    assert not first.loss.focal.enabled and first.loss.box == 5 and first.training.best_metric == "map50_95"
+    assert first.gate == {"contract": "off", "sanity": "off", "limits": "off"} and first.registry.kind == "none"
+    last = stage_settings(settings, "fine_tune", Path("a.pt"), Path("n.json"), 0.4, ["disc"], gates)
+    assert last.loss.focal.enabled and last.training.best_metric == "critical_with_floor" and last.others_floor == 0.4
+    assert last.training.close_mosaic_epochs == last.training.epochs == 2 and last.copy_paste.probability == 0
+    assert last.hard_negatives.file == Path("n.json") and last.weights == Path("a.pt")
+
+
+def test_stages_are_compared_by_one_floor_and_counted_as_one_training() -> None:
+    def stage(name: str, critical: float, others: float) -> Finished:
+        rows = [
+            {"epoch": n, "step": 5 * n, "val/critical/map50_95": critical * n, "val/others/map50": others}
+            for n in (1, 2)
+        ]
+        return Finished(name, Path(name), 2, 2, 10.0, rows)
+
+    stages = [stage("standard", 0.1, 0.5), stage("mined", 0.2, 0.3), stage("fine_tune", 0.15, 0.46)]
+    done = [scored(one, "critical_with_floor", 0.45) for one in stages]
+    assert chosen_stage(done, "best").name == "fine_tune", "the best of those that keep the floor"
+    assert chosen_stage([scored(one, "critical_with_floor", None) for one in stages], "best").name == "mined"
+    assert chosen_stage(done[:2], "last").name == "mined"
+    outcome = whole_outcome(done, done[2])
+    assert (outcome.epochs, outcome.steps, outcome.best_epoch) == (6, 30, 6)
+    assert [row["epoch"] for row in outcome.history] == [1, 2, 3, 4, 5, 6]
+    assert score_of_row({"val/map50": 0.3}, "map50", 0.9) == 0.3
+
+
+def planted_reef(folder: Path) -> Path:
+    """Red squares with labels, one without any label in train, an empty picture; val is labelled fully."""
+    plan = {
+        "train/a": [(20, 20, "label")], "train/b": [(60, 30, None)], "train/c": [], "train/d": [(40, 40, "label")],
+        **{f"val/v{n}": [(10 + 5 * n, 20, "label")] for n in range(8)},
+    }  # fmt: skip
+    for name, squares in plan.items():
+        split, stem = name.split("/")
+        picture = np.full((96, 96, 3), 100, np.uint8)
+        lines = []
+        for x, y, label in squares:
+            picture[y : y + 24, x : x + 24] = (40, 40, 230)
+            if label:
+                lines.append(f"0 {(x + 12) / 96} {(y + 12) / 96} 0.25 0.25")
+        place = folder / "images" / split / f"{stem}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place), picture)
+        text = folder / "labels" / split / f"{stem}.txt"
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text("\n".join(lines), encoding="utf-8")
+    data = folder / "data.yaml"
+    names = "\n".join(f"  {n}: {name}" for n, name in enumerate(("disc", "square", "cross")))
+    data.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames:\n{names}\n", encoding="utf-8")
+    return data
+
+
+@pytest.fixture
+def seeing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """In place of a network's forward pass: what a detector of red squares would say, and how often it was asked. It
+    also sees one false disc in the left lower corner of pictures that are not flipped, with little certainty."""
+    from marauder.data.records import Detections
+    from marauder.evaluation.inference import Prediction
+    from marauder.selection import hard_negatives_job
+
+    asked = {"pictures": 0, "stop_after": 10**9}
+
+    def detect(model, records, store, indices, options, should_stop=lambda: False, progress=None):
+        if should_stop() or asked["pictures"] >= asked["stop_after"]:
+            return None
+        found = []
+        for index in indices:
+            asked["pictures"] += 1
+            picture = store.get(index)
+            gain = records[index].width / picture.shape[1]
+            red = (picture[..., 0] > 180) & (picture[..., 1] < 90)
+            rows = []
+            if red.any():
+                ys, xs = np.nonzero(red)
+                rows.append(([xs.min() * gain, ys.min() * gain, (xs.max() + 1) * gain, (ys.max() + 1) * gain], 0.95, 0))
+            if not getattr(store, "flipped", False):
+                rows.append(([2.0, 70.0, 22.0, 94.0], 0.3, 0))
+            found.append(Prediction(index, Detections(*(np.array(part) for part in zip(*rows, strict=True)))
+                                    if rows else Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))))  # fmt: skip
+        return found
+
+    monkeypatch.setattr(hard_negatives_job, "detect", detect)
+    return asked
+
+
+def run_mining(data: Path, folder: Path, weights_file: Path, **changes: object) -> dict:
+    settings = MiningSettings(**changes)
+    summary = mine(weights_file, read_dataset(data), settings, folder, torch.device("cpu"), Clock(), image_size=64)
+    return {"negatives": read_json(summary.negatives), "suspected": read_json(summary.suspected)}
+
+
+def test_planted_false_alarms_become_negatives_and_a_planted_missing_label_does_not(
+    tmp_path: Path, undisturbed: Path, seeing: dict[str, int]
+) -> None:
+    data = planted_reef(tmp_path / "planted")
+    found = run_mining(data, tmp_path / "mining", undisturbed / "best.pt")
+    entries = found["negatives"]["entries"]
+    assert {Path(one["picture"]).stem for one in entries} == {"a", "b", "c", "d"}, (
+        "training pictures, the empty one too"
+    )
+    assert all(one["box"] == [2.0, 70.0, 22.0, 94.0] and one["pool"] == "disc for background" for one in entries)
+    assert [one["empty"] for one in sorted(entries, key=lambda one: one["picture"])] == [False, True, True, False]
+    assert [Path(one["picture"]).stem for one in found["suspected"]["suspected"]] == ["b"]
+    # A person says that it is none: the next mining takes it for a negative.
+    verdicts = found["suspected"]
+    verdicts["suspected"][0]["verdict"] = "background"
+    reviewed = tmp_path / "reviewed.json"
+    reviewed.write_text(json.dumps(verdicts), encoding="utf-8")
+    again = run_mining(data, tmp_path / "mining", undisturbed / "best.pt", reviewed=reviewed)
+    assert again["suspected"]["suspected"] == []
+    assert max(one["score"] for one in again["negatives"]["entries"]) == pytest.approx(0.95)
+
+
+def test_unlabelled_pictures_give_no_negatives_unless_they_are_declared_empty(
+    tmp_path: Path, undisturbed: Path, seeing: dict[str, int]
+) -> None:
+    data = planted_reef(tmp_path / "planted")
+    more = tmp_path / "more"
+    more.mkdir()
+    cv2.imwrite(str(more / "sea.png"), np.full((96, 96, 3), 100, np.uint8))
+    settings = MiningSettings(unlabelled=more)
+    assert [record.picture.stem for record in pictures_of(read_dataset(data), settings).unlabelled][-1] == "sea"
+    found = run_mining(data, tmp_path / "mining", undisturbed / "best.pt", unlabelled=more)
+    assert "sea" not in {Path(one["picture"]).stem for one in found["negatives"]["entries"]}
+    assert "sea" in {Path(one["picture"]).stem for one in found["suspected"]["unlabelled"]}
+
+
+def test_mining_goes_on_after_an_interruption_and_refuses_other_classes(
+    tmp_path: Path, undisturbed: Path, seeing: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from marauder.selection import hard_negatives_job
+
+    monkeypatch.setattr(hard_negatives_job, "BLOCK", 4)
+    data = planted_reef(tmp_path / "planted")
+    whole = run_mining(data, tmp_path / "whole", undisturbed / "best.pt")
+    of_all, seeing["pictures"] = seeing["pictures"], 0
+    seeing["stop_after"] = 8  # the first block, both views
+    with pytest.raises(Interrupted):
+        run_mining(data, tmp_path / "cut", undisturbed / "best.pt")
+    journal = tmp_path / "cut" / "looked.jsonl"
+    with journal.open("a", encoding="utf-8") as stream:
+        stream.write('{"key": "half a li')
+    seeing["stop_after"] = 10**9
+    assert run_mining(data, tmp_path / "cut", undisturbed / "best.pt") == whole
+    assert seeing["pictures"] == of_all, "what was looked at is not looked at again"
+    other = write_small_reef(tmp_path / "other")
+    other.write_text(other.read_text(encoding="utf-8").replace("disc", "shark"), encoding="utf-8")
+    with pytest.raises(UserError, match="same classes"):
+        run_mining(other, tmp_path / "x", undisturbed / "best.pt")
+
+
+def test_without_a_choice_the_command_says_what_to_choose(reef: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "marauder.cli.main",
+        "critical",
+        "--data-dir",
+        str(reef),
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--oversample" in done.stderr and "--train" in done.stderr
+    done = subprocess.run(
+        [*command, "--oversample", "--oversample-factor", "4", "--critical", "cross"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plan = read_json(tmp_path / "balance.json")
+    cross = next(one for one in plan["classes"] if one["name"] == "cross")
+    assert cross["critical"] and cross["factor"] == 4 and plan["length"] > len(plan["pictures"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["balance.html", "balance.json"], "nothing is copied"
