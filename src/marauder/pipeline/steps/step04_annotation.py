@@ -63,7 +63,8 @@ class Annotation(Step):
         )
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
-        """Export, once; then take in what lies in the inbox, or pause until something does."""
+        """Export, once; then take in what lies in the inbox, or pause until something does. With ``accept`` the good
+        part of a delivery is enough to go on."""
         from marauder.annotation.batch import find_batch
         from marauder.annotation.delivery import find_delivery
         from marauder.annotation.export import export_batch
@@ -78,13 +79,15 @@ class Annotation(Step):
             context.clock.check()
             seen.add(delivery)
             import_delivery(settings, delivery, context.clock)
-        if find_batch(settings.outbox) is not None:
-            raise Awaited(batch_status(settings).words, lambda: find_delivery(settings) not in (None, *seen))
+        status = batch_status(settings)
+        if find_batch(settings.outbox) is not None and not (settings.accept and status.data is not None):
+            raise Awaited(status.words, lambda: find_delivery(settings) not in (None, *seen))
         version = merge_again(settings, context.clock)
         pages = sorted((settings.output / "imports" / sent.batch).glob("*/import_report.html"))
         return {
             "batch": sent.batch,
             "pictures": sent.pictures,
+            "answers": f"{status.answered} of {status.pictures}",
             "version": version.number,
             "report": context.workspace.relative(pages[-1] if pages else version.folder / "change_log.json"),
         }
