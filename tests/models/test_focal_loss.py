@@ -17,7 +17,9 @@ def model() -> DetectionModel:
     return freeze_statistics(build_detector("yolov8t", NAMES).train())
 
 
-def sums(model: DetectionModel, batch: Batch, gamma: float, alpha: float, weights: list[float] | None = None):
+def sums(
+    model: DetectionModel, batch: Batch, gamma: float, alpha: float, weights: list[float] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     loss = DetectionLossSums(model, classification=FocalLoss(gamma, alpha), class_weights=weights)
     return loss.sums(model(batch["img"]), batch)
 
@@ -60,7 +62,7 @@ def test_gradients_are_those_of_the_loss_and_finite_where_it_vanishes(gamma: flo
     assert torch.autograd.gradcheck(lambda x: FocalLoss(gamma, 0.3)(x, targets), (scores,))
     at_target = torch.logit(targets).detach().requires_grad_()
     FocalLoss(gamma)(at_target, targets).sum().backward()
-    assert torch.isfinite(at_target.grad).all()
+    assert at_target.grad is not None and torch.isfinite(at_target.grad).all()
 
 
 def test_weights_of_classes_count_for_their_class_alone(model: DetectionModel) -> None:

@@ -173,7 +173,7 @@ def test_stages_are_compared_by_one_floor_and_counted_as_one_training() -> None:
 
 def planted_reef(folder: Path) -> Path:
     """Red squares with labels, one without any label in train, an empty picture; val is labelled fully."""
-    plan = {
+    plan: dict[str, list[tuple[int, int, str | None]]] = {
         "train/a": [(20, 20, "label")], "train/b": [(60, 30, None)], "train/c": [], "train/d": [(40, 40, "label")],
         **{f"val/v{n}": [(10 + 5 * n, 20, "label")] for n in range(8)},
     }  # fmt: skip
@@ -207,7 +207,9 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     asked = {"pictures": 0, "stop_after": 10**9}
 
-    def detect(model, records, store, indices, options, should_stop=lambda: False, progress=None):
+    def detect(  # type: ignore[no-untyped-def]
+        model, records, store, indices, options, should_stop=lambda: False, progress=None
+    ):
         if should_stop() or asked["pictures"] >= asked["stop_after"]:
             return None
         found = []

@@ -22,6 +22,7 @@ from marauder.selection.hard_negatives import (
     without_copies,
 )
 
+Box = tuple[float, float, float, float]
 NAMES = ("starfish", "stingray", "fish")
 TRUSTED = np.array([0.7, 0.7, 0.7])
 
@@ -38,6 +39,7 @@ def found(*rows: tuple[list[float], float, int]) -> Detections:
 
 NOTHING = found()
 BOX, ELSEWHERE = [10.0, 10.0, 50.0, 50.0], [120.0, 20.0, 160.0, 60.0]
+CORNERS: Box = (10.0, 10.0, 50.0, 50.0)
 
 
 def judge(one: Record, plain: Detections, flipped: Detections = NOTHING) -> tuple[list[HardNegative], list]:
@@ -95,7 +97,7 @@ def test_the_trusted_score_is_where_held_out_precision_is_high_enough() -> None:
     assert trusted[1] == 0.5, "a class that was never right"
 
 
-def negative(key: str = "a", score: float = 0.5, box=(0.0, 0.0, 10.0, 10.0), predicted: str = "starfish",
+def negative(key: str = "a", score: float = 0.5, box: Box = (0.0, 0.0, 10.0, 10.0), predicted: str = "starfish",
              true: str = "", group: str = "clip", age: int = 0) -> HardNegative:  # fmt: skip
     return HardNegative(key, group, f"{key}.jpg", box, predicted, true, score, age)
 
@@ -124,7 +126,7 @@ def test_what_is_not_seen_again_grows_old_and_goes() -> None:
 def test_what_is_suspected_now_leaves_the_pool() -> None:
     suspected = judge(record([], [], key="a"), found((BOX, 0.9, 0)), found((BOX, 0.9, 0)))[1]
     assert len(suspected) == 1
-    assert aged([negative("a", box=tuple(BOX)), negative("b", box=tuple(BOX))], [], 2, suspected)[0].key == "b"
+    assert aged([negative("a", box=CORNERS), negative("b", box=CORNERS)], [], 2, suspected)[0].key == "b"
 
 
 def test_a_person_settles_what_was_suspected() -> None:

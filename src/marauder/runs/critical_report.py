@@ -141,7 +141,7 @@ def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock
 
 
 def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) -> list[dict[str, Any]]:
-    """False detections of ``one``, at the confidence of each class, that ``other`` has not: the surest ``CROPS`` / 2."""
+    """False detections of ``one``, at the confidence of each class, that ``other`` has not: the surest few."""
     from marauder.selection.hard_negatives import FOREGROUND, overlaps
 
     matches = one.result.matches
