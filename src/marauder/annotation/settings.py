@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
-from marauder.core.settings import Settings
+from marauder.core.settings import Settings, split_commas
 
 
 class PrelabelSettings(Settings):
@@ -87,11 +87,7 @@ class AnnotationSettings(Settings):
     @field_validator("formats", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)):
-            return value
-        parts = (part.strip() for item in items for part in str(item).split(","))
-        return list(dict.fromkeys(part for part in parts if part))
+        return split_commas(value)
 
     @field_validator("formats")
     @classmethod

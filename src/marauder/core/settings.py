@@ -72,6 +72,18 @@ def _merge(
         places |= {own: place for own, place in new_places.items() if own[: len(keys)] == keys}
 
 
+def split_commas(value: Any) -> Any:
+    """A list of words given as one text with commas, as several texts, or both; each once, spaces around them left out.
+
+    For validators of settings with ``mode="before"``: what is no text and no list comes back as it is.
+    """
+    items = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(items, (list, tuple)):
+        return value
+    parts = (part.strip() for item in items for part in str(item).split(","))
+    return list(dict.fromkeys(part for part in parts if part))
+
+
 def load_settings(
     model: type[AnySettings],
     path: Path | str | None = None,

@@ -82,7 +82,7 @@ def write_yolo(
 
     def write_one(item: _Planned) -> None:
         if mode != "reference":
-            _place(item.record.picture, root / item.picture, mode)
+            place_picture(item.record.picture, root / item.picture, mode)
         if item.label is not None:
             _write_if_changed(root / item.label, label_text(item.record))
 
@@ -217,7 +217,9 @@ def _remove_strangers(root: Path, plan: list[_Planned], mode: str) -> None:
             (root / f"{name}.txt").unlink(missing_ok=True)
 
 
-def _place(source: Path, target: Path, mode: str) -> None:
+def place_picture(source: Path, target: Path, mode: str) -> None:
+    """Bring a picture to ``target``, as a relative symbolic link with ``mode`` ``link``, else as a copy; what is right
+    already is left alone."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if mode == "link":
         link = os.path.relpath(source.resolve(), target.parent.resolve())

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
-from marauder.core.settings import Settings
+from marauder.core.settings import Settings, split_commas
 
 
 class ParitySettings(Settings):
@@ -57,11 +57,7 @@ class ExportSettings(Settings):
     @field_validator("models", "formats", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
-        items = [value] if isinstance(value, (str, Path)) else value
-        if not isinstance(items, (list, tuple)):
-            return value
-        parts = (part.strip() for item in items for part in str(item).split(","))
-        return list(dict.fromkeys(part for part in parts if part))
+        return split_commas(value)
 
     @field_validator("formats")
     @classmethod

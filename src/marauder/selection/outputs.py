@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from marauder.core.files import TEMPORARY_SUFFIX, atomic_path, write_json
+from marauder.core.files import atomic_path, write_json
 from marauder.data.records import Record
+from marauder.data.writers import place_picture
 from marauder.selection.basket import Pick, Pool
 from marauder.selection.price import Price
 from marauder.selection.settings import SelectionSettings
@@ -163,7 +161,7 @@ def place_pictures(selected: Selected) -> None:
         if stranger.name not in wanted:
             stranger.unlink()
     for name, pick in wanted.items():
-        _place(selected.records[pick.index].picture.resolve(), folder / name, selected.settings.place)
+        place_picture(selected.records[pick.index].picture.resolve(), folder / name, selected.settings.place)
 
 
 def write_selection(selected: Selected) -> str:
@@ -178,28 +176,6 @@ def write_selection(selected: Selected) -> str:
                 temporary.write_bytes(before)
         return digest
     return write_json(target, selected.as_dict())
-
-
-def _place(source: Path, target: Path, how: str) -> None:
-    if how == "link":
-        link = os.path.relpath(source, target.parent.resolve())
-        if target.is_symlink() and os.readlink(target) == link:  # noqa: PTH115 - compared as text
-            return
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-        try:
-            temporary.symlink_to(link)
-            temporary.replace(target)
-            return
-        except (OSError, NotImplementedError):
-            temporary.unlink(missing_ok=True)  # a disk without symbolic links: a copy does the same
-    state = source.stat()
-    if target.is_file() and not target.is_symlink():
-        here = target.stat()
-        if (here.st_size, here.st_mtime_ns) == (state.st_size, state.st_mtime_ns):
-            return
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-        os.utime(temporary, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def _rounded(value: float) -> float:

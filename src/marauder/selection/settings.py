@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.plugins import names
-from marauder.core.settings import Settings
+from marauder.core.settings import Settings, split_commas
 
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 """Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
@@ -95,11 +95,7 @@ class SelectionSettings(Settings):
     @field_validator("models", "measures", "critical", "views", "names", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
-        items = [value] if isinstance(value, (str, Path)) else value
-        if not isinstance(items, (list, tuple)):
-            return value
-        parts = (part.strip() for item in items for part in str(item).split(","))
-        return list(dict.fromkeys(part for part in parts if part))
+        return split_commas(value)
 
     @field_validator("measures")
     @classmethod
