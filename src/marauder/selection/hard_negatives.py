@@ -247,6 +247,10 @@ def _quotas(sizes: Mapping[str, int], count: int) -> dict[str, int]:
     # Empty pairs come first, then by what rounding took.
     for name in sorted(exact, key=lambda name: (quotas[name] > 0, quotas[name] - exact[name], name))[:left]:
         quotas[name] += 1
+    for empty in [name for name in quotas if not quotas[name]]:
+        donor = max(quotas, key=lambda name: (quotas[name] > 1, quotas[name] - exact[name], name))
+        if quotas[donor] > 1:
+            quotas[donor], quotas[empty] = quotas[donor] - 1, 1
     return quotas
 
 
