@@ -149,7 +149,7 @@ def _parts_that_sum(whole: np.ndarray, parts: np.ndarray, length: int) -> tuple[
     while True:
         wanted = min(max(length - int(whole.sum()), 0), int((parts > 0).sum()))
         total = parts.sum()
-        scaled = parts * (wanted / total) if total > 0 else parts
+        scaled = parts / total * wanted if total > 0 else parts
         full = scaled >= 1
         if not full.any():
             return whole, scaled

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marauder.core.settings import Settings
 
+# Those of imaging.formation.WATER_TYPES, which cannot be imported here: settings load without OpenCV.
 JERLOV_TYPES = ("I", "IA", "IB", "II", "III", "1C", "3C", "5C")
 
 
@@ -41,7 +42,7 @@ class ViewSettings(Settings):
     )
     water_types: tuple[str, ...] = Field(JERLOV_TYPES, min_length=1, description="Jerlov's water types to draw from")
     snow: float = Field(0.25, ge=0, le=1, description="probability of marine snow")
-    snow_density: float = Field(60.0, ge=0, le=1000, description="most particles in a view")
+    snow_density: float = Field(90.0, ge=0, le=1000, description="most particles in a view")
     caustics: float = Field(0.2, ge=0, le=1, description="probability of a pattern of sunlight from the waves")
     caustics_contrast: float = Field(0.5, ge=0, le=1, description="strongest pattern: 1 leaves no even light")
     blur: float = Field(0.4, ge=0, le=1, description="probability of blur (forward scattering, focus)")

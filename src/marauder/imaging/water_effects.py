@@ -23,6 +23,7 @@ from marauder.imaging.formation import (
     WAVELENGTHS,
     FormationModel,
     Water,
+    direct_signal,
     grey_balance,
     index_from_range,
 )
@@ -30,6 +31,9 @@ from marauder.imaging.formation import (
 CAUSTIC_SIDE = 256
 CAUSTIC_MOMENTS = 4
 NOISE_SIDE = 512
+
+MOST_EXPOSURE = 3.0
+"""Factor by which linear light may be enhanced to make up for what water took."""
 
 
 def range_map(size: int, farthest: float, random: np.random.Generator) -> np.ndarray:
@@ -45,7 +49,10 @@ def range_map(size: int, farthest: float, random: np.random.Generator) -> np.nda
 def add_water(
     light: np.ndarray, water_type: str, depth: float, distance: float, balance: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Light (float32 (S, S, 3), linear, blue green red) seen through more water and from deeper; brightness is kept.
+    """Light (float32 (S, S, 3), linear, blue green red) seen through more water and from deeper.
+
+    The camera's exposure keeps the brightness, as far as no channel of the old light is enhanced by more than
+    ``MOST_EXPOSURE``: light of a colour that the water lets hardly through becomes dark, not noise.
 
     ``depth``: e-foldings of light of 600 nm that lie above the scene. ``distance``: e-foldings of contrast at 550 nm
     between the scene's farthest part and the camera. ``balance``: the camera's white balance, 0 to 1.
@@ -54,11 +61,13 @@ def add_water(
     depth_m = depth / float(shallow.downwelling()[WAVELENGTHS == 600.0][0])
     farthest = distance / float(shallow.line_of_sight()[WAVELENGTHS == 550.0][0])
     water = Water(water_type, depth_m)
-    model = FormationModel(water, grey_balance(water, balance))
+    gains = grey_balance(water, balance)
+    model = FormationModel(water, gains)
     indices = index_from_range(range_map(light.shape[0], min(max(farthest, NEAREST_RANGE), FARTHEST_RANGE), random))
     seen = model.see_through(light, indices)
     before, after = sum(cv2.mean(light)), sum(cv2.mean(seen))
-    return seen * np.float32(before / max(after, 1e-6))
+    strongest = float((direct_signal(water, np.array([NEAREST_RANGE]))[0] * gains).max())
+    return seen * np.float32(min(before / max(after, 1e-6), MOST_EXPOSURE / strongest))
 
 
 @lru_cache(maxsize=CAUSTIC_MOMENTS)
@@ -96,7 +105,8 @@ def caustic_pattern(moment: int) -> np.ndarray:
 def caustics(size: int, contrast: float, random: np.random.Generator) -> np.ndarray:
     """Factors by which sunlight through waves changes the light on the ground: float32 (size, size), mean about 1.
 
-    ``contrast`` 0..1. The ground leans away from the camera, so that the pattern grows finer towards the top.
+    ``contrast`` 0..1, reached at the bottom. The ground leans away from the camera, so that the pattern grows finer and
+    fainter towards the top.
     """
     pattern = caustic_pattern(int(random.integers(CAUSTIC_MOMENTS)))
     zoom = random.uniform(0.35, 0.9) * CAUSTIC_SIDE / size
@@ -109,7 +119,9 @@ def caustics(size: int, contrast: float, random: np.random.Generator) -> np.ndar
     turn = np.array([[cosine, -sine, offset_x], [sine, cosine, offset_y], [0, 0, 1]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     shown = cv2.warpPerspective(pattern, turn @ lean, (size, size), flags=flags, borderMode=cv2.BORDER_WRAP)
-    return np.asarray(1 + np.float32(contrast) * (shown - 1))
+    # The upper part of a picture is mostly open water, on which no pattern shows.
+    strength = np.linspace(random.uniform(0.1, 0.6) * contrast, contrast, size, dtype=np.float32)[:, None]
+    return np.asarray(1 + strength * (shown - 1))
 
 
 def add_snow(light: np.ndarray, colour: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
