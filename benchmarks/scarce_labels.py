@@ -34,7 +34,12 @@ from peers import AQUARIUM_NAMES, shared_data
 
 REPOSITORY = Path(__file__).parents[1]
 TRAIN_ALL = REPOSITORY / "training" / "train_all.py"
-STEPS = ("preprocessing", "pretraining", "baseline", "active_learning", "annotation", "critical", "export")
+MOMENTS = {
+    "preprocessing": (0.5, 2.0), "pretraining": (5.0, 20.0), "baseline": (5.0, 30.0), "active_learning": (1.0, 6.0),
+    "annotation": (0.5, 2.0), "critical": (5.0, 60.0), "export": (1.0, 8.0),
+}  # fmt: skip
+"""Seconds into a step between which its kill comes."""
+STEPS = tuple(MOMENTS)
 PAUSED = 4
 
 
@@ -123,7 +128,7 @@ def run(root: Path, arguments: argparse.Namespace, log: Path, kill: set[str]) ->
         time.sleep(0.05)
         for step in sorted(kill, key=STEPS.index):
             if attempts(root, step) > seen[step]:
-                time.sleep(chooser.uniform(*arguments.moment))
+                time.sleep(chooser.uniform(*MOMENTS[step]))
                 if process.poll() is not None or ended(root, step):
                     kill.discard(step)  # too quick to be caught; the next command would find it done
                     print(f"  {step} had ended before it could be killed", flush=True)
@@ -179,7 +184,6 @@ def main() -> None:
     parser.add_argument("--hide", type=float, default=0.5, help="share of the pictures that lose their labels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-kills", action="store_true")
-    parser.add_argument("--moment", type=float, nargs=2, default=(1.0, 20.0), help="seconds into a step of its kill")
     parser.add_argument("overrides", nargs="*", metavar="step.setting=value")
     arguments = parser.parse_intermixed_args()
     arguments.folder = arguments.folder.absolute()
