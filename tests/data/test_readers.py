@@ -14,7 +14,7 @@ from PIL import Image
 
 from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
-from marauder.data.reading import choose_reader, read_dataset
+from marauder.data.reading import choose_reader, read_dataset, refuse_output_among_pictures
 
 
 def kinds(dataset) -> dict[str, int]:
@@ -101,6 +101,12 @@ class TestPictures:
         assert not any(record.labelled for record in dataset)
         assert [(record.width, record.height) for record in dataset] == [(60, 80), (80, 60), (80, 60)]
         assert kinds(dataset)["picture-unreadable"] == 1
+
+    def test_an_output_among_the_pictures_is_refused(self, tmp_path: Path):
+        folder = small_sets.pictures(tmp_path / "dive")
+        with pytest.raises(UserError, match="lies in the folder of pictures"):
+            refuse_output_among_pictures(folder / "selected", folder)
+        refuse_output_among_pictures(tmp_path / "selected", folder)
 
     def test_pictures_with_labels_of_an_unknown_kind_are_not_taken_for_unlabelled(self, tmp_path: Path):
         small_sets.picture(tmp_path / "a.jpg", 1)

@@ -50,6 +50,17 @@ def read_dataset(
     return choose_reader(place, format).read(place, options)
 
 
+def refuse_output_among_pictures(output: Path, source: Path) -> None:
+    """Raise ``UserError`` for an output in a folder that is read for every picture in it: the next call would read what
+    this one writes."""
+    inside = output.resolve().is_relative_to(source.resolve())
+    if inside and source.is_dir() and not is_empty(source) and choose_reader(source).name == "pictures":
+        raise UserError(
+            f"{output}: lies in the folder of pictures {source}, and would be read as some of them; name "
+            "an output outside of it"
+        )
+
+
 def is_empty(path: Path) -> bool:
     """Whether ``path`` is a folder without a file in it or below it; hidden ones do not count."""
     if not path.is_dir():

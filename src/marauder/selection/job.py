@@ -16,6 +16,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, read_json, remove_leftovers, write_json
 from marauder.core.locks import exclusive
 from marauder.core.randomness import stream
+from marauder.data.reading import refuse_output_among_pictures
 from marauder.data.records import Detections, Record
 from marauder.selection.basket import Pool
 from marauder.selection.choosing import choose, combined_scores
@@ -51,6 +52,7 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
     same pictures, models and settings. Raises ``Interrupted`` when the clock says so, ``UserError`` for what the user
     must mend.
     """
+    refuse_output_among_pictures(settings.output, settings.pool)
     _claim(settings.output)
     with exclusive(settings.output / ".lock", f"the selection in {settings.output}"):
         remove_leftovers(settings.output)

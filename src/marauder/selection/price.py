@@ -26,7 +26,7 @@ class Price:
     def words(self) -> str:
         """One sentence."""
         money = f"{self.amount:,.2f} {self.currency}"
-        time = f"{self.hours:,.1f} hours" if self.hours >= 1.5 else f"{max(1, round(self.hours * 60)):,} minutes"
+        time = f"{self.hours:,.1f} hours" if self.hours >= 1.5 else _minutes(self.hours)
         if self.boxes is None:
             return (
                 f"{self.pictures:,} pictures; how many boxes they hold is not known without a detector or labelled "
@@ -45,3 +45,8 @@ def estimate_price(pictures: int, boxes: float | None, settings: PriceSettings) 
     seconds = pictures * settings.seconds_per_picture + known * settings.seconds_per_box
     rounded = None if boxes is None else round(boxes, 1)
     return Price(pictures, rounded, round(amount, 2), round(seconds / 3600, 2), settings.currency)
+
+
+def _minutes(hours: float) -> str:
+    minutes = max(1, round(hours * 60))
+    return f"{minutes:,} minute{'s' * (minutes != 1)}"
