@@ -1,6 +1,6 @@
 """What specialising on critical species is worth: starfish and stingray of Aquarium, against plain training as long.
 
-    python benchmarks/critical_species_gain.py --output DIR [--scale small|medium|full] [--seeds 3] [--arms baseline ours ...]
+    python benchmarks/critical_species_gain.py --output DIR [--scale small|medium|full] [--seeds 3] [--arms ...]
 
 Each seed has its own group-safe split and one detector trained plainly, from which every arm goes on (``ours``: step 5
 as it ships; ``stages``: its stages with no emphasis at all; ``focal``, ``balance``, ``paste``, ``mining``: one part of
