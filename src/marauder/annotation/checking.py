@@ -50,6 +50,9 @@ MENDED = frozenset(
     }
 )
 """Kinds that are told and do not send a picture back; every other kind that names a picture does."""
+DOUBTFUL = frozenset({"label-without-picture", "label-syntax"})
+"""Serious kinds that, even where they name no picture, leave in doubt what the pictures in order say: a box that
+belongs to a picture nobody can name may be missing in any of them."""
 Status = Literal["accepted", "returned", "missing"]
 
 
@@ -103,8 +106,13 @@ class Checked:
 
     @property
     def clean(self) -> bool:
-        """Whether all that was waited for came and nothing goes back."""
-        return all(picture.status == "accepted" for picture in self.pictures)
+        """Whether all that was waited for came, nothing goes back, and nothing puts the whole in doubt."""
+        return not self.doubts and all(picture.status == "accepted" for picture in self.pictures)
+
+    @property
+    def doubts(self) -> tuple[Note, ...]:
+        """What belongs to no picture of ours and yet leaves in doubt what the others say."""
+        return tuple(note for note in self.general if note.serious and note.kind in DOUBTFUL)
 
     def kinds(self) -> dict[str, int]:
         """How often each kind was found, most frequent first."""

@@ -20,6 +20,7 @@ JSON_FILE, HTML_FILE, TEXT_FILE = "import_report.json", "import_report.html", "i
 RETURN_LIST = "return_list.csv"
 RETURN_PACKAGE = "return_pictures.txt"
 LISTED = 40
+SAID_OF_THE_WHOLE = 4
 EXPLAINED = {
     "class-unknown": "correct the class names; the classes are in the package's guidelines",
     "box-out-of-bounds": "boxes must lie in the picture; check that the tool shows it upright and at its full size",
@@ -28,6 +29,7 @@ EXPLAINED = {
     "picture-changed": "work on the pictures of the package as they are: not cropped, scaled or turned",
     "size-mismatch": "the labels were made for another size; work on the pictures as they are",
     "label-syntax": "the file cannot be read there; export it again",
+    "label-without-picture": "send the picture's entry together with its boxes: one of the pictures lacks them",
     "label-encoding": "save text files as UTF-8",
     "format-unknown": "send it as COCO, YOLO, CVAT XML or Label Studio JSON",
     "package-unchanged": "look into the inbox whether the right file was put there",
@@ -94,6 +96,7 @@ def advice(
     lines = [f"Batch {batch.id}, delivery {printable(delivery.name)}: {accepted} of {total} pictures are in order."]
     if back or missing:
         lines.append(f"{back} go back for what the report says of them, {missing} were not answered.")
+    lines += _of_the_whole(checked)
     if not accepted:
         lines.append("Nothing of it can be used. Nothing was merged.")
     elif not merging:
@@ -118,6 +121,20 @@ def advice(
             f"{pictures} pictures hold boxes that look wrong: look through the first {most} on the quality page."
         )
     return "\n".join(lines)
+
+
+def _of_the_whole(checked: Checked) -> list[str]:
+    """What is wrong with the delivery as a whole, in a few sentences: each kind once, with its first message."""
+    by_kind: dict[str, list[Note]] = {}
+    for note in checked.general:
+        if note.serious:
+            by_kind.setdefault(note.kind, []).append(note)
+    lines = []
+    for notes in list(by_kind.values())[:SAID_OF_THE_WHOLE]:
+        place = f"{printable(notes[0].place)}: " if notes[0].place not in ("", ".") else ""
+        more = f" (and {len(notes) - 1} more of the kind)" if len(notes) > 1 else ""
+        lines.append(f"Of the delivery as a whole: {place}{printable(notes[0].message)}{more}.")
+    return lines
 
 
 def _note(note: Note) -> dict[str, Any]:
