@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from provider import World, deliver, make_world
 
@@ -74,3 +75,39 @@ def test_our_own_package_is_named_on_the_screen(world: World) -> None:
     sent = replace(world.batch.packages[0], sha256=hash_file(path))
     write_batch(world.settings.outbox, replace(world.batch, packages=(sent,)))
     assert "byte for byte" in take(world, path).advice
+
+
+def expect_boxes(world: World, boxes: float) -> World:
+    """The batch as it goes out without a model, where the data set's average is expected in every picture."""
+    nothing: dict[str, Any] = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, np.int64), "scores": np.zeros(0)}
+    items = [replace(item, **nothing, estimated_boxes=boxes) for item in world.batch.items]
+    changed = replace(world, batch=replace(world.batch, items=tuple(items)))
+    write_batch(world.settings.outbox, changed.batch)
+    return changed
+
+
+@pytest.mark.parametrize("format_name", ["coco", "yolo"])
+def test_a_half_done_package_is_not_merged_as_negatives(world: World, format_name: str) -> None:
+    world = expect_boxes(world, 2.0)
+    half = {
+        key: one.with_boxes(np.zeros(len(one.boxes), bool)) for key, one in world.truth.items() if key[-1] in "56789"
+    }
+    path = deliver(world, "d.zip", format_name, truth=world.truth | half)
+    summary = take(world, path)
+    assert not summary.merged and "was the package finished?" in summary.advice
+    assert "6 of these hold no box (46%; of the data set's labelled pictures 17%)" in summary.advice
+    assert report_of(summary)["without_boxes"] == 6
+    assert take(world, path, accept=True).merged
+
+
+def test_a_usual_share_of_empty_pictures_is_only_counted(world: World) -> None:
+    summary = take(expect_boxes(world, 2.0), deliver(world, "d.zip"))
+    assert summary.merged and "2 of these hold no box (15%" in summary.advice
+    assert "negatives-many" not in report_of(summary)["kinds"]
+
+
+def test_many_empty_pictures_where_nothing_was_expected_are_told(world: World) -> None:
+    world = expect_boxes(world, 0.0)
+    nothing = {key: one.with_boxes(np.zeros(len(one.boxes), bool)) for key, one in world.truth.items()}
+    summary = take(world, deliver(world, "d.zip", truth=nothing))
+    assert summary.merged and "far more than usual" in summary.advice

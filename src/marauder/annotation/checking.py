@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -50,9 +50,14 @@ MENDED = frozenset(
     }
 )
 """Kinds that are told and do not send a picture back; every other kind that names a picture does."""
-DOUBTFUL = frozenset({"label-without-picture", "label-syntax"})
+DOUBTFUL = frozenset({"label-without-picture", "label-syntax", "negatives-many"})
 """Serious kinds that, even where they name no picture, leave in doubt what the pictures in order say: a box that
 belongs to a picture nobody can name may be missing in any of them."""
+USUAL_EMPTY = 0.25
+"""Share of pictures without any object where no labelled picture says what is usual."""
+LEAST_NEGATIVES = 3
+EXPECTED_BOXES = 0.5
+"""Boxes a picture is thought to hold from which an empty answer is a surprise."""
 Status = Literal["accepted", "returned", "missing"]
 
 
@@ -94,11 +99,12 @@ class PictureCheck:
 class Checked:
     """``pictures``: every picture that was waited for or was delivered. ``general``: what belongs to no picture of
     ours; the serious ones among them mean that something could not be read. ``strangers``: pictures that are not
-    ours."""
+    ours. ``usual_empty``: share of the data set's labelled pictures without any object, ``None`` where unknown."""
 
     pictures: tuple[PictureCheck, ...]
     general: tuple[Note, ...]
     strangers: tuple[str, ...]
+    usual_empty: float | None = None
 
     def of_status(self, status: Status) -> list[PictureCheck]:
         """The pictures of one status."""
@@ -114,6 +120,11 @@ class Checked:
         """What belongs to no picture of ours and yet leaves in doubt what the others say."""
         return tuple(note for note in self.general if note.serious and note.kind in DOUBTFUL)
 
+    @property
+    def empty(self) -> list[PictureCheck]:
+        """The pictures in order that are said to hold nothing."""
+        return [picture for picture in self.of_status("accepted") if not picture.delivered_boxes]
+
     def kinds(self) -> dict[str, int]:
         """How often each kind was found, most frequent first."""
         notes = [note for picture in self.pictures for note in picture.notes]
@@ -121,12 +132,18 @@ class Checked:
 
 
 def check_delivery(
-    batch: Batch, reading: Reading, unpacked: Unpacked, answered: Iterable[str] = (), clock: Clock | None = None
+    batch: Batch,
+    reading: Reading,
+    unpacked: Unpacked,
+    answered: Iterable[str] = (),
+    clock: Clock | None = None,
+    usual_empty: float | None = None,
 ) -> Checked:
     """Judge every picture of the batch.
 
     ``answered``: file names that earlier deliveries answered; they are not missing, and a new answer replaces theirs. A
-    package that is not in the delivery at all (``_absent_parts``) is not missing, it has not come yet.
+    package that is not in the delivery at all (``_absent_parts``) is not missing, it has not come yet. ``usual_empty``:
+    of ``Checked``; many more empty answers than that look like a package nobody finished (``_many_negatives``).
     """
     answered = set(answered)
     absent = _absent_parts(batch, reading, answered)
@@ -144,7 +161,33 @@ def check_delivery(
                 continue
             found = tuple(notes.get(file, ()))
             pictures.append(_check_picture(item, file, part, answer, found, batch.names))
-    return Checked(tuple(pictures), tuple(general), tuple(reading.strangers))
+    checked = Checked(tuple(pictures), tuple(general), tuple(reading.strangers), usual_empty)
+    return replace(checked, general=(*_many_negatives(batch, checked), *checked.general))
+
+
+def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
+    """A note where more than twice the usual share of pictures, and a tenth of all, came back empty.
+
+    It is serious where so many of them were thought to hold boxes: an empty entry or label file is what some packages
+    are sent with, so that pictures nobody opened look like pictures that hold nothing.
+    """
+    known = batch.by_file()
+    accepted, empty = len(checked.of_status("accepted")), checked.empty
+    usual = checked.usual_empty if checked.usual_empty is not None else USUAL_EMPTY
+    limit = max(LEAST_NEGATIVES - 1, (2.0 * usual + 0.1) * accepted)
+    thought = [one for one in empty if len(known[one.file].boxes) or known[one.file].estimated_boxes >= EXPECTED_BOXES]
+    if len(empty) <= limit:
+        return []
+    if len(thought) > limit:
+        message = (
+            f"{len(thought)} of {accepted} pictures came back without any box though boxes were expected in them: was "
+            "the package finished? Ask, and look at some of them"
+        )
+        return [Note("negatives-many", message)]
+    message = (
+        f"{len(empty)} of {accepted} pictures came back without any box, far more than usual; look at some of them"
+    )
+    return [Note("negatives-many", message, "", False)]
 
 
 def _absent_parts(batch: Batch, reading: Reading, answered: set[str]) -> set[str]:

@@ -96,13 +96,13 @@ def _import(
     unpacked = unpack(delivery, unpacked_folder, limits_of(settings.limits), clock)
     own_package = any(package.sha256 == content for package in batch.packages)
     format_name, reading = ("", Reading({})) if unpacked.refused or own_package else read_answers(unpacked, batch)
-    checked = check_delivery(batch, reading, unpacked, earlier, clock)
+    base = read_dataset(settings.data)
+    checked = check_delivery(batch, reading, unpacked, earlier, clock, usual_empty(base))
     checked = _with_general(checked, unpacked, format_name, own_package)
     taken = {picture.file: picture for picture in checked.of_status("accepted")}
     merging = bool(taken) and (checked.clean or settings.accept)
     fresh = {file: (one.key, one.part, one.taken) for file, one in taken.items() if one.taken is not None}
     every = {file: as_taken(row) for file, row in stored.items()} | {file: row[2] for file, row in fresh.items()}
-    base = read_dataset(settings.data)
     quality, page = _judge(settings, batch, every, base, folder, clock)
     shutil.rmtree(unpacked_folder)
 
@@ -183,6 +183,12 @@ def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
 def limits_of(settings: LimitSettings) -> Limits:
     """The limits of the settings as unpacking takes them."""
     return Limits(settings.total_bytes, settings.file_bytes, settings.entries, settings.ratio)
+
+
+def usual_empty(base: Dataset) -> float | None:
+    """Share of the labelled pictures that hold no object; ``None`` without any labelled picture."""
+    counts = [len(record.boxes) for record in base if record.labelled]
+    return counts.count(0) / len(counts) if counts else None
 
 
 def _batch_for(settings: AnnotationSettings) -> Batch:

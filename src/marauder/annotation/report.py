@@ -30,6 +30,7 @@ EXPLAINED = {
     "size-mismatch": "the labels were made for another size; work on the pictures as they are",
     "label-syntax": "the file cannot be read there; export it again",
     "label-without-picture": "send the picture's entry together with its boxes: one of the pictures lacks them",
+    "negatives-many": "say whether all pictures were looked at; finish those that were not",
     "label-encoding": "save text files as UTF-8",
     "format-unknown": "send it as COCO, YOLO, CVAT XML or Label Studio JSON",
     "package-unchanged": "look into the inbox whether the right file was put there",
@@ -73,6 +74,8 @@ def report_json(batch: Batch, delivery: Path, format_name: str, checked: Checked
         "read_as": format_name,
         "advice": words,
         "counts": {status: len(checked.of_status(status)) for status in ("accepted", "returned", "missing")},
+        "without_boxes": len(checked.empty),
+        "usually_without_boxes": checked.usual_empty,
         "kinds": checked.kinds(),
         "general": [_note(note) for note in checked.general],
         "strangers": [printable(name) for name in checked.strangers],
@@ -96,6 +99,10 @@ def advice(
     lines = [f"Batch {batch.id}, delivery {printable(delivery.name)}: {accepted} of {total} pictures are in order."]
     if back or missing:
         lines.append(f"{back} go back for what the report says of them, {missing} were not answered.")
+    if checked.empty:
+        usual = checked.usual_empty
+        known = f"; of the data set's labelled pictures {usual:.0%}" if usual is not None else ""
+        lines.append(f"{len(checked.empty)} of these hold no box ({len(checked.empty) / accepted:.0%}{known}).")
     lines += _of_the_whole(checked)
     if not accepted:
         lines.append("Nothing of it can be used. Nothing was merged.")
@@ -127,7 +134,7 @@ def _of_the_whole(checked: Checked) -> list[str]:
     """What is wrong with the delivery as a whole, in a few sentences: each kind once, with its first message."""
     by_kind: dict[str, list[Note]] = {}
     for note in checked.general:
-        if note.serious:
+        if note.serious or note.kind == "negatives-many":
             by_kind.setdefault(note.kind, []).append(note)
     lines = []
     for notes in list(by_kind.values())[:SAID_OF_THE_WHOLE]:
