@@ -111,3 +111,78 @@ def test_many_empty_pictures_where_nothing_was_expected_are_told(world: World) -
     nothing = {key: one.with_boxes(np.zeros(len(one.boxes), bool)) for key, one in world.truth.items()}
     summary = take(world, deliver(world, "d.zip", truth=nothing))
     assert summary.merged and "far more than usual" in summary.advice
+
+
+def test_a_negative_width_sends_the_picture_back(world: World) -> None:
+    def turn(content: dict[str, Any]) -> None:
+        own(content, "dive_05.jpg")[0].update(bbox=[60, 10, -20, 20])
+
+    summary = take(world, deliver(world, "d.zip", change=edit_coco(turn)))
+    assert not summary.merged and picture_of(summary, "dive_05.jpg")["status"] == "returned"
+    assert "negative width" in return_list(summary)["dive_05.jpg"]["what is wrong"]
+
+
+def test_the_return_list_says_what_is_wrong_once_and_what_to_do(world: World) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        one = own(content, "dive_08.jpg")[0]
+        one["bbox"] = [10, "nan", 5, 5]
+        own(content, "dive_07.jpg")[0]["category_id"] = None
+        content["categories"].append({"id": 77, "name": "whale"})
+        whales = [{**own(content, "dive_05.jpg")[0], "id": 900 + n, "category_id": 77} for n in range(3)]
+        content["annotations"] += whales
+
+    rows = return_list(take(world, deliver(world, "d.zip", change=edit_coco(spoil))))
+    assert {"dive_05.jpg", "dive_07.jpg", "dive_08.jpg"} == set(rows)
+    assert all(row["what to do"] for row in rows.values())
+    assert rows["dive_05.jpg"]["what is wrong"].count("none of ours") == 1
+    assert "3 boxes of class 'whale'" in rows["dive_05.jpg"]["what is wrong"]
+
+
+@pytest.mark.parametrize("line", ["0 nan 0.5 0.1 0.1", "0 48 36 20 20", "0 0.5 0.5"])
+def test_the_return_list_of_yolo_holds_no_python(world: World, line: str) -> None:
+    def spoil(folder: Path) -> None:
+        if folder.name == "first":
+            (folder / "labels" / "dive_05.txt").write_text(line + "\n")
+
+    row = return_list(take(world, deliver(world, "d.zip", "yolo", change=spoil)))["dive_05.jpg"]
+    assert row["what to do"] and row["what is wrong"] and "Error" not in row["what is wrong"]
+
+
+def test_a_region_with_two_labels_goes_back(world: World) -> None:
+    def label(folder: Path) -> None:
+        for file in folder.rglob("tasks.json"):
+            tasks = json.loads(file.read_text())
+            for task in tasks:
+                if task["data"]["file"] == "dive_05.jpg":
+                    task["annotations"][0]["result"][0]["value"]["rectanglelabels"] = ["fish", "stingray"]
+            file.write_text(json.dumps(tasks))
+
+    summary = take(world, deliver(world, "d.zip", "label_studio", change=label))
+    assert not summary.merged
+    row = return_list(summary)["dive_05.jpg"]
+    assert "fish, stingray" in row["what is wrong"] and row["what to do"]
+
+
+def test_coco_without_sizes_is_taken_and_told(world: World) -> None:
+    def strip(content: dict[str, Any]) -> None:
+        for row in content["images"]:
+            del row["width"], row["height"]
+
+    summary = take(world, deliver(world, "d.zip", change=edit_coco(strip)))
+    assert summary.merged and report_of(summary)["kinds"]["size-unstated"] == 10
+
+
+def test_a_picture_that_came_twice_is_not_said_to_be_taken(world: World) -> None:
+    def double(content: dict[str, Any]) -> None:
+        content["images"].append({**content["images"][5], "id": 500})
+
+    summary = take(world, deliver(world, "d.zip", change=edit_coco(double)))
+    assert not summary.merged
+    row = return_list(summary)["dive_05.jpg"]
+    assert "cannot be known" in row["what is wrong"] and "taken" not in row["what is wrong"]
+
+
+def test_the_history_names_no_empty_side(world: World) -> None:
+    take(world, deliver(world, "d.zip"))
+    history = (world.settings.output / "versions" / "CHANGES.md").read_text()
+    assert "labelled pictures: " in history and "- 0" not in history

@@ -59,7 +59,7 @@ class TestCoco:
             ({"image_id": 7, "category_id": 0, "bbox": [1, 2, 10**400, 4]}, "number-invalid"),
             ({"image_id": 7, "category_id": 0, "bbox": "1 2 3 4"}, "number-invalid"),
             ({"image_id": 7, "category_id": 0}, "number-invalid"),
-            ({"image_id": 7, "category_id": 0, "bbox": [50, 50, -20, 10]}, "box-degenerate"),
+            ({"image_id": 7, "category_id": 0, "bbox": [50, 50, -20, 10]}, "number-invalid"),
             ({"image_id": 7, "category_id": 0, "bbox": [150, 50, 90, 10]}, "box-out-of-bounds"),
             ({"image_id": 8, "category_id": 0, "bbox": [1, 2, 3, 4]}, "label-without-picture"),
             ({"image_id": 7, "category_id": None, "bbox": [1, 2, 3, 4]}, "class-missing"),

@@ -42,6 +42,7 @@ MENDED = frozenset(
         "shape-converted",
         "box-corners",
         "size-scaled",
+        "size-unstated",
         "several-answers",
         "label-encoding",
         "names-missing",
@@ -225,17 +226,21 @@ def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) ->
     """
     notes: list[Note] = []
     classes = np.full(len(answer.boxes), -1, np.int64)
+    unknown: Counter[str] = Counter()
     for position, name in enumerate(answer.class_names):
         index = match_class(name, names)
         if index is None:
-            known = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-            notes.append(Note("class-unknown", f"box {position + 1}: class {name!r} is none of ours ({known})"))
+            unknown[name] += 1
             continue
         classes[position] = index
         if name != names[index]:
             notes.append(
                 Note("class-spelled", f"box {position + 1}: {name!r} is taken for {names[index]!r}", "", False)
             )
+    known = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+    for name, count in unknown.items():
+        boxes_of_it = f"{count} box{'es' if count > 1 else ''}"
+        notes.append(Note("class-unknown", f"{boxes_of_it} of class {name!r}, which is none of ours ({known})"))
     boxes = np.concatenate(
         [np.minimum(answer.boxes[:, :2], answer.boxes[:, 2:]), np.maximum(answer.boxes[:, :2], answer.boxes[:, 2:])], 1
     )

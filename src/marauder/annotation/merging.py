@@ -263,7 +263,8 @@ def _write_history(versions: Path) -> None:
     parts = ["# Versions of this data set, newest first\n"]
     for path in sorted(versions.glob(f"[0-9]*/{CHANGES}"), reverse=True):
         log = read_json(path)
-        labelled = ", ".join(f"{name} {count:,}" for name, count in log["labelled_pictures"].items())
+        sides = [(name if name != "-" else "on no side", count) for name, count in log["labelled_pictures"].items()]
+        labelled = ", ".join(f"{name} {count:,}" for name, count in sides if count or name != "on no side")
         added = [f"{name} {count:+,}" for name, count in log["boxes_added_by_class"].items() if count]
         parts.append(
             f"## {log['version']:04d} ({log['made']})\n\n"

@@ -125,9 +125,11 @@ class AnnotationFormat(ABC):
         for layouts that may come back with class numbers alone.
 
         Problems noted here. A box or an entry is lost: ``label-syntax``, ``label-without-picture``, ``number-invalid``,
-        ``class-missing``, ``shape-unknown``, ``not-answered``, ``picture-stranger``, ``picture-twice``. It is kept, and
+        ``class-missing``, ``shape-unknown``, ``not-answered``, ``picture-stranger``, ``picture-twice``,
+        ``class-several``. It is kept, and
         told: ``box-degenerate``, ``box-out-of-bounds``, ``size-mismatch``. It was mended: ``size-scaled``,
-        ``units-converted``, ``shape-converted``, ``several-answers``, ``names-missing``, ``label-encoding``.
+        ``size-unstated``, ``units-converted``, ``shape-converted``, ``several-answers``, ``names-missing``,
+        ``label-encoding``.
         """
 
 

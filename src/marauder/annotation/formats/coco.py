@@ -123,6 +123,9 @@ class _CocoFile:
             return
         file = self.collector.open(self.path, None, *named)
         size = (row.get("width"), row.get("height"))
+        if file is not None and not (number(size[0]) and number(size[1])):
+            message = f"{file}: no width and height stand with it; its boxes are taken as pixels of the picture as sent"
+            self._note("size-unstated", message, file)
         self.pictures[identity] = None if file is None else (file, self.collector.scale(file, size, self.path))
 
     def _read_annotation(self, row: object, position: int) -> None:
@@ -155,6 +158,11 @@ class _CocoFile:
 
     def _box(self, row: dict[str, Any], place: str, file: str) -> Box | None:
         values = numbers(row.get("bbox"), 4)
+        if values is not None and min(values[2:]) < 0:
+            shown = clean_text(row.get("bbox"), 80)
+            message = f"{place}: bbox {shown} has a negative width or height, so where it lies is unsure; draw it again"
+            self._note("number-invalid", message, file)
+            return None
         if values is not None:
             return values[0], values[1], values[0] + values[2], values[1] + values[3]
         if row.get("bbox") in (None, []) and row.get("segmentation"):

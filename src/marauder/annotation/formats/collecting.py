@@ -74,7 +74,9 @@ class Collector:
                 self.problem(path, "picture-stranger", message, line)
             return None
         if file in self._boxes:
-            message = f"{file} stands in the delivery more than once; only its first entry is taken: send it once"
+            message = (
+                f"{file} stands in the delivery more than once, and which entry is meant cannot be known: send it once"
+            )
             self.problem(path, "picture-twice", message, line, file)
             return None
         self._boxes[file], self._classes[file], self._details[file] = [], [], []

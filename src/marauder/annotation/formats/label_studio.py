@@ -185,10 +185,14 @@ def _add_regions(regions: Sequence[Mapping[str, Any]], file: str, place: str, pa
             message = f"{where}: place {shown} is not usable numbers; draw it again"
             collector.problem(path, "number-invalid", message, None, file)
             continue
-        label = _label(value)
-        if not label:
+        labels = _labels(value)
+        if not labels:
             collector.problem(path, "class-missing", f"{where}: no label; name its class", None, file)
             continue
+        label = labels[0]
+        if len(labels) > 1:
+            message = f"{where}: several labels ({', '.join(labels[:6])}); which is meant? Keep one"
+            collector.problem(path, "class-several", message, None, file)
         if converted:
             collector.problem(path, "shape-converted", f"{where}: the upright box around it is taken", None, file)
         collector.add(file, box, label, f"{where} {label!r}", path, None, _details(region))
@@ -215,13 +219,15 @@ def _box_of(value: Mapping[str, Any], width: int, height: int) -> tuple[Box | No
     return (rotated(box, turn, (x, y)) if turned else box), ellipse or turned
 
 
-def _label(value: Mapping[str, Any]) -> str:
+def _labels(value: Mapping[str, Any]) -> list[str]:
+    """The labels of a region, each once, of the first control that gave it any."""
     for key in LABEL_KEYS:
         labels = value.get(key)
-        first = labels[0] if isinstance(labels, list) and labels else labels
-        if isinstance(first, str) and first.strip():
-            return clean_text(first)
-    return ""
+        given = labels if isinstance(labels, list) else [labels]
+        found = dict.fromkeys(clean_text(label) for label in given if isinstance(label, str) and label.strip())
+        if found:
+            return list(found)
+    return []
 
 
 def _details(region: Mapping[str, Any]) -> dict[str, Attribute]:

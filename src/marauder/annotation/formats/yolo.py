@@ -102,7 +102,7 @@ def _read_labels(path: Path, collector: Collector) -> list[_Found]:
         try:
             index, box = parse_label_line(line)
         except (ValueError, OverflowError) as error:
-            message = f"{clean_text(error)}; write: class x_centre y_centre width height"
+            message = f"{clean_text(str(error))}; write: class x_centre y_centre width height"
             collector.problem(path, "label-syntax", message, number, file)
             continue
         if max(map(abs, box)) > LARGEST_FRACTION:
@@ -124,7 +124,7 @@ def _stated_names(folder: Path, collector: Collector) -> dict[int, str]:
         try:
             content = parse_yaml(text, lambda line, path=path: f"{path.name}:{line}").content  # type: ignore[misc]
         except UserError as error:
-            collector.problem(path, "label-syntax", f"{clean_text(error)}; class names are not taken from it")
+            collector.problem(path, "label-syntax", f"{clean_text(str(error))}; class names are not taken from it")
             continue
         names = content.get("names") if isinstance(content, dict) else None
         rows = (
