@@ -346,16 +346,46 @@ def test_the_command_goes_from_export_to_import_and_tells_problems_with_status_3
     images = [
         {"id": number, "file_name": file, "width": 96, "height": 64} for number, file in enumerate(batch.expected(), 1)
     ]
-    rows = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20]}]
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "no such thing"}]}
+    rows = [{"id": row["id"], "image_id": row["id"], "category_id": 1, "bbox": [5, 5, 20, 20]} for row in images]
+    content = {
+        "images": images,
+        "annotations": rows,
+        "categories": [{"id": 1, "name": NAMES[0]}, {"id": 2, "name": "no such thing"}],
+    }
+    rows[0]["category_id"] = 2
     write_json(tmp_path / "back" / "annotations.json", content)
     words = ["import", *places, "--output", str(tmp_path / "merged"), "--delivery", str(tmp_path / "back")]
     refused = call(*words)
     assert refused.exit_code == 3 and "--accept" in refused.output and "report:" in refused.output, refused.output
-    content["categories"] = [{"id": 1, "name": NAMES[0]}]
+    rows[0]["category_id"] = 1
     write_json(tmp_path / "back" / "annotations.json", content)
     taken = call(*words)
     assert taken.exit_code == 0 and "version 1" in taken.output, taken.output
     assert all(record.labelled for record in read_dataset(tmp_path / "merged"))
     told = call("status", *places, "--output", str(tmp_path / "merged"))
     assert told.exit_code == 0 and "complete" in told.output
+
+
+def test_the_estimate_names_the_boxes_that_the_price_is_for(settings_for: Any, data: Path, tmp_path: Path) -> None:
+    words = ["export", "--data", str(data), "--outbox", str(tmp_path / "out"), "--overlap-share", "0.25"]
+    done = CliRunner().invoke(app, [*words, "price.per_picture=0", "price.per_box=1", "least_overlap=2"])
+    views = UNLABELLED + 3  # labelled pictures hold two boxes each
+    assert f"{2 * views} boxes in {views} pictures, the second annotator counted; {2 * views}.00 EUR" in done.output
+
+
+def test_import_and_status_find_the_data_set_from_another_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    outbox, merged = str(tmp_path / "out"), str(tmp_path / "merged")
+    assert CliRunner().invoke(app, ["export", "--data", data.name, "--outbox", outbox]).exit_code == 0
+    batch = list_batches(tmp_path / "out")[0]
+    images = [{"id": n, "file_name": file, "width": 96, "height": 64} for n, file in enumerate(batch.expected(), 1)]
+    rows = [{"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20]} for n in range(1, len(images) + 1)]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": NAMES[0]}]}
+    write_json(tmp_path / "back" / "annotations.json", content)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    words = ["import", "--outbox", outbox, "--output", merged, "--delivery", str(tmp_path / "back")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "version 1" in done.output, done.output

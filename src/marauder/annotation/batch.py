@@ -1,12 +1,13 @@
 """The record of a batch, ``<outbox>/<batch id>/batch.json``: which pictures went out under which names, and its state.
 
 States: ``writing`` (an export was cut short, or runs now), ``open`` (packages are there, a delivery is waited for),
-``imported`` (a delivery was merged as a whole), ``partly`` (its good part was merged, the rest was sent back).
+``imported`` (nothing is waited for: all answers are merged, but for pictures that went out again with a later batch),
+``partly`` (the good part was merged, the rest was sent back).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -66,8 +67,10 @@ class PackageRecord:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch. ``data``: the data set's path as it was given. ``model``: SHA-256 of the pre-labelling detector, or ""
-    without one. ``price``: of ``annotation.price``. ``history``: what happened to it, oldest first."""
+    """A batch. ``data``: the data set's absolute path. ``model``: SHA-256 of the pre-labelling detector, or "" without
+    one. ``price``: of ``annotation.price``. ``history``: what happened to it, oldest first. ``answered``: file names
+    (of either package) whose answers were merged; ``back``: those that a delivery answered badly or not at all, and
+    that nobody has answered since: their pictures may go out again with another batch."""
 
     id: str
     data: str
@@ -80,6 +83,8 @@ class Batch:
     packages: tuple[PackageRecord, ...] = ()
     price: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
+    answered: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
 
     def expected(self) -> dict[str, tuple[int, int]]:
         """Every file name that went out, those of the second package too, and its size."""
@@ -122,6 +127,8 @@ def read_batch(folder: Path) -> Batch:
             packages=tuple(PackageRecord(**row) for row in content["packages"]),
             price=content["price"],
             history=tuple(content["history"]),
+            answered=tuple(content.get("answered", ())),
+            back=tuple(content.get("back", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(
@@ -156,6 +163,24 @@ def set_state(outbox: Path, batch_id: str, state: State, event: Mapping[str, Any
     changed = replace(batch, state=state, history=(*batch.history, event))
     write_batch(outbox, changed)
     return changed
+
+
+def sent_again(batch: Batch, known: Iterable[Batch]) -> frozenset[str]:
+    """File names of ``batch`` whose pictures went out with a later one of ``known``: the answer is awaited there."""
+    later = [one for one in known if (one.created, one.id) > (batch.created, batch.id) and one.state != "writing"]
+    keys = {item.key for one in later for item in one.items}
+    return frozenset(file for file, item in batch.by_file().items() if item.key in keys)
+
+
+def close_settled(outbox: Path) -> None:
+    """Close the batches that wait for nothing but pictures which went out again with a later batch. Call under the
+    outbox's lock."""
+    known = list_batches(outbox)
+    for batch in known:
+        elsewhere = sent_again(batch, known)
+        if batch.state in WAITING and elsewhere and not batch.expected().keys() - elsewhere - set(batch.answered):
+            rest = len(elsewhere - set(batch.answered))
+            set_state(outbox, batch.id, "imported", {"event": "closed", "sent_again": rest})
 
 
 def _item(row: Mapping[str, Any]) -> BatchItem:

@@ -50,7 +50,8 @@ class Choice:
 
 
 def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Batch], clock: Clock) -> Choice:
-    """The pictures of a new batch; none where all went out with ``earlier`` ones, whose pictures stay out of this one.
+    """The pictures of a new batch; none where all went out with ``earlier`` ones, whose pictures stay out of this one,
+    but for those that came back without a usable answer, where ``settings.new`` asks for another batch.
 
     Raises ``UserError`` when there is nothing to send at all, for keys that name no picture, and without class names.
     """
@@ -65,7 +66,7 @@ def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Bat
         wanted = [Chosen(record) for record in dataset if not record.labelled]
     if not names:
         raise UserError(f"{settings.data}: has no class names; name a data.yaml that lists them under names:")
-    out = {item.key for batch in earlier for item in batch.items}
+    out = {item.key for batch in earlier for item in batch.items if not (settings.new and _came_back(item, batch))}
     left = [one for one in wanted if one.record.key not in out]
     if len(left) < len(wanted):
         notes.append(f"{len(wanted) - len(left)} pictures went out with an earlier batch and stay out of this one")
@@ -74,6 +75,10 @@ def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Bat
         why = f": {'; '.join(notes)}" if notes else ": every picture is labelled"
         raise UserError(f"{settings.selection or settings.pictures or settings.data}: nothing to send{why}")
     return Choice(tuple(checked), names, tuple(notes))
+
+
+def _came_back(item: BatchItem, batch: Batch) -> bool:
+    return item.file in batch.back or item.second_file in batch.back
 
 
 def _picks(folder: Path, dataset: Dataset) -> tuple[list[Chosen], tuple[str, ...]]:

@@ -27,13 +27,14 @@ SINGLE_FILES = frozenset({".json", ".xml"})
 UNFINISHED = re.compile(r"^[.~]|\.(partial|part|crdownload|download|filepart|tmp|temp|!ut)$", re.IGNORECASE)
 LEDGER = "deliveries.jsonl"
 Outcome = Literal["merged", "problems", "foreign"]
-State = Literal["ready", "copying", "cut", "merged", "problems", "foreign"]
+State = Literal["ready", "copying", "cut", "merged", "problems", "foreign", "elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Something in the inbox. ``changed``: seconds since the epoch of its last change. ``stamp``: fingerprint of names,
-    sizes and times. ``copying``: not yet whole; ``cut``: a zip without end that nobody writes to any more."""
+    sizes and times. ``copying``: not yet whole; ``cut``: a zip without end that nobody writes to any more.
+    ``elsewhere``: it answered another batch."""
 
     path: Path
     state: State
@@ -63,7 +64,7 @@ def look(settings: AnnotationSettings, batch: Batch) -> list[Candidate]:
     """Everything in the inbox that may be a delivery, oldest first."""
     if not settings.inbox.is_dir():
         return []
-    known = {row["stamp"]: row["outcome"] for row in ledger(settings, batch.id)}
+    known = _answered_elsewhere(settings, batch) | {row["stamp"]: row["outcome"] for row in ledger(settings, batch.id)}
     found = []
     for path in sorted(settings.inbox.iterdir()):
         if UNFINISHED.search(path.name) or path.is_symlink():
@@ -87,6 +88,13 @@ def ledger(settings: AnnotationSettings, batch_id: str) -> list[dict[str, str]]:
     """What was made of each delivery of a batch, oldest first: ``name``, ``stamp``, ``content``, ``outcome``."""
     wanted = {"name", "stamp", "content", "outcome"}
     return [row for row in read_lines(ledger_path(settings, batch_id)) if isinstance(row, dict) and wanted <= set(row)]
+
+
+def _answered_elsewhere(settings: AnnotationSettings, batch: Batch) -> dict[str, str]:
+    """Stamps of what answered pictures of another batch: sent again, these have the same names in both."""
+    others = {path.parent.name for path in imports_folder(settings, "").glob(f"*/{LEDGER}")} - {batch.id}
+    rows = (row for other in sorted(others) for row in ledger(settings, other))
+    return {row["stamp"]: "elsewhere" for row in rows if row["outcome"] in ("merged", "problems")}
 
 
 def note_outcome(settings: AnnotationSettings, batch_id: str, path: Path, content: str, outcome: Outcome) -> None:
@@ -138,7 +146,7 @@ def _judge(path: Path, known: dict[str, str]) -> Candidate | None:
     except FileNotFoundError:
         return None
     outcome = known.get(stamp)
-    if outcome in ("merged", "problems", "foreign"):
+    if outcome in ("merged", "problems", "foreign", "elsewhere"):
         return Candidate(path, outcome, changed, stamp)  # type: ignore[arg-type]
     quiet = time.time() - changed
     if path.suffix.lower() == ".zip" and path.is_file():

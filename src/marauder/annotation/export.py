@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from marauder.annotation.batch import (
     Batch,
     BatchItem,
     PackageRecord,
+    close_settled,
     find_batch,
     list_batches,
     read_batch,
@@ -42,6 +43,7 @@ from marauder.data.records import Dataset
 
 GUIDELINES = "guidelines"
 PRELABELS = "prelabels.jsonl"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 FORMAT_VERSION = 1
 """Part of the id: raised when packages of the same pictures would come out otherwise."""
 
@@ -49,7 +51,9 @@ FORMAT_VERSION = 1
 @dataclass(frozen=True)
 class ExportSummary:
     """What went out. ``folder``: of the batch; ``packages``: the zips; ``pictures``, ``overlap``: how many, and how
-    many of them twice; ``prelabels``: boxes suggested; ``price`` (in ``currency``) and ``hours``: the estimate;
+    many of them twice; ``prelabels``: boxes suggested; ``estimated_boxes``: in the pictures, each counted once;
+    ``priced_boxes``, ``priced_pictures``: what ``price`` (in ``currency``) and ``hours`` are estimated for, those of
+    the second annotator counted too;
     ``existed``: the batch was open before; ``notes``: what was left out and what else is worth knowing."""
 
     batch: str
@@ -59,6 +63,8 @@ class ExportSummary:
     overlap: int
     prelabels: int
     estimated_boxes: float
+    priced_boxes: float
+    priced_pictures: int
     price: float
     currency: str
     hours: float
@@ -79,6 +85,7 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
     and ``Interrupted`` when the clock says so: the same call goes on.
     """
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
+        close_settled(settings.outbox)
         waiting = find_batch(settings.outbox)
         if waiting is not None and not settings.new:
             note = "a batch is open: import its delivery, or make another one with --new"
@@ -90,8 +97,13 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
         choice = choose(settings, dataset, earlier, clock)
         if not choice.chosen:
             note = "all of these pictures went out before; to send those that came back once more, use --new"
+            if settings.new:
+                note = "all of these pictures are out already, and no delivery has said anything of them yet"
             return _summary(settings.outbox, earlier[-1], True, (note,))
-        return _Export(settings, dataset, choice, _batch_id(settings, dataset, choice, known), clock).run()
+        begun = _time_after(known)
+        summary = _Export(settings, dataset, choice, _batch_id(settings, dataset, choice, known), begun, clock).run()
+        close_settled(settings.outbox)
+        return summary
 
 
 def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, known: Sequence[Batch]) -> str:
@@ -125,10 +137,10 @@ class _Export:
     """One batch being written."""
 
     def __init__(
-        self, settings: AnnotationSettings, dataset: Dataset, choice: Choice, batch_id: str, clock: Clock
+        self, settings: AnnotationSettings, dataset: Dataset, choice: Choice, batch_id: str, begun: str, clock: Clock
     ) -> None:
         self.settings, self.dataset, self.choice, self.clock = settings, dataset, choice, clock
-        self.id = batch_id
+        self.id, self.begun = batch_id, begun
         self.folder = settings.outbox / batch_id
         self.notes = list(choice.notes)
 
@@ -161,11 +173,11 @@ class _Export:
         model = hash_file(weights_of(self.settings.model)) if self.settings.model else ""
         batch = Batch(
             self.id,
-            str(self.settings.data),
+            str(self.settings.data.absolute()),
             self.choice.names,
             tuple(items),
             self.settings.formats,
-            _now(),
+            self.begun,
             model=model,
         )
         write_batch(self.settings.outbox, batch)
@@ -266,6 +278,8 @@ def _summary(outbox: Path, batch: Batch, existed: bool, notes: tuple[str, ...]) 
         overlap=sum(item.overlap for item in batch.items),
         prelabels=sum(len(item.boxes) for item in batch.items),
         estimated_boxes=round(sum(item.estimated_boxes for item in batch.items), 1),
+        priced_boxes=float(batch.price["drawn"]) + float(batch.price["corrected"]),
+        priced_pictures=int(batch.price["pictures"]),
         price=float(batch.price["price"]),
         currency=str(batch.price["currency"]),
         hours=float(batch.price["hours"]),
@@ -275,4 +289,11 @@ def _summary(outbox: Path, batch: Batch, existed: bool, notes: tuple[str, ...]) 
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(TIME_FORMAT)
+
+
+def _time_after(known: Sequence[Batch]) -> str:
+    """Now, or a second after the newest batch: answers are merged in the order in which batches were begun."""
+    done = [datetime.strptime(batch.created, TIME_FORMAT) for batch in known if batch.state != "writing"]
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return max([now, *(time + timedelta(seconds=1) for time in done)]).strftime(TIME_FORMAT)

@@ -7,12 +7,21 @@ process, the same call goes on; the same delivery once more changes nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from marauder.annotation.batch import Batch, State, find_batch, list_batches, read_batch, set_state
+from marauder.annotation.batch import (
+    Batch,
+    State,
+    find_batch,
+    list_batches,
+    read_batch,
+    sent_again,
+    set_state,
+    write_batch,
+)
 from marauder.annotation.checking import Checked, Note, Taken, check_delivery
 from marauder.annotation.delivery import content_of, imports_folder, ledger, note_outcome
 from marauder.annotation.formats.base import AnnotationFormat, Reading
@@ -110,7 +119,7 @@ def _import(
     if merging:
         store_answers(folder.parent, fresh, content)
         version = merge_answers(settings, batch, base, delivery.name, checked, clock)
-    outstanding = [file for file in batch.expected() if file not in stored_answers(folder.parent)]
+    outstanding = outstanding_files(settings, batch)
     latest = latest_version(settings.output)
     summary = ImportSummary(
         batch=batch.id,
@@ -127,8 +136,18 @@ def _import(
     )
     write_report(folder, batch, delivery, format_name, checked, quality, summary.advice)
     write_json(folder / SUMMARY, vars(summary))
+    back = [picture.file for picture in checked.pictures if picture.status != "accepted"] if reading.answers else []
+    _note_answers(settings, batch, back)
     _close(settings, batch, delivery, content, summary, bool(reading.answers))
     return summary
+
+
+def outstanding_files(settings: AnnotationSettings, batch: Batch) -> list[str]:
+    """File names of a batch that nobody has answered and whose pictures did not go out again with a later batch."""
+    settled = (
+        sent_again(batch, list_batches(settings.outbox)) | stored_answers(imports_folder(settings, batch.id)).keys()
+    )
+    return [file for file in batch.expected() if file not in settled]
 
 
 def merge_answers(
@@ -224,6 +243,16 @@ def _judge(
     quality = judge_quality(batch, answers, found, settings.quality, source, groups, settings.seed)
     write_json(folder / QUALITY_FILE, quality.to_json(batch.names))
     return quality, write_quality_page(folder / "quality", batch, answers, quality, settings.quality, clock)
+
+
+def _note_answers(settings: AnnotationSettings, batch: Batch, back: Sequence[str]) -> None:
+    """Write into the batch's record what is answered now, and what came back without an answer that can be used."""
+    current = read_batch(settings.outbox / batch.id)
+    answered = stored_answers(imports_folder(settings, batch.id)).keys() & current.expected().keys()
+    unanswered = (set(current.back) | set(back)) - answered
+    changed = replace(current, answered=tuple(sorted(answered)), back=tuple(sorted(unanswered)))
+    if (changed.answered, changed.back) != (current.answered, current.back):
+        write_batch(settings.outbox, changed)
 
 
 def _close(

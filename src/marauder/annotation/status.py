@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from marauder.annotation.batch import Batch, find_batch, list_batches
+from marauder.annotation.batch import Batch, find_batch, list_batches, sent_again
 from marauder.annotation.delivery import Candidate, imports_folder, look
 from marauder.annotation.merging import latest_version, stored_answers
 from marauder.annotation.settings import AnnotationSettings
@@ -16,9 +16,9 @@ from marauder.core.clock import describe_seconds
 @dataclass(frozen=True)
 class BatchStatus:
     """``batch``: id of the batch meant, ``None`` without any. ``state``: of ``annotation.batch``, or ``none``.
-    ``pictures``: answers wanted, the overlap's second ones too; ``answered``: of these, merged. ``waiting``: whether a
-    delivery is waited for; ``ready``: one that lies in the inbox and can be imported. ``data``: the merged data.yaml,
-    if there is one. ``words``: all of it as a few lines."""
+    ``pictures``: answers wanted, the overlap's second ones too, less those that a later batch asks for now;
+    ``answered``: of these, merged. ``waiting``: whether a delivery is waited for; ``ready``: one that lies in the inbox
+    and can be imported. ``data``: the merged data.yaml, if there is one. ``words``: all of it as a few lines."""
 
     batch: str | None
     state: str
@@ -42,15 +42,19 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
     expected = batch.expected()
     stored = stored_answers(imports_folder(settings, batch.id))
     answered = sum(file in stored for file in expected)
+    elsewhere = len(sent_again(batch, known) - stored.keys())
+    wanted_answers = len(expected) - elsewhere
     waiting = batch.state in ("open", "partly")
     candidates = look(settings, batch) if waiting else []
     wanted = ("ready", "problems") if settings.accept else ("ready",)
     ready = next((one.path for one in candidates if one.state in wanted), None)
-    lines = [_headline(settings, batch, len(expected), answered)]
+    lines = [_headline(settings, batch, wanted_answers, answered)]
+    if elsewhere:
+        lines.append(f"{elsewhere} more went out again with a later batch and are not waited for here.")
     lines += [line for line in (_candidate_words(settings, batch, one) for one in candidates) if line]
     if latest:
         lines.append(f"Merged so far: version {latest[0]:04d} of {data}.")
-    return BatchStatus(batch.id, batch.state, len(expected), answered, waiting, ready, data, "\n".join(lines))
+    return BatchStatus(batch.id, batch.state, wanted_answers, answered, waiting, ready, data, "\n".join(lines))
 
 
 def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answered: int) -> str:

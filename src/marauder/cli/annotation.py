@@ -189,7 +189,8 @@ def _tell_export(summary: ExportSummary, settings: AnnotationSettings) -> None:
     twice = f", {summary.overlap} of them for a second annotator too" if summary.overlap else ""
     lines.append(f"  {summary.pictures} pictures{twice}; {summary.prelabels} boxes suggested")
     lines.append(
-        f"  estimate: {summary.estimated_boxes:,.0f} boxes, {summary.price:,.2f} {summary.currency}, "
+        f"  estimate: {summary.priced_boxes:,.0f} boxes in {summary.priced_pictures:,} pictures"
+        f"{', the second annotator counted' if summary.overlap else ''}; {summary.price:,.2f} {summary.currency}, "
         f"{summary.hours:,.1f} hours of annotation"
     )
     lines += [f"  {package}" for package in summary.packages]
