@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,7 @@ from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.pretraining import pretrain
 from marauder.runs.pretraining_data import open_pool, probe_records
 from marauder.runs.pretraining_settings import PretrainingSettings
-from marauder.runs.pretraining_task import PretrainingTask, collapse_in
+from marauder.runs.pretraining_task import PretrainingTask, collapse_in, unjudged
 from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.pretraining import PretrainingKind
 
@@ -199,7 +200,11 @@ class TestTask:
         assert trouble is not None
         assert "collapsed" in trouble.why
         assert "--fresh" in trouble.remedy
-        assert task.trouble({**metrics, "settled": 0.3}) is None  # statistics that have not settled say nothing
+        assert unjudged(metrics) == ""
+        unsettled = {**metrics, "settled": 0.949}
+        assert task.trouble(unsettled) is None  # statistics that have not settled say nothing
+        assert unjudged(unsettled) == "too few updates for the running statistics (94 % settled)"
+        assert "(15, at least 16 are needed)" in unjudged({**metrics, "pictures": 15.0})
 
     def test_features_that_are_not_finite_are_trouble(self, task: PretrainingTask) -> None:
         metrics = task.score([([(0, np.full(4, np.nan, np.float32))], 1.0)])
@@ -222,9 +227,24 @@ class TestRun:
         assert probe["low"] <= probe["gain"] <= probe["high"]
         verdicts = {one["gate"]: one for one in read_json(summary.folder / "gates.json")["verdicts"]}
         assert set(verdicts) == {"sanity", "determinism", "health", "representation"}
-        assert verdicts["representation"]["answer"] in ("pass", "warn")
+        # Five updates an epoch leave the running statistics at where they began: a clean pass would be no finding.
+        assert verdicts["representation"]["answer"] == "warn"
+        told = re.match(
+            r"not judged: too few updates for the running statistics \((\d+) % settled\); ",
+            verdicts["representation"]["why"],
+        )
+        assert told and int(told.group(1)) < 95
         page = (summary.folder / "report.html").read_text(encoding="utf-8")
-        for words in ("Did it help?", "effective rank", "Example views", "like another", "--ssl-backbone", "split val"):
+        for words in (
+            "Did it help?",
+            "effective rank",
+            "Example views",
+            "like another",
+            "--ssl-backbone",
+            "split val",
+            "Whether the features collapsed was not judged",
+            "% settled",
+        ):
             assert words in page
         assert "http" not in page.replace("http://www.w3.org", "")
         assert (summary.folder / "model_card.md").is_file()

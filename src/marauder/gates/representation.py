@@ -17,7 +17,8 @@ class RepresentationEvidence:
     """What the finished backbone shows.
 
     ``signs``: of collapse, by name, and ``limits``: what each has to reach; ``collapsed``: why the features are taken
-    for collapsed (empty: they are not). ``helped``: the verdict of the probe, ``words``: the same as a sentence.
+    for collapsed (empty: they are not). ``unjudged``: why nothing can be said of collapse (empty: it can).
+    ``helped``: the verdict of the probe, ``words``: the same as a sentence.
     ``gain``, ``low``, ``high``: what the probe gained and its interval (``None``: nothing was probed).
     """
 
@@ -30,6 +31,7 @@ class RepresentationEvidence:
     low: float | None = None
     high: float | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
+    unjudged: str = ""
 
 
 class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
@@ -42,7 +44,8 @@ class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
     evidence_model = RepresentationEvidence
 
     def judge(self, evidence: RepresentationEvidence) -> Verdict:
-        """``fail`` on collapse, ``warn`` where the probe says no, ``pass`` otherwise, an unclear probe among it."""
+        """``fail`` on collapse, ``warn`` where collapse cannot be judged or the probe says no, ``pass`` otherwise, an
+        unclear probe among it."""
         facts = {
             "signs": dict(evidence.signs),
             "limits": dict(evidence.limits),
@@ -55,10 +58,12 @@ class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
             worst = self._worst_sign(evidence)
             value, limit = (evidence.signs.get(worst), evidence.limits.get(worst)) if worst else (None, None)
             return self.verdict(self.broken(), evidence.collapsed, value, limit, **facts)
+        told = evidence.words or f"the probe is {evidence.helped}"
+        if evidence.unjudged:
+            return self.verdict("warn", f"not judged: {evidence.unjudged}; {told}", evidence.gain, None, **facts)
         if evidence.helped == "no":
             why = f"{evidence.words or 'the probe finds no gain'}; docs/step1_pretraining.md says what to do about it"
             return self.verdict("warn", why, evidence.gain, 0.0, **facts)
-        told = evidence.words or f"the probe is {evidence.helped}"
         return self.verdict("pass", f"no sign of collapse; {told}", evidence.gain, None, **facts)
 
     @staticmethod

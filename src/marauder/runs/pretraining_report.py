@@ -23,6 +23,7 @@ from marauder.imaging.underwater_views import draw_views
 from marauder.reporting.evidence import Artifact, Lineage
 from marauder.reporting.pretraining_page import PretrainingEvidence, write_pretraining_report
 from marauder.reporting.render import ReportFigure
+from marauder.runs.pretraining_task import unjudged
 from marauder.runs.run_origin import pin_of, provenance_of
 from marauder.runs.tasks.base import Findings
 
@@ -182,6 +183,12 @@ def _left_out(kind: PretrainingKind) -> str:
 def _cautions(kind: PretrainingKind) -> list[str]:
     pool, probe = kind.pool, kind.probe
     found = []
+    why = unjudged(kind.signs["after"])
+    if why:
+        found.append(
+            f"Whether the features collapsed was not judged: {why}. The signs below prove neither; train for more "
+            "updates, or on more pictures."
+        )
     if probe["also_pretrained_on"]:
         found.append(
             f"{probe['also_pretrained_on']} of the {probe['pictures']} probed pictures were pretrained on too, without "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.imaging.underwater_views import View, draw_views
 from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.settings import MethodSettings
-from marauder.models.pretraining.signs import CollapseSettings, Signs, judge, measure_signs
+from marauder.models.pretraining.signs import FEWEST, CollapseSettings, Signs, judge, measure_signs
 
 SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
 """What is measured on the held-out pictures; see ``models.pretraining.signs``."""
@@ -203,13 +204,22 @@ def signs_of(rows: Sequence[np.ndarray]) -> dict[str, float]:
 
 def collapse_in(metrics: Mapping[str, float], settings: CollapseSettings) -> str:
     """Why the features that gave ``metrics`` (``start/...``: those before training) count as collapsed; empty: they do
-    not."""
+    not, or nothing can be said yet (``unjudged``)."""
     if metrics["not_finite"]:
         return f"the features of {metrics['not_finite']:.0f} held-out pictures are not finite; lower the learning rate"
-    if metrics["settled"] < SETTLED:
+    if unjudged(metrics):
         return ""
     signs, start = _signs(metrics, ""), _signs(metrics, START)
     return (judge(signs, settings, start) or "") if signs is not None else ""
+
+
+def unjudged(metrics: Mapping[str, float]) -> str:
+    """Why ``metrics`` say nothing of collapse, neither that there is some nor that there is none; empty: they do."""
+    if metrics["settled"] < SETTLED:
+        return f"too few updates for the running statistics ({math.floor(100 * metrics['settled'])} % settled)"
+    if not metrics["pictures"] >= FEWEST:
+        return f"too few held-out pictures could be read ({metrics['pictures']:.0f}, at least {FEWEST} are needed)"
+    return ""
 
 
 def settled_share(model: torch.nn.Module) -> float:

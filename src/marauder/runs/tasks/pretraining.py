@@ -34,6 +34,7 @@ from marauder.runs.pretraining_task import (
     look,
     settled_share,
     signs_of,
+    unjudged,
 )
 from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.base import Findings, Production, TaskKind
@@ -150,6 +151,7 @@ class PretrainingKind(TaskKind):
             signs={name: after[name] for name in SIGNS},
             limits=bounds,
             collapsed=collapse_in(both, limits),
+            unjudged=unjudged(after),
             helped=self.probe["verdict"],
             words=self.probe["why"],
             gain=self.probe["gain"],
