@@ -21,6 +21,10 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines
 from marauder.data.reading import read_dataset
+from marauder.models.files import save_detector
+from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.critical import run_critical
+from marauder.runs.critical_base import resolve_base
 from marauder.runs.critical_settings import CriticalSettings
 from marauder.runs.critical_stages import Finished, chosen_stage, score_of_row, scored, stage_settings, whole_outcome
 from marauder.runs.recipes import load_run_settings
@@ -141,7 +145,9 @@ def load(data: Path, *words: str) -> CriticalSettings:
 
 def test_a_stage_is_a_run_of_its_own_with_only_the_gate_of_health(reef: Path) -> None:
     gates = ("contract", "sanity", "health", "limits")
-    settings = load(reef, "loss.focal.enabled=true", "registry.kind=files", "training.epochs=10", "loss.box=5")
+    settings, _ = resolve_base(
+        load(reef, "loss.focal.enabled=true", "registry.kind=files", "training.epochs=10", "loss.box=5")
+    )
     first = stage_settings(settings, "standard", None, None, None, ["disc"], gates)
     assert type(first) is RunSettings and first.folder == Path("out/stages/standard")
     assert not first.loss.focal.enabled and first.loss.box == 5 and first.training.best_metric == "map50_95"
@@ -320,3 +326,65 @@ def test_without_a_choice_the_command_says_what_to_choose(reef: Path, tmp_path: 
     cross = next(one for one in plan["classes"] if one["name"] == "cross")
     assert cross["critical"] and cross["factor"] == 4 and plan["length"] > len(plan["pictures"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["balance.html", "balance.json"], "nothing is copied"
+
+
+def base_model(folder: Path, *names: str) -> Path:
+    save_detector(build_detector("yolov8t", names or ("disc", "square", "cross")), folder / "base", 96, {})
+    return folder / "base.pt"
+
+
+def test_architecture_and_size_are_the_base_models_unless_they_are_named(reef: Path, tmp_path: Path) -> None:
+    base = base_model(tmp_path)
+    for beside in (True, False):
+        if not beside:
+            base.with_suffix(".safetensors").unlink()  # what Ultralytics leaves: a .pt alone
+        found, names = resolve_base(load(reef, f"base_model={base}"))
+        assert (found.model, found.image_size, names) == ("yolov8t", 96, ("disc", "square", "cross"))
+        assert CriticalSettings(**found.model_dump()) == found
+    named, _ = resolve_base(load(reef, f"base_model={base}", "model=yolov8t", "image_size=64"))
+    assert (named.model, named.image_size) == ("yolov8t", 64)
+    plain, _ = resolve_base(load(reef))
+    assert (plain.model, plain.image_size) == ("yolov8n", 640)
+    with pytest.raises(UserError, match=r"is a yolov8t, and model is yolov8n.*--model yolov8t"):
+        resolve_base(load(reef, f"base_model={base}", "model=yolov8n"))
+    with pytest.raises(UserError, match="image_size: 32 is too small"):
+        load(reef, "image_size=32")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["model=yolov8n"], ["base_model=gone.pt"], ["base_model=null", "weights=gone.pt"], ["stages.standard.share=0"]],
+)
+def test_a_refused_start_writes_nothing(reef: Path, tmp_path: Path, words: list[str]) -> None:
+    base = base_model(tmp_path, "disc", "square", "shark")
+    settings = load_run_settings(
+        CriticalSettings, None, [*WORDS, f"base_model={base}", *words], data=reef, output=tmp_path / "cs",
+        critical=["disc"],
+    )  # fmt: skip
+    assert isinstance(settings, CriticalSettings)
+    with pytest.raises(UserError, match=r"is a yolov8t|gone\.(pt|safetensors): no such file|nothing can be mined"):
+        run_critical(settings, Clock())
+    assert not (tmp_path / "cs").exists()
+
+
+def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Path, tmp_path: Path) -> None:
+    other = base_model(tmp_path)
+
+    def begin(size: int) -> None:
+        words = [*WORDS, "model=yolov8n", f"image_size={size}", f"weights={other}"]
+        settings = load_run_settings(
+            CriticalSettings, None, words, data=reef, output=tmp_path / "cs", critical=["disc"]
+        )  # fmt: skip
+        assert isinstance(settings, CriticalSettings)
+        run_critical(settings, Clock())
+
+    with pytest.raises(UserError, match="tensors fit yolov8n"):
+        begin(64)
+    assert (tmp_path / "cs" / "run.json").is_file(), "the start was written down before it failed"
+    with pytest.raises(UserError, match="tensors fit yolov8n"):
+        begin(96)
+    checkpoint = tmp_path / "cs" / "checkpoints" / "standard" / "checkpoint_3.json"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="image_size was 96, is 64"):
+        begin(64)

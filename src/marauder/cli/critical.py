@@ -35,7 +35,9 @@ def critical(
     epochs: Annotated[int | None, typer.Option(help="epochs of all three stages together")] = None,
     critical: Annotated[str | None, typer.Option(help="names of the critical classes, with commas")] = None,
     config: Annotated[Path | None, typer.Option(help="settings file (YAML); options given here come before it")] = None,
-    model: Annotated[str | None, typer.Option(help="yolov8 or yolo11 with scale t (tiny), n, s, m, l or x")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; default: the base model's")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where it was, which happens anyway")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former stages")] = False,
     max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,

@@ -27,6 +27,7 @@ from marauder.evaluation.tiers import tier_metrics
 from marauder.gates.plan import load_gates
 from marauder.models.embeddings import weights_hash
 from marauder.models.files import load_detector
+from marauder.runs.critical_base import check_classes, resolve_base
 from marauder.runs.critical_kind import CriticalKind, Specialised
 from marauder.runs.critical_report import REPORT_JSON, REPORT_PAGE
 from marauder.runs.critical_settings import CriticalSettings
@@ -40,6 +41,7 @@ from marauder.runs.critical_stages import (
     stage_settings,
     stages_of,
     take_up,
+    trained_nothing,
     whole_outcome,
 )
 from marauder.runs.detection import prepare_process
@@ -79,11 +81,13 @@ def run_critical(
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     overrides = gate_overrides(settings.gate)
     plan = load_gates(settings.gates, overrides).restricted(CriticalKind.answerable(), overrides)
+    settings, base_classes = resolve_base(settings)
     pinned = pin(settings.data, clock)
     settings = _placed(settings, pinned)
     kind = CriticalKind(settings)
     kind.clock = clock
     identity = kind.open()
+    check_classes(settings, base_classes, kind.data.dataset.names)
     settings.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
         summary = CriticalRun(settings, kind, identity, pinned, plan, clock).go(None, fresh, begun)
@@ -111,6 +115,11 @@ class CriticalRun(GatedRun):
         if not all((self.folder / name).is_file() for name in (REPORT_JSON, REPORT_PAGE)):
             return None
         return super()._finished()
+
+    def _refuse_another_run(self) -> None:
+        # A run that was refused or stopped before its first update is replaced by the one that was meant.
+        if not trained_nothing(self.settings):
+            super()._refuse_another_run()
 
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
         if fresh:
@@ -197,10 +206,7 @@ class CriticalRun(GatedRun):
         if base is not None and load_detector(base).names == self.kind.data.dataset.names:
             return base, f"the base model {base}"
         if not done:
-            raise UserError(
-                f"{base} knows other classes than the data set, so nothing can be mined with it: give "
-                "stages.standard.share a value above 0"
-            )
+            raise ValueError("a base model of other classes, and no standard stage: check_classes comes first")
         return done[0].weights, "the first stage, standard training"
 
     def _mine(self, stage: str, weights: Path, earlier: Path | None) -> Path:

@@ -18,6 +18,8 @@ from marauder.selection.hard_negatives_settings import MiningSettings
 
 STAGES = ("standard", "mined", "fine_tune")
 """The stages in their order."""
+AUTO = "auto"
+"""The model that is taken from the base model."""
 
 
 class StageSettings(Settings):
@@ -96,6 +98,12 @@ class CriticalSettings(RunSettings):
     balance: CriticalBalance = CriticalBalance()
     copy_paste: CriticalPasting = CriticalPasting()
 
+    model: str = Field(
+        AUTO, description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n"
+    )
+    image_size: int = Field(
+        0, ge=0, description="pixels of the long side; a multiple of 32; 0: the base model's, else 640"
+    )
     base_model: Path | None = Field(None, description="detector to specialise; default: random weights, or `weights`")
     stages: StagesSettings = StagesSettings()
     mining: MiningSettings = MiningSettings()
@@ -111,6 +119,8 @@ class CriticalSettings(RunSettings):
 
     @model_validator(mode="after")
     def _check(self) -> CriticalSettings:
+        if self.image_size == 32:
+            raise ValueError("image_size: 32 is too small; give 64 or more, or 0 for the base model's")
         if self.hard_negatives.file is not None:
             raise ValueError("hard_negatives.file: this run mines its own; leave the file out")
         if self.base_model is not None and self.weights is not None:

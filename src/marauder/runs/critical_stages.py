@@ -112,6 +112,13 @@ def stage_settings(
     return plain.model_copy(update=updates)
 
 
+def trained_nothing(settings: CriticalSettings) -> bool:
+    """Whether the run that lies here left neither weights, nor an epoch's figures, nor a checkpoint."""
+    left = [settings.folder.glob("best.*"), settings.checkpoint_folder.rglob("checkpoint_*")]
+    left += [(settings.folder / FOLDER).glob(f"*/{name}") for name in ("best.*", "last.*", "metrics.jsonl")]
+    return not any(path.stat().st_size for found in left for path in found)
+
+
 def take_up(settings: RunSettings, stage: str, made_of: Mapping[str, Any]) -> None:
     """Make the stage's folder one of ``made_of`` (hashes of weights and negatives): what was made of others goes.
 
