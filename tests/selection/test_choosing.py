@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,17 @@ def test_all_mistakes_of_the_settings_are_told_at_once() -> None:
         "ATTRIBUTE=VALUE",
     ):
         assert words in said
+
+
+def test_off_needs_no_quotes(tmp_path: Path) -> None:
+    words = ["calibration=off", "class_difficulty=off"]
+    file = tmp_path / "select.yaml"
+    file.write_text("".join(f"{word.replace('=', ': ')}\n" for word in words), encoding="utf-8")
+    for path, overrides in ((None, words), (file, [])):
+        made = load_settings(SelectionSettings, path, overrides, pool="p")
+        assert (made.calibration, made.class_difficulty) == ("off", "off")
+    with pytest.raises(UserError, match="calibration"):
+        load_settings(SelectionSettings, None, ["calibration=on"], pool="p")
 
 
 def test_an_ensemble_needs_two_models_and_adds_its_measures() -> None:

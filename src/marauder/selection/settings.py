@@ -97,6 +97,11 @@ class SelectionSettings(Settings):
     def _split_commas(cls, value: Any) -> Any:
         return split_commas(value)
 
+    @field_validator("calibration", "class_difficulty", mode="before")
+    @classmethod
+    def _plain_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
+
     @field_validator("measures")
     @classmethod
     def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
