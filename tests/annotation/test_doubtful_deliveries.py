@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -186,3 +187,22 @@ def test_the_history_names_no_empty_side(world: World) -> None:
     take(world, deliver(world, "d.zip"))
     history = (world.settings.output / "versions" / "CHANGES.md").read_text()
     assert "labelled pictures: " in history and "- 0" not in history
+
+
+@pytest.mark.parametrize("differs", [True, False])
+def test_two_formats_in_one_delivery_must_agree(world: World, differs: bool) -> None:
+    coco, yolo = deliver(world, "coco.zip"), deliver(world, "yolo.zip", "yolo")
+    path = world.settings.inbox / "both.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for source in (coco, yolo):
+            with zipfile.ZipFile(source) as one:
+                for entry in one.namelist():
+                    text = one.read(entry)
+                    if differs and entry.endswith("labels/dive_05.txt"):
+                        text = b"0 0.5 0.5 0.9 0.9\n"
+                    if entry not in archive.namelist():
+                        archive.writestr(entry, text)
+    summary = take(world, path)
+    assert summary.merged is not differs
+    if differs:
+        assert "which is meant?" in summary.advice and list(return_list(summary)) == ["dive_05.jpg"]

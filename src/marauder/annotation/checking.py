@@ -17,10 +17,12 @@ import numpy as np
 
 from marauder.annotation.batch import Batch, BatchItem
 from marauder.annotation.formats.base import Answer, Reading, match_class
+from marauder.annotation.same_picture import same_picture
+from marauder.annotation.several_formats import contradictions
 from marauder.annotation.unpacking import Unpacked
 from marauder.core.clock import Clock
 from marauder.data.boxes import clean_boxes
-from marauder.data.picture_files import PictureError, is_picture, load_small_grey, read_header
+from marauder.data.picture_files import PictureError, is_picture, read_header
 from marauder.data.records import Attribute, box_columns
 
 SLIGHTLY_OUTSIDE = 0.02
@@ -28,9 +30,6 @@ SLIGHTLY_OUTSIDE = 0.02
 SLIGHT_PIXELS = 3.0
 SMALLEST_SIDE = 1.0
 """Pixels below which a box is a click, not a box."""
-SAME_PICTURE_GREY = 12.0
-"""Mean difference of grey levels (0..255) of two small copies up to which one is the other, compressed anew."""
-GREY_SIZE = (32, 24)
 CROWD_FLAGS = ("crowd", "iscrowd", "ignored", "ignore")
 """Box attributes that make a box one that neither rewards nor punishes a detection."""
 
@@ -151,6 +150,13 @@ def check_delivery(
     notes, general = _notes_by_file(batch, reading, unpacked)
     for file, note in _compare_pictures(batch, unpacked, clock).items():
         notes.setdefault(file, []).append(note)
+    at_odds = contradictions(unpacked.folder, batch, reading)
+    for file, name in at_odds.items():
+        message = f"the delivery holds two formats, and {name} says something else of this picture; which is meant?"
+        notes.setdefault(file, []).append(Note("formats-disagree", message))
+    if at_odds:
+        message = f"two formats say different things of {len(at_odds)} pictures; which is meant? Those pictures go back"
+        general.append(Note("formats-disagree", message))
     pictures = []
     for item in batch.items:
         files: list[tuple[str, Literal["first", "second"]]] = [(item.file, "first")]
@@ -329,17 +335,14 @@ def _changed_picture(path: Path, item: BatchItem, name: str) -> Note:
         if (header.width, header.height) != item.size:
             sizes = f"{header.width}x{header.height}, ours is {item.size[0]}x{item.size[1]}"
             return Note("picture-changed", f"the delivered picture has another size ({sizes})", name)
-        difference = _difference(path, item.picture)
+        same = same_picture(path, item.picture, item.size)
     except PictureError as error:
         return Note("picture-changed", f"the delivered picture cannot be compared: {error.path.name}: {error}", name)
-    if difference <= SAME_PICTURE_GREY:
+    if same:
         return Note("picture-encoded-anew", "the delivered picture was encoded anew; ours is kept", name, False)
-    return Note("picture-changed", "the delivered picture shows something else under this name", name)
-
-
-def _difference(first: Path, second: Path) -> float:
-    pair = [load_small_grey(path, *GREY_SIZE).astype(np.float64) for path in (first, second)]
-    return float(np.abs(pair[0] - pair[1]).mean())
+    return Note(
+        "picture-changed", "the delivered picture shows something else under this name, or the same elsewhere", name
+    )
 
 
 def _is_crowd(detail: Mapping[str, Attribute]) -> bool:

@@ -1,0 +1,58 @@
+"""A delivery that holds labels in two formats: where they say different things of a picture, nobody knows which holds.
+
+Tools export several formats at once, and a provider packs them all. Where they agree nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marauder.annotation.agreement import View, pair_boxes
+from marauder.annotation.batch import Batch
+from marauder.annotation.formats.base import AnnotationFormat, Answer, Reading, match_class
+from marauder.core.plugins import names as plugin_names
+from marauder.core.plugins import resolve
+
+SAME_BOX_IOU = 0.9
+"""Overlap from which two boxes are one box written in two formats: decimals are cut differently."""
+
+
+def contradictions(folder: Path, batch: Batch, reading: Reading) -> dict[str, str]:
+    """Pictures (by file name) of which another format in ``folder`` says something else than ``reading``, and its name.
+
+    Empty where the delivery holds one format, the usual case: then nothing is read once more.
+    """
+    if not folder.is_dir() or not reading.answers:
+        return {}
+    readers: dict[Callable[..., Any], AnnotationFormat] = {}
+    for name in dict.fromkeys((*batch.formats, *plugin_names("annotation_format"))):
+        layout: AnnotationFormat = resolve("annotation_format", name)()
+        if type(layout).read not in readers and layout.recognises(folder):  # a name for the same layout reads the same
+            readers[type(layout).read] = layout
+    if len(readers) < 2:
+        return {}
+    found: dict[str, str] = {}
+    for layout in readers.values():
+        other = layout.read(folder, batch.expected(), batch.names).answers
+        for file in reading.answers.keys() & other.keys():
+            if not _same(reading.answers[file], other[file], batch):
+                found.setdefault(file, layout.name)
+    return dict(sorted(found.items()))
+
+
+def _same(one: Answer, other: Answer, batch: Batch) -> bool:
+    if len(one.boxes) != len(other.boxes):
+        return False
+    first, second = _view(one, batch), _view(other, batch)
+    pairing = pair_boxes(first, second, SAME_BOX_IOU)
+    same_class = first.classes[pairing.first] == second.classes[pairing.second]
+    return len(pairing.first) == len(one.boxes) and bool(same_class.all())
+
+
+def _view(answer: Answer, batch: Batch) -> View:
+    known = [match_class(name, batch.names) for name in answer.class_names]
+    return View(answer.boxes, np.array([-1 if index is None else index for index in known], np.int64))
