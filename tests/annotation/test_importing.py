@@ -271,7 +271,7 @@ def test_what_is_no_delivery_ends_in_a_report(world: World, content: bytes) -> N
     path = world.settings.inbox / "odd.zip"
     path.write_bytes(content)
     summary = take(world, path)
-    assert not summary.merged and summary.accepted == 0 and "format-unknown" in report_of(summary)["kinds"]
+    assert not summary.merged and summary.accepted == 0 and "delivery-cut" in report_of(summary)["kinds"]
     assert "Nothing of it can be used" in (summary.report / "import_report.txt").read_text()
 
 

@@ -17,7 +17,8 @@ from typing import Literal
 
 from marauder.annotation.batch import Batch, find_batch
 from marauder.annotation.settings import AnnotationSettings
-from marauder.annotation.unpacking import READ_ERRORS
+from marauder.annotation.unpacking import JUNK, READ_ERRORS
+from marauder.core.errors import printable
 from marauder.core.files import append_line, fingerprint, hash_file, read_lines
 
 SETTLE_SECONDS = 3.0
@@ -88,6 +89,24 @@ def ledger(settings: AnnotationSettings, batch_id: str) -> list[dict[str, str]]:
     """What was made of each delivery of a batch, oldest first: ``name``, ``stamp``, ``content``, ``outcome``."""
     wanted = {"name", "stamp", "content", "outcome"}
     return [row for row in read_lines(ledger_path(settings, batch_id)) if isinstance(row, dict) and wanted <= set(row)]
+
+
+def oddities(settings: AnnotationSettings) -> list[str]:
+    """What lies in the inbox and is no delivery, in words; what operating systems leave there is not told."""
+    if not settings.inbox.is_dir():
+        return []
+    lines = []
+    for path in sorted(settings.inbox.iterdir()):
+        name = printable(path.name)
+        if JUNK.search(path.name) or path.name.startswith((".", "~")):
+            continue
+        if path.is_symlink():
+            lines.append(f"{name} is a link, which is not followed: put the file or folder itself there.")
+        elif UNFINISHED.search(path.name):
+            lines.append(f"{name} is still being copied, its name says.")
+        elif not path.is_dir() and path.suffix.lower() not in (".zip", *SINGLE_FILES):
+            lines.append(f"{name} is no zip, folder, .json or .xml: pack what came back as one zip.")
+    return lines
 
 
 def _answered_elsewhere(settings: AnnotationSettings, batch: Batch) -> dict[str, str]:

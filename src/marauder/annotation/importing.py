@@ -7,6 +7,7 @@ process, the same call goes on; the same delivery once more changes nothing.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from marauder.annotation.batch import (
     write_batch,
 )
 from marauder.annotation.checking import Checked, Note, Taken, check_delivery
-from marauder.annotation.delivery import content_of, imports_folder, ledger, note_outcome
+from marauder.annotation.delivery import content_of, imports_folder, is_whole_zip, ledger, note_outcome
 from marauder.annotation.formats.base import AnnotationFormat, Reading
 from marauder.annotation.merging import (
     Version,
@@ -41,7 +42,7 @@ from marauder.annotation.report import advice, write_report
 from marauder.annotation.settings import AnnotationSettings, LimitSettings
 from marauder.annotation.unpacking import Limits, Unpacked, unpack
 from marauder.core.clock import Clock
-from marauder.core.errors import UserError
+from marauder.core.errors import UserError, printable
 from marauder.core.files import read_json, to_plain, write_json
 from marauder.core.locks import exclusive
 from marauder.core.plugins import names as plugin_names
@@ -92,7 +93,7 @@ def import_delivery(settings: AnnotationSettings, delivery: Path, clock: Clock) 
         rows = ledger(settings, batch.id)
         if any(row["content"] == content and row["outcome"] == "merged" for row in rows):
             note_outcome(settings, batch.id, delivery, content, "merged")
-            return _read_summary(folder)
+            return _as_it_stands(settings, batch, delivery, _read_summary(folder))
         return _import(settings, batch, delivery, content, folder, clock)
 
 
@@ -107,7 +108,7 @@ def _import(
     format_name, reading = ("", Reading({})) if unpacked.refused or own_package else read_answers(unpacked, batch)
     base = read_dataset(settings.data)
     checked = check_delivery(batch, reading, unpacked, earlier, clock, usual_empty(base))
-    checked = _with_general(checked, unpacked, format_name, own_package)
+    checked = _with_general(checked, unpacked, format_name, own_package, delivery)
     taken = {picture.file: picture for picture in checked.of_status("accepted")}
     merging = bool(taken) and (checked.clean or settings.accept)
     fresh = {file: (one.key, one.part, one.taken) for file, one in taken.items() if one.taken is not None}
@@ -132,7 +133,12 @@ def _import(
         version=version.number if version else latest[0] if latest else None,
         merged=merging,
         complete=not outstanding,
-        advice=advice(settings, batch, delivery, checked, merging, outstanding, quality),
+        advice="\n".join(
+            [
+                advice(settings, batch, delivery, checked, merging, outstanding, quality),
+                *([] if taken else _causes(checked)),
+            ]
+        ),
     )
     write_report(folder, batch, delivery, format_name, checked, quality, summary.advice)
     write_json(folder / SUMMARY, vars(summary))
@@ -220,10 +226,13 @@ def _batch_for(settings: AnnotationSettings) -> Batch:
     return known[-1]  # all are closed: a correction of the last, or the same delivery once more
 
 
-def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_package: bool) -> Checked:
+def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_package: bool, delivery: Path) -> Checked:
     """What is wrong with the delivery as a whole comes first in its report."""
+    whole = delivery.is_dir() or is_whole_zip(delivery)
     if own_package:
         note = Note("package-unchanged", "this is the package that went out, byte for byte; nobody labelled it")
+    elif not unpacked.refused and not format_name and delivery.suffix.lower() == ".zip" and not whole:
+        note = Note("delivery-cut", "the zip has no end: it is still being copied, or was cut off; copy it again")
     elif not unpacked.refused and not format_name:
         kinds = ", ".join(plugin_names("annotation_format"))
         note = Note("format-unknown", f"its layout is none of: {kinds}")
@@ -243,6 +252,27 @@ def _judge(
     quality = judge_quality(batch, answers, found, settings.quality, source, groups, settings.seed)
     write_json(folder / QUALITY_FILE, quality.to_json(batch.names))
     return quality, write_quality_page(folder / "quality", batch, answers, quality, settings.quality, clock)
+
+
+def _as_it_stands(settings: AnnotationSettings, batch: Batch, delivery: Path, summary: ImportSummary) -> ImportSummary:
+    """The summary of a delivery that was merged before; where its last answers came since, it says so."""
+    if summary.complete or outstanding_files(settings, batch):
+        return summary
+    words = f"Batch {batch.id}, delivery {printable(delivery.name)}: it was merged before. The batch is complete."
+    return replace(summary, complete=True, advice=words)
+
+
+def _causes(checked: Checked) -> list[str]:
+    """The two commonest causes for which nothing of a delivery can be used, in words."""
+    if checked.general and any(note.serious for note in checked.general):
+        return []  # the advice names these itself
+    if checked.strangers and not checked.of_status("returned"):
+        name = printable(checked.strangers[0])
+        return [f"Why: {len(checked.strangers)} pictures have names that did not go out ({name} for one); keep them."]
+    notes = [note for picture in checked.of_status("returned") for note in picture.notes if note.serious]
+    counts = Counter(note.kind for note in notes)
+    first = {note.kind: note for note in reversed(notes)}
+    return [f"Why ({count} times): {printable(first[kind].message)}." for kind, count in counts.most_common(2)]
 
 
 def _note_answers(settings: AnnotationSettings, batch: Batch, back: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marauder.annotation.batch import Batch, find_batch, list_batches, sent_again
-from marauder.annotation.delivery import Candidate, imports_folder, look
+from marauder.annotation.delivery import Candidate, imports_folder, look, oddities
 from marauder.annotation.merging import latest_version, stored_answers
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import describe_seconds
@@ -45,13 +45,14 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
     elsewhere = len(sent_again(batch, known) - stored.keys())
     wanted_answers = len(expected) - elsewhere
     waiting = batch.state in ("open", "partly")
-    candidates = look(settings, batch) if waiting else []
+    candidates = look(settings, batch)
     wanted = ("ready", "problems") if settings.accept else ("ready",)
-    ready = next((one.path for one in candidates if one.state in wanted), None)
+    ready = next((one.path for one in candidates if waiting and one.state in wanted), None)
     lines = [_headline(settings, batch, wanted_answers, answered)]
     if elsewhere:
         lines.append(f"{elsewhere} more went out again with a later batch and are not waited for here.")
     lines += [line for line in (_candidate_words(settings, batch, one) for one in candidates) if line]
+    lines += oddities(settings)
     if latest:
         lines.append(f"Merged so far: version {latest[0]:04d} of {data}.")
     return BatchStatus(batch.id, batch.state, wanted_answers, answered, waiting, ready, data, "\n".join(lines))
@@ -74,6 +75,11 @@ def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answere
 def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate) -> str:
     name = one.path.name
     age = describe_seconds(max(0.0, time.time() - one.changed))
+    if one.state == "ready" and batch.state == "imported":
+        return (
+            f"{name} lies there and no batch waits for it; to take it as a correction: "
+            f"marauder annotation import --delivery {one.path}"
+        )
     if one.state == "ready":
         return f"{name} lies there, whole: it is imported next (marauder annotation import)."
     if one.state == "copying":

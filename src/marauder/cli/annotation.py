@@ -129,7 +129,11 @@ def import_(
 
     found = delivery or find_delivery(settings)
     if found is None:
-        raise UserError(f"nothing to import in {settings.inbox}.\n{batch_status(settings).words}")
+        known = batch_status(settings)
+        if known.state != "imported":
+            raise UserError(f"nothing to import in {settings.inbox}.\n{known.words}")
+        typer.echo(printable(known.words))  # done before: a script may call again
+        return
     with Clock.for_hours(max_hours).listening() as clock:
         summary = import_delivery(settings, found, clock)
     _tell_import(summary)
