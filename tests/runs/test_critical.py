@@ -33,7 +33,7 @@ from marauder.selection.hard_negatives_job import mine, pictures_of
 from marauder.selection.hard_negatives_settings import MiningSettings
 
 WORDS = [
-    "training.batch_size=4", "training.device=cpu", "training.threads=1", "training.checkpoint_steps=3",
+    "training.device=cpu", "training.threads=1", "training.checkpoint_steps=3",
     "training.optimizer.warmup_epochs=1", "training.close_mosaic_epochs=1", "mining.least_score=0.001",
     "copy_paste.least_side=5", "evaluation.slices_each_epoch=false", "evaluation.draws=20", *PLAIN,
 ]  # fmt: skip
@@ -50,7 +50,8 @@ def start(reef: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def run(output: Path, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "marauder.cli.main", "critical", "--data-dir", str(reef), "--train"]
-        words = ["--output", str(output), "--critical", "disc", "--model", "yolov8t", "image_size=64", "--epochs", "8"]
+        words = ["--output", str(output), "--critical", "disc", "--model", "yolov8t", "--imgsz", "64", "--epochs", "8",
+                 "--batch-size", "4"]  # fmt: skip
         return subprocess.Popen(
             [*command, *words, *WORDS, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -16,6 +16,7 @@ from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.runs.critical_settings import CriticalSettings
 from marauder.runs.detection import DetectionTask
 from marauder.runs.detection_data import DetectionData
+from marauder.runs.emphasis import critical_classes
 from marauder.runs.pasting import UNLABELLED, Negative, PastePlan, Pasting
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.settings import RunSettings
@@ -201,3 +202,16 @@ def test_settings_of_step_5_that_contradict_one_another_are_refused(small_reef: 
     }.items():
         with pytest.raises(UserError, match=words):
             load(word)
+
+
+def test_an_unknown_class_gets_the_nearest_name_or_the_taxonomys(tmp_path: Path) -> None:
+    given = settings(tmp_path, "critical=[starfish,disk,Lobsterish]")
+    with pytest.raises(UserError) as told:
+        critical_classes(given, ("Disc", "Sea Star", "Sablefish"))
+    text = str(told.value)
+    assert "no class named starfish, disk, Lobsterish" in text
+    assert "starfish is called Sea Star in the default taxonomy" in text and "--taxonomy source" in text
+    assert "disk: did you mean Disc?" in text and "Lobsterish:" not in text
+    with pytest.raises(UserError) as told:
+        critical_classes(settings(tmp_path, "critical=[DISC]"), NAMES)
+    assert "DISC: did you mean disc?" in str(told.value) and "taxonomy" not in str(told.value)

@@ -13,7 +13,7 @@ from marauder.cli.train import show, speaks
 if TYPE_CHECKING:
     from marauder.runs.critical import CriticalSummary
 
-OPTIONS = {"data": "--data-dir"}
+OPTIONS = {"data": "--data-dir", "image_size": "--imgsz"}
 """Settings whose option has another name."""
 
 app = typer.Typer(add_completion=False)
@@ -33,6 +33,10 @@ def critical(
     base_model: Annotated[Path | None, typer.Option(help="detector to specialise (.pt or .safetensors)")] = None,
     output: Annotated[Path | None, typer.Option(help="folder for weights, plan and reports")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of all three stages together")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="pictures of one update, over all processes")] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(help="pixels of the long side, a multiple of 32; default: the base model's")
+    ] = None,
     critical: Annotated[str | None, typer.Option(help="names of the critical classes, with commas")] = None,
     config: Annotated[Path | None, typer.Option(help="settings file (YAML); options given here come before it")] = None,
     model: Annotated[
@@ -59,11 +63,17 @@ def critical(
 
     words = list(overrides or [])
     named = [name.strip() for name in critical.split(",") if name.strip()] if critical else None
-    for key, value in {"training.epochs": epochs, "balance.critical_factor": oversample_factor}.items():
+    single = {
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "balance.critical_factor": oversample_factor,
+    }
+    for key, value in single.items():
         if value is not None:
             words.append(f"{key}={value}")
     given: dict[str, Any] = {
-        "data": data_dir, "output": output, "model": model, "base_model": base_model, "critical": named,
+        "data": data_dir, "output": output, "model": model, "image_size": imgsz, "base_model": base_model,
+        "critical": named,
     }  # fmt: skip
     settings = load_run_settings(CriticalSettings, config, words, OPTIONS, **given)
     assert isinstance(settings, CriticalSettings)

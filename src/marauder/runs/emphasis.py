@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,10 @@ def critical_classes(settings: RunSettings, names: Sequence[str]) -> tuple[str, 
     ):
         unknown = [name for name in given if name not in names]
         if unknown:
-            raise UserError(f"{place}: no class named {', '.join(unknown)}; the data set has: {', '.join(names)}")
+            raise UserError(
+                f"{place}: no class named {', '.join(unknown)}; the data set has: {', '.join(names)}"
+                + _hints(unknown, names)
+            )
     if settings.critical:
         chosen = set(settings.critical)
     else:
@@ -41,6 +45,27 @@ def critical_classes(settings: RunSettings, names: Sequence[str]) -> tuple[str, 
         found = {name: taxonomy.match(name) for name in names}
         chosen = {name for name, entry in found.items() if entry is not None and entry.tier == "critical"}
     return tuple(name for name in names if name in chosen)
+
+
+def _hints(unknown: Sequence[str], names: Sequence[str]) -> str:
+    """A line for each name that has a near one among ``names``, or that the default taxonomy calls otherwise."""
+    taxonomy = Taxonomy.load()
+    lower = {name.lower(): name for name in names}
+    lines, mapped = [], False
+    for name in unknown:
+        entry = taxonomy.match(name)
+        near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, 2)]
+        if entry is not None and entry.common in names:
+            mapped = True
+            lines.append(f"{name} is called {entry.common} in the default taxonomy")
+        elif near:
+            lines.append(f"{name}: did you mean {' or '.join(near)}?")
+    if mapped:
+        lines.append(
+            "`marauder data organize --taxonomy source` keeps your names (in a pipeline: "
+            "preprocessing.organize.taxonomy=source)"
+        )
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def check_emphasis(
