@@ -21,10 +21,12 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines
 from marauder.data.reading import read_dataset
+from marauder.evaluation.fixed_recall import AtFixedRecall, Change, ClassAtRecall
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.critical import run_critical
 from marauder.runs.critical_base import resolve_base
+from marauder.runs.critical_report import _no_crops, interval_words, verdict_words
 from marauder.runs.critical_settings import CriticalSettings
 from marauder.runs.critical_stages import Finished, chosen_stage, score_of_row, scored, stage_settings, whole_outcome
 from marauder.runs.recipes import load_run_settings
@@ -80,6 +82,8 @@ def test_it_leaves_weights_reports_and_lists(undisturbed: Path) -> None:
     report = read_json(undisturbed / "critical_report.json")
     page = (undisturbed / "critical_report.html").read_text(encoding="utf-8")
     assert report["critical"] == ["disc"] and "http" not in page.replace("http-equiv", "")
+    assert "all other classes" in page and "all others" not in page and "– to –" not in page
+    assert "<figure>" in page or "No crops" in page
     assert [stage["name"] for stage in report["stages"]] == ["standard", "mined", "fine_tune"]
     assert [stage["epochs"] for stage in report["stages"]] == [3, 3, 2]
     kept = undisturbed / "stages" / report["stage"] / "best.safetensors"
@@ -325,6 +329,8 @@ def test_without_a_choice_the_command_says_what_to_choose(reef: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     plan = read_json(tmp_path / "balance.json")
     cross = next(one for one in plan["classes"] if one["name"] == "cross")
+    page = (tmp_path / "balance.html").read_text(encoding="utf-8")
+    assert "max(1, √(t / f))" in page and "t = 0.1" in page and "at least 4.0" in page
     assert cross["critical"] and cross["factor"] == 4 and plan["length"] > len(plan["pictures"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["balance.html", "balance.json"], "nothing is copied"
 
@@ -389,3 +395,24 @@ def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Pa
     checkpoint.write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="image_size was 96, is 64"):
         begin(64)
+
+
+def test_the_report_says_plainly_where_numbers_say_nothing() -> None:
+    nan = float("nan")
+    assert interval_words(nan, nan, nan, True) == "–"
+    assert interval_words(0.2, nan, nan, False) == interval_words(0.0, 0.0, 0.0, False) == "too few to say"
+    assert interval_words(0.1, -0.05, 0.2, True) == "−0.050 to +0.200"
+
+    def fixed(before: float, confidence: float) -> AtFixedRecall:
+        change = Change(before, 0.5, 0.5 - before, 0.0, 0.0)
+        one = ClassAtRecall("disc", 1, confidence, 0.5, True, change, change, change)
+        return AtFixedRecall((one,), one, 0, 20)
+
+    content = {"critical": ["disc"], "floor": 0.0, "after": {"others/map50": 0.0}}
+    words = verdict_words(content, fixed(0.4, 0.2), telling=False)
+    assert "too few boxes or clips to say" in words and "0.000 to" not in words
+    assert "no floor for the other classes to keep: the detector before found nothing of them" in words
+    assert "0 was asked for" in verdict_words({**content, "floor_given": True}, fixed(0.4, 0.2))
+    kept = verdict_words({**content, "floor": 0.3, "after": {"others/map50": 0.2}}, fixed(0.4, 0.2))
+    assert "do NOT keep their floor: map50 0.200, at least 0.300" in kept
+    assert "found none of the critical classes" in _no_crops(fixed(nan, float("inf")))

@@ -13,9 +13,9 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.critical_report import write_critical_report
+from marauder.runs.critical_settings import CriticalSettings
 from marauder.runs.critical_stages import Finished
 from marauder.runs.measuring import Measured, evaluate_split
-from marauder.runs.settings import RunSettings
 from marauder.runs.tasks.base import Findings
 from marauder.runs.tasks.detection import DetectionKind
 
@@ -36,7 +36,9 @@ class Specialised:
 class CriticalKind(DetectionKind):
     """Detectors specialised on critical classes. ``specialised`` is set once the stages are done."""
 
-    def __init__(self, settings: RunSettings) -> None:
+    settings: CriticalSettings
+
+    def __init__(self, settings: CriticalSettings) -> None:
         super().__init__(settings)
         self.specialised: Specialised | None = None
         self.before: Measured | None = None
@@ -47,7 +49,7 @@ class CriticalKind(DetectionKind):
         return self.data.critical
 
     def open(self) -> str:
-        """Also: there must be critical classes, and a base model of the same classes."""
+        """Also: there must be critical classes."""
         identity = super().open()
         if not self.critical:
             raise UserError(
@@ -84,6 +86,7 @@ class CriticalKind(DetectionKind):
             "stage": done.chosen.name,
             "before_is": done.before_is,
             "floor": done.floor,
+            "floor_given": self.settings.floor.value is not None,
             "best_metric": self.settings.training.best_metric,
             "stages": [
                 {"name": one.name, "epochs": one.epochs, "best_epoch": one.best_epoch, "score": one.score,

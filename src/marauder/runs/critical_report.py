@@ -16,15 +16,20 @@ from marauder.core.files import read_json, write_json, write_text
 from marauder.data.pictures import UnreadablePictureError, decode_picture, scale_picture
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.comparison import Comparison, SliceDelta, compare
-from marauder.evaluation.fixed_recall import AtFixedRecall, at_fixed_recall, tier_masks
+from marauder.evaluation.fixed_recall import AtFixedRecall, ClassAtRecall, at_fixed_recall, tier_masks
 from marauder.evaluation.outcomes import judge_detections
 from marauder.evaluation.tiers import tier_metrics
+from marauder.reporting.formats import show_signed
 from marauder.runs.measuring import Measured
 from marauder.selection.hard_negatives_file import SUSPECTED_FILE
 
 REPORT_JSON, REPORT_PAGE = "critical_report.json", "critical_report.html"
 CROPS = 12
 CROP_PIXELS = 160
+LEAST = 2
+"""Groups and boxes below which an interval says nothing."""
+NOTHING = 0.0005
+"""A map50 that is shown as 0.000."""
 MARGIN = 0.6
 """Of a box's longer side, around a crop."""
 
@@ -67,7 +72,8 @@ def write_critical_report(
         "fixed_recall": fixed.to_json(),
     }
     write_json(folder / REPORT_JSON, content)
-    page = _page(content, compared["map50"], fixed, _crops(before, after, fixed, clock), folder)
+    empty_groups = len({one.group for one in records if one.labelled and not len(one.boxes)})
+    page = _page(content, compared["map50"], fixed, empty_groups, _crops(before, after, fixed, clock), folder)
     write_text(folder / REPORT_PAGE, page)
     return folder / REPORT_PAGE
 
@@ -80,37 +86,81 @@ def _delta(one: SliceDelta) -> dict[str, Any]:
 
 
 def _page(
-    content: dict[str, Any], compared: Comparison, fixed: AtFixedRecall, crops: list[dict[str, Any]], folder: Path
+    content: dict[str, Any],
+    compared: Comparison,
+    fixed: AtFixedRecall,
+    empty_groups: int,
+    crops: list[dict[str, Any]],
+    folder: Path,
 ) -> str:
     from marauder.reporting.render import page_environment
 
+    telling = {one.name.removeprefix("class "): min(one.groups, one.boxes) >= LEAST for one in compared.everything}
     rows = [
-        {"name": one.name.removeprefix("class "), "tier": one.name in ("critical", "others"), "boxes": one.boxes,
+        {"name": {"others": "other"}.get(one.name, one.name.removeprefix("class ")),
+         "tier": one.name in ("critical", "others"), "boxes": one.boxes,
          "critical": one.name == "critical" or one.name.removeprefix("class ") in content["critical"],
-         "before": one.production, "after": one.candidate, "delta": one.delta, "low": one.low, "high": one.high}
+         "before": one.production, "after": one.candidate, "delta": one.delta,
+         "interval": interval_words(one.delta, one.low, one.high, telling[one.name.removeprefix("class ")])}
         for one in compared.slices
     ]  # fmt: skip
     suspected = folder / SUSPECTED_FILE
     context = {
         "content": content,
         "rows": rows,
-        "fixed": [*fixed.classes, fixed.tier],
+        "fixed": [_at_recall(one, telling.get(one.name, False), empty_groups) for one in (*fixed.classes, fixed.tier)],
         "empty_pictures": fixed.empty_pictures,
-        "verdict": verdict_words(content, fixed),
+        "verdict": verdict_words(content, fixed, telling.get(fixed.tier.name, False)),
         "crops": crops,
+        "no_crops": _no_crops(fixed),
         "missing": len(read_json(suspected)["suspected"]) if suspected.is_file() else 0,
         "suspected_file": SUSPECTED_FILE,
     }
     return str(page_environment().get_template("critical_report.html").render(**context))
 
 
-def verdict_words(content: dict[str, Any], fixed: AtFixedRecall) -> str:
-    """The result in one or two sentences."""
+def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str, Any]:
+    """A row of the tables at fixed recall. ``telling``: whether there are boxes and clips enough for an interval."""
+    parts = {"precision": telling, "empty": telling and empty_groups >= LEAST, "without": telling}
+    row: dict[str, Any] = {name: getattr(one, name) for name in ("name", "boxes", "recall", "reached")}
+    for name, enough in parts.items():
+        of = getattr(one, name)
+        row[name] = {"before": of.before, "after": of.after, "delta": of.delta,
+                     "interval": interval_words(of.delta, of.low, of.high, enough)}  # fmt: skip
+    return row
+
+
+def interval_words(delta: float, low: float, high: float, enough: bool) -> str:
+    """The bounds of a difference; a dash where it is undefined; that they say nothing, from too few groups or boxes."""
+    if math.isnan(delta):
+        return "–"
+    if not enough or math.isnan(low) or math.isnan(high):
+        return "too few to say"
+    return f"{show_signed(low)} to {show_signed(high)}"
+
+
+def _no_crops(fixed: AtFixedRecall) -> str:
+    """Why no pictures of false alarms are shown."""
+    if all(math.isinf(one.confidence) for one in fixed.classes):
+        return (
+            "No crops can be shown: the detector before found none of the critical classes, so that there is no "
+            "confidence at which false alarms of both could be looked at."
+        )
+    return "No crops: at the confidence of each class no false alarm went and none came, or no picture could be read."
+
+
+def verdict_words(content: dict[str, Any], fixed: AtFixedRecall, telling: bool = True) -> str:
+    """The result in one or two sentences. ``telling``: whether there are boxes and clips enough for an interval."""
     tier, names = fixed.tier.precision, ", ".join(content["critical"])
     if math.isnan(tier.delta):
         first = (
             f"Before specialising, {names} were not found at all at the confidence in use, so that there is no recall "
             "to compare at; the average precisions below say what changed."
+        )
+    elif not telling:
+        first = (
+            f"At the recall it had before ({fixed.tier.recall:.0%}), the precision on {names} went from "
+            f"{tier.before:.3f} to {tier.after:.3f}; too few boxes or clips to say whether that is more than chance."
         )
     else:
         sure = "more precise" if tier.low > 0 else "less precise" if tier.high < 0 else "not surely different"
@@ -121,6 +171,9 @@ def verdict_words(content: dict[str, Any], fixed: AtFixedRecall) -> str:
     floor, others = content.get("floor"), content["after"]["others/map50"]
     if floor is None or math.isnan(others):
         return first
+    if floor < NOTHING:
+        why = "0 was asked for" if content.get("floor_given") else "the detector before found nothing of them"
+        return f"{first} There is no floor for the other classes to keep: {why}. Their map50 is now {others:.3f}."
     kept = "keep" if others >= floor else "do NOT keep"
     return f"{first} The other classes {kept} their floor: map50 {others:.3f}, at least {floor:.3f} was asked for."
 
