@@ -207,3 +207,10 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 
 def test_pictures_really_differ_in_shape(pictures: list[Path]) -> None:
     assert len({cv2.imread(str(path)).shape for path in pictures}) > 1
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"", b"\x80\x05.", b"(lp0\n.", b"PK\x03\x04 cut"])
+def test_bytes_that_are_no_checkpoint_are_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "fake.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"fake\.pt"):
+        load_foreign_checkpoint(tmp_path / "fake.pt")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +42,11 @@ TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
 
 _NAME = re.compile(rf"(yolov8|yolo11)([{SCALES}])")
 LOSS_NAMES = ("box", "cls", "dfl")
+UNREADABLE = (
+    TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError, LookupError, ValueError,
+    ArithmeticError, AssertionError, UnpicklingError, struct.error,
+)  # fmt: skip
+"""What torch's restricted loader raises for files that are no checkpoint, whatever bytes stand in them."""
 
 
 def detector_names() -> list[str]:
@@ -162,7 +169,7 @@ def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None
         raise UserError(f"{path}: no such file; check the path")
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-    except (TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path}: cannot be opened as a detector checkpoint ({reason}); expected best.pt or last.pt of a "

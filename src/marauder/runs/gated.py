@@ -180,7 +180,7 @@ class GatedRun:
             self.identity, self.pinned.fingerprint, settings.described(), settings.training.deciding(),
             settings.training.epochs,
             settings.training.patience, self.plan.to_json(), slices, settings.evaluation.model_dump(mode="json"),
-            settings.export.model_dump(mode="json"), settings.card.model_dump(mode="json"),
+            settings.export.model_dump(mode="json"), settings.card.model_dump(mode="json"), *settings.measured(),
         ])  # fmt: skip
 
     def _finished(self) -> RunSummary | None:

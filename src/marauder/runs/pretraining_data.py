@@ -17,6 +17,7 @@ from marauder.core.randomness import stream
 from marauder.data.duplicates import hash_pictures
 from marauder.data.manifests.journal import cache_folder
 from marauder.data.picture_files import PictureError
+from marauder.data.pictures import scaled_size
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.thinning import GroupAccount, Thinned, spread_evenly, thin
@@ -27,6 +28,8 @@ log = logging.getLogger("marauder")
 LEFT_OUT = ("val", "test")
 """Splits that pretraining never sees, so that what is measured on them later was new to the backbone too."""
 LEAST_PICTURES = 8
+LEAST_SIDE = 8
+"""Pixels of the short side, scaled as for training, below which a picture holds no view."""
 HELD_OUT_SHARE = 10
 """Of so many pictures that are left after thinning, one at most is held out."""
 LEAST_HELD_OUT = 16
@@ -60,6 +63,10 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
         log.warning("set aside: %s", problem)
     left_out = {name: count for name, count in dataset.splits().items() if name in LEFT_OUT}
     offered = sorted((one for one in dataset if one.split not in LEFT_OUT), key=lambda one: one.key)
+    narrow = [one for one in offered if min(scaled_size(one.width, one.height, settings.source_side)) < LEAST_SIDE]
+    for record in narrow[:10]:
+        log.warning("set aside: %s: %d×%d pixels are too thin for a view", record.picture, record.width, record.height)
+    offered = [one for one in offered if one.key not in {record.key for record in narrow}] if narrow else offered
     if left_out:
         told = " and ".join(f"{count:,} of {name}" for name, count in left_out.items())
         log.info("pictures left out of pretraining, so that later evaluation stays honest: %s", told)
@@ -71,7 +78,8 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
     if len(kept) < LEAST_PICTURES:
         raise UserError(
             f"{settings.data}: {len(kept)} pictures are left to pretrain on, at least {LEAST_PICTURES} are needed "
-            f"({thinned.describe()}; {sum(left_out.values())} in the splits val and test are left out); give more "
+            f"({thinned.describe()}; {len(dataset.problems)} could not be read; "
+            f"{sum(left_out.values())} in the splits val and test are left out); give more "
             "pictures, or set pretraining.thinning.near_duplicates=false"
         )
     held, training = _hold_out(kept, min(plan.held_out, max(LEAST_HELD_OUT, len(kept) // HELD_OUT_SHARE)))

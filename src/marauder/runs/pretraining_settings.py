@@ -165,6 +165,13 @@ class PretrainingSettings(RunSettings):
         """Pixels of the long side at which the probe looks at pictures."""
         return self.probe.image_size or self.image_size
 
+    def measured(self) -> tuple[Any, ...]:
+        """The probe, with the files of its data set, so that another one probes finished weights anew."""
+        data = self.probe.data
+        files = sorted(data.rglob("*")) if data is not None and data.is_dir() else [data] if data is not None else []
+        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
+        return (self.probe.model_dump(mode="json"), stamps)
+
     def described(self) -> dict[str, Any]:
         """What decides the weights beside the training's own settings and the data."""
         plan = self.pretraining.model_dump(mode="json", exclude={"keep", "collapse"})

@@ -151,6 +151,10 @@ class RunSettings(Settings):
         """Where step checkpoints lie."""
         return self.checkpoints if self.checkpoints is not None else self.folder / "checkpoints"
 
+    def measured(self) -> tuple[Any, ...]:
+        """What else, beside ``evaluation``, decides how the finished weights are measured."""
+        return ()
+
     def described(self) -> dict[str, Any]:
         """Settings beside the training's own that decide the weights, by name, so that a difference can be told."""
         content: dict[str, Any] = {
