@@ -26,6 +26,40 @@ def test_with_few_labels_typical_pictures_are_chosen_and_that_is_said(name: str)
     assert {pick.kind for pick in choice.picks} >= {"typical", "random"}
 
 
+@pytest.mark.parametrize("name", ["hybrid", "uncertainty"])
+@pytest.mark.parametrize("share", [0.5, None])
+def test_a_detector_that_is_not_to_be_trusted_gives_typical_pictures(name: str, share: float | None) -> None:
+    pool = make_pool(labelled_share=share, distrust="it sees nothing")
+    choice = choose(pool, make_settings(strategy=name, typical_below=0))
+    assert choice.strategy == "typical"
+    assert any("doubts mean nothing here: it sees nothing; typical pictures" in note for note in choice.notes)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "uncertainty"])
+def test_a_picture_without_a_doubt_is_never_called_uncertain(name: str) -> None:
+    doubtful = np.zeros(200, bool)
+    doubtful[::20] = True
+    pool = make_pool(scores=np.where(doubtful, 0.9, 0.4), doubtful=doubtful)
+    choice = choose(pool, make_settings(strategy=name, most_per_group=None, random_share=0))
+    unsure = {pick.index for pick in choice.picks if pick.kind == "uncertain"}
+    assert unsure == set(np.flatnonzero(doubtful).tolist())
+    assert {pick.kind for pick in choice.picks} == {"uncertain", "typical"} and len(choice.picks) == 30
+    assert sum("too few pictures the detector has any doubt" in note for note in choice.notes) == 1
+    none = choose(make_pool(scores=np.zeros(200)), make_settings(strategy=name))
+    assert "uncertain" not in {pick.kind for pick in none.picks} and len(none.picks) == 30
+
+
+def test_equal_scores_are_drawn_by_the_seed_and_not_by_name() -> None:
+    pool = make_pool(400, scores=np.full(400, 0.5))
+    drawn = [
+        choose(pool, make_settings(strategy="uncertainty", random_share=0, most_per_group=None, seed=seed))
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] and set(drawn[0].indices().tolist()) != set(drawn[2].indices().tolist())
+    assert drawn[0].indices().max() > 200, "the first names came first"
+    assert not any("surer" in pick.reason or "least sure" in pick.reason for pick in drawn[0].picks)
+
+
 def test_the_limit_can_be_moved() -> None:
     assert choose(make_pool(labelled_share=0.01), make_settings(typical_below=0)).strategy == "hybrid"
     assert choose(make_pool(labelled_share=0.3), make_settings(typical_below=0.5)).strategy == "typical"

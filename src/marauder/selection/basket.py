@@ -25,7 +25,8 @@ class Pool:
     0). ``boxes``: float64 (N,), boxes expected in a picture, what annotation costs. ``groups``: int (N,), the clip of
     each. ``slices``: the pictures of each slice that has a quota, bool (N,). ``centres``: float32 (L, D), features of
     labelled pictures, ``centre_counts``: (L, C), their boxes. ``names``: of the classes. ``labelled_share``: labelled
-    pictures over all there are, ``None`` where unknown.
+    pictures over all there are, ``None`` where unknown. ``doubtful``: bool (N,), pictures of which the detector has any
+    doubt (``None``: those with a score above 0). ``distrust``: why its doubts mean nothing; empty: they do.
     """
 
     features: np.ndarray
@@ -38,6 +39,8 @@ class Pool:
     names: tuple[str, ...] = ()
     slices: dict[str, np.ndarray] = field(default_factory=dict)
     labelled_share: float | None = None
+    doubtful: np.ndarray | None = None
+    distrust: str = ""
 
     def __post_init__(self) -> None:
         count, width = self.features.shape
@@ -46,6 +49,7 @@ class Pool:
             "boxes": self.boxes.shape == (count,),
             "groups": self.groups.shape == (count,),
             "scores": self.scores is None or self.scores.shape == (count,),
+            "doubtful": self.doubtful is None or self.doubtful.shape == (count,),
             "centres": self.centres.ndim == 2 and self.centres.shape[1] == width,
             "centre_counts": self.centre_counts.shape == (len(self.centres), self.class_counts.shape[1]),
             "slices": all(mask.shape == (count,) for mask in self.slices.values()),

@@ -69,6 +69,12 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -
             raise UserError(f"strategy {settings.strategy!r} asks a detector for its doubts; name one with --model")
         notes.append("no detector was named, so typical pictures were chosen by how they look, not uncertain ones")
         return typical
+    if pool.distrust:
+        notes.append(
+            f"the detector's doubts mean nothing here: {pool.distrust}; typical pictures were chosen instead of "
+            "uncertain ones"
+        )
+        return typical
     if pool.labelled_share is None:
         notes.append(
             "how much is labelled already is not known, so uncertain pictures were chosen; name what is labelled with "

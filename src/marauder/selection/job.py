@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from marauder.data.reading import refuse_output_among_pictures
 from marauder.data.records import Detections, Record
 from marauder.selection.basket import Pool
 from marauder.selection.choosing import choose, combined_scores
+from marauder.selection.distrust import expected_boxes, why_distrust
 from marauder.selection.features import detector_features, picture_stamp, plain_features
 from marauder.selection.outputs import (
     MAP,
@@ -38,8 +39,12 @@ from marauder.selection.price import estimate_price
 from marauder.selection.settings import MODEL_FREE, SelectionSettings
 
 STATE, WORK = "selection_state.json", "work"
-VERSION = 1
+VERSION = 2
 """Raised whenever the same settings choose otherwise, so that finished choices are made again."""
+NO_BOXES = (
+    "--budget-boxes: nothing says how many boxes a picture holds; name a detector that sees something with --model, or "
+    "labelled pictures with --labeled, or give a number of pictures with --num-samples"
+)
 MOST_CENTRES = 10_000
 """Labelled pictures that count as fixed centres; of more, a random part."""
 
@@ -148,14 +153,13 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
                 f"only the first model, {settings.models[0]}, looked at the pool; with --use-ensemble all "
                 f"{len(settings.models)} do, and what they disagree on counts"
             )
-        pool, candidates, measures = _scored_pool(settings, records, work, clock, notes, aside)
+        pool, candidates, measures, boxes_known = _scored_pool(settings, records, work, clock, notes, aside)
     else:
         pool, candidates = _plain_pool(settings, records, work, clock, notes, aside)
         if not records.names:
             notes.append("annotation needs the names of the classes: give them here, as 'names=[fish,shark]'")
-        measures = {}
+        measures, boxes_known = {}, bool(len(records.centres))
     choice = choose(pool, settings)
-    boxes_known = bool(settings.models) or bool(len(records.centres))
     boxes = float(pool.boxes[choice.indices()].sum()) if boxes_known else None
     return Selected(
         settings=settings,
@@ -175,8 +179,8 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
 
 def _scored_pool(
     settings: SelectionSettings, records: PoolRecords, work: Path, clock: Clock, notes: list[str], aside: dict[str, str]
-) -> tuple[Pool, list[Record], dict[str, np.ndarray]]:
-    """The pool as the detectors see it."""
+) -> tuple[Pool, list[Record], dict[str, np.ndarray], bool]:
+    """The pool as the detectors see it, and whether anything says how many boxes it holds."""
     from marauder.models.files import load_detector
     from marauder.selection.scoring import score_pool
 
@@ -185,6 +189,9 @@ def _scored_pool(
     aside.update(scored.set_aside)
     notes.extend(scored.notes)
     candidates = [records.pool[int(index)] for index in scored.indices]
+    boxes = expected_boxes(scored, (*records.centres, *records.validation), settings, notes)
+    if boxes is None and settings.budget_boxes is not None:
+        raise UserError(NO_BOXES)
     centres = _centre_records(records.centres, settings, notes)
     features = detector_features(centres, settings.models[0], settings, clock, work)
     readable = np.isfinite(features).all(axis=1) if len(features) else np.zeros(len(centres), bool)
@@ -195,15 +202,23 @@ def _scored_pool(
         features=np.ascontiguousarray(scored.features, np.float32),
         scores=combined_scores(scored.measures, settings.weights),
         class_counts=scored.class_counts,
-        boxes=scored.estimated_boxes.astype(np.float64),
+        boxes=np.zeros(len(candidates)) if boxes is None else boxes,
         groups=_group_numbers(candidates),
         centres=features[readable].reshape(-1, scored.features.shape[1]),
         centre_counts=counts[readable],
         names=tuple(names),
         slices=_slices(candidates, settings),
         labelled_share=records.labelled_share,
+        doubtful=_any_doubt(scored.measures, settings),
+        distrust=why_distrust(scored, settings),
     )
-    return pool, candidates, scored.measures
+    return pool, candidates, scored.measures, boxes is not None
+
+
+def _any_doubt(measures: Mapping[str, np.ndarray], settings: SelectionSettings) -> np.ndarray:
+    """Pictures of which some measure that weighs anything is above 0: bool (N,)."""
+    values = [found > 0 for name, found in measures.items() if settings.weights.get(name, 1.0) > 0]
+    return np.asarray(np.any(values, axis=0))
 
 
 def _plain_pool(
@@ -225,10 +240,7 @@ def _plain_pool(
     known = known[np.isfinite(known).all(axis=1)]
     held = [int((~record.ignored).sum()) for record in records.centres]
     if settings.budget_boxes is not None and not held:
-        raise UserError(
-            "--budget-boxes: nothing says how many boxes a picture holds; name a detector with --model, or labelled "
-            "pictures with --labeled, or give a number of pictures with --num-samples"
-        )
+        raise UserError(NO_BOXES)
     pool = Pool(
         features=looks[readable],
         scores=None,

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,11 @@ def score_pool(
     models = open_models(settings, names, choose_device(settings.device))
     measures: dict[str, Measure] = {name: resolve("uncertainty", name)() for name in settings.all_measures()}
     passes = needed_passes(settings, {measure.needs for measure in measures.values()}, len(models))
-    calibrations, weights, notes = _calibrate(models, settings, validation, clock, folder)
+    calibrations, weights, map50, notes = _calibrate(models, settings, validation, clock, folder)
     scorer = _Scorer(models, calibrations, measures, passes, weights, settings)
     shards = _score_shards(scorer, records, clock, folder)
-    return _join(shards, list(measures), [*_committee(models, passes), *notes], time.monotonic() - started, records)
+    told = [*_committee(models, passes), *notes]
+    return replace(_join(shards, list(measures), told, time.monotonic() - started, records), map50=map50)
 
 
 def _calibrate(
@@ -138,12 +139,12 @@ def _calibrate(
     validation: Sequence[Record] | None,
     clock: Clock,
     folder: Path,
-) -> tuple[list[ScoreCalibration], np.ndarray, list[str]]:
-    """Calibration of each model, weights of the classes (C,), and what to tell the user of both."""
+) -> tuple[list[ScoreCalibration], np.ndarray, float | None, list[str]]:
+    """Calibration of each model, weights of the classes (C,), mAP50 of the best model, what to tell the user."""
     names = class_names(models)
     identity = [no_calibration(names)] * len(models)
     if settings.calibration == "off" and settings.class_difficulty == "off":
-        return identity, class_weights(names, None, settings.critical, settings.critical_weight), []
+        return identity, class_weights(names, None, settings.critical, settings.critical_weight), None, []
     labelled = read_validation(settings, names) if validation is None else list(validation)
     fitted = [
         calibrate_model(model, names, labelled, settings, clock.check, folder / f"calibration-{number}.json")
@@ -163,7 +164,9 @@ def _calibrate(
             else "All classes weigh the same: no labelled validation pictures say how difficult each is."
         )
     weights = class_weights(names, difficulty, settings.critical, settings.critical_weight)
-    return (fitted if settings.calibration == "auto" else identity), weights, notes
+    precisions = [list(one.average_precision.values()) for one in fitted]
+    map50 = max((float(np.mean(values)) for values in precisions if values), default=None)
+    return (fitted if settings.calibration == "auto" else identity), weights, map50, notes
 
 
 def _committee(models: Sequence[ScoringModel], passes: Passes) -> list[str]:
@@ -195,7 +198,7 @@ def _score_shards(scorer: _Scorer, records: Sequence[Record], clock: Clock, fold
 def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: Clock, progress: Progress) -> Shard:
     set_aside: dict[str, str] = {}
     indices: list[int] = []
-    scores, features, counts = [], [], []
+    scores, features, counts, boxes = [], [], [], []
     sizes = sorted({model.size for model in scorer.models})
     for places, pictures in _decoded(records, sizes, set_aside):
         for place, sights in zip(places, scorer.look(pictures, clock), strict=True):
@@ -204,6 +207,7 @@ def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: 
             scores.append(scorer.score(evidence))
             features.append(sights[0].features)
             counts.append(class_distribution(evidence.scores)[:, :-1].sum(axis=0))
+            boxes.append(len(evidence.boxes))
         progress.advance(len(pictures))
     progress.advance(len(set_aside))
     length = len(indices)
@@ -212,6 +216,7 @@ def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: 
         np.array(scores, np.float32).reshape(length, len(scorer.measures)),
         np.array(features, np.float32).reshape(length, -1 if length else 0),
         np.array(counts, np.float32).reshape(length, len(scorer.weights)),
+        np.array(boxes, np.int64),
         set_aside,
     )
 
@@ -264,6 +269,7 @@ def _join(
         features=np.concatenate([shard.features for shard in filled]),
         class_counts=counts,
         estimated_boxes=counts.sum(axis=1),
+        box_counts=np.concatenate([shard.box_counts for shard in filled]),
         set_aside=set_aside,
         notes=tuple(notes),
         seconds=seconds,

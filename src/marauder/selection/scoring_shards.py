@@ -17,18 +17,19 @@ from marauder.data.records import Record
 
 SHARD = 256
 """Pictures of a shard: what a kill costs at most."""
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
     """Scores of some pictures. ``indices`` int64 (m,), ``measures`` float32 (m, measures), ``features`` float32 (m, D),
-    ``class_counts`` float32 (m, C); ``set_aside`` by record key."""
+    ``class_counts`` float32 (m, C), ``box_counts`` int64 (m,): candidate boxes; ``set_aside`` by record key."""
 
     indices: np.ndarray
     measures: np.ndarray
     features: np.ndarray
     class_counts: np.ndarray
+    box_counts: np.ndarray
     set_aside: dict[str, str]
 
 
@@ -64,6 +65,7 @@ def write_shard(path: Path, shard: Shard, identity: str) -> None:
         measures=shard.measures,
         features=shard.features,
         class_counts=shard.class_counts,
+        box_counts=shard.box_counts,
         set_aside=np.array(json.dumps(shard.set_aside)),
     )
     write_bytes(path, buffer.getvalue())
@@ -80,6 +82,7 @@ def read_shard(path: Path, identity: str) -> Shard | None:
                 stored["measures"],
                 stored["features"],
                 stored["class_counts"],
+                stored["box_counts"],
                 json.loads(str(stored["set_aside"])),
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -87,6 +87,13 @@ class SelectionSettings(Settings):
         0.02, ge=0, le=1, description="below this labelled share hybrid and uncertainty choose typical pictures"
     )
 
+    least_map50: float = Field(
+        0.1, ge=0, le=1, description="below this mAP50 on validation pictures they do so, too; 0: never"
+    )
+    most_unseen: float = Field(
+        0.5, ge=0, le=1, description="and where it sees no box in more than this share of the pool; 1: never"
+    )
+
     place: Literal["link", "copy"] = Field("link", description="whether images/ holds links or copies")
     sheet_pictures: int = Field(60, ge=1, le=400, description="most pictures on the contact sheet")
     map_points: int = Field(5000, ge=50, description="most pictures on the map of the pool")

@@ -16,7 +16,7 @@ from marauder.selection.basket import Basket
 from marauder.selection.strategies.base import Space, Strategy, rank_words
 from marauder.selection.strategies.k_center import KCenter
 from marauder.selection.strategies.k_medoids import take_medoids
-from marauder.selection.strategies.uncertainty import MostUncertain, uncertainty_ranks, worths
+from marauder.selection.strategies.uncertainty import MostUncertain, by_worth, doubtful, uncertainty_ranks, worths
 
 KIND = "uncertain"
 MOST_SHARE = 0.5
@@ -31,7 +31,7 @@ class Hybrid(Strategy):
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         end = len(basket.picks) + count
-        candidates = uncertain_pool(space, basket, self.choosable(basket, among), count)
+        candidates = uncertain_pool(space, basket, self.choosable(basket, among & doubtful(space.pool)), count)
         if len(candidates) and count > 0:
             if space.settings.cover == "k_center":
                 mask = np.zeros(len(among), bool)
@@ -54,7 +54,7 @@ def uncertain_pool(space: Space, basket: Basket, places: np.ndarray, count: int)
     A clip gives at most that factor times the picks it could give: or one long clip would be all there is.
     """
     factor = space.settings.candidate_factor
-    order = places[np.argsort(-worths(space.pool, space.settings)[places], kind="stable")]
+    order = by_worth(space, worths(space.pool, space.settings), places)
     if basket.most_per_group is not None:
         order = basket.allowance(order, factor)
     wanted = Strategy.expected_number(basket, places, count)

@@ -7,12 +7,13 @@ import numpy as np
 from marauder.selection.basket import Basket, Pool
 from marauder.selection.settings import SelectionSettings
 from marauder.selection.strategies.base import Space, Strategy, rank_words
+from marauder.selection.strategies.typical import Typical
 
 KIND = "uncertain"
 
 
 class MostUncertain(Strategy):
-    """Highest score first, equal ones in the pool's order."""
+    """Highest score first, equal ones in a random order of the seed; typical ones where no doubts are left."""
 
     name = "uncertainty"
     needs_scores = True
@@ -20,11 +21,28 @@ class MostUncertain(Strategy):
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         end = len(basket.picks) + count
         worth, ranks = worths(space.pool, space.settings), uncertainty_ranks(space.pool)
-        places = self.choosable(basket, among)
-        for index in places[np.argsort(-worth[places], kind="stable")]:
+        places = self.choosable(basket, among & doubtful(space.pool))
+        for index in by_worth(space, worth, places):
             if len(basket.picks) >= end or basket.left <= 0:
                 return
             basket.offer(int(index), KIND, rank_words(ranks[index]))
+        if len(basket.picks) < end and len(self.choosable(basket, among)):
+            note = "of too few pictures the detector has any doubt, so typical ones were chosen beside them"
+            if note not in space.notes:
+                space.notes.append(note)
+            Typical().fill(space, basket, among, end - len(basket.picks))
+
+
+def by_worth(space: Space, worth: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """``places``, the most worth first; equal ones in a random order of the seed, not in that of their names."""
+    ties = space.generator("ties").permutation(len(worth))
+    ordered: np.ndarray = places[np.lexsort((ties[places], -worth[places]))]
+    return ordered
+
+
+def doubtful(pool: Pool) -> np.ndarray:
+    """Pictures of which the detector has any doubt: bool (N,)."""
+    return _scores(pool) > 0 if pool.doubtful is None else pool.doubtful
 
 
 def worths(pool: Pool, settings: SelectionSettings) -> np.ndarray:
