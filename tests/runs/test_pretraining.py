@@ -235,6 +235,7 @@ class TestRun:
         )
         assert told and int(told.group(1)) < 95
         page = (summary.folder / "report.html").read_text(encoding="utf-8")
+        assert f"--data-yaml {reef} " in page and "LABELLED" not in page
         for words in (
             "Did it help?",
             "effective rank",
@@ -262,7 +263,10 @@ class TestRun:
         probe = read_json(summary.folder / "probe.json")
         assert (probe["verdict"], probe["gain"]) == ("unclear", None)
         assert "nothing labelled to probe on" in probe["why"]
-        assert "Unclear" in (summary.folder / "report.html").read_text(encoding="utf-8")
+        page = (summary.folder / "report.html").read_text(encoding="utf-8")
+        assert "Unclear" in page
+        assert "--data-yaml LABELLED/data.yaml" in page and "name your labelled data" in page
+        assert f"--data-yaml {tmp_path / 'bare'}" not in page
 
     def test_starts_from_a_detectors_weights_and_tells_of_every_tensor(
         self, reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -17,6 +17,7 @@ from marauder.core.files import hash_file, read_json, write_bytes
 from marauder.core.randomness import stream
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.data.pictures import PictureStore, UnreadablePictureError
+from marauder.data.reading import choose_reader
 from marauder.data.sheets import BACKGROUND
 from marauder.evaluation.figures import group_history, training_curves
 from marauder.imaging.underwater_views import draw_views
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 EXAMPLES = 6
 EXAMPLE_SIDE = 160
 GAP = 4
+LABELLED = "LABELLED/data.yaml"
+"""Stands in a command for labelled data that nobody has named."""
 PANELS = {
     "val/effective_rank": "effective rank",
     "val/deviation": "signs/spread",
@@ -107,15 +110,23 @@ def pretraining_evidence(
 
 
 def step2_command(plan: PretrainingSettings) -> str:
-    """The command that trains the detector from this backbone."""
-    words = ["marauder", "baseline", "--data-yaml", str(plan.data), "--model", plan.model,
+    """The command that trains the detector from this backbone; a plain folder of pictures cannot be its data."""
+    data = str(plan.data) if _may_hold_labels(plan.data) else LABELLED
+    words = ["marauder", "baseline", "--data-yaml", data, "--model", plan.model,
              "--ssl-backbone", str(plan.folder / "backbone.safetensors")]  # fmt: skip
     return shlex.join(words)
 
 
+def _may_hold_labels(data: Path) -> bool:
+    """Whether ``data`` is more than a plain folder of pictures."""
+    return not data.is_dir() or choose_reader(data).name != "pictures"
+
+
 def what_next(kind: PretrainingKind) -> str:
     """Plain words on what to do with the result, commands between backticks."""
-    command = f"`{step2_command(kind.plan)}` (name the labelled data as --data-yaml)"
+    command = f"`{step2_command(kind.plan)}`"
+    if LABELLED in command:
+        command += f" (in the place of {LABELLED} name your labelled data: {kind.plan.data} is a folder of pictures)"
     verdict = kind.probe["verdict"]
     if verdict == "yes":
         return f"Train the detector from it: {command}. Compare with a baseline from scratch on the same labels."
