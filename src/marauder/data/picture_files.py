@@ -155,19 +155,22 @@ def _opened(path: Path) -> ImageFile.ImageFile:
         # os.path.isfile, unlike Path.is_file, is False for a name too long to be one.
         if os.path.isfile(path) and path.stat().st_size == 0:  # noqa: PTH113
             raise PictureError(path, "empty", "the file has no bytes") from None
-        raise PictureError(path, "unreadable", f"not a readable picture ({_plain(error)})") from None
+        raise PictureError(path, "unreadable", f"not a readable picture ({plain_reason(error)})") from None
 
 
 def _load(path: Path, image: Image.Image) -> None:
     try:
         image.load()
     except DECODER_ERRORS as error:
-        text = _plain(error)
+        text = plain_reason(error)
         cut = "truncated" in text.lower() or isinstance(error, EOFError)
         raise PictureError(path, "truncated" if cut else "unreadable", f"the pixels cannot be read ({text})") from None
 
 
-def _plain(error: BaseException) -> str:
+def plain_reason(error: BaseException) -> str:
+    """What one of ``DECODER_ERRORS`` says of the picture, without paths and objects."""
+    if isinstance(error, ImportError):
+        return "cannot identify image file"  # what Pillow says before Ultralytics asks for another package
     text = str(error).split(" <_io")[0].split(" '/")[0].split(" b'")[0].strip()
     return text or type(error).__name__
 

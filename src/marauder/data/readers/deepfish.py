@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from marauder.core.errors import UserError
-from marauder.data.picture_files import DECODER_ERRORS
+from marauder.data.picture_files import DECODER_ERRORS, plain_reason
 from marauder.data.readers.base import Draft, Reader, ReadOptions, finish
 from marauder.data.records import Dataset, Problem
 
@@ -136,7 +136,7 @@ def _mask_boxes(file: Path) -> tuple[list[tuple[float, float, float, float]], in
     except FileNotFoundError:
         return "the mask does not exist"
     except DECODER_ERRORS as error:
-        return f"the mask cannot be read ({error})"
+        return f"the mask cannot be read ({plain_reason(error)})"
     count, _, stats, _ = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
     rows = stats[1:count]
     fish = rows[rows[:, cv2.CC_STAT_AREA] >= SMALLEST_COMPONENT]
