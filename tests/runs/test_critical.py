@@ -28,7 +28,15 @@ from marauder.runs.critical import run_critical
 from marauder.runs.critical_base import resolve_base
 from marauder.runs.critical_report import _no_crops, interval_words, verdict_words
 from marauder.runs.critical_settings import CriticalSettings
-from marauder.runs.critical_stages import Finished, chosen_stage, score_of_row, scored, stage_settings, whole_outcome
+from marauder.runs.critical_stages import (
+    Finished,
+    chosen_stage,
+    judged_on_val,
+    score_of_row,
+    scored,
+    stage_settings,
+    whole_outcome,
+)
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.settings import RunSettings
 from marauder.selection.hard_negatives_job import mine, pictures_of
@@ -86,6 +94,7 @@ def test_it_leaves_weights_reports_and_lists(undisturbed: Path) -> None:
     assert "<figure>" in page or "No crops" in page
     assert [stage["name"] for stage in report["stages"]] == ["standard", "mined", "fine_tune"]
     assert [stage["epochs"] for stage in report["stages"]] == [3, 3, 2]
+    assert report["judged"]["split"] == "val" and "critical_with_floor" not in report["after"]
     kept = undisturbed / "stages" / report["stage"] / "best.safetensors"
     assert hash_file(kept) == hash_file(undisturbed / "best.safetensors")
     rows = read_lines(undisturbed / "metrics.jsonl")
@@ -408,11 +417,22 @@ def test_the_report_says_plainly_where_numbers_say_nothing() -> None:
         one = ClassAtRecall("disc", 1, confidence, 0.5, True, change, change, change)
         return AtFixedRecall((one,), one, 0, 20)
 
-    content = {"critical": ["disc"], "floor": 0.0, "after": {"others/map50": 0.0}}
-    words = verdict_words(content, fixed(0.4, 0.2), telling=False)
+    def content(floor: float, val: float, test: float) -> dict[str, object]:
+        row = {"epoch": 1, "val/critical/map50_95": 0.8, "val/others/map50": val}
+        judged = judged_on_val(Finished("mined", Path("mined"), 1, 1, 1.0, [row]), floor)
+        tiers = {"before": {"others/map50": 0.7}, "after": {"others/map50": test}}
+        return {"critical": ["disc"], "split": "test", "floor": floor, "judged": judged, **tiers}
+
+    nothing = content(0.0, 0.0, 0.0)
+    words = verdict_words(nothing, fixed(0.4, 0.2), telling=False)
     assert "too few boxes or clips to say" in words and "0.000 to" not in words
     assert "no floor for the other classes to keep: the detector before found nothing of them" in words
-    assert "0 was asked for" in verdict_words({**content, "floor_given": True}, fixed(0.4, 0.2))
-    kept = verdict_words({**content, "floor": 0.3, "after": {"others/map50": 0.2}}, fixed(0.4, 0.2))
-    assert "do NOT keep their floor: map50 0.200, at least 0.300" in kept
+    assert "0 was asked for" in verdict_words({**nothing, "floor_given": True}, fixed(0.4, 0.2))
+    # The floor is one of val: figures of test do not speak for it, whichever side of it they are on.
+    broken = content(0.3, 0.2, 0.6)
+    assert broken["judged"]["critical_with_floor"] < 0.5  # type: ignore[index]
+    words = verdict_words(broken, fixed(0.4, 0.2))
+    assert "do NOT keep their floor on val: map50 0.200, at least 0.300" in words
+    assert "On test their map50 was 0.700 before and is 0.600 now" in words
+    assert "classes keep their floor on val: map50 0.400" in verdict_words(content(0.3, 0.4, 0.2), fixed(0.4, 0.2))
     assert "found none of the critical classes" in _no_crops(fixed(nan, float("inf")))

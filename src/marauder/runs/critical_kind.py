@@ -14,7 +14,7 @@ from marauder.core.errors import UserError
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.critical_report import write_critical_report
 from marauder.runs.critical_settings import CriticalSettings
-from marauder.runs.critical_stages import Finished
+from marauder.runs.critical_stages import Finished, judged_on_val
 from marauder.runs.measuring import Measured, evaluate_split
 from marauder.runs.tasks.base import Findings
 from marauder.runs.tasks.detection import DetectionKind
@@ -86,6 +86,7 @@ class CriticalKind(DetectionKind):
             "stage": done.chosen.name,
             "before_is": done.before_is,
             "floor": done.floor,
+            "judged": judged_on_val(done.chosen, done.floor),
             "floor_given": self.settings.floor.value is not None,
             "best_metric": self.settings.training.best_metric,
             "stages": [

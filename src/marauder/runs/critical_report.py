@@ -21,6 +21,7 @@ from marauder.evaluation.outcomes import judge_detections
 from marauder.evaluation.tiers import tier_metrics
 from marauder.reporting.formats import show_signed
 from marauder.runs.measuring import Measured
+from marauder.runs.sections import FLOORED
 from marauder.selection.hard_negatives_file import SUSPECTED_FILE
 
 REPORT_JSON, REPORT_PAGE = "critical_report.json", "critical_report.html"
@@ -45,7 +46,8 @@ def write_critical_report(
 ) -> Path:
     """Write ``critical_report.json`` and ``critical_report.html``; returns the page's path. Raises ``Interrupted``.
 
-    ``about``: what the page says of the run (title, split, stage, floor, mining by stage, and so on).
+    ``about``: what the page says of the run (title, split, stage, floor, mining by stage, and so on); ``judged``: of
+    ``critical_stages.judged_on_val``.
     """
     names, records = after.result.matches.names, after.records
     pair = (after.result.matches, before.result.matches)
@@ -66,8 +68,8 @@ def write_critical_report(
         **about,
         "critical": list(critical),
         "pictures": len(records),
-        "before": tier_metrics(before.result.overall, critical, about.get("floor")),
-        "after": tier_metrics(after.result.overall, critical, about.get("floor")),
+        "before": _tiers(before, critical),
+        "after": _tiers(after, critical),
         "classes": {metric: [_delta(one) for one in found.everything] for metric, found in compared.items()},
         "fixed_recall": fixed.to_json(),
     }
@@ -76,6 +78,12 @@ def write_critical_report(
     page = _page(content, compared["map50"], fixed, empty_groups, _crops(before, after, fixed, clock), folder)
     write_text(folder / REPORT_PAGE, page)
     return folder / REPORT_PAGE
+
+
+def _tiers(one: Measured, critical: Sequence[str]) -> dict[str, float]:
+    """Without the score that holds them against the floor: that was computed on another split (``judged``)."""
+    found = tier_metrics(one.result.overall, critical, None)
+    return {name: value for name, value in found.items() if name != FLOORED}
 
 
 def _delta(one: SliceDelta) -> dict[str, Any]:
@@ -168,14 +176,28 @@ def verdict_words(content: dict[str, Any], fixed: AtFixedRecall, telling: bool =
             f"At the recall it had before ({fixed.tier.recall:.0%}), the precision on {names} went from "
             f"{tier.before:.3f} to {tier.after:.3f} (difference {tier.low:+.3f} to {tier.high:+.3f}): {sure}."
         )
-    floor, others = content.get("floor"), content["after"]["others/map50"]
-    if floor is None or math.isnan(others):
-        return first
+    return " ".join([first, *_floor_words(content)])
+
+
+def _floor_words(content: dict[str, Any]) -> list[str]:
+    """Whether the others keep their floor, told from the split that it holds on; what is reported, beside it."""
+    floor, judged = content.get("floor"), content["judged"]
+    if floor is None or judged["others/map50"] is None:
+        return []
+    split, others = judged["split"], judged["others/map50"]
+    words = []
     if floor < NOTHING:
         why = "0 was asked for" if content.get("floor_given") else "the detector before found nothing of them"
-        return f"{first} There is no floor for the other classes to keep: {why}. Their map50 is now {others:.3f}."
-    kept = "keep" if others >= floor else "do NOT keep"
-    return f"{first} The other classes {kept} their floor: map50 {others:.3f}, at least {floor:.3f} was asked for."
+        words.append(f"There is no floor for the other classes to keep: {why}. Their map50 on {split} is {others:.3f}.")
+    else:
+        kept = "keep" if judged["kept"] else "do NOT keep"
+        words.append(
+            f"The other classes {kept} their floor on {split}: map50 {others:.3f}, at least {floor:.3f} was asked for."
+        )
+    before, after = (content[when]["others/map50"] for when in ("before", "after"))
+    if content["split"] != split and not (math.isnan(before) or math.isnan(after)):
+        words.append(f"On {content['split']} their map50 was {before:.3f} before and is {after:.3f} now.")
+    return words
 
 
 def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock) -> list[dict[str, Any]]:

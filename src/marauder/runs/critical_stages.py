@@ -153,6 +153,17 @@ def scored(stage: Finished, metric: str, floor: float | None) -> Finished:
     return replace(stage, score=score_of_row(best, metric, floor))
 
 
+def judged_on_val(stage: Finished, floor: float | None) -> dict[str, Any]:
+    """The stage's best weights against the ``floor``, both of the split val: the others' map50 (``None``: undefined),
+    whether they keep it, and the score that follows."""
+    best = next(row for row in stage.history if row["epoch"] == stage.best_epoch)
+    others = best.get("val/others/map50")
+    if others is not None and math.isnan(others):
+        others = None
+    kept = floor is None or others is None or others >= floor
+    return {"split": "val", "others/map50": others, "kept": kept, FLOORED: score_of_row(best, FLOORED, floor)}
+
+
 def score_of_row(row: Mapping[str, float], metric: str, floor: float | None) -> float:
     """The metric of an epoch's row; the composite with the floor of the whole, which an early stage did not know."""
     if metric == FLOORED:
