@@ -74,6 +74,17 @@ def test_a_confident_detection_without_a_label_that_the_flipped_picture_shows_to
     assert len(errors) == 1 and suspected == [], "not confident enough"
 
 
+def test_no_detection_where_a_label_may_be_missing_is_a_negative_whatever_its_class() -> None:
+    one = record([BOX], [0])
+    near, far = [132.0, 20.0, 172.0, 60.0], [145.0, 20.0, 185.0, 60.0]  # IoU 0.54 and 0.23 with ELSEWHERE
+    plain = found((ELSEWHERE, 0.95, 2), (ELSEWHERE, 0.9, 1), (ELSEWHERE, 0.3, 0), (near, 0.5, 1), (far, 0.4, 1))
+    errors, suspected = judge(one, plain, found((ELSEWHERE, 0.8, 1)))
+    assert [s.predicted for s in suspected] == ["stingray"]
+    assert [error.box for error in errors] == [tuple(far)], "a surer one of another class neither"
+    earlier = [negative("a", box=(132.0, 20.0, 172.0, 60.0)), negative("a", box=(145.0, 20.0, 185.0, 60.0))]
+    assert [kept.box for kept in aged(earlier, [], 2, suspected)] == [tuple(far)]
+
+
 def test_ignored_boxes_excuse_and_empty_pictures_count() -> None:
     assert judge(record([BOX], [0], [True]), found((BOX, 0.9, 1)))[0] == []
     empty = judge(record([], []), found((BOX, 0.4, 0)))[0]

@@ -7,8 +7,9 @@ or a badly placed one, which are errors of location and no hard negatives.
 
 What the labels call background may be an animal that nobody drew. Such a detection comes with confidence, and the
 flipped picture shows it too; both are taken for a suspicion when both scores reach what the class's precision on
-held-out pictures makes believable (``trusted_scores``). Suspected ones are never negatives: a person looks first. That
-costs some negatives, those which the detector believes in most, and saves training it not to see animals.
+held-out pictures makes believable (``trusted_scores``). Suspected ones are never negatives: a person looks first. Nor
+is any other detection at that place, of whatever class (IoU of at least ``SAME_PLACE``). That costs some negatives,
+those which the detector believes in most, and saves training it not to see animals.
 
 Errors are pooled by pair of classes (predicted, true or background), freed of near-copies within a clip, carried from
 one mining to the next until they are too old, and sampled from the pools in proportion to their size.
@@ -30,6 +31,8 @@ from marauder.evaluation.outcomes import judge_detections
 
 BACKGROUND = 0.1
 FOREGROUND = 0.5
+SAME_PLACE = 0.3
+"""IoU from which a detection lies where a label is suspected to be missing."""
 AGREEMENT = 0.6
 """IoU from which a detection of the flipped picture is the same one."""
 LEAST_EVIDENCE = 5
@@ -150,7 +153,21 @@ def judge_picture(
             HardNegative(record.key, record.group, str(record.picture), box, names[predicted], true, score,
                          empty=not len(record.boxes))
         )  # fmt: skip
-    return errors, suspicions
+    return off_suspected(errors, suspicions), suspicions
+
+
+def off_suspected(errors: Sequence[HardNegative], suspicions: Sequence[Suspicion]) -> list[HardNegative]:
+    """The errors that do not lie where a label is suspected to be missing, whatever their class."""
+    places = _boxes_by_key(suspicions)
+    return [
+        one for one in errors
+        if one.key not in places or not (overlaps(np.array([one.box]), places[one.key]) >= SAME_PLACE).any()
+    ]  # fmt: skip
+
+
+def _boxes_by_key(suspicions: Sequence[Suspicion]) -> dict[str, np.ndarray]:
+    by_key = _by(one.key for one in suspicions)
+    return {key: np.array([suspicions[place].box for place in places]) for key, places in by_key.items()}
 
 
 def settle(
@@ -202,21 +219,17 @@ def aged(
 ) -> list[HardNegative]:
     """The errors of this mining and those of earlier ones that it did not see again, a round older.
 
-    What was not seen for more than ``most_age`` minings goes: the detector has learned it. One seen again is young. One
-    that is suspected now to be a missing label is no negative any more.
+    What was not seen for more than ``most_age`` minings goes: the detector has learned it. One seen again is young.
+    What lies where a label is suspected now to be missing is no negative any more.
     """
-    doubted = {
-        key: np.array([suspicions[place].box for place in places])
-        for key, places in _by(one.key for one in suspicions).items()
-    }
     again = {
         pair: np.array([now[place].box for place in places])
         for pair, places in _by((one.key, one.pool) for one in now).items()
     }
     kept = [replace(one, sampled=False) for one in now]
-    for one in earlier:
-        known = (again.get((one.key, one.pool)), doubted.get(one.key))
-        met = any(boxes is not None and (overlaps(np.array([one.box]), boxes) >= FOREGROUND).any() for boxes in known)
+    for one in off_suspected(earlier, suspicions):
+        boxes = again.get((one.key, one.pool))
+        met = boxes is not None and (overlaps(np.array([one.box]), boxes) >= FOREGROUND).any()
         if not met and one.age < most_age:
             kept.append(replace(one, age=one.age + 1, sampled=False))
     return kept

@@ -38,6 +38,7 @@ from marauder.selection.hard_negatives import (
     Suspicion,
     aged,
     judge_picture,
+    off_suspected,
     sample,
     settle,
     trusted_scores,
@@ -240,7 +241,8 @@ def _judge(
             suspicions += doubted
     groups = {record.key: record.group for record in pictures.all}
     settled, suspicions = settle(suspicions, read_reviewed(settings.reviewed), groups)
-    return [*errors, *settled], suspicions
+    # A person said of one class that it is not there; another may still be suspected at that place.
+    return [*errors, *off_suspected(settled, suspicions)], suspicions
 
 
 def _crop_hashes(
