@@ -20,10 +20,11 @@ from marauder.runs.emphasis import critical_classes
 from marauder.runs.pasting import UNLABELLED, Negative, PastePlan, Pasting
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.settings import RunSettings
-from marauder.selection.hard_negatives import HardNegative
+from marauder.selection.hard_negatives import HardNegative, Trust
 from marauder.selection.hard_negatives_file import read_negatives, read_reviewed, write_mining
 
 NAMES = ("disc", "square", "cross")
+TRUST = Trust(np.full(3, 0.5), np.full(3, True))
 
 
 def settings(data: Path, *words: str) -> RunSettings:
@@ -120,7 +121,7 @@ def _negatives(folder: Path, data: DetectionData, true: str = "") -> Path:
     record = data.plan().training[0]
     box = record.boxes[0] if true else np.array([1.0, 1.0, 20.0, 20.0])
     entry = HardNegative(record.key, record.group, str(record.picture), tuple(box), "disc", true, 0.7, sampled=True)
-    return write_mining(folder, [entry], [], [], "abc", NAMES, 1).negatives
+    return write_mining(folder, [entry], [], [], "abc", NAMES, 1, TRUST, 0.9).negatives
 
 
 def test_pictures_with_hard_negatives_are_drawn_more_often_and_the_content_of_the_file_counts(
@@ -162,7 +163,7 @@ def test_negatives_that_have_been_labelled_since_are_not_pasted(small_reef: Path
     entry = HardNegative(
         record.key, record.group, str(record.picture), tuple(record.boxes[0]), "disc", "", 0.7, sampled=True
     )
-    file = write_mining(tmp_path, [entry], [], [], "abc", NAMES, 1).negatives
+    file = write_mining(tmp_path, [entry], [], [], "abc", NAMES, 1, TRUST, 0.9).negatives
     assert DetectionData(settings(small_reef, f"hard_negatives.file={file}")).plan().pasting is None
     name = NAMES[int(record.classes[0])]
     confused = _negatives(tmp_path / "confused", data, name)

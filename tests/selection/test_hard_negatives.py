@@ -14,6 +14,7 @@ from marauder.evaluation.matching import match
 from marauder.selection.hard_negatives import (
     HardNegative,
     Looked,
+    Trust,
     aged,
     judge_picture,
     sample,
@@ -21,6 +22,7 @@ from marauder.selection.hard_negatives import (
     trusted_scores,
     without_copies,
 )
+from marauder.selection.hard_negatives_file import unsure_classes, write_mining
 
 Box = tuple[float, float, float, float]
 NAMES = ("starfish", "stingray", "fish")
@@ -100,12 +102,36 @@ def test_the_trusted_score_is_where_held_out_precision_is_high_enough() -> None:
             np.concatenate([detections[number].boxes, extra.boxes]),
             np.concatenate([detections[number].scores, extra.scores]), np.zeros(2, int),
         )  # fmt: skip
-    trusted = trusted_scores(match(records, detections, NAMES), 0.9)
+    trust = trusted_scores(match(records, detections, NAMES), 0.9)
+    trusted = trust.scores
+    assert trust.reached.tolist() == [True, False, False]
     judged = [(score, right) for one in detections for score, right in zip(one.scores, (True, False))]
     above = [right for score, right in judged if score >= trusted[0]]
     below = [right for score, right in judged if score >= trusted[0] - 0.021]
     assert np.mean(above) >= 0.9 > np.mean(below)
     assert trusted[1] == 0.5, "a class that was never right"
+
+
+def test_a_class_that_never_reaches_the_precision_is_believed_strictly_and_said_to_be_unsure() -> None:
+    def trust(rights: list[bool], top: float) -> Trust:
+        records = [record([BOX], [0], key=str(number)) for number in range(len(rights))]
+        detections = [
+            found((BOX if right else ELSEWHERE, top * (1 - 0.01 * number), 0)) for number, right in enumerate(rights)
+        ]
+        return trusted_scores(match(records, detections, NAMES), 0.9)
+
+    rights = [True, True, True, False, True, *[False, True] * 20]
+    weak, strong = trust(rights, 0.1), trust(rights, 0.9)
+    assert not weak.reached[0] and weak.scores[0] == 0.25, "places at 0.1 are not confident"
+    assert not strong.reached[0] and np.isclose(strong.scores[0], 0.9 * 0.96), "four of the first five are right"
+    few = trust([True, True], 0.6)
+    assert not few.reached[0] and few.scores[0] == 0.6, "two detections are too few to tell a precision"
+
+
+def test_the_list_for_people_says_which_classes_are_unsure(tmp_path: Path) -> None:
+    trust = Trust(np.array([0.4, 0.5, 0.25]), np.array([True, True, False]))
+    summary = write_mining(tmp_path, [], [], [], "0" * 64, NAMES, 0, trust, 0.9)
+    assert unsure_classes(summary.suspected) == {"fish": 0.25}
 
 
 def negative(key: str = "a", score: float = 0.5, box: Box = (0.0, 0.0, 10.0, 10.0), predicted: str = "starfish",

@@ -22,7 +22,7 @@ from marauder.evaluation.tiers import tier_metrics
 from marauder.reporting.formats import show_signed
 from marauder.runs.measuring import Measured
 from marauder.runs.sections import FLOORED
-from marauder.selection.hard_negatives_file import SUSPECTED_FILE
+from marauder.selection.hard_negatives_file import SUSPECTED_FILE, unsure_classes
 
 REPORT_JSON, REPORT_PAGE = "critical_report.json", "critical_report.html"
 CROPS = 12
@@ -122,6 +122,7 @@ def _page(
         "crops": crops,
         "no_crops": _no_crops(fixed),
         "missing": len(read_json(suspected)["suspected"]) if suspected.is_file() else 0,
+        "unsure": unsure_classes(suspected) if suspected.is_file() else {},
         "suspected_file": SUSPECTED_FILE,
     }
     return str(page_environment().get_template("critical_report.html").render(**context))

@@ -35,6 +35,8 @@ SAME_PLACE = 0.3
 """IoU from which a detection lies where a label is suspected to be missing."""
 AGREEMENT = 0.6
 """IoU from which a detection of the flipped picture is the same one."""
+STRICT = 0.25
+"""Least score from which a class is believed that never reaches the precision asked for."""
 LEAST_EVIDENCE = 5
 """Detections that a precision must rest on."""
 
@@ -95,31 +97,51 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def trusted_scores(matches: Matches, precision: float) -> np.ndarray:
-    """The score of each class from which a detection is believed: float64 (K,), 0..1.
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """From which score each class is believed. ``scores``: float64 (K,), 0..1; ``reached``: bool (K,), whether the
+    precision asked for is reached there."""
 
-    The lowest score at which the class reaches ``precision`` on the pictures of ``matches``. A class that never does
-    (over at least ``LEAST_EVIDENCE`` detections) has the middle score of its right detections, which half of the
-    animals reach; one without any right detection 0.5.
+    scores: np.ndarray
+    reached: np.ndarray
+
+
+def trusted_scores(matches: Matches, precision: float) -> Trust:
+    """The score of each class from which a detection is believed.
+
+    The lowest score at which the class reaches ``precision`` on the pictures of ``matches``, over at least
+    ``LEAST_EVIDENCE`` detections. A class that never does is believed where it is most precise, from the highest such
+    score (of fewer detections only where it has no more), and never below ``STRICT``; one without any right detection
+    from 0.5.
     """
     true, false, _ = judge_detections(matches)
-    result = np.full(len(matches.names), 0.5)
+    result, known = np.full(len(matches.names), 0.5), np.zeros(len(matches.names), bool)
     for number in range(len(matches.names)):
         judged = (matches.detection_class == number) & (true | false)  # by falling score
         right, scores = true[judged], matches.detection_score[judged]
         if not right.any():
             continue
         seen = np.arange(1, len(right) + 1)
+        precisions = np.cumsum(right) / seen
         whole = np.append(scores[1:] != scores[:-1], True)  # equal scores come together or not at all
-        reached = (np.cumsum(right) / seen >= precision) & (seen >= LEAST_EVIDENCE) & whole
-        result[number] = scores[np.flatnonzero(reached)[-1]] if reached.any() else np.median(scores[right])
-    return result
+        enough = whole & (seen >= LEAST_EVIDENCE)
+        reached = enough & (precisions >= precision)
+        known[number] = reached.any()
+        if known[number]:
+            result[number] = scores[np.flatnonzero(reached)[-1]]
+        else:
+            among = np.flatnonzero(enough if enough.any() else whole)
+            result[number] = max(STRICT, scores[among[np.argmax(precisions[among])]])
+    return Trust(result, known)
 
 
 def judge_picture(
     looked: Looked, names: Sequence[str], trusted: np.ndarray, least_score: float
 ) -> tuple[list[HardNegative], list[Suspicion]]:
-    """The errors of one labelled picture, and what may be missing labels. ``trusted``: (K,), of ``trusted_scores``."""
+    """The errors of one labelled picture, and what may be missing labels.
+
+    ``trusted``: (K,), the scores of ``trusted_scores``.
+    """
     record, found = looked.record, looked.detections.above(least_score)
     iou = overlaps(found.boxes, record.boxes)
     taken = np.zeros(len(record.boxes), bool)

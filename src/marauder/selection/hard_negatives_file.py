@@ -9,7 +9,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
-from marauder.selection.hard_negatives import HardNegative, Suspicion
+from marauder.selection.hard_negatives import HardNegative, Suspicion, Trust
 
 FORMAT = 1
 NEGATIVES_FILE = "hard_negatives.json"
@@ -68,6 +68,13 @@ def read_reviewed(path: Path | None) -> list[tuple[str, str, Sequence[float], st
     return rows
 
 
+def unsure_classes(path: Path) -> dict[str, float]:
+    """The classes of a ``suspected_missing.json`` that nowhere reach the precision asked for, and the score from which
+    they were believed instead; none where a former version wrote it, which did not say."""
+    believed = read_json(path).get("believed", {})
+    return {name: float(one["score"]) for name, one in believed.items() if not one["precision_reached"]}
+
+
 def write_mining(
     folder: Path,
     pool: Sequence[HardNegative],
@@ -76,8 +83,11 @@ def write_mining(
     weights: str,
     names: Sequence[str],
     found: int,
+    trust: Trust,
+    precision: float,
 ) -> MiningSummary:
-    """Write both files. ``weights``: SHA-256 of the detector that mined; ``found``: errors, near-copies among them."""
+    """Write both files. ``weights``: SHA-256 of the detector that mined; ``found``: errors, near-copies among them;
+    ``trust``: scores from which each of ``names`` is believed, where ``precision`` was asked for."""
     pools: dict[str, dict[str, Any]] = {}
     for one in pool:
         row = pools.setdefault(one.pool, {"predicted": one.predicted, "true": one.true, "errors": 0, "sampled": 0})
@@ -89,6 +99,9 @@ def write_mining(
         "format": FORMAT,
         "what": "confident detections without a label, seen in the flipped picture too; write a verdict to each, "
                 "'missing' (and label it) or 'background', and give the file as mining.reviewed",
+        "precision": precision,
+        "believed": {name: {"score": float(score), "precision_reached": bool(reached)}
+                     for name, score, reached in zip(names, trust.scores, trust.reached, strict=True)},
         "suspected": [{**asdict(one), "verdict": ""}
                       for one in sorted(suspicions, key=lambda one: (-one.score, one.key))],
         "unlabelled": list(unlabelled),

@@ -36,6 +36,7 @@ from marauder.selection.hard_negatives import (
     HardNegative,
     Looked,
     Suspicion,
+    Trust,
     aged,
     judge_picture,
     off_suspected,
@@ -44,7 +45,13 @@ from marauder.selection.hard_negatives import (
     trusted_scores,
     without_copies,
 )
-from marauder.selection.hard_negatives_file import MiningSummary, read_negatives, read_reviewed, write_mining
+from marauder.selection.hard_negatives_file import (
+    SUSPECTED_FILE,
+    MiningSummary,
+    read_negatives,
+    read_reviewed,
+    write_mining,
+)
 from marauder.selection.hard_negatives_settings import MiningSettings
 
 log = logging.getLogger("marauder")
@@ -108,13 +115,21 @@ def mine(
     size = image_size or loaded.image_size
     looked = _look(loaded, weights_hash(weights), pictures, size, folder / LOOKED_FILE, device, clock)
     trusted = _trusted(looked, pictures, dataset.names, settings.precision)
-    errors, suspicions = _judge(looked, pictures, dataset.names, trusted, settings)
+    unsure = [name for name, reached in zip(dataset.names, trusted.reached, strict=True) if not reached]
+    if unsure:
+        log.warning(
+            "no score makes %s right in %.0f %% on val (mining.precision): believed from a strict score instead, "
+            "written in %s", ", ".join(unsure), 100 * settings.precision, SUSPECTED_FILE,
+        )  # fmt: skip
+    errors, suspicions = _judge(looked, pictures, dataset.names, trusted.scores, settings)
     hashes = _crop_hashes(errors, pictures, size, clock)
     fresh = without_copies(errors, hashes, settings.most_of_a_clip)
     pool = aged(read_negatives(earlier), fresh, settings.most_age, suspicions)
     pool = sample(pool, settings.count, seed)
     listed = _of_unlabelled(looked, pictures, dataset.names)
-    return write_mining(folder, pool, suspicions, listed, weights_hash(weights), dataset.names, len(errors))
+    return write_mining(
+        folder, pool, suspicions, listed, weights_hash(weights), dataset.names, len(errors), trusted, settings.precision
+    )
 
 
 class _Block:
@@ -214,7 +229,7 @@ def _detections(rows: Rows) -> Detections:
     return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
 
 
-def _trusted(looked: Mapping[int, Looked], pictures: Pictures, names: Sequence[str], precision: float) -> np.ndarray:
+def _trusted(looked: Mapping[int, Looked], pictures: Pictures, names: Sequence[str], precision: float) -> Trust:
     first = len(pictures.training)
     held_out = [looked[place] for place in range(first, first + len(pictures.held_out)) if place in looked]
     matches = match([one.record for one in held_out], [one.detections for one in held_out], names)
