@@ -24,6 +24,7 @@ from marauder.data.reading import read_dataset
 from marauder.evaluation.fixed_recall import AtFixedRecall, Change, ClassAtRecall
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.balance_plan import plan_balance
 from marauder.runs.critical import run_critical
 from marauder.runs.critical_base import resolve_base
 from marauder.runs.critical_report import _no_crops, interval_words, verdict_words
@@ -381,6 +382,32 @@ def test_a_refused_start_writes_nothing(reef: Path, tmp_path: Path, words: list[
     with pytest.raises(UserError, match=r"is a yolov8t|gone\.(pt|safetensors): no such file|nothing can be mined"):
         run_critical(settings, Clock())
     assert not (tmp_path / "cs").exists()
+
+
+def test_critical_classes_without_a_training_box_are_refused_and_a_single_one_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_small_reef(tmp_path / "reef")
+    for file in (tmp_path / "reef" / "labels" / "train").iterdir():
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("0 ")]
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def plan(*critical: str) -> CriticalSettings:
+        found = load_run_settings(
+            CriticalSettings, None, [*WORDS, "model=yolov8t", "image_size=64"], data=data, output=tmp_path / "cs",
+            critical=list(critical),
+        )  # fmt: skip
+        assert isinstance(found, CriticalSettings)
+        return found
+
+    for start in (lambda one: run_critical(one, Clock()), plan_balance):
+        with pytest.raises(UserError, match=r"train shows no box of the critical classes disc: .*label some, or name"):
+            start(plan("disc"))
+    assert not (tmp_path / "cs").exists()
+    plan_balance(plan("disc", "cross"))
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert sum("CRITICAL CLASS disc HAS NO BOX" in one for one in warned) == 1
+    assert not any("CRITICAL CLASS cross" in one for one in warned)
 
 
 def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Path, tmp_path: Path) -> None:

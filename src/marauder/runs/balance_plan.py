@@ -56,10 +56,12 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
     Raises ``UserError`` for data that cannot be trained on.
     """
     from marauder.runs.detection_data import DetectionData, labelled
-    from marauder.runs.emphasis import resampling_of
+    from marauder.runs.emphasis import check_critical_boxes, resampling_of
 
     data = DetectionData(settings)
     records, names = labelled(data.dataset.split("train")), data.dataset.names
+    if data.critical:
+        check_critical_boxes(data.critical, records, names)
     resampling, factors = resampling_of(settings, records, names, data.critical)
     frequencies = class_frequencies(records, len(names))
     classes = []

@@ -15,6 +15,8 @@ from marauder.data.manifests.pinning import DataPin
 from marauder.runs.critical_report import write_critical_report
 from marauder.runs.critical_settings import CriticalSettings
 from marauder.runs.critical_stages import Finished, judged_on_val
+from marauder.runs.detection_data import labelled
+from marauder.runs.emphasis import check_critical_boxes
 from marauder.runs.measuring import Measured, evaluate_split
 from marauder.runs.tasks.base import Findings
 from marauder.runs.tasks.detection import DetectionKind
@@ -49,13 +51,15 @@ class CriticalKind(DetectionKind):
         return self.data.critical
 
     def open(self) -> str:
-        """Also: there must be critical classes."""
+        """Also: there must be critical classes, and boxes of them to learn from."""
         identity = super().open()
         if not self.critical:
             raise UserError(
                 f"{self.settings.data}: none of its classes ({', '.join(self.data.dataset.names)}) is of the "
                 "taxonomy's tier critical; name the critical ones: --critical NAME,NAME"
             )
+        dataset = self.data.dataset
+        check_critical_boxes(self.critical, labelled(dataset.split("train")), dataset.names)
         return identity
 
     def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:

@@ -91,6 +91,25 @@ def check_emphasis(
             )
 
 
+def check_critical_boxes(critical: Sequence[str], training: Sequence[Record], names: Sequence[str]) -> None:
+    """Refuse critical classes of which no training picture shows a box: nothing could be learned of them; a single
+    one without boxes is warned of."""
+    shown = {names[number] for record in training for number in record.classes[~record.ignored].tolist()}
+    absent = [name for name in critical if name not in shown]
+    if not absent:
+        return
+    if len(absent) == len(critical):
+        raise UserError(
+            f"the split train shows no box of the critical classes {', '.join(critical)}: nothing can be learned of "
+            "them; label some, or name other classes: --critical NAME,NAME"
+        )
+    for name in absent:
+        log.warning(
+            "THE CRITICAL CLASS %s HAS NO BOX IN THE SPLIT TRAIN: nothing will be learned of it; label some, or leave "
+            "it out of --critical", name,
+        )  # fmt: skip
+
+
 def resampling_of(
     settings: RunSettings, records: Sequence[Record], names: Sequence[str], critical: Sequence[str]
 ) -> tuple[Resampling | None, np.ndarray]:
