@@ -80,3 +80,11 @@ def test_the_commonest_cause_is_on_the_screen(world: World, fault: str) -> None:
     told = CliRunner().invoke(app, words_of(world, "--delivery", str(deliver(world, "d.zip", change=change))))
     assert told.exit_code == 3 and "Nothing of it can be used" in told.output
     assert "Why" in told.output and "IMG_" in told.output
+
+
+def test_one_import_takes_all_that_lies_there(world: World) -> None:
+    deliver(world, "first.zip", parts=("first",))
+    deliver(world, "second.zip", parts=("second",))
+    done = CliRunner().invoke(app, words_of(world))
+    assert done.exit_code == 0, done.output
+    assert batch_status(world.settings).state == "imported"

@@ -134,10 +134,15 @@ def import_(
             raise UserError(f"nothing to import in {settings.inbox}.\n{known.words}")
         typer.echo(printable(known.words))  # done before: a script may call again
         return
+    merged, taken = True, set[Path]()
     with Clock.for_hours(max_hours).listening() as clock:
-        summary = import_delivery(settings, found, clock)
-    _tell_import(summary)
-    if not summary.merged:
+        while found is not None and found not in taken:
+            taken.add(found)
+            summary = import_delivery(settings, found, clock)
+            _tell_import(summary)
+            merged = merged and summary.merged
+            found = find_delivery(settings) if delivery is None else None
+    if not merged:
         raise typer.Exit(EXIT_PROBLEMS)
 
 
