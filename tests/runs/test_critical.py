@@ -410,6 +410,16 @@ def test_critical_classes_without_a_training_box_are_refused_and_a_single_one_is
     assert not any("CRITICAL CLASS cross" in one for one in warned)
 
 
+def test_a_factor_above_the_limit_is_refused_with_the_remedy_and_not_cut_down(reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--oversample-factor\): 20 is above balance.limit, 8.*add balance.limit=20"):
+        load(reef, "balance.critical_factor=20")
+    assert load(reef, "balance.critical_factor=20", "balance.kind=none").balance.limit == 8
+    assert load(reef, "balance.critical_factor=8").balance.critical_factor == 8
+    words = ["balance.critical_factor=20", "balance.limit=20", "critical=[cross]", "model=yolov8t", "image_size=64"]
+    plan = plan_balance(load(reef, *words).model_copy(update={"output": tmp_path}))
+    assert next(one for one in plan.classes if one.name == "cross").factor == 20
+
+
 def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Path, tmp_path: Path) -> None:
     other = base_model(tmp_path)
 

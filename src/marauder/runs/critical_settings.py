@@ -127,6 +127,12 @@ class CriticalSettings(RunSettings):
             raise ValueError("base_model and weights: give one detector to start from")
         if self.others_floor is not None:
             raise ValueError("others_floor: give floor.value, which the whole run keeps to")
+        if self.balance.kind != "none" and self.balance.critical_factor > self.balance.limit:
+            raise ValueError(
+                f"balance.critical_factor (--oversample-factor): {self.balance.critical_factor:g} is above "
+                f"balance.limit, {self.balance.limit:g}, and would be cut down to it; add "
+                f"balance.limit={self.balance.critical_factor:g}, or ask for {self.balance.limit:g} at most"
+            )
         if not self.stages.standard.share and self.base_model is None:
             raise ValueError(
                 "stages.standard.share: without a base_model there is nothing to mine with; give it a share"
