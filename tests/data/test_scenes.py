@@ -244,6 +244,15 @@ def test_killed_and_run_again_gives_the_same_tree(reference: Path, tmp_path: Pat
     assert fingerprints(output) == fingerprints(reference)
 
 
+def test_killed_while_it_clears_up_the_next_call_ends_it(reference: Path, tmp_path: Path) -> None:
+    output = tmp_path / "killed"
+    generate(output)
+    (output / ".scenes" / "clips").mkdir()
+    (output / ".scenes" / "clips" / "000001.json").write_text("{}")
+    generate(output)
+    assert fingerprints(output) == fingerprints(reference)
+
+
 def test_workers_end_with_their_main_process(tmp_path: Path) -> None:
     process = start(tmp_path / "orphans", "--workers", "2", "--count", "600")
     notes = tmp_path / "orphans" / ".scenes" / "clips"

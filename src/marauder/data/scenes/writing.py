@@ -96,6 +96,8 @@ def generate_scenes(settings: SceneSettings, clock: Clock) -> Path:
         if missing or not (root / "data.yaml").exists():
             _draw(settings, missing, rows, clock)
             _finish(root, rows)
+        else:
+            _remove_notes(root)  # killed between the last file and this, an earlier call left some
     return root / "data.yaml"
 
 
@@ -336,5 +338,10 @@ def _finish(root: Path, rows: dict[int, list[Row]]) -> None:
     content |= {"nc": len(NAMES), "names": dict(enumerate(NAMES))}
     header = "# Generated reef scenes with exact boxes; see docs/scenes.md\n"
     write_text(root / "data.yaml", header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    _remove_notes(root)
+
+
+def _remove_notes(root: Path) -> None:
+    """Delete the notes of finished clips, which nobody needs once ``data.yaml`` is there."""
     if (root / _STATE / "clips").exists():
         shutil.rmtree(root / _STATE / "clips")
