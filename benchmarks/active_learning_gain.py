@@ -19,7 +19,6 @@ on one core with all arms); its figures say nothing of the full scale.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -37,9 +36,9 @@ from marauder.core.randomness import stream
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.splits import split_dataset
-from peers import AQUARIUM_NAMES, describe_machine, shared_data
+from peers import AQUARIUM_NAMES, shared_data
 from pretraining_gain import SCALES as TRAINING_SCALES
-from pretraining_gain import train_detector
+from pretraining_gain import begin, train_detector
 
 OURS, RANDOM = "hybrid", "random"
 ARMS = (OURS, RANDOM, *plugin_names("uncertainty"))
@@ -359,26 +358,8 @@ def report(curves: dict[str, list[list[dict[str, Any]]]], scale: Scale, seeds: i
 def main() -> None:
     """Train what is missing, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder of all trainings and of results.jsonl")
-    parser.add_argument("--scale", choices=sorted(SCALES), default="small")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change a size of the scale")
-    arguments = parser.parse_args()
-    scale = SCALES[arguments.scale]
-    changes = dict(change.split("=", 1) for change in arguments.set)
-    unknown = set(changes) - set(asdict(scale))
-    if unknown:
-        parser.error(f"--set: no such size: {', '.join(sorted(unknown))}")
-    scale = replace(scale, **{name: type(getattr(scale, name))(value) for name, value in changes.items()})
-
-    from marauder.runs.detection import prepare_process
-
-    prepare_process(arguments.threads, 1)
-    print(describe_machine(), flush=True)
-    print(json.dumps(asdict(scale)), flush=True)
+    arguments, scale = begin(parser, SCALES)
     bench = Bench(arguments, scale)
     curves: dict[str, list[list[dict[str, Any]]]] = {arm: [] for arm in arguments.arms}
     # Arm by arm, so that a run that is cut short has ours and random of every seed first.

@@ -19,10 +19,10 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -50,6 +50,9 @@ FRACTIONS = (5, 10, 25, 100)
 TARGET = 0.15
 PERIODS = 10
 """Epochs a training is told as, so that warm-up and the end without mosaic are the same shares of it everywhere."""
+
+
+AnyScale = TypeVar("AnyScale", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -352,19 +355,17 @@ def report(rows: dict[tuple[str, int], list[dict[str, Any]]], fractions: Sequenc
             print(line)
 
 
-def main() -> None:
-    """Train what is missing, then print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def begin(parser: argparse.ArgumentParser, scales: Mapping[str, AnyScale]) -> tuple[argparse.Namespace, AnyScale]:
+    """Add the options of every benchmark of trainings by scale, read the command line, set the threads, and say what
+    is run on which machine; returns the options and the scale with the sizes that were changed."""
     parser.add_argument("--output", type=Path, required=True, help="folder of all trainings and of results.jsonl")
-    parser.add_argument("--scale", choices=sorted(SCALES), default="small")
+    parser.add_argument("--scale", choices=sorted(scales), default="small")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS), help="per cent of labels")
-    parser.add_argument("--other-weights", help="detector of another domain (.pt, .safetensors); default: DeepFish's")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change a size of the scale")
     arguments = parser.parse_args()
-    scale = SCALES[arguments.scale]
+    scale = scales[arguments.scale]
     changes = dict(change.split("=", 1) for change in arguments.set)
     unknown = set(changes) - set(asdict(scale))
     if unknown:
@@ -376,6 +377,15 @@ def main() -> None:
     prepare_process(arguments.threads, 1)
     print(describe_machine(), flush=True)
     print(json.dumps(asdict(scale)), flush=True)
+    return arguments, scale
+
+
+def main() -> None:
+    """Train what is missing, then print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS), help="per cent of labels")
+    parser.add_argument("--other-weights", help="detector of another domain (.pt, .safetensors); default: DeepFish's")
+    arguments, scale = begin(parser, SCALES)
     bench = Bench(arguments, scale)
     rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for seed in range(arguments.seeds):
