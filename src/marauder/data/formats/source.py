@@ -1,0 +1,233 @@
+"""The files of a data set or of an unpacked delivery: listed once, found by whatever tools make of their names."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from marauder.core.clock import Clock
+from marauder.data.formats.text import sniff
+from marauder.data.picture_files import is_picture
+
+SKIPPED = ("__MACOSX", "guidelines")
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
+"""What Label Studio puts before the name of an uploaded file."""
+PICTURE_FOLDERS = ("images", "Images", "JPEGImages", "")
+ENDING = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?|gif|heic|jfif|jp2|ppm|avif|txt|xml|json|csv)$", re.IGNORECASE)
+MARKS = re.compile(r'"([A-Za-z_-]{2,24})"\s*:|<([A-Za-z_:.-]{2,40})|(fathomnet\.org)')
+
+
+class Source:
+    """What lies at ``path``, a file or a folder.
+
+    ``delivery``: it came from outside: links are not followed, and nothing outside of it is looked at. ``root``: the
+    folder that names are relative to; for a file the one it lies in, or the one around ``annotations/``.
+    """
+
+    def __init__(self, path: Path, delivery: bool = False, clock: Clock | None = None) -> None:
+        self.path, self.delivery, self.clock = path, delivery, clock
+        folder = path.parent if path.is_file() else path
+        is_part = path.is_file() and folder.name.lower() in ("annotations", "labels") and folder.parent != folder
+        self.root = folder.parent if is_part else folder
+        self.odd_names: list[str] = []
+        """Names that are no text in this system's encoding; such files cannot be named anywhere and are left out."""
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Every file below the root, sorted, by path with ``/``; hidden ones and our own guidelines left out."""
+        found: list[str] = []
+        seen: set[str] = set()
+        for directory, folders, names in os.walk(self.root, followlinks=not self.delivery):
+            if self.clock is not None:
+                self.clock.check()
+            real = os.path.realpath(directory)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and self._is_text(directory, name))
+            if self.delivery:
+                folders[:] = [name for name in folders if name not in SKIPPED]
+            prefix = os.path.relpath(directory, self.root)
+            prefix = "" if prefix == "." else f"{prefix}/"
+            for name in names:
+                if name.startswith(".") or not self._is_text(directory, name):
+                    continue
+                if self.delivery and os.path.islink(os.path.join(directory, name)):  # noqa: PTH114, PTH118
+                    continue
+                found.append(prefix + name)
+        return sorted(found)
+
+    def with_suffix(self, *suffixes: str) -> list[Path]:
+        """The files whose names end so, in any capitals; the one that was named, where a file was."""
+        if self.path.is_file():
+            return [self.path] if self.path.suffix.lower() in suffixes else []
+        return [self.root / name for name in self.files if name.lower().endswith(suffixes)]
+
+    def marks(self, path: Path) -> Marks:
+        """What the beginning and end of a file say of its format; read once."""
+        if path not in self._marks:
+            text = sniff(path)
+            found = {next(filter(None, groups)).rpartition(":")[2] for groups in MARKS.findall(text)}
+            self._marks[path] = Marks(text[:2000], frozenset(found))
+        return self._marks[path]
+
+    @cached_property
+    def _marks(self) -> dict[Path, Marks]:
+        return {}
+
+    @cached_property
+    def pictures(self) -> NameIndex:
+        """The pictures below the root."""
+        return NameIndex([name for name in self.files if is_picture(name)])
+
+    def relative(self, path: Path) -> str:
+        """``path`` as below the root, or as it is."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    def _is_text(self, directory: str, name: str) -> bool:
+        if name.isascii():
+            return True
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            self.odd_names.append(f"{directory}/{name}")
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """``start``: the first characters of a file; ``keys``: JSON keys and XML elements near its beginning and end."""
+
+    start: str
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The name that was found. ``whole``: all of what was looked for agrees, not just its end. ``others``: more names
+    that agree as well, so that nobody knows which is meant."""
+
+    name: str
+    whole: bool
+    others: tuple[str, ...] = ()
+
+
+class NameIndex:
+    """Finds names (paths with ``/``) by what tools make of them: the longest end of a path that agrees, then the name
+    in other capitals, with blanks replaced, with Label Studio's prefix, with another suffix or none."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+        self.exact = set(self.names)
+        self._whole: dict[str, list[str]] = {}
+        self._stems: dict[str, list[str]] = {}
+        for name in self.names:
+            folded = fold(name.rpartition("/")[2])
+            self._whole.setdefault(folded, []).append(name)
+            self._stems.setdefault(stem(folded), []).append(name)
+
+    def find(self, text: str, folders: Sequence[str] = ()) -> Match | None:
+        """The name that ``text`` means; below one of ``folders``, if it stands there."""
+        composed = unicodedata.normalize("NFC", text[:4096])
+        for spelling in _spellings(composed):
+            parts = [part for part in spelling.split("/") if part not in ("", ".", "..")]
+            if not parts:
+                continue
+            for folder in folders:
+                direct = "/".join((*([folder] if folder else []), *parts))
+                if direct in self.exact:
+                    return Match(direct, True)
+            last = fold(parts[-1])
+            for name in (last, UPLOAD_PREFIX.sub("", last)):
+                for table, key in ((self._whole, name), (self._stems, stem(name)), (self._stems, name)):
+                    if found := _best(table.get(key, ()), parts, folders):
+                        return found
+        return None
+
+
+def _best(candidates: Sequence[str], parts: Sequence[str], folders: Sequence[str]) -> Match | None:
+    """Of names that agree in their last part those that agree in most of the parts before it."""
+    if not candidates:
+        return None
+    agreeing = [_agreement(name, parts) for name in candidates]
+    most = max(agreeing)
+    best = [name for name, count in zip(candidates, agreeing) if count == most]
+    if len(best) > 1:
+        # The same spelling before another one; then a folder where pictures usually stand.
+        same = [name for name in best if unicodedata.normalize("NFC", name.rpartition("/")[2]) == parts[-1]]
+        best = same or best
+        for folder in folders if len(best) > 1 else ():
+            near = [name for name in best if name.rpartition("/")[0] == folder]
+            if len(near) == 1:
+                best = near
+                break
+    return Match(best[0], most == len(parts), tuple(best[1:]))
+
+
+def _agreement(name: str, parts: Sequence[str]) -> int:
+    count = 1
+    for one, other in zip(name.split("/")[-2::-1], parts[-2::-1]):
+        if fold(one) != fold(other):
+            break
+        count += 1
+    return count
+
+
+def _spellings(text: str) -> list[str]:
+    plain = text.replace("\\", "/")
+    found = [plain]
+    if not any(mark in plain for mark in "%?:#"):
+        return found
+    try:
+        parts = urlsplit(plain)
+        # Label Studio serves local files as /data/local-files/?d=PATH; other addresses end in a query of keys.
+        found += [value for values in parse_qs(parts.query).values() for value in values]
+        found += [unquote(parts.path), unquote(plain)]
+    except ValueError:
+        pass  # no address
+    return found
+
+
+def fold(name: str) -> str:
+    """A name as compared: uploading replaces blanks; some disks store accents decomposed and ignore case."""
+    return unicodedata.normalize("NFC", name).casefold().strip().replace(" ", "_")
+
+
+def stem(name: str) -> str:
+    """A name without the suffix of a picture or label file; other dots belong to the name."""
+    return ENDING.sub("", name)
+
+
+class Listing:
+    """Finds a file by its path though capitals or the form of accents differ, listing each folder once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, tuple[set[str], dict[str, str]]] = {}
+
+    def find(self, path: Path, parents: int = 2) -> Path | None:
+        """The file at ``path``, or the one whose name and last ``parents`` folders differ in capitals only."""
+        exact, folded = self._names(path.parent)
+        if path.name in exact:
+            return path
+        if not exact and parents and path.parent != path:
+            folder = self.find(path.parent, parents - 1)
+            return self.find(folder / path.name, 0) if folder is not None and folder != path.parent else None
+        found = folded.get(fold(path.name))
+        return path.with_name(found) if found is not None else None
+
+    def _names(self, folder: Path) -> tuple[set[str], dict[str, str]]:
+        if folder not in self._folders:
+            try:
+                names = os.listdir(folder)  # noqa: PTH208 - names only, of large folders
+            except OSError:
+                names = []
+            self._folders[folder] = set(names), {fold(name): name for name in sorted(names, reverse=True)}
+        return self._folders[folder]

@@ -1,0 +1,301 @@
+"""Taking in text that cannot be trusted: encodings, JSON, XML, CSV, class lists, numbers and names, each decided once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import unicodedata
+import xml.sax
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.sax.handler import ContentHandler
+
+import defusedxml.sax
+from defusedxml.common import DefusedXmlException
+
+from marauder.data.formats.base import Box, Findings
+from marauder.data.records import Attribute
+
+LARGEST_NUMBER = 1e7
+"""No coordinate of a picture is larger."""
+TEXT_LIMIT = 200
+"""Characters kept of a name or a text from outside."""
+SNIFFED_BYTES = 65536
+DEEPEST = 64
+"""Elements inside elements beyond this are no annotations."""
+LARGEST_FIELD = 1 << 24
+"""Characters of one CSV field: polygons are long."""
+DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+ENCODING = re.compile(rb"^[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def read_text(path: Path, findings: Findings) -> str | None:
+    """A file's text: by its byte-order mark, its XML declaration, else UTF-8 or, by its zero bytes, UTF-16.
+
+    ``None`` with a finding for a file that cannot be opened, is a pointer of Git LFS, or is in no encoding that it
+    states; with ``findings.guess`` that last one is read as Latin-1.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        findings.add("label-unreadable", f"cannot be read ({error.strerror}); send or fetch it again", path)
+        return None
+    if content.startswith(LFS_POINTER):
+        findings.add("label-unreadable", "is a Git LFS pointer, not the file itself: run `git lfs pull`", path)
+        return None
+    text, encoding = decode(content)
+    if encoding == "latin-1" and not findings.guess:
+        message = "is not UTF-8 and states no other encoding, so that its names are unsure; save it as UTF-8"
+        findings.add("label-encoding", message, path)
+        return None
+    if encoding not in ("utf-8", "utf-8-sig"):
+        message = f"is not UTF-8, read as {encoding}: look at its names, and save it as UTF-8 next time"
+        findings.add("text-encoding" if not findings.guess else "label-encoding", message, path)
+    return text
+
+
+def decode(content: bytes) -> tuple[str, str]:
+    """The text of ``content`` and the encoding it was read with; Latin-1 where nothing else fits."""
+    if content.startswith(b"\xef\xbb\xbf"):
+        candidates = ["utf-8-sig"]
+    elif content.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        candidates = ["utf-32"]
+    elif content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        candidates = ["utf-16"]
+    else:
+        declared = ENCODING.match(content[:300]) if content.lstrip()[:5] == b"<?xml" else None
+        candidates = [declared.group(1).decode("ascii").lower()] if declared else []
+        candidates.append("utf-8")
+        head = content[:SNIFFED_BYTES]
+        if head.count(0) > len(head) // 4:
+            candidates.insert(0, "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be")
+    for encoding in candidates:
+        try:
+            return content.decode(encoding), encoding
+        except (UnicodeError, LookupError, ValueError):
+            continue
+    return content.decode("latin-1"), "latin-1"
+
+
+def sniff(path: Path) -> str:
+    """The beginning and end of a file as text; "" when it cannot be opened."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(SNIFFED_BYTES)
+            stream.seek(max(SNIFFED_BYTES, path.stat().st_size - SNIFFED_BYTES))
+            tail = stream.read(SNIFFED_BYTES)
+    except OSError:
+        return ""
+    return f"{decode(head)[0]}\n{decode(tail)[0]}".lstrip("\ufeff \t\r\n")
+
+
+def parse_json(path: Path, findings: Findings) -> Any:
+    """The JSON of a file, or ``None`` with a finding that names the line."""
+    text = read_text(path, findings)
+    if text is None:
+        return None
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
+    except json.JSONDecodeError as error:
+        findings.add("label-syntax", f"not valid JSON ({error.msg}); export it again", path, error.lineno)
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or lists in lists without end.
+        reason = "nested too deep" if isinstance(error, RecursionError) else "a number beyond all bounds"
+        findings.add("label-syntax", f"not usable JSON ({reason}); export it again", path)
+    return None
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """An element of an XML file, its name without namespace. ``text``: what stands directly in it."""
+
+    tag: str
+    attributes: dict[str, str]
+    line: int
+    children: list[Node] = field(default_factory=list)
+    text: str = ""
+
+    def all(self, tag: str) -> list[Node]:
+        """The elements of a name directly in this one."""
+        return [child for child in self.children if child.tag == tag]
+
+    def value(self, *tags: str) -> str:
+        """The text of the element that the path of names leads to; "" where there is none."""
+        node: Node | None = self
+        for tag in tags:
+            node = next((child for child in node.children if child.tag == tag), None) if node else None
+        return node.text.strip() if node is not None else ""
+
+
+def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callable[[Node, Node | None], None]) -> None:
+    """Hand every element named in ``tags``, with the element around it, to ``take`` as soon as it is complete; an
+    element within a wanted one belongs to it.
+
+    A document type, entities and elements without end are refused. Where the file breaks off within a wanted element,
+    that one is handed over with ``attributes["?"]`` set, before the finding that says so has been noted.
+    """
+    text = read_text(path, findings)
+    if text is None:
+        return
+    # The text is decoded already; what its declaration says of bytes is true no more.
+    plain = DECLARATION.sub(lambda found: "\n" * found.group().count("\n"), text.lstrip("\ufeff"), count=1)
+    reader = _Nodes(tags, take)
+    try:
+        defusedxml.sax.parse(io.BytesIO(plain.encode("utf-8", "replace")), reader, forbid_dtd=True)
+        return
+    except DefusedXmlException:
+        line, message = None, "holds a document type or entities, which annotations have no use for; export it again"
+    except xml.sax.SAXParseException as error:
+        line = error.getLineNumber()
+        message = f"not valid XML ({clean_text(error.getMessage())}); what follows is not read: export it again"
+    except _TooDeepError as error:
+        line, message = None, f"{error}; what follows is not read: export it again"
+    broken = next((node for node in reader.open if node.tag in tags), None)
+    if broken is not None:
+        broken.attributes["?"] = f"{line or 0}:{message}"
+        take(broken, None)
+    else:
+        findings.add("label-syntax", message, path, line)
+
+
+class _TooDeepError(Exception):
+    pass
+
+
+class _Nodes(ContentHandler):
+    def __init__(self, tags: Sequence[str], take: Callable[[Node, Node | None], None]) -> None:
+        super().__init__()
+        self.tags, self.take = frozenset(tags), take
+        self.open: list[Node] = []
+        self.inside = 0
+
+    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802 - SAX's name
+        if len(self.open) >= DEEPEST:
+            raise _TooDeepError(f"elements stand {DEEPEST} deep in one another")
+        line = self._locator.getLineNumber() or 0  # type: ignore[attr-defined]
+        node = Node(name.rpartition(":")[2], {key.rpartition(":")[2]: text for key, text in attrs.items()}, line)
+        if self.inside:
+            self.open[-1].children.append(node)
+        self.inside += node.tag in self.tags
+        self.open.append(node)
+
+    def characters(self, content: str) -> None:
+        if self.inside:
+            self.open[-1].text += content
+
+    def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
+        node = self.open.pop()
+        if node.tag in self.tags:
+            self.inside -= 1
+            if not self.inside:
+                self.take(node, self.open[-1] if self.open else None)
+
+
+def csv_rows(path: Path, findings: Findings, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of every row of a CSV file that is not blank; what cannot be read on ends with a finding."""
+    text = read_text(path, findings)
+    reader = csv.reader(io.StringIO(text or ""), delimiter=delimiter)
+    previous = csv.field_size_limit(LARGEST_FIELD)
+    try:
+        for row in reader:
+            findings.tick()
+            if any(value.strip() for value in row):
+                yield reader.line_num, [value.strip() for value in row]
+    except csv.Error as error:
+        findings.add("label-syntax", f"not valid CSV ({error}); what follows is not read", path, reader.line_num + 1)
+    finally:
+        csv.field_size_limit(previous)
+
+
+def class_list(path: Path, findings: Findings) -> dict[int, str]:
+    """Class names by number of a file with one name a line; a blank line keeps its number, and is told."""
+    lines = [clean_text(line) for line in (read_text(path, findings) or "").splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines):
+        if not line:
+            message = f"line {number + 1} is blank: class {number} has no name; write it"
+            findings.add("names-missing", message, path, number + 1)
+    return {number: line for number, line in enumerate(lines) if line}
+
+
+def number(value: object) -> float | None:
+    """A finite number of a size that pictures have, also written as text; ``None`` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, str) and len(value) > TEXT_LIMIT:
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) and abs(found) <= LARGEST_NUMBER else None
+
+
+def whole(value: object) -> int | None:
+    """A whole number of at most 18 digits, also written as 7.0, "7" or "7.0"; ``None`` for anything else."""
+    if isinstance(value, str):
+        return int(value.partition(".")[0]) if re.fullmatch(r"\s*-?[0-9]{1,18}(\.0*)?\s*", value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if abs(value) < 10**18 and (isinstance(value, int) or value.is_integer()) else None
+
+
+def numbers(values: object, count: int) -> list[float] | None:
+    """Exactly ``count`` numbers, or ``None``."""
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        return None
+    found = [number(value) for value in values]
+    return [value for value in found if value is not None] if None not in found else None
+
+
+def pairs(values: object) -> list[tuple[float, float]] | None:
+    """Points out of a list of alternating x and y, or of pairs; ``None`` for anything else, and for no point."""
+    if isinstance(values, list) and values and all(isinstance(value, (list, tuple)) for value in values):
+        values = [value for pair in values for value in (pair if len(pair) == 2 else (None,))]
+    found = numbers(values, len(values)) if isinstance(values, list) else None
+    return list(zip(found[::2], found[1::2])) if found and len(found) % 2 == 0 else None
+
+
+def clean_text(value: object, limit: int = TEXT_LIMIT) -> str:
+    """A text from outside as one printable line of composed Unicode (NFC) that any file can hold."""
+    text = value if isinstance(value, str) else _shown(value)
+    printable = (letter if letter.isprintable() else " " for letter in text[: limit * 4])
+    plain = unicodedata.normalize("NFC", " ".join("".join(printable).split()))
+    return plain if len(plain) <= limit else f"{plain[: limit - 1]}…"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):
+        return type(value).__name__  # nested without end, or a number of thousands of digits
+
+
+def attribute(value: object) -> Attribute:
+    """What a box says of itself, as a record can hold it."""
+    if isinstance(value, (bool, int, float)) and (isinstance(value, bool) or number(value) is not None):
+        return value
+    return clean_text(value)
+
+
+def envelope(points: Sequence[tuple[float, float]]) -> Box:
+    """The box around points."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def rotated(box: Box, degrees: float, about_corner: bool = False) -> Box:
+    """The upright box around ``box`` turned clockwise about its centre or its top left corner (y points down)."""
+    turn = math.radians(degrees % 360.0)
+    cosine, sine = math.cos(turn), math.sin(turn)
+    x0, y0, x1, y1 = box
+    x, y = (x0, y0) if about_corner else ((x0 + x1) / 2, (y0 + y1) / 2)
+    corners = [(a - x, b - y) for a, b in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
+    return envelope([(x + a * cosine - b * sine, y + a * sine + b * cosine) for a, b in corners])
