@@ -62,9 +62,9 @@ class Entry:
     """What a file says of one picture.
 
     ``names``: names, paths or addresses that may mean the picture, surest first. ``picture``: where it lies, if that is
-    known already. ``file`` and ``line``: where it is said. ``relative``: boxes are fractions of the picture, not pixels.
-    ``width``/``height``: pixels as stated, 0 where not. ``labelled``: False where nobody looked, or nothing of what is
-    said can be used. ``key``: as the source numbers it, or "".
+    known already. ``file`` and ``line``: where it is said. ``relative``: boxes are fractions of the picture, else
+    pixels. ``width``/``height``: pixels as stated, 0 where not. ``labelled``: False where nobody looked, or nothing of
+    what is said can be used. ``key``: as the source numbers it, or "".
     """
 
     names: tuple[str, ...]

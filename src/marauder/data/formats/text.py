@@ -1,4 +1,4 @@
-"""Taking in text that cannot be trusted: encodings, JSON, XML, CSV, class lists, numbers and names, each decided once."""
+"""Taking in text that cannot be trusted: encodings, JSON, XML, CSV, class lists, numbers, names, each decided once."""
 
 from __future__ import annotations
 
