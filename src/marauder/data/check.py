@@ -59,7 +59,12 @@ DEFECTS: dict[str, Defect] = {
     ),
     "picture-rotated": Defect("warning", "pictures stored rotated (EXIF)", "--fix turns the pixels upright", True),
     "picture-without-label": Defect("warning", "pictures without labels", "read as unlabelled, see --missing-label"),
-    "picture-duplicate": Defect("warning", "pictures that are byte for byte the same", "--fix keeps one of each", True),
+    "picture-duplicate": Defect(
+        "warning",
+        "pictures that are byte for byte the same",
+        "--fix keeps one of each, with the boxes of all",
+        True,
+    ),
     "picture-near-duplicate": Defect(
         "warning", "pictures of different clips that look the same", "marauder data split keeps them together"
     ),
