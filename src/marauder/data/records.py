@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +20,26 @@ Attribute = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a reader found wrong and went on from. ``line`` counts from 1; ``key``: the record's, if it has one."""
+    """Something a reader found wrong and went on from. ``line`` counts from 1; ``key``: the record's, if it has one;
+    ``count``: how many of its kind it stands for."""
 
     path: str
     line: int | None
     kind: str
     message: str
     key: str = ""
+    count: int = 1
 
     def __str__(self) -> str:
         return f"{self.path}{f':{self.line}' if self.line is not None else ''}: {self.message}"
+
+
+def counted(problems: Iterable[Problem]) -> Counter[str]:
+    """How often each kind occurs, in order of first appearance."""
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts[problem.kind] += problem.count
+    return counts
 
 
 @dataclass(frozen=True, eq=False)
