@@ -211,6 +211,18 @@ def test_a_data_set_made_in_memory_is_checked_too(aquarium: Path):
     }
 
 
+def test_findings_that_stand_for_many_are_counted_as_many(aquarium: Path):
+    dataset = read_dataset(aquarium)
+    first = dataset.records[0]
+    bad = replace(
+        first, boxes=np.tile([5.0, 5, 50, 50], (1000, 1)), classes=np.zeros(1000), ignored=[], box_attributes={}
+    )
+    report = check_dataset(dataset.with_records([bad, *dataset.records[1:]]))
+    assert report.counts() == {"box-duplicate": 999}
+    assert report.severity("warning") == 999 and len(report.findings) < 30
+    assert report.to_plain()["defects"]["box-duplicate"]["count"] == 999
+
+
 def test_every_kind_that_readers_report_is_known():
     import re
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.organize import OrganizeSettings, organize
 from marauder.data.reading import read_dataset
+from marauder.data.records import Problem
 from marauder.data.splits import leaking_groups
 
 AQUARIUM = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
@@ -145,6 +147,16 @@ def test_names_that_are_too_few_are_refused_and_spaces_around_them_go(shared_dat
     assert OrganizeSettings(inputs=(source,), output=tmp_path, names=(" fish", "ray ")).names == ("fish", "ray")
     with pytest.raises(ValueError, match="class name 1 is empty"):
         OrganizeSettings(inputs=(source,), output=tmp_path, names=("fish", " ", "ray"))
+
+
+def test_one_problem_that_stands_for_many_weighs_as_many(
+    sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read = read_dataset(sources[2])
+    many = Problem("a.txt", 21, "class-unknown", "and 500 more like it, up to class 8 (known: 0 to 1)", "a", count=500)
+    monkeypatch.setattr("marauder.data.organize.read_dataset", lambda *_, **__: replace(read, problems=(many,)))
+    with pytest.raises(UserError, match=r"500 of 50\d boxes have a class without a name.*at least 9 names"):
+        organize(OrganizeSettings(inputs=(sources[2],), output=tmp_path / "out"))
 
 
 def test_an_empty_source_is_called_empty(tmp_path: Path):

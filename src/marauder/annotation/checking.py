@@ -21,7 +21,7 @@ from marauder.annotation.same_picture import same_picture
 from marauder.annotation.several_formats import contradictions
 from marauder.annotation.unpacking import Unpacked
 from marauder.core.clock import Clock
-from marauder.data.boxes import clean_boxes
+from marauder.data.boxes import clean_boxes, with_corners_in_order
 from marauder.data.picture_files import PictureError, is_picture, read_header
 from marauder.data.records import Attribute, box_columns
 
@@ -247,10 +247,8 @@ def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) ->
     for name, count in unknown.items():
         boxes_of_it = f"{count} box{'es' if count > 1 else ''}"
         notes.append(Note("class-unknown", f"{boxes_of_it} of class {name!r}, which is none of ours ({known})"))
-    boxes = np.concatenate(
-        [np.minimum(answer.boxes[:, :2], answer.boxes[:, 2:]), np.maximum(answer.boxes[:, :2], answer.boxes[:, 2:])], 1
-    )
-    for position in np.flatnonzero((boxes != answer.boxes).any(axis=1)).tolist():
+    boxes, turned = with_corners_in_order(answer.boxes)
+    for position in np.flatnonzero(turned).tolist():
         notes.append(
             Note("box-corners", f"box {position + 1}: its corners stood in the wrong order; put right", "", False)
         )

@@ -163,7 +163,8 @@ def check(
             mended = repair(found, output, mode, clock)
             typer.echo(
                 f"\nfixed copy: {mended.data_yaml} ({mended.pictures} pictures; {len(mended.set_aside)} set aside, "
-                f"{len(mended.dropped_copies)} copies dropped, {mended.turned_upright} turned upright)"
+                f"{len(mended.dropped_copies)} copies dropped and {sum(mended.joined_boxes.values())} boxes of theirs "
+                f"kept, {mended.turned_upright} turned upright)"
             )
             found = check_dataset(mended.data_yaml, near_duplicate_distance, clock)
             _show_report(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from marauder.core.errors import printable
 
 if TYPE_CHECKING:
     from marauder.data.manifests.pinning import DataPin
-    from marauder.data.records import Dataset
+    from marauder.data.records import Dataset, Problem
 
 EXAMPLES = 5
 MOST_ROWS = 45
@@ -72,7 +73,7 @@ def write(
         spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
     counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
     typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
-    _tell_problems([str(problem) for problem in dataset.problems])
+    _tell_problems(dataset.problems)
     typer.echo(f"data set: {spec}")
     _tell_left_out(dataset)
 
@@ -108,7 +109,7 @@ def show(
             for found in of:
                 table.add_row(found.name, f"{found.count:,}", found.values)
             console.print(table)
-    _tell_problems([str(problem) for problem in dataset.problems])
+    _tell_problems(dataset.problems)
     if any(problem.kind == "label-syntax" for problem in dataset.problems):
         raise typer.Exit(1)
 
@@ -135,7 +136,7 @@ def sample(
             chosen = chosen.where(where)
         drawn = chosen.sample(count, seed)
         rows = drawn.rows
-        _tell_problems([str(problem) for problem in chosen.problems])
+        _tell_problems(chosen.problems)
         typer.echo(f"{len(rows):,} of {drawn.total:,} rows{f' with {where}' if where is not None else ''}")
         if output is not None:
             write_rows(output, chosen.contents(rows))
@@ -187,13 +188,14 @@ def _show_pin(pinned: DataPin) -> None:
     typer.echo(f"version {pinned.version or '-'}, fingerprint {pinned.fingerprint}")
 
 
-def _tell_problems(problems: list[str]) -> None:
+def _tell_problems(problems: Sequence[Problem]) -> None:
     if problems:
-        typer.echo(f"{len(problems):,} problems:")
-        for line in problems[:EXAMPLES]:
-            typer.echo(f"    {printable(line)}")
+        count = sum(problem.count for problem in problems)
+        typer.echo(f"{count:,} problems:")
+        for problem in problems[:EXAMPLES]:
+            typer.echo(f"    {printable(str(problem))}")
         if len(problems) > EXAMPLES:
-            typer.echo(f"    and {len(problems) - EXAMPLES:,} more")
+            typer.echo(f"    and {count - EXAMPLES:,} more")
 
 
 def _tell_left_out(dataset: Dataset) -> None:

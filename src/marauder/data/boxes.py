@@ -4,6 +4,7 @@ overlap of boxes."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +18,19 @@ UNKNOWN_CLASS = re.compile(r"class (?P<index>-?\d+) \(known: ")
 SMALLEST_SIDE = 1e-3
 """Pixels below which a side counts as nothing, so that the box is degenerate."""
 
+TOLD_OF_A_KIND = 20
+"""Findings of one kind that are told one by one; a file that says the same a thousand times says no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class BoxFinding:
-    """What was wrong with the box at position ``index``. ``kind`` is the name of a defect of data.check."""
+    """What was wrong with the box at position ``index``. ``kind`` is the name of a defect of data.check; ``count``:
+    boxes that it stands for, this one and those after it."""
 
     index: int
     kind: str
     message: str
+    count: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,53 +44,74 @@ class CleanBoxes:
 
 
 def clean_boxes(boxes: np.ndarray, classes: np.ndarray, width: int, height: int, class_count: int | None) -> CleanBoxes:
-    """Clip boxes to the picture; drop degenerate ones, unknown classes and exact duplicates, each with a
-    finding.
+    """Put corners in order and clip boxes to the picture; drop degenerate ones, unknown classes and exact duplicates,
+    each with a finding, and one for all beyond ``TOLD_OF_A_KIND`` of a kind.
 
     ``boxes``: float (N, 4), x0 y0 x1 y1 in pixels. ``classes``: int (N,); with ``class_count`` they must lie
     in 0..class_count-1. Clipping of at most ``BOUNDS_TOLERANCE`` pixels is rounding and no finding.
     """
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    given = np.asarray(boxes, np.float64).reshape(-1, 4)
     classes = np.asarray(classes, np.int64).reshape(-1)
-    if not len(boxes):
-        return CleanBoxes(boxes, np.zeros(0, np.int64), ())
+    if not len(given):
+        return CleanBoxes(given, np.zeros(0, np.int64), ())
+    boxes, turned = with_corners_in_order(given)
     limits = np.array([width, height, width, height], np.float64)
-    finite = np.asarray(np.isfinite(boxes).all(axis=1))
-    plain = np.where(finite[:, None], boxes, 0.0)
+    plain = np.where(np.isfinite(boxes).all(axis=1)[:, None], boxes, 0.0)
     clipped = np.clip(plain, 0.0, limits)
-    sized = np.asarray((plain[:, 2:] - plain[:, :2] > SMALLEST_SIDE).all(axis=1))
+    sized = (plain[:, 2:] - plain[:, :2] > SMALLEST_SIDE).all(axis=1)
     visible = (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
-    outside = np.asarray(np.abs(clipped - plain).max(axis=1) > BOUNDS_TOLERANCE)
-    known = np.asarray((classes >= 0) & (classes < (np.inf if class_count is None else class_count)))
-    if (known & sized & visible & ~outside).all() and len(np.unique(_rows(clipped, classes), axis=0)) == len(boxes):
-        return CleanBoxes(clipped, np.arange(len(boxes)), ())
+    outside = np.abs(clipped - plain).max(axis=1) > BOUNDS_TOLERANCE
+    known = (classes >= 0) & (classes < (np.inf if class_count is None else class_count))
+    usable = np.flatnonzero(known & sized & visible)
+    # A hundredth of a pixel is no difference.
+    rows = np.concatenate([np.round(clipped[usable], 2), classes[usable, None]], axis=1)
+    if len(usable) == len(given) == len(set(map(tuple, rows.tolist()))) and not (outside | turned).any():
+        return CleanBoxes(clipped, usable, ())
 
+    _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    twin = usable[first[same.reshape(-1)]]  # of each usable box, the first that is the same
+    kept = usable[twin == usable]
     findings: list[BoxFinding] = []
-    kept: list[int] = []
-    seen: dict[tuple[float, ...], int] = {}
-    for index, box in enumerate(boxes):
-        place = ", ".join(f"{value:.6g}" for value in box)
-        if not known[index]:
-            span = f"0 to {class_count - 1}" if class_count else "none" if class_count == 0 else "0 and up"
-            findings.append(BoxFinding(index, "class-unknown", f"class {classes[index]} (known: {span})"))
-        elif not sized[index]:
-            findings.append(BoxFinding(index, "box-degenerate", f"box without area ({place})"))
-        elif not visible[index]:
-            message = f"box wholly outside the {width}x{height} picture ({place})"
-            findings.append(BoxFinding(index, "box-out-of-bounds", message))
-        else:
-            row = tuple(_rows(clipped[index : index + 1], classes[index : index + 1])[0])
-            if row in seen:
-                message = f"same box and class as number {seen[row] + 1} ({place})"
-                findings.append(BoxFinding(index, "box-duplicate", message))
-                continue
-            seen[row] = index
-            kept.append(index)
-            if outside[index]:
-                message = f"box reaches outside the {width}x{height} picture ({place})"
-                findings.append(BoxFinding(index, "box-out-of-bounds", message))
-    positions = np.array(kept, np.int64)
-    return CleanBoxes(clipped[positions], positions, tuple(findings))
+
+    def tell(positions: np.ndarray, kind: str, message: Callable[[int], str]) -> None:
+        told, rest = positions[:TOLD_OF_A_KIND].tolist(), positions[TOLD_OF_A_KIND:]
+        findings.extend(BoxFinding(index, kind, message(index)) for index in told)
+        if len(rest):
+            of = f", up to class {classes[rest].max()} (known: {span})" if kind == "class-unknown" else ""
+            findings.append(BoxFinding(int(rest[0]), kind, f"and {len(rest):,} more like it{of}", len(rest)))
+
+    def place(index: int) -> str:
+        return ", ".join(f"{value:.6g}" for value in given[index])
+
+    span = f"0 to {class_count - 1}" if class_count else "none" if class_count == 0 else "0 and up"
+    size, far, twin_of = f"{width}x{height}", known & sized & ~visible, dict(zip(usable.tolist(), twin.tolist()))
+    tell(np.flatnonzero(~known), "class-unknown", lambda index: f"class {classes[index]} (known: {span})")
+    tell(np.flatnonzero(known & ~sized), "box-degenerate", lambda index: f"box without area ({place(index)})")
+    tell(
+        np.sort(np.concatenate([np.flatnonzero(far), kept[outside[kept]]])),
+        "box-out-of-bounds",
+        lambda index: f"box {'wholly' if far[index] else 'reaches'} outside the {size} picture ({place(index)})",
+    )
+    tell(
+        usable[twin != usable],
+        "box-duplicate",
+        lambda index: f"same box and class as number {twin_of[index] + 1} ({place(index)})",
+    )
+    tell(
+        kept[turned[kept]],
+        "box-corners",
+        lambda index: f"its corners stood in the wrong order ({place(index)}); put right",
+    )
+    return CleanBoxes(clipped[kept], kept, tuple(sorted(findings, key=lambda finding: finding.index)))
+
+
+def with_corners_in_order(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) as x0 <= x1 and y0 <= y1, whichever corner came first; and those that changed: bool (N,)."""
+    turned = np.asarray((boxes[:, :2] > boxes[:, 2:]).any(axis=1))
+    if turned.any():
+        low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
+        boxes = np.concatenate([low, high], axis=1)
+    return boxes, turned
 
 
 def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -97,8 +124,3 @@ def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     united = areas[0][:, None] + areas[1][None, :] - shared
     same = (first[:, None] == second[None, :]).all(2)
     return np.where(united > 0, shared / np.where(united > 0, united, 1), same.astype(np.float64))
-
-
-def _rows(boxes: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Box and class as comparable rows; a hundredth of a pixel is no difference."""
-    return np.concatenate([np.round(boxes, 2), classes[:, None]], axis=1)

@@ -13,7 +13,7 @@ from marauder.data.boxes import clean_boxes
 from marauder.data.duplicates import DEFAULT_DISTANCE, PictureHash, exact_clusters, hash_pictures, near_clusters
 from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.reading import read_dataset
-from marauder.data.records import Dataset, Problem, Record
+from marauder.data.records import Dataset, Problem, Record, counted
 from marauder.data.sheets import Tile, contact_sheet, tile_of
 from marauder.data.splits import leaking_groups, split_report
 
@@ -49,6 +49,7 @@ DEFECTS: dict[str, Defect] = {
     "category-missing": Defect("warning", "boxes without a class", "they are kept as ignored boxes"),
     "box-out-of-bounds": Defect("error", "boxes that leave the picture", "--fix clips them", True),
     "box-degenerate": Defect("error", "boxes without area", "--fix drops them", True),
+    "box-corners": Defect("warning", "boxes whose corners stood in the wrong order", "put right", True),
     "box-duplicate": Defect("warning", "boxes given twice", "--fix drops the second", True),
     "size-mismatch": Defect("error", "sizes that are not the picture's", "see whether the labels belong to it", True),
     "size-scaled": Defect("warning", "sizes that differ by a scale only", "boxes are scaled to the picture", True),
@@ -59,7 +60,12 @@ DEFECTS: dict[str, Defect] = {
     ),
     "picture-rotated": Defect("warning", "pictures stored rotated (EXIF)", "--fix turns the pixels upright", True),
     "picture-without-label": Defect("warning", "pictures without labels", "read as unlabelled, see --missing-label"),
-    "picture-duplicate": Defect("warning", "pictures that are byte for byte the same", "--fix keeps one of each", True),
+    "picture-duplicate": Defect(
+        "warning",
+        "pictures that are byte for byte the same",
+        "--fix keeps one of each, with the boxes of all",
+        True,
+    ),
     "picture-near-duplicate": Defect(
         "warning", "pictures of different clips that look the same", "marauder data split keeps them together"
     ),
@@ -86,10 +92,7 @@ class CheckReport:
 
     def counts(self) -> dict[str, int]:
         """Findings of each kind that occurs."""
-        counts: dict[str, int] = {}
-        for finding in self.findings:
-            counts[finding.kind] = counts.get(finding.kind, 0) + 1
-        return counts
+        return dict(counted(self.findings))
 
     def of_kind(self, kind: str) -> list[Problem]:
         """All findings of one kind."""
@@ -97,7 +100,7 @@ class CheckReport:
 
     def severity(self, severity: Severity) -> int:
         """Number of findings of one severity."""
-        return sum(DEFECTS[finding.kind].severity == severity for finding in self.findings)
+        return sum(finding.count for finding in self.findings if DEFECTS[finding.kind].severity == severity)
 
     @property
     def clean(self) -> bool:
@@ -175,7 +178,7 @@ def _box_findings(dataset: Dataset) -> Iterator[Problem]:
     for record in dataset:
         clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
         for finding in clean.findings:
-            yield Problem(str(record.picture), None, finding.kind, finding.message, record.key)
+            yield Problem(str(record.picture), None, finding.kind, finding.message, record.key, finding.count)
 
 
 def _picture_findings(

@@ -24,7 +24,7 @@ from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clust
 from marauder.data.groups import join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
-from marauder.data.records import Dataset, Problem, merge
+from marauder.data.records import Dataset, Problem, counted, merge
 from marauder.data.repair import SET_ASIDE_KINDS
 from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
@@ -208,8 +208,9 @@ def _mapped(dataset: Dataset, settings: OrganizeSettings) -> tuple[Dataset, dict
 def _demand_known_classes(source: Dataset, names_given: bool) -> None:
     """Raise ``UserError`` when so many classes are out of range that the names must be wrong."""
     unknown = [problem for problem in source.problems if problem.kind == "class-unknown"]
-    boxes = sum(len(record.boxes) for record in source) + len(unknown)
-    if len(unknown) <= MOST_UNKNOWN * boxes:
+    count = sum(problem.count for problem in unknown)
+    boxes = sum(len(record.boxes) for record in source) + count
+    if count <= MOST_UNKNOWN * boxes:
         return
     matches = [UNKNOWN_CLASS.search(problem.message) for problem in unknown]
     needed = max((int(match["index"]) + 1 for match in matches if match is not None), default=0)
@@ -220,7 +221,7 @@ def _demand_known_classes(source: Dataset, names_given: bool) -> None:
         else f"see `marauder data check --input {source.source}`"
     )
     raise UserError(
-        f"{source.source}: {len(unknown)} of {boxes} boxes have a class without a name. There are {len(source.names)} "
+        f"{source.source}: {count} of {boxes} boxes have a class without a name. There are {len(source.names)} "
         f"names ({', '.join(source.names[:8])}); {remedy}. First: {unknown[0]}"
     )
 
@@ -340,7 +341,7 @@ def _summary(
         unmapped=unmapped,
         splits=[asdict(row) for row in split_report(labelled)],
         set_aside=[asdict(problem) for problem in set_aside],
-        problems=dict(Counter(problem.kind for problem in dataset.problems).most_common()),
+        problems=dict(counted(dataset.problems).most_common()),
         examples=examples,
         notes=notes,
     )

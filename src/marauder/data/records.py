@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,22 +10,36 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.data.boxes import iou_matrix
+
+SAME_OBJECT = 0.5
+"""Intersection over union from which two boxes of one class are the same object, labelled twice."""
 
 Attribute = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a reader found wrong and went on from. ``line`` counts from 1; ``key``: the record's, if it has one."""
+    """Something a reader found wrong and went on from. ``line`` counts from 1; ``key``: the record's, if it has one;
+    ``count``: how many of its kind it stands for."""
 
     path: str
     line: int | None
     kind: str
     message: str
     key: str = ""
+    count: int = 1
 
     def __str__(self) -> str:
         return f"{self.path}{f':{self.line}' if self.line is not None else ''}: {self.message}"
+
+
+def counted(problems: Iterable[Problem]) -> Counter[str]:
+    """How often each kind occurs, in order of first appearance."""
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts[problem.kind] += problem.count
+    return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +121,53 @@ def box_columns(details: Sequence[Mapping[str, Attribute]]) -> dict[str, np.ndar
         else:
             columns[name] = np.array([np.nan if value is None else float(value) for value in values], np.float64)
     return columns
+
+
+def joined(record: Record, others: Iterable[Record]) -> Record:
+    """``record`` with the boxes of other records of the same picture that it lacks; its own stay as they are.
+
+    A box is lacking when none is left that it can be paired with, one to one: the same class and an overlap of at least
+    ``SAME_OBJECT``, the closest pairs first. Unlabelled records add nothing; a record without boxes is returned as is.
+    """
+    for other in others:
+        if not other.labelled:
+            continue
+        lacking = ~_paired(other, record)
+        if not lacking.any():
+            record = record if record.labelled else replace(record, labelled=True)
+            continue
+        new = other.with_boxes(lacking)
+        record = replace(
+            record,
+            boxes=np.concatenate([record.boxes, new.boxes]),
+            classes=np.concatenate([record.classes, new.classes]),
+            ignored=np.concatenate([record.ignored, new.ignored]),
+            box_attributes=box_columns([*_details(record), *_details(new)]),
+            labelled=True,
+        )
+    return record
+
+
+def _paired(first: Record, second: Record) -> np.ndarray:
+    """Which boxes of ``first`` have a partner of their own in ``second``: bool (N,)."""
+    overlap = iou_matrix(first.boxes, second.boxes) * (first.classes[:, None] == second.classes[None, :])
+    rows, columns = np.nonzero(overlap >= SAME_OBJECT)
+    paired, taken = np.zeros(len(first.boxes), bool), np.zeros(len(second.boxes), bool)
+    for place in np.argsort(-overlap[rows, columns], kind="stable").tolist():
+        row, column = rows[place], columns[place]
+        if not paired[row] and not taken[column]:
+            paired[row] = taken[column] = True
+    return paired
+
+
+def _details(record: Record) -> list[dict[str, Attribute]]:
+    """What each box says of itself, as ``box_columns`` takes it."""
+    columns = {name: column.tolist() for name, column in record.box_attributes.items()}
+    details = [{name: values[place] for name, values in columns.items()} for place in range(len(record.boxes))]
+    # Only NaN is not equal to itself.
+    return [
+        {name: value for name, value in one.items() if value not in (None, "") and value == value} for one in details
+    ]
 
 
 @dataclass(frozen=True, eq=False)

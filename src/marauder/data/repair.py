@@ -1,9 +1,9 @@
 """Mending what is safe to mend: a fixed copy of a data set as plain YOLO; the source is never written to.
 
-Boxes are clipped, degenerate and duplicate ones dropped (the readers do that), exact copies of a picture dropped,
-pictures stored rotated turned upright. A picture that cannot be read, or whose labels a person must look at (lines
-that say nothing, classes out of range), is set aside and named in ``set_aside.json``: dropping a line alone would
-teach that the animal is water.
+Boxes are clipped, degenerate and duplicate ones dropped (the readers do that), exact copies of a picture joined into
+one with the boxes of all, pictures stored rotated turned upright. A picture that cannot be read, or whose labels a
+person must look at (lines that say nothing, classes out of range), is set aside and named in ``set_aside.json``:
+dropping a line alone would teach that the animal is water.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from marauder.core.files import atomic_path, write_json
 from marauder.data.boxes import clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
-from marauder.data.records import Dataset, Record
+from marauder.data.records import Dataset, Record, joined
 from marauder.data.writers import claim_folder, write_yolo
 
 SET_ASIDE_KINDS = (
@@ -39,12 +39,14 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class RepairSummary:
-    """What was done. ``set_aside``: path to reasons; ``dropped_copies``: key of a dropped copy to that of the kept."""
+    """What was done. ``set_aside``: path to reasons; ``dropped_copies``: key of a dropped copy to that of the kept;
+    ``joined_boxes``: key of a dropped copy to the number of boxes that the kept picture got from it."""
 
     data_yaml: Path
     pictures: int
     set_aside: dict[str, list[str]]
     dropped_copies: dict[str, str]
+    joined_boxes: dict[str, int]
     turned_upright: int
 
 
@@ -61,17 +63,19 @@ def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock |
         raise UserError(f"{output}: the fixed copy may not lie in {source}; sources are never written to")
     set_aside = _set_aside(report)
     aside = {finding.key for finding in report.findings if finding.kind in SET_ASIDE_KINDS and finding.key}
-    kept = [record for record in dataset if record.key not in aside]
-    dropped = _copies(kept)
-    kept = [_mended(record, dataset) for record in kept if record.key not in dropped]
+    kept = [_mended(record, dataset) for record in dataset if record.key not in aside]
+    kept, dropped, joined_boxes = _without_copies(kept)
     if not kept:
         raise UserError(f"{dataset.source}: no picture is left after setting defects aside; nothing was written")
     claim_folder(output)
     rotated = {finding.key for finding in report.of_kind("picture-rotated")}
     kept = [_upright(record, output) if record.key in rotated else record for record in kept]
     data_yaml = write_yolo(dataset.with_records(kept), output, mode, clock, label="writing the fixed copy")
-    write_json(output / SET_ASIDE_FILE, {"set_aside": set_aside, "dropped_copies": dropped})
-    return RepairSummary(data_yaml, len(kept), set_aside, dropped, sum(record.key in rotated for record in kept))
+    write_json(
+        output / SET_ASIDE_FILE, {"set_aside": set_aside, "dropped_copies": dropped, "joined_boxes": joined_boxes}
+    )
+    turned = sum(record.key in rotated for record in kept)
+    return RepairSummary(data_yaml, len(kept), set_aside, dropped, joined_boxes, turned)
 
 
 def _set_aside(report: CheckReport) -> dict[str, list[str]]:
@@ -83,14 +87,23 @@ def _set_aside(report: CheckReport) -> dict[str, list[str]]:
     return reasons
 
 
-def _copies(records: list[Record]) -> dict[str, str]:
-    """Key of every exact copy to the key of the one kept: the one with most boxes, the first of equals."""
-    dropped = {}
+def _without_copies(records: list[Record]) -> tuple[list[Record], dict[str, str], dict[str, int]]:
+    """One record of each picture, with the boxes of all its exact copies; then as ``RepairSummary``: the dropped
+    copies, and what was joined. The copy with most boxes is kept, the first of equals."""
+    kept: dict[int, Record] = dict(enumerate(records))
+    dropped: dict[str, str] = {}
+    boxes: dict[str, int] = {}
     for cluster in exact_clusters([record.picture for record in records]):
-        members = [records[index] for index in cluster]
-        best = max(members, key=lambda record: (record.labelled, len(record.boxes)))
-        dropped.update({record.key: best.key for record in members if record is not best})
-    return dropped
+        best = max(cluster, key=lambda index: (records[index].labelled, len(records[index].boxes)))
+        for index in cluster:
+            if index != best:
+                copy = kept.pop(index)
+                whole = joined(kept[best], [copy])
+                dropped[copy.key] = whole.key
+                if gained := len(whole.boxes) - len(kept[best].boxes):
+                    boxes[copy.key] = gained
+                kept[best] = whole
+    return list(kept.values()), dropped, boxes
 
 
 def _mended(record: Record, dataset: Dataset) -> Record:
