@@ -1,7 +1,7 @@
 """What every exchange format shares: the package that goes out, the answers that come back, and how names are found.
 
-A format writes one zip (``write``) and reads one folder (``read``) that was already unpacked safely. Reading trusts
-nothing: whatever is wrong with an entry becomes a ``Problem`` and the rest is read on.
+A format writes one zip (``write``); what comes back is read by the format of data.formats that it names, from a folder
+that was already unpacked safely.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy as np
 
 from marauder.annotation.packing import Entry, pack
 from marauder.core.clock import Clock
+from marauder.core.plugins import resolve
+from marauder.data.formats.base import Format
+from marauder.data.formats.source import Source
 from marauder.data.records import Attribute, Problem
 from marauder.data.taxonomy import normalise
 
@@ -99,6 +102,8 @@ class AnnotationFormat(ABC):
     """One exchange format: how a package is laid out, and how a delivery of that layout is read."""
 
     name: str = ""
+    layout: str = ""
+    """The format of data.formats that reads it, where that has another name."""
     how_to: str = ""
     """What the package's README says about loading it into a tool."""
 
@@ -113,24 +118,19 @@ class AnnotationFormat(ABC):
     def entries(self, package: Package) -> Iterator[Entry]:
         """The files of the zip, pictures included."""
 
-    @abstractmethod
     def recognises(self, folder: Path) -> bool:
         """Whether the unpacked delivery in ``folder`` has this layout. Reads little; never raises on any content."""
+        return bool(self._layout().files(Source(folder, delivery=True)))
 
-    @abstractmethod
     def read(self, folder: Path, expected: Mapping[str, Size], names: Sequence[str] = ()) -> Reading:
-        """Read the unpacked delivery. Never raises on its content.
+        """The answers in an unpacked delivery, see ``answers.read_delivery``."""
+        from marauder.annotation.formats.answers import read_delivery
 
-        ``expected``: name in the package to size of every picture that went out. ``names``: the package's class names,
-        for layouts that may come back with class numbers alone.
+        return read_delivery(self._layout(), folder, expected, names)
 
-        Problems noted here. A box or an entry is lost: ``label-syntax``, ``label-without-picture``, ``number-invalid``,
-        ``class-missing``, ``shape-unknown``, ``not-answered``, ``picture-stranger``, ``picture-twice``,
-        ``class-several``. It is kept, and
-        told: ``box-degenerate``, ``box-out-of-bounds``, ``size-mismatch``. It was mended: ``size-scaled``,
-        ``size-unstated``, ``units-converted``, ``shape-converted``, ``several-answers``, ``names-missing``,
-        ``label-encoding``.
-        """
+    def _layout(self) -> Format:
+        layout: Format = resolve("reader", self.layout or self.name)()
+        return layout
 
 
 def match_class(name: str, names: Sequence[str]) -> int | None:

@@ -5,13 +5,15 @@ What comes back is COCO too; ``prelabels.json``, sent back beside it, is not tak
 
 from __future__ import annotations
 
-from marauder.annotation.formats.coco import PRELABEL_MARK, CocoFormat
+from marauder.annotation.formats.coco import CocoFormat
+from marauder.data.formats.coco import PRELABEL_MARK
 
 
 class MindyFormat(CocoFormat):
     """COCO at the top of the zip, under a name that the provider does not overwrite by accident."""
 
     name = "mindy"
+    layout = "coco"
     annotation_file = f"{PRELABEL_MARK}.json"
     how_to = (
         f"Loading it: {PRELABEL_MARK}.json is COCO: the list of pictures and classes, and boxes to start from where "

@@ -182,7 +182,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
     """The class names; every label's ``class_name`` becomes a number, one past the last name where it has none."""
     labels = [label for entry in parsed.entries for label in entry.labels]
     if parsed.numbered and isinstance(parsed.names, dict):
-        stated = dict(enumerate(options.names)) if options.names is not None else parsed.names
+        stated = dict(enumerate(options.names, parsed.first or 0)) if options.names is not None else parsed.names
         if stated:
             names = tuple(stated.get(index, f"class_{index}") for index in range(max(stated) + 1))
         else:
@@ -190,13 +190,14 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
     else:
         known = list(dict.fromkeys(parsed.names)) if options.names is None else list(options.names)
         if options.names is None:
-            known += sorted({str(label.class_name) for label in labels} - set(known))
+            used = {label.class_name for label in labels if isinstance(label.class_name, str)}
+            known += sorted(used - set(known))
         names = tuple(known)
         index_of = {name: index for index, name in reversed(list(enumerate(names)))}
         for label in labels:
             # A class that the names leave out is out of range, so that it is told like any other.
-            label.place = label.place or str(label.class_name)
-            label.class_name = index_of.get(str(label.class_name), len(names))
+            named = label.class_name if isinstance(label.class_name, str) else f"number {label.class_name}"
+            label.place, label.class_name = named, index_of.get(named, len(names))
     for name, count in Counter(names).items():
         if count > 1:
             message = f"{count} classes are called {name!r}, so that they are one; give each a name of its own"
@@ -352,10 +353,10 @@ def _record(
         label = entry.labels[finding.index]
         message = finding.message
         if finding.kind == "class-unknown" and label.place:
-            message = f"class {label.place!r} is none of the names"
+            message = f"class {label.place}: none of the names"
         # A file that holds the labels of many pictures says too little without the picture.
         message = message if label.line is not None else f"{entry.key}: {message}"
-        problems.append(Problem(str(entry.file), label.line, finding.kind, message, entry.key))
+        problems.append(Problem(str(entry.file), label.line, finding.kind, message, entry.key, finding.count))
     return Record(
         key=entry.key,
         picture=_place(entry),

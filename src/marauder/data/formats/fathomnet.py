@@ -1,0 +1,42 @@
+"""FathomNet exports: COCO JSON whose category ids are floats or missing, with UUID file names and pictures by URL.
+
+Pictures need not be there: sizes are taken from the JSON then. A picture without boxes counts as unlabelled, since an
+export lists the concepts somebody annotated and not that a picture was searched. The vehicle and its dive, read from
+the URL, are the group: pictures of one dive show the same animals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from marauder.data.formats.base import Entry
+from marauder.data.formats.coco import CocoFormat
+from marauder.data.formats.source import Source
+
+DIVE = re.compile(r"/(?P<vehicle>[^/]+)/images/(?P<dive>[^/]+)/[^/]+$")
+
+
+class FathomNetFormat(CocoFormat):
+    """COCO as FathomNet exports it; a box without a category becomes an ignored one."""
+
+    name = "fathomnet"
+    title = "FathomNet's COCO exports"
+    unboxed_pictures_are_labelled = False
+    category_required = False
+    pictures_required = False
+
+    def files(self, source: Source) -> list[Path]:
+        return [path for path in super().files(source) if "fathomnet.org" in source.marks(path).keys]
+
+    def describe(self, row: Mapping[str, Any], entry: Entry) -> None:
+        super().describe(row, entry)
+        url = entry.attributes.get("url") or row.get("flickr_url")
+        match = DIVE.search(unquote(urlsplit(str(url)).path)) if url else None
+        if match:
+            entry.attributes["vehicle"] = match["vehicle"]
+            entry.attributes["dive"] = match["dive"]
+            entry.group = f"{match['vehicle']}/{match['dive']}"

@@ -1,0 +1,614 @@
+"""YOLO text: Ultralytics' ``data.yaml`` with folders or list files, darknet's ``obj.data``, or a bare folder of both.
+
+A label line is ``class x_centre y_centre width height`` as fractions of the picture. Longer lines are outlines
+(``class x1 y1 x2 y2 x3 y3 …``, oriented boxes among them), or, where ``data.yaml`` states ``kpt_shape``, a box with
+keypoints behind it. What plain YOLO cannot hold (groups, attributes, ignored boxes, splits of unlabelled pictures) is
+taken from ``records.jsonl`` beside the ``data.yaml``, where data.writers left one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marauder.core.errors import UserError
+from marauder.core.yaml_text import parse_yaml_as_written
+from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.source import Listing, NameIndex, Source, stem
+from marauder.data.formats.text import class_list, clean_text, envelope, number, numbers, read_text, whole
+from marauder.data.picture_files import is_picture, path_exists
+from marauder.data.stored import RECORDS_FILE, stored_rows
+
+SPLIT_KEYS = ("train", "val", "test")
+UNLABELLED_KEY = "unlabelled"
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
+CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
+LABEL_FOLDERS = frozenset({"labels", "label", "obj_train_data", "obj_valid_data", "obj_test_data"})
+NO_LABELS = re.compile(r"^(classes|names|train|val|valid|test|obj|labels|readme.*|notes?|licen[cs]e)$", re.IGNORECASE)
+LARGEST_FRACTION = 2.0
+"""A box may reach over the border, but a value above this is in pixels or per cent."""
+LARGEST_CLASS = 10**9
+LEAST_FILL = 0.4
+"""Share of a box's side that the keypoints in it cover at least; the points of an outline say less, read as a box."""
+
+
+@dataclass
+class _Names:
+    """Class names by number, as a file states them; ``keypoints``: values a line has beyond a box, ``None``: unsaid."""
+
+    by_number: dict[int, str] = field(default_factory=dict)
+    keypoints: tuple[int, int] | None = None
+    outlines: bool = False
+
+
+class YoloFormat(Format):
+    """YOLO's text files, in every layout that tools write."""
+
+    name = "yolo"
+    title = "YOLO (Ultralytics, darknet, CVAT, Roboflow)"
+
+    def files(self, source: Source) -> list[Path]:
+        if source.path.is_file():
+            return [source.path] if _is_settings(source.path) else []
+        settings = _settings_file(source)
+        if settings is not None:
+            return [settings]
+        texts = [path for path in source.with_suffix(".txt", ".names", ".labels") if not NO_LABELS.match(path.stem)]
+        if source.delivery:
+            in_place = [path for path in texts if path.parent.name.lower() in LABEL_FOLDERS]
+            return in_place or [path for path in texts if _starts_with_a_label(source.marks(path).start)]
+        return _labels_of_pictures(source, texts) or _paired_folders(source)
+
+    def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
+        work = _Reading(source, options, findings)
+        return work.delivery() if source.delivery else work.data_set()
+
+
+class _Reading:
+    def __init__(self, source: Source, options: ReadOptions, findings: Findings) -> None:
+        self.source, self.options, self.findings = source, options, findings
+        self.names = _Names()
+        self.listing = Listing()
+        self.used: set[Path] = set()
+        self.long_lines: list[tuple[Entry, int, list[float]]] = []
+        self.settings: Path | None = None
+
+    def delivery(self) -> Parsed:
+        """Entries of label files; the pictures they belong to are known elsewhere."""
+        for path in self.source.with_suffix(".yaml", ".yml"):
+            if not self.names.by_number and "names" in self.source.marks(path).start:
+                self._try_settings(path)
+        if not self.names.by_number:
+            self._take_class_list(self.source.with_suffix(".txt", ".names", ".labels"))
+        texts = [path for path in self.source.with_suffix(".txt") if not NO_LABELS.match(path.stem)]
+        inside = [
+            path for path in texts if LABEL_FOLDERS & {p.lower() for p in path.relative_to(self.source.root).parts[:-1]}
+        ]
+        entries = []
+        for path in inside or texts:
+            entry = Entry((path.stem, path.name), path, relative=True)
+            self._read_labels(path, entry)
+            entries.append(entry)
+        if not entries:
+            message = "no label files (labels/*.txt) in the delivery; export it as YOLO"
+            self.findings.add("label-syntax", message, self.source.root)
+        return self._parsed(entries, self.source.root)
+
+    def data_set(self) -> Parsed:
+        """Entries of pictures, with the labels that belong to each."""
+        path = self.source.path
+        self.settings = path if path.is_file() else _settings_file(self.source)
+        root, pictures = self._listed() if self.settings is not None else self._found()
+        if not pictures:
+            told = "".join(f"\n  {finding.file}: {finding.message}" for finding in self.findings.list[:5])
+            raise UserError(
+                f"{path}: no pictures found for this YOLO data set{told}"
+                "\nput pictures in images/ and labels in labels/, name their folders in data.yaml, or give --pictures"
+            )
+        rows = stored_rows(root)
+        stored = {str(row.get("file")): row for row in rows}
+        self.used.add(root / RECORDS_FILE)
+        own_labels = self._labels_index() if self.options.pictures is not None else None
+        entries = []
+        for picture, split, listed in pictures:
+            self.findings.tick()
+            row = stored.get(picture.relative_to(root).as_posix() if picture.is_relative_to(root) else picture.as_posix())
+            label = root / row["label"] if row and "label" in row else self._label_of(picture, listed, own_labels)
+            entry = Entry((), label or picture, picture=picture, relative=True, split=split)
+            self._read_of_picture(label, entry, row)
+            entries.append(entry)
+        self._tell_orphans(root)
+        return self._parsed(entries, root)
+
+    def _parsed(self, entries: list[Entry], root: Path) -> Parsed:
+        self._read_long_lines()
+        if self.settings is not None:
+            self.used.add(self.settings)
+        return Parsed(entries, self.names.by_number, True, self.used, root)
+
+    # Settings and names
+
+    def _listed(self) -> tuple[Path, list[tuple[Path, str | None, Path]]]:
+        """Root and pictures (with split, and the path as listed) of a data.yaml or obj.data."""
+        file = self.settings
+        assert file is not None
+        content = _darknet(file, self.findings) if file.suffix.lower() == ".data" else _yaml(file)
+        self._take_names(content, file)
+        stated = content.get("path")
+        root = _resolved(str(stated), file.parent) if stated else file.parent
+        if not root.is_dir():
+            message = f"path: {clean_text(stated)} does not exist; using the folder of this file"
+            self.findings.add("root-moved", message, file)
+            root = file.parent
+        tree = self.source if root == self.source.root else Source(root, clock=self.source.clock)
+        places = _Places(file, root, tree, self.options, self.findings, self.used)
+        split_of = {**{key: name for key, name in SPLIT_NAMES.items() if key in content}, UNLABELLED_KEY: None}
+        places.climbing = places.climbs(content, list(split_of))
+        seen: set[Path] = set()
+        pictures: list[tuple[Path, str | None, Path]] = []
+        for key, split in split_of.items():
+            stated = content.get(key)
+            for entry in stated if isinstance(stated, list) else [stated] if stated else []:
+                repeated = 0
+                for picture, listed in places.pictures(clean_text(entry, 4096)):
+                    if picture in seen:
+                        repeated += 1
+                        example = picture
+                        continue
+                    seen.add(picture)
+                    pictures.append((picture, split, listed))
+                if repeated:
+                    message = f"{repeated} pictures listed more than once (again under {key}), for example {example}"
+                    self.findings.add("picture-listed-twice", message, file)
+        return root, pictures
+
+    def _found(self) -> tuple[Path, list[tuple[Path, str | None, Path]]]:
+        """The pictures of a folder without settings: those in images/, else those in folders that hold labels, too."""
+        root = self.source.root
+        self._take_class_list(self.source.with_suffix(".txt", ".names", ".labels"))
+        if self.options.pictures is not None:
+            place = self.options.pictures
+            found = [place / name for name in Source(place, clock=self.source.clock).pictures.names]
+        else:
+            found = [root / name for name in self.source.pictures.names]
+            paired = set(_paired_folders(self.source))
+            texts = {path.parent for path in self.source.with_suffix(".txt")}
+            below = [path for path in found if any(parent in paired for parent in path.parents)]
+            found = below or [path for path in found if path.parent in texts]
+        pictures: list[tuple[Path, str | None, Path]] = []
+        for path in found:
+            base = root if path.is_relative_to(root) else self.options.pictures or root
+            parts = [part.lower() for part in path.relative_to(base).parts[:-1]]
+            pictures.append((path, next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None), path))
+        return root, pictures
+
+    def _try_settings(self, path: Path) -> None:
+        try:
+            self._take_names(_yaml(path), path)
+        except UserError as error:
+            message = f"{clean_text(str(error))}; class names are not taken from it"
+            self.findings.add("label-syntax", message, path)
+
+    def _take_names(self, content: Mapping[str, Any], file: Path) -> None:
+        self.used.add(file)
+        shape = content.get("kpt_shape")
+        self.names.outlines = "kpt_shape" in content and not shape or str(shape).lower() in ("null", "~", "none")
+        values = numbers(shape, 2)
+        if values is not None and values[0] >= 1 and values[1] in (2, 3):
+            self.names.keypoints = int(values[0]), int(values[1])
+        elif not self.names.outlines and shape is not None:
+            raise UserError(f"{file}: kpt_shape: {clean_text(shape)} is not [number of keypoints, 2 or 3]")
+        stated = content.get("names")
+        if isinstance(stated, str) and stated.strip():
+            named = next((p for base in (file.parent, *file.parents[1:2]) if (p := _resolved(stated, base)).is_file()), None)
+            named = named or next((p for p in self.source.with_suffix(".names") if p.name == Path(stated).name), None)
+            if named is None:
+                raise UserError(f"{file}: names: expected a list of class names; {clean_text(stated)} is no file either")
+            self._take_class_list([named], any_name=True)
+            return
+        self.names.by_number = _names_of(stated, content.get("nc"), file, self.findings)
+
+    def _take_class_list(self, files: Sequence[Path], any_name: bool = False) -> None:
+        """Names of class lists; several of one data set (Roboflow leaves one a split) must agree."""
+        found: dict[Path, dict[int, str]] = {}
+        for path in sorted(files, key=lambda path: (len(path.parts), path)):
+            if any_name or path.name.lower() in CLASS_FILES:
+                names = class_list(path, self.findings)
+                if names and not all(_is_label(name) for name in names.values()):
+                    self.used.add(path)
+                    found[path] = names
+        for path, names in found.items():
+            if not self.names.by_number:
+                self.names.by_number = names
+            elif names != self.names.by_number:
+                first = next(iter(found))
+                message = f"names other classes than {self.source.relative(first)}, which counts; make them one"
+                self.findings.add("names-missing", message, path)
+                if {*names.values()} != {*self.names.by_number.values()} or len(names) != len(self.names.by_number):
+                    continue
+                raise UserError(f"{path}: the classes of {first} in another order; which numbers hold? Keep one file")
+
+    # Labels
+
+    def _labels_index(self) -> NameIndex:
+        texts = self.source.with_suffix(".txt")
+        return NameIndex([self.source.relative(path) for path in texts if not NO_LABELS.match(path.stem)])
+
+    def _label_of(self, picture: Path, listed: Path, own_labels: NameIndex | None) -> Path | None:
+        """The label file of a picture: where Ultralytics looks for it, else beside it; capitals and accents forgiven."""
+        for path in dict.fromkeys((listed, picture)):
+            for place in dict.fromkeys((label_path(path), path.with_suffix(".txt"))):
+                if (found := self.listing.find(place)) is not None:
+                    return found
+        if own_labels is not None and self.options.pictures is not None:
+            match = own_labels.find(picture.relative_to(self.options.pictures).as_posix())
+            return self.source.root / match.name if match is not None and not match.others else None
+        return None
+
+    def _read_of_picture(self, label: Path | None, entry: Entry, row: Mapping[str, Any] | None) -> None:
+        if label is None or not path_exists(label):
+            entry.labelled = self.options.missing_label == "empty"
+            if row is None or row.get("labelled", True):
+                message = f"no label file (read as {self.options.missing_label})"
+                self.findings.add("picture-without-label", message, entry.picture or entry.file, None, entry)
+        else:
+            self._read_labels(label, entry)
+        if row is not None:
+            _apply_stored(entry, row)
+
+    def _read_labels(self, path: Path, entry: Entry) -> None:
+        self.findings.tick()
+        self.used.add(path)
+        text = read_text(path, self.findings)
+        if text is None:
+            entry.labelled = False
+            self.findings.list[-1].entry = entry
+            return
+        for line, content in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+            if content.strip():
+                try:
+                    self._take_line(content, line, entry)
+                except ValueError as error:
+                    self.findings.add("label-syntax", f"{clean_text(str(error))}", path, line, entry)
+
+    def _take_line(self, content: str, line: int, entry: Entry) -> None:
+        index, values = parse_line(content)
+        keypoints = self.names.keypoints
+        if len(values) == 4 or (keypoints is not None and len(values) == 4 + keypoints[0] * keypoints[1]):
+            box = centred(values)
+        elif keypoints is not None:
+            wanted = 5 + keypoints[0] * keypoints[1]
+            raise ValueError(f"{len(values) + 1} values; kpt_shape {list(keypoints)} asks for {wanted} (or 5)")
+        elif len(values) >= 6 and len(values) % 2 == 0:
+            box = envelope(list(zip(values[::2], values[1::2])))
+            self.long_lines.append((entry, line, values))
+        else:
+            hint = "; keypoints need kpt_shape in data.yaml" if len(values) > 5 else ""
+            raise ValueError(
+                f"{len(values) + 1} values; a box has 5 (class x y width height), an outline 7 or more, odd{hint}"
+            )
+        if max(map(abs, box)) > LARGEST_FRACTION:
+            message = f"{clean_text(content, 60)!r}: fractions of the picture are expected, not pixels or per cent"
+            self.findings.add("number-invalid", message, entry.file, line, entry)
+        elif not -1 < index <= LARGEST_CLASS:
+            shown = clean_text(content, 60)
+            self.findings.add("class-missing", f"{shown!r}: no class number", entry.file, line, entry)
+        else:
+            entry.labels.append(Label(box, index, line))
+
+    def _read_long_lines(self) -> None:
+        """Say what the long lines were read as, or that nobody can know it."""
+        posed = [found for found in self.long_lines if _reads_as_pose(found[2])]
+        if not self.names.outlines and len(posed) * 2 > len(self.long_lines):
+            where = self.settings or self.source.path
+            count = len(posed[0][2]) - 4
+            shape = f"[{count // 2}, 2]" if count % 3 else f"[{count // 3}, 3] or [{count // 2}, 2]"
+            for entry, line, _ in self.long_lines:
+                message = (
+                    "a box with keypoints or an outline? Most long lines look like keypoints: state "
+                    f"kpt_shape: {shape} in {where.name if where.suffix else 'a data.yaml'}, or kpt_shape: null for outlines"
+                )
+                self.findings.add("label-meaning", message, entry.file, line, entry)
+            return
+        for entry, line, _ in self.long_lines:
+            self.findings.add("shape-converted", "outline; the box around it is taken", entry.file, line, entry)
+
+    def _tell_orphans(self, root: Path) -> None:
+        """Label files that belong to no picture, in the folders that serve this data set."""
+        tree = self.source if root == self.source.root else Source(root, clock=self.source.clock)
+        folders = {parent for path in self.used for parent in path.parents if parent.is_relative_to(root)} - {root}
+        beside = {path.parent for path in self.used if path.parent == root}
+        for name in tree.files:
+            path = root / name
+            if path.suffix.lower() != ".txt" or path in self.used or NO_LABELS.match(path.stem):
+                continue
+            parts = {part.lower() for part in Path(name).parts[:-1]}
+            in_labels = bool(LABEL_FOLDERS & parts) and bool(folders & {*path.parents})
+            if in_labels or (path.parent in folders | beside and _starts_with_a_label(tree.marks(path).start)):
+                self.used.add(path)
+                self.findings.add("label-without-picture", "no picture belongs to these labels", path)
+
+
+class _Places:
+    """Where the entries of a data.yaml lead."""
+
+    def __init__(
+        self, file: Path, root: Path, tree: Source, options: ReadOptions, findings: Findings, used: set[Path]
+    ) -> None:
+        self.file, self.root, self.tree, self.options, self.used = file, root, tree, options, used
+        self.findings = findings
+        self.climbing = True
+
+    def climbs(self, content: Mapping[str, Any], keys: Sequence[str]) -> bool:
+        """Whether ``../`` leads out of the folder. Roboflow writes ``../train/images`` and means the folder below the
+        data.yaml; followed, it reads the neighbour's train/."""
+        entries = [content.get(key) for key in keys]
+        texts = [text for entry in entries for text in (entry if isinstance(entry, list) else [entry]) if text]
+        climbing = [text for text in map(str, texts) if text.replace("\\", "/").startswith("../")]
+        own = [text for text in climbing if (self.root / _without_climbing(text)).exists()]
+        neighbours = [
+            text
+            for text in climbing
+            if any((_resolved(text, self.root).parents[up] / "data.yaml").is_file() for up in range(2))
+        ]
+        if own:
+            message = f"{own[0]}: read as {_without_climbing(own[0])} below this file; ../ was not followed"
+            self.findings.add("root-moved", message, self.file)
+        return not own and not neighbours
+
+    def pictures(self, entry: str) -> list[tuple[Path, Path]]:
+        """Pictures of one ``train:``/``val:``/``test:`` entry (a folder, a list file, or one picture), each with the
+        path as listed."""
+        text = entry if self.climbing else _without_climbing(entry)
+        place = _resolved(text, self.root)
+        if not path_exists(place) and (found := Listing().find(place)) is not None:
+            place = found
+        if not path_exists(place):
+            moved = self._moved(text)
+            if moved is None and self.options.pictures is not None:
+                return [(self.options.pictures / name, place / name) for name in self._elsewhere().names]
+            if moved is None:
+                message = f"{entry}: no such folder or list file below {self.root}"
+                self.findings.add("split-missing", message, self.file)
+                return []
+            self.findings.add("root-moved", f"{entry} does not exist; using {moved}", self.file)
+            place = moved
+        if place.is_dir():
+            tree = Source(place, clock=self.tree.clock)
+            self.tree.odd_names += tree.odd_names
+            if not tree.pictures.names and self.options.pictures is not None:
+                return [(self.options.pictures / name, place / name) for name in self._elsewhere().names]
+            return [(place / name, place / name) for name in tree.pictures.names]
+        return [(place, place)] if is_picture(place) else self._list_file(place)
+
+    def _moved(self, text: str) -> Path | None:
+        """The longest end of a path that exists below the root."""
+        parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        for start in range(len(parts)):
+            for base in dict.fromkeys((self.root, self.file.parent)):
+                if path_exists(base.joinpath(*parts[start:])):
+                    return base.joinpath(*parts[start:])
+        return None
+
+    def _elsewhere(self) -> NameIndex:
+        assert self.options.pictures is not None
+        return Source(self.options.pictures, clock=self.tree.clock).pictures
+
+    def _list_file(self, file: Path) -> list[tuple[Path, Path]]:
+        self.used.add(file)
+        index = self._elsewhere() if self.options.pictures is not None else None
+        pictures, moved = [], 0
+        written_by_us = (self.root / RECORDS_FILE).exists()
+        for line, content in enumerate((read_text(file, self.findings) or "").splitlines(), 1):
+            text = content.strip().strip("\ufeff").strip("\"'")
+            if not text:
+                continue
+            listed = _resolved(text, file.parent if text.startswith("./") else self.root)
+            picture = listed if path_exists(listed) else None
+            if picture is None:
+                match = (index or self.tree.pictures).find(text)
+                if match is not None and not match.others:
+                    picture = (self.options.pictures or self.root) / match.name
+                    moved += not match.whole
+                elif not written_by_us:
+                    words = "may be one of several pictures" if match is not None else "does not exist"
+                    kind = "picture-ambiguous" if match is not None else "picture-missing"
+                    self.findings.add(kind, f"listed picture {clean_text(text)} {words}", file, line)
+                    continue
+            pictures.append((picture or listed, listed if listed.suffix else picture or listed))
+        if moved:
+            message = f"{moved} listed pictures have moved; found below {self.root}"
+            self.findings.add("root-moved", message, file)
+        return pictures
+
+
+def label_path(picture: Path) -> Path:
+    """Where Ultralytics looks for a picture's labels: the last ``images`` folder becomes ``labels``, suffix .txt."""
+    parts = list(picture.parts)
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position].lower() == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def parse_line(line: str) -> tuple[int, list[float]]:
+    """Class number and the other values of a label line. Raises ``ValueError`` for what is no such line."""
+    fields = line.split()
+    try:
+        values = [float(text) for text in fields]
+    except ValueError:
+        raise ValueError(f"not numbers: {line.strip()[:60]!r}") from None
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"not finite: {line.strip()[:60]!r}")
+    if not values[0].is_integer():
+        raise ValueError(f"the class {fields[0]} is no whole number")
+    return int(values[0]), values[1:]
+
+
+def centred(values: Sequence[float]) -> Box:
+    """The box of centre x, centre y, width, height."""
+    x, y, width, height = values[:4]
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _reads_as_pose(values: Sequence[float]) -> bool:
+    """Whether the first four of the values look like a box that holds the points behind them, rather than like the
+    first two points of an outline. Every small outline lies within such a box; so the points must fill it, too."""
+    rest = values[4:]
+    triples = len(rest) % 3 == 0 and all(value in (0.0, 1.0, 2.0) for value in rest[2::3])
+    step = 3 if triples else 2
+    points = [(x, y) for x, y in zip(rest[::step], rest[1::step]) if (x, y) != (0.0, 0.0)]
+    x0, y0, x1, y1 = centred(values)
+    if len(points) < 2 or min(values[2:4]) <= 0 or min(x0, y0) < -0.01 or max(x1, y1) > 1.01:
+        return False
+    if not all(x0 - 0.01 <= x <= x1 + 0.01 and y0 - 0.01 <= y <= y1 + 0.01 for x, y in points):
+        return False
+    left, top, right, bottom = envelope(points)
+    if max((right - left) / values[2], (bottom - top) / values[3]) < LEAST_FILL:
+        return False
+    if len(values) == 8 and all(abs(values[i] + values[i + 4] - values[i + 2] - values[(i + 6) % 8]) < 2e-3 for i in (0, 1)):
+        return False  # the corners of an oriented box: opposite ones have the same middle
+    margin = 0.25 * max(right - left, bottom - top)
+    near = [left - margin <= x <= right + margin and top - margin <= y <= bottom + margin for x, y in _pairs(values[:4])]
+    return len(points) < 3 or not all(near)
+
+
+def _pairs(values: Sequence[float]) -> list[tuple[float, float]]:
+    return list(zip(values[::2], values[1::2]))
+
+
+def _apply_stored(entry: Entry, row: Mapping[str, Any]) -> None:
+    entry.key = str(row.get("key") or entry.key)
+    entry.group, entry.split = row.get("group"), row.get("split")
+    entry.labelled = bool(row.get("labelled", entry.labelled)) and entry.labelled
+    entry.attributes = dict(row.get("attributes", {}))
+    entry.width, entry.height = row.get("size", (0, 0))
+    for index, x0, y0, x1, y1 in row.get("ignored", []):
+        entry.labels.append(Label((x0, y0, x1, y1), int(index), ignored=True))
+    columns = row.get("box_attributes", {})
+    # Labels that were edited since no longer go with what was said of the boxes.
+    if all(len(column) == len(entry.labels) for column in columns.values()):
+        for position, label in enumerate(entry.labels):
+            values = {name: column[position] for name, column in columns.items()}
+            label.details = {name: value for name, value in values.items() if value is not None}
+
+
+def _settings_file(source: Source) -> Path | None:
+    """The data.yaml or obj.data of a folder, at its top."""
+    candidates = [source.root / name for name in YAML_NAMES]
+    tops = [name for name in source.files if "/" not in name and name.lower().endswith((".yaml", ".yml", ".data"))]
+    candidates += [source.root / name for name in tops]
+    return next((file for file in candidates if file.is_file() and _is_settings(file)), None)
+
+
+def _is_settings(path: Path) -> bool:
+    if path.suffix.lower() == ".data":
+        return path.name.lower() == "obj.data"
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return False
+    try:
+        content = _yaml(path)
+    except UserError:
+        # A broken data.yaml is still one: reading it then names the line.
+        return path.name in ("data.yaml", "data.yml")
+    splits = {*SPLIT_NAMES, UNLABELLED_KEY} & content.keys()
+    return "train" in content or (bool({"names", "nc"} & content.keys()) and bool(splits))
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping, every value as the text that was written: names are no numbers, dates and truths."""
+    findings = Findings()
+    text = read_text(path, findings)
+    if text is None:
+        raise UserError(f"{path}: {findings.list[0].message}")
+    content = parse_yaml_as_written(text, lambda line: f"{path}:{line}" if line is not None else str(path)).content
+    if content in (None, ""):
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}:1: expected 'key: value' lines, found {type(content).__name__}")
+    return content
+
+
+def _darknet(path: Path, findings: Findings) -> dict[str, Any]:
+    """darknet's obj.data: ``key = value`` lines."""
+    lines = [line.partition("=") for line in (read_text(path, findings) or "").splitlines()]
+    return {key.strip(): value.strip() for key, mark, value in lines if mark and value.strip()}
+
+
+def _names_of(stated: object, count: object, file: Path, findings: Findings) -> dict[int, str]:
+    """Class names by number of ``names:`` and ``nc:``."""
+    rows: dict[int, str]
+    if isinstance(stated, dict):
+        numbered = {whole(key): value for key, value in stated.items()}
+        if None in numbered:
+            raise UserError(f"{file}: names: the keys must be class numbers, like '0: lionfish'")
+        rows = {index: _name(value, file) for index, value in numbered.items() if index is not None}
+        if min(rows, default=0) < 0:
+            raise UserError(f"{file}: names: class numbers start at 0")
+        if max(rows, default=0) >= max(1000, 10 * len(rows)):
+            raise UserError(f"{file}: names: class number {max(rows)} lies far beyond {len(rows)} names; correct it")
+        gaps = [index for index in range(max(rows, default=-1) + 1) if index not in rows]
+    elif isinstance(stated, list):
+        rows = {index: _name(value, file) for index, value in enumerate(stated)}
+        gaps = []
+    elif stated not in (None, ""):
+        raise UserError(f"{file}: names: expected a list of class names, or numbers with names")
+    else:
+        number_of_classes = whole(count) or 0
+        if number_of_classes > LARGEST_CLASS // 10**5:
+            raise UserError(f"{file}: nc: {number_of_classes} classes without a name; write names")
+        return {index: f"class_{index}" for index in range(number_of_classes)}
+    gaps += [index for index, name in rows.items() if not name]
+    if gaps:
+        shown = ", ".join(map(str, gaps[:8]))
+        findings.add("names-missing", f"names: no name for class {shown}; write it", file)
+    wanted = whole(count)
+    if wanted is not None and rows and wanted != max(rows) + 1:
+        findings.add("names-missing", f"nc is {wanted}, and there are {max(rows) + 1} names; correct one", file)
+    return {index: name for index, name in rows.items() if name}
+
+
+def _name(value: object, file: Path) -> str:
+    if isinstance(value, (dict, list)):
+        raise UserError(f"{file}: names: {clean_text(value, 60)} is no class name; write text, in quotes where it has : or #")
+    return clean_text(value)
+
+
+def _resolved(text: str, base: Path) -> Path:
+    """``text`` below ``base``, without ``..`` steps, links left as they are."""
+    return Path(os.path.normpath(base / Path(text.replace("\\", "/")).expanduser()))
+
+
+def _without_climbing(text: str) -> str:
+    return re.sub(r"^(\.\./)+", "", text.replace("\\", "/"))
+
+
+def _is_label(line: str) -> bool:
+    try:
+        return len(parse_line(line)[1]) >= 4
+    except (ValueError, OverflowError):
+        return False
+
+
+def _starts_with_a_label(text: str) -> bool:
+    return _is_label(next((line for line in text.splitlines() if line.strip()), ""))
+
+
+def _labels_of_pictures(source: Source, texts: Sequence[Path]) -> list[Path]:
+    """Of text files those that stand beside a picture of the same name."""
+    stems = {stem(name) for name in source.pictures.names}
+    return [path for path in texts if stem(source.relative(path)) in stems]
+
+
+def _paired_folders(source: Source) -> list[Path]:
+    """Folders called images that have a folder called labels beside them, in any capitals."""
+    folders = {parent for name in source.files for parent in Path(name).parents}
+    labels = {folder.parent for folder in folders if folder.name.lower() == "labels"}
+    found = [folder for folder in folders if folder.name.lower() == "images" and folder.parent in labels]
+    return sorted(source.root / folder for folder in found)
