@@ -13,6 +13,9 @@ from marauder.core.errors import UserError
 DEEPEST = 100
 """Levels of nesting that are read; copying and checking what is read take several Python frames for each."""
 
+UNFOLDED, UNFOLDED_SHARE = 10_000, 20
+"""Values that a text may hold once its anchors are unfolded: so many, and so many for each that is written."""
+
 _MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
@@ -27,17 +30,36 @@ class ParsedYaml:
     odd_keys: list[str] = field(default_factory=list)
 
 
-def parse_yaml(text: str, place: Callable[[int | None], str]) -> ParsedYaml:
+class _AsWritten(yaml.SafeLoader):
+    """Takes every scalar, keys too, for the text it is."""
+
+    def text(self, node: Any) -> Any:
+        return self.construct_scalar(node)
+
+
+for _tag in ("null", "bool", "int", "float", "timestamp", "binary", "value", "merge"):
+    _AsWritten.add_constructor(f"tag:yaml.org,2002:{_tag}", _AsWritten.text)
+
+
+def parse_yaml(text: str, place: Callable[[int | None], str], as_written: bool = False) -> ParsedYaml:
     """Parse ``text``; ``place`` says where a line (``None``: unknown) stands. Raises ``UserError`` that lists every key
-    given twice, or says what is not valid, nested too deeply, or inside itself. Merge keys (``<<``) are allowed."""
+    given twice, or says what is not valid, nested too deeply, inside itself, or far more than is written once its
+    anchors are unfolded. Merge keys (``<<``) are allowed.
+
+    ``as_written``: scalars and keys are the text that stands there, without quotes: ``no``, ``0100``, ``1.10`` and
+    ``~`` stay what they are, and nothing is ``""``. No key is odd then.
+    """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        walk = _Walk(place)
-        if node is not None:
-            walk.collect(node, (), ())
+        loader = (_AsWritten if as_written else yaml.SafeLoader)(text)
+        node = loader.get_single_node()
+        if node is None:
+            return ParsedYaml(None)
+        _demand_bounded(node, place)
+        walk = _Walk(place, as_written)
+        walk.collect(node, (), ())
         if walk.repeated:
             raise UserError(listed(walk.repeated, place(None)))
-        return ParsedYaml(yaml.safe_load(text), walk.lines, walk.odd_keys)
+        return ParsedYaml(loader.construct_document(node), walk.lines, walk.odd_keys)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
@@ -58,11 +80,32 @@ def listed(mistakes: list[str], name: str) -> str:
     return f"{len(mistakes)} mistakes in {name}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)
 
 
+def _demand_bounded(root: yaml.Node, place: Callable[[int | None], str]) -> None:
+    """Raise ``UserError`` for a few anchors that stand for millions of values."""
+    sizes: dict[int, int] = {}
+    nodes: list[yaml.Node] = []
+
+    def measure(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 1  # what a loop finds of the node it comes back to
+            nodes.append(node)
+            size = 1 + sum(measure(below) for _, _, below in _children(node))
+            sizes[id(node)] = min(size, 1 << 60)  # doubled by each line of a long text, it would have a digit a line
+        return sizes[id(node)]
+
+    measure(root)
+    limit = UNFOLDED + UNFOLDED_SHARE * len(nodes)
+    large = [node for node in nodes if sizes[id(node)] > limit]
+    if large:
+        line = min(large, key=lambda node: sizes[id(node)]).start_mark.line + 1
+        raise UserError(f"{place(line)}: anchors (&, *) unfold to more than {limit:,} values here; write it out")
+
+
 class _Walk:
     """Goes through the nodes of a text, through those of an anchor as often as it is named."""
 
-    def __init__(self, place: Callable[[int | None], str]) -> None:
-        self.place = place
+    def __init__(self, place: Callable[[int | None], str], as_written: bool) -> None:
+        self.place, self.as_written = place, as_written
         self.lines: dict[tuple[str, ...], int] = {}
         self.odd_keys: list[str] = []
         self.repeated: list[str] = []
@@ -86,17 +129,17 @@ class _Walk:
     def _look_at_keys(self, node: yaml.MappingNode, prefix: tuple[str, ...]) -> None:
         first: dict[tuple[str, str], int] = {}
         for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
-            name = ".".join((*prefix, str(key_node.value)))
             if key_node.tag == _MERGE or not isinstance(key_node, yaml.ScalarNode):
                 continue
-            same = (key_node.tag, key_node.value)
+            line = key_node.start_mark.line + 1
+            name = ".".join((*prefix, key_node.value))
+            same = ("" if self.as_written else key_node.tag, key_node.value)
             if same in first:
                 known = first[same]
                 self.repeated.append(f"{self.place(line)}: {name}: given twice (first in line {known}); keep one")
                 continue
             first[same] = line
-            if key_node.tag != _TEXT:
+            if key_node.tag != _TEXT and not self.as_written:
                 remedy = f'put the key in quotes: "{key_node.value}"'
                 remedy += ", or, for a list, write - before each value" if key_node.tag in _NUMBERS else ""
                 self.odd_keys.append(f"{self.place(line)}: {name}: the key is no text to YAML; {remedy}")
@@ -105,7 +148,9 @@ class _Walk:
 def _children(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
-            yield str(key_node.value), key_node.start_mark.line + 1, value_node
+            # A key that is a list or mapping is refused later; as text it may be endless.
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+            yield key, key_node.start_mark.line + 1, value_node
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield str(index), item.start_mark.line + 1, item
