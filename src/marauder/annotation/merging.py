@@ -27,12 +27,12 @@ from marauder.annotation.checking import Taken
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import flush_directory, read_json, to_plain, write_json, write_text
+from marauder.data.formats.assembling import group_for_key
 from marauder.data.manifests.journal import FileJournal
 from marauder.data.manifests.pinning import PIN_FILE, DataPin, pin
-from marauder.data.readers.base import group_for_key
-from marauder.data.readers.yolo import RECORDS_FILE
 from marauder.data.records import Dataset, Record
 from marauder.data.splits import leaking_groups
+from marauder.data.stored import RECORDS_FILE
 from marauder.data.writers import DATA_FILE, STATE_FILE, write_yolo
 
 VERSIONS, CURRENT, CHANGES = "versions", "current", "change_log.json"

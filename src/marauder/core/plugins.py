@@ -8,14 +8,20 @@ from typing import Any
 from marauder.core.errors import UserError
 
 TABLE: dict[str, dict[str, str]] = {
+    # In the order in which they are tried: a FathomNet export is also COCO, and bare pictures are what nothing else is.
     "reader": {
-        "yolo": "marauder.data.readers.yolo:YoloReader",
-        "coco": "marauder.data.readers.coco:CocoReader",
-        "voc": "marauder.data.readers.voc:VocReader",
-        "fathomnet": "marauder.data.readers.fathomnet:FathomNetReader",
-        "deepfish": "marauder.data.readers.deepfish:DeepFishReader",
-        "manifest": "marauder.data.readers.manifest:ManifestReader",
-        "pictures": "marauder.data.readers.pictures:PicturesReader",
+        "manifest": "marauder.data.formats.manifest:ManifestFormat",
+        "deepfish": "marauder.data.formats.deepfish:DeepFishFormat",
+        "fathomnet": "marauder.data.formats.fathomnet:FathomNetFormat",
+        "viame": "marauder.data.formats.viame:ViameFormat",
+        "biigle": "marauder.data.formats.biigle:BiigleFormat",
+        "cvat": "marauder.data.formats.cvat:CvatFormat",
+        "voc": "marauder.data.formats.voc:VocFormat",
+        "labelme": "marauder.data.formats.labelme:LabelmeFormat",
+        "label_studio": "marauder.data.formats.label_studio:LabelStudioFormat",
+        "coco": "marauder.data.formats.coco:CocoFormat",
+        "yolo": "marauder.data.formats.yolo:YoloFormat",
+        "pictures": "marauder.data.formats.pictures:PicturesFormat",
     },
     "exporter": {
         "onnx": "marauder.export.onnx:OnnxExporter",

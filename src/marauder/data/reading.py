@@ -1,22 +1,20 @@
-"""One call that opens a data set of any known layout; a new layout joins through core.plugins."""
+"""One call that opens a data set of any known layout; a new format joins through core.plugins."""
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.core.settings import read_yaml_mapping
+from marauder.data.formats.base import Findings, Format, ReadOptions
+from marauder.data.formats.source import Source
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank
-from marauder.data.readers.base import Reader, ReadOptions
 from marauder.data.records import Dataset
-
-DETECTION_ORDER = ("manifest", "deepfish", "fathomnet", "voc", "coco", "yolo", "pictures")
-"""The most particular layout first: a FathomNet export is also COCO. Bare pictures are what nothing else is."""
-
 
 def read_dataset(
     path: Path | str,
@@ -27,18 +25,22 @@ def read_dataset(
     parts: Sequence[str] | None = None,
     missing_label: str = "unlabelled",
     uris: Mapping[str, Path] | None = None,
+    clock: Clock | None = None,
+    lost: bool = False,
 ) -> Dataset:
-    """Read the data set at ``path`` (a folder, a manifest, a dataset.yaml, a data.yaml or a JSON file).
+    """Read the data set at ``path`` (a folder, a manifest, a dataset.yaml, a data.yaml, or a file of labels).
 
-    ``format`` is a reader's name or ``auto``; the other values are those of ``readers.base.ReadOptions``. Bad pictures
+    ``format`` is a format's name or ``auto``; the other values are those of ``formats.base.ReadOptions``. Bad pictures
     and label lines do not end the reading: they are in the data set's ``problems``. Raises ``UserError`` for a path
-    that does not exist, that no reader recognises, or that holds no picture at all.
+    that does not exist, that no format recognises, that holds no picture at all, or, unless ``lost``, of which not one
+    label can be used; ``Interrupted`` when the ``clock`` says so.
     """
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"{place}: no such file or folder; check the path")
-    if is_empty(place):
-        raise UserError(f"{place}: is empty; put labelled pictures into it (docs/data.md shows the layouts)")
+    source = Source(place, clock=clock)
+    if place.is_dir() and not source.files and not source.odd_names:
+        raise UserError(f"{place}: is empty; put labelled pictures into it (docs/formats.md shows the layouts)")
     options = ReadOptions(
         names=tuple(names) if names is not None else None,
         group_pattern=group_pattern,
@@ -47,7 +49,11 @@ def read_dataset(
         missing_label=missing_label,
         uris=uris or {},
     )
-    return choose_reader(place, format).read(place, options)
+    dataset = _choose(source, format).read(source, options, Findings(clock=clock))
+    gone = next((problem for problem in dataset.problems if problem.kind == "labels-lost"), None)
+    if gone is not None and not lost:
+        raise UserError(f"{gone}\nsee `marauder data check --input {place}`")
+    return dataset
 
 
 def refuse_output_among_pictures(output: Path, source: Path) -> None:
@@ -63,27 +69,37 @@ def refuse_output_among_pictures(output: Path, source: Path) -> None:
 
 def is_empty(path: Path) -> bool:
     """Whether ``path`` is a folder without a file in it or below it; hidden ones do not count."""
-    if not path.is_dir():
-        return False
-    found = (name for _, _, names in os.walk(path, followlinks=True) for name in names)
-    return all(name.startswith(".") for name in found)
+    return path.is_dir() and not Source(path).files
 
 
-def choose_reader(path: Path, format: str = "auto") -> Reader:
-    """The reader named ``format``, or the first that recognises ``path``. Raises ``UserError``."""
+def choose_reader(path: Path, format: str = "auto") -> Format:
+    """The format named ``format``, or the first that recognises ``path``. Raises ``UserError``."""
+    return _choose(Source(path), format)
+
+
+def _choose(source: Source, format: str) -> Format:
     if format != "auto":
-        reader: Reader = resolve("reader", format)()
-        return reader
-    known = plugin_names("reader")
-    for name in sorted(known, key=lambda name: DETECTION_ORDER.index(name) if name in DETECTION_ORDER else -1):
-        reader = resolve("reader", name)()
-        if reader.recognises(path):
-            return reader
+        layout: Format = resolve("reader", format)()
+        return layout
+    path, known = source.path, plugin_names("reader")
+    for name in known:
+        layout = resolve("reader", name)()
+        if layout.files(source):
+            return layout
     if path.suffix.lower() in (*JSON_SUFFIXES, PARQUET_SUFFIX) and is_blank(path):
         raise UserError(f"{path}: has no rows; write it again, or name another manifest")
     if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
         read_yaml_mapping(path)  # one that is no valid YAML is not recognised as anything: say its line
     raise UserError(
-        f"{path}: not recognised as any of {', '.join(known)}; say which with --format, "
-        "or see docs/data.md for the layouts"
+        f"{path}: not recognised as any of {', '.join(known)}. {_seen(source)}Say which with --format, or see "
+        "docs/formats.md for what each needs"
     )
+
+
+def _seen(source: Source) -> str:
+    """What lies there, in words."""
+    files = source.files if source.path.is_dir() else [source.path.name]
+    suffixes = Counter(Path(name).suffix.lower() or "no suffix" for name in files)
+    first = {Path(name).suffix.lower() or "no suffix": name for name in reversed(files)}
+    counts = [f"{count} {suffix} ({first[suffix]})" for suffix, count in suffixes.most_common(4)]
+    return f"Seen: {', '.join(counts)}. " if counts else ""

@@ -34,8 +34,9 @@ from marauder.core.files import (
     write_text,
 )
 from marauder.core.progress import Progress
-from marauder.data.readers.yolo import RECORDS_FILE, SPLIT_KEYS, UNLABELLED_KEY
+from marauder.data.formats.yolo import SPLIT_KEYS, UNLABELLED_KEY
 from marauder.data.records import Dataset, Record
+from marauder.data.stored import RECORDS_FILE
 
 STATE_FILE = "dataset.json"
 DATA_FILE = "data.yaml"

@@ -46,9 +46,7 @@ def read_delivery(
 
 
 class _Answers:
-    def __init__(
-        self, folder: Path, expected: Mapping[str, Size], names: Sequence[str], findings: Findings
-    ) -> None:
+    def __init__(self, folder: Path, expected: Mapping[str, Size], names: Sequence[str], findings: Findings) -> None:
         self.folder, self.expected, self.sent_names, self.findings = folder, expected, names, findings
         self.index = NameIndex(expected)
         self.answers: dict[str, Answer] = {}
@@ -90,7 +88,7 @@ class _Answers:
             return None
         self.file_of[id(entry)] = file
         if file in self.answers and entry.labelled:
-            message = f"{file} stands in the delivery more than once, and which entry is meant cannot be known: send it once"
+            message = f"{file} stands in the delivery more than once, and which is meant cannot be known: send it once"
             self.findings.add("picture-twice", message, entry.file, entry.line, entry)
             return None
         return file
@@ -137,7 +135,7 @@ class _Answers:
         stated = entry.width, entry.height
         if min(stated) <= 0:
             if not entry.relative:
-                message = f"{file}: no width and height stand with it; its boxes are taken as pixels of the picture as sent"
+                message = f"{file}: no width and height stand with it; boxes are taken as pixels of the picture as sent"
                 self.findings.add("size-unstated", message, entry.file, entry.line, entry)
             return 1.0, 1.0
         if stated == (width, height):

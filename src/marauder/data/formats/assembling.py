@@ -188,7 +188,8 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
         else:
             names = _numbered_names([int(label.class_name) for label in labels], source, findings)
     else:
-        known = list(dict.fromkeys(parsed.names)) if options.names is None else list(options.names)
+        known: list[str] = list(dict.fromkeys(parsed.names.values() if isinstance(parsed.names, dict) else parsed.names))
+        known = known if options.names is None else list(options.names)
         if options.names is None:
             used = {label.class_name for label in labels if isinstance(label.class_name, str)}
             known += sorted(used - set(known))
@@ -392,8 +393,12 @@ def _join(entries: Sequence[Entry], records: Sequence[Record], findings: Finding
             continue
         members = [records[position] for position in positions]
         first = entries[positions[0]]
-        places = dict.fromkeys(f"{entries[p].file.name}{f':{line}' if (line := entries[p].line) else ''}" for p in positions)
-        message = f"{members[0].picture.name} has {len(positions)} entries ({', '.join(places)}); their boxes are joined"
+        places = dict.fromkeys(
+            f"{entries[p].file.name}{f':{line}' if (line := entries[p].line) else ''}" for p in positions
+        )
+        message = (
+            f"{members[0].picture.name} has {len(positions)} entries ({', '.join(places)}); their boxes are joined"
+        )
         findings.add("picture-twice", message, first.file, first.line, first)
         for split in dict.fromkeys(member.split for member in members):
             own = [position for position in positions if records[position].split == split]
@@ -402,9 +407,7 @@ def _join(entries: Sequence[Entry], records: Sequence[Record], findings: Finding
     return [united[position] for position in sorted(united)]
 
 
-def _tell_unread(
-    layout: Format, source: Source, options: ReadOptions, parsed: Parsed, findings: Findings
-) -> None:
+def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: Parsed, findings: Findings) -> None:
     """Findings on what lies beside what was read: pictures, labels, other formats. Counted, with an example."""
     for name in source.odd_names:
         message = "its name is no text in UTF-8, so that no label or list can name it; rename it (left out)"
@@ -449,7 +452,9 @@ def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Fi
         files = [path for path in resolve("reader", name)().files(source) if path in rest - found]
         if files:
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-            message = f"{files[0].name}{more}: labels in the format {name}, not read; --format {name} reads them instead"
+            message = (
+                f"{files[0].name}{more}: labels in the format {name}, not read; --format {name} reads them instead"
+            )
             findings.add("format-unread", message, files[0])
             found |= set(files)
     return found

@@ -125,8 +125,8 @@ class Findings:
 class Parsed:
     """What a format read. ``names``: class names in the source's order; where labels hold numbers, the name of each
     number (``numbered``), and none at all where nothing states them; a number among named classes has no name.
-    ``first``: the number of the first class where they are numbered without names, ``None``: unknown. ``used``: the files read for labels and settings,
-    so that what lies unread below ``root`` (``None``: the source's) can be told."""
+    ``first``: the number of the first class where they are numbered without names, ``None``: unknown. ``used``: the
+    files read for labels and settings, so that what lies unread below ``root`` (``None``: the source's) can be told."""
 
     entries: list[Entry]
     names: list[str] | dict[int, str] = field(default_factory=list)

@@ -67,7 +67,13 @@ class _File:
     """One file being read. ``entries``: by image id; ``None`` for an id that means two pictures."""
 
     def __init__(
-        self, layout: CocoFormat, path: Path, split: str | None, findings: Findings, entries: list[Entry], names: list[str]
+        self,
+        layout: CocoFormat,
+        path: Path,
+        split: str | None,
+        findings: Findings,
+        entries: list[Entry],
+        names: list[str],
     ) -> None:
         self.layout, self.path, self.split, self.findings = layout, path, split, findings
         self.all_entries, self.names = entries, names

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.yaml_text import parse_yaml_as_written
+from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Listing, NameIndex, Source, stem
-from marauder.data.formats.text import class_list, clean_text, envelope, number, numbers, read_text, whole
+from marauder.data.formats.text import class_list, clean_text, envelope, numbers, read_text, whole
 from marauder.data.picture_files import is_picture, path_exists
 from marauder.data.stored import RECORDS_FILE, stored_rows
 
@@ -117,7 +117,9 @@ class _Reading:
         entries = []
         for picture, split, listed in pictures:
             self.findings.tick()
-            row = stored.get(picture.relative_to(root).as_posix() if picture.is_relative_to(root) else picture.as_posix())
+            row = stored.get(
+                picture.relative_to(root).as_posix() if picture.is_relative_to(root) else picture.as_posix()
+            )
             label = root / row["label"] if row and "label" in row else self._label_of(picture, listed, own_labels)
             entry = Entry((), label or picture, picture=picture, relative=True, split=split)
             self._read_of_picture(label, entry, row)
@@ -197,7 +199,7 @@ class _Reading:
     def _take_names(self, content: Mapping[str, Any], file: Path) -> None:
         self.used.add(file)
         shape = content.get("kpt_shape")
-        self.names.outlines = "kpt_shape" in content and not shape or str(shape).lower() in ("null", "~", "none")
+        self.names.outlines = ("kpt_shape" in content and not shape) or str(shape).lower() in ("null", "~", "none")
         values = numbers(shape, 2)
         if values is not None and values[0] >= 1 and values[1] in (2, 3):
             self.names.keypoints = int(values[0]), int(values[1])
@@ -205,10 +207,14 @@ class _Reading:
             raise UserError(f"{file}: kpt_shape: {clean_text(shape)} is not [number of keypoints, 2 or 3]")
         stated = content.get("names")
         if isinstance(stated, str) and stated.strip():
-            named = next((p for base in (file.parent, *file.parents[1:2]) if (p := _resolved(stated, base)).is_file()), None)
+            named = next(
+                (p for base in (file.parent, *file.parents[1:2]) if (p := _resolved(stated, base)).is_file()), None
+            )
             named = named or next((p for p in self.source.with_suffix(".names") if p.name == Path(stated).name), None)
             if named is None:
-                raise UserError(f"{file}: names: expected a list of class names; {clean_text(stated)} is no file either")
+                raise UserError(
+                    f"{file}: names: expected a list of class names; {clean_text(stated)} is no file either"
+                )
             self._take_class_list([named], any_name=True)
             return
         self.names.by_number = _names_of(stated, content.get("nc"), file, self.findings)
@@ -240,7 +246,7 @@ class _Reading:
         return NameIndex([self.source.relative(path) for path in texts if not NO_LABELS.match(path.stem)])
 
     def _label_of(self, picture: Path, listed: Path, own_labels: NameIndex | None) -> Path | None:
-        """The label file of a picture: where Ultralytics looks for it, else beside it; capitals and accents forgiven."""
+        """The label file of a picture: where Ultralytics looks for it, else beside it; in any capitals."""
         for path in dict.fromkeys((listed, picture)):
             for place in dict.fromkeys((label_path(path), path.with_suffix(".txt"))):
                 if (found := self.listing.find(place)) is not None:
@@ -311,7 +317,7 @@ class _Reading:
             for entry, line, _ in self.long_lines:
                 message = (
                     "a box with keypoints or an outline? Most long lines look like keypoints: state "
-                    f"kpt_shape: {shape} in {where.name if where.suffix else 'a data.yaml'}, or kpt_shape: null for outlines"
+                    f"kpt_shape: {shape} in {where.name if where.suffix else 'a data.yaml'}, or null for outlines"
                 )
                 self.findings.add("label-meaning", message, entry.file, line, entry)
             return
@@ -472,10 +478,14 @@ def _reads_as_pose(values: Sequence[float]) -> bool:
     left, top, right, bottom = envelope(points)
     if max((right - left) / values[2], (bottom - top) / values[3]) < LEAST_FILL:
         return False
-    if len(values) == 8 and all(abs(values[i] + values[i + 4] - values[i + 2] - values[(i + 6) % 8]) < 2e-3 for i in (0, 1)):
+    if len(values) == 8 and all(
+        abs(values[i] + values[i + 4] - values[i + 2] - values[(i + 6) % 8]) < 2e-3 for i in (0, 1)
+    ):
         return False  # the corners of an oriented box: opposite ones have the same middle
     margin = 0.25 * max(right - left, bottom - top)
-    near = [left - margin <= x <= right + margin and top - margin <= y <= bottom + margin for x, y in _pairs(values[:4])]
+    near = [
+        left - margin <= x <= right + margin and top - margin <= y <= bottom + margin for x, y in _pairs(values[:4])
+    ]
     return len(points) < 3 or not all(near)
 
 
@@ -527,7 +537,9 @@ def _yaml(path: Path) -> dict[str, Any]:
     text = read_text(path, findings)
     if text is None:
         raise UserError(f"{path}: {findings.list[0].message}")
-    content = parse_yaml_as_written(text, lambda line: f"{path}:{line}" if line is not None else str(path)).content
+    content = parse_yaml(
+        text, lambda line: f"{path}:{line}" if line is not None else str(path), as_written=True
+    ).content
     if content in (None, ""):
         return {}
     if not isinstance(content, dict):
@@ -576,7 +588,9 @@ def _names_of(stated: object, count: object, file: Path, findings: Findings) -> 
 
 def _name(value: object, file: Path) -> str:
     if isinstance(value, (dict, list)):
-        raise UserError(f"{file}: names: {clean_text(value, 60)} is no class name; write text, in quotes where it has : or #")
+        raise UserError(
+            f"{file}: names: {clean_text(value, 60)} is no class name; write text, in quotes where it has : or #"
+        )
     return clean_text(value)
 
 

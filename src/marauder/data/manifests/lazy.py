@@ -17,12 +17,12 @@ import numpy as np
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.randomness import stream
+from marauder.data.formats.coco import split_of_file
 from marauder.data.manifests.flat_cache import attribute_column, flat_parts, flat_table
 from marauder.data.manifests.format import METADATA, SOURCE
 from marauder.data.manifests.parquet import FIXED, parquet_rows_at
 from marauder.data.manifests.rows import PARQUET_SUFFIX, is_blank, is_manifest
 from marauder.data.manifests.spec import find_spec, load_spec, require_files
-from marauder.data.readers.coco import split_of_file
 from marauder.data.records import Problem
 
 if TYPE_CHECKING:

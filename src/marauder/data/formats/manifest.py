@@ -1,0 +1,162 @@
+"""Manifests: JSON lines in the SageMaker Ground Truth convention, Parquet, or a dataset.yaml that names them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.coco import split_of_file
+from marauder.data.formats.source import Source
+from marauder.data.manifests.format import local_path
+from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_manifest, manifest_rows
+from marauder.data.manifests.spec import DatasetSpec, find_spec, load_spec, require_files
+from marauder.data.picture_files import path_exists
+from marauder.data.records import Dataset, Problem, merge
+
+
+class ManifestFormat(Format):
+    """A manifest, a folder of ``*.manifest`` files, or a dataset.yaml; names come from the rows' class maps."""
+
+    name = "manifest"
+    title = "SageMaker Ground Truth manifests"
+
+    def files(self, source: Source) -> list[Path]:
+        spec = find_spec(source.path) if not source.delivery else None
+        suffixes = (*JSON_SUFFIXES, PARQUET_SUFFIX) if source.path.is_file() or source.delivery else JSON_SUFFIXES[:1]
+        return [spec] if spec is not None else [path for path in source.with_suffix(*suffixes) if is_manifest(path)]
+
+    def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
+        files = [path for path in self.files(source) or [source.path] if path.is_file()]
+        if not files:
+            raise UserError(
+                f"{source.path}: no manifest here; name a .manifest, .jsonl, .parquet or dataset.yaml"
+            )
+        # The folder's name says nothing of one file among several.
+        return _parsed([(file, split_of_file(Path(file.name))) for file in files], source, options, findings)
+
+    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
+        spec_file = find_spec(source.path)
+        return (
+            super().read(source, options, findings)
+            if spec_file is None
+            else self._read_spec(spec_file, source, options, findings)
+        )
+
+    def _read_spec(self, file: Path, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
+        """All sources of a spec as one data set; records of ``train`` have the split ``train``, and so on."""
+        from marauder.data.formats.assembling import assemble
+
+        spec = load_spec(file)
+        require_files(spec, file)
+        options = replace(options, names=options.names or spec.names, uris={**spec.uris, **options.uris})
+        manifests: list[tuple[Path, str | None]] = []
+        read: dict[Path, Dataset] = {}
+        others: list[Dataset] = []
+        for split, place in spec.sources().items():
+            if is_manifest(place):
+                manifests.append((place, split))
+                continue
+            if place not in read:
+                read[place] = _read_other(file, place, split, options)
+            others.append(_part(read[place], split))
+        if spec.unlabelled is not None:
+            manifests.append((spec.unlabelled, None))
+        parts = list(others)
+        if manifests or not others:
+            parsed = _parsed(manifests, source, options, findings, spec)
+            parts.insert(0, assemble(self, source, options, findings, parsed))
+        if len(parts) == 1:
+            return replace(parts[0], source=str(source.path))
+        united = merge(parts, str(source.path))
+        return replace(united, problems=tuple(dict.fromkeys(united.problems)))
+
+
+def _parsed(
+    files: list[tuple[Path, str | None]],
+    source: Source,
+    options: ReadOptions,
+    findings: Findings,
+    spec: DatasetSpec | None = None,
+) -> Parsed:
+    """The rows of manifests, read as one data set. Raises ``UserError`` when there is no row at all."""
+    entries: list[Entry] = []
+    first_ids: dict[str, int] = {}
+    strange: set[str] = set()
+    by_line: dict[tuple[str, int | None], Entry] = {}
+    bad: list[Problem] = []
+    for file, split in files:
+        for line, row in manifest_rows(file, bad, spec.label if spec else None):
+            findings.tick()
+            entry = Entry((row.source,), file, line, key=row.identity, split=split, group=row.group or None)
+            by_line[str(file), line] = entry
+            entry.picture = _picture(row.source, file, options, findings, strange) if not source.delivery else None
+            entry.width, entry.height, entry.labelled = row.width, row.height, row.labelled
+            entry.attributes = row.attributes
+            for class_id, name in row.class_map.items():
+                first_ids[name] = min(class_id, first_ids.get(name, class_id))
+            for annotation in row.annotations:
+                name = row.class_map.get(annotation.class_id, f"class_{annotation.class_id}")
+                first_ids.setdefault(name, annotation.class_id)
+                details = annotation.details
+                entry.labels.append(Label(annotation.box, name, line, "", annotation.ignored, details))
+            entries.append(entry)
+    if not entries and not source.delivery:
+        told = "".join(f"\n  {problem}" for problem in bad[:5])
+        words = f"no usable row in it{told}\nmend the rows" if bad else "has no rows; name another manifest"
+        raise UserError(f"{source.path}: {words}, or write it again")
+    for problem in bad:
+        findings.add(
+            problem.kind, problem.message, Path(problem.path), problem.line, by_line.get((problem.path, problem.line))
+        )
+    if options.names and (unknown := sorted(first_ids.keys() - set(options.names))):
+        message = f"classes in the class maps that the given names lack: {', '.join(unknown[:8])}"
+        findings.add("names-missing", message, entries[0].file)
+    # Rows may number their classes each in its own way; the name is what counts.
+    names = sorted(first_ids, key=lambda name: (first_ids[name], name))
+    used = {file for file, _ in files}
+    return Parsed(
+        entries, names, used=used, root=files[0][0].parent if spec is None else source.root / "no such folder"
+    )
+
+
+def _picture(stated: str, file: Path, options: ReadOptions, findings: Findings, strange: set[str]) -> Path | None:
+    """Where the picture of a row lies by its address or path; ``None`` where that is to be looked for."""
+    if options.pictures is not None:
+        return None
+    found = local_path(stated, file.parent, options.uris)
+    if found is not None:
+        return found if path_exists(found) or not (stated.startswith("/") or "\\" in stated) else None
+    scheme, _, inside = stated.partition("://")
+    prefix = f"{scheme}://{inside.partition('/')[0]}/"
+    beside = [file.parent.joinpath(*inside.split("/")[start:]) for start in range(inside.count("/") + 1)]
+    place = next((path for path in beside if ".." not in inside and path_exists(path)), None)
+    if place is None and prefix not in strange:
+        strange.add(prefix)
+        message = f"no local folder stands for {prefix} (row of {stated}); name one under uris: in dataset.yaml"
+        findings.add("root-moved", message, file)
+    return place or file.parent / inside.replace("..", "_")
+
+
+def _read_other(file: Path, place: Path, split: str, options: ReadOptions) -> Dataset:
+    from marauder.data.reading import read_dataset
+
+    if find_spec(place) is not None:
+        raise UserError(f"{file}: {split}: {place} is a dataset.yaml itself; name a manifest or a source of pictures")
+    return read_dataset(
+        place,
+        names=options.names,
+        group_pattern=options.group_pattern,
+        pictures=options.pictures,
+        missing_label=options.missing_label,
+    )
+
+
+def _part(dataset: Dataset, split: str) -> Dataset:
+    """The split of that name, or all of a source that has no splits; without the problems of other splits' pictures."""
+    chosen = dataset.split(split) if dataset.splits() else dataset
+    records = [replace(record, split=split) for record in chosen]
+    elsewhere = {record.key for record in dataset} - {record.key for record in records}
+    problems = [problem for problem in dataset.problems if problem.key not in elsewhere]
+    return Dataset(dataset.names, tuple(records), dataset.source, tuple(problems))

@@ -1,0 +1,40 @@
+"""A folder of pictures and nothing else: what a camera brought home, before anybody labelled it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.data.formats.base import Entry, Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.source import Source, stem
+
+LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
+
+
+class PicturesFormat(Format):
+    """Pictures without labels; subfolders count. They are unlabelled, or empty where the options say so."""
+
+    name = "pictures"
+    title = "pictures without labels"
+
+    def files(self, source: Source) -> list[Path]:
+        """The pictures, if none of them has a file of its own name that could be its labels."""
+        if source.path.is_file() or source.delivery:
+            return []
+        stems = {stem(name) for name in source.pictures.names}
+        if any(name.lower().endswith(LABEL_SUFFIXES) and stem(name) in stems for name in source.files):
+            return []
+        return [source.root / name for name in source.pictures.names]
+
+    def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
+        """Every picture as an entry without labels."""
+        pictures = [source.root / name for name in source.pictures.names] if source.path.is_dir() else []
+        if not pictures:
+            raise UserError(f"{source.path}: no pictures in this folder; put some into it, or name another one")
+        labelled = options.missing_label == "empty"
+        if not labelled:
+            message = (
+                f"{len(pictures)} pictures and no label file: start with step 3, which chooses what to label first"
+            )
+            findings.add("labels-none", message, source.path)
+        return Parsed([Entry((), path, picture=path, labelled=labelled) for path in pictures])

@@ -1,1 +1,0 @@
-"""One reader a file; each turns one on-disk layout into a data set of records."""
