@@ -10,7 +10,7 @@ from marauder.core.errors import UserError
 from marauder.data.boxes import SMALLEST_SIDE
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml
+from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml, plain_value
 from marauder.data.records import Attribute
 
 EXPORT = 'export it as "CVAT for images 1.1"'
@@ -127,8 +127,7 @@ def _details(shape: Node) -> dict[str, Attribute]:
     found: dict[str, Attribute] = {"occluded": True} if shape.attributes.get("occluded") == "1" else {}
     for node in shape.all("attribute"):
         if name := clean_text(node.attributes.get("name", ""), 60):
-            text = clean_text(node.text)
-            found[name] = {"true": True, "false": False}.get(text.lower(), text)
+            found[name] = plain_value(node.text)
     return found
 
 

@@ -70,7 +70,9 @@ def decode(content: bytes) -> tuple[str, str]:
         candidates = ["utf-16"]
     else:
         declared = ENCODING.match(content[:300]) if content.lstrip()[:5] == b"<?xml" else None
-        candidates = [declared.group(1).decode("ascii").lower()] if declared else []
+        # A declaration that can be read as ASCII is not in UTF-16 or UTF-32, whatever it says.
+        stated = declared.group(1).decode("ascii").lower() if declared else "utf-16"
+        candidates = [] if stated.startswith(("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32")) else [stated]
         candidates.append("utf-8")
         head = content[:SNIFFED_BYTES]
         if head.count(0) > len(head) // 4:
@@ -186,7 +188,7 @@ class _Nodes(ContentHandler):
         self.open.append(node)
 
     def characters(self, content: str) -> None:
-        if self.inside:
+        if self.inside and len(self.open[-1].text) < SNIFFED_BYTES:
             self.open[-1].text += content
 
     def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
@@ -283,6 +285,11 @@ def attribute(value: object) -> Attribute:
     if isinstance(value, (bool, int, float)) and (isinstance(value, bool) or number(value) is not None):
         return value
     return clean_text(value)
+
+
+def plain_value(text: str) -> Attribute:
+    """What an element of XML says as text: ``true`` and ``false`` are meant as such."""
+    return {"true": True, "false": False}.get(text.strip().lower(), clean_text(text))
 
 
 def envelope(points: Sequence[tuple[float, float]]) -> Box:

@@ -1,0 +1,165 @@
+"""Pascal VOC: one XML file a picture, anywhere, with ``ImageSets/Main`` lists for the splits where there are any.
+
+Coordinates are pixels counted from 1 (VOC development kit), so that the left and top edges move by one; objects
+marked ``difficult`` become ignored boxes, ``occluded`` and ``truncated`` attributes of their box. roLabelImg's turned
+boxes count from 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.source import NameIndex, Source, fold, stem
+from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml, plain_value, read_text
+from marauder.data.records import Attribute
+
+SHAPES: dict[str, tuple[str, ...]] = {
+    "bndbox": ("xmin", "ymin", "xmax", "ymax"),
+    "robndbox": ("cx", "cy", "w", "h", "angle"),
+    "polygon": (),
+    "point": ("x", "y"),
+}
+"""The elements that say where an object is, the best first, and their numbers; a polygon has x1, y1, x2 ..."""
+FLAGS: dict[str, Attribute] = {"0": False, "1": True, "false": False, "true": True}
+PAIR = re.compile(r"\s( 1| 0|-1)$")
+"""What stands behind a name in the development kit's lists of one class."""
+SPLIT_LIST = re.compile(r"(?:(.*)/)?imagesets/(?:main/)?([^/]+)\.txt$", re.IGNORECASE)
+SHADOWED_LIST = re.compile(r"(^|/)imagesets/([^/]+/)*(.*_)?(trainval|train|val|test)\.txt$", re.IGNORECASE)
+"""Lists that say again, of one class or task, what the splits' own lists say."""
+
+
+class VocFormat(Format):
+    """Pascal VOC folders, and XML files beside their pictures."""
+
+    name = "voc"
+    title = "Pascal VOC (labelImg, roLabelImg, CVAT, Roboflow)"
+
+    def files(self, source: Source) -> list[Path]:
+        marks = {path: source.marks(path).keys for path in source.with_suffix(".xml")}
+        return [path for path, keys in marks.items() if "annotation" in keys and "annotations" not in keys]
+
+    def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
+        known = set(self.files(source))
+        # A file that ends before its first element is over would be one of these.
+        cut = [p for p in source.with_suffix(".xml") if all("annotation".startswith(k) for k in source.marks(p).keys)]
+        files = sorted(known.union(cut)) if known else source.with_suffix(".xml")
+        if not files:
+            raise UserError(f"{source.path}: no XML annotations in it")
+        parsed = Parsed([_read_file(path, source, findings) for path in files], used=set(files))
+        if source.path.is_dir():
+            pictures = (source if options.pictures is None else Source(options.pictures)).pictures
+            _give_splits(parsed, source, pictures, findings)
+        return parsed
+
+
+def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
+    findings.tick()
+    parts = Path(source.relative(path)).parts[:-1]
+    own = "/".join((*(part for part in parts if part.lower() != "annotations"), path.stem))
+    entry = Entry((own,), path, labelled=False)
+    entry.split = next((SPLIT_NAMES[part.lower()] for part in parts if part.lower() in SPLIT_NAMES), None)
+    before = len(findings.list)
+
+    def take(node: Node, around: Node | None) -> None:
+        line, _, broken = node.attributes.get("?", "").partition(":")
+        if entry.labelled:
+            message = "holds more than one annotation; only the first is read: write one file a picture"
+            findings.add("label-syntax", message, path, node.line, entry)
+            return
+        entry.names += tuple(filter(None, (node.value("filename"), node.value("path"))))
+        entry.width, entry.height = (max(0.0, number(node.value("size", s)) or 0.0) for s in ("width", "height"))
+        entry.labelled = not broken
+        if broken:
+            findings.add("label-syntax", broken, path, int(line) or None, entry)
+        for element in node.all("object") if entry.labelled else ():
+            _add(element, entry, findings)
+
+    parse_xml(path, findings, ("annotation",), take)
+    told = findings.list[before:]
+    if not entry.labelled and all(finding.kind == "text-encoding" for finding in told):
+        findings.add("label-syntax", "no annotation element in it; export it again", path, None, entry)
+    for finding in told:
+        finding.entry = entry
+    return entry
+
+
+def _add(element: Node, entry: Entry, findings: Findings) -> None:
+    """An object as a label of the entry, or a finding."""
+    name = clean_text(element.value("name"))
+    shape = next((node for tag in SHAPES for node in element.all(tag)), None)
+    found = _numbers_of(shape) if shape is not None else None
+    kind = message = ""
+    if not name:
+        kind, message = "class-missing", "object without a name; name its class"
+    elif shape is None:
+        kind, message = "label-syntax", f"object {name!r}: no bndbox; draw a box"
+    elif shape.tag == "point":
+        kind, message = "shape-without-extent", f"object {name!r}: a point has no extent; draw a box"
+    elif not found:
+        texts = clean_text([node.text.strip() for node in shape.children], 80)
+        kind, message = "label-syntax", f"object {name!r}: {shape.tag} {texts} is not usable numbers; draw it again"
+    else:
+        given = [node for holder in element.all("attributes") for node in holder.all("attribute")]
+        details = {clean_text(node.value("name"), 60): plain_value(node.value("value")) for node in given}
+        details.pop("", None)
+        turn = number(details.pop("rotation", 0)) or 0.0  # degrees, as CVAT writes them
+        if shape.tag == "robndbox":
+            x, y, width, height, angle = found
+            box, turn = (x - width / 2, y - height / 2, x + width / 2, y + height / 2), math.degrees(angle)
+        else:
+            x0, y0, x1, y1 = envelope(list(zip(found[::2], found[1::2]))) if shape.tag == "polygon" else found
+            box = (x0 - 1, y0 - 1, x1, y1)
+        if turn % 360 or shape.tag == "polygon":
+            kind, message = "shape-converted", f"object {name!r}: the upright box around it is taken"
+        stated = {flag: FLAGS.get(element.value(flag).lower()) for flag in ("difficult", "occluded", "truncated")}
+        ignored = stated.pop("difficult") is True
+        details |= {flag: value for flag, value in stated.items() if value is not None}
+        entry.labels.append(Label(box, name, element.line, name, ignored, details, turn))
+    if kind:
+        findings.add(kind, message, entry.file, element.line, entry)
+
+
+def _numbers_of(shape: Node) -> list[float] | None:
+    corners = tuple(f"{axis}{n}" for n in range(1, len(shape.children) // 2 + 1) for axis in "xy")
+    names = SHAPES[shape.tag] or corners
+    return numbers([shape.value(name) for name in names], len(names))
+
+
+def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: Findings) -> None:
+    """The splits of ``ImageSets/Main``; what a list names and nothing bears is told."""
+    entries: dict[str, list[Entry]] = {}
+    for entry in parsed.entries:
+        entries.setdefault(entry.names[0], []).append(entry)
+    index = NameIndex(entries)
+    listed: dict[str, str] = {}
+    for file in source.files:
+        path, found = source.root / file, SPLIT_LIST.match(file)
+        split = SPLIT_NAMES.get(found[2].lower()) if found else None
+        if split or SHADOWED_LIST.search(file):
+            parsed.used.add(path)
+        if not found or not split:
+            continue
+        for line, text in enumerate((read_text(path, findings) or "").splitlines(), 1):
+            text = PAIR.sub("", text.strip())
+            stated = f"{found[1]}/{text}" if found[1] else text
+            match = index.find(stated) if text else None
+            ends = "/" + fold(stem(stated.replace("\\", "/")))
+            kind = message = ""
+            if match and match.others:
+                names = " or ".join((match.name, *match.others)[:3])
+                kind, message = "split-missing", f"{clean_text(text)!r} may be {names}; write its folder"
+            elif match and (match.whole or ends.endswith(f"/{fold(match.name)}")):
+                if listed.setdefault(match.name, split) != split:
+                    kind = "split-twice"
+                    message = f"{match.name} stands in the list of {listed[match.name]} as well; that one counts"
+                for entry in entries[match.name]:
+                    entry.split = listed[match.name]
+            elif text and not ((picture := pictures.find(text)) and picture.whole):
+                kind = "split-missing"
+                message = f"{clean_text(text)!r}: no XML and no picture of this name; mend the list"
+            if kind:
+                findings.add(kind, message, path, line)
