@@ -1,0 +1,171 @@
+"""BIIGLE: CSV reports of annotations, a row a label of an annotation, read by the names of their columns.
+
+Source: BIIGLE's manual ("Reports schema"): rectangles are four corners that may be turned, circles x, y and radius,
+ellipses the ends of both axes; labels of a tree are written ``Animalia > Annelida``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.source import Source
+from marauder.data.formats.text import clean_text, csv_rows, envelope, number, numbers, pairs
+from marauder.data.records import Attribute
+
+PICTURES = ("filename", "image_filename")
+VIDEOS = ("video_filename", "frames")
+LEVEL = " > "
+LEAST_POINTS = {"rectangle": 4, "ellipse": 4, "polygon": 3, "linestring": 2}
+WITHOUT_EXTENT = {
+    "point": "a point has no extent; draw a box",
+    "wholeframe": "a label of the whole picture says that something is in it, not where; draw a box",
+}
+NEARLY = 0.1
+"""Pixels by which the sides of an upright rectangle may lean: its corners are written rounded."""
+
+
+class BiigleFormat(Format):
+    """BIIGLE's reports."""
+
+    name = "biigle"
+    title = "CSV report of annotations (BIIGLE)"
+
+    def files(self, source: Source) -> list[Path]:
+        return [path for path in source.with_suffix(".csv") if _columns(_header(source, path)[0])]
+
+    def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
+        reader, files = _Reader(findings), self.files(source)
+        for path in files:
+            columns, videos, mark = {}, [], _header(source, path)[1]
+            for line, row in csv_rows(path, findings, mark):
+                if found := _columns(row):
+                    columns = found
+                elif any(name in columns for name in VIDEOS):
+                    videos.append(line)
+                else:
+                    cells = {name: row[at] for name, at in columns.items() if at < len(row)}
+                    reader.take(cells, path, line)
+            if videos:
+                message = f"{len(videos)} annotations are of videos, not of pictures, and are not read: make pictures "
+                message += "of the frames, and label them in a volume of images"
+                findings.add("label-without-picture", message, path, videos[0])
+        entries = list(reader.entries.values())
+        _name_branches(entries, findings)
+        return Parsed(entries, used=set(files))
+
+
+def _header(source: Source, path: Path) -> tuple[list[str], str]:
+    """The first row of a file, and what stands between its fields: a spreadsheet may have saved it anew."""
+    first = source.marks(path).start.partition("\n")[0]
+    mark = ";" if first.count(";") > first.count(",") else ","
+    return next(csv.reader([first], delimiter=mark), []), mark
+
+
+def _columns(row: Sequence[str]) -> dict[str, int]:
+    """Where each column stands, if ``row`` is a header; also within a file, where reports were put together."""
+    columns = {cell.strip().lower().replace(" ", "_"): at for at, cell in enumerate(row)}
+    complete = {"shape_name", "points"} <= columns.keys() and not columns.keys().isdisjoint(PICTURES + VIDEOS)
+    return columns if complete else {}
+
+
+class _Reader:
+    """Collects rows. Reports come by label tree or by user as well: one annotation then stands in several files."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.known: dict[tuple[Entry, str], tuple[str, str]] = {}
+
+    def take(self, cells: Mapping[str, str], path: Path, line: int) -> None:
+        identity = cells.get("annotation_id") or f"of line {line} of {path.name}"
+        place = f"annotation {clean_text(identity, 40)}"
+        name = next((cells[column] for column in PICTURES if cells.get(column)), "")
+        if not name:
+            message = f"{place}: no file name of its picture; export it again"
+            self.findings.add("label-without-picture", message, path, line)
+            return
+        number_of_picture = cells.get("image_id", "")
+        key = name, number_of_picture or str(path)
+        if (entry := self.entries.get(key)) is None:
+            stated = _json(cells.get("attributes", ""))
+            sizes = [stated.get(side) if isinstance(stated, dict) else 0 for side in ("width", "height")]
+            width, height = (number(side) or 0.0 for side in sizes)
+            entry = Entry((name,), path, line, width=width, height=height, key=number_of_picture)
+            self.entries[key] = entry
+        branch = clean_text(cells.get("label_hierarchy", ""), 1000)
+        label = clean_text(cells.get("label_name", "")) or clean_text(branch.rpartition(LEVEL)[2])
+        if earlier := self.known.get((entry, identity)):
+            if earlier != (label, branch):
+                message = f"{place}: several labels ({earlier[0]}, {label}); which is meant? Keep one"
+                self.findings.add("class-several", message, path, line, entry)
+            return
+        self.known[entry, identity] = label, branch
+        if not label:
+            self.findings.add("class-missing", f"{place}: no label; name its class", path, line, entry)
+            return
+        box, kind, message = _box(cells.get("shape_name", "").lower().replace(" ", ""), cells.get("points", ""))
+        if kind:
+            self.findings.add(kind, f"{place}: {message}", path, line, entry)
+        if box is not None:
+            details = {"hierarchy": branch} if branch else {}
+            entry.labels.append(Label(box, label, line, place, details=details))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _box(shape: str, text: str) -> tuple[Box | None, str, str]:
+    """The box of a shape, and a finding, if any: its kind and words."""
+    if shape in WITHOUT_EXTENT:
+        return None, "shape-without-extent", WITHOUT_EXTENT[shape]
+    if shape != "circle" and shape not in LEAST_POINTS:
+        return None, "label-syntax", f"shape {clean_text(shape, 40)!r} is not known; draw a box"
+    values = _json(text)
+    circle, points = numbers(values, 3) if shape == "circle" else None, pairs(values)
+    if circle is not None and circle[2] >= 0:
+        x, y, across = circle
+        box: Box = x - across, y - across, x + across, y + across
+    elif shape == "ellipse" and points and len(points) == 4:
+        # A turned ellipse reaches sideways by the root of the squares of what its half axes do.
+        (x, across), (y, down) = ((fmean(ends), math.sqrt(2) * pstdev(ends)) for ends in zip(*points))
+        box = x - across, y - down, x + across, y + down
+    elif shape not in ("circle", "ellipse") and points and len(points) >= LEAST_POINTS[shape]:
+        box = envelope(points)
+    else:
+        return None, "number-invalid", f"points {clean_text(text, 80)!r} are no {shape}; draw it again"
+    if box[0] == box[2] or box[1] == box[3]:
+        return None, "shape-without-extent", f"its {shape} has no area; draw a box"
+    sides = zip(points or (), (points or ())[1:])
+    if shape == "rectangle" and all(min(abs(a - c), abs(b - d)) < NEARLY for (a, b), (c, d) in sides):
+        return box, "", ""
+    return box, "shape-converted", f"{shape}; the upright box around it is taken"
+
+
+def _name_branches(entries: Sequence[Entry], findings: Findings) -> None:
+    """Where one name stands in several branches of a tree, the branch is the name."""
+    labels: dict[str | int, dict[Attribute, list[tuple[Entry, Label]]]] = {}
+    for entry in entries:
+        for label in entry.labels:
+            if branch := label.details.get("hierarchy"):
+                labels.setdefault(label.class_name, {}).setdefault(branch, []).append((entry, label))
+    for name, branches in labels.items():
+        if len(branches) < 2:
+            continue
+        message = f"{name!r} is the name of {len(branches)} labels ({'; '.join(map(str, list(branches)[:6]))}), which "
+        message += "are different classes: each is called by its whole hierarchy"
+        entry, label = list(branches.values())[1][0]
+        findings.add("class-name-twice", message, entry.file, label.line)
+        for branch, found in branches.items():
+            for _, label in found:
+                label.class_name = str(branch)
