@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import format_writers
+import format_writers_tools
 import numpy as np
 from PIL import Image
 
@@ -158,7 +160,66 @@ def pictures(root: Path) -> Path:
     return root
 
 
+ROWS = [("a.jpg", *SIZE, [(*BOX, "crab")]), ("b.jpg", *SIZE, [(30.0, 20.0, 50.0, 45.0, "fish")])]
+
+
+def _with_pictures(root: Path) -> Path:
+    for number, name in enumerate("ab"):
+        picture(root / "images" / f"{name}.jpg", number)
+    return root
+
+
+def cvat(root: Path) -> Path:
+    """Two pictures; one box of ``b`` has no number (line 11)."""
+    file = format_writers_tools.write_cvat(_with_pictures(root), ROWS)
+    box = '<box label="fish" xtl="left" ytl="1" xbr="2" ybr="3"/>'
+    file.write_text(file.read_text().replace("</image>\n</annotations>", f"\n{box}</image>\n</annotations>"))
+    return root
+
+
+def label_studio(root: Path) -> Path:
+    """Two pictures; one region of ``b`` has no number."""
+    file = format_writers_tools.write_label_studio(_with_pictures(root), ROWS)
+    tasks = json.loads(file.read_text())
+    tasks[1]["annotations"][0]["result"].append({**tasks[1]["annotations"][0]["result"][0], "id": "bad"})
+    tasks[1]["annotations"][0]["result"][-1]["value"] = {"x": "left", "rectanglelabels": ["fish"]}
+    file.write_text(json.dumps(tasks))
+    return root
+
+
+def labelme(root: Path) -> Path:
+    """Two pictures; one shape of ``b`` has no numbers."""
+    format_writers.write_labelme(_with_pictures(root) / "images", ROWS)
+    file = root / "images/b.json"
+    content = json.loads(file.read_text())
+    content["shapes"].append({**content["shapes"][0], "points": [["left", 1], [2, 3]]})
+    file.write_text(json.dumps(content))
+    return root
+
+
+def viame(root: Path) -> Path:
+    """Two pictures; the last row has no number."""
+    file = format_writers.write_viame(_with_pictures(root), ROWS)
+    file.write_text(file.read_text() + "7,b.jpg,1,left,2,3,4,1,-1,fish,1\n")
+    return root
+
+
+def biigle(root: Path) -> Path:
+    """Two pictures; the points of the last row are none."""
+    file = format_writers.write_biigle(_with_pictures(root), ROWS)
+    lines = file.read_text().splitlines()
+    start, _, end = lines[-1].partition('"[')
+    bad = start + '"[1, ""x""]"' + end.partition(']"')[2]
+    file.write_text("\n".join([*lines, bad]) + "\n")
+    return root
+
+
 BUILDERS = {
+    "cvat": cvat,
+    "label_studio": label_studio,
+    "labelme": labelme,
+    "viame": viame,
+    "biigle": biigle,
     "pictures": pictures,
     "yolo": yolo,
     "coco": coco,

@@ -14,6 +14,7 @@ from PIL import Image
 
 from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
+from marauder.data.formats.source import Source
 from marauder.data.reading import choose_reader, read_dataset, refuse_output_among_pictures
 
 
@@ -26,7 +27,7 @@ def kinds(dataset) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", names("reader"))
 class TestEveryReader:
-    """What data.readers.base.Reader promises."""
+    """What data.formats.base.Format promises."""
 
     @pytest.fixture
     def folder(self, name: str, tmp_path: Path) -> Path:
@@ -40,8 +41,8 @@ class TestEveryReader:
         (tmp_path / "notes.json").write_text('{"pages": ')
         (tmp_path / "settings.yaml").write_text("a: [1, 2\n")
         (tmp_path / "empty.xml").write_text("")
-        assert not reader.recognises(tmp_path)
-        assert not reader.recognises(tmp_path / "absent")
+        assert not reader.files(Source(tmp_path))
+        assert not reader.files(Source(tmp_path / "absent"))
 
     def test_reads_the_box_in_pixels(self, name: str, folder: Path):
         if name == "pictures":
@@ -56,10 +57,10 @@ class TestEveryReader:
     def test_goes_on_from_a_bad_line_and_names_it(self, name: str, folder: Path):
         if name == "pictures":
             pytest.skip("holds no labels")
-        bad = [p for p in read_dataset(folder).problems if p.kind == "label-syntax"]
+        bad = [p for p in read_dataset(folder).problems if p.kind in ("label-syntax", "number-invalid")]
         assert len(bad) == 1
         assert Path(bad[0].path).is_file()
-        expected = {"yolo": 2, "voc": 4, "deepfish": 3, "manifest": 2}.get(name)
+        expected = {"yolo": 2, "voc": 4, "deepfish": 3, "manifest": 2, "cvat": 11, "viame": 5, "biigle": 4}.get(name)
         assert bad[0].line == expected
 
     def test_keys_are_unique_and_boxes_inside(self, name: str, folder: Path):
@@ -119,7 +120,7 @@ def test_a_folder_of_nothing_says_what_is_known(tmp_path: Path):
     with pytest.raises(UserError, match="is empty; put labelled pictures into it"):
         read_dataset(tmp_path)
     (tmp_path / "notes.txt").write_text("no labels yet")
-    with pytest.raises(UserError, match="not recognised as any of yolo, coco"):
+    with pytest.raises(UserError, match=r"not recognised as any of manifest, .* Seen: 1 .txt \(notes.txt\)"):
         read_dataset(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         read_dataset(tmp_path / "absent")
@@ -265,7 +266,11 @@ class TestCoco:
         np.testing.assert_allclose(dataset.records[0].boxes[0], np.array(small_sets.BOX) * 2)
         assert kinds(dataset)["size-scaled"] == 1
         small_sets.picture(tmp_path / "images/a.jpg", size=(99, 120))
-        assert kinds(read_dataset(tmp_path))["size-mismatch"] == 1
+        with pytest.raises(UserError, match="not one label of this data set can be used"):
+            read_dataset(tmp_path)
+        mismatched = read_dataset(tmp_path, lost=True)
+        assert kinds(mismatched)["size-mismatch"] == kinds(mismatched)["labels-lost"] == 1
+        assert [record.key for record in mismatched] == ["b"]
 
     def test_files_of_one_folder_with_own_numbers_are_united_by_name(self, tmp_path: Path):
         small_sets.coco(tmp_path)
@@ -279,14 +284,15 @@ class TestCoco:
         assert dataset.names == ("crab", "eel", "fish")
         assert dataset.splits() == {"train": 2, "val": 2}
 
-    def test_a_file_name_that_climbs_out_stays_inside(self, tmp_path: Path):
+    def test_a_file_name_that_climbs_out_is_that_file_and_told(self, tmp_path: Path):
         file = small_sets.coco(tmp_path / "set") / "annotations/instances_val.json"
         small_sets.picture(tmp_path / "secret.jpg")
         content = json.loads(file.read_text())
         content["images"][0]["file_name"] = "../../secret.jpg"
         file.write_text(json.dumps(content))
         dataset = read_dataset(tmp_path / "set")
-        assert all("secret" not in str(record.picture) for record in dataset)
+        assert dataset.records[0].picture == tmp_path / "secret.jpg"
+        assert kinds(dataset)["picture-outside"] == 1
 
     def test_broken_json_names_the_line(self, tmp_path: Path):
         (tmp_path / "x.json").write_text('{"images": [\n{"id": 1,,}]}')
@@ -306,7 +312,7 @@ class TestVoc:
         (tmp_path / "Annotations/a.xml").write_text(
             '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>'
         )
-        dataset = read_dataset(tmp_path, format="voc")
+        dataset = read_dataset(tmp_path, format="voc", lost=True)
         assert any("entities" in str(p) for p in dataset.problems)
         assert not dataset.records[0].labelled
 

@@ -16,6 +16,7 @@ from marauder.data.formats.source import Source
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank
 from marauder.data.records import Dataset
 
+
 def read_dataset(
     path: Path | str,
     format: str = "auto",

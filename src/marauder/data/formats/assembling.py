@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from marauder.core.errors import UserError
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.data.boxes import clean_boxes
@@ -56,6 +57,9 @@ LOSING = frozenset(
 
 def assemble(layout: Format, source: Source, options: ReadOptions, findings: Findings, parsed: Parsed) -> Dataset:
     """The records that the entries make. Pictures are looked for below ``options.pictures``, else below the source."""
+    if not parsed.entries:
+        told = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
+        raise UserError(f"{source.path}: no picture in this data set of the format {layout.name}{told}")
     _Placing(source, options, findings).place(parsed.entries)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
@@ -64,7 +68,9 @@ def assemble(layout: Format, source: Source, options: ReadOptions, findings: Fin
     records = _join(entries, records, findings)
     _tell_unread(layout, source, options, parsed, findings)
     told = [*(_problem(finding) for finding in _summed_up(findings.list)), *problems]
-    if records and not any(len(record.boxes) for record in records):
+    # Boxes of pictures that cannot be read are no lost labels.
+    unread = {id(entry) for entry in parsed.entries if entry.labels} - {id(entry) for entry in entries}
+    if not unread and not any(len(record.boxes) for record in records):
         lost = next((problem for problem in told if problem.kind in LOSING), None)
         if lost is not None:
             message = f"not one label of this data set can be used, so that it is none; first: {lost}"
@@ -188,7 +194,9 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
         else:
             names = _numbered_names([int(label.class_name) for label in labels], source, findings)
     else:
-        known: list[str] = list(dict.fromkeys(parsed.names.values() if isinstance(parsed.names, dict) else parsed.names))
+        known: list[str] = list(
+            dict.fromkeys(parsed.names.values() if isinstance(parsed.names, dict) else parsed.names)
+        )
         known = known if options.names is None else list(options.names)
         if options.names is None:
             used = {label.class_name for label in labels if isinstance(label.class_name, str)}
@@ -313,6 +321,7 @@ def _size(
         if abs(stated[0] * actual[1] - stated[1] * actual[0]) > max(*stated, *actual):
             message = f"{note}, of another shape: is it another picture?"
             problems.append(Problem(str(entry.file), entry.line, "size-mismatch", message, entry.key))
+            entry.labels = []
             return None
         if not entry.relative:
             across, down = actual[0] / stated[0], actual[1] / stated[1]

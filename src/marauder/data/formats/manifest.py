@@ -30,9 +30,7 @@ class ManifestFormat(Format):
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         files = [path for path in self.files(source) or [source.path] if path.is_file()]
         if not files:
-            raise UserError(
-                f"{source.path}: no manifest here; name a .manifest, .jsonl, .parquet or dataset.yaml"
-            )
+            raise UserError(f"{source.path}: no manifest here; name a .manifest, .jsonl, .parquet or dataset.yaml")
         # The folder's name says nothing of one file among several.
         return _parsed([(file, split_of_file(Path(file.name))) for file in files], source, options, findings)
 
