@@ -138,6 +138,7 @@ class TestViame:
             ("9,a.jpg,0,1,2,1e400,4,1,-1,fish,1", "number-invalid"),
             ("9,a.jpg,0,1,,3,4,1,-1,fish,1", "number-invalid"),
             ("9,a.jpg,0,1,2,3,4,1,-1,Sebastes, juvenile,1", "number-invalid"),
+            ("9,a.jpg,0,1,2,3,4,-1,fish,1", "number-invalid"),
             ("9,a.jpg,0,5,5,5,5,1,-1,fish,1", "shape-without-extent"),
             ("9,a.jpg,0,1,2,3,4,1,-1", "class-missing"),
             ("9,a.jpg,0,1,2,3,4,1,-1,,", "class-missing"),
@@ -306,6 +307,13 @@ class TestBiigle:
         parsed, findings = read(BiigleFormat, tmp_path)
         assert boxes(parsed) == {"a.jpg": [((1, 2, 5, 9), "b;c")], "b.jpg": [((1, 2, 5, 9), "c")]}
         assert findings.list == []
+
+    def test_rows_that_run_into_one_another_are_not_passed_over(self, tmp_path: Path):
+        path = biigle(tmp_path, {}, {"label_name": "eel"}, {"label_name": "fish"}) / "v.csv"
+        text = path.read_text()
+        for broken in (text.replace("eel", '"eel'), text.replace("\n", "", 3).replace(",created_at", ",created_at\n")):
+            path.write_text(broken)
+            assert kinds(read(BiigleFormat, tmp_path)[1])["label-syntax"] == 1
 
     def test_a_report_of_videos(self, tmp_path: Path):
         header = ["video_annotation_label_id", "label_name", "video_filename", "shape_name", "points", "frames"]

@@ -199,6 +199,7 @@ class TestLabelStudio:
             (region(rotation="x"), "number-invalid", 0),
             (region("polygonlabels", points=[[1, 2], [3]]), "number-invalid", 0),
             (region(rectanglelabels=[]), "class-missing", 0),
+            (region(rectanglelabels=["\ud800"]), "class-missing", 0),
             (region(rectanglelabels=["fish", "star"]), "class-several", 1),
             (region("keypointlabels", width=0.5), "shape-without-extent", 0),
             (region("brushlabels", rle=[1]), "shape-unknown", 0),

@@ -47,7 +47,11 @@ class BiigleFormat(Format):
             for line, row in csv_rows(path, findings, mark):
                 if found := _columns(row):
                     columns = found
-                elif any(name in columns for name in VIDEOS):
+                    continue
+                if len(row) > max(columns.values()) + 1 or "\n" in "".join(row):
+                    message = "rows run into one another up to here (is a quotation mark open?): export it again"
+                    findings.add("label-syntax", message, path, line)
+                if any(name in columns for name in VIDEOS):
                     videos.append(line)
                 else:
                     cells = {name: row[at] for name, at in columns.items() if at < len(row)}
@@ -63,7 +67,7 @@ class BiigleFormat(Format):
 
 def _header(source: Source, path: Path) -> tuple[list[str], str]:
     """The first row of a file, and what stands between its fields: a spreadsheet may have saved it anew."""
-    first = source.marks(path).start.partition("\n")[0]
+    first = next(iter(source.marks(path).start.splitlines()), "")
     mark = ";" if first.count(";") > first.count(",") else ","
     return next(csv.reader([first], delimiter=mark), []), mark
 

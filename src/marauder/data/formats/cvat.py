@@ -44,7 +44,7 @@ class CvatFormat(Format):
         for path in files:
             parsed.used.add(path)
             _read_file(path, parsed.entries, names, findings)
-        parsed.names = list(dict.fromkeys(names))
+        parsed.names = list(dict.fromkeys(filter(None, names)))
         return parsed
 
 

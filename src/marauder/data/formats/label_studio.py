@@ -193,7 +193,7 @@ def _labels(value: Mapping[str, Any]) -> list[str]:
     for key in LABEL_KEYS:
         labels = value.get(key)
         given = labels if isinstance(labels, list) else [labels]
-        found = dict.fromkeys(clean_text(label) for label in given if isinstance(label, str) and label.strip())
+        found = [text for label in given if isinstance(label, str) and (text := clean_text(label))]
         if found:
-            return list(found)
+            return list(dict.fromkeys(found))
     return []

@@ -129,10 +129,15 @@ class Node:
 
     def value(self, *tags: str) -> str:
         """The text of the element that the path of names leads to; "" where there is none."""
-        node: Node | None = self
+        node = self
         for tag in tags:
-            node = next((child for child in node.children if child.tag == tag), None) if node else None
-        return node.text.strip() if node is not None else ""
+            for child in node.children:
+                if child.tag == tag:
+                    node = child
+                    break
+            else:
+                return ""
+        return node.text.strip()
 
 
 def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callable[[Node, Node | None], None]) -> None:
@@ -181,7 +186,8 @@ class _Nodes(ContentHandler):
         if len(self.open) >= DEEPEST:
             raise _TooDeepError(f"elements stand {DEEPEST} deep in one another")
         line = self._locator.getLineNumber() or 0  # type: ignore[attr-defined]
-        node = Node(name.rpartition(":")[2], {key.rpartition(":")[2]: text for key, text in attrs.items()}, line)
+        attributes = {key.rpartition(":")[2]: text for key, text in attrs.items()} if len(attrs) else {}
+        node = Node(name.rpartition(":")[2], attributes, line)
         if self.inside:
             self.open[-1].children.append(node)
         self.inside += node.tag in self.tags

@@ -101,11 +101,10 @@ def _add_label(
     fields = row[FIELDS:]
     end = next((index for index, field in enumerate(fields) if field.startswith("(")), len(fields))
     stated = [(clean_text(name), text) for name, text in zip(fields[:end:2], [*fields[1:end:2], ""]) if name]
-    odd = [text for _, text in stated if text and number(text) is None]
+    odd = [text for text in (*row[7:FIELDS], *(sure for _, sure in stated)) if text and number(text) is None]
     if box is None or odd:
-        shown = clean_text(odd[0] if odd else ",".join(row[3:7]), 60)
-        what = "confidence of a class" if odd else "place"
-        message = f"{place}: {what} {shown!r} is no usable number; mend it, or draw the box again"
+        what, shown = ("place", ",".join(row[3:7])) if box is None else ("confidence or length", odd[0])
+        message = f"{place}: {what} {clean_text(shown, 60)!r} is no usable number; mend it, or draw the box again"
         findings.add("number-invalid", message, path, line, entry)
         return
     if box[0] == box[2] and box[1] == box[3]:

@@ -124,8 +124,7 @@ def _add(element: Node, entry: Entry, findings: Findings) -> None:
 
 
 def _numbers_of(shape: Node) -> list[float] | None:
-    corners = tuple(f"{axis}{n}" for n in range(1, len(shape.children) // 2 + 1) for axis in "xy")
-    names = SHAPES[shape.tag] or corners
+    names = SHAPES[shape.tag] or [f"{axis}{n}" for n in range(1, len(shape.children) // 2 + 1) for axis in "xy"]
     return numbers([shape.value(name) for name in names], len(names))
 
 
