@@ -209,7 +209,7 @@ def biigle(root: Path) -> Path:
     file = format_writers.write_biigle(_with_pictures(root), ROWS)
     lines = file.read_text().splitlines()
     start, _, end = lines[-1].partition('"[')
-    bad = start + '"[1, ""x""]"' + end.partition(']"')[2]
+    bad = (start + '"[1, ""x""]"' + end.partition(']"')[2]).replace("402", "403")
     file.write_text("\n".join([*lines, bad]) + "\n")
     return root
 
