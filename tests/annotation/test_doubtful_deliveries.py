@@ -18,6 +18,7 @@ from marauder.annotation.batch import write_batch
 from marauder.annotation.importing import ImportSummary, import_delivery
 from marauder.core.clock import Clock
 from marauder.core.files import hash_file
+from marauder.data.reading import read_dataset
 
 
 @pytest.fixture
@@ -68,7 +69,34 @@ def test_a_box_of_no_picture_leaves_the_delivery_in_doubt(world: World) -> None:
     summary = take(world, path)
     assert not summary.merged and summary.data is None, "one of the pictures would have become a negative"
     assert "no image of id 4711" in summary.advice and "--accept" in summary.advice
-    assert take(world, path, accept=True).merged
+
+
+def orphan_boxes(folder: Path) -> None:
+    edit_coco(lambda content: [row.update(image_id=4711) for row in own(content, "dive_05.jpg")])(folder)
+
+
+def unreadable_entry(folder: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        lost = own(content, "dive_05.jpg")
+        content["annotations"] = [row for row in content["annotations"] if row not in lost] + [["dive_05", 1, 2, 3, 4]]
+
+    edit_coco(spoil)(folder)
+
+
+@pytest.mark.parametrize("spoil", [orphan_boxes, unreadable_entry])
+def test_no_picture_becomes_a_negative_while_boxes_have_no_picture(world: World, spoil: Callable[[Path], None]) -> None:
+    empty = {key for key, one in world.truth.items() if not len(one.boxes)}
+    assert empty, "an honest negative is in doubt with the others"
+    summary = take(world, deliver(world, "d.zip", change=spoil), accept=True)
+    assert summary.merged and summary.data is not None
+    assert picture_of(summary, "dive_05.jpg")["status"] == "returned"
+    assert "belongs to no picture" in return_list(summary)["dive_05.jpg"]["what is wrong"]
+    assert return_list(summary)["dive_05.jpg"]["what to do"]
+    merged = read_dataset(summary.data)
+    sent = {item.key for item in world.batch.items}
+    assert all(len(record.boxes) for record in merged if record.labelled and record.key in sent)
+    assert any(len(record.boxes) for record in merged if record.labelled and record.key in sent)
+    assert take(world, deliver(world, "whole.zip")).complete, "what went back is taken once it is whole"
 
 
 def test_our_own_package_is_named_on_the_screen(world: World) -> None:

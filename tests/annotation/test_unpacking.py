@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import struct
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marauder.annotation.delivery import is_whole_zip
-from marauder.annotation.unpacking import Limits, Unpacked, safe_name, unpack
+from marauder.annotation.unpacking import Limits, Unpacked, directory_entries, safe_name, unpack
 
 GOOD = b'{"images": []}'
 
@@ -157,6 +158,80 @@ def test_limits_on_the_whole_and_on_entries(tmp_path: Path, inbox: Path, limits:
     assert (result.refused is not None) == refused
     assert result.bytes <= 3000 and len(result.files) <= 3
     assert result.findings
+
+
+def directory_of(count: int, zip64: bool, stated: int) -> bytes:
+    """A zip that is a directory of ``count`` empty entries and nothing else; its end states another number of them."""
+    name = b"labels/picture_1.txt"
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, *[0] * 8, len(name), *[0] * 6) + name
+    size = len(entry) * count
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, stated, stated, size, 0)
+    end64 += struct.pack("<4sLQL", b"PK\6\7", 0, size, 1)
+    size32 = 0xFFFFFFFF if zip64 else size
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, stated & 0xFFFF, stated & 0xFFFF, size32, 0, 4) + b"done"
+    return entry * count + (end64 if zip64 else b"") + end
+
+
+@pytest.mark.parametrize(("zip64", "stated"), [(True, 5), (False, 510_000)])
+def test_too_many_entries_are_refused_before_any_is_looked_at(
+    tmp_path: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch, zip64: bool, stated: int
+) -> None:
+    (inbox / "d.zip").write_bytes(directory_of(510_000, zip64, stated))
+    assert is_whole_zip(inbox / "d.zip")
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("an object was made for each entry"))
+    started = time.perf_counter()
+    result = run(tmp_path, inbox / "d.zip")
+    assert time.perf_counter() - started < 5
+    assert "more than 500,000 entries" in (result.refused or "")
+
+
+def test_the_directory_is_the_one_that_zipfile_reads(tmp_path: Path) -> None:
+    (tmp_path / "d.zip").write_bytes(directory_of(70_000, True, 70_000))
+    with zipfile.ZipFile(tmp_path / "d.zip") as archive:
+        assert len(archive.infolist()) == directory_entries(tmp_path / "d.zip", 100_000) == 70_000
+    made(tmp_path / "empty.zip", [])
+    assert directory_entries(tmp_path / "empty.zip", 10) == 0
+    whole = made(tmp_path / "whole.zip", [(f"{n}.txt", b"x") for n in range(9)]).read_bytes()
+    (tmp_path / "behind.zip").write_bytes(b"#!/bin/sh\n" + whole)
+    assert directory_entries(tmp_path / "behind.zip", 10) == 9
+    (tmp_path / "cut.zip").write_bytes(whole[:-9])
+    assert directory_entries(tmp_path / "cut.zip", 10) is None
+
+
+def zipped(entries: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+ZEROS = bytes(15 << 20)
+BOMBS = {
+    "in one archive": [(f"{n}.txt", ZEROS) for n in range(40)],
+    "in several archives": [(f"{n}.zip", zipped([(f"{n}{part}.txt", ZEROS) for part in "ab"])) for n in range(3)],
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_of_many_small_entries_is_refused_unopened(tmp_path: Path, inbox: Path, name: str) -> None:
+    delivery = made(inbox / "d.zip", [*BOMBS[name], ("good.json", GOOD)])
+    result = run(tmp_path, delivery)
+    assert "a zip bomb" in (result.refused or "")
+    assert result.bytes < 1 << 20
+    folder = inbox / "folder"
+    folder.mkdir()
+    delivery.rename(folder / "d.zip")
+    assert "a zip bomb" in (run(tmp_path, folder).refused or "")
+
+
+def test_honest_archives_are_no_bombs(tmp_path: Path, inbox: Path) -> None:
+    line = b'{"id": 12345, "image_id": 17, "category_id": 3, "bbox": [102.5, 88.25, 33.0, 17.75]},\n'
+    labels = b"".join(line.replace(b"12345", str(n).encode()) for n in range(60_000))
+    pictures = zipped([(f"images/{n}.jpg", os.urandom(100_000)) for n in range(60)], zipfile.ZIP_STORED)
+    entries = [*((f"{part}.json", labels) for part in "abcd"), ("pictures.zip", pictures)]
+    result = run(tmp_path, made(inbox / "d.zip", entries))
+    assert result.refused is None and len(result.files) == 64 and result.bytes > Limits().ratio_from_bytes
 
 
 def test_overlapping_entries_are_a_bomb(tmp_path: Path, inbox: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import small_sets
 
+from marauder.core.locks import exclusive
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.reading import read_dataset
 
@@ -188,3 +189,14 @@ def test_help_loads_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_two_at_once_are_refused_by_name(tmp_path: Path, run):
+    words = ("write", "--input", small_sets.yolo(tmp_path / "set"), "--output", tmp_path / "out")
+    with exclusive(tmp_path / "out" / ".lock", "it"):
+        refused = run(*words)
+    assert (
+        refused.returncode == 2
+        and f"the folder of manifests {tmp_path / 'out'} is in use by another run" in refused.stderr
+    )
+    assert run(*words).returncode == 0

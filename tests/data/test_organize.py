@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_sets
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
+from marauder.core.locks import exclusive
 from marauder.data.organize import OrganizeSettings, organize
 from marauder.data.reading import read_dataset
-from marauder.data.records import Problem
+from marauder.data.records import Dataset, Problem, Record
 from marauder.data.splits import leaking_groups
+from marauder.data.writers import is_complete, write_yolo
 
 AQUARIUM = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 
@@ -23,7 +27,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("hashes.jsonl", "organize.json")
+        if path.is_file() and path.name not in ("hashes.jsonl", "organize.json", ".lock")
     }
 
 
@@ -87,6 +91,88 @@ def test_a_change_is_seen(change: str, sources: list[Path], tmp_path: Path):
         next((tmp_path / "out/labels").rglob("*.txt")).unlink()
     assert not organize(settings).already_done
     assert organize(settings).already_done
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def first(folder: Path, pattern: str) -> Path:
+    return next(path for path in sorted(folder.rglob(pattern)) if path.is_symlink() or path.stat().st_size)
+
+
+def lead_elsewhere(link: Path) -> None:
+    other = next(path for path in sorted(link.parents[1].rglob("*.jpg")) if path != link)
+    link.unlink()
+    link.symlink_to(other.resolve())
+
+
+def replace_picture(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[::-1])
+
+
+DAMAGES = {
+    "label edited": lambda out: first(out / "labels", "*.txt").write_text("0 .1 .1 .1 .1\n"),
+    "label cut": lambda out: cut(first(out / "labels", "*.txt")),
+    "label deleted": lambda out: first(out / "labels", "*.txt").unlink(),
+    "names changed": lambda out: (out / "data.yaml").write_text((out / "data.yaml").read_text() + "  99: whale\n"),
+    "picture cut": lambda out: cut(first(out / "images", "*.jpg")),
+    "picture replaced": lambda out: replace_picture(first(out / "images", "*.jpg")),
+    "records cut": lambda out: cut(out / "records.jsonl"),
+    "records are no text": lambda out: (out / "records.jsonl").write_bytes(b"\xff\xfe"),
+    "rows lost": lambda out: (out / "records.jsonl").write_text((out / "records.jsonl").read_text().split("\n")[0]),
+    "state cut": lambda out: cut(out / "dataset.json"),
+    "summary cut": lambda out: cut(out / "organize.json"),
+    "link elsewhere": lambda out: lead_elsewhere(first(out / "images", "*.jpg")),
+    "link to nowhere": lambda out: cut_link(first(out / "images", "*.jpg")),
+    "list changed": lambda out: (out / "train.txt").write_text(""),
+}
+MODES = {"link elsewhere": "link", "link to nowhere": "link", "list changed": "reference"}
+
+
+def cut_link(link: Path) -> None:
+    link.unlink()
+    link.symlink_to("nowhere.jpg")
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_was_damaged_since_is_healed(name: str, sources: list[Path], tmp_path: Path):
+    out = tmp_path / "out"
+    settings = OrganizeSettings(
+        inputs=tuple(sources), output=out, mode=MODES.get(name, "copy"), taxonomy="source", near_duplicates=False
+    )
+    organize(settings)
+    whole = contents(out)
+    DAMAGES[name](out)
+    assert not organize(settings).already_done
+    assert contents(out) == whole
+    assert organize(settings).already_done
+
+
+def test_a_whole_folder_is_recognised_soon(tmp_path: Path):
+    source = small_sets.picture(tmp_path / "a.jpg")
+    boxes = np.array([[1.0, 1, 20, 20]])
+    records = [Record(f"p{n}", source, *small_sets.SIZE, boxes, [0], split="train") for n in range(2000)]
+    write_yolo(Dataset(("fish",), records), tmp_path / "out")
+    started = time.perf_counter()
+    assert is_complete(tmp_path / "out")
+    assert time.perf_counter() - started < 1.0
+
+
+def test_two_at_once_are_refused_by_name(sources: list[Path], tmp_path: Path):
+    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", taxonomy="source")
+    with (
+        exclusive(tmp_path / "out" / ".lock", "it"),
+        pytest.raises(UserError, match=f"the data set {tmp_path / 'out'} is in use"),
+    ):
+        organize(settings)
+    assert organize(settings).pictures
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/thesis.txt").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        organize(settings.model_copy(update={"output": tmp_path / "foreign"}))
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.txt"]
 
 
 def test_interrupted_anywhere_it_ends_the_same(sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
+from marauder.data.stored import stored_rows
 from marauder.data.writers import is_complete, write_yolo
 
 
@@ -145,6 +146,30 @@ def test_foreign_folders_are_refused(tmp_path: Path):
         write_yolo(dataset.with_records(replace(r, split="extra") for r in dataset), tmp_path / "out")
     with pytest.raises(UserError, match="mode 'move'"):
         write_yolo(dataset, tmp_path / "out", "move")
+
+
+@pytest.mark.parametrize(
+    ("damage", "line", "words"),
+    [
+        (lambda text: text[:-20], ":3", "is cut or damaged"),
+        (lambda text: "".join(text.splitlines(keepends=True)[:2]), ":2", "ends after 2 of the 3 rows"),
+        (lambda _: "", "", "ends after 0 of the 3 rows"),
+        (lambda text: "[]\n" + text, ":1", "is no row of a picture"),
+    ],
+)
+def test_records_that_are_damaged_are_no_records(damage, line: str, words: str, tmp_path: Path):
+    write_yolo(read_dataset(small_sets.yolo(tmp_path / "in")), tmp_path / "out")
+    file = tmp_path / "out/records.jsonl"
+    assert [row["key"] for row in stored_rows(tmp_path / "out")] == ["train/a", "train/b", "val/c"]
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(UserError) as caught:
+        stored_rows(tmp_path / "out")
+    assert str(caught.value).startswith(f"{file}{line}: ") and words in str(caught.value)
+    assert "run the command that wrote this data set again" in str(caught.value)
+    file.unlink()
+    with pytest.raises(UserError, match="ends after 0"):
+        stored_rows(tmp_path / "out")
+    assert stored_rows(tmp_path / "in") == []
 
 
 def test_interrupted_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -50,7 +50,8 @@ MENDED = frozenset(
     }
 )
 """Kinds that are told and do not send a picture back; every other kind that names a picture does."""
-DOUBTFUL = frozenset({"label-without-picture", "label-syntax", "negatives-many"})
+OWNERLESS = frozenset({"label-without-picture", "label-syntax"})
+DOUBTFUL = OWNERLESS | {"negatives-many"}
 """Serious kinds that, even where they name no picture, leave in doubt what the pictures in order say: a box that
 belongs to a picture nobody can name may be missing in any of them."""
 USUAL_EMPTY = 0.25
@@ -169,7 +170,24 @@ def check_delivery(
             found = tuple(notes.get(file, ()))
             pictures.append(_check_picture(item, file, part, answer, found, batch.names))
     checked = Checked(tuple(pictures), tuple(general), tuple(reading.strangers), usual_empty)
-    return replace(checked, general=(*_many_negatives(batch, checked), *checked.general))
+    many = _many_negatives(batch, checked)
+    return replace(checked, pictures=_doubtful_negatives(checked), general=(*many, *checked.general))
+
+
+def _doubtful_negatives(checked: Checked) -> tuple[PictureCheck, ...]:
+    """The pictures, those without a box sent back where the delivery holds boxes that have no picture: one of them may
+    be theirs, and an animal would be taught as water."""
+    ownerless = next((note for note in checked.doubts if note.kind in OWNERLESS), None)
+    if ownerless is None:
+        return checked.pictures
+    message = f"no box came for it, while the delivery holds what belongs to no picture ({ownerless.message})"
+    note = Note("negative-in-doubt", message, ownerless.place)
+    return tuple(
+        replace(one, status="returned", notes=(*one.notes, note), taken=None)
+        if one.status == "accepted" and not one.delivered_boxes
+        else one
+        for one in checked.pictures
+    )
 
 
 def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import re
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from marauder.annotation.batch import Batch, find_batch
 from marauder.annotation.settings import AnnotationSettings
-from marauder.annotation.unpacking import JUNK, READ_ERRORS
+from marauder.annotation.unpacking import JUNK, Limits, directory_entries
 from marauder.core.errors import printable
 from marauder.core.files import append_line, fingerprint, hash_file, read_lines
 
@@ -151,11 +150,10 @@ def stamp_of(path: Path) -> tuple[str, float]:
 
 
 def is_whole_zip(path: Path) -> bool:
-    """Whether the zip's central directory, which is written last, is there and readable."""
+    """Whether the zip's central directory, which is written last, is there as a whole."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.start_dir >= 0
-    except READ_ERRORS:
+        return directory_entries(path, Limits().entries) is not None
+    except OSError:
         return False
 
 

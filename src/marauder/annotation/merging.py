@@ -32,8 +32,8 @@ from marauder.data.manifests.journal import FileJournal
 from marauder.data.manifests.pinning import PIN_FILE, DataPin, pin
 from marauder.data.records import Dataset, Record
 from marauder.data.splits import leaking_groups
-from marauder.data.stored import RECORDS_FILE
-from marauder.data.writers import DATA_FILE, STATE_FILE, write_yolo
+from marauder.data.stored import RECORDS_FILE, STATE_FILE
+from marauder.data.writers import DATA_FILE, write_yolo
 
 VERSIONS, CURRENT, CHANGES = "versions", "current", "change_log.json"
 LINKED = ("images", "labels", RECORDS_FILE, STATE_FILE, PIN_FILE, DATA_FILE)

@@ -30,6 +30,7 @@ EXPLAINED = {
     "size-mismatch": "the labels were made for another size; work on the pictures as they are",
     "label-syntax": "the file cannot be read there; export it again",
     "label-without-picture": "send the picture's entry together with its boxes: one of the pictures lacks them",
+    "negative-in-doubt": "say that it holds nothing once every box has its picture; else send its boxes",
     "negatives-many": "say whether all pictures were looked at; finish those that were not",
     "number-invalid": "draw the box again and export anew; places are four finite numbers in the format's own unit",
     "class-missing": "give every box one of the classes in the package's guidelines",

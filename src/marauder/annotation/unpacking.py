@@ -30,7 +30,9 @@ from marauder.core.errors import printable
 from marauder.core.files import writing
 
 BLOCK_BYTES = 1 << 20
-LOCAL_HEADER_BYTES = 30
+LOCAL_HEADER_BYTES, DIRECTORY_HEADER_BYTES = 30, 46
+END, END_BYTES, MOST_COMMENT = b"PK\5\6", 22, 1 << 16
+END64, END64_BYTES, LOCATOR64, LOCATOR64_BYTES = b"PK\6\6", 56, b"PK\6\7", 20
 ENCRYPTED_FLAGS = 0x1 | 0x40 | 0x2000
 UTF8_FLAG = 0x800
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\._[^/]*$)", re.IGNORECASE)
@@ -56,8 +58,9 @@ EMPTY_TYPE, REGULAR, FOLDER = 0, stat.S_IFREG, stat.S_IFDIR
 class Limits:
     """What a delivery may unpack to, all its archives together.
 
-    ``total_bytes`` and ``entry_bytes``: unpacked. ``ratio``: unpacked to packed bytes of an entry above
-    ``ratio_from_bytes`` (deflate ends at 1032; labels in JSON reach some 30). ``nesting``: archives within archives.
+    ``total_bytes`` and ``entry_bytes``: unpacked. ``ratio``: unpacked to packed bytes of an entry, and of all archives
+    together, above ``ratio_from_bytes`` (deflate ends at 1032; labels in JSON reach some 30). ``nesting``: archives
+    within archives.
     """
 
     total_bytes: int = 50 << 30
@@ -166,15 +169,28 @@ class _Work:
 
     def __init__(self, result: Unpacked, limits: Limits, clock: Clock | None) -> None:
         self.result, self.limits, self.clock = result, limits, clock
-        self.used_bytes = self.entries = 0
+        self.used_bytes = self.entries = self.packed_bytes = self.stated_bytes = 0
 
     def find(self, entry: str, kind: str, message: str, taken: bool = False) -> None:
         self.result.findings.append(Finding(printable(entry), kind, message, taken))
 
-    def count_entry(self) -> None:
-        self.entries += 1
+    def count_entries(self, more: int = 1) -> None:
+        self.entries += more
         if self.entries > self.limits.entries:
             raise _TooMuchError(f"more than {self.limits.entries:,} entries; send it in parts")
+
+    def count_stated(self, more: int) -> None:
+        """Count what entries say they unpack to (``write`` holds them to it), before any of them is opened."""
+        self.stated_bytes += more
+        if self.stated_bytes > self.limits.total_bytes:
+            raise _TooMuchError(self.too_large)
+        times = self.stated_bytes / max(1, self.packed_bytes)
+        if self.stated_bytes > self.limits.ratio_from_bytes and times > self.limits.ratio:
+            raise _TooMuchError(f"unpacks to {times:.0f} times its size (a zip bomb)")
+
+    @property
+    def too_large(self) -> str:
+        return f"unpacks to more than {self.limits.total_bytes / 1e9:.3g} GB; send it in parts"
 
     def write(self, source: IO[bytes], name: str, most: int | None = None) -> bool:
         """Copy ``source`` to a new file ``name`` below the target, within the limits; ``False`` with a finding when it
@@ -194,8 +210,7 @@ class _Work:
                     size += len(block)
                     self.used_bytes += len(block)
                     if self.used_bytes > self.limits.total_bytes:
-                        limit = f"{self.limits.total_bytes / 1e9:.3g} GB"
-                        raise _TooMuchError(f"unpacks to more than {limit}; send it in parts")
+                        raise _TooMuchError(self.too_large)
                     if size > allowed:
                         self.find(name, "entry-bomb", f"unpacks to more than {allowed:,} bytes; not taken")
                         return False
@@ -229,7 +244,7 @@ class _Work:
             shown = os.fsencode(path.relative_to(folder)).decode("utf-8", "surrogateescape")
             if JUNK.search(shown):
                 continue
-            self.count_entry()
+            self.count_entries()
             name, why = safe_name(shown, self.limits)
             if kind == "link":
                 self.find(shown, "entry-link", "is a link; not followed, not taken")
@@ -246,6 +261,10 @@ class _Work:
 
     def take_archive(self, path: Path, prefix: str, level: int) -> None:
         """Unpack the zip at ``path`` below ``prefix``. ``level`` counts the archives around it."""
+        # Before ``zipfile`` makes an object of each.
+        self.count_entries(directory_entries(path, self.limits.entries - self.entries) or 0)
+        if level == 0:
+            self.packed_bytes += path.stat().st_size
         try:
             archive = zipfile.ZipFile(path)
         except READ_ERRORS as error:
@@ -259,13 +278,10 @@ class _Work:
             names = [_entry_name(info) for info in infos]
             placed = [safe_name(name, self.limits)[0] for name in names]
             twice = {name for name, count in Counter(placed).items() if name and count > 1}
-            inner: list[str] = []
+            wanted: list[tuple[zipfile.ZipInfo, str, str]] = []
             for position, info in enumerate(infos):
-                if self.clock is not None:
-                    self.clock.check()
                 if names[position].endswith(("/", "\\")) or JUNK.search(names[position]):
                     continue
-                self.count_entry()
                 name, why = safe_name(names[position], self.limits)
                 shown = f"{prefix}/{names[position]}" if prefix else names[position]
                 why = why or _entry_refusal(info, self.limits)
@@ -279,7 +295,12 @@ class _Work:
                     continue
                 if names[position] != info.filename or "\\" in names[position]:
                     self.find(shown, "entry-name-mended", "its name was not written as the format asks; mended", True)
-                full = f"{prefix}/{name}" if prefix else name
+                wanted.append((info, f"{prefix}/{name}" if prefix else name, shown))
+            self.count_stated(sum(info.file_size for info, _, _ in wanted))
+            inner: list[str] = []
+            for info, full, shown in wanted:
+                if self.clock is not None:
+                    self.clock.check()
                 if self._take_entry(archive, info, full, shown) and full.lower().endswith(".zip"):
                     inner.append(full)
             for full in inner:
@@ -324,6 +345,41 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
             yield from _walk(path)
         else:
             yield path, "file" if entry.is_file(follow_symlinks=False) else "other"
+
+
+def directory_entries(path: Path, most: int) -> int | None:
+    """Entries in the directory of a zip, found and walked through as ``zipfile`` does it, but without an object for
+    each; counting ends above ``most``. ``None`` where there is no whole directory, which is written last.
+
+    The number that the end of the zip states is not looked at: it may lie.
+    """
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - END_BYTES - MOST_COMMENT - END64_BYTES - LOCATOR64_BYTES))
+        tail = stream.read()
+        plain = tail[-END_BYTES:].startswith(END) and tail.endswith(b"\0\0")
+        at = len(tail) - END_BYTES if plain else tail.rfind(END)
+        if at < 0 or len(tail) - at < END_BYTES:
+            return None
+        (length,) = struct.unpack_from("<L", tail, at + 12)
+        start = size - len(tail) + at - length
+        head = tail[max(0, at - END64_BYTES - LOCATOR64_BYTES) : at]
+        if head.startswith(END64) and head[END64_BYTES:].startswith(LOCATOR64):
+            (length,) = struct.unpack_from("<Q", head, 40)
+            start = size - len(tail) + at - len(head) - length
+        if start < 0:
+            return None
+        stream.seek(start)
+        count = walked = 0
+        while walked < length and count <= most:
+            header = stream.read(DIRECTORY_HEADER_BYTES)
+            if len(header) < DIRECTORY_HEADER_BYTES or not header.startswith(b"PK\1\2"):
+                return None
+            rest = sum(struct.unpack_from("<3H", header, 28))  # name, extra field and comment
+            stream.seek(rest, os.SEEK_CUR)
+            walked += DIRECTORY_HEADER_BYTES + rest
+            count += 1
+    return count
 
 
 def _entry_name(info: zipfile.ZipInfo) -> str:

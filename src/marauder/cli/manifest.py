@@ -57,6 +57,7 @@ def write(
     """
     from marauder.cli.data import parse_fractions, parse_names
     from marauder.core.clock import Clock
+    from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.data.manifests.measure import measure_dataset
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
@@ -65,12 +66,13 @@ def write(
     folders = _folders(uri or [])
     with Clock.for_hours(max_hours).listening() as clock:
         dataset = read_dataset(input, source_format, parse_names(names), group_pattern, missing_label=missing_label)
-        if measure:
-            dataset = measure_dataset(dataset, clock)
-        if fractions is not None or not dataset.splits():
-            dataset = divided(dataset, parse_fractions(fractions), seed, near_duplicates, clock)
-        formats = [name.strip() for name in format.split(",")]
-        spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
+        with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
+            if measure:
+                dataset = measure_dataset(dataset, clock)
+            if fractions is not None or not dataset.splits():
+                dataset = divided(dataset, parse_fractions(fractions), seed, near_duplicates, clock)
+            formats = [name.strip() for name in format.split(",")]
+            spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
     counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
     typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
     _tell_problems(dataset.problems)

@@ -21,6 +21,9 @@ from typing import IO
 from marauder.core.errors import UserError
 from marauder.core.files import writing
 
+LOCK_FILE = ".lock"
+"""Name of the lock file in a folder that has one writer."""
+
 PATIENCE_SECONDS = 1.0
 """How long taking a lock waits: ``is_held`` of another process holds it for an instant."""
 

@@ -17,7 +17,8 @@ from pydantic import Field, field_validator
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import fingerprint, hash_file, read_json, remove_leftovers, write_json
+from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, remove_leftovers, write_json
+from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.settings import Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
@@ -28,7 +29,7 @@ from marauder.data.records import Dataset, Problem, counted, merge
 from marauder.data.repair import SET_ASIDE_KINDS
 from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
-from marauder.data.writers import DATA_FILE, claim_folder, is_complete, write_yolo
+from marauder.data.writers import DATA_FILE, claim_folder, demand_own_folder, is_complete, write_yolo
 
 SUMMARY_FILE = "organize.json"
 HASH_STORE = "hashes.jsonl"
@@ -100,7 +101,8 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
 
     The clock is asked between pictures; an interrupted call goes on when made again. Raises ``UserError`` for inputs
     that cannot be read, names that are too few for the labels, an output inside an input, or an output folder with
-    foreign files. Pictures whose labels a person must look at are set aside, as ``data.repair`` does.
+    foreign files or in use by another process. Pictures whose labels a person must look at are set aside, as
+    ``data.repair`` does.
     """
     output = settings.output
     for source in settings.inputs:
@@ -113,6 +115,13 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         done = _finished(output, identity)
         if done is not None:
             return done
+    demand_own_folder(output)
+    with exclusive(output / LOCK_FILE, f"the data set {output}"):
+        return _organize(settings, identity, clock)
+
+
+def _organize(settings: OrganizeSettings, identity: str, clock: Clock | None) -> OrganizeSummary:
+    output = settings.output
     claim_folder(output)
     remove_leftovers(output)
     if settings.fresh:
@@ -176,7 +185,7 @@ def _listing(source: Path) -> list[list[Any]]:
         folders.sort()
         for name in files:
             path = Path(directory, name)
-            if path.exists():
+            if name != LOCK_FILE and path.exists():
                 state = path.stat()
                 found.append([path.relative_to(source).as_posix(), state.st_size, state.st_mtime_ns])
     return sorted(found)
@@ -184,9 +193,10 @@ def _listing(source: Path) -> list[list[Any]]:
 
 def _finished(output: Path, identity: str) -> OrganizeSummary | None:
     file = output / SUMMARY_FILE
-    if not file.is_file():
+    try:
+        content = read_json(file)
+    except (FileNotFoundError, DamagedFileError):
         return None
-    content = read_json(file)
     if not isinstance(content, dict) or content.pop("identity", None) != identity or not is_complete(output):
         return None
     content["data_yaml"] = output / DATA_FILE

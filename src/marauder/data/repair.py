@@ -16,11 +16,12 @@ from PIL import Image, ImageOps
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, write_json
+from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.data.boxes import clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
 from marauder.data.records import Dataset, Record, joined
-from marauder.data.writers import claim_folder, write_yolo
+from marauder.data.writers import claim_folder, demand_own_folder, write_yolo
 
 SET_ASIDE_KINDS = (
     "picture-missing",
@@ -53,7 +54,7 @@ class RepairSummary:
 def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock | None = None) -> RepairSummary:
     """Write the fixed copy of the checked data set to ``output``.
 
-    Raises ``UserError`` when no picture is left, or for an output inside the source.
+    Raises ``UserError`` when no picture is left, or for an output inside the source or in use by another process.
     """
     dataset = report.dataset
     if dataset is None:
@@ -67,13 +68,14 @@ def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock |
     kept, dropped, joined_boxes = _without_copies(kept)
     if not kept:
         raise UserError(f"{dataset.source}: no picture is left after setting defects aside; nothing was written")
-    claim_folder(output)
     rotated = {finding.key for finding in report.of_kind("picture-rotated")}
-    kept = [_upright(record, output) if record.key in rotated else record for record in kept]
-    data_yaml = write_yolo(dataset.with_records(kept), output, mode, clock, label="writing the fixed copy")
-    write_json(
-        output / SET_ASIDE_FILE, {"set_aside": set_aside, "dropped_copies": dropped, "joined_boxes": joined_boxes}
-    )
+    demand_own_folder(output)
+    with exclusive(output / LOCK_FILE, f"the fixed copy {output}"):
+        claim_folder(output)
+        kept = [_upright(record, output) if record.key in rotated else record for record in kept]
+        data_yaml = write_yolo(dataset.with_records(kept), output, mode, clock, label="writing the fixed copy")
+        told = {"set_aside": set_aside, "dropped_copies": dropped, "joined_boxes": joined_boxes}
+        write_json(output / SET_ASIDE_FILE, told)
     turned = sum(record.key in rotated for record in kept)
     return RepairSummary(data_yaml, len(kept), set_aside, dropped, joined_boxes, turned)
 

@@ -3,17 +3,19 @@ opens.
 
 Beside it, ``records.jsonl`` holds what YOLO text cannot: keys, groups, attributes (of pictures and of boxes), ignored
 boxes and which pictures are unlabelled; with it, reading the folder back gives the same records (boxes to a millionth
-of a pixel, ignored ones last). ``dataset.json`` marks the folder as ours and says whether it is complete; ``data.yaml``
-is written last.
+of a pixel, ignored ones last). ``dataset.json`` marks the folder as ours and says whether it is complete, and what was
+written, so that what was damaged since is noticed; ``data.yaml`` is written before it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +28,21 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import (
     TEMPORARY_SUFFIX,
+    DamagedFileError,
     atomic_path,
     fingerprint,
+    hash_file,
     read_json,
     to_plain,
     write_json,
     write_text,
 )
+from marauder.core.locks import LOCK_FILE
 from marauder.core.progress import Progress
 from marauder.data.formats.yolo import SPLIT_KEYS, UNLABELLED_KEY
 from marauder.data.records import Dataset, Record
-from marauder.data.stored import RECORDS_FILE
+from marauder.data.stored import RECORDS_FILE, STATE_FILE, stored_rows
 
-STATE_FILE = "dataset.json"
 DATA_FILE = "data.yaml"
 MODES = ("link", "copy", "reference")
 WRITE_THREADS = 8
@@ -103,36 +107,59 @@ def write_yolo(
     lines = "".join(json.dumps(to_plain(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
     _write_if_changed(root / RECORDS_FILE, lines)
     _write_if_changed(data_file, content)
-    write_json(root / STATE_FILE, {**state, "complete": True, "fingerprint": fingerprint([content, rows])})
+    known = {"fingerprint": fingerprint([content, rows]), "content": _content(root, rows)}
+    write_json(root / STATE_FILE, {**state, "complete": True, **known})
     return data_file
+
+
+def demand_own_folder(root: Path) -> None:
+    """Raise ``UserError`` when ``root`` is a file, or holds files that are not ours."""
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; name a folder for the data set")
+    ours = (root / STATE_FILE).exists() or not root.is_dir()
+    if not ours and any(path.name != LOCK_FILE for path in root.iterdir()):
+        raise UserError(f"{root}: is not empty and was not written by marauder; name another folder, or empty it")
 
 
 def claim_folder(root: Path) -> None:
     """Mark ``root`` as a data set in the making. Raises ``UserError`` when it holds files that are not ours."""
-    state_file = root / STATE_FILE
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root}: is a file; name a folder for the data set")
-    if not state_file.exists() and root.is_dir() and any(root.iterdir()):
-        raise UserError(f"{root}: is not empty and was not written by marauder; name another folder, or empty it")
-    write_json(state_file, {"written_by": "marauder", "format": 1, "complete": False})
+    demand_own_folder(root)
+    write_json(root / STATE_FILE, {"written_by": "marauder", "format": 1, "complete": False})
 
 
 def is_complete(root: Path) -> bool:
-    """Whether ``root`` holds a data set that was written to its end and whose files all still exist."""
-    if not ((root / STATE_FILE).is_file() and (root / DATA_FILE).is_file() and (root / RECORDS_FILE).is_file()):
-        return False
-    state = read_json(root / STATE_FILE)
-    if not isinstance(state, dict) or not state.get("complete"):
-        return False
-    for line in (root / RECORDS_FILE).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        picture = root / row["file"]
-        label = row.get("label") or re.sub(r"^images/(.*)\.[^.]*$", r"labels/\1.txt", row["file"])
-        if row["labelled"] and not (root / label).is_file():
+    """Whether ``root`` holds a data set that was written to its end and is unchanged since: texts by their content,
+    pictures by where their link leads, or by the copy's size and time of change."""
+    try:
+        state = read_json(root / STATE_FILE)
+        if not isinstance(state, dict) or not state.get("complete"):
             return False
-        if "label" not in row and not picture.is_file():
-            return False
-    return True
+        return bool(state.get("content") == _content(root, stored_rows(root)))
+    except (OSError, UserError, DamagedFileError):
+        return False
+
+
+def _content(root: Path, rows: list[dict[str, Any]]) -> str:
+    """Hash of all that a data set consists of. Raises ``OSError`` for a file that is not there."""
+    digest = hashlib.sha256()
+    lists = [f"{name}.txt" for name in (*SPLIT_KEYS, UNLABELLED_KEY) if (root / f"{name}.txt").exists()]
+    for name in (DATA_FILE, RECORDS_FILE, *lists):
+        digest.update(f"{name} {hash_file(root / name)}\n".encode())
+    for row in rows:
+        if row.get("labelled"):
+            label = row.get("label") or re.sub(r"^images/(.*)\.[^.]*$", r"labels/\1.txt", row["file"])
+            digest.update(f"{hash_file(root / label)}\n".encode())
+        if "label" not in row:
+            digest.update(f"{_state(root / row['file'])}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _state(picture: Path) -> str:
+    state = picture.lstat()
+    if stat.S_ISLNK(state.st_mode):
+        picture.stat()  # raises where the link leads nowhere
+        return os.readlink(picture)  # noqa: PTH115 - compared as text
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def label_text(record: Record) -> str:
