@@ -174,8 +174,7 @@ def decode(content: bytes, path: Path, at_least: tuple[int, int] | None = None, 
     if _is_cut(content):
         raise PictureError(path, "truncated", TRUNCATED)
     orientation, bits = _orientation(image), _bits(image, content)
-    turn = orientation
-    pixels = None
+    turn, pixels = orientation, None
     if image.format in FAST_FORMATS and image.mode in FAST_MODES and bits <= 8:
         pixels = _fast_pixels(content, image, at_least, grey)
     if pixels is None:
