@@ -140,8 +140,8 @@ def test_bad_files_are_set_aside_with_a_reason_and_come_back_when_mended(tmp_pat
     summary = run(source, target)
     reasons = dict(summary.set_aside)
     assert summary.enhanced == 5 and len(reasons) == 4
-    assert "truncated" in reasons["images/train/frame_002.jpg"] and "empty" in reasons["images/train/empty.jpg"]
-    assert "decoded" in reasons["images/train/text.png"] and "read" in reasons["images/train/gone.jpg"]
+    assert "truncated" in reasons["images/train/frame_002.jpg"] and "no bytes" in reasons["images/train/empty.jpg"]
+    assert "readable" in reasons["images/train/text.png"] and "read" in reasons["images/train/gone.jpg"]
     assert not (target / "images" / "train" / "frame_002.jpg").exists()
     assert "truncated" in summary.message()
     (source / "images" / "train" / "frame_002.jpg").write_bytes(good)
@@ -162,6 +162,19 @@ def test_good_pictures_keep_their_bytes_and_rotated_ones_are_turned(tmp_path: Pa
     upright = cv2.imread(str(target / "turned_6.jpg"), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert upright.shape[:2] == (60, 40) and upright[:30].mean() > 180
     assert report_lines(target)["turned_6.jpg"]["height"] == 60
+
+
+def test_step_0_says_when_16_bits_become_8(tmp_path: Path) -> None:
+    source, target = tmp_path / "raw", tmp_path / "out"
+    for index in range(3):
+        write_picture(source / f"deep_{index}.png", hazy_picture(index).astype(np.uint16) * 257)
+    write_picture(source / "plain.png", hazy_picture(3))
+    summary = run(source, target)
+    told = "3 pictures with more than 8 bits a channel were written with 8, such as deep_0.png (16 bits)"
+    assert told in summary.message() and told in (target / "preprocessing" / "report.html").read_text()
+    assert report_lines(target)["deep_1.png"]["bits_before"] == 16
+    assert "bits_before" not in report_lines(target)["plain.png"]
+    assert "more than 8 bits" not in run(source, target, method="none").message()  # copied as they are
 
 
 def test_the_clean_picture_gives_psnr_and_ssim(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from marauder.core.clock import Clock
 from marauder.core.files import append_line, read_lines
 from marauder.core.progress import Progress
-from marauder.data.picture_files import PictureError, load_small_grey
+from marauder.data.picture_files import DECODING_VERSION, PictureError, load_small_grey, missing_picture
 
 DEFAULT_DISTANCE = 4
 """Bits of 64 by which two hashes may differ and still be near."""
@@ -76,12 +76,14 @@ def hash_pictures(
 ) -> list[PictureHash | PictureError]:
     """Hashes of many pictures, in order. With ``store`` (a JSON-lines file) finished blocks are kept and not redone.
 
-    A kept hash counts while the picture's size and time of change are the same, and one kept without its grey copy does
-    not. The clock is asked between blocks; raises ``Interrupted``.
+    A kept hash counts while the picture's size and time of change are the same and pictures are decoded as they were.
+    The clock is asked between blocks; raises ``Interrupted``.
     """
     rows = read_lines(store) if store else []
     known = {
-        (row[0], row[1], row[2]): PictureHash(row[3], row[4], bytes.fromhex(row[5])) for row in rows if len(row) == 6
+        (row[0], row[1], row[2]): PictureHash(row[3], row[4], bytes.fromhex(row[5]))
+        for row in rows
+        if row[6:] == [DECODING_VERSION]
     }
     results: list[PictureHash | PictureError] = []
 
@@ -99,7 +101,7 @@ def hash_pictures(
             found = list(pool.map(hash_one, block))
             for path, result in zip(block, found):
                 if store is not None and isinstance(result, PictureHash) and _stamp(path) not in known:
-                    append_line(store, [*_stamp(path), result.value, result.flat, result.grey.hex()])
+                    append_line(store, [*_stamp(path), result.value, result.flat, result.grey.hex(), DECODING_VERSION])
             results.extend(found)
             progress.advance(len(block))
     return results
@@ -108,6 +110,8 @@ def hash_pictures(
 def _stamp(path: Path) -> tuple[str, int, int]:
     try:
         state = path.stat()
+    except FileNotFoundError:
+        raise missing_picture(path) from None
     except OSError as error:
         raise PictureError(path, "missing", f"the picture cannot be opened ({error.strerror})") from None
     return str(path), state.st_size, state.st_mtime_ns

@@ -14,6 +14,7 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, fingerprint, write_bytes
+from marauder.data.picture_files import DECODING_VERSION, PictureError, load_rgb
 from marauder.data.records import Record
 
 EMPTY, FILLED, UNREADABLE = 0, 1, 2
@@ -28,18 +29,14 @@ class UnreadablePictureError(Exception):
 
 
 def decode_picture(path: Path) -> np.ndarray:
-    """Decode a picture as displayed (EXIF rotation applied): uint8 (H, W, 3), red first.
+    """The picture as displayed (EXIF rotation applied): uint8 (H, W, 3), red first.
 
     Raises ``UnreadablePictureError``.
     """
     try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise UnreadablePictureError(path, f"cannot be read ({error.strerror})") from None
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    if picture is None:
-        raise UnreadablePictureError(path, "no readable picture" if len(content) else "empty file")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        return load_rgb(path)
+    except PictureError as error:
+        raise UnreadablePictureError(path, error.detail) from None
 
 
 def scaled_size(width: int, height: int, long_side: int) -> tuple[int, int]:
@@ -116,6 +113,7 @@ class PictureStore:
         return fingerprint(
             [
                 self.long_side,
+                DECODING_VERSION,
                 [(str(record.picture.absolute()), *_file_stamp(record.picture)) for record in self.records],
             ]
         )

@@ -143,6 +143,12 @@ def _means(pictures: list[dict[str, Any]]) -> dict[str, float]:
 
 def _notes(inventory: Inventory, results: list[dict[str, Any]]) -> tuple[str, ...]:
     notes = [note for result in results for note in result.get("notes", ())]
+    deep = [result for result in results if "bits_before" in result]
+    if deep:
+        notes.append(
+            f"{len(deep):,} pictures with more than 8 bits a channel were written with 8, such as {deep[0]['path']} "
+            f"({deep[0]['bits_before']} bits); keep the originals where their full depth matters"
+        )
     if inventory.left_behind:
         notes.append(f"{inventory.left_behind} cache files stayed behind; they are rebuilt when needed")
     without = sum("reason" in result.get("clean", {}) for result in results)

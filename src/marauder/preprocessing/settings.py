@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marauder.core.files import fingerprint
 from marauder.core.settings import Settings
+from marauder.data.picture_files import DECODING_VERSION
 from marauder.imaging.plan import METHODS, Plan
 
 ENHANCEMENT_VERSION = 1
@@ -95,4 +96,4 @@ class Recipe:
         """Equal for recipes that give the same output."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         fields["plan"] = self.plan.as_dict() if self.plan is not None else None
-        return fingerprint({**fields, "version": ENHANCEMENT_VERSION})[:16]
+        return fingerprint({**fields, "version": [ENHANCEMENT_VERSION, DECODING_VERSION]})[:16]

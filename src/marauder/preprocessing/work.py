@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 
 from marauder.core.files import atomic_path, write_bytes
+from marauder.data.picture_files import Decoded
 from marauder.imaging.content import content_area
 from marauder.imaging.enhance import enhance, enhance_exactly
 from marauder.imaging.plan import measure, plan_for
 from marauder.imaging.quality import BLOCK, measure_quality, psnr, ssim
 from marauder.imaging.stages import reduce_picture
-from marauder.preprocessing.codec import BadPictureError, decode, encode, has_rotation, read_bytes
+from marauder.preprocessing.codec import BadPictureError, decode, decode_stored, encode, read_bytes
 from marauder.preprocessing.companions import Companions
 from marauder.preprocessing.inventory import PICTURE, Item
 from marauder.preprocessing.journal import stamp_of
@@ -93,21 +94,20 @@ def process_picture(job: Job, item: Item) -> tuple[dict[str, Any], bytes | None]
     """Result line and encoded picture; a bad picture gives its reason and ``None``."""
     try:
         raw = read_bytes(job.source / item.path)
-        picture = decode(raw)
-        return _enhance_picture(job, item, raw, picture)
+        return _enhance_picture(job, item, raw, decode_stored(raw))
     except BadPictureError as error:
         return {"path": item.path, "status": SET_ASIDE, "reason": str(error)}, None
 
 
-def _enhance_picture(job: Job, item: Item, raw: bytes, picture: np.ndarray) -> tuple[dict[str, Any], bytes]:
-    recipe = job.recipe
+def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple[dict[str, Any], bytes]:
+    recipe, picture = job.recipe, stored.pixels
     rows, columns = content_area(picture)
     content = picture[rows, columns]
     if recipe.method == MANUAL and recipe.plan is not None:
         plan, measured = recipe.plan, measure(content)
     else:
         plan, measured = plan_for(picture, recipe.method, recipe.strength)
-    unchanged = plan.changes_nothing and not has_rotation(raw)
+    unchanged = plan.changes_nothing and stored.orientation == 1
     result: dict[str, Any] = {
         "path": item.path,
         "status": LEFT_ALONE if plan.changes_nothing else ENHANCED,
@@ -117,6 +117,8 @@ def _enhance_picture(job: Job, item: Item, raw: bytes, picture: np.ndarray) -> t
         "plan": plan.as_dict(),
         "measured": {name: round(value, 4) for name, value in asdict(measured).items()},
     }
+    if stored.bits > 8 and not unchanged:
+        result["bits_before"] = stored.bits
     before = after = _quality(content, recipe.measure_side)
     enhanced = picture
     if not plan.changes_nothing:

@@ -16,7 +16,7 @@ from PIL import Image
 from marauder.core.clock import Clock
 from marauder.data.manifests.journal import FileJournal
 from marauder.data.manifests.pinning import measure_files
-from marauder.data.picture_files import PictureError, load_rgb
+from marauder.data.picture_files import DECODING_VERSION, PictureError, load_rgb, missing_picture
 from marauder.data.records import Attribute, Dataset, Problem, Record
 
 LONG_SIDE = 320
@@ -71,7 +71,7 @@ def measure_dataset(dataset: Dataset, clock: Clock | None = None, journal: FileJ
     (default: in the cache folder), so that the same call goes on. A picture whose pixels cannot be read gets no
     measures and a ``Problem``. Attributes that the source states win over measured ones.
     """
-    journal = journal or FileJournal.of(f"measures-{LONG_SIDE}", Path(dataset.source or "."))
+    journal = journal or FileJournal.of(f"measures-{LONG_SIDE}-{DECODING_VERSION}", Path(dataset.source or "."))
     found = measure_files([record.picture for record in dataset], _measure, journal, clock, "measuring pictures")
     sizes = Counter(record.group for record in dataset)
     records: list[Record] = []
@@ -82,7 +82,7 @@ def measure_dataset(dataset: Dataset, clock: Clock | None = None, journal: FileJ
         if isinstance(value, dict):
             measured |= value
         else:
-            kind, detail = value or ("missing", "the picture does not exist")
+            kind, detail = value or ("missing", missing_picture(record.picture).detail)
             problems.append(Problem(str(record.picture), None, f"picture-{kind}", detail, record.key))
         records.append(replace(record, attributes={**measured, **record.attributes}))
     return replace(dataset, records=tuple(records), problems=tuple(problems))
