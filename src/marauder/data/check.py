@@ -43,6 +43,28 @@ DEFECTS: dict[str, Defect] = {
     "label-without-picture": Defect(
         "error", "labels without a picture", "fetch the picture, or let --fix drop them", True
     ),
+    "labels-lost": Defect("error", "data sets without one label that can be used", "mend what the other findings say"),
+    "number-invalid": Defect(
+        "error", "labels whose numbers say nothing", "mend the label; --fix sets the picture aside", True
+    ),
+    "label-meaning": Defect(
+        "error", "label lines that are boxes with keypoints or outlines", "state kpt_shape in data.yaml", True
+    ),
+    "label-encoding": Defect("error", "text in an encoding that it does not state", "save it as UTF-8"),
+    "class-missing": Defect("error", "labels without a class", "name it; --fix sets the picture aside", True),
+    "class-several": Defect("error", "labels with several classes", "keep one; --fix sets the picture aside", True),
+    "class-name-twice": Defect("error", "class names given twice", "give every class a name of its own"),
+    "shape-unknown": Defect("error", "shapes that are no box", "draw a box; --fix sets the picture aside", True),
+    "shape-without-extent": Defect(
+        "error", "points and lines, which have no extent", "draw boxes; --fix sets the picture aside", True
+    ),
+    "id-twice": Defect(
+        "error", "ids that stand for two things", "number them anew; --fix sets the pictures aside", True
+    ),
+    "picture-ambiguous": Defect(
+        "error", "names that several pictures bear", "name their folders, or give --pictures; --fix sets them aside", True
+    ),
+    "name-unreadable": Defect("error", "file names that are no text", "rename the files"),
     "class-unknown": Defect(
         "error", "classes out of range", "correct the names or the line; --fix sets the picture aside", True
     ),
@@ -73,6 +95,21 @@ DEFECTS: dict[str, Defect] = {
     "picture-listed-twice": Defect("warning", "pictures listed twice", "the first listing counts", True),
     "names-missing": Defect("warning", "class names missing", "give --names, or write a classes.txt"),
     "root-moved": Defect("warning", "folders that have moved", "correct the paths in data.yaml", True),
+    "split-twice": Defect("warning", "pictures in two split lists", "the first list counts"),
+    "picture-twice": Defect("warning", "pictures with several entries", "their boxes are joined", True),
+    "picture-outside": Defect("warning", "pictures outside the data set's folder", "see that they are the right ones"),
+    "filename-stale": Defect(
+        "warning", "label files that name another picture than the one beside them", "the one beside them counts"
+    ),
+    "boxes-turned": Defect("warning", "boxes of the pixels as stored", "turned with their picture", True),
+    "units-converted": Defect("warning", "boxes in fractions where pixels belong", "read as fractions", True),
+    "shape-converted": Defect("warning", "shapes other than upright boxes", "the box around each is taken", True),
+    "several-answers": Defect("warning", "pictures with several annotations", "one is taken"),
+    "not-answered": Defect("warning", "tasks that nobody submitted", "their pictures are unlabelled"),
+    "text-encoding": Defect("warning", "text that is not UTF-8", "read as it declares; save it as UTF-8"),
+    "labels-none": Defect("warning", "folders of pictures without any label", "label some: start with step 3"),
+    "file-unread": Defect("warning", "files that may hold labels and were not read", "see what they are"),
+    "format-unread": Defect("warning", "labels in another format", "name it with --format to read them instead"),
     "mask-specks": Defect("warning", "masks with specks", "they are left out", True),
 }
 """Kind of defect to what it means; the order is that of the report."""

@@ -32,6 +32,15 @@ SET_ASIDE_KINDS = (
     "label-syntax",
     "class-unknown",
     "size-mismatch",
+    "number-invalid",
+    "label-meaning",
+    "label-encoding",
+    "class-missing",
+    "class-several",
+    "shape-unknown",
+    "shape-without-extent",
+    "id-twice",
+    "picture-ambiguous",
 )
 SET_ASIDE_FILE = "set_aside.json"
 UPRIGHT_FOLDER = "upright"

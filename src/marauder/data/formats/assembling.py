@@ -25,6 +25,7 @@ from marauder.data.formats.text import rotated
 from marauder.data.groups import group_of
 from marauder.data.picture_files import Header, PictureError, is_picture, path_exists, read_headers
 from marauder.data.records import Dataset, Problem, Record, box_columns, joined
+from marauder.data.stored import RECORDS_FILE
 
 HEADER_BLOCK = 4096
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv", ".jsonl", ".manifest", ".parquet")
@@ -64,7 +65,7 @@ def assemble(layout: Format, source: Source, options: ReadOptions, findings: Fin
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
     problems: list[Problem] = []
-    entries, records = _finish(parsed.entries, names, options, problems, findings, layout.pictures_required)
+    entries, records = _finish(parsed.entries, names, options, problems, findings, parsed.pictures_required)
     records = _join(entries, records, findings)
     _tell_unread(layout, source, options, parsed, findings)
     told = [*(_problem(finding) for finding in _summed_up(findings.list)), *problems]
@@ -421,26 +422,29 @@ def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: P
     for name in source.odd_names:
         message = "its name is no text in UTF-8, so that no label or list can name it; rename it (left out)"
         findings.add("name-unreadable", message, Path(name))
-    if source.path.is_file() and options.pictures is None and source.path.suffix.lower() not in (".yaml", ".yml"):
+    root = parsed.root or source.root
+    if source.path.is_file() and source.path.suffix.lower() not in (".yaml", ".yml"):
         return  # the one file that was named was read
+    if (root / RECORDS_FILE).is_file():
+        return  # written by us: what lies beside is ours, too
     used = {os.path.realpath(path) for path in parsed.used}
     used |= {os.path.realpath(_place(entry)) for entry in parsed.entries}
-    root = parsed.root or source.root
     rest = [source.root / name for name in source.files if (source.root / name).is_relative_to(root)]
     foreign = _foreign_folders(root, source, rest, used)
     rest = [path for path in rest if not any(path.is_relative_to(folder) for folder in foreign)]
     rest = [path for path in rest if os.path.realpath(path) not in used]
     others = _other_formats(layout, source, {path for path in rest if not is_picture(path)}, findings)
-    by_folder: dict[tuple[str, Path], list[Path]] = {}
+    by_folder: dict[tuple[str, str], list[Path]] = {}
     for path in rest:
+        top = source.relative(path).rpartition("/")[0].partition("/")[0]
         if is_picture(path) and options.pictures is None:
-            by_folder.setdefault(("picture-without-label", path.parent), []).append(path)
+            by_folder.setdefault(("picture-without-label", top), []).append(path)
         elif path.suffix.lower() in LABEL_SUFFIXES and path not in others and not SIDE_FILES.match(path.stem):
-            by_folder.setdefault(("file-unread", path.parent), []).append(path)
-    for (kind, folder), files in by_folder.items():
+            by_folder.setdefault(("file-unread", top), []).append(path)
+    for (kind, top), files in by_folder.items():
         what = "pictures" if kind == "picture-without-label" else "files that may hold labels"
-        place = source.relative(folder) if folder != source.root else folder.name
-        message = f"{len(files)} {what} in {place} are not named in what was read, for example {files[0].name}"
+        example = source.relative(files[0])
+        message = f"{len(files)} {what} in {top or source.root.name}/ belong to nothing that was read, such as {example}"
         findings.add(kind, f"{message} (left out)", files[0])
 
 

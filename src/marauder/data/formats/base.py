@@ -126,7 +126,8 @@ class Parsed:
     """What a format read. ``names``: class names in the source's order; where labels hold numbers, the name of each
     number (``numbered``), and none at all where nothing states them; a number among named classes has no name.
     ``first``: the number of the first class where they are numbered without names, ``None``: unknown. ``used``: the
-    files read for labels and settings, so that what lies unread below ``root`` (``None``: the source's) can be told."""
+    files read for labels and settings, so that what lies unread below ``root`` (``None``: the source's) can be told.
+    ``pictures_required``: whether a picture that is not here is a fault; else labels alone are worth reading."""
 
     entries: list[Entry]
     names: list[str] | dict[int, str] = field(default_factory=list)
@@ -134,6 +135,7 @@ class Parsed:
     used: set[Path] = field(default_factory=set)
     root: Path | None = None
     first: int | None = None
+    pictures_required: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,6 @@ class Format(ABC):
     name: str = ""
     title: str = ""
     """The format in words, with the tools that write it."""
-    pictures_required: bool = True
-    """Whether a picture that is not here is a fault; else labels alone are worth reading."""
 
     @abstractmethod
     def files(self, source: Source) -> list[Path]:

@@ -30,6 +30,7 @@ class CocoFormat(Format):
     title = "COCO JSON (CVAT, Roboflow, Label Studio, VIA, …)"
     unboxed_pictures_are_labelled = True
     category_required = True
+    pictures_required = True
 
     def files(self, source: Source) -> list[Path]:
         found = [path for path in source.with_suffix(".json") if is_coco(source, path)]
@@ -53,7 +54,7 @@ class CocoFormat(Format):
         used = {label.class_name for entry in entries for label in entry.labels}
         if not names and used:
             return Parsed(entries, {}, True, set(answers), first=0 if 0 in used else 1)
-        return Parsed(entries, names, used=set(answers))
+        return Parsed(entries, names, used=set(answers), pictures_required=self.pictures_required)
 
     def describe(self, row: Mapping[str, Any], entry: Entry) -> None:
         """Take attributes from an image's entry."""

@@ -230,7 +230,7 @@ def class_list(path: Path, findings: Findings) -> dict[int, str]:
         if not line:
             message = f"line {number + 1} is blank: class {number} has no name; write it"
             findings.add("names-missing", message, path, number + 1)
-    return {number: line for number, line in enumerate(lines) if line}
+    return {number: line or f"class_{number}" for number, line in enumerate(lines)}
 
 
 def number(value: object) -> float | None:

@@ -125,7 +125,9 @@ class _Reading:
             self._read_of_picture(label, entry, row)
             entries.append(entry)
         self._tell_orphans(root)
-        return self._parsed(entries, root)
+        parsed = self._parsed(entries, root)
+        parsed.pictures_required = not any("label" in row for row in rows)
+        return parsed
 
     def _parsed(self, entries: list[Entry], root: Path) -> Parsed:
         self._read_long_lines()
@@ -583,7 +585,7 @@ def _names_of(stated: object, count: object, file: Path, findings: Findings) -> 
     wanted = whole(count)
     if wanted is not None and rows and wanted != max(rows) + 1:
         findings.add("names-missing", f"nc is {wanted}, and there are {max(rows) + 1} names; correct one", file)
-    return {index: name for index, name in rows.items() if name}
+    return {index: name or f"class_{index}" for index, name in rows.items()}
 
 
 def _name(value: object, file: Path) -> str:
