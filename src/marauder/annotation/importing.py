@@ -25,6 +25,7 @@ from marauder.annotation.batch import (
 )
 from marauder.annotation.checking import Checked, Note, Taken, check_delivery
 from marauder.annotation.delivery import content_of, imports_folder, is_whole_zip, ledger, note_outcome
+from marauder.annotation.formats.answers import delivered_formats, read_delivery
 from marauder.annotation.formats.base import AnnotationFormat, Reading
 from marauder.annotation.merging import (
     Version,
@@ -197,11 +198,11 @@ def _merged(settings: AnnotationSettings, base: Dataset) -> Dataset:
 
 def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
     """(format, answers) of an unpacked delivery: the format that recognises it, those that went out first."""
-    order = dict.fromkeys((*batch.formats, *plugin_names("annotation_format")))
-    for name in order:
-        layout: AnnotationFormat = resolve("annotation_format", name)()
-        if layout.recognises(unpacked.folder):
-            return name, layout.read(unpacked.folder, batch.expected(), batch.names)
+    layouts = {layout.name: layout for layout in delivered_formats(unpacked.folder)}
+    sent: list[AnnotationFormat] = [resolve("annotation_format", name)() for name in batch.formats]
+    for name in dict.fromkeys((*((one.layout or one.name) for one in sent), *layouts)):
+        if name in layouts:
+            return name, read_delivery(layouts[name], unpacked.folder, batch.expected(), batch.names)
     return "", Reading({})
 
 
@@ -234,7 +235,7 @@ def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_pa
     elif not unpacked.refused and not format_name and delivery.suffix.lower() == ".zip" and not whole:
         note = Note("delivery-cut", "the zip has no end: it is still being copied, or was cut off; copy it again")
     elif not unpacked.refused and not format_name:
-        kinds = ", ".join(plugin_names("annotation_format"))
+        kinds = ", ".join(plugin_names("reader"))
         note = Note("format-unknown", f"its layout is none of: {kinds}")
     else:
         return checked

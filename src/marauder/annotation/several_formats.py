@@ -5,17 +5,14 @@ Tools export several formats at once, and a provider packs them all. Where they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.annotation.agreement import View, pair_boxes
 from marauder.annotation.batch import Batch
-from marauder.annotation.formats.base import AnnotationFormat, Answer, Reading, match_class
-from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
+from marauder.annotation.formats.answers import delivered_formats, read_delivery
+from marauder.annotation.formats.base import Answer, Reading, match_class
 
 SAME_BOX_IOU = 0.9
 """Overlap from which two boxes are one box written in two formats: decimals are cut differently."""
@@ -28,16 +25,10 @@ def contradictions(folder: Path, batch: Batch, reading: Reading) -> dict[str, st
     """
     if not folder.is_dir() or not reading.answers:
         return {}
-    readers: dict[Callable[..., Any], AnnotationFormat] = {}
-    for name in dict.fromkeys((*batch.formats, *plugin_names("annotation_format"))):
-        layout: AnnotationFormat = resolve("annotation_format", name)()
-        if type(layout).read not in readers and layout.recognises(folder):  # a name for the same layout reads the same
-            readers[type(layout).read] = layout
-    if len(readers) < 2:
-        return {}
     found: dict[str, str] = {}
-    for layout in readers.values():
-        other = layout.read(folder, batch.expected(), batch.names).answers
+    layouts = delivered_formats(folder)
+    for layout in layouts if len(layouts) > 1 else ():
+        other = read_delivery(layout, folder, batch.expected(), batch.names).answers
         for file in reading.answers.keys() & other.keys():
             if not _same(reading.answers[file], other[file], batch):
                 found.setdefault(file, layout.name)

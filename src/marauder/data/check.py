@@ -62,7 +62,10 @@ DEFECTS: dict[str, Defect] = {
         "error", "ids that stand for two things", "number them anew; --fix sets the pictures aside", True
     ),
     "picture-ambiguous": Defect(
-        "error", "names that several pictures bear", "name their folders, or give --pictures; --fix sets them aside", True
+        "error",
+        "names that several pictures bear",
+        "name their folders, or give --pictures; --fix sets them aside",
+        True,
     ),
     "name-unreadable": Defect("error", "file names that are no text", "rename the files"),
     "class-unknown": Defect(

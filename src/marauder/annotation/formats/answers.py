@@ -14,6 +14,8 @@ import numpy as np
 from marauder.annotation.formats.base import Answer, Reading, Size
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.plugins import names as plugin_names
+from marauder.core.plugins import resolve
 from marauder.data.boxes import BOUNDS_TOLERANCE, SMALLEST_SIDE
 from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import NameIndex, Source
@@ -43,6 +45,16 @@ def read_delivery(
     if not source.files:
         findings.add("label-syntax", f"no file of the format {layout.name} in the delivery", folder)
     return _Answers(folder, expected, names, findings).of(parsed)
+
+
+def delivered_formats(folder: Path) -> list[Format]:
+    """The formats that an unpacked delivery holds, the most particular first."""
+    source = Source(folder, delivery=True)
+    layouts: list[Format] = [resolve("reader", name)() for name in plugin_names("reader")]
+    found = {layout.name: layout for layout in layouts if layout.files(source)}
+    if "fathomnet" in found:
+        found.pop("coco", None)  # the same files
+    return list(found.values())
 
 
 class _Answers:

@@ -121,7 +121,8 @@ class _Placing:
             if match.others or (undecided and match.name not in undecided):
                 continue
             found = self.root / match.name
-            if not match.whole and position == 0 and _has_folders(name) and entry.file.stem != found.stem:
+            as_said = match.whole and found.name == PurePosixPath(name.replace("\\", "/")).name
+            if not as_said and position == 0 and entry.file.stem != found.stem:
                 self._count(self.moved, "root-moved", entry.file, f"{name} -> {match.name}")
             self._tell_stale(entry, position, found)
             return found
@@ -179,10 +180,6 @@ class _Placing:
                     found += [f"{place}/{word}".lstrip("/") for word in words] + [place]
             self._folders[key] = list(dict.fromkeys(found))
         return self._folders[key]
-
-
-def _has_folders(name: str) -> bool:
-    return "/" in name.replace("\\", "/").strip("/")
 
 
 def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, findings: Findings) -> tuple[str, ...]:
@@ -444,7 +441,9 @@ def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: P
     for (kind, top), files in by_folder.items():
         what = "pictures" if kind == "picture-without-label" else "files that may hold labels"
         example = source.relative(files[0])
-        message = f"{len(files)} {what} in {top or source.root.name}/ belong to nothing that was read, such as {example}"
+        message = (
+            f"{len(files)} {what} in {top or source.root.name}/ belong to nothing that was read, such as {example}"
+        )
         findings.add(kind, f"{message} (left out)", files[0])
 
 

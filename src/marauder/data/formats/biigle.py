@@ -22,9 +22,10 @@ from marauder.data.records import Attribute
 PICTURES = ("filename", "image_filename")
 VIDEOS = ("video_filename", "frames")
 LEVEL = " > "
-LEAST_POINTS = {"rectangle": 4, "ellipse": 4, "polygon": 3, "linestring": 2}
+LEAST_POINTS = {"rectangle": 4, "ellipse": 4, "polygon": 3}
 WITHOUT_EXTENT = {
     "point": "a point has no extent; draw a box",
+    "linestring": "a line has no extent; draw a box",
     "wholeframe": "a label of the whole picture says that something is in it, not where; draw a box",
 }
 NEARLY = 0.1

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.boxes import SMALLEST_SIDE
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml, plain_value
@@ -94,8 +93,8 @@ def _entry(node: Node, path: Path, findings: Findings) -> Entry:
             kind, message = "number-invalid", f"coordinates {_shown(shape)} are not usable numbers; draw it again"
         elif not name:
             kind, message = "class-missing", "no label; name its class"
-        elif shape.tag in ("points", "polyline") and min(box[2] - box[0], box[3] - box[1]) <= SMALLEST_SIDE:
-            what = "point" if shape.tag == "points" else "straight line"
+        elif shape.tag in ("points", "polyline"):
+            what = "point" if shape.tag == "points" else "line"
             kind, message = "shape-without-extent", f"a {what} has no extent; draw a box"
         else:
             if shape.tag != "box" or turn % 360:
