@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import marauder.models.ultralytics_adapter  # noqa: F401 - Ultralytics replaces Image.open, and asks for its package
+from marauder.data.formats.deepfish import _mask_boxes
 from marauder.data.picture_files import PictureError, load_rgb, load_small_grey, read_header
-from marauder.data.readers.deepfish import _mask_boxes
 
 
 @pytest.mark.parametrize("read", [read_header, load_rgb, lambda path: load_small_grey(path, 8, 8)])

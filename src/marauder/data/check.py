@@ -177,7 +177,7 @@ def check_dataset(
     Every picture is decoded once. The clock is asked between blocks of pictures. Raises ``UserError`` only when
     nothing at all can be read.
     """
-    dataset = source if isinstance(source, Dataset) else read_dataset(source, **reading)
+    dataset = source if isinstance(source, Dataset) else read_dataset(source, clock=clock, lost=True, **reading)
     findings = list(dataset.problems)
     known = {(finding.kind, finding.path, finding.key) for finding in findings}
     findings.extend(_box_findings(dataset))

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from marauder.core.errors import UserError
+from marauder.core.errors import UserError, printable
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.data.boxes import clean_boxes
@@ -59,8 +59,8 @@ LOSING = frozenset(
 def assemble(layout: Format, source: Source, options: ReadOptions, findings: Findings, parsed: Parsed) -> Dataset:
     """The records that the entries make. Pictures are looked for below ``options.pictures``, else below the source."""
     if not parsed.entries:
-        told = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
-        raise UserError(f"{source.path}: no picture in this data set of the format {layout.name}{told}")
+        first = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
+        raise UserError(f"{source.path}: no picture in this data set of the format {layout.name}{first}")
     _Placing(source, options, findings).place(parsed.entries)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
@@ -418,7 +418,7 @@ def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: P
     """Findings on what lies beside what was read: pictures, labels, other formats. Counted, with an example."""
     for name in source.odd_names:
         message = "its name is no text in UTF-8, so that no label or list can name it; rename it (left out)"
-        findings.add("name-unreadable", message, Path(name))
+        findings.add("name-unreadable", message, Path(printable(name)))
     root = parsed.root or source.root
     if source.path.is_file() and source.path.suffix.lower() not in (".yaml", ".yml"):
         return  # the one file that was named was read

@@ -48,11 +48,12 @@ class CocoFormat(Format):
             findings.add("label-syntax", "no COCO file (*.json) here; export it as COCO, or name it", source.path)
         entries: list[Entry] = []
         names: list[str] = []
+        stated: set[str] = set()
         for path in answers:
             split = split_of_file(path) if len(answers) > 1 or path.parent != source.path else None
-            _File(self, path, split, findings, entries, names).read()
+            stated |= _File(self, path, split, findings, entries, names).read()
         used = {label.class_name for entry in entries for label in entry.labels}
-        if not names and used:
+        if used and not any(isinstance(name, str) for name in used) and "categories" not in stated:
             return Parsed(entries, {}, True, set(answers), first=0 if 0 in used else 1)
         return Parsed(entries, names, used=set(answers), pictures_required=self.pictures_required)
 
@@ -81,13 +82,14 @@ class _File:
         self.entries: dict[str, Entry | None] = {}
         self.categories: dict[int, str] = {}
 
-    def read(self) -> None:
+    def read(self) -> set[str]:
+        """Take the file in; returns which of its lists hold anything."""
         content = parse_json(self.path, self.findings)
         if content is None:
-            return
+            return set()
         if not isinstance(content, dict) or not isinstance(content.get("images"), list):
             self._note("label-syntax", "not COCO: there is no list 'images'; export it as COCO")
-            return
+            return set()
         annotations = content.get("annotations")
         searched = isinstance(annotations, list)
         if not searched:
@@ -112,6 +114,7 @@ class _File:
                 bool(entry.labels) or (searched and self.layout.unboxed_pictures_are_labelled)
             )
         self.all_entries.extend(entries)
+        return {key for key in content if content[key]}
 
     def _note(self, kind: str, message: str, entry: Entry | None = None) -> None:
         self.findings.add(kind, message, self.path, None, entry)
