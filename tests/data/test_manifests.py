@@ -235,6 +235,7 @@ class TestReader:
         good = json.loads((root / "output.manifest").read_text().splitlines()[0])
         rows = [json.dumps({**good, "source-ref": source}), json.dumps(good)]
         (root / "output.manifest").write_text("\n".join(rows))
+        (root / "elsewhere").mkdir()
         for options in ({}, {"pictures": root / "elsewhere"}):
             found = read_dataset(root / "output.manifest", **options)
             told = [problem for problem in found.problems if problem.kind.startswith("picture-")]
@@ -296,11 +297,15 @@ class TestReader:
         assert len(lost) == 0
         assert "no local folder stands for s3://reef/" in " ".join(map(str, lost.problems))
 
-    def test_pictures_listed_twice_keep_keys_of_their_own(self, tmp_path: Path):
+    def test_rows_of_one_picture_are_joined_and_told(self, tmp_path: Path):
         root = small_sets.manifest(tmp_path)
         good = (root / "output.manifest").read_text().splitlines()[0]
-        (root / "output.manifest").write_text(f"{good}\n{good}\n")
-        assert [record.key for record in read_dataset(root)] == ["a", "a.jpg"]
+        other = good.replace('"left": 20', '"left": 2').replace('"width": 40', '"width": 9')
+        (root / "output.manifest").write_text(f"{good}\n{other}\n{good}\n")
+        dataset = read_dataset(root)
+        assert [record.key for record in dataset] == ["a"]
+        assert dataset.records[0].boxes.tolist() == [[20, 10, 60, 40], [2, 10, 11, 40]]
+        assert [problem.kind for problem in dataset.problems if problem.key] == ["picture-twice"]
 
     def test_records_of_yolo_are_no_manifest(self, tmp_path: Path):
         write_yolo(own_set(tmp_path / "set"), tmp_path / "yolo", mode="copy")
@@ -321,7 +326,8 @@ class TestReader:
 
         root = small_sets.manifest(tmp_path)
         rows = [json.loads(line) for line in (root / "output.manifest").read_text().splitlines()[::2]]
-        pq.write_table(pa.Table.from_pylist([*rows, {"source-ref": "images/b.jpg"}]), root / "rows.parquet")
+        small_sets.picture(root / "images/c.jpg", 3)
+        pq.write_table(pa.Table.from_pylist([*rows, {"source-ref": "images/c.jpg"}]), root / "rows.parquet")
         dataset = read_dataset(root / "rows.parquet")
         assert [len(record.boxes) for record in dataset] == [1, 0, 0]
         assert [record.labelled for record in dataset] == [True, True, False]
@@ -388,12 +394,11 @@ class TestWriting:
     def test_names_that_a_run_would_refuse_are_refused_before_anything_is_written(self, tmp_path: Path):
         root = small_sets.yolo(tmp_path / "set")
         for names, told in (
-            ("[fish, fish]", "class 0 is 'fish', class 1 is 'fish'"),
-            ("[fish, ' ']", "class 1 is ' '"),
+            (("fish", "fish"), "class 0 is 'fish', class 1 is 'fish'"),
+            (("fish", " "), "class 1 is ' '"),
         ):
-            (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {names}\n")
             with pytest.raises(UserError) as caught:
-                write_manifests(read_dataset(root), tmp_path / "out")
+                write_manifests(replace(read_dataset(root), names=names), tmp_path / "out")
             assert str(root) in str(caught.value) and told in str(caught.value)
         assert not (tmp_path / "out").exists()
 

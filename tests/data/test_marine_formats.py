@@ -216,7 +216,6 @@ class TestBiigle:
             ("Circle", [30, 20, 5.5], (24.5, 14.5, 35.5, 25.5)),
             ("Ellipse", [10, 20, 50, 20, 30, 15, 30, 25], (10, 15, 50, 25)),
             ("Polygon", [1, 2, 9, 3, 4, 8, 1, 2], (1, 2, 9, 8)),
-            ("LineString", [1, 2, 5, 9], (1, 2, 5, 9)),
         ],
     )
     def test_shapes(self, tmp_path: Path, shape: str, points: list, box: tuple):

@@ -42,14 +42,14 @@ def test_sources_are_united_mapped_and_reported(sources: list[Path], tmp_path: P
     assert summary.mapped == {"fish": ("Reef Fish (unidentified)", 2)}
     assert [(Path(row["path"]).name, row["kind"]) for row in summary.set_aside] == [
         ("a.jpg", "label-syntax"),
-        ("b.jpg", "label-syntax"),
+        ("b.jpg", "number-invalid"),
         ("b.jpg", "label-syntax"),
     ]
     dataset = read_dataset(summary.data_yaml)
     assert len(dataset) == summary.pictures == 4
     assert len(dataset.names) == 36
     assert leaking_groups(dataset) == {}
-    assert summary.problems["label-syntax"] == 3
+    assert summary.problems["label-syntax"] == 2
 
 
 def test_source_names_are_kept_and_the_same_pictures_stay_together(sources: list[Path], tmp_path: Path):
@@ -219,7 +219,7 @@ def test_a_picture_with_rubbish_or_an_unknown_class_is_no_background(tmp_path: P
     (tmp_path / "set/labels/1.txt").write_text("5 .5 .5 .2 .2\n0 .2 .2 .1 .1\n")
     settings = OrganizeSettings(inputs=(tmp_path / "set",), output=tmp_path / "out", names=("fish",), taxonomy="source")
     summary = organize(settings)
-    assert sorted(row["kind"] for row in summary.set_aside) == ["class-unknown", "label-syntax"]
+    assert sorted(row["kind"] for row in summary.set_aside) == ["class-unknown", "label-encoding"]
     assert summary.problems["class-unknown"] == 1
     dataset = read_dataset(summary.data_yaml)
     assert {record.key for record in dataset} == {str(number) for number in range(2, 12)}

@@ -54,7 +54,7 @@ class TestCvat:
         [
             ('<box label="fish" xtl="1" ytl="2" xbr="3" ybr="4"/>', (1, 2, 3, 4), None),
             ('<polygon label="fish" points="10,20;30,25;20,60"/>', (10, 20, 30, 60), "shape-converted"),
-            ('<points label="fish" points="10,20;30,25"/>', (10, 20, 30, 25), "shape-converted"),
+            ('<points label="fish" points="10,20;30,25"/>', None, "shape-without-extent"),
             ('<points label="fish" points="10,20"/>', None, "shape-without-extent"),
             ('<polyline label="fish" points="10,20;90,20"/>', None, "shape-without-extent"),
             ('<ellipse label="fish" cx="50" cy="50" rx="10" ry="5"/>', (40, 45, 60, 55), "shape-converted"),

@@ -303,7 +303,7 @@ class _Reading:
         if max(map(abs, box)) > LARGEST_FRACTION:
             message = f"{clean_text(content, 60)!r}: fractions of the picture are expected, not pixels or per cent"
             self.findings.add("number-invalid", message, entry.file, line, entry)
-        elif not -1 < index <= LARGEST_CLASS:
+        elif abs(index) > LARGEST_CLASS:
             shown = clean_text(content, 60)
             self.findings.add("class-missing", f"{shown!r}: no class number", entry.file, line, entry)
         else:
