@@ -261,3 +261,37 @@ def test_the_status_of_a_workspace_needs_no_torch(tmp_path: Path) -> None:
     loaded = modules_after(script, str(tmp_path))
     assert "marauder" in loaded
     assert not loaded.intersection({"torch", "torchvision", "ultralytics", "scipy", "matplotlib", "onnxruntime"})
+
+
+NOT_UTF8 = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ROOT = Path(__file__).parents[2]
+
+
+def test_names_that_are_not_ascii_are_no_error_in_any_locale(tmp_path: Path) -> None:
+    folder = tmp_path / "récif"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    Image.new("RGB", (40, 30), (9, 90, 120)).save(folder / "images" / "poisson-fée.jpg")
+    (folder / "labels" / "poisson-fée.txt").write_text("0 .5 .5 .2 .2\n0 .5 .5 0 .2\n")
+    words = ["data", "check", "--input", str(folder), "--names", "fée", "--report", str(folder / "é.json")]
+    done = subprocess.run(
+        [sys.executable, "-m", "marauder.cli.main", *words], capture_output=True, env=NOT_UTF8, timeout=60
+    )
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr.decode()
+    assert f"{folder}/labels/poisson-fée.txt:2: box without area" in done.stdout.decode("utf-8")
+    assert (folder / "é.json").is_file()
+
+
+def test_the_whole_pipeline_starts_in_any_locale_too(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "training" / "train_all.py"), "--root", str(tmp_path), "--config", "là.yaml"]
+    done = subprocess.run(script, capture_output=True, env=NOT_UTF8, timeout=60)
+    assert done.returncode == 2 and "là.yaml" in done.stderr.decode("utf-8")
+
+
+@pytest.mark.parametrize("options", [["-E"], ["-X", "utf8=0"]])
+def test_options_of_python_do_not_make_it_start_for_ever(options: list[str]) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[2]); from marauder.core.environment import use_utf8; use_utf8(); "
+    code += "print(sys.getfilesystemencoding(), sys.argv[1])"
+    command = [sys.executable, *options, "-c", code, "é", str(ROOT / "src")]
+    done = subprocess.run(command, capture_output=True, env=NOT_UTF8, timeout=20)
+    assert done.stdout.decode("utf-8") == "utf-8 é\n", done.stderr

@@ -176,21 +176,25 @@ def test_two_at_once_are_refused_by_name(sources: list[Path], tmp_path: Path):
 
 
 def test_interrupted_anywhere_it_ends_the_same(sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    whole = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "whole"))
-    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out")
     monkeypatch.setattr("marauder.data.writers.WRITE_BLOCK", 1)
     monkeypatch.setattr("marauder.data.duplicates.BLOCK", 2)
-    for stop_at in range(1, 30):
-        clock, calls = Clock(), []
-        monkeypatch.setattr(
-            clock, "stop_reason", lambda *_, c=calls, n=stop_at: c.append(1) or ("stop" if len(c) == n else None)
-        )
-        try:
-            done = organize(settings, clock)
-            break
-        except Interrupted:
-            assert not (tmp_path / "out/data.yaml").exists()
-    assert stop_at > 5
+    asked: list[int] = []
+
+    def stopping(at: int) -> Clock:
+        clock = Clock()
+        asked.clear()
+        monkeypatch.setattr(clock, "stop_reason", lambda *_: asked.append(1) or ("stop" if len(asked) == at else None))
+        return clock
+
+    whole = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "whole"), stopping(0))
+    settings = OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out")
+    last = len(asked)
+    assert last > 30
+    for stop_at in (*range(1, last - 30, last // 8), *range(last - 30, last + 1)):
+        with pytest.raises(Interrupted):
+            organize(settings, stopping(stop_at))
+        assert not (tmp_path / "out/data.yaml").exists()
+    done = organize(settings, Clock())
     assert done.pictures == whole.pictures
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 

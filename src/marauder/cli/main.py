@@ -24,7 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from marauder import __version__
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted, going_on
-from marauder.core.environment import share_cores
+from marauder.core.environment import share_cores, use_utf8
 from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
 
@@ -122,6 +122,7 @@ def main() -> NoReturn:
 
 def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     """Call ``command`` and turn what it raises into words on standard error and an exit status."""
+    use_utf8()
     share_cores()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _leave_early)

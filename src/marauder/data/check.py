@@ -174,13 +174,15 @@ def check_dataset(
 ) -> CheckReport:
     """Look for every defect of ``DEFECTS`` in a data set, or in what ``read_dataset(source, **reading)`` reads.
 
-    Every picture is decoded once. The clock is asked between blocks of pictures. Raises ``UserError`` only when
+    Every picture is decoded once. The clock is asked between pictures, or a few of them. Raises ``UserError`` only when
     nothing at all can be read.
     """
     dataset = source if isinstance(source, Dataset) else read_dataset(source, clock=clock, lost=True, **reading)
     findings = list(dataset.problems)
     known = {(finding.kind, finding.path, finding.key) for finding in findings}
-    findings.extend(_box_findings(dataset))
+    clock = clock or Clock()
+    clock.check()
+    findings.extend(_box_findings(dataset, clock))
     here = [record for record in dataset if not record.attributes.get("picture_missing")]
     absent = len(dataset) - len(here)
     findings += [
@@ -189,12 +191,14 @@ def check_dataset(
         if record.attributes.get("picture_missing")
     ]
     if absent < len(dataset):
+        clock.check()
         headers = read_headers([record.picture for record in here])
         hashes = hash_pictures([record.picture for record in here], clock, label="checking")
         findings += [found for found in _picture_findings(here, headers, hashes) if _place(found) not in known]
-        findings += _duplicate_findings(here, hashes, near_duplicate_distance)
+        findings += _duplicate_findings(here, hashes, near_duplicate_distance, clock)
+    first_of = {record.group: record for record in reversed(dataset.records)}
     for group, splits in leaking_groups(dataset).items():
-        example = next(record for record in dataset if record.group == group)
+        example = first_of[group]
         message = f"clip {group!r} stands in {' and '.join(splits)}"
         findings.append(Problem(str(example.picture), None, "group-in-two-splits", message, example.key))
     order = {kind: number for number, kind in enumerate(DEFECTS)}
@@ -213,9 +217,10 @@ def _place(finding: Problem) -> tuple[str, str, str]:
     return finding.kind, finding.path, finding.key
 
 
-def _box_findings(dataset: Dataset) -> Iterator[Problem]:
+def _box_findings(dataset: Dataset, clock: Clock) -> Iterator[Problem]:
     """Defects of boxes that stand in the records; readers have mended theirs and noted them already."""
     for record in dataset:
+        clock.check()
         clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
         for finding in clean.findings:
             yield Problem(str(record.picture), None, finding.kind, finding.message, record.key, finding.count)
@@ -239,16 +244,16 @@ def _picture_findings(
 
 
 def _duplicate_findings(
-    records: list[Record], hashes: list[PictureHash | PictureError], distance: int
+    records: list[Record], hashes: list[PictureHash | PictureError], distance: int, clock: Clock
 ) -> Iterator[Problem]:
     """Exact duplicates, and near ones of different groups; those that stand in several splits are errors."""
     good = [(record, item) for record, item in zip(records, hashes) if isinstance(item, PictureHash)]
     readable = [record for record, _ in good]
     exact: dict[int, int] = {}
-    for cluster in exact_clusters([record.picture for record in readable]):
+    for cluster in exact_clusters([record.picture for record in readable], clock):
         yield from _cluster_findings([readable[index] for index in cluster], "picture-duplicate", "the same bytes as")
         exact.update(dict.fromkeys(cluster[1:], cluster[0]))
-    for cluster in near_clusters([item for _, item in good], distance):
+    for cluster in near_clusters([item for _, item in good], distance, clock):
         members = [readable[index] for index in cluster if index not in exact]
         if len({member.group for member in members}) > 1:
             yield from _cluster_findings(members, "picture-near-duplicate", "looks like")

@@ -39,7 +39,8 @@ above 0.97, generated pictures of different scenes with like hashes below 0.93."
 FLAT_CONTRAST = 3.0
 """Standard deviation of the 9x8 grey levels (0..255) below which a picture is flat and its hash says nothing."""
 
-BLOCK = 256
+BLOCK = 32
+"""Pictures between two looks at the clock: few enough to stop within seconds where each takes long to decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,16 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     return str(path), state.st_size, state.st_mtime_ns
 
 
-def near_clusters(hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANCE) -> list[list[int]]:
+def near_clusters(
+    hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANCE, clock: Clock | None = None
+) -> list[list[int]]:
     """Positions of near-duplicates: clusters of two or more, each near its first member.
 
     Near: within ``distance`` bits, and the grey copies correlate by at least ``LEAST_CORRELATION``. Deterministic: in
     input order each free picture leads and takes all free pictures near it. The work grows with the number of pictures
-    that share a hash without being alike.
+    that share a hash without being alike. The clock is asked between leaders.
     """
+    clock = clock or Clock()
     if not 0 <= distance <= 16:
         raise ValueError(f"distance is 0 to 16 bits, not {distance}")
     usable = [index for index, item in enumerate(hashes) if not item.flat]
@@ -132,7 +136,7 @@ def near_clusters(hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANC
     values = np.array([hashes[index].value for index in usable], np.uint64)
     unique, inverse = np.unique(values, return_inverse=True)
     neighbours: list[list[int]] = [[position] for position in range(len(unique))]
-    for one, other in zip(*(side.tolist() for side in close_pairs(unique, distance))):
+    for one, other in zip(*(side.tolist() for side in close_pairs(unique, distance, clock))):
         neighbours[one].append(other)
         neighbours[other].append(one)
     free: list[list[int]] = [[] for _ in unique]  # of each hash value, the pictures in no cluster yet
@@ -144,6 +148,7 @@ def near_clusters(hashes: Sequence[PictureHash], distance: int = DEFAULT_DISTANC
     for leader, position in enumerate(inverse.tolist()):
         if taken[leader]:
             continue
+        clock.check()
         candidates = np.array([index for near in neighbours[position] for index in free[near]], np.int64)
         alike = copies[candidates] @ copies[leader] >= LEAST_CORRELATION
         members = sorted({leader, *candidates[alike].tolist()})
@@ -162,7 +167,7 @@ def _normalized_copies(greys: Sequence[bytes]) -> np.ndarray:
     return copies / np.maximum(np.linalg.norm(copies, axis=1, keepdims=True), np.float32(1e-6))
 
 
-def close_pairs(values: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
+def close_pairs(values: np.ndarray, distance: int, clock: Clock | None = None) -> tuple[np.ndarray, np.ndarray]:
     """All pairs of different positions in ``values`` (uint64, unique) that differ in at most ``distance`` bits.
 
     Two int64 arrays, the lower position first, sorted. Pigeonhole search: of ``distance + 1`` bands of bits, near
@@ -180,6 +185,8 @@ def close_pairs(values: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarr
         at = np.arange(count - 1)
         step = 1
         while len(at):
+            if clock is not None:
+                clock.check()
             at = at[at + step < count]
             at = at[sorted_band[at] == sorted_band[at + step]]
             near = at[np.bitwise_count(sorted_values[at] ^ sorted_values[at + step]) <= distance]
@@ -192,16 +199,20 @@ def close_pairs(values: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarr
     return pairs[:, 0], pairs[:, 1]
 
 
-def exact_clusters(paths: Sequence[Path]) -> list[list[int]]:
-    """Positions of pictures with the same bytes, two or more a cluster; only files of equal size are read."""
+def exact_clusters(paths: Sequence[Path], clock: Clock | None = None) -> list[list[int]]:
+    """Positions of pictures with the same bytes, two or more a cluster; only files of equal size are read. The clock is
+    asked between files."""
+    clock = clock or Clock()
     by_size: dict[int, list[int]] = {}
     for index, path in enumerate(paths):
+        clock.check()
         if path.is_file():
             by_size.setdefault(path.stat().st_size, []).append(index)
     by_content: dict[bytes, list[int]] = {}
     for candidates in by_size.values():
         if len(candidates) > 1:
             for index in candidates:
+                clock.check()
                 with paths[index].open("rb") as stream:
                     by_content.setdefault(hashlib.file_digest(stream, "sha256").digest(), []).append(index)
     return sorted(members for members in by_content.values() if len(members) > 1)

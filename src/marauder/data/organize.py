@@ -99,7 +99,7 @@ class OrganizeSummary:
 def organize(settings: OrganizeSettings, clock: Clock | None = None) -> OrganizeSummary:
     """Organise ``settings.inputs`` into ``settings.output``.
 
-    The clock is asked between pictures; an interrupted call goes on when made again. Raises ``UserError`` for inputs
+    The clock is asked all along; an interrupted call goes on when made again. Raises ``UserError`` for inputs
     that cannot be read, names that are too few for the labels, an output inside an input, or an output folder with
     foreign files or in use by another process. Pictures whose labels a person must look at are set aside, as
     ``data.repair`` does.
@@ -110,9 +110,10 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
             raise UserError(f"{source}: no such file or folder; check --input")
         if output.resolve() == source.resolve() or output.resolve().is_relative_to(source.resolve()):
             raise UserError(f"{output}: the output may not lie in the input {source}; sources are never written to")
-    identity = fingerprint(_identity(settings))
+    clock = clock or Clock()
+    identity = fingerprint(_identity(settings, clock))
     if not settings.fresh:
-        done = _finished(output, identity)
+        done = _finished(output, identity, clock)
         if done is not None:
             return done
     demand_own_folder(output)
@@ -120,25 +121,25 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         return _organize(settings, identity, clock)
 
 
-def _organize(settings: OrganizeSettings, identity: str, clock: Clock | None) -> OrganizeSummary:
+def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> OrganizeSummary:
     output = settings.output
     claim_folder(output)
     remove_leftovers(output)
     if settings.fresh:
         (output / HASH_STORE).unlink(missing_ok=True)
     notes: list[str] = []
-    sources = [
-        read_dataset(
+    sources = []
+    for source in settings.inputs:
+        clock.check()
+        read = read_dataset(
             source,
             settings.format,
             settings.names,
             settings.group_pattern,
             missing_label=settings.missing_label,
         )
-        for source in settings.inputs
-    ]
-    for read in sources:
         _demand_known_classes(read, settings.names is not None)
+        sources.append(read)
     judged = [_without_bad_labels(read) for read in sources]
     dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
     dataset, mapped, unmapped = _mapped(dataset, settings)
@@ -146,7 +147,7 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock | None) ->
     set_aside = [*(problem for _, problems in judged for problem in problems), *unusable]
     if not len(dataset):
         raise UserError(_nothing_usable(dataset.source, set_aside, settings))
-    dataset = _split(dataset, settings, notes)
+    dataset = _split(dataset, settings, clock, notes)
     data_yaml = write_yolo(dataset, output, settings.mode, clock, label="organizing")
     summary = _summary(dataset, data_yaml, mapped, unmapped, set_aside, notes)
     write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
@@ -159,7 +160,7 @@ def in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} x {kind}" for kind, count in shown) or "none"
 
 
-def _identity(settings: OrganizeSettings) -> dict[str, Any]:
+def _identity(settings: OrganizeSettings, clock: Clock) -> dict[str, Any]:
     """All that the output depends on; files by size and time of change, which costs no reading."""
     values = settings.model_dump(mode="json", exclude={"output", "fresh"})
     taxonomy = values["taxonomy"]
@@ -169,11 +170,11 @@ def _identity(settings: OrganizeSettings) -> dict[str, Any]:
         values["taxonomy"] = hash_file(taxonomy)
     elif taxonomy == "default":
         values["taxonomy"] = hash_file(DEFAULT_FILE)
-    values["inputs"] = [[str(source.resolve()), _listing(source)] for source in settings.inputs]
+    values["inputs"] = [[str(source.resolve()), _listing(source, clock)] for source in settings.inputs]
     return {"format": FORMAT, **values}
 
 
-def _listing(source: Path) -> list[list[Any]]:
+def _listing(source: Path, clock: Clock) -> list[list[Any]]:
     if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
         # The pictures a data.yaml names stand below its folder as a rule.
         source = source.parent
@@ -184,6 +185,7 @@ def _listing(source: Path) -> list[list[Any]]:
     for directory, folders, files in os.walk(source, followlinks=True):
         folders.sort()
         for name in files:
+            clock.check()
             path = Path(directory, name)
             if name != LOCK_FILE and path.exists():
                 state = path.stat()
@@ -191,13 +193,13 @@ def _listing(source: Path) -> list[list[Any]]:
     return sorted(found)
 
 
-def _finished(output: Path, identity: str) -> OrganizeSummary | None:
+def _finished(output: Path, identity: str, clock: Clock) -> OrganizeSummary | None:
     file = output / SUMMARY_FILE
     try:
         content = read_json(file)
     except (FileNotFoundError, DamagedFileError):
         return None
-    if not isinstance(content, dict) or content.pop("identity", None) != identity or not is_complete(output):
+    if not isinstance(content, dict) or content.pop("identity", None) != identity or not is_complete(output, clock):
         return None
     content["data_yaml"] = output / DATA_FILE
     content["mapped"] = {name: (pair[0], pair[1]) for name, pair in content["mapped"].items()}
@@ -262,7 +264,7 @@ def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSet
 
 
 def _usable(
-    dataset: Dataset, settings: OrganizeSettings, clock: Clock | None, notes: list[str]
+    dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: list[str]
 ) -> tuple[Dataset, list[Problem]]:
     """Set unreadable pictures aside, and join groups of near-duplicates."""
     set_aside = [
@@ -298,7 +300,7 @@ def _usable(
             values.append(result)
     dataset = dataset.with_records(record for record in dataset if record.key not in bad)
     if settings.near_duplicates:
-        clusters = near_clusters(values, settings.near_duplicate_distance)
+        clusters = near_clusters(values, settings.near_duplicate_distance, clock)
         before = len({record.group for record in dataset})
         dataset = join_groups(dataset, [[keys[index] for index in cluster] for cluster in clusters])
         after = len({record.group for record in dataset})
@@ -307,7 +309,7 @@ def _usable(
     return dataset, set_aside
 
 
-def _split(dataset: Dataset, settings: OrganizeSettings, notes: list[str]) -> Dataset:
+def _split(dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: list[str]) -> Dataset:
     if settings.fractions is None:
         if not dataset.splits():
             raise UserError(f"{dataset.source}: the sources have no splits to keep; give --fractions")
@@ -318,7 +320,7 @@ def _split(dataset: Dataset, settings: OrganizeSettings, notes: list[str]) -> Da
         return dataset
     # Unlabelled pictures have no say in the balance, but stay with their group.
     labelled = dataset.with_records(record for record in dataset if record.labelled)
-    divided = split_dataset(labelled, settings.fractions, settings.seed, settings.keep_splits)
+    divided = split_dataset(labelled, settings.fractions, settings.seed, settings.keep_splits, clock)
     split_of = {record.group: record.split for record in divided}
     largest = Counter(record.group for record in labelled).most_common(1)
     if largest and largest[0][1] > max(settings.fractions.values()) * len(labelled):

@@ -74,14 +74,15 @@ def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock |
     set_aside = _set_aside(report)
     aside = {finding.key for finding in report.findings if finding.kind in SET_ASIDE_KINDS and finding.key}
     kept = [_mended(record, dataset) for record in dataset if record.key not in aside]
-    kept, dropped, joined_boxes = _without_copies(kept)
+    clock = clock or Clock()
+    kept, dropped, joined_boxes = _without_copies(kept, clock)
     if not kept:
         raise UserError(f"{dataset.source}: no picture is left after setting defects aside; nothing was written")
     rotated = {finding.key for finding in report.of_kind("picture-rotated")}
     demand_own_folder(output)
     with exclusive(output / LOCK_FILE, f"the fixed copy {output}"):
         claim_folder(output)
-        kept = [_upright(record, output) if record.key in rotated else record for record in kept]
+        kept = [_upright(record, output, clock) if record.key in rotated else record for record in kept]
         data_yaml = write_yolo(dataset.with_records(kept), output, mode, clock, label="writing the fixed copy")
         told = {"set_aside": set_aside, "dropped_copies": dropped, "joined_boxes": joined_boxes}
         write_json(output / SET_ASIDE_FILE, told)
@@ -98,13 +99,13 @@ def _set_aside(report: CheckReport) -> dict[str, list[str]]:
     return reasons
 
 
-def _without_copies(records: list[Record]) -> tuple[list[Record], dict[str, str], dict[str, int]]:
+def _without_copies(records: list[Record], clock: Clock) -> tuple[list[Record], dict[str, str], dict[str, int]]:
     """One record of each picture, with the boxes of all its exact copies; then as ``RepairSummary``: the dropped
     copies, and what was joined. The copy with most boxes is kept, the first of equals."""
     kept: dict[int, Record] = dict(enumerate(records))
     dropped: dict[str, str] = {}
     boxes: dict[str, int] = {}
-    for cluster in exact_clusters([record.picture for record in records]):
+    for cluster in exact_clusters([record.picture for record in records], clock):
         best = max(cluster, key=lambda index: (records[index].labelled, len(records[index].boxes)))
         for index in cluster:
             if index != best:
@@ -122,11 +123,12 @@ def _mended(record: Record, dataset: Dataset) -> Record:
     return replace(record.with_boxes(clean.kept), boxes=clean.boxes)
 
 
-def _upright(record: Record, output: Path) -> Record:
+def _upright(record: Record, output: Path, clock: Clock) -> Record:
     """The record with a copy of its picture whose pixels are upright; boxes are in displayed pixels anyway."""
     suffix = record.picture.suffix.lower()
     target = output / UPRIGHT_FOLDER / f"{record.key.replace('/', '__')}{suffix}"
     if not target.is_file():
+        clock.check()
         with Image.open(record.picture) as image:
             kind = "JPEG" if image.format in ("JPEG", "MPO") else image.format
             turned = ImageOps.exif_transpose(image)

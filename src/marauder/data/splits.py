@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.randomness import stream
 from marauder.data.records import Dataset
@@ -24,6 +25,7 @@ def split_dataset(
     fractions: Mapping[str, float] = DEFAULT_FRACTIONS,
     seed: int = 0,
     keep_existing: bool = False,
+    clock: Clock | None = None,
 ) -> Dataset:
     """Give every record a split so that no group stands in two.
 
@@ -34,7 +36,7 @@ def split_dataset(
     stratification, Sechidis et al., "On the stratification of multi-label data", ECML PKDD 2011, on groups instead of
     samples). Then an iterated local search moves single groups while the chi-square distance between wanted and
     reached counts, of pictures and of every class's boxes, falls; a class that two or more groups hold is worth
-    having in every split.
+    having in every split. The clock is asked between groups (``Interrupted``).
 
     Raises ``UserError`` for fractions that are not positive or do not sum to 1.
     """
@@ -53,8 +55,9 @@ def split_dataset(
     fixed = _existing_splits(dataset, groups, names) if keep_existing else np.full(len(groups), -1)
     wanted = counts.sum(axis=0)[:, None] * shares[None, :]
     order = stream(seed, "splits").permutation(len(groups))
-    assigned = _assign(counts, wanted, fixed, order)
-    assigned = _improve(counts, wanted, fixed, order, assigned, seed)
+    clock = clock or Clock()
+    assigned = _assign(counts, wanted, fixed, order, clock)
+    assigned = _improve(counts, wanted, fixed, order, assigned, seed, clock)
     of_group = {group: names[index] for group, index in zip(groups, assigned.tolist())}
     return dataset.with_records(replace(record, split=of_group[record.group]) for record in dataset)
 
@@ -80,7 +83,7 @@ def _existing_splits(dataset: Dataset, groups: list[str], names: list[str]) -> n
     return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
 
 
-def _assign(counts: np.ndarray, wanted: np.ndarray, fixed: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _assign(counts: np.ndarray, wanted: np.ndarray, fixed: np.ndarray, order: np.ndarray, clock: Clock) -> np.ndarray:
     """Split index of every group: the rarest class's groups first, largest first, each to where it is most wanted."""
     assigned = fixed.copy()
     lacking = wanted.copy()
@@ -93,6 +96,7 @@ def _assign(counts: np.ndarray, wanted: np.ndarray, fixed: np.ndarray, order: np
     for column in np.argsort(holders + (np.arange(counts.shape[1]) == 0) * (len(counts) + 1), kind="stable"):
         candidates = np.flatnonzero((assigned < 0) & (counts[:, column] > 0))
         for group in candidates[np.lexsort((position[candidates], -counts[candidates, column]))]:
+            clock.check()
             need = np.stack([lacking[column], lacking[0]])
             choice = int(np.lexsort((-need[1], -need[0]))[0])
             assigned[group] = choice
@@ -103,8 +107,8 @@ def _assign(counts: np.ndarray, wanted: np.ndarray, fixed: np.ndarray, order: np
 class _Balance:
     """Counts reached by an assignment, and what it costs: the chi-square distance to the wanted ones."""
 
-    def __init__(self, counts: np.ndarray, wanted: np.ndarray) -> None:
-        self.counts = counts
+    def __init__(self, counts: np.ndarray, wanted: np.ndarray, clock: Clock) -> None:
+        self.counts, self.clock = counts, clock
         self.aims = np.maximum(wanted.T, 1e-9)
         # Pictures weigh as much as all classes together, so that the fractions hold.
         self.weights = np.ones(len(wanted))
@@ -126,6 +130,7 @@ class _Balance:
         for _ in range(SWEEPS):
             moved = False
             for group in movable:
+                self.clock.check()
                 here = int(assigned[group])
                 without = reached[here] - self.counts[group]
                 cost_without = self.cost(without, here)
@@ -144,10 +149,16 @@ class _Balance:
 
 
 def _improve(
-    counts: np.ndarray, wanted: np.ndarray, fixed: np.ndarray, order: np.ndarray, assigned: np.ndarray, seed: int
+    counts: np.ndarray,
+    wanted: np.ndarray,
+    fixed: np.ndarray,
+    order: np.ndarray,
+    assigned: np.ndarray,
+    seed: int,
+    clock: Clock,
 ) -> np.ndarray:
     """Iterated local search: descend, shake a few groups, descend again, keep the best."""
-    balance = _Balance(counts, wanted)
+    balance = _Balance(counts, wanted, clock)
     movable = [int(group) for group in order if fixed[group] < 0]
     best = assigned.copy()
     best_cost = balance.descend(best, movable)

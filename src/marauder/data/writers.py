@@ -72,10 +72,11 @@ def write_yolo(
     root = Path(folder)
     if mode not in MODES:
         raise UserError(f"mode {mode!r}: choose one of {', '.join(MODES)}")
-    if mode != "reference":
-        missing = next((record for record in dataset if not record.picture.is_file()), None)
-        if missing is not None:
-            raise UserError(f"{missing.picture}: the picture does not exist; fetch it, or use mode 'reference'")
+    clock = clock or Clock()
+    for record in dataset if mode != "reference" else ():
+        clock.check()
+        if not record.picture.is_file():
+            raise UserError(f"{record.picture}: the picture does not exist; fetch it, or use mode 'reference'")
     plan = _plan(dataset, mode)
     state = {"written_by": "marauder", "format": 1, "mode": mode, "pictures": len(plan)}
     claim_folder(root)
@@ -94,8 +95,7 @@ def write_yolo(
     # Threads, since a flushed file waits for the disk, and many wait together.
     with ThreadPoolExecutor(WRITE_THREADS) as pool, Progress(label, len(plan)) as progress:
         for start in range(0, len(plan), WRITE_BLOCK):
-            if clock is not None:
-                clock.check()
+            clock.check()
             block = plan[start : start + WRITE_BLOCK]
             list(pool.map(write_one, block))
             progress.advance(len(block))
@@ -103,12 +103,15 @@ def write_yolo(
         for name in dict.fromkeys(item.folder for item in plan):
             paths = "".join(f"{item.picture}\n" for item in plan if item.folder == name)
             _write_if_changed(root / f"{name}.txt", paths)
-    rows = [_row(item, mode) for item in plan]
-    lines = "".join(json.dumps(to_plain(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
-    _write_if_changed(root / RECORDS_FILE, lines)
+    rows, lines = [], []
+    for item in plan:
+        clock.check()
+        rows.append(_row(item, mode))
+        lines.append(json.dumps(to_plain(rows[-1]), ensure_ascii=False, sort_keys=True) + "\n")
+    _write_if_changed(root / RECORDS_FILE, "".join(lines))
+    state |= {"fingerprint": fingerprint([content, rows]), "content": _content(root, rows, clock)}
     _write_if_changed(data_file, content)
-    known = {"fingerprint": fingerprint([content, rows]), "content": _content(root, rows)}
-    write_json(root / STATE_FILE, {**state, "complete": True, **known})
+    write_json(root / STATE_FILE, {**state, "complete": True, "data_yaml": hash_file(data_file)})
     return data_file
 
 
@@ -127,25 +130,28 @@ def claim_folder(root: Path) -> None:
     write_json(root / STATE_FILE, {"written_by": "marauder", "format": 1, "complete": False})
 
 
-def is_complete(root: Path) -> bool:
+def is_complete(root: Path, clock: Clock | None = None) -> bool:
     """Whether ``root`` holds a data set that was written to its end and is unchanged since: texts by their content,
-    pictures by where their link leads, or by the copy's size and time of change."""
+    pictures by where their link leads, or by the copy's size and time of change. The clock is asked between files."""
     try:
         state = read_json(root / STATE_FILE)
         if not isinstance(state, dict) or not state.get("complete"):
             return False
-        return bool(state.get("content") == _content(root, stored_rows(root)))
+        if state.get("data_yaml") != hash_file(root / DATA_FILE):
+            return False
+        return bool(state.get("content") == _content(root, stored_rows(root), clock or Clock()))
     except (OSError, UserError, DamagedFileError):
         return False
 
 
-def _content(root: Path, rows: list[dict[str, Any]]) -> str:
-    """Hash of all that a data set consists of. Raises ``OSError`` for a file that is not there."""
+def _content(root: Path, rows: list[dict[str, Any]], clock: Clock) -> str:
+    """Hash of all that a data set consists of but ``data.yaml``. Raises ``OSError`` for a file that is not there."""
     digest = hashlib.sha256()
     lists = [f"{name}.txt" for name in (*SPLIT_KEYS, UNLABELLED_KEY) if (root / f"{name}.txt").exists()]
-    for name in (DATA_FILE, RECORDS_FILE, *lists):
+    for name in (RECORDS_FILE, *lists):
         digest.update(f"{name} {hash_file(root / name)}\n".encode())
     for row in rows:
+        clock.check()
         if row.get("labelled"):
             label = row.get("label") or re.sub(r"^images/(.*)\.[^.]*$", r"labels/\1.txt", row["file"])
             digest.update(f"{hash_file(root / label)}\n".encode())

@@ -25,7 +25,7 @@ def divided(
     """The data set with new splits. With ``near_duplicates`` pictures that look the same share a group from here on.
 
     Pictures without labels have no say in the balance, and get the split of their group (none, if it has no other).
-    Looking at pixels asks the clock between blocks (``Interrupted``) and goes on when called again. Raises
+    The clock is asked all along (``Interrupted``); looking at pixels goes on when called again. Raises
     ``UserError`` for fractions that are none.
     """
     if near_duplicates:
@@ -33,8 +33,8 @@ def divided(
         store = cache_folder() / "near-duplicates" / f"{name}.jsonl"
         hashes = hash_pictures([record.picture for record in dataset], clock, store, label="looking for duplicates")
         known = [(record.key, found) for record, found in zip(dataset, hashes) if isinstance(found, PictureHash)]
-        clusters = near_clusters([found for _, found in known])
+        clusters = near_clusters([found for _, found in known], clock=clock)
         dataset = join_groups(dataset, [[known[index][0] for index in cluster] for cluster in clusters])
     labelled = dataset.with_records(record for record in dataset if record.labelled)
-    split_of = {record.group: record.split for record in split_dataset(labelled, fractions, seed)}
+    split_of = {record.group: record.split for record in split_dataset(labelled, fractions, seed, clock=clock)}
     return dataset.with_records(replace(record, split=split_of.get(record.group)) for record in dataset)

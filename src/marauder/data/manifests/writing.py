@@ -54,17 +54,19 @@ def write_manifests(
         raise UserError(f"{root / SPEC_FILE}: is there, and describes no manifests; name another folder")
     root.mkdir(parents=True, exist_ok=True)
     _remove_strangers(root, parts, formats)
-    sources = {record.key: _source(record.picture, root, uris or {}) for record in dataset}
+    clock = clock or Clock()
+    sources = {}
+    for record in dataset:
+        clock.check()
+        sources[record.key] = _source(record.picture, root, uris or {})
     for part, records in parts.items():
-        if clock is not None:
-            clock.check()
         if "manifest" in formats:
-            _write_lines(root / f"golden_{part}{JSON_SUFFIXES[0]}", records, dataset.names, sources)
+            _write_lines(root / f"golden_{part}{JSON_SUFFIXES[0]}", records, dataset.names, sources, clock)
         if "parquet" in formats:
             created = _now()
             write_parquet(
                 root / f"golden_{part}{PARQUET_SUFFIX}",
-                lambda chosen=records, date=created: _rows(chosen, dataset.names, sources, date),  # type: ignore[misc]
+                lambda chosen=records, date=created: _rows(chosen, dataset.names, sources, date, clock),  # type: ignore[misc]
             )
     content = _spec_text(dataset, list(parts), root, version, FORMATS[formats[0]], uris or {}, slices)
     if not (root / SPEC_FILE).is_file() or (root / SPEC_FILE).read_text(encoding="utf-8") != content:
@@ -137,21 +139,27 @@ def _source(picture: Path, root: Path, uris: Mapping[str, Path]) -> str:
 
 
 def _rows(
-    records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], created: str
+    records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], created: str, clock: Clock
 ) -> Iterator[dict[str, Any]]:
-    return (row_of(record, names, sources[record.key], created) for record in records)
+    for record in records:
+        clock.check()
+        yield row_of(record, names, sources[record.key], created)
 
 
-def _write_lines(path: Path, records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str]) -> None:
+def _write_lines(
+    path: Path, records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], clock: Clock
+) -> None:
     created = _created(path)
-    if created is not None and _same(path, _lines(records, names, sources, created)):
+    if created is not None and _same(path, _lines(records, names, sources, created, clock)):
         return
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.writelines(_lines(records, names, sources, _now()))
+        stream.writelines(_lines(records, names, sources, _now(), clock))
 
 
-def _lines(records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], created: str) -> Iterator[str]:
-    for row in _rows(records, names, sources, created):
+def _lines(
+    records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], created: str, clock: Clock
+) -> Iterator[str]:
+    for row in _rows(records, names, sources, created, clock):
         yield json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
 
