@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from marauder.data.check import CheckReport
     from marauder.data.organize import OrganizeSummary
 
-EXAMPLES = 3
 MOST_ROWS = 45
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check, organize and split labelled pictures.")
 app.command()(scenes)
 
-Format = Annotated[str, typer.Option(help="auto, manifest, yolo, coco, voc, fathomnet or deepfish.")]
+Format = Annotated[str, typer.Option(help="auto, or a format that docs/formats.md names (yolo, coco, voc, viame …).")]
+Pictures = Annotated[
+    Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
+]
 Names = Annotated[str | None, typer.Option(help="Class names in order, with commas, for sources that have none.")]
 GroupPattern = Annotated[
     str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) stay together.")
@@ -54,6 +56,7 @@ def organize(
     near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
     near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="Bits by which hashes may differ.")] = 4,
     missing_label: MissingLabel = "unlabelled",
+    pictures: Pictures = None,
     mode: Mode = "link",
     fresh: Annotated[bool, typer.Option("--fresh", help="Do it again even if it is done.")] = False,
     max_hours: MaxHours = None,
@@ -76,6 +79,7 @@ def organize(
         near_duplicates=near_duplicates,
         near_duplicate_distance=near_duplicate_distance,
         missing_label=missing_label,
+        pictures=pictures,
         mode=mode,
         fresh=fresh,
     )
@@ -92,6 +96,7 @@ def split(
     group_pattern: GroupPattern = None,
     near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
     missing_label: MissingLabel = "unlabelled",
+    pictures: Pictures = None,
     mode: Mode = "link",
     max_hours: MaxHours = None,
 ) -> None:
@@ -108,6 +113,7 @@ def split(
         group_pattern=group_pattern,
         near_duplicates=near_duplicates,
         missing_label=missing_label,
+        pictures=pictures,
         mode=mode,
     )
 
@@ -126,6 +132,7 @@ def check(
     group_pattern: GroupPattern = None,
     near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="Bits by which hashes may differ.")] = 4,
     missing_label: MissingLabel = "unlabelled",
+    pictures: Pictures = None,
     mode: Annotated[str, typer.Option(help="How pictures come into the fixed copy: link, copy or reference.")] = "link",
     max_hours: MaxHours = None,
 ) -> None:
@@ -150,6 +157,7 @@ def check(
             format=format,
             names=parse_names(names),
             group_pattern=group_pattern,
+            pictures=pictures,
             missing_label=missing_label,
         )
         _show_report(found)
@@ -228,6 +236,7 @@ def _show_summary(summary: OrganizeSummary) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from marauder.data.check import EXAMPLES, told_counts
     from marauder.data.organize import SUMMARY_FILE, in_words
 
     console = Console()
@@ -248,8 +257,8 @@ def _show_summary(summary: OrganizeSummary) -> None:
             console.print(f"{unused} more names without a box did not map")
     rows = [row for row in summary.splits if sum(row["counts"].values())]
     _show_splits(console, rows)
-    for kind, count in summary.problems.items():
-        console.print(f"{count} × {kind}, for example {printable(summary.examples[kind][0])}", markup=False)
+    for line in told_counts(summary.problems, {kind: rows[:EXAMPLES] for kind, rows in summary.examples.items()}):
+        typer.echo(printable(line))
     if summary.set_aside:
         first = summary.set_aside[0]
         console.print(f"{len(summary.set_aside)} pictures set aside, first: {printable(first['path'])}", markup=False)
@@ -283,14 +292,11 @@ def _show_splits(console: Any, rows: list[dict[str, Any]]) -> None:
 def _show_report(report: CheckReport) -> None:
     from rich.console import Console
 
-    from marauder.data.check import DEFECTS
+    from marauder.data.check import told
 
     typer.echo(f"{report.source}: {report.pictures:,} pictures, {report.boxes:,} boxes, {len(report.names)} classes")
     _show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
-    for kind, count in report.counts().items():
-        defect = DEFECTS[kind]
-        typer.echo(f"{defect.severity}: {count:,} {defect.words} ({kind}); {defect.remedy}")
-        for example in report.of_kind(kind)[:EXAMPLES]:
-            typer.echo(f"    {printable(str(example))}")
+    for line in told(report.findings):
+        typer.echo(printable(line))
     errors, warnings = report.severity("error"), report.severity("warning")
     typer.echo(f"{errors:,} errors, {warnings:,} warnings" if report.findings else "no defects found")

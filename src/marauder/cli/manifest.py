@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from marauder.data.manifests.pinning import DataPin
     from marauder.data.records import Dataset, Problem
 
-EXAMPLES = 5
 MOST_ROWS = 45
 
 app = typer.Typer(
@@ -22,6 +21,9 @@ app = typer.Typer(
 )
 
 Input = Annotated[Path, typer.Option("--input", "--input-dir", help="Manifest, dataset.yaml, folder, data.yaml, JSON.")]
+Pictures = Annotated[
+    Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
+]
 MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
 
 
@@ -29,7 +31,9 @@ MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many
 def write(
     input: Input,
     output: Annotated[Path, typer.Option("--output", "--output-dir", help="Folder of the manifests and dataset.yaml.")],
-    source_format: Annotated[str, typer.Option(help="Layout of the input: auto, yolo, coco, voc …")] = "auto",
+    source_format: Annotated[
+        str, typer.Option(help="Format of the input: auto, or one that docs/formats.md names (yolo, coco, viame …).")
+    ] = "auto",
     format: Annotated[str, typer.Option(help="manifest, parquet, or manifest,parquet.")] = "manifest",
     fractions: Annotated[
         str | None, typer.Option(help="Split anew: train=0.7,val=0.2,test=0.1. Else the input's own splits, if any.")
@@ -44,6 +48,7 @@ def write(
     missing_label: Annotated[
         str, typer.Option(help="Pictures without a label file are: unlabelled or empty.")
     ] = "unlabelled",
+    pictures: Pictures = None,
     version: Annotated[str | None, typer.Option(help="Version of the data set, for dataset.yaml.")] = None,
     slices: Annotated[Path | None, typer.Option(help="slices.yaml to name in dataset.yaml.")] = None,
     uri: Annotated[
@@ -62,10 +67,14 @@ def write(
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
     from marauder.data.reading import read_dataset
+    from marauder.data.repair import without_doubtful
 
     folders = _folders(uri or [])
     with Clock.for_hours(max_hours).listening() as clock:
-        dataset = read_dataset(input, source_format, parse_names(names), group_pattern, missing_label=missing_label)
+        dataset = read_dataset(
+            input, source_format, parse_names(names), group_pattern, pictures, missing_label=missing_label, clock=clock
+        )
+        dataset, _ = without_doubtful(dataset)
         with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
             if measure:
                 dataset = measure_dataset(dataset, clock)
@@ -83,17 +92,19 @@ def write(
 @app.command()
 def show(
     input: Input,
-    format: Annotated[str, typer.Option(help="Layout of the input: auto, manifest, yolo, coco …")] = "auto",
+    format: Annotated[str, typer.Option(help="Format of the input: auto, or one that docs/formats.md names.")] = "auto",
+    pictures: Pictures = None,
 ) -> None:
     """Show rows, classes, attributes with their values or ranges, and what is wrong. Exit status 1: rows are bad."""
     from rich.console import Console
     from rich.table import Table
 
+    from marauder.data.formats.assembling import LOSING
     from marauder.data.manifests.summary import attribute_rows
     from marauder.data.reading import read_dataset
     from marauder.data.splits import split_report
 
-    dataset = read_dataset(input, format)
+    dataset = read_dataset(input, format, pictures=pictures)
     console = Console()
     rows = split_report(dataset)
     table = Table("", *rows[0].counts, "groups in all", title=str(input))
@@ -112,7 +123,7 @@ def show(
                 table.add_row(found.name, f"{found.count:,}", found.values)
             console.print(table)
     _tell_problems(dataset.problems)
-    if any(problem.kind == "label-syntax" for problem in dataset.problems):
+    if any(problem.kind in LOSING for problem in dataset.problems):
         raise typer.Exit(1)
 
 
@@ -156,6 +167,7 @@ def pin(
         Path | None,
         typer.Option("--check", help="A data_pin.json: say what changed since. Exit status 1: something did."),
     ] = None,
+    pictures: Pictures = None,
     max_hours: MaxHours = None,
 ) -> None:
     """Hash manifests and pictures, so that a run can say what it was trained on; with DVC, pull what is missing.
@@ -168,12 +180,12 @@ def pin(
 
     with Clock.for_hours(max_hours).listening() as clock:
         if check is not None:
-            differences = verify(DataPin.read(check), input, clock)
+            differences = verify(DataPin.read(check), input, clock, pictures)
             for line in differences:
                 typer.echo(line)
             typer.echo("changed since it was pinned" if differences else "the same content as pinned")
             raise typer.Exit(1 if differences else 0)
-        pinned = pin_data(input, clock)
+        pinned = pin_data(input, clock, pictures=pictures)
     _show_pin(pinned)
     if output is not None:
         typer.echo(f"pin: {pinned.write(output)}")
@@ -191,13 +203,10 @@ def _show_pin(pinned: DataPin) -> None:
 
 
 def _tell_problems(problems: Sequence[Problem]) -> None:
-    if problems:
-        count = sum(problem.count for problem in problems)
-        typer.echo(f"{count:,} problems:")
-        for problem in problems[:EXAMPLES]:
-            typer.echo(f"    {printable(str(problem))}")
-        if len(problems) > EXAMPLES:
-            typer.echo(f"    and {count - EXAMPLES:,} more")
+    from marauder.data.check import told
+
+    for line in told(problems):
+        typer.echo(printable(line))
 
 
 def _tell_left_out(dataset: Dataset) -> None:
@@ -207,18 +216,10 @@ def _tell_left_out(dataset: Dataset) -> None:
     kept = {record.key for record in dataset}
     bad = [problem for problem in dataset.problems if problem.kind in SET_ASIDE_KINDS]
     pictures = {problem.key or (problem.path, problem.line) for problem in bad if problem.key not in kept}
-    of_kept = {problem.key for problem in bad if problem.key in kept}
-    see = f"see each with `marauder data check --input {printable(dataset.source)} --report findings.json`"
     if pictures:
         were = "1 picture was" if len(pictures) == 1 else f"{len(pictures):,} pictures were"
+        see = f"see each with `marauder data check --input {printable(dataset.source)} --report findings.json`"
         typer.echo(f"{were} set aside and {'is' if len(pictures) == 1 else 'are'} in no manifest; {see}")
-    if of_kept:
-        have = (
-            "1 picture in the manifests has"
-            if len(of_kept) == 1
-            else f"{len(of_kept):,} pictures in the manifests have"
-        )
-        typer.echo(f"{have} labels that were left out or must be looked at; {see}")
 
 
 def _folders(entries: list[str]) -> dict[str, Path]:

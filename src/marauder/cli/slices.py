@@ -19,14 +19,19 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check slices
 
 Slices = Annotated[Path, typer.Option("--slices", help="The slices.yaml.")]
 Data = Annotated[Path, typer.Option("--data", help="Labelled pictures: folder, data.yaml, JSON or manifest.")]
-Format = Annotated[str, typer.Option(help="auto, or a layout that docs/data.md names.")]
+Format = Annotated[str, typer.Option(help="auto, or a format that docs/formats.md names.")]
+Pictures = Annotated[
+    Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
+]
 Split = Annotated[str | None, typer.Option(help="Only this split; default: each.")]
 
 PICTURES_ON_A_SHEET = 24
 
 
 @app.command("check")
-def check_slices(slices: Slices, data: Data, split: Split = None, format: Format = "auto") -> None:
+def check_slices(
+    slices: Slices, data: Data, split: Split = None, format: Format = "auto", pictures: Pictures = None
+) -> None:
     """Count the pictures, boxes and groups of every slice, and tell what is wrong. Exit status 2: mistakes.
 
     Mistakes are names that no picture or box has, comparisons that no value can meet, and ids of no picture. Empty and
@@ -37,7 +42,7 @@ def check_slices(slices: Slices, data: Data, split: Split = None, format: Format
     from marauder.data.slices.resolve import load_slices
 
     book = load_slices(slices)
-    dataset = read_dataset(data, format)
+    dataset = read_dataset(data, format, pictures=pictures)
     findings = check(book, dataset, split)
     refuse_mistakes(findings)
     _show_table(count_slices(book, dataset, split), findings)
@@ -55,9 +60,10 @@ def show_slice(
     sheet: Annotated[
         Path | None, typer.Option(help="Contact sheet (.png, .jpg) of its pictures; boxes that do not count are grey.")
     ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Most pictures on the sheet, spread over the slice.")] = (
+    most: Annotated[int, typer.Option(min=1, help="Most pictures on the sheet, spread over the slice.")] = (
         PICTURES_ON_A_SHEET
     ),
+    pictures: Pictures = None,
 ) -> None:
     """List the keys of a slice's pictures, one a line."""
     from marauder.core.errors import UserError
@@ -70,7 +76,7 @@ def show_slice(
     if sheet is not None and sheet.suffix.lower() not in FORMATS:
         raise UserError(f"--sheet {sheet}: a contact sheet is one of {', '.join(FORMATS)}")
     book = load_slices(slices)
-    dataset = read_dataset(data, format)
+    dataset = read_dataset(data, format, pictures=pictures)
     if split is not None:
         dataset = dataset.split(split)
     masks = {mask.name: mask for mask in book.apply(dataset.records, dataset.names)}
@@ -86,7 +92,7 @@ def show_slice(
         if not chosen:
             raise UserError(f"slice {name!r} holds no labelled picture: there is nothing to draw")
         counting = counter.boxes(masks[name])
-        shown = min(pictures, len(chosen))
+        shown = min(most, len(chosen))
         spread = [chosen[place * len(chosen) // shown] for place in range(shown)]
         _draw(dataset, spread, counting, sheet, f"{name}: {count.pictures:,} pictures, {count.boxes:,} boxes")
 

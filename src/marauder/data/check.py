@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from marauder.data.sheets import Tile, contact_sheet, tile_of
 from marauder.data.splits import leaking_groups, split_report
 
 Severity = Literal["error", "warning"]
+EXAMPLES = 3
+"""Findings of a kind that are shown one by one."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,25 @@ DEFECTS: dict[str, Defect] = {
     "mask-specks": Defect("warning", "masks with specks", "they are left out", True),
 }
 """Kind of defect to what it means; the order is that of the report."""
+
+
+def told_counts(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines that tell findings by kind, errors as they stand in ``DEFECTS``, each with examples; the same everywhere."""
+    lines = []
+    for kind in sorted(counts, key=list(DEFECTS).index):
+        defect = DEFECTS[kind]
+        lines.append(f"{defect.severity}: {counts[kind]:,} {defect.words} ({kind}); {defect.remedy}")
+        lines += [f"    {example}" for example in examples.get(kind, ())]
+    return lines
+
+
+def told(problems: Sequence[Problem], examples: int = EXAMPLES) -> list[str]:
+    """The problems of a data set as ``told_counts`` tells them."""
+    shown: dict[str, list[str]] = {}
+    for problem in problems:
+        if len(shown.setdefault(problem.kind, [])) < examples:
+            shown[problem.kind].append(str(problem))
+    return told_counts(counted(problems), shown)
 
 
 @dataclass(frozen=True)

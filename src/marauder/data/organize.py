@@ -26,7 +26,7 @@ from marauder.data.groups import join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, counted, merge
-from marauder.data.repair import SET_ASIDE_KINDS
+from marauder.data.repair import without_doubtful
 from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
 from marauder.data.writers import DATA_FILE, claim_folder, demand_own_folder, is_complete, write_yolo
@@ -45,7 +45,7 @@ class OrganizeSettings(Settings):
     ``names``: class names of sources that have none, spaces around them left out. ``fractions``: shares of the
     splits; ``None`` keeps the sources' own splits. ``keep_splits``: with fractions, groups that have a split keep it.
     ``near_duplicates``: pictures whose hashes differ in at most ``near_duplicate_distance`` bits join one group.
-    ``mode``: see ``writers.write_yolo``.
+    ``pictures``: the pictures' folder where that is not beside the labels. ``mode``: see ``writers.write_yolo``.
     """
 
     inputs: tuple[Path, ...] = Field(min_length=1)
@@ -60,6 +60,7 @@ class OrganizeSettings(Settings):
     near_duplicates: bool = True
     near_duplicate_distance: int = Field(default=DEFAULT_DISTANCE, ge=0, le=16)
     missing_label: Literal["unlabelled", "empty"] = "unlabelled"
+    pictures: Path | None = None
     mode: Literal["link", "copy", "reference"] = "link"
     fresh: bool = False
 
@@ -136,11 +137,13 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
             settings.format,
             settings.names,
             settings.group_pattern,
+            settings.pictures,
             missing_label=settings.missing_label,
+            clock=clock,
         )
         _demand_known_classes(read, settings.names is not None)
         sources.append(read)
-    judged = [_without_bad_labels(read) for read in sources]
+    judged = [without_doubtful(read) for read in sources]
     dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
     dataset, mapped, unmapped = _mapped(dataset, settings)
     dataset, unusable = _usable(dataset, settings, clock, notes)
@@ -170,7 +173,8 @@ def _identity(settings: OrganizeSettings, clock: Clock) -> dict[str, Any]:
         values["taxonomy"] = hash_file(taxonomy)
     elif taxonomy == "default":
         values["taxonomy"] = hash_file(DEFAULT_FILE)
-    values["inputs"] = [[str(source.resolve()), _listing(source, clock)] for source in settings.inputs]
+    places = (*settings.inputs, *([settings.pictures] if settings.pictures is not None else []))
+    values["inputs"] = [[str(place.resolve()), _listing(place, clock)] for place in places]
     return {"format": FORMAT, **values}
 
 
@@ -236,21 +240,6 @@ def _demand_known_classes(source: Dataset, names_given: bool) -> None:
         f"{source.source}: {count} of {boxes} boxes have a class without a name. There are {len(source.names)} "
         f"names ({', '.join(source.names[:8])}); {remedy}. First: {unknown[0]}"
     )
-
-
-def _without_bad_labels(source: Dataset) -> tuple[Dataset, list[Problem]]:
-    """Set aside, as a whole, pictures with a label that says nothing or names no class: without that box alone, they
-    would teach that the animal is water."""
-    reasons: dict[str, Problem] = {}
-    for problem in source.problems:
-        if problem.kind in SET_ASIDE_KINDS and problem.key:
-            reasons.setdefault(problem.key, problem)
-    bad = [record for record in source if record.key in reasons]
-    set_aside = [
-        replace(reasons[record.key], path=str(record.picture), line=None, message=str(reasons[record.key]))
-        for record in bad
-    ]
-    return source.with_records(record for record in source if record.key not in reasons), set_aside
 
 
 def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSettings) -> str:

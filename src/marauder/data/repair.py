@@ -20,7 +20,7 @@ from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.data.boxes import clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
-from marauder.data.records import Dataset, Record, joined
+from marauder.data.records import Dataset, Problem, Record, joined
 from marauder.data.writers import claim_folder, demand_own_folder, write_yolo
 
 SET_ASIDE_KINDS = (
@@ -58,6 +58,21 @@ class RepairSummary:
     dropped_copies: dict[str, str]
     joined_boxes: dict[str, int]
     turned_upright: int
+
+
+def without_doubtful(dataset: Dataset) -> tuple[Dataset, list[Problem]]:
+    """The data set without the pictures whose labels a person must look at, and why each was set aside: without the one
+    box that says nothing, or names no class, they would teach that the animal is water."""
+    reasons: dict[str, Problem] = {}
+    for problem in dataset.problems:
+        if problem.kind in SET_ASIDE_KINDS and problem.key:
+            reasons.setdefault(problem.key, problem)
+    set_aside = [
+        replace(reasons[record.key], path=str(record.picture), line=None, message=str(reasons[record.key]))
+        for record in dataset
+        if record.key in reasons
+    ]
+    return dataset.with_records(record for record in dataset if record.key not in reasons), set_aside
 
 
 def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock | None = None) -> RepairSummary:

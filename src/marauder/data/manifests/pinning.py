@@ -100,7 +100,9 @@ class DataPin:
         return cls.from_json(read_json(file))
 
 
-def pin(path: Path, clock: Clock | None = None, journal: FileJournal | None = None) -> DataPin:
+def pin(
+    path: Path, clock: Clock | None = None, journal: FileJournal | None = None, pictures: Path | None = None
+) -> DataPin:
     """Pin the data set at ``path``: a manifest, a dataset.yaml, or any source that can be read.
 
     With ``dvc:`` in the dataset.yaml missing data are pulled first, and the tag, commit and hashes are written down.
@@ -117,7 +119,7 @@ def pin(path: Path, clock: Clock | None = None, journal: FileJournal | None = No
         from marauder.data.manifests.dvc import fetch_and_resolve
 
         provenance = fetch_and_resolve(spec, spec_file)
-    dataset = read_dataset(path)
+    dataset = read_dataset(path, pictures=pictures, clock=clock)
     hashes = hash_files([record.picture for record in dataset], journal or FileJournal.of("hashes", path), clock)
     splits = {
         name: _split_pin([record for record in dataset if (record.split or "-") == name], dataset.names, hashes)
@@ -144,12 +146,14 @@ def pin(path: Path, clock: Clock | None = None, journal: FileJournal | None = No
     )
 
 
-def verify(pinned: DataPin, path: Path | None = None, clock: Clock | None = None) -> list[str]:
+def verify(
+    pinned: DataPin, path: Path | None = None, clock: Clock | None = None, pictures: Path | None = None
+) -> list[str]:
     """What is no longer as it was pinned, in words; empty when the content is the same.
 
     ``path``: where the data lie now, if not where they were pinned. The same content in other files is no difference.
     """
-    current = pin(path or Path(pinned.source), clock)
+    current = pin(path or Path(pinned.source), clock, pictures=pictures)
     if current.fingerprint == pinned.fingerprint:
         return []
     found = []

@@ -87,6 +87,8 @@ class Preprocessing(Step):
         settings = context.settings
         organized = organize(settings.organize.model_copy(update={"fresh": context.asked}), context.clock)
         enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
+        # Of pictures that nobody labelled there are none, and the steps that need some say so.
+        (settings.enhance.output / "labels").mkdir(exist_ok=True)
         publish(settings.enhance.output, context.workspace.data_yaml)
         empty_folders = [folder for folder, empty in _folders(context.workspace).items() if empty]
         notes = [f"{context.workspace.relative(folder)} is empty and was left out" for folder in empty_folders]
