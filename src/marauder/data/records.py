@@ -150,11 +150,16 @@ def joined(record: Record, others: Iterable[Record]) -> Record:
 
 def _paired(first: Record, second: Record) -> np.ndarray:
     """Which boxes of ``first`` have a partner of their own in ``second``: bool (N,)."""
-    overlap = iou_matrix(first.boxes, second.boxes) * (first.classes[:, None] == second.classes[None, :])
-    rows, columns = np.nonzero(overlap >= SAME_OBJECT)
+    pairs: list[tuple[float, int, int]] = []
+    # In blocks, since a label file may hold tens of thousands of boxes.
+    for start in range(0, len(first.boxes), 256):
+        block = slice(start, start + 256)
+        overlap = iou_matrix(first.boxes[block], second.boxes)
+        overlap *= first.classes[block, None] == second.classes[None, :]
+        rows, columns = np.nonzero(overlap >= SAME_OBJECT)
+        pairs += zip((-overlap[rows, columns]).tolist(), (rows + start).tolist(), columns.tolist())
     paired, taken = np.zeros(len(first.boxes), bool), np.zeros(len(second.boxes), bool)
-    for place in np.argsort(-overlap[rows, columns], kind="stable").tolist():
-        row, column = rows[place], columns[place]
+    for _, row, column in sorted(pairs):
         if not paired[row] and not taken[column]:
             paired[row] = taken[column] = True
     return paired

@@ -118,16 +118,17 @@ def _folders(workspace: Workspace) -> dict[Path, bool]:
 def publish(folder: Path, data_yaml: Path) -> None:
     """Write ``data_yaml`` and its ``records.jsonl`` for the data set in ``folder``, which lies beside them.
 
-    Both name files from where they lie. ``data_yaml`` is written last.
+    Both name files from where they lie. ``data_yaml`` is written last. Raises ``UserError`` for damaged records.
     """
     import yaml
 
-    from marauder.core.files import read_lines, write_text
+    from marauder.core.files import write_text
     from marauder.core.settings import read_yaml_mapping
+    from marauder.data.stored import stored_rows
 
     prefix = folder.relative_to(data_yaml.parent).as_posix()
     rows = []
-    for row in read_lines(folder / "records.jsonl"):
+    for row in stored_rows(folder):
         places = {key: f"{prefix}/{row[key]}" for key in ("file", "label") if key in row}
         rows.append(json.dumps({**row, **places}, ensure_ascii=False, sort_keys=True) + "\n")
     content = read_yaml_mapping(folder / "data.yaml")[0]
