@@ -31,12 +31,13 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE, orientation
 
 
 def yolo(root: Path) -> Path:
-    """data.yaml with train and val; the second label line of ``a`` is bad (line 2)."""
+    """data.yaml with train and val; the second label line of ``a`` is bad (line 2), ``b`` is empty."""
     for number, (split, name) in enumerate((("train", "a"), ("train", "b"), ("val", "c"))):
         picture(root / "images" / split / f"{name}.jpg", number)
         (root / "labels" / split).mkdir(parents=True, exist_ok=True)
         (root / "labels" / split / f"{name}.txt").write_text("")
     (root / "labels/train/a.txt").write_text("1 0.5 0.41666667 0.5 0.5\nnonsense here\n")
+    (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.25 0.5\n")
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [fish, crab]\n")
     return root
 

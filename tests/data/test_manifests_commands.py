@@ -36,20 +36,20 @@ def test_write_show_sample_and_pin(tmp_path: Path, run):
     root = small_sets.yolo(tmp_path / "set")
     written = run("write", "--input", root, "--output", tmp_path / "out", "--measure", "--format", "manifest,parquet")
     assert written.returncode == 0, written.stderr
-    assert "3 pictures (2 train, 1 val), 1 boxes" in written.stdout
+    assert "2 pictures (1 train, 1 val), 1 boxes" in written.stdout
     assert f"{root}/labels/train/a.txt:2: not numbers" in written.stdout
     dataset = read_dataset(tmp_path / "out")
     assert {"brightness", "sharpness", "clip_kind"} <= dataset.records[0].attributes.keys()
     shown = run("show", "--input", tmp_path / "out")
     assert shown.returncode == 0, shown.stderr
-    for words in ("crab", "attributes of pictures", "clip_kind", "photo 3", "median"):
+    for words in ("fish", "attributes of pictures", "clip_kind", "photo 2", "median"):
         assert words in shown.stdout
     query = "brightness > 0 and clip_kind == 'photo'"
     drawn = run(
         "sample", "--input", tmp_path / "out", "--where", query, "--output", tmp_path / "two.manifest", "--count", 2
     )
     assert drawn.returncode == 0, drawn.stderr
-    assert f"2 of 3 rows with {query}" in drawn.stdout
+    assert f"2 of 2 rows with {query}" in drawn.stdout
     assert len(read_dataset(tmp_path / "two.manifest")) == 2
     assert "images/val/c.jpg" in run("sample", "--input", tmp_path / "out/golden_val.parquet").stdout
     pinned = run("pin", "--input", tmp_path / "out", "--output", tmp_path / "run")
@@ -70,16 +70,16 @@ def test_bad_rows_are_an_exit_status(tmp_path: Path, run):
 def test_what_is_in_no_manifest_is_told_last(tmp_path: Path, run):
     root = small_sets.yolo(tmp_path / "set")
     check = f"see each with `marauder data check --input {root} --report findings.json`"
-    labels = f"1 picture in the manifests has labels that were left out or must be looked at; {check}"
+    (root / "labels/val/c.txt").write_text("")
     done = run("write", "--input", root, "--output", tmp_path / "out")
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == labels
-    assert "set aside" not in done.stdout
-    (root / "images/train/b.jpg").write_bytes(b"")
+    assert done.returncode == 2 and "no label is left" in done.stderr, "never a set of negatives"
+    (root / "labels/val/c.txt").write_text("1 0.5 0.5 0.5 0.5\n")
     done = run("write", "--input", root, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [f"1 picture was set aside and is in no manifest; {check}", labels]
-    (root / "images/val/d.jpg").write_text("no picture")
+    assert done.stdout.splitlines()[-1] == f"1 picture was set aside and is in no manifest; {check}"
+    (root / "images/train/b.jpg").write_bytes(b"")
     (root / "labels/train/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    (root / "images/val/d.jpg").write_text("no picture")
     done = run("write", "--input", root, "--output", tmp_path / "out")
     assert done.stdout.splitlines()[-1] == f"2 pictures were set aside and are in no manifest; {check}"
     (root / "images/train/b.jpg").unlink()
@@ -102,7 +102,7 @@ def test_names_that_cannot_be_encoded_are_told(tmp_path: Path, run):
     assert "2 pictures were set aside" in written.stdout
     drawn = run("sample", "--input", root / "output.manifest")
     assert drawn.returncode == 0, drawn.stderr
-    assert "images/a.jpg" in drawn.stdout and "2 problems" in drawn.stdout
+    assert "images/a.jpg" in drawn.stdout and "error: 2 labels that say nothing" in drawn.stdout
 
 
 def test_file_names_that_are_no_utf8_are_told(tmp_path: Path, run):
@@ -115,6 +115,7 @@ def test_file_names_that_are_no_utf8_are_told(tmp_path: Path, run):
 
 def test_new_splits_and_addresses(tmp_path: Path, run):
     root = small_sets.yolo(tmp_path / "set")
+    (root / "labels/train/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
     words = (
         "write",
         "--input",

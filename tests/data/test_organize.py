@@ -39,7 +39,7 @@ def sources(tmp_path: Path) -> list[Path]:
 def test_sources_are_united_mapped_and_reported(sources: list[Path], tmp_path: Path):
     summary = organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", near_duplicates=False))
     assert summary.unmapped == {"crab": 2}
-    assert summary.mapped == {"fish": ("Reef Fish (unidentified)", 2)}
+    assert summary.mapped == {"fish": ("Reef Fish (unidentified)", 3)}
     assert [(Path(row["path"]).name, row["kind"]) for row in summary.set_aside] == [
         ("a.jpg", "label-syntax"),
         ("b.jpg", "number-invalid"),

@@ -323,7 +323,7 @@ class TestVoc:
 
     def test_a_picture_without_xml(self, tmp_path: Path):
         small_sets.picture(small_sets.voc(tmp_path) / "JPEGImages/c.jpg")
-        assert kinds(read_dataset(tmp_path))["picture-without-label"] == 1
+        assert kinds(read_dataset(tmp_path))["picture-unread"] == 1
 
 
 class TestFathomNet:

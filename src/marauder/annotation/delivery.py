@@ -23,7 +23,7 @@ from marauder.core.files import append_line, fingerprint, hash_file, read_lines
 SETTLE_SECONDS = 3.0
 """How long a folder or file must not have changed. One that turns out to be half copied does no harm: nothing of it is
 merged without ``accept``, and it is looked at again when it has grown."""
-SINGLE_FILES = frozenset({".json", ".xml"})
+SINGLE_FILES = frozenset({".json", ".xml", ".csv", ".manifest", ".jsonl", ".parquet"})
 UNFINISHED = re.compile(r"^[.~]|\.(partial|part|crdownload|download|filepart|tmp|temp|!ut)$", re.IGNORECASE)
 LEDGER = "deliveries.jsonl"
 Outcome = Literal["merged", "problems", "foreign"]
@@ -104,7 +104,8 @@ def oddities(settings: AnnotationSettings) -> list[str]:
         elif UNFINISHED.search(path.name):
             lines.append(f"{name} is still being copied, its name says.")
         elif not path.is_dir() and path.suffix.lower() not in (".zip", *SINGLE_FILES):
-            lines.append(f"{name} is no zip, folder, .json or .xml: pack what came back as one zip.")
+            kinds = ", ".join(sorted(SINGLE_FILES))
+            lines.append(f"{name} is no zip, no folder and no {kinds}: pack what came back as one zip.")
     return lines
 
 

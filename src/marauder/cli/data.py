@@ -20,7 +20,9 @@ MOST_ROWS = 45
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check, organize and split labelled pictures.")
 app.command()(scenes)
 
-Format = Annotated[str, typer.Option(help="auto, or a format that docs/formats.md names (yolo, coco, voc, viame …).")]
+Format = Annotated[
+    str, typer.Option(help="Format of the labels: auto, or one of docs/formats.md (yolo, coco, voc, viame, biigle …).")
+]
 Pictures = Annotated[
     Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
 ]
@@ -33,7 +35,7 @@ MissingLabel = Annotated[
 ]
 Fractions = Annotated[str | None, typer.Option(help="Shares of the splits: train=0.7,val=0.2,test=0.1 or 0.7,0.2,0.1.")]
 Inputs = Annotated[
-    list[Path], typer.Option("--input", "--input-dir", help="Folder, data.yaml or JSON; may be repeated.")
+    list[Path], typer.Option("--input", "--input-dir", help="Folder, data.yaml, or a file of labels; may be repeated.")
 ]
 Output = Annotated[Path, typer.Option("--output", "--output-dir", help="Folder to write to.")]
 MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
@@ -120,7 +122,7 @@ def split(
 
 @app.command()
 def check(
-    input: Annotated[Path, typer.Option("--input", "--input-dir", help="Folder, data.yaml or JSON.")],
+    input: Annotated[Path, typer.Option("--input", "--input-dir", help="Folder, data.yaml, or a file of labels.")],
     format: Format = "auto",
     names: Names = None,
     fix: Annotated[
@@ -176,7 +178,8 @@ def check(
             )
             found = check_dataset(mended.data_yaml, near_duplicate_distance, clock)
             _show_report(found)
-    if found.dataset is not None and len(found.dataset) and "val" not in found.dataset.splits():
+    unlabelled = bool(found.of_kind("labels-none"))
+    if found.dataset is not None and len(found.dataset) and not unlabelled and "val" not in found.dataset.splits():
         place = output if output is not None else input
         typer.echo(
             "there is no val split, which training needs; "

@@ -47,9 +47,7 @@ def evaluate(
             typer.echo(printable(line), err=True)
         dataset, set_aside = without_doubtful(dataset)
         if set_aside:
-            typer.echo(
-                f"{len(set_aside):,} pictures are set aside: their labels say too little to measure on", err=True
-            )
+            typer.echo(f"{len(set_aside):,} pictures set aside: their labels say too little to measure on", err=True)
         measured = evaluate_split(model, dataset, split, choose_device(device), clock, imgsz)
     facts = {"Detector": str(model), "Measured on": f"the split {split} of {data_yaml}"}
     report = write_evaluation(

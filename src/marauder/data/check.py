@@ -52,7 +52,9 @@ DEFECTS: dict[str, Defect] = {
     "label-meaning": Defect(
         "error", "label lines that are boxes with keypoints or outlines", "state kpt_shape in data.yaml", True
     ),
-    "label-encoding": Defect("error", "text in an encoding that it does not state", "save it as UTF-8"),
+    "label-encoding": Defect(
+        "error", "text in an encoding that it does not state", "save it as UTF-8; --fix sets the picture aside", True
+    ),
     "class-missing": Defect("error", "labels without a class", "name it; --fix sets the picture aside", True),
     "class-several": Defect("error", "labels with several classes", "keep one; --fix sets the picture aside", True),
     "class-name-twice": Defect("error", "class names given twice", "give every class a name of its own"),
@@ -80,7 +82,7 @@ DEFECTS: dict[str, Defect] = {
     "box-duplicate": Defect("warning", "boxes given twice", "--fix drops the second", True),
     "size-mismatch": Defect("error", "sizes that are not the picture's", "see whether the labels belong to it", True),
     "size-scaled": Defect("warning", "sizes that differ by a scale only", "boxes are scaled to the picture", True),
-    "split-missing": Defect("error", "splits whose folder or list is missing", "correct data.yaml"),
+    "split-missing": Defect("error", "splits whose folder or list is missing", "correct data.yaml or the list"),
     "group-in-two-splits": Defect("error", "clips on several sides of a split", "split anew: marauder data split"),
     "duplicates-in-two-splits": Defect(
         "error", "the same picture on several sides of a split", "split anew: marauder data split"
@@ -99,7 +101,7 @@ DEFECTS: dict[str, Defect] = {
     "picture-absent": Defect("warning", "pictures that are not here, labels only", "fetch them before training"),
     "picture-listed-twice": Defect("warning", "pictures listed twice", "the first listing counts", True),
     "names-missing": Defect("warning", "class names missing", "give --names, or write a classes.txt"),
-    "root-moved": Defect("warning", "folders that have moved", "correct the paths in data.yaml", True),
+    "root-moved": Defect("warning", "paths that lead elsewhere", "correct them in the file named", True),
     "split-twice": Defect("warning", "pictures in two split lists", "the first list counts"),
     "picture-twice": Defect("warning", "pictures with several entries", "their boxes are joined", True),
     "picture-outside": Defect("warning", "pictures outside the data set's folder", "see that they are the right ones"),
@@ -113,6 +115,7 @@ DEFECTS: dict[str, Defect] = {
     "not-answered": Defect("warning", "tasks that nobody submitted", "their pictures are unlabelled"),
     "text-encoding": Defect("warning", "text that is not UTF-8", "read as it declares; save it as UTF-8"),
     "labels-none": Defect("warning", "folders of pictures without any label", "label some: start with step 3"),
+    "picture-unread": Defect("warning", "pictures that no label names", "left out; label them, or mend the paths"),
     "file-unread": Defect("warning", "files that may hold labels and were not read", "see what they are"),
     "format-unread": Defect("warning", "labels in another format", "name it with --format to read them instead"),
     "mask-specks": Defect("warning", "masks with specks", "they are left out", True),
@@ -121,7 +124,7 @@ DEFECTS: dict[str, Defect] = {
 
 
 def told_counts(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines that tell findings by kind, errors as they stand in ``DEFECTS``, each with examples; the same everywhere."""
+    """Lines that tell findings by kind, in the order of ``DEFECTS``, each with examples; the same everywhere."""
     lines = []
     for kind in sorted(counts, key=list(DEFECTS).index):
         defect = DEFECTS[kind]

@@ -83,10 +83,11 @@ def _choose(source: Source, format: str) -> Format:
         layout: Format = resolve("reader", format)()
         return layout
     path, known = source.path, plugin_names("reader")
-    for name in known:
-        layout = resolve("reader", name)()
-        if layout.files(source):
-            return layout
+    layouts: list[Format] = [resolve("reader", name)() for name in known]
+    for sure in (True, False):
+        for layout in layouts:
+            if layout.declared(source) if sure else layout.files(source):
+                return layout
     if path.suffix.lower() in (*JSON_SUFFIXES, PARQUET_SUFFIX) and is_blank(path):
         raise UserError(f"{path}: has no rows; write it again, or name another manifest")
     if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):

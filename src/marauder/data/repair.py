@@ -62,7 +62,8 @@ class RepairSummary:
 
 def without_doubtful(dataset: Dataset) -> tuple[Dataset, list[Problem]]:
     """The data set without the pictures whose labels a person must look at, and why each was set aside: without the one
-    box that says nothing, or names no class, they would teach that the animal is water."""
+    box that says nothing, or names no class, they would teach that the animal is water. Raises ``UserError`` where only
+    pictures without any object would be left."""
     reasons: dict[str, Problem] = {}
     for problem in dataset.problems:
         if problem.kind in SET_ASIDE_KINDS and problem.key:
@@ -72,7 +73,13 @@ def without_doubtful(dataset: Dataset) -> tuple[Dataset, list[Problem]]:
         for record in dataset
         if record.key in reasons
     ]
-    return dataset.with_records(record for record in dataset if record.key not in reasons), set_aside
+    good = dataset.with_records(record for record in dataset if record.key not in reasons)
+    if set_aside and any(record.labelled for record in good) and not any(len(record.boxes) for record in good):
+        raise UserError(
+            f"{dataset.source}: all {len(set_aside):,} pictures with labels must be set aside, so that no label is left; "
+            f"first: {set_aside[0].message}"
+        )
+    return good, set_aside
 
 
 def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock | None = None) -> RepairSummary:

@@ -118,8 +118,8 @@ def _check_splits(dataset: Dataset, path: Path) -> None:
         log.warning("and %d more; see `marauder data check --input %s`", len(dataset.problems) - 10, path)
     if len(dataset) and not any(record.labelled for record in dataset):
         raise UserError(
-            f"{path}: none of its {len(dataset):,} pictures has labels, and a detector needs some; choose what to label "
-            "first: ./scripts/run_active_learning.sh (docs/step3_active_learning.md)"
+            f"{path}: none of its {len(dataset):,} pictures has labels, and a detector needs some; choose what to "
+            "label first: ./scripts/run_active_learning.sh (docs/step3_active_learning.md)"
         )
     for split in ("train", "val"):
         records = labelled(dataset.split(split))

@@ -60,7 +60,7 @@ def assemble(layout: Format, source: Source, options: ReadOptions, findings: Fin
     """The records that the entries make. Pictures are looked for below ``options.pictures``, else below the source."""
     if not parsed.entries:
         first = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
-        raise UserError(f"{source.path}: no picture in this data set of the format {layout.name}{first}")
+        raise UserError(f"{source.path}: no picture can be read from this data set (format {layout.name}){first}")
     _Placing(source, options, findings).place(parsed.entries)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
@@ -435,11 +435,11 @@ def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: P
     for path in rest:
         top = source.relative(path).rpartition("/")[0].partition("/")[0]
         if is_picture(path) and options.pictures is None:
-            by_folder.setdefault(("picture-without-label", top), []).append(path)
+            by_folder.setdefault(("picture-unread", top), []).append(path)
         elif path.suffix.lower() in LABEL_SUFFIXES and path not in others and not SIDE_FILES.match(path.stem):
             by_folder.setdefault(("file-unread", top), []).append(path)
     for (kind, top), files in by_folder.items():
-        what = "pictures" if kind == "picture-without-label" else "files that may hold labels"
+        what = "pictures" if kind == "picture-unread" else "files that may hold labels"
         example = source.relative(files[0])
         message = (
             f"{len(files)} {what} in {top or source.root.name}/ belong to nothing that was read, such as {example}"
@@ -459,7 +459,7 @@ def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Fi
     """Files of other formats, told with the option that reads them."""
     found: set[Path] = set()
     for name in plugin_names("reader"):
-        if name in (layout.name, "pictures", "yolo") or {name, layout.name} == {"coco", "fathomnet"}:
+        if name in (layout.name, "pictures") or {name, layout.name} == {"coco", "fathomnet"}:
             continue
         files = [path for path in resolve("reader", name)().files(source) if path in rest - found]
         if files:

@@ -177,6 +177,10 @@ class Format(ABC):
         """The files of ``source`` that are in this format; none where it does not hold it. Reads little, never raises
         on foreign content."""
 
+    def declared(self, source: Source) -> bool:
+        """Whether the source says itself that it is in this format, whatever else lies in it."""
+        return False
+
     @abstractmethod
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         """Everything that ``source`` says in this format."""

@@ -182,8 +182,9 @@ class _File:
             return  # told when its picture, or its box, was read
         category, ignored = whole(row.get("category_id")), row.get("iscrowd") in (1, True)
         if category is None and (row.get("category_id") is not None or self.layout.category_required):
-            message = f"{place}: category_id {clean_text(row.get('category_id'), 40)} is none"
-            self._note("class-missing", message, entry)
+            stated = row.get("category_id")
+            words = "no category_id" if stated is None else f"category_id {clean_text(stated, 40)} is no number"
+            self._note("class-missing", f"{place}: {words}; name its class", entry)
             return
         if category is None:
             self._note("category-missing", f"{place}: no category; kept as an ignored box", entry)

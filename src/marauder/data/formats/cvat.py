@@ -98,7 +98,7 @@ def _entry(node: Node, path: Path, findings: Findings) -> Entry:
             kind, message = "shape-without-extent", f"a {what} has no extent; draw a box"
         else:
             if shape.tag != "box" or turn % 360:
-                kind, message = "shape-converted", "the upright box around it is taken"
+                kind, message = "shape-converted", "not upright or no box; the upright box around it is taken"
             entry.labels.append(Label(box, name, shape.line, place, details=_details(shape), turn=turn))
         if kind:
             findings.add(kind, f"{place}: {message}", path, shape.line, entry)

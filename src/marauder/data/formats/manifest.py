@@ -27,6 +27,9 @@ class ManifestFormat(Format):
         suffixes = (*JSON_SUFFIXES, PARQUET_SUFFIX) if source.path.is_file() or source.delivery else JSON_SUFFIXES[:1]
         return [spec] if spec is not None else [path for path in source.with_suffix(*suffixes) if is_manifest(path)]
 
+    def declared(self, source: Source) -> bool:
+        return not source.delivery and find_spec(source.path) is not None
+
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         files = [path for path in self.files(source) or [source.path] if path.is_file()]
         if not files:

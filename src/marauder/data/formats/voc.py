@@ -112,9 +112,11 @@ def _add(element: Node, entry: Entry, findings: Findings) -> None:
             box, turn = (x - width / 2, y - height / 2, x + width / 2, y + height / 2), math.degrees(angle)
         else:
             x0, y0, x1, y1 = envelope(list(zip(found[::2], found[1::2]))) if shape.tag == "polygon" else found
-            box = (x0 - 1, y0 - 1, x1, y1)
+            # The left and top edges move, whichever corner comes first.
+            box = (x0 - (x0 <= x1), y0 - (y0 <= y1), x1 - (x0 > x1), y1 - (y0 > y1))
         if turn % 360 or shape.tag == "polygon":
-            kind, message = "shape-converted", f"object {name!r}: the upright box around it is taken"
+            what = "turned box" if turn % 360 else "polygon"
+            kind, message = "shape-converted", f"object {name!r}: {what}; the upright box around it is taken"
         stated = {flag: FLAGS.get(element.value(flag).lower()) for flag in ("difficult", "occluded", "truncated")}
         ignored = stated.pop("difficult") is True
         details |= {flag: value for flag, value in stated.items() if value is not None}

@@ -62,7 +62,13 @@ class YoloFormat(Format):
         if source.delivery:
             in_place = [path for path in texts if path.parent.name.lower() in LABEL_FOLDERS]
             return in_place or [path for path in texts if _starts_with_a_label(source.marks(path).start)]
-        return _labels_of_pictures(source, texts) or _paired_folders(source)
+        found = _labels_of_pictures(source, texts) or (_paired_folders(source) if texts else [])
+        if found or source.pictures.names:
+            return found
+        return [path for path in texts if _starts_with_a_label(source.marks(path).start)]
+
+    def declared(self, source: Source) -> bool:
+        return source.path.is_dir() and _settings_file(source) is not None
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         work = _Reading(source, options, findings)
@@ -169,6 +175,10 @@ class _Reading:
                 if repeated:
                     message = f"{repeated} pictures listed more than once (again under {key}), for example {example}"
                     self.findings.add("picture-listed-twice", message, file)
+        outside = [path for path, _, _ in pictures if not path.is_relative_to(file.parent)]
+        if outside and self.options.pictures is None and not (root / RECORDS_FILE).is_file():
+            message = f"{len(outside)} pictures lie outside the folder of this file, for example {outside[0]}"
+            self.findings.add("picture-outside", message, file)
         return root, pictures
 
     def _found(self) -> tuple[Path, list[tuple[Path, str | None, Path]]]:
@@ -201,7 +211,7 @@ class _Reading:
     def _take_names(self, content: Mapping[str, Any], file: Path) -> None:
         self.used.add(file)
         shape = content.get("kpt_shape")
-        self.names.outlines = ("kpt_shape" in content and not shape) or str(shape).lower() in ("null", "~", "none")
+        self.names.outlines = "kpt_shape" in content and str(shape).strip().lower() in ("", "null", "~", "none")
         values = numbers(shape, 2)
         if values is not None and values[0] >= 1 and values[1] in (2, 3):
             self.names.keypoints = int(values[0]), int(values[1])
@@ -220,6 +230,8 @@ class _Reading:
             self._take_class_list([named], any_name=True)
             return
         self.names.by_number = _names_of(stated, content.get("nc"), file, self.findings)
+        if not self.names.by_number:
+            self._take_class_list(self.source.with_suffix(".txt", ".names", ".labels"))
 
     def _take_class_list(self, files: Sequence[Path], any_name: bool = False) -> None:
         """Names of class lists; several of one data set (Roboflow leaves one a split) must agree."""
@@ -350,7 +362,7 @@ class _Places:
     ) -> None:
         self.file, self.root, self.tree, self.options, self.used = file, root, tree, options, used
         self.findings = findings
-        self.climbing = True
+        self.climbing, self.neighbour = True, ""
 
     def climbs(self, content: Mapping[str, Any], keys: Sequence[str]) -> bool:
         """Whether ``../`` leads out of the folder. Roboflow writes ``../train/images`` and means the folder below the
@@ -367,6 +379,7 @@ class _Places:
         if own:
             message = f"{own[0]}: read as {_without_climbing(own[0])} below this file; ../ was not followed"
             self.findings.add("root-moved", message, self.file)
+        self.neighbour = neighbours[0] if neighbours and not own else ""
         return not own and not neighbours
 
     def pictures(self, entry: str) -> list[tuple[Path, Path]]:
@@ -384,7 +397,8 @@ class _Places:
                 message = f"{entry}: no such folder or list file below {self.root}"
                 self.findings.add("split-missing", message, self.file)
                 return []
-            self.findings.add("root-moved", f"{entry} does not exist; using {moved}", self.file)
+            words = "belongs to another data set" if self.neighbour else "does not exist"
+            self.findings.add("root-moved", f"{entry} {words}; using {moved}", self.file)
             place = moved
         if place.is_dir():
             tree = Source(place, clock=self.tree.clock)
@@ -430,7 +444,7 @@ class _Places:
                     continue
             pictures.append((picture or listed, listed if listed.suffix else picture or listed))
         if moved:
-            message = f"{moved} listed pictures have moved; found below {self.root}"
+            message = f"{moved} listed pictures have moved; found below {self.options.pictures or self.root}"
             self.findings.add("root-moved", message, file)
         return pictures
 
