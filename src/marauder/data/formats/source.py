@@ -212,7 +212,7 @@ class Listing:
     def __init__(self) -> None:
         self._folders: dict[Path, tuple[set[str], dict[str, str]]] = {}
 
-    def find(self, path: Path, parents: int = 2) -> Path | None:
+    def find(self, path: Path, parents: int = 8) -> Path | None:
         """The file at ``path``, or the one whose name and last ``parents`` folders differ in capitals only."""
         exact, folded = self._names(path.parent)
         if path.name in exact:
