@@ -183,12 +183,12 @@ def _agreement(name: str, parts: Sequence[str]) -> int:
 
 def _spellings(text: str) -> list[str]:
     plain = text.replace("\\", "/")
-    found = [plain]
+    # Label Studio serves local files as /data/local-files/?d=PATH, which people write without the quoting, too.
+    found = [plain.partition("/local-files/?d=")[2] or plain]
     if not any(mark in plain for mark in "%?:#"):
         return found
     try:
-        parts = urlsplit(plain)
-        # Label Studio serves local files as /data/local-files/?d=PATH; other addresses end in a query of keys.
+        parts = urlsplit(plain)  # other addresses end in a query of keys
         found += [value for values in parse_qs(parts.query).values() for value in values]
         found += [unquote(parts.path), unquote(plain)]
     except ValueError:
