@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import format_writers
-import format_writers_tools
 import numpy as np
 from PIL import Image
 
@@ -172,7 +171,7 @@ def _with_pictures(root: Path) -> Path:
 
 def cvat(root: Path) -> Path:
     """Two pictures; one box of ``b`` has no number (line 11)."""
-    file = format_writers_tools.write_cvat(_with_pictures(root), ROWS)
+    file = format_writers.write_cvat(_with_pictures(root), ROWS)
     box = '<box label="fish" xtl="left" ytl="1" xbr="2" ybr="3"/>'
     file.write_text(file.read_text().replace("</image>\n</annotations>", f"\n{box}</image>\n</annotations>"))
     return root
@@ -180,7 +179,7 @@ def cvat(root: Path) -> Path:
 
 def label_studio(root: Path) -> Path:
     """Two pictures; one region of ``b`` has no number."""
-    file = format_writers_tools.write_label_studio(_with_pictures(root), ROWS)
+    file = format_writers.write_label_studio(_with_pictures(root), ROWS)
     tasks = json.loads(file.read_text())
     tasks[1]["annotations"][0]["result"].append({**tasks[1]["annotations"][0]["result"][0], "id": "bad"})
     tasks[1]["annotations"][0]["result"][-1]["value"] = {"x": "left", "rectanglelabels": ["fish"]}

@@ -20,7 +20,7 @@ from marauder.data.formats.source import Source
 from marauder.data.formats.voc import VocFormat
 
 sys.path.insert(0, str(Path(__file__).parent))
-import format_writers_tools as writers
+import format_writers as writers
 
 Read = tuple[Parsed, list[Finding]]
 

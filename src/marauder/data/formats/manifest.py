@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.coco import split_of_file
-from marauder.data.formats.source import Source
+from marauder.data.formats.source import Listing, Source
 from marauder.data.manifests.format import local_path
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_manifest, manifest_rows
 from marauder.data.manifests.spec import DatasetSpec, find_spec, load_spec, require_files
@@ -87,18 +88,20 @@ def _parsed(
     strange: set[str] = set()
     by_line: dict[tuple[str, int | None], Entry] = {}
     bad: list[Problem] = []
+    listing = Listing()
     for file, split in files:
         for line, row in manifest_rows(file, bad, spec.label if spec else None):
             findings.tick()
             entry = Entry((row.source,), file, line, key=row.identity, split=split, group=row.group or None)
             by_line[str(file), line] = entry
-            entry.picture = _picture(row.source, file, options, findings, strange) if not source.delivery else None
+            entry.picture = _picture(row.source, file, options, findings, strange, listing) if not source.delivery else None
             entry.width, entry.height, entry.labelled = row.width, row.height, row.labelled
             entry.attributes = row.attributes
-            for class_id, name in row.class_map.items():
+            class_map = {number: unicodedata.normalize("NFC", name) for number, name in row.class_map.items()}
+            for class_id, name in class_map.items():
                 first_ids[name] = min(class_id, first_ids.get(name, class_id))
             for annotation in row.annotations:
-                name = row.class_map.get(annotation.class_id, f"class_{annotation.class_id}")
+                name = class_map.get(annotation.class_id, f"class_{annotation.class_id}")
                 first_ids.setdefault(name, annotation.class_id)
                 details = annotation.details
                 entry.labels.append(Label(annotation.box, name, line, "", annotation.ignored, details))
@@ -122,17 +125,21 @@ def _parsed(
     )
 
 
-def _picture(stated: str, file: Path, options: ReadOptions, findings: Findings, strange: set[str]) -> Path | None:
+def _picture(
+    stated: str, file: Path, options: ReadOptions, findings: Findings, strange: set[str], listing: Listing
+) -> Path | None:
     """Where the picture of a row lies by its address or path; ``None`` where that is to be looked for."""
     if options.pictures is not None:
         return None
     found = local_path(stated, file.parent, options.uris)
     if found is not None:
-        return found if path_exists(found) or not (stated.startswith("/") or "\\" in stated) else None
+        place = found if path_exists(found) else listing.find(found)
+        return place or (None if stated.startswith("/") or "\\" in stated else found)
     scheme, _, inside = stated.partition("://")
     prefix = f"{scheme}://{inside.partition('/')[0]}/"
     beside = [file.parent.joinpath(*inside.split("/")[start:]) for start in range(inside.count("/") + 1)]
     place = next((path for path in beside if ".." not in inside and path_exists(path)), None)
+    place = place or next((path for one in beside if ".." not in inside and (path := listing.find(one))), None)
     if place is None and prefix not in strange:
         strange.add(prefix)
         message = f"no local folder stands for {prefix} (row of {stated}); name one under uris: in dataset.yaml"

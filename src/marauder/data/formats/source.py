@@ -183,12 +183,12 @@ def _agreement(name: str, parts: Sequence[str]) -> int:
 
 def _spellings(text: str) -> list[str]:
     plain = text.replace("\\", "/")
-    found = [plain]
+    # Label Studio serves local files as /data/local-files/?d=PATH, which people write without the quoting, too.
+    found = [plain.partition("/local-files/?d=")[2] or plain]
     if not any(mark in plain for mark in "%?:#"):
         return found
     try:
-        parts = urlsplit(plain)
-        # Label Studio serves local files as /data/local-files/?d=PATH; other addresses end in a query of keys.
+        parts = urlsplit(plain)  # other addresses end in a query of keys
         found += [value for values in parse_qs(parts.query).values() for value in values]
         found += [unquote(parts.path), unquote(plain)]
     except ValueError:
@@ -212,7 +212,7 @@ class Listing:
     def __init__(self) -> None:
         self._folders: dict[Path, tuple[set[str], dict[str, str]]] = {}
 
-    def find(self, path: Path, parents: int = 2) -> Path | None:
+    def find(self, path: Path, parents: int = 8) -> Path | None:
         """The file at ``path``, or the one whose name and last ``parents`` folders differ in capitals only."""
         exact, folded = self._names(path.parent)
         if path.name in exact:

@@ -147,7 +147,7 @@ def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: 
         for line, text in enumerate((read_text(path, findings) or "").splitlines(), 1):
             text = PAIR.sub("", text.strip())
             stated = f"{found[1]}/{text}" if found[1] else text
-            match = index.find(stated) if text else None
+            match = index.find(stated, ("",)) if text else None
             ends = "/" + fold(stem(stated.replace("\\", "/")))
             kind = message = ""
             if match and match.others:
