@@ -76,7 +76,7 @@ def without_doubtful(dataset: Dataset) -> tuple[Dataset, list[Problem]]:
     good = dataset.with_records(record for record in dataset if record.key not in reasons)
     if set_aside and any(record.labelled for record in good) and not any(len(record.boxes) for record in good):
         raise UserError(
-            f"{dataset.source}: all {len(set_aside):,} pictures with labels must be set aside, so that no label is left; "
+            f"{dataset.source}: all {len(set_aside):,} pictures with labels must be set aside: no label is left; "
             f"first: {set_aside[0].message}"
         )
     return good, set_aside
