@@ -424,35 +424,34 @@ def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: P
         return  # the one file that was named was read
     if (root / RECORDS_FILE).is_file():
         return  # written by us: what lies beside is ours, too
-    used = {os.path.realpath(path) for path in parsed.used}
-    used |= {os.path.realpath(_place(entry)) for entry in parsed.entries}
-    rest = [source.root / name for name in source.files if (source.root / name).is_relative_to(root)]
-    foreign = _foreign_folders(root, source, rest, used)
-    rest = [path for path in rest if not any(path.is_relative_to(folder) for folder in foreign)]
-    rest = [path for path in rest if os.path.realpath(path) not in used]
+    used = {os.path.abspath(path) for path in (*parsed.used, *map(_place, parsed.entries))}  # noqa: PTH100
+    places = (f"{source.root.absolute()}/{name}" for name in source.files)
+    rest = [Path(place) for place in places if place not in used and place.startswith(f"{root.absolute()}/")]
+    if rest:
+        # Links may lead to the same files.
+        used = {os.path.realpath(path) for path in used}
+        foreign = _foreign_folders(rest, used)
+        rest = [path for path in rest if not foreign & {*path.parents} and os.path.realpath(path) not in used]
     others = _other_formats(layout, source, {path for path in rest if not is_picture(path)}, findings)
     by_folder: dict[tuple[str, str], list[Path]] = {}
     for path in rest:
-        top = source.relative(path).rpartition("/")[0].partition("/")[0]
+        top = path.parent.relative_to(source.root.absolute()).as_posix().partition("/")[0]
         if is_picture(path) and options.pictures is None:
             by_folder.setdefault(("picture-unread", top), []).append(path)
         elif path.suffix.lower() in LABEL_SUFFIXES and path not in others and not SIDE_FILES.match(path.stem):
             by_folder.setdefault(("file-unread", top), []).append(path)
     for (kind, top), files in by_folder.items():
         what = "pictures" if kind == "picture-unread" else "files that may hold labels"
-        example = source.relative(files[0])
-        message = (
-            f"{len(files)} {what} in {top or source.root.name}/ belong to nothing that was read, such as {example}"
-        )
-        findings.add(kind, f"{message} (left out)", files[0])
+        place = f"{source.root.name}/{top}".rstrip("./")
+        message = f"{len(files)} {what} in {place} belong to nothing that was read, such as {files[0].name} (left out)"
+        findings.add(kind, message, files[0])
 
 
-def _foreign_folders(root: Path, source: Source, rest: Sequence[Path], used: set[str]) -> list[Path]:
-    """Folders below the root that are data sets of their own and of which nothing was read."""
-    marks = {path.parent for path in rest if path.name in ("dataset.json", "data.yaml", "dataset.yaml")} - {root}
-    places = {os.path.dirname(path) for path in used}  # noqa: PTH120 - of many files
-    reached = [folder for folder in marks if any(place.startswith(os.path.realpath(folder)) for place in places)]
-    return [folder for folder in marks if folder not in reached]
+def _foreign_folders(rest: Sequence[Path], used: set[str]) -> set[Path]:
+    """Folders that are data sets of their own and of which nothing was read."""
+    marks = {path.parent for path in rest if path.name in ("dataset.json", "data.yaml", "dataset.yaml")}
+    places = {f"{os.path.dirname(path)}/" for path in used}  # noqa: PTH120 - of many files
+    return {folder for folder in marks if not any(place.startswith(f"{os.path.realpath(folder)}/") for place in places)}
 
 
 def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Findings) -> set[Path]:
@@ -461,14 +460,14 @@ def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Fi
     for name in plugin_names("reader"):
         if name in (layout.name, "pictures") or {name, layout.name} == {"coco", "fathomnet"}:
             continue
-        files = [path for path in resolve("reader", name)().files(source) if path in rest - found]
+        files = [path for path in resolve("reader", name)().files(source) if path.absolute() in rest - found]
         if files:
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             message = (
                 f"{files[0].name}{more}: labels in the format {name}, not read; --format {name} reads them instead"
             )
             findings.add("format-unread", message, files[0])
-            found |= set(files)
+            found |= {path.absolute() for path in files}
     return found
 
 

@@ -210,24 +210,24 @@ class Listing:
     """Finds a file by its path though capitals or the form of accents differ, listing each folder once."""
 
     def __init__(self) -> None:
-        self._folders: dict[Path, tuple[set[str], dict[str, str]]] = {}
+        self._folders: dict[Path, set[str]] = {}
+        self._folded: dict[Path, dict[str, str]] = {}
 
     def find(self, path: Path, parents: int = 8) -> Path | None:
         """The file at ``path``, or the one whose name and last ``parents`` folders differ in capitals only."""
-        exact, folded = self._names(path.parent)
-        if path.name in exact:
-            return path
-        if not exact and parents and path.parent != path:
-            folder = self.find(path.parent, parents - 1)
-            return self.find(folder / path.name, 0) if folder is not None and folder != path.parent else None
-        found = folded.get(fold(path.name))
-        return path.with_name(found) if found is not None else None
-
-    def _names(self, folder: Path) -> tuple[set[str], dict[str, str]]:
+        folder, name = path.parent, path.name
         if folder not in self._folders:
             try:
-                names = os.listdir(folder)  # noqa: PTH208 - names only, of large folders
+                self._folders[folder] = set(os.listdir(folder))  # noqa: PTH208 - names only, of large folders
             except OSError:
-                names = []
-            self._folders[folder] = set(names), {fold(name): name for name in sorted(names, reverse=True)}
-        return self._folders[folder]
+                self._folders[folder] = set()
+        names = self._folders[folder]
+        if name in names:
+            return path
+        if not names and parents and folder != path:
+            other = self.find(folder, parents - 1)
+            return self.find(other / name, 0) if other is not None and other != folder else None
+        if folder not in self._folded:
+            self._folded[folder] = {fold(one): one for one in sorted(names, reverse=True)}
+        found = self._folded[folder].get(fold(name))
+        return path.with_name(found) if found is not None else None

@@ -123,9 +123,7 @@ class _Reading:
         entries = []
         for picture, split, listed in pictures:
             self.findings.tick()
-            row = stored.get(
-                picture.relative_to(root).as_posix() if picture.is_relative_to(root) else picture.as_posix()
-            )
+            row = stored.get(_name_below(picture, root)) if stored else None
             label = root / row["label"] if row and "label" in row else self._label_of(picture, listed, own_labels)
             entry = Entry((), label or picture, picture=picture, relative=True, split=split)
             self._read_of_picture(label, entry, row)
@@ -341,15 +339,14 @@ class _Reading:
     def _tell_orphans(self, root: Path) -> None:
         """Label files that belong to no picture, in the folders that serve this data set."""
         tree = self.source if root == self.source.root else Source(root, clock=self.source.clock)
-        folders = {parent for path in self.used for parent in path.parents if parent.is_relative_to(root)} - {root}
-        beside = {path.parent for path in self.used if path.parent == root}
-        for name in tree.files:
+        serving = {path.parent for path in self.used}
+        folders = {parent for folder in serving for parent in (folder, *folder.parents) if parent != root}
+        for name in (name for name in tree.files if name.lower().endswith(".txt")):
             path = root / name
-            if path.suffix.lower() != ".txt" or path in self.used or NO_LABELS.match(path.stem):
+            if path in self.used or NO_LABELS.match(path.stem):
                 continue
-            parts = {part.lower() for part in Path(name).parts[:-1]}
-            in_labels = bool(LABEL_FOLDERS & parts) and bool(folders & {*path.parents})
-            if in_labels or (path.parent in folders | beside and _starts_with_a_label(tree.marks(path).start)):
+            in_labels = LABEL_FOLDERS & {*name.lower().split("/")[:-1]} and folders & {*path.parents}
+            if in_labels or (path.parent in folders | serving and _starts_with_a_label(tree.marks(path).start)):
                 self.used.add(path)
                 self.findings.add("label-without-picture", "no picture belongs to these labels", path)
 
@@ -451,12 +448,15 @@ class _Places:
 
 def label_path(picture: Path) -> Path:
     """Where Ultralytics looks for a picture's labels: the last ``images`` folder becomes ``labels``, suffix .txt."""
-    parts = list(picture.parts)
-    for position in range(len(parts) - 2, -1, -1):
-        if parts[position].lower() == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+    text = f"/{picture}"
+    place = text.lower().rfind("/images/")
+    text = f"{text[:place]}/labels/{text[place + 8 :]}" if place >= 0 else text
+    return Path(os.path.splitext(text)[0][1:] + ".txt")  # noqa: PTH122 - of every picture
+
+
+def _name_below(picture: Path, root: Path) -> str:
+    """How ``records.jsonl`` names a picture."""
+    return picture.relative_to(root).as_posix() if picture.is_relative_to(root) else picture.as_posix()
 
 
 def parse_line(line: str) -> tuple[int, list[float]]:
@@ -466,7 +466,7 @@ def parse_line(line: str) -> tuple[int, list[float]]:
         values = [float(text) for text in fields]
     except ValueError:
         raise ValueError(f"not numbers: {line.strip()[:60]!r}") from None
-    if not all(math.isfinite(value) for value in values):
+    if not math.isfinite(sum(map(abs, values))):
         raise ValueError(f"not finite: {line.strip()[:60]!r}")
     if not values or not values[0].is_integer():
         raise ValueError(f"the class {''.join(fields[:1])} is no whole number")
