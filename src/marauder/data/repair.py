@@ -20,6 +20,7 @@ from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.data.boxes import clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
+from marauder.data.formats.base import DOUBTFUL_LABELS
 from marauder.data.records import Dataset, Problem, Record, joined
 from marauder.data.writers import claim_folder, demand_own_folder, write_yolo
 
@@ -28,19 +29,7 @@ SET_ASIDE_KINDS = (
     "picture-empty",
     "picture-unreadable",
     "picture-truncated",
-    "label-unreadable",
-    "label-syntax",
-    "class-unknown",
-    "size-mismatch",
-    "number-invalid",
-    "label-meaning",
-    "label-encoding",
-    "class-missing",
-    "class-several",
-    "shape-unknown",
-    "shape-without-extent",
-    "id-twice",
-    "picture-ambiguous",
+    *DOUBTFUL_LABELS,
 )
 SET_ASIDE_FILE = "set_aside.json"
 UPRIGHT_FOLDER = "upright"

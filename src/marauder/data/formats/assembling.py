@@ -19,7 +19,16 @@ from marauder.core.errors import UserError, printable
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.data.boxes import clean_boxes
-from marauder.data.formats.base import SPLIT_NAMES, Entry, Finding, Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.base import (
+    DOUBTFUL_LABELS,
+    SPLIT_NAMES,
+    Entry,
+    Finding,
+    Findings,
+    Format,
+    Parsed,
+    ReadOptions,
+)
 from marauder.data.formats.source import PICTURE_FOLDERS, NameIndex, Source
 from marauder.data.formats.text import rotated
 from marauder.data.groups import group_of
@@ -35,24 +44,7 @@ SIDE_FILES = re.compile(
     re.IGNORECASE,
 )
 """What lies beside labels and is none; by name without suffix."""
-LOSING = frozenset(
-    {
-        "label-without-picture",
-        "label-syntax",
-        "label-unreadable",
-        "label-encoding",
-        "label-meaning",
-        "number-invalid",
-        "class-missing",
-        "class-unknown",
-        "class-several",
-        "shape-unknown",
-        "shape-without-extent",
-        "picture-ambiguous",
-        "id-twice",
-        "size-mismatch",
-    }
-)
+LOSING = frozenset({*DOUBTFUL_LABELS, "label-without-picture"})
 """Kinds for which labels are left out."""
 
 

@@ -35,6 +35,23 @@ SPLIT_NAMES = {
 }
 """Names of folders and files that mean a split, and the split they mean."""
 
+DOUBTFUL_LABELS = (
+    "label-unreadable",
+    "label-syntax",
+    "label-meaning",
+    "label-encoding",
+    "number-invalid",
+    "class-unknown",
+    "class-missing",
+    "class-several",
+    "shape-unknown",
+    "shape-without-extent",
+    "size-mismatch",
+    "id-twice",
+    "picture-ambiguous",
+)
+"""Kinds of findings that leave in doubt what a picture shows: a label of it is not read, or not known to be its own."""
+
 FINDINGS_OF_A_PICTURE = 20
 """Findings of one kind kept of one picture in one file; what comes after says nothing new."""
 FINDINGS_OF_A_FILE = 1000

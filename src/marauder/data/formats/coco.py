@@ -197,13 +197,14 @@ class _File:
         entry.labels.append(Label(box, name, None, place, ignored, details))
 
     def _box(self, row: Mapping[str, Any], place: str, entry: Entry | None) -> Box | None:
-        values, shown = numbers(row.get("bbox"), 4), clean_text(row.get("bbox"), 80)
-        if values is not None and min(values[2:]) < 0:
+        values = numbers(row.get("bbox"), 4)
+        if values is not None and min(values[2:]) >= 0:
+            return values[0], values[1], values[0] + values[2], values[1] + values[3]
+        shown = clean_text(row.get("bbox"), 80)
+        if values is not None:
             message = f"{place}: bbox {shown} has a negative width or height, so where it lies is unsure; draw it again"
             self._note("number-invalid", message, entry)
             return None
-        if values is not None:
-            return values[0], values[1], values[0] + values[2], values[1] + values[3]
         outline = row.get("segmentation")
         if row.get("bbox") in (None, []) and isinstance(outline, list) and outline:
             parts = [pairs(part) if isinstance(part, list) else None for part in outline]

@@ -274,6 +274,8 @@ def pairs(values: object) -> list[tuple[float, float]] | None:
 def clean_text(value: object, limit: int = TEXT_LIMIT) -> str:
     """A text from outside as one printable line of composed Unicode (NFC) that any file can hold."""
     text = value if isinstance(value, str) else _shown(value)
+    if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()  # nearly all names
     printable = (letter if letter.isprintable() else " " for letter in text[: limit * 4])
     plain = unicodedata.normalize("NFC", " ".join("".join(printable).split()))
     return plain if len(plain) <= limit else f"{plain[: limit - 1]}…"
