@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from marauder.data.duplicates import PictureHash, close_pairs, exact_clusters, n
 from marauder.data.manifests.splitting import divided
 from marauder.data.manifests.writing import write_manifests
 from marauder.data.organize import OrganizeSettings, organize
+from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.repair import repair
 from marauder.data.splits import split_dataset
@@ -69,3 +72,12 @@ def test_the_clock_is_asked_all_along(name: str, tmp_path: Path) -> None:
     ]
     with pytest.raises(Interrupted, match="enough"):
         WORK[name](Dataset(("fish",), tuple(records)), tmp_path / "out", Asked())
+
+
+def test_reading_hears_the_signals_of_the_command_that_reads(tmp_path: Path) -> None:
+    root = small_sets.yolo(tmp_path / "set")
+    with Clock().listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match="SIGTERM received"):
+            read_dataset(root)
+    assert len(read_dataset(root)) == 3

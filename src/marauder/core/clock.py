@@ -93,10 +93,13 @@ class Clock:
     @contextmanager
     def listening(self) -> Iterator[Clock]:
         """Catch SIGTERM and SIGINT while the block runs (main thread only); a second signal ends the process."""
+        global _listening
+        before, _listening = _listening, self
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield self
         finally:
+            _listening = before
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -104,6 +107,14 @@ class Clock:
         if self.signal_name is not None:
             os._exit(128 + number)
         self.signal_name = signal.Signals(number).name
+
+
+_listening: Clock | None = None
+
+
+def listening_clock() -> Clock | None:
+    """The clock that catches the signals of this process now, if any: for what is called too deep to be handed one."""
+    return _listening
 
 
 def _is_alive(process: int) -> bool:

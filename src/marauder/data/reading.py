@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from marauder.core.clock import Clock
+from marauder.core.clock import Clock, listening_clock
 from marauder.core.errors import UserError
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
@@ -34,11 +34,12 @@ def read_dataset(
     ``format`` is a format's name or ``auto``; the other values are those of ``formats.base.ReadOptions``. Bad pictures
     and label lines do not end the reading: they are in the data set's ``problems``. Raises ``UserError`` for a path
     that does not exist, that no format recognises, that holds no picture at all, or, unless ``lost``, of which not one
-    label can be used; ``Interrupted`` when the ``clock`` says so.
+    label can be used; ``Interrupted`` when the ``clock``, or the one that listens for signals, says so.
     """
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"{place}: no such file or folder; check the path")
+    clock = clock or listening_clock()
     source = Source(place, clock=clock)
     if place.is_dir() and not source.files and not source.odd_names:
         raise UserError(f"{place}: is empty; put labelled pictures into it (docs/formats.md shows the layouts)")
