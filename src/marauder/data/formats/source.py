@@ -219,7 +219,7 @@ class Listing:
         if folder not in self._folders:
             try:
                 self._folders[folder] = set(os.listdir(folder))  # noqa: PTH208 - names only, of large folders
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a NUL byte in it
                 self._folders[folder] = set()
         names = self._folders[folder]
         if name in names:
