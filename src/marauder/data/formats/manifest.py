@@ -102,9 +102,8 @@ def _parsed(
             for class_id, name in class_map.items():
                 first_ids[name] = min(class_id, first_ids.get(name, class_id))
             for annotation in row.annotations:
-                name = class_map.get(annotation.class_id, annotation.class_id)
-                details = annotation.details
-                entry.labels.append(Label(annotation.box, name, line, "", annotation.ignored, details))
+                named: str | int = class_map.get(annotation.class_id, annotation.class_id)
+                entry.labels.append(Label(annotation.box, named, line, "", annotation.ignored, annotation.details))
             entries.append(entry)
     if not entries and not source.delivery:
         told = "".join(f"\n  {problem}" for problem in bad[:5])
