@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.clock import Clock, listening_clock
@@ -11,10 +12,13 @@ from marauder.core.errors import UserError
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.core.settings import read_yaml_mapping
+from marauder.data.formats.assembling import assemble
 from marauder.data.formats.base import Findings, Format, ReadOptions
+from marauder.data.formats.manifest import ManifestFormat, parse_manifests
 from marauder.data.formats.source import Source
-from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank
-from marauder.data.records import Dataset
+from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank, is_manifest
+from marauder.data.manifests.spec import find_spec, load_spec, require_files
+from marauder.data.records import Dataset, merge
 
 
 def read_dataset(
@@ -51,11 +55,55 @@ def read_dataset(
         missing_label=missing_label,
         uris=uris or {},
     )
-    dataset = _choose(source, format).read(source, options, Findings(clock=clock))
+    dataset = _read(source, _choose(source, format), options, Findings(clock=clock))
     gone = next((problem for problem in dataset.problems if problem.kind == "labels-lost"), None)
     if gone is not None and not lost:
         raise UserError(f"{gone}\nsee `marauder data check --input {place}`")
     return dataset
+
+
+def _read(source: Source, layout: Format, options: ReadOptions, findings: Findings) -> Dataset:
+    spec = find_spec(source.path) if isinstance(layout, ManifestFormat) else None
+    if spec is not None:
+        return _read_spec(spec, layout, source, options, findings)
+    return assemble(layout, source, options, findings, layout.parse(source, options, findings))
+
+
+def _read_spec(file: Path, layout: Format, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
+    """All sources of a dataset.yaml as one data set; records of ``train`` have the split ``train``, and so on."""
+    spec = load_spec(file)
+    require_files(spec, file)
+    options = replace(options, names=options.names or spec.names, uris={**spec.uris, **options.uris})
+    places = spec.sources()
+    manifests: list[tuple[Path, str | None]] = [(p, split) for split, p in places.items() if is_manifest(p)]
+    manifests += [(spec.unlabelled, None)] if spec.unlabelled is not None else []
+    read: dict[Path, Dataset] = {}
+    parts: list[Dataset] = []
+    if manifests:
+        parsed = parse_manifests(manifests, source, options, findings, spec)
+        parts.append(assemble(layout, source, options, findings, parsed))
+    for split, place in places.items():
+        if is_manifest(place):
+            continue
+        if find_spec(place) is not None:
+            raise UserError(f"{file}: {split}: {place} is a dataset.yaml itself; name a manifest or pictures")
+        if place not in read:
+            other = Source(place, clock=findings.clock)
+            read[place] = _read(
+                other, _choose(other, "auto"), replace(options, parts=None), Findings(clock=findings.clock)
+            )
+        parts.append(_part(read[place], split))
+    united = parts[0] if len(parts) == 1 else merge(parts)
+    return replace(united, source=str(source.path), problems=tuple(dict.fromkeys(united.problems)))
+
+
+def _part(dataset: Dataset, split: str) -> Dataset:
+    """The split of that name, or all of a source that has no splits; without the problems of other splits' pictures."""
+    chosen = dataset.split(split) if dataset.splits() else dataset
+    records = [replace(record, split=split) for record in chosen]
+    elsewhere = {record.key for record in dataset} - {record.key for record in records}
+    problems = [problem for problem in dataset.problems if problem.key not in elsewhere]
+    return Dataset(dataset.names, tuple(records), dataset.source, tuple(problems))
 
 
 def refuse_output_among_pictures(output: Path, source: Path) -> None:

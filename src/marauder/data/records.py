@@ -231,16 +231,16 @@ def merge(datasets: Sequence[Dataset], source: str = "") -> Dataset:
         names.extend(name for name in dataset.names if name not in names)
     seen: set[str] = set()
     records: list[Record] = []
+    problems: list[Problem] = []
     for number, dataset in enumerate(datasets):
         lookup = np.array([names.index(name) for name in dataset.names], np.int64)
+        renamed = {record.key: f"{number}-{record.key}" for record in dataset if record.key in seen}
         for record in dataset:
-            clash = record.key in seen
-            key = f"{number}-{record.key}" if clash else record.key
-            seen.add(key)
             classes = lookup[record.classes] if len(record.classes) else record.classes
-            records.append(replace(record, key=key, classes=classes))
-    problems = tuple(problem for dataset in datasets for problem in dataset.problems)
-    return Dataset(tuple(names), tuple(records), source, problems)
+            records.append(replace(record, key=renamed.get(record.key, record.key), classes=classes))
+        seen.update(record.key for record in records)
+        problems += [replace(problem, key=renamed.get(problem.key, problem.key)) for problem in dataset.problems]
+    return Dataset(tuple(names), tuple(records), source, tuple(problems))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,27 +1,24 @@
-"""From what a format says to a data set: whose picture an entry is, sizes, classes, keys, and what was passed over.
+"""From what a format says to a data set: classes as numbers, keys, boxes in pixels, and one record a picture.
 
-A picture that two entries mean is one record with the boxes of both. What cannot be used is left out and told; files
-that lie there unread are told, too.
+A picture that two entries mean is one record with the boxes of both. What cannot be used is left out and told.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from marauder.core.errors import UserError, printable
-from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
+from marauder.core.errors import UserError
 from marauder.data.boxes import clean_boxes
 from marauder.data.formats.base import (
     DOUBTFUL_LABELS,
     SPLIT_NAMES,
+    Box,
     Entry,
     Finding,
     Findings,
@@ -29,151 +26,38 @@ from marauder.data.formats.base import (
     Parsed,
     ReadOptions,
 )
-from marauder.data.formats.source import PICTURE_FOLDERS, NameIndex, Source
+from marauder.data.formats.placing import Placing
+from marauder.data.formats.source import Source
 from marauder.data.formats.text import rotated
+from marauder.data.formats.unread import tell_unread
 from marauder.data.groups import group_of
-from marauder.data.picture_files import Header, PictureError, is_picture, path_exists, read_headers
+from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.records import Dataset, Problem, Record, box_columns, joined
-from marauder.data.stored import RECORDS_FILE
 
 HEADER_BLOCK = 4096
-LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv", ".jsonl", ".manifest", ".parquet")
-SIDE_FILES = re.compile(
-    r"^(readme.*|licen[cs]e.*|notes?|citation.*|changelog.*|requirements.*|classes|names|labels|label_config|data|"
-    r"sha256sums|checksums?|dataset|organize|records|hashes|set_aside|summary|preprocess.*|progress|journal)$",
-    re.IGNORECASE,
-)
-"""What lies beside labels and is none; by name without suffix."""
 LOSING = frozenset({*DOUBTFUL_LABELS, "label-without-picture"})
 """Kinds for which labels are left out."""
 
 
 def assemble(layout: Format, source: Source, options: ReadOptions, findings: Findings, parsed: Parsed) -> Dataset:
-    """The records that the entries make. Pictures are looked for below ``options.pictures``, else below the source."""
+    """The records that the entries make. Raises ``UserError`` where there is no entry."""
     if not parsed.entries:
         first = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
         raise UserError(f"{source.path}: no picture can be read from this data set (format {layout.name}){first}")
-    _Placing(source, options, findings).place(parsed.entries)
+    Placing(source, options, findings).place(parsed.entries)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
-    problems: list[Problem] = []
-    entries, records = _finish(parsed.entries, names, options, problems, findings, parsed.pictures_required)
+    entries, records = _records(parsed, names, options, findings)
     records = _join(entries, records, findings)
-    _tell_unread(layout, source, options, parsed, findings)
-    told = [*(_problem(finding) for finding in _summed_up(findings.list)), *problems]
+    tell_unread(layout, source, options, parsed, findings)
+    problems = [_problem(finding) for finding in _summed_up(findings.list)]
     # Boxes of pictures that cannot be read are no lost labels.
     unread = {id(entry) for entry in parsed.entries if entry.labels} - {id(entry) for entry in entries}
-    if not unread and not any(len(record.boxes) for record in records):
-        lost = next((problem for problem in told if problem.kind in LOSING), None)
-        if lost is not None:
-            message = f"not one label of this data set can be used, so that it is none; first: {lost}"
-            told.insert(0, Problem(str(source.path), None, "labels-lost", message))
-    return Dataset(names, tuple(records), str(source.path), tuple(told))
-
-
-class _Placing:
-    """Finds the pictures of entries that name them."""
-
-    def __init__(self, source: Source, options: ReadOptions, findings: Findings) -> None:
-        self.source, self.findings = source, findings
-        self.elsewhere = Source(options.pictures, clock=source.clock) if options.pictures is not None else None
-        self.root = options.pictures or source.root
-        self.moved: Counter[Path] = Counter()
-        self.outside: Counter[Path] = Counter()
-        self.examples: dict[tuple[str, Path], str] = {}
-        self._folders: dict[tuple[Path, str | None], list[str]] = {}
-
-    def place(self, entries: Iterable[Entry]) -> None:
-        """Give every entry its ``picture``: where it lies, or would lie."""
-        for entry in entries:
-            self.findings.tick()
-            if entry.picture is None:
-                entry.picture = self._find(entry)
-            if "\0" in str(entry.picture):  # which no file's name can hold
-                entry.picture = Path(str(entry.picture).replace("\0", "\ufffd"))
-        for kind, counts, words in (
-            ("root-moved", self.moved, "pictures are not where it says; found by the end of their paths"),
-            ("picture-outside", self.outside, "pictures lie outside the folder of this data set"),
-        ):
-            for file, count in counts.items():
-                self.findings.add(kind, f"{count} {words}, for example {self.examples[kind, file]}", file)
-
-    def _find(self, entry: Entry) -> Path:
-        index = self._index()
-        folders = self.folders(entry)
-        undecided: list[str] = []
-        found = None
-        for position, name in enumerate(entry.names):
-            direct = self._as_stated(entry, name)
-            if direct is not None:
-                return direct
-            match = index.find(name, folders)
-            if match is None:
-                continue
-            if match.others and not undecided:
-                undecided = [match.name, *match.others]
-            if match.others or (undecided and match.name not in undecided):
-                continue
-            found = self.root / match.name
-            as_said = match.whole and found.name == PurePosixPath(name.replace("\\", "/")).name
-            if not as_said and position == 0 and entry.file.stem != found.stem:
-                self._count(self.moved, "root-moved", entry.file, f"{name} -> {match.name}")
-            self._tell_stale(entry, position, found)
-            return found
-        if undecided:
-            message = f"{entry.names[0]}: may be {' or '.join(undecided[:3])}; name the folder of the right one"
-            self.findings.add("picture-ambiguous", message, entry.file, entry.line, entry)
-            entry.labelled = False
-            return self.root / undecided[0]
-        first = entry.names[0] if entry.names else "without a name"
-        inside = [part for part in first.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        base = self.root / folders[0] if folders else self.root
-        return base / (inside[-1] if inside else "without a name")
-
-    def _tell_stale(self, entry: Entry, position: int, found: Path) -> None:
-        """A file beside its picture may name another one that is here as well, or none."""
-        for name in entry.names[1:] if position == 0 and entry.file.stem == found.stem else ():
-            stated = PurePosixPath(name.replace("\\", "/")).name
-            if stated and stated.rpartition(".")[0] not in ("", found.stem):
-                message = f"names the picture {stated}, and belongs to {found.name} by its own name; that one counts"
-                self.findings.add("filename-stale", message, entry.file, entry.line, entry)
-                return
-
-    def _as_stated(self, entry: Entry, name: str) -> Path | None:
-        """The file itself, where a path is absolute or climbs out of its folder."""
-        text = name.replace("\\", "/")
-        if not (text.startswith("/") or ".." in text.split("/")):
-            return None
-        place = Path(os.path.normpath(entry.file.parent / text))
-        if not (is_picture(place) and path_exists(place)):
-            return None
-        if not place.is_relative_to(self.source.root) and not place.is_relative_to(self.root):
-            self._count(self.outside, "picture-outside", entry.file, str(place))
-        return place
-
-    def _count(self, counts: Counter[Path], kind: str, file: Path, example: str) -> None:
-        counts[file] += 1
-        self.examples.setdefault((kind, file), example)
-
-    def _index(self) -> NameIndex:
-        return (self.elsewhere or self.source).pictures
-
-    def folders(self, entry: Entry) -> list[str]:
-        """Where the pictures of a label file usually stand, nearest first, relative to the root."""
-        key = (entry.file.parent, entry.split)
-        if key not in self._folders:
-            own = self.source.relative(entry.file.parent) if self.elsewhere is None else ""
-            own = "" if own in (".", entry.file.parent.as_posix()) else own
-            above = own.rpartition("/")[0]
-            words = [*([entry.split] if entry.split else []), entry.file.stem.removeprefix("instances_")]
-            found = []
-            for base in dict.fromkeys((own, above, "")):
-                prefix = f"{base}/" if base else ""
-                for folder in ("", *PICTURE_FOLDERS[:-1]):
-                    place = f"{prefix}{folder}".rstrip("/")
-                    found += [f"{place}/{word}".lstrip("/") for word in words] + [place]
-            self._folders[key] = list(dict.fromkeys(found))
-        return self._folders[key]
+    lost = next((problem for problem in problems if problem.kind in LOSING), None)
+    if lost is not None and not unread and not any(len(record.boxes) for record in records):
+        message = f"not one label of this data set can be used, so that it is none; first: {lost}"
+        problems.insert(0, Problem(str(source.path), None, "labels-lost", message))
+    return Dataset(names, tuple(records), str(source.path), tuple(problems))
 
 
 def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, findings: Findings) -> tuple[str, ...]:
@@ -219,20 +103,26 @@ def _numbered_names(indices: Sequence[int], source: Source, findings: Findings) 
 
 
 def _give_keys(entries: Sequence[Entry], source: Source) -> None:
-    """Keys that are unique, but the same for entries that mean the same picture in the same split."""
-    lacking = [entry for entry in entries if not entry.key]
-    pictures = list(dict.fromkeys(_place(entry) for entry in lacking))
-    made = dict(zip(pictures, unique_keys((picture, source.root) for picture in pictures)))
-    for entry in lacking:
-        entry.key = made[_place(entry)]
-    owners: dict[str, tuple[Path, str | None]] = {}
+    """Keys that are unique, but the same for entries that mean the same picture in the same split. Without one of its
+    own, a picture's key is its path below the root without ``images`` folders and suffix."""
+    keys: dict[tuple[str, str | None], str] = {}
+    taken: set[str] = set()
     for entry in entries:
-        owner, key, number = (_place(entry), entry.split), entry.key, 2
-        if owners.get(key, owner) != owner and entry.split:
-            key = f"{entry.split}/{entry.key}"
-        while owners.setdefault(key, owner) != owner:
-            key, number = f"{entry.key}-{number}", number + 1
-        entry.key = key
+        picture = _place(entry)
+        place = (os.path.normpath(picture), entry.split)
+        if place not in keys:
+            inside = picture.relative_to(source.root) if picture.is_relative_to(source.root) else Path(picture.name)
+            parts = [part for part in inside.parent.parts if part.lower() not in ("images", "jpegimages")]
+            own = entry.key or "/".join((*parts, inside.stem))
+            spellings = [own, *([f"{entry.split}/{own}"] if entry.key and entry.split else [])]
+            spellings += [] if entry.key else ["/".join((*parts, inside.name))]
+            key = next((one for one in spellings if one not in taken), "")
+            number = 2
+            while not key or key in taken:
+                key, number = f"{spellings[-1 if entry.key else 0]}-{number}", number + 1
+            taken.add(key)
+            keys[place] = key
+        entry.key = keys[place]
 
 
 def _place(entry: Entry) -> Path:
@@ -240,94 +130,65 @@ def _place(entry: Entry) -> Path:
     return entry.picture
 
 
-def unique_keys(pictures: Iterable[tuple[Path, Path]]) -> list[str]:
-    """Keys of (picture, root) pairs: the path below the root without ``images`` folders and suffix, made unique."""
-    keys: list[str] = []
-    taken: set[str] = set()
-    for picture, root in pictures:
-        try:
-            relative = PurePosixPath(picture.relative_to(root).as_posix())
-        except ValueError:
-            relative = PurePosixPath(picture.name)
-        parts = [part for part in relative.parent.parts if part.lower() not in ("images", "jpegimages")]
-        key = "/".join((*parts, relative.stem))
-        if key in taken:
-            key = "/".join((*parts, relative.name))
-        number = 2
-        while key in taken:
-            key = "/".join((*parts, f"{relative.stem}-{number}"))
-            number += 1
-        taken.add(key)
-        keys.append(key)
-    return keys
-
-
-def _finish(
-    entries: Sequence[Entry],
-    names: tuple[str, ...],
-    options: ReadOptions,
-    problems: list[Problem],
-    findings: Findings,
-    pictures_required: bool,
+def _records(
+    parsed: Parsed, names: tuple[str, ...], options: ReadOptions, findings: Findings
 ) -> tuple[list[Entry], list[Record]]:
-    """Records of the entries whose pictures can be used: headers read, boxes scaled and mended."""
+    """Entries whose pictures can be used, and their records: headers read, boxes scaled and mended."""
     kept, records = [], []
-    for start in range(0, len(entries), HEADER_BLOCK):
+    for start in range(0, len(parsed.entries), HEADER_BLOCK):
         if findings.clock is not None:
             findings.clock.check()
-        block = entries[start : start + HEADER_BLOCK]
+        block = parsed.entries[start : start + HEADER_BLOCK]
         for entry, header in zip(block, read_headers([_place(entry) for entry in block])):
-            size = _size(entry, header, problems, pictures_required)
+            size = _size(entry, header, findings, parsed.pictures_required)
             if size is not None:
                 kept.append(entry)
-                records.append(_record(entry, size, names, options, problems))
+                records.append(_record(entry, size, names, options, findings))
     return kept, records
 
 
 def _size(
-    entry: Entry, header: Header | PictureError, problems: list[Problem], pictures_required: bool
+    entry: Entry, header: Header | PictureError, findings: Findings, pictures_required: bool
 ) -> tuple[int, int] | None:
     """Width and height of the picture, with the boxes brought to it; ``None`` for one that cannot be used."""
-    picture, stated = str(entry.picture), (round(entry.width), round(entry.height))
+    picture, stated = _place(entry), (round(entry.width), round(entry.height))
     if isinstance(header, PictureError):
-        if header.kind == "missing" and not pictures_required and min(stated) > 0:
+        if header.kind != "missing":
+            findings.add(f"picture-{header.kind}", header.detail, picture, None, entry)
+        elif pictures_required or min(stated) <= 0:
+            findings.add("picture-missing", f"{picture}: {header.detail}", entry.file, entry.line, entry)
+        else:
             entry.attributes["picture_missing"] = True
             return stated
-        missing = header.kind == "missing"
-        place, line = (str(entry.file), entry.line) if missing and str(entry.file) else (picture, None)
-        message = f"{picture}: {header.detail}" if missing else header.detail
-        problems.append(Problem(place, line, f"picture-{header.kind}", message, entry.key))
         return None
     actual = (header.width, header.height)
-    turned = header.orientation >= 5 and stated == actual[::-1] != actual and not entry.relative
     if header.orientation != 1:
         message = f"stored rotated (EXIF orientation {header.orientation}); tools that ignore EXIF misplace its boxes"
-        problems.append(Problem(picture, None, "picture-rotated", message, entry.key))
-    if turned:
+        findings.add("picture-rotated", message, picture, None, entry)
+    if min(stated) <= 0 or stated == actual:
+        return actual
+    note = f"the labels say {stated[0]}x{stated[1]} pixels, the picture has {actual[0]}x{actual[1]}"
+    kind = "size-scaled"
+    if header.orientation >= 5 and stated == actual[::-1]:
+        kind, note = "boxes-turned", f"{note}: those of the pixels as stored; boxes turned with the picture"
+    elif abs(stated[0] * actual[1] - stated[1] * actual[0]) > max(*stated, *actual):
+        kind, note = "size-mismatch", f"{note}, of another shape: is it another picture?"
+        entry.labels = []
+    else:
+        note += "; boxes scaled to the picture"
+    if not entry.relative or kind == "size-mismatch":
+        findings.add(kind, note, entry.file, entry.line, entry)
+        across, down = actual[0] / stated[0], actual[1] / stated[1]
         for label in entry.labels:
-            label.box = _upright(label.box, header.orientation, stated)
-        message = f"the boxes are those of the {stated[0]}x{stated[1]} pixels as stored; turned with the picture"
-        problems.append(Problem(str(entry.file), entry.line, "boxes-turned", message, entry.key))
-    elif min(stated) > 0 and stated != actual:
-        note = f"the labels say {stated[0]}x{stated[1]} pixels, the picture has {actual[0]}x{actual[1]}"
-        if abs(stated[0] * actual[1] - stated[1] * actual[0]) > max(*stated, *actual):
-            message = f"{note}, of another shape: is it another picture?"
-            problems.append(Problem(str(entry.file), entry.line, "size-mismatch", message, entry.key))
-            entry.labels = []
-            return None
-        if not entry.relative:
-            across, down = actual[0] / stated[0], actual[1] / stated[1]
-            for label in entry.labels:
-                x0, y0, x1, y1 = label.box
+            x0, y0, x1, y1 = label.box
+            if kind == "boxes-turned":
+                label.box = _upright(label.box, header.orientation, stated)
+            else:
                 label.box = (x0 * across, y0 * down, x1 * across, y1 * down)
-            message = f"{note}; boxes scaled to the picture"
-            problems.append(Problem(str(entry.file), entry.line, "size-scaled", message, entry.key))
-    return actual
+    return None if kind == "size-mismatch" else actual
 
 
-def _upright(
-    box: tuple[float, float, float, float], orientation: int, stored: tuple[int, int]
-) -> tuple[float, float, float, float]:
+def _upright(box: Box, orientation: int, stored: tuple[int, int]) -> Box:
     """A box of the stored pixels in the picture as displayed. EXIF 2.32, tag 274: 5 to 8 swap the sides."""
     width, height = stored
     x0, y0, x1, y1 = box
@@ -339,7 +200,7 @@ def _upright(
 
 
 def _record(
-    entry: Entry, size: tuple[int, int], names: tuple[str, ...], options: ReadOptions, problems: list[Problem]
+    entry: Entry, size: tuple[int, int], names: tuple[str, ...], options: ReadOptions, findings: Findings
 ) -> Record:
     width, height = size
     boxes = np.array([label.box for label in entry.labels], np.float64).reshape(-1, 4)
@@ -352,13 +213,12 @@ def _record(
     classes = np.array([label.class_name for label in entry.labels], np.int64)
     clean = clean_boxes(boxes, classes, width, height, len(names))
     for finding in clean.findings:
-        label = entry.labels[finding.index]
-        message = finding.message
+        label, message = entry.labels[finding.index], finding.message
         if finding.kind == "class-unknown" and label.place:
             message = f"class {label.place}: none of the names"
         # A file that holds the labels of many pictures says too little without the picture.
         message = message if label.line is not None else f"{entry.key}: {message}"
-        problems.append(Problem(str(entry.file), label.line, finding.kind, message, entry.key, finding.count))
+        findings.add(finding.kind, message, entry.file, label.line, entry, finding.count)
     return Record(
         key=entry.key,
         picture=_place(entry),
@@ -387,82 +247,22 @@ def _join(entries: Sequence[Entry], records: Sequence[Record], findings: Finding
     by_picture: dict[str, list[int]] = {}
     for position, record in enumerate(records):
         by_picture.setdefault(os.path.normpath(record.picture), []).append(position)
+    doubts = {finding.entry.key: finding for finding in findings.list if finding.entry and finding.kind in LOSING}
     united: dict[int, Record] = {}
     for positions in by_picture.values():
-        if len(positions) == 1:
-            united[positions[0]] = records[positions[0]]
-            continue
-        members = [records[position] for position in positions]
-        first = entries[positions[0]]
-        places = dict.fromkeys(
-            f"{entries[p].file.name}{f':{line}' if (line := entries[p].line) else ''}" for p in positions
-        )
-        message = (
-            f"{members[0].picture.name} has {len(positions)} entries ({', '.join(places)}); their boxes are joined"
-        )
-        findings.add("picture-twice", message, first.file, first.line, first)
+        first, members = entries[positions[0]], [records[position] for position in positions]
+        if len(positions) > 1:
+            places = dict.fromkeys(f"{entries[p].file.name}:{entries[p].line or ''}".rstrip(":") for p in positions)
+            words = f"{len(positions)} entries ({', '.join(places)}); their boxes are joined"
+            findings.add("picture-twice", f"{first.picture} has {words}", first.file, first.line, first)
+        doubt = next((doubts[member.key] for member in members if member.key in doubts), None)
         for split in dict.fromkeys(member.split for member in members):
-            own = [position for position in positions if records[position].split == split]
-            others = [records[position] for position in (*own[1:], *(p for p in positions if p not in own))]
-            united[own[0]] = joined(records[own[0]], others)
+            own = next(position for position in positions if records[position].split == split)
+            united[own] = joined(records[own], [records[position] for position in positions if position != own])
+            if doubt is not None and entries[own].key not in doubts:
+                # What is unsure of a picture is so in every split that has it.
+                findings.add(doubt.kind, doubt.message, doubt.file, doubt.line, entries[own])
     return [united[position] for position in sorted(united)]
-
-
-def _tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: Parsed, findings: Findings) -> None:
-    """Findings on what lies beside what was read: pictures, labels, other formats. Counted, with an example."""
-    for name in source.odd_names:
-        message = "its name is no text in UTF-8, so that no label or list can name it; rename it (left out)"
-        findings.add("name-unreadable", message, Path(printable(name)))
-    root = parsed.root or source.root
-    if source.path.is_file() and source.path.suffix.lower() not in (".yaml", ".yml"):
-        return  # the one file that was named was read
-    if (root / RECORDS_FILE).is_file():
-        return  # written by us: what lies beside is ours, too
-    used = {os.path.abspath(path) for path in (*parsed.used, *map(_place, parsed.entries))}  # noqa: PTH100
-    places = (f"{source.root.absolute()}/{name}" for name in source.files)
-    rest = [Path(place) for place in places if place not in used and place.startswith(f"{root.absolute()}/")]
-    if rest:
-        # Links may lead to the same files.
-        used = {os.path.realpath(path) for path in used}
-        foreign = _foreign_folders(rest, used)
-        rest = [path for path in rest if not foreign & {*path.parents} and os.path.realpath(path) not in used]
-    others = _other_formats(layout, source, {path for path in rest if not is_picture(path)}, findings)
-    by_folder: dict[tuple[str, str], list[Path]] = {}
-    for path in rest:
-        top = path.parent.relative_to(source.root.absolute()).as_posix().partition("/")[0]
-        if is_picture(path) and options.pictures is None:
-            by_folder.setdefault(("picture-unread", top), []).append(path)
-        elif path.suffix.lower() in LABEL_SUFFIXES and path not in others and not SIDE_FILES.match(path.stem):
-            by_folder.setdefault(("file-unread", top), []).append(path)
-    for (kind, top), files in by_folder.items():
-        what = "pictures" if kind == "picture-unread" else "files that may hold labels"
-        place = f"{source.root.name}/{top}".rstrip("./")
-        message = f"{len(files)} {what} in {place} belong to nothing that was read, such as {files[0].name} (left out)"
-        findings.add(kind, message, files[0])
-
-
-def _foreign_folders(rest: Sequence[Path], used: set[str]) -> set[Path]:
-    """Folders that are data sets of their own and of which nothing was read."""
-    marks = {path.parent for path in rest if path.name in ("dataset.json", "data.yaml", "dataset.yaml")}
-    places = {f"{os.path.dirname(path)}/" for path in used}  # noqa: PTH120 - of many files
-    return {folder for folder in marks if not any(place.startswith(f"{os.path.realpath(folder)}/") for place in places)}
-
-
-def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Findings) -> set[Path]:
-    """Files of other formats, told with the option that reads them."""
-    found: set[Path] = set()
-    for name in plugin_names("reader"):
-        if name in (layout.name, "pictures") or {name, layout.name} == {"coco", "fathomnet"}:
-            continue
-        files = [path for path in resolve("reader", name)().files(source) if path.absolute() in rest - found]
-        if files:
-            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-            message = (
-                f"{files[0].name}{more}: labels in the format {name}, not read; --format {name} reads them instead"
-            )
-            findings.add("format-unread", message, files[0])
-            found |= {path.absolute() for path in files}
-    return found
 
 
 def _summed_up(found: Sequence[Finding]) -> list[Finding]:
@@ -471,10 +271,11 @@ def _summed_up(found: Sequence[Finding]) -> list[Finding]:
     shapes = [finding for finding in found if finding.kind == "shape-converted"]
     if shapes:
         message = f"labels that are no upright boxes: the box around each is taken; first: {shapes[0].message}"
-        kept.append(replace(shapes[0], message=message, entry=None))
+        kept.append(replace(shapes[0], message=message, entry=None, count=sum(finding.count for finding in shapes)))
     return kept
 
 
 def _problem(finding: Finding) -> Problem:
     entry = finding.entry
-    return Problem(str(finding.file), finding.line, finding.kind, finding.message, entry.key if entry else "")
+    place = (str(finding.file), finding.line, finding.kind, finding.message)
+    return Problem(*place, entry.key if entry else "", finding.count)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import unicodedata
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.data.records import Attribute, Dataset
+from marauder.data.records import Attribute
 
 if TYPE_CHECKING:
     from marauder.data.formats.source import Source
@@ -102,13 +101,15 @@ class Entry:
 
 @dataclass(eq=False, slots=True)
 class Finding:
-    """Something wrong or worth knowing. ``entry``: the picture it belongs to, if any."""
+    """Something wrong or worth knowing. ``entry``: the picture it belongs to, if any. ``count``: how many of its kind
+    it stands for."""
 
     kind: str
     message: str
     file: Path
     line: int | None = None
     entry: Entry | None = None
+    count: int = 1
 
 
 class Findings:
@@ -118,19 +119,26 @@ class Findings:
     def __init__(self, guess: bool = False, clock: Clock | None = None) -> None:
         self.guess, self.clock = guess, clock
         self.list: list[Finding] = []
-        self._seen: Counter[tuple[str, Path, int]] = Counter()
+        self._seen: dict[tuple[str, Path, int], int] = {}
+        self._more: dict[tuple[str, Path, int], Finding] = {}
         self._ticks = 0
 
-    def add(self, kind: str, message: str, file: Path, line: int | None = None, entry: Entry | None = None) -> None:
-        """Note a finding; of one kind in one picture, or in one file, only the first ones are kept, and the rest
-        counted."""
+    def add(
+        self, kind: str, message: str, file: Path, line: int | None = None, entry: Entry | None = None, count: int = 1
+    ) -> None:
+        """Note a finding. Of one kind in one picture, or in one file, only the first ones are kept one by one; the
+        last stands for the rest."""
         place = (kind, file, id(entry) if entry is not None else 0)
-        self._seen[place] += 1
-        limit = FINDINGS_OF_A_PICTURE if entry is not None else FINDINGS_OF_A_FILE
-        if self._seen[place] <= limit:
-            self.list.append(Finding(kind, message, file, line, entry))
-        elif self._seen[place] == limit + 1:
-            self.list.append(Finding(kind, "and more of the same kind", file, line, entry))
+        seen = self._seen[place] = self._seen.get(place, 0) + 1
+        if seen <= (FINDINGS_OF_A_PICTURE if entry is not None else FINDINGS_OF_A_FILE):
+            self.list.append(Finding(kind, message, file, line, entry, count))
+            return
+        if place not in self._more:
+            self._more[place] = Finding(kind, "", file, line, entry, 0)
+            self.list.append(self._more[place])
+        more = self._more[place]
+        more.count += count
+        more.message = f"and {more.count:,} more like it"
 
     def tick(self) -> None:
         """Called once an entry; raises ``Interrupted`` when it is time to stop."""
@@ -204,9 +212,3 @@ class Format(ABC):
     @abstractmethod
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         """Everything that ``source`` says in this format."""
-
-    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
-        """``source`` as a data set."""
-        from marauder.data.formats.assembling import assemble
-
-        return assemble(self, source, options, findings, self.parse(source, options, findings))

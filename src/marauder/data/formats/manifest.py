@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.errors import UserError
@@ -12,9 +11,9 @@ from marauder.data.formats.coco import split_of_file
 from marauder.data.formats.source import Listing, Source
 from marauder.data.manifests.format import local_path
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_manifest, manifest_rows
-from marauder.data.manifests.spec import DatasetSpec, find_spec, load_spec, require_files
+from marauder.data.manifests.spec import DatasetSpec, find_spec
 from marauder.data.picture_files import path_exists
-from marauder.data.records import Dataset, Problem, merge
+from marauder.data.records import Problem
 
 
 class ManifestFormat(Format):
@@ -36,46 +35,10 @@ class ManifestFormat(Format):
         if not files:
             raise UserError(f"{source.path}: no manifest here; name a .manifest, .jsonl, .parquet or dataset.yaml")
         # The folder's name says nothing of one file among several.
-        return _parsed([(file, split_of_file(Path(file.name))) for file in files], source, options, findings)
-
-    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
-        spec_file = find_spec(source.path)
-        return (
-            super().read(source, options, findings)
-            if spec_file is None
-            else self._read_spec(spec_file, source, options, findings)
-        )
-
-    def _read_spec(self, file: Path, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
-        """All sources of a spec as one data set; records of ``train`` have the split ``train``, and so on."""
-        from marauder.data.formats.assembling import assemble
-
-        spec = load_spec(file)
-        require_files(spec, file)
-        options = replace(options, names=options.names or spec.names, uris={**spec.uris, **options.uris})
-        manifests: list[tuple[Path, str | None]] = []
-        read: dict[Path, Dataset] = {}
-        others: list[Dataset] = []
-        for split, place in spec.sources().items():
-            if is_manifest(place):
-                manifests.append((place, split))
-                continue
-            if place not in read:
-                read[place] = _read_other(file, place, split, options)
-            others.append(_part(read[place], split))
-        if spec.unlabelled is not None:
-            manifests.append((spec.unlabelled, None))
-        parts = list(others)
-        if manifests or not others:
-            parsed = _parsed(manifests, source, options, findings, spec)
-            parts.insert(0, assemble(self, source, options, findings, parsed))
-        if len(parts) == 1:
-            return replace(parts[0], source=str(source.path))
-        united = merge(parts, str(source.path))
-        return replace(united, problems=tuple(dict.fromkeys(united.problems)))
+        return parse_manifests([(file, split_of_file(Path(file.name))) for file in files], source, options, findings)
 
 
-def _parsed(
+def parse_manifests(
     files: list[tuple[Path, str | None]],
     source: Source,
     options: ReadOptions,
@@ -152,26 +115,3 @@ def _picture(
         message = f"no local folder stands for {prefix} (row of {stated}); name one under uris: in dataset.yaml"
         findings.add("root-moved", message, file)
     return place or file.parent / inside.replace("..", "_")
-
-
-def _read_other(file: Path, place: Path, split: str, options: ReadOptions) -> Dataset:
-    from marauder.data.reading import read_dataset
-
-    if find_spec(place) is not None:
-        raise UserError(f"{file}: {split}: {place} is a dataset.yaml itself; name a manifest or a source of pictures")
-    return read_dataset(
-        place,
-        names=options.names,
-        group_pattern=options.group_pattern,
-        pictures=options.pictures,
-        missing_label=options.missing_label,
-    )
-
-
-def _part(dataset: Dataset, split: str) -> Dataset:
-    """The split of that name, or all of a source that has no splits; without the problems of other splits' pictures."""
-    chosen = dataset.split(split) if dataset.splits() else dataset
-    records = [replace(record, split=split) for record in chosen]
-    elsewhere = {record.key for record in dataset} - {record.key for record in records}
-    problems = [problem for problem in dataset.problems if problem.key not in elsewhere]
-    return Dataset(dataset.names, tuple(records), dataset.source, tuple(problems))

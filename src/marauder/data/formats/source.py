@@ -87,6 +87,18 @@ class Source:
         """The pictures below the root."""
         return NameIndex([name for name in self.files if is_picture(name)])
 
+    def below(self, folder: Path | None) -> Source:
+        """The files of another folder (``None``: these), listed once."""
+        if folder is None or folder == self.root:
+            return self
+        if folder not in self._below:
+            self._below[folder] = Source(folder, self.delivery, self.clock)
+        return self._below[folder]
+
+    @cached_property
+    def _below(self) -> dict[Path, Source]:
+        return {}
+
     def relative(self, path: Path) -> str:
         """``path`` as below the root, or as it is."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
@@ -112,10 +124,11 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The name that was found. ``whole``: all of what was looked for agrees, not just its end. ``others``: more names
-    that agree as well, so that nobody knows which is meant."""
+    """The name that was found. ``agreed``: how many parts of the path agree; ``whole``: all of them do. ``others``:
+    more names that agree as well, so that nobody knows which is meant."""
 
     name: str
+    agreed: int
     whole: bool
     others: tuple[str, ...] = ()
 
@@ -144,7 +157,7 @@ class NameIndex:
             for folder in folders:
                 direct = "/".join((*([folder] if folder else []), *parts))
                 if direct in self.exact:
-                    return Match(direct, True)
+                    return Match(direct, len(parts), True)
             last = fold(parts[-1])
             for name in (last, UPLOAD_PREFIX.sub("", last)):
                 for table, key in ((self._whole, name), (self._stems, stem(name)), (self._stems, name)):
@@ -169,7 +182,7 @@ def _best(candidates: Sequence[str], parts: Sequence[str], folders: Sequence[str
             if len(near) == 1:
                 best = near
                 break
-    return Match(best[0], most == len(parts), tuple(best[1:]))
+    return Match(best[0], most, most == len(parts), tuple(best[1:]))
 
 
 def _agreement(name: str, parts: Sequence[str]) -> int:

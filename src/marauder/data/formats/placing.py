@@ -1,0 +1,160 @@
+"""Whose picture an entry is: the file that a name, path or address of another machine means in this data set.
+
+A path that climbs (``../siteA/1.jpg``) or is absolute is that file. Else the longest end of the path that exists, and
+only one file, is meant; a folder that is stated and contradicts what was found for its other pictures, or a picture
+that another entry names fully, is no find.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from marauder.data.formats.base import Entry, Findings, ReadOptions
+from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source, fold
+from marauder.data.picture_files import is_picture, path_exists
+
+
+@dataclass(slots=True)
+class _Claim:
+    """An entry's picture as found in the index. ``stated``: the folder that the entry's path names, folded."""
+
+    entry: Entry
+    match: Match
+    stated: str
+    name: str
+
+
+class Placing:
+    """Finds the pictures of entries that name them, below ``options.pictures``, else below the source."""
+
+    def __init__(self, source: Source, options: ReadOptions, findings: Findings) -> None:
+        self.source, self.findings = source, findings
+        self.elsewhere = options.pictures is not None
+        self.root = options.pictures or source.root
+        self.index = source.below(options.pictures).pictures
+        self.examples: dict[tuple[str, Path], list[str]] = {}
+        self._folders: dict[tuple[Path, str | None], list[str]] = {}
+
+    def place(self, entries: Iterable[Entry]) -> None:
+        """Give every entry its ``picture``: where it lies, or would lie."""
+        claims: list[_Claim] = []
+        for entry in entries:
+            self.findings.tick()
+            if entry.picture is None:
+                claim = self._find(entry)
+                if claim is not None:
+                    claims.append(claim)
+            if entry.picture is not None and "\0" in str(entry.picture):  # which no file's name can hold
+                entry.picture = Path(str(entry.picture).replace("\0", "\ufffd"))
+        self._settle(claims)
+        words = {
+            "root-moved": "pictures are not where it says; found by the end of their paths",
+            "picture-outside": "pictures lie outside the folder of this data set",
+        }
+        for (kind, file), found in self.examples.items():
+            self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file)
+
+    def _find(self, entry: Entry) -> _Claim | None:
+        """What an entry's names lead to; its picture is set where there is nothing more to decide."""
+        undecided: tuple[str, ...] = ()
+        for position, name in enumerate(entry.names):
+            direct = self._as_stated(entry, name)
+            if direct is not None:
+                if not direct.is_relative_to(self.source.root) and not direct.is_relative_to(self.root):
+                    self.examples.setdefault(("picture-outside", entry.file), []).append(str(direct))
+                entry.picture = direct
+                return None
+            match = self.index.find(name, self.folders(entry))
+            if match is None or (undecided and match.name not in undecided):
+                continue
+            if match.others:
+                undecided = undecided or (match.name, *match.others)
+                continue
+            if position == 0:
+                self._tell_stale(entry, self.root / match.name)
+            return _Claim(entry, match, fold(_folder(name)), name)
+        if undecided:
+            self._refuse(entry, f"{entry.names[0]}: may be {' or '.join(undecided[:3])}")
+        entry.picture = self._would_be(entry, undecided[0] if undecided else "")
+        return None
+
+    def _settle(self, claims: list[_Claim]) -> None:
+        """Decide between claims: in one stated folder all pictures agree in as many parts of their paths as the best
+        does, and who names a picture fully goes before who names the end of its path."""
+        best: dict[tuple[Path, str], int] = {}
+        by_name: dict[str, list[_Claim]] = {}
+        for claim in claims:
+            place = (claim.entry.file.parent, claim.stated)
+            best[place] = max(best.get(place, 0), claim.match.agreed)
+            by_name.setdefault(claim.match.name, []).append(claim)
+        for name, rivals in by_name.items():
+            whole = any(rival.match.whole for rival in rivals)
+            most = max(rival.match.agreed for rival in rivals)
+            folders = {rival.stated for rival in rivals if rival.match.agreed == most}
+            for claim in rivals:
+                entry, match = claim.entry, claim.match
+                lesser = match.agreed < best[entry.file.parent, claim.stated]
+                if not match.whole and (lesser or whole or (match.agreed < most)):
+                    entry.picture = self._would_be(entry, claim.name)
+                elif not whole and len(folders) > 1:
+                    self._refuse(entry, f"{claim.name}: {name} has the name of pictures in several folders")
+                    entry.picture = self._would_be(entry, claim.name)
+                else:
+                    entry.picture = self.root / name
+                    as_said = match.whole and Path(name).name == claim.name.replace("\\", "/").rpartition("/")[2]
+                    if not as_said and entry.file.stem != entry.picture.stem:
+                        self.examples.setdefault(("root-moved", entry.file), []).append(f"{claim.name} -> {name}")
+
+    def _refuse(self, entry: Entry, why: str) -> None:
+        self.findings.add(
+            "picture-ambiguous", f"{why}; name the folder of the right one", entry.file, entry.line, entry
+        )
+        entry.labelled = False
+
+    def _would_be(self, entry: Entry, name: str) -> Path:
+        """Where a picture that is not here would lie."""
+        text = (name or (entry.names[0] if entry.names else "")).replace("\\", "/")
+        inside = [part for part in text.split("/") if part not in ("", ".", "..")] or ["without a name"]
+        return self.root / self.folders(entry)[0] / (inside[-1] if len(inside) > 4 else "/".join(inside))
+
+    def _tell_stale(self, entry: Entry, found: Path) -> None:
+        """A file beside its picture may name another one: its own name counts, and that is told."""
+        for name in entry.names[1:] if entry.file.stem == found.stem else ():
+            stated = name.replace("\\", "/").rpartition("/")[2]
+            other = self._as_stated(entry, name)
+            if (stated and stated.rpartition(".")[0] not in ("", found.stem)) or other not in (None, found):
+                message = f"names the picture {name}, and belongs to {found.name} by its own name; that one counts"
+                self.findings.add("filename-stale", message, entry.file, entry.line, entry)
+                return
+
+    def _as_stated(self, entry: Entry, name: str) -> Path | None:
+        """The file itself, where a path is absolute or climbs out of its folder."""
+        text = name.replace("\\", "/")
+        if not (text.startswith("/") or ".." in text.split("/")):
+            return None
+        place = Path(os.path.normpath(entry.file.parent / text))
+        return place if is_picture(place) and path_exists(place) else None
+
+    def folders(self, entry: Entry) -> list[str]:
+        """Where the pictures of a label file usually stand, nearest first, relative to the root."""
+        key = (entry.file.parent, entry.split)
+        if key not in self._folders:
+            own = "" if self.elsewhere else self.source.relative(entry.file.parent)
+            own = "" if own in (".", entry.file.parent.as_posix()) else own
+            words = [*([entry.split] if entry.split else []), entry.file.stem.removeprefix("instances_"), ""]
+            found = [
+                "/".join(part for part in (base, folder, word) if part)
+                for base in (own, own.rpartition("/")[0], "")
+                for folder in ("", *PICTURE_FOLDERS)
+                for word in words
+            ]
+            self._folders[key] = list(dict.fromkeys(found))
+        return self._folders[key]
+
+
+def _folder(name: str) -> str:
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    return "/".join(parts[:-1])
