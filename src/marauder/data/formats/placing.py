@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marauder.data.formats.base import Entry, Findings, ReadOptions
-from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source, fold
+from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source
 from marauder.data.picture_files import is_picture, path_exists
 
 
 @dataclass(slots=True)
 class _Claim:
-    """An entry's picture as found in the index. ``stated``: the folder that the entry's path names, folded."""
+    """An entry's picture as found in the index, by one of its names."""
 
     entry: Entry
     match: Match
-    stated: str
     name: str
 
 
@@ -75,7 +74,7 @@ class Placing:
                 continue
             if position == 0:
                 self._tell_stale(entry, self.root / match.name)
-            return _Claim(entry, match, fold(_folder(name)), name)
+            return _Claim(entry, match, name)
         if undecided:
             self._refuse(entry, f"{entry.names[0]}: may be {' or '.join(undecided[:3])}")
         entry.picture = self._would_be(entry, undecided[0] if undecided else "")
@@ -87,16 +86,16 @@ class Placing:
         best: dict[tuple[Path, str], int] = {}
         by_name: dict[str, list[_Claim]] = {}
         for claim in claims:
-            place = (claim.entry.file.parent, claim.stated)
+            place = (claim.entry.file.parent, claim.match.stated)
             best[place] = max(best.get(place, 0), claim.match.agreed)
             by_name.setdefault(claim.match.name, []).append(claim)
         for name, rivals in by_name.items():
             whole = any(rival.match.whole for rival in rivals)
             most = max(rival.match.agreed for rival in rivals)
-            folders = {rival.stated for rival in rivals if rival.match.agreed == most}
+            folders = {rival.match.stated for rival in rivals if rival.match.agreed == most}
             for claim in rivals:
                 entry, match = claim.entry, claim.match
-                lesser = match.agreed < best[entry.file.parent, claim.stated]
+                lesser = match.agreed < best[entry.file.parent, match.stated]
                 if not match.whole and (lesser or whole or (match.agreed < most)):
                     entry.picture = self._would_be(entry, claim.name)
                 elif not whole and len(folders) > 1:
@@ -153,8 +152,3 @@ class Placing:
             ]
             self._folders[key] = list(dict.fromkeys(found))
         return self._folders[key]
-
-
-def _folder(name: str) -> str:
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    return "/".join(parts[:-1])

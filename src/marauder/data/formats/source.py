@@ -124,12 +124,13 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The name that was found. ``agreed``: how many parts of the path agree; ``whole``: all of them do. ``others``:
-    more names that agree as well, so that nobody knows which is meant."""
+    """The name that was found. ``agreed``: how many parts of the path agree; ``whole``: all of them do. ``stated``: the
+    folder that the path names. ``others``: more names that agree as well, so that nobody knows which is meant."""
 
     name: str
     agreed: int
     whole: bool
+    stated: str = ""
     others: tuple[str, ...] = ()
 
 
@@ -150,6 +151,7 @@ class NameIndex:
     def find(self, text: str, folders: Sequence[str] = ()) -> Match | None:
         """The name that ``text`` means; below one of ``folders``, if it stands there."""
         composed = unicodedata.normalize("NFC", text[:4096])
+        best: Match | None = None
         for spelling in _spellings(composed):
             parts = [part for part in spelling.split("/") if part not in ("", ".", "..")]
             if not parts:
@@ -157,13 +159,15 @@ class NameIndex:
             for folder in folders:
                 direct = "/".join((*([folder] if folder else []), *parts))
                 if direct in self.exact:
-                    return Match(direct, len(parts), True)
+                    return Match(direct, len(parts), True, fold("/".join(parts[:-1])))
             last = fold(parts[-1])
-            for name in (last, UPLOAD_PREFIX.sub("", last)):
-                for table, key in ((self._whole, name), (self._stems, stem(name)), (self._stems, name)):
-                    if found := _best(table.get(key, ()), parts, folders):
-                        return found
-        return None
+            keys = [(name, key) for name in dict.fromkeys((last, UPLOAD_PREFIX.sub("", last))) for key in (0, 1, 2)]
+            tables = (self._whole, self._stems, self._stems)
+            found = (_best(tables[key].get(stem(name) if key == 1 else name, ()), parts, folders) for name, key in keys)
+            match = next((one for one in found if one is not None), None)
+            if match is not None and (best is None or match.agreed > best.agreed):
+                best = match
+        return best
 
 
 def _best(candidates: Sequence[str], parts: Sequence[str], folders: Sequence[str]) -> Match | None:
@@ -182,7 +186,7 @@ def _best(candidates: Sequence[str], parts: Sequence[str], folders: Sequence[str
             if len(near) == 1:
                 best = near
                 break
-    return Match(best[0], most, most == len(parts), tuple(best[1:]))
+    return Match(best[0], most, most == len(parts), fold("/".join(parts[:-1])), tuple(best[1:]))
 
 
 def _agreement(name: str, parts: Sequence[str]) -> int:

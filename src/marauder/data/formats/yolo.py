@@ -128,7 +128,7 @@ class _Reading:
             entry = Entry((), label or picture, picture=picture, relative=True, split=split)
             self._read_of_picture(label, entry, row)
             entries.append(entry)
-        self._tell_orphans(root)
+        self._tell_orphans(root, {picture.parent for picture, _, _ in pictures})
         parsed = self._parsed(entries, root)
         parsed.pictures_required = not any("label" in row for row in rows)
         return parsed
@@ -336,17 +336,21 @@ class _Reading:
         for entry, line, _ in self.long_lines:
             self.findings.add("shape-converted", "outline; the box around it is taken", entry.file, line, entry)
 
-    def _tell_orphans(self, root: Path) -> None:
-        """Label files that belong to no picture, in the folders that serve this data set."""
-        tree = self.source if root == self.source.root else Source(root, clock=self.source.clock)
+    def _tell_orphans(self, root: Path, folders: set[Path]) -> None:
+        """Label files that belong to no picture, in the folders that serve this data set: those that labels were read
+        from, and folders of labels beside some of the pictures (``folders``: those that hold any)."""
+        homes = {parent for folder in folders for parent in (folder, *folder.parents)}
         serving = {path.parent for path in self.used}
-        folders = {parent for folder in serving for parent in (folder, *folder.parents) if parent != root}
-        for name in (name for name in tree.files if name.lower().endswith(".txt")):
-            path = root / name
-            if path in self.used or NO_LABELS.match(path.stem):
-                continue
-            in_labels = LABEL_FOLDERS & {*name.lower().split("/")[:-1]} and folders & {*path.parents}
-            if in_labels or (path.parent in folders | serving and _starts_with_a_label(tree.marks(path).start)):
+        read = {parent for folder in serving for parent in (folder, *folder.parents) if parent != root}
+        tree = self.source.below(root)
+        rest = [root / name for name in tree.files if name.lower().endswith(".txt")]
+        rest = [path for path in rest if path not in self.used and not NO_LABELS.match(path.stem)]
+        real = {os.path.realpath(path) for path in self.used} if rest else set()
+        for path in (path for path in rest if os.path.realpath(path) not in real):
+            around = [parent for parent in path.parents if parent.name.lower() in LABEL_FOLDERS and parent != root]
+            beside = any(parent.parent in homes and parent not in homes for parent in around)
+            in_labels = around and (beside or read & {*path.parents})
+            if in_labels or (path.parent in read | serving and _starts_with_a_label(tree.marks(path).start)):
                 self.used.add(path)
                 self.findings.add("label-without-picture", "no picture belongs to these labels", path)
 
