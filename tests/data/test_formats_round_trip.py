@@ -29,15 +29,20 @@ bounded = settings(
 
 def expected(sample: Sample, written: Written) -> Content:
     return {
-        str(place.resolve()): sorted((composed(name), tuple(box)) for *box, name in shot.boxes)
+        str(place.resolve()): in_order((composed(name), tuple(box)) for *box, name in shot.boxes)
         for shot, place in zip(sample.shots, written.places)
         if written.empty or shot.boxes
     }
 
 
+def in_order(boxes: Iterable[tuple[str, tuple[float, ...]]]) -> list[tuple[str, tuple[float, ...]]]:
+    # All sides are written as quarters of a pixel.
+    return sorted(boxes, key=lambda box: (box[0], [round(4 * side) for side in box[1]]))
+
+
 def content(dataset: Dataset) -> Content:
     return {
-        str(record.picture.resolve()): sorted(
+        str(record.picture.resolve()): in_order(
             (dataset.names[index], tuple(box)) for index, box in zip(record.classes.tolist(), record.boxes.tolist())
         )
         for record in dataset
