@@ -6,6 +6,7 @@ data sets by ``assembling``, for deliveries by ``annotation.formats.answers``.
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
@@ -162,6 +163,8 @@ class ReadOptions:
             raise UserError(f"missing_label is 'unlabelled' or 'empty', not {self.missing_label!r}")
         if self.pictures is not None and not self.pictures.is_dir():
             raise UserError(f"{self.pictures}: no such folder of pictures; check --pictures")
+        if self.names is not None:  # composed, as the names that labels bear
+            object.__setattr__(self, "names", tuple(unicodedata.normalize("NFC", name) for name in self.names))
 
 
 class Format(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,10 +94,11 @@ def _parsed(
             entry.picture = _picture(row.source, file, options, findings, strange, listing) if not source.delivery else None
             entry.width, entry.height, entry.labelled = row.width, row.height, row.labelled
             entry.attributes = row.attributes
-            for class_id, name in row.class_map.items():
+            class_map = {number: unicodedata.normalize("NFC", name) for number, name in row.class_map.items()}
+            for class_id, name in class_map.items():
                 first_ids[name] = min(class_id, first_ids.get(name, class_id))
             for annotation in row.annotations:
-                name = row.class_map.get(annotation.class_id, f"class_{annotation.class_id}")
+                name = class_map.get(annotation.class_id, f"class_{annotation.class_id}")
                 first_ids.setdefault(name, annotation.class_id)
                 details = annotation.details
                 entry.labels.append(Label(annotation.box, name, line, "", annotation.ignored, details))
