@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import tempfile
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from random_sets import FORMATS, LAYOUTS, Sample, Written, composed, samples
+from random_sets import FORMATS, LAYOUTS, Sample, Shot, Written, composed, samples
 
-from marauder.data.check import DEFECTS
+from marauder.annotation.formats.answers import delivered_formats, read_delivery
+from marauder.data.check import DEFECTS, check_dataset
+from marauder.data.manifests.writing import write_manifests
+from marauder.data.organize import OrganizeSettings, organize
 from marauder.data.reading import choose_reader, read_dataset
 from marauder.data.records import Dataset, Problem
 
@@ -22,14 +24,23 @@ NEAR = 0.01
 Content = dict[str, list[tuple[str, tuple[float, ...]]]]
 """Class and box of every box, in sorted order, by where the picture lies."""
 
-bounded = settings(
-    derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=list(HealthCheck)
-)
+ERRORS = {kind for kind, defect in DEFECTS.items() if defect.severity == "error"}
+Room = Callable[[], Path]
+
+
+def bounded(examples: int) -> settings:
+    """The same examples every time."""
+    quiet = list(HealthCheck)
+    return settings(derandomize=True, deadline=None, database=None, max_examples=examples, suppress_health_check=quiet)
+
+
+def boxes_of(shot: Shot) -> list[tuple[str, tuple[float, ...]]]:
+    return in_order((composed(name), tuple(box)) for *box, name in shot.boxes)
 
 
 def expected(sample: Sample, written: Written) -> Content:
     return {
-        str(place.resolve()): in_order((composed(name), tuple(box)) for *box, name in shot.boxes)
+        str(place.resolve()): boxes_of(shot)
         for shot, place in zip(sample.shots, written.places)
         if written.empty or shot.boxes
     }
@@ -58,27 +69,104 @@ def same(found: Content, wanted: Content) -> None:
 
 
 def errors(problems: Iterable[Problem]) -> list[str]:
-    return [f"{one.kind} {one}" for one in problems if DEFECTS[one.kind].severity == "error"]
+    return [f"{one.kind} {one}" for one in problems if one.kind in ERRORS]
+
+
+def losses(problems: Iterable[Problem]) -> list[str]:
+    """Problems of a delivery, but for those that keep every box."""
+    kept = ("text-encoding", "label-encoding", "shape-converted", "size-unstated", "names-missing")
+    return [f"{one.kind} {one}" for one in problems if one.kind not in kept]
+
+
+def splits(sample: Sample, written: Written) -> dict[str, str]:
+    return {str(place.resolve()): shot.split for shot, place in zip(sample.shots, written.places)}
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    """Folders for one example each, in memory where that can be."""
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as top:
+        numbers = itertools.count()
+        yield lambda: Path(top, f"{next(numbers)}", "set")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_was_written_is_read(layout: str):
-    @bounded
+def test_what_was_written_is_read(layout: str, room: Room):
+    @bounded(40)
     @given(samples())
     def check(sample: Sample) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            written = LAYOUTS[layout](Path(folder, "set"), sample)
-            assert choose_reader(written.path).name == FORMATS[layout]
-            dataset = read_dataset(written.path)
-            assert errors(dataset.problems) == []
-            same(content(dataset), expected(sample, written))
-            used = {composed(name) for shot in sample.shots for *_, name in shot.boxes}
-            assert used <= set(dataset.names)
-            assert all(record.labelled for record in dataset)
-            if written.splits:
-                splits = {str(place.resolve()): shot.split for shot, place in zip(sample.shots, written.places)}
-                assert {str(r.picture.resolve()): r.split for r in dataset} == {
-                    place: splits[place] for place in expected(sample, written)
-                }
+        written = LAYOUTS[layout](room(), sample)
+        assert choose_reader(written.path).name == FORMATS[layout]
+        dataset = read_dataset(written.path)
+        assert errors(dataset.problems) == []
+        same(content(dataset), expected(sample, written))
+        assert all(record.labelled for record in dataset)
+        if written.splits:
+            stated = splits(sample, written)
+            found = {str(record.picture.resolve()): record.split for record in dataset}
+            assert found == {place: stated[place] for place in found}
+
+    check()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_was_written_is_read_as_a_delivery(layout: str, room: Room):
+    """The labels of every format, sent back by an annotator; the pictures are known by their names."""
+
+    @bounded(15)
+    @given(samples(own_names=True))
+    def check(sample: Sample) -> None:
+        written = LAYOUTS[layout](room(), sample)
+        root = written.path if written.path.is_dir() else written.path.parent
+        root = root.parent if root.name == "annotations" else root
+        sent = {shot.name: shot.size for shot in sample.shots}
+        layouts = delivered_formats(root)
+        assert [one.name for one in layouts] == [FORMATS[layout]]
+        reading = read_delivery(layouts[0], root, sent, [composed(name) for name in sample.names])
+        assert losses(reading.problems) == []
+        wanted = {shot.name: boxes for shot, boxes in zip(sample.shots, map(boxes_of, sample.shots))}
+        found = {
+            name: in_order(zip(answer.class_names, map(tuple, answer.boxes.tolist())))
+            for name, answer in reading.answers.items()
+        }
+        same(found, {name: boxes for name, boxes in wanted.items() if boxes or written.empty})
+
+    check()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_was_written_comes_through_the_commands(layout: str, room: Room):
+    """check, organize and manifest write: what the last one wrote is what the tool wrote."""
+
+    @bounded(5)
+    @given(samples(most=4))
+    def check(sample: Sample) -> None:
+        written = LAYOUTS[layout](room(), sample)
+        wanted, root = expected(sample, written), written.path
+        report = check_dataset(root)
+        assert not {finding.kind for finding in report.findings} - {"group-in-two-splits"} & ERRORS
+        assert report.dataset is not None
+        same(content(report.dataset), wanted)
+        work = room().parent
+        keep = written.splits
+        organize(
+            OrganizeSettings(
+                inputs=(root,),
+                output=work / "organized",
+                taxonomy="source",
+                fractions=None if keep else {"train": 0.6, "val": 0.4},
+                near_duplicates=False,
+            )
+        )
+        organized = read_dataset(work / "organized")
+        assert organized.problems == ()
+        same(content(organized), wanted)
+        golden = read_dataset(write_manifests(organized, work / "golden"))
+        assert golden.problems == ()
+        same(content(golden), wanted)
+        for dataset in (organized, golden) if keep else ():
+            stated = splits(sample, written)
+            assert all(record.split == stated[str(record.picture.resolve())] for record in dataset)
 
     check()

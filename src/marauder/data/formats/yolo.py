@@ -454,8 +454,8 @@ def parse_line(line: str) -> tuple[int, list[float]]:
         raise ValueError(f"not numbers: {line.strip()[:60]!r}") from None
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"not finite: {line.strip()[:60]!r}")
-    if not values[0].is_integer():
-        raise ValueError(f"the class {fields[0]} is no whole number")
+    if not values or not values[0].is_integer():
+        raise ValueError(f"the class {''.join(fields[:1])} is no whole number")
     return int(values[0]), values[1:]
 
 
