@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from random_sets import FORMATS, LAYOUTS, Sample, Shot, Written, composed, samples
 
 from marauder.annotation.formats.answers import delivered_formats, read_delivery
+from marauder.core.errors import UserError
 from marauder.data.check import DEFECTS, check_dataset
+from marauder.data.formats.text import decode
 from marauder.data.manifests.writing import write_manifests
 from marauder.data.organize import OrganizeSettings, organize
 from marauder.data.reading import choose_reader, read_dataset
@@ -168,5 +173,93 @@ def test_what_was_written_comes_through_the_commands(layout: str, room: Room):
         for dataset in (organized, golden) if keep else ():
             stated = splits(sample, written)
             assert all(record.split == stated[str(record.picture.resolve())] for record in dataset)
+
+    check()
+
+
+STATED = {
+    "yolo": r"(?m)^[ \t]*\d+(?: +[-+.e\d]+){4,}[ \t\r]*$",
+    "coco": r'"image_id"',
+    "voc": r"<(?:\w+:)?object>",
+    "cvat": r"<box ",
+    "label_studio": r'labels": \[',
+    "labelme": r'"shape_type"',
+    "manifest": r'"class_id"',
+    "viame": r"(?m)^\d+(?:[,;].*){9,}$",
+    "biigle": r"Rectangle|Polygon|Ellipse",
+}
+"""What stands in a file once for each box, by format."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What was done. ``file``: relative to the data set; ``before`` and ``after``: its text; "" where it is gone."""
+
+    kind: str
+    file: str
+    before: str
+    after: str
+
+    def rows_gone(self, layout: str) -> int:
+        """Boxes that the text states no more, as if they had never been drawn."""
+        found = [len(re.findall(STATED[FORMATS[layout]], text)) for text in (self.before, self.after)]
+        return max(0, found[0] - found[1])
+
+
+def damaged(sample: Sample, written: Written) -> Damage:
+    """Damage one of the files that hold labels, names or splits."""
+    draw = sample.draw
+    file = sample.pick(*written.labels)
+    text, encoding = decode(file.read_bytes())
+    kind = sample.pick("line", "line", "cut", "letter", "letter", "number", "twice", "byte", "rename", "remove")
+    after = text
+    lines = text.splitlines(keepends=True) or [""]
+    spots = [found.span() for found in re.finditer(r"\d+", text)] or [(0, 0)]
+    place = draw(st.integers(0, max(0, len(text) - 1)))
+    if kind in ("line", "twice"):
+        at = draw(st.integers(0, len(lines) - 1))
+        after = "".join([*lines[:at], *(lines[at : at + 1] * (2 if kind == "twice" else 0)), *lines[at + 1 :]])
+    elif kind == "cut":
+        after = text[:place]
+    elif kind == "letter":
+        after = text[:place] + sample.pick("x", "Q", "7", " ", "", ",", '"', "<", "\n", "é") + text[place + 1 :]
+    elif kind == "number":
+        (start, end), (other, last) = sample.pick(*spots[:60]), sample.pick(*spots[:60])
+        after = text[:start] + text[other:last] + text[end:]
+    elif kind == "rename":
+        file.rename(file.with_name(sample.pick(file.name + ".bak", "x" + file.name, file.stem + ".old")))
+    elif kind == "remove":
+        file.unlink()
+        after = ""
+    elif kind == "byte":
+        content = bytearray(file.read_bytes() or b" ")
+        content[place % len(content)] = sample.pick(0, 0xFF, 0xC3, 0x41)
+        file.write_bytes(bytes(content))
+    if kind in ("line", "twice", "cut", "letter", "number"):
+        file.write_bytes(after.encode(encoding))
+    return Damage(kind, str(file), text, after)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_is_lost_in_silence(layout: str, room: Room):
+    """Whatever happens to a file of labels: fewer boxes are told, unless the file states fewer."""
+
+    @bounded(40)
+    @given(samples(most=4))
+    def check(sample: Sample) -> None:
+        written = LAYOUTS[layout](room(), sample)
+        whole = read_dataset(written.path)
+        known = {(one.kind, one.message) for one in whole.problems}
+        damage = damaged(sample, written)
+        try:
+            rest = read_dataset(written.path)
+        except UserError:
+            return
+        if any((one.kind, one.message) not in known for one in rest.problems):
+            return
+        boxes = [sum(map(len, content(dataset).values())) for dataset in (whole, rest)]
+        gone = damage.rows_gone(layout) if damage.kind in ("line", "cut") else 0
+        assert boxes[1] >= boxes[0] - gone, (damage.kind, damage.file)
+        assert not gone or content(rest) != content(whole)
 
     check()
