@@ -97,6 +97,8 @@ class _Placing:
             self.findings.tick()
             if entry.picture is None:
                 entry.picture = self._find(entry)
+            if "\0" in str(entry.picture):  # which no file's name can hold
+                entry.picture = Path(str(entry.picture).replace("\0", "\ufffd"))
         for kind, counts, words in (
             ("root-moved", self.moved, "pictures are not where it says; found by the end of their paths"),
             ("picture-outside", self.outside, "pictures lie outside the folder of this data set"),

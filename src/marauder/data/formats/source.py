@@ -227,7 +227,7 @@ class Listing:
         if folder not in self._folders:
             try:
                 names = os.listdir(folder)  # noqa: PTH208 - names only, of large folders
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a NUL byte in it
                 names = []
             self._folders[folder] = set(names), {fold(name): name for name in sorted(names, reverse=True)}
         return self._folders[folder]
