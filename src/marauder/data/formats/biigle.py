@@ -86,7 +86,7 @@ class _Reader:
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.entries: dict[tuple[str, str], Entry] = {}
-        self.known: dict[tuple[Entry, str], tuple[str, str]] = {}
+        self.known: dict[tuple[Entry, str, str], tuple[str, str]] = {}
 
     def take(self, cells: Mapping[str, str], path: Path, line: int) -> None:
         identity = cells.get("annotation_id") or f"of line {line} of {path.name}"
@@ -106,16 +106,18 @@ class _Reader:
             self.entries[key] = entry
         branch = clean_text(cells.get("label_hierarchy", ""), 1000)
         label = clean_text(cells.get("label_name", "")) or clean_text(branch.rpartition(LEVEL)[2])
-        if earlier := self.known.get((entry, identity)):
+        # Reports put together may number their annotations alike: only one in the same place is the same.
+        shape, points = cells.get("shape_name", "").lower().replace(" ", ""), cells.get("points", "")
+        if earlier := self.known.get((entry, identity, points)):
             if earlier != (label, branch):
                 message = f"{place}: several labels ({earlier[0]}, {label}); which is meant? Keep one"
                 self.findings.add("class-several", message, path, line, entry)
             return
-        self.known[entry, identity] = label, branch
+        self.known[entry, identity, points] = label, branch
         if not label:
             self.findings.add("class-missing", f"{place}: no label; name its class", path, line, entry)
             return
-        box, kind, message = _box(cells.get("shape_name", "").lower().replace(" ", ""), cells.get("points", ""))
+        box, kind, message = _box(shape, points)
         if kind:
             self.findings.add(kind, f"{place}: {message}", path, line, entry)
         if box is not None:
