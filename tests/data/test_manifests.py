@@ -278,11 +278,12 @@ class TestReader:
         ]
         (root / "output.manifest").write_text("\n".join(map(json.dumps, rows)))
         dataset = read_dataset(root)
-        assert dataset.names == ("crab", "fish", "eel", "class_9")
-        assert [record.classes.tolist() for record in dataset] == [[0], [0, 2, 3]]
+        assert dataset.names == ("crab", "fish", "eel")
+        assert [record.classes.tolist() for record in dataset] == [[0], [0, 2]]
+        assert [problem.kind for problem in dataset.problems] == ["class-unknown"]  # the 9 that no map names
         given = read_dataset(root, names=["fish", "crab", "eel"])
         assert [record.classes.tolist() for record in given] == [[1], [1, 2]]
-        assert {problem.kind for problem in given.problems} == {"names-missing", "class-unknown"}
+        assert {problem.kind for problem in given.problems} == {"class-unknown"}
 
     def test_addresses_without_a_folder_are_found_beside_or_told(self, tmp_path: Path):
         root = small_sets.manifest(tmp_path)

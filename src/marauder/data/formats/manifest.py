@@ -98,8 +98,7 @@ def _parsed(
             for class_id, name in class_map.items():
                 first_ids[name] = min(class_id, first_ids.get(name, class_id))
             for annotation in row.annotations:
-                name = class_map.get(annotation.class_id, f"class_{annotation.class_id}")
-                first_ids.setdefault(name, annotation.class_id)
+                name = class_map.get(annotation.class_id, annotation.class_id)
                 details = annotation.details
                 entry.labels.append(Label(annotation.box, name, line, "", annotation.ignored, details))
             entries.append(entry)
@@ -111,6 +110,14 @@ def _parsed(
         findings.add(
             problem.kind, problem.message, Path(problem.path), problem.line, by_line.get((problem.path, problem.line))
         )
+    if not first_ids:  # no class map at all: the numbers make the names
+        labels = [label for entry in entries for label in entry.labels if isinstance(label.class_name, int)]
+        for label in labels:
+            first_ids[f"class_{label.class_name}"] = int(label.class_name)
+            label.class_name = f"class_{label.class_name}"
+        if labels:
+            message = f"no class map names the classes; called {', '.join(sorted(first_ids)[:8])}"
+            findings.add("names-missing", message, entries[0].file, labels[0].line)
     if options.names and (unknown := sorted(first_ids.keys() - set(options.names))):
         message = f"classes in the class maps that the given names lack: {', '.join(unknown[:8])}"
         findings.add("names-missing", message, entries[0].file)

@@ -95,6 +95,8 @@ def parse_row(content: Any, label: str | None = None) -> Row:
         row.labelled = False
         if isinstance(metadata, dict) and metadata.get("failure-reason"):
             row.mistakes.append(f"labelling failed: {metadata['failure-reason']}")
+        elif isinstance(metadata, dict):
+            row.mistakes.append(f"no {name!r} beside its metadata: nothing says what was labelled")
         return row
     if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
         row.labelled = False
@@ -123,7 +125,10 @@ def label_of(content: Mapping[str, Any]) -> str | None:
                 found = name
     if found is None and isinstance(content.get(LABEL), dict):
         return LABEL
-    return found
+    if found in content:
+        return found
+    # Boxes without their metadata are boxes all the same.
+    return next((key for key, value in content.items() if isinstance(value, dict) and "annotations" in value), found)
 
 
 def row_of(
