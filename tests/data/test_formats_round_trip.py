@@ -211,10 +211,10 @@ def damaged(sample: Sample, written: Written) -> Damage:
     draw = sample.draw
     file = sample.pick(*written.labels)
     text, encoding = decode(file.read_bytes())
-    kind = sample.pick("line", "line", "cut", "letter", "letter", "number", "twice", "byte", "rename", "remove")
+    kind = sample.pick("line", "line", "cut", "letter", "key", "number", "number", "twice", "byte", "rename", "remove")
     after = text
     lines = text.splitlines(keepends=True) or [""]
-    spots = [found.span() for found in re.finditer(r"\d+", text)] or [(0, 0)]
+    numbers = [found.span() for found in re.finditer(r"\d+", text)] or [(0, 0)]
     place = draw(st.integers(0, max(0, len(text) - 1)))
     if kind in ("line", "twice"):
         at = draw(st.integers(0, len(lines) - 1))
@@ -223,8 +223,16 @@ def damaged(sample: Sample, written: Written) -> Damage:
         after = text[:place]
     elif kind == "letter":
         after = text[:place] + sample.pick("x", "Q", "7", " ", "", ",", '"', "<", "\n", "é") + text[place + 1 :]
+    elif kind == "key":
+        keys = [
+            found.span() for found in re.finditer(r'(?<=")[\w-]+(?=" *:)|\b\w+(?==")|^\w+(?=:)', text, re.MULTILINE)
+        ]
+        start, end = sample.pick(*(keys or [(0, 1)]))
+        after = text[:start] + draw(st.sampled_from(("x", text[start : end - 1], "x" + text[start:end]))) + text[end:]
     elif kind == "number":
-        (start, end), (other, last) = sample.pick(*spots[:60]), sample.pick(*spots[:60])
+        start, end = sample.pick(*numbers)
+        alike = [(a, b) for a, b in numbers if b - a == end - start and text[a:b] != text[start:end]]
+        other, last = sample.pick(*(alike or numbers))
         after = text[:start] + text[other:last] + text[end:]
     elif kind == "rename":
         file.rename(file.with_name(sample.pick(file.name + ".bak", "x" + file.name, file.stem + ".old")))
@@ -235,7 +243,7 @@ def damaged(sample: Sample, written: Written) -> Damage:
         content = bytearray(file.read_bytes() or b" ")
         content[place % len(content)] = sample.pick(0, 0xFF, 0xC3, 0x41)
         file.write_bytes(bytes(content))
-    if kind in ("line", "twice", "cut", "letter", "number"):
+    if kind in ("line", "twice", "cut", "letter", "key", "number"):
         file.write_bytes(after.encode(encoding))
     return Damage(kind, str(file), text, after)
 
