@@ -259,8 +259,9 @@ def test_splits_of_the_sources(sources: list[Path], tmp_path: Path):
     settings = OrganizeSettings(inputs=(sources[0],), output=tmp_path / "out", fractions=None, taxonomy="source")
     assert read_dataset(organize(settings).data_yaml).splits() == {"train": 1, "val": 1}
     (sources[0] / "data.yaml").unlink()
-    shutil.move(sources[0] / "images/val/c.jpg", sources[0] / "images/c.jpg")
-    shutil.rmtree(sources[0] / "images/train")
+    for folder, name in (("images", "c.jpg"), ("labels", "c.txt")):
+        shutil.move(sources[0] / folder / "val" / name, sources[0] / folder / name)
+        shutil.rmtree(sources[0] / folder / "train")
     with pytest.raises(UserError, match="no splits to keep"):
         organize(settings)
 

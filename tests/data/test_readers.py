@@ -199,6 +199,11 @@ class TestYolo:
         assert [r.labelled for r in read_dataset(tmp_path)] == [True, False, True]
         assert [r.labelled for r in read_dataset(tmp_path, missing_label="empty")] == [True, True, True]
 
+    def test_labels_beside_the_pictures_that_none_of_them_has_are_told(self, tmp_path: Path):
+        (small_sets.yolo(tmp_path) / "labels").rename(tmp_path / "label")
+        with pytest.raises(UserError, match="not one label of this data set can be used.*no picture belongs"):
+            read_dataset(tmp_path)
+
     def test_exif_rotation_counts_in_the_size(self, tmp_path: Path):
         small_sets.yolo(tmp_path)
         small_sets.picture(tmp_path / "images/train/a.jpg", orientation=6)

@@ -91,7 +91,9 @@ def _parsed(
             findings.tick()
             entry = Entry((row.source,), file, line, key=row.identity, split=split, group=row.group or None)
             by_line[str(file), line] = entry
-            entry.picture = _picture(row.source, file, options, findings, strange, listing) if not source.delivery else None
+            entry.picture = (
+                _picture(row.source, file, options, findings, strange, listing) if not source.delivery else None
+            )
             entry.width, entry.height, entry.labelled = row.width, row.height, row.labelled
             entry.attributes = row.attributes
             class_map = {number: unicodedata.normalize("NFC", name) for number, name in row.class_map.items()}

@@ -124,7 +124,7 @@ class _Reading:
             entry = Entry((), label or picture, picture=picture, relative=True, split=split)
             self._read_of_picture(label, entry, row)
             entries.append(entry)
-        self._tell_orphans(root)
+        self._tell_orphans(root, {parent for picture, _, _ in pictures for parent in picture.parents})
         parsed = self._parsed(entries, root)
         parsed.pictures_required = not any("label" in row for row in rows)
         return parsed
@@ -326,8 +326,9 @@ class _Reading:
         for entry, line, _ in self.long_lines:
             self.findings.add("shape-converted", "outline; the box around it is taken", entry.file, line, entry)
 
-    def _tell_orphans(self, root: Path) -> None:
-        """Label files that belong to no picture, in the folders that serve this data set."""
+    def _tell_orphans(self, root: Path, homes: set[Path]) -> None:
+        """Label files that belong to no picture, in the folders that serve this data set: those that labels were read
+        from, and folders of labels beside some of the pictures (``homes``: all folders that hold any)."""
         tree = self.source if root == self.source.root else Source(root, clock=self.source.clock)
         folders = {parent for path in self.used for parent in path.parents if parent.is_relative_to(root)} - {root}
         beside = {path.parent for path in self.used if path.parent == root}
@@ -335,8 +336,9 @@ class _Reading:
             path = root / name
             if path.suffix.lower() != ".txt" or path in self.used or NO_LABELS.match(path.stem):
                 continue
-            parts = {part.lower() for part in Path(name).parts[:-1]}
-            in_labels = bool(LABEL_FOLDERS & parts) and bool(folders & {*path.parents})
+            around = [parent for parent in path.parents if parent.name.lower() in LABEL_FOLDERS and parent != root]
+            beside_pictures = any(parent.parent in homes and parent not in homes for parent in around)
+            in_labels = bool(around) and (beside_pictures or bool(folders & {*path.parents}))
             if in_labels or (path.parent in folders | beside and _starts_with_a_label(tree.marks(path).start)):
                 self.used.add(path)
                 self.findings.add("label-without-picture", "no picture belongs to these labels", path)
