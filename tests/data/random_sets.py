@@ -7,7 +7,6 @@ leaves open: encodings, spellings of names, ids, shapes, folders.
 from __future__ import annotations
 
 import io
-import os
 import re
 import string
 import unicodedata
@@ -456,7 +455,6 @@ def labelme(root: Path, sample: Sample) -> Written:
         return "/".join((*[".."] * len(path.parts), top, name))
 
     mark = sample.pick("/", "\\")
-    rows = sample.rows(sample.shots, lambda shot: sample.spelled(shot.path) if top == folder else shot.path)
     rows = sample.rows(sample.shots, lambda shot: shot.path)
     shape, encoding = sample.pick("rectangle", "polygon"), _json_encoding(sample)
     writers.write_labelme(
@@ -512,5 +510,3 @@ LAYOUTS: dict[str, Callable[[Path, Sample], Written]] = {
 }
 FORMATS = {name: re.sub(r"^(yolo|coco)_.*", r"\1", name) for name in LAYOUTS}
 """The format that each layout is read as."""
-
-__all__ = ["FORMATS", "LAYOUTS", "Sample", "Shot", "Written", "composed", "os", "samples"]

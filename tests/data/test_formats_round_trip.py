@@ -98,7 +98,7 @@ def room() -> Iterator[Room]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_was_written_is_read(layout: str, room: Room):
-    @bounded(40)
+    @bounded(24)
     @given(samples())
     def check(sample: Sample) -> None:
         written = LAYOUTS[layout](room(), sample)
@@ -119,7 +119,7 @@ def test_what_was_written_is_read(layout: str, room: Room):
 def test_what_was_written_is_read_as_a_delivery(layout: str, room: Room):
     """The labels of every format, sent back by an annotator; the pictures are known by their names."""
 
-    @bounded(15)
+    @bounded(8)
     @given(samples(own_names=True))
     def check(sample: Sample) -> None:
         written = LAYOUTS[layout](room(), sample)
@@ -144,7 +144,7 @@ def test_what_was_written_is_read_as_a_delivery(layout: str, room: Room):
 def test_what_was_written_comes_through_the_commands(layout: str, room: Room):
     """check, organize and manifest write: what the last one wrote is what the tool wrote."""
 
-    @bounded(5)
+    @bounded(3)
     @given(samples(most=4))
     def check(sample: Sample) -> None:
         written = LAYOUTS[layout](room(), sample)
@@ -252,7 +252,7 @@ def damaged(sample: Sample, written: Written) -> Damage:
 def test_nothing_is_lost_in_silence(layout: str, room: Room):
     """Whatever happens to a file of labels: fewer boxes are told, unless the file states fewer."""
 
-    @bounded(40)
+    @bounded(24)
     @given(samples(most=4))
     def check(sample: Sample) -> None:
         written = LAYOUTS[layout](room(), sample)

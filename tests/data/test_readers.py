@@ -201,7 +201,7 @@ class TestYolo:
 
     def test_labels_beside_the_pictures_that_none_of_them_has_are_told(self, tmp_path: Path):
         (small_sets.yolo(tmp_path) / "labels").rename(tmp_path / "label")
-        with pytest.raises(UserError, match="not one label of this data set can be used.*no picture belongs"):
+        with pytest.raises(UserError, match=r"not one label of this data set can be used.*no picture belongs"):
             read_dataset(tmp_path)
 
     def test_exif_rotation_counts_in_the_size(self, tmp_path: Path):

@@ -100,9 +100,9 @@ def _parsed(
             for class_id, name in class_map.items():
                 first_ids[name] = min(class_id, first_ids.get(name, class_id))
             for annotation in row.annotations:
-                name = class_map.get(annotation.class_id, annotation.class_id)
+                called: str | int = class_map.get(annotation.class_id) or annotation.class_id
                 details = annotation.details
-                entry.labels.append(Label(annotation.box, name, line, "", annotation.ignored, details))
+                entry.labels.append(Label(annotation.box, called, line, "", annotation.ignored, details))
             entries.append(entry)
     if not entries and not source.delivery:
         told = "".join(f"\n  {problem}" for problem in bad[:5])
