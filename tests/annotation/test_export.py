@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from marauder.annotation.batch import Batch, find_batch, list_batches, read_batch, set_state
 from marauder.annotation.export import ExportSummary, export_batch
+from marauder.annotation.formats.answers import read_delivery
 from marauder.annotation.settings import AnnotationSettings, PrelabelSettings
 from marauder.cli.annotation import app
 from marauder.core.clock import Clock, Interrupted
@@ -278,11 +279,10 @@ def test_pre_labels_of_a_model_go_out_in_the_data_sets_classes(settings_for: Any
     first, second = (entries(summary.folder / package.file) for package in batch.packages)
     assert len(json.loads(first["prelabels.json"])["annotations"]) == summary.prelabels
     assert json.loads(second["prelabels.json"])["annotations"] == []
-    format = resolve("annotation_format", "mindy")()
     back = tmp_path / "back"
     back.mkdir()
     (back / "annotations.json").write_bytes(first["prelabels.json"])
-    reading = format.read(back, batch.expected(), batch.names)
+    reading = read_delivery(resolve("reader", "coco")(), back, batch.expected(), batch.names)
     assert sum(len(answer.boxes) for answer in reading.answers.values()) == summary.prelabels
 
 

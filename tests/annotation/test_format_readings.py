@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from marauder.annotation.formats.answers import read_delivery
 from marauder.annotation.formats.base import Reading, match_class
 from marauder.core.plugins import resolve
 
@@ -22,9 +23,9 @@ def read(name: str, folder: Path, files: Mapping[str, str | bytes], expected: di
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    return resolve("annotation_format", name)().read(
-        folder, expected or {"a.jpg": (200, 100), "b.jpg": (200, 100)}, NAMES
-    )
+    layout = resolve("annotation_format", name)
+    reader = resolve("reader", layout.layout or name)()
+    return read_delivery(reader, folder, expected or {"a.jpg": (200, 100), "b.jpg": (200, 100)}, NAMES)
 
 
 def kinds(reading: Reading) -> list[str]:

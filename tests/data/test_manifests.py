@@ -294,7 +294,11 @@ class TestReader:
         with_folder = read_dataset(root, uris={"s3://reef/raw/images": tmp_path / "away"})
         assert [record.picture.parent.name for record in with_folder] == ["away", "away"]
         assert len(read_dataset(root, pictures=tmp_path / "away")) == 2
-        lost = read_dataset(root)
+        found = read_dataset(root)
+        assert [record.picture.parent.name for record in found] == ["away", "away"]
+        assert {problem.kind for problem in found.problems} >= {"root-moved"}
+        (tmp_path / "away").rename(tmp_path.parent / f"{tmp_path.name} elsewhere")
+        lost = read_dataset(root, lost=True)
         assert len(lost) == 0
         assert "no local folder stands for s3://reef/" in " ".join(map(str, lost.problems))
 

@@ -40,7 +40,7 @@ EXPLAINED = {
     "picture-twice": "send each picture's answer once",
     "formats-disagree": "send one format only, the one that holds the final labels",
     "label-encoding": "save text files as UTF-8",
-    "format-unknown": "send it as COCO, YOLO, CVAT XML or Label Studio JSON",
+    "format-unknown": "send it in one of the formats of docs/formats.md (COCO, YOLO, CVAT, VIAME …)",
     "package-unchanged": "look into the inbox whether the right file was put there",
     "delivery-refused": "pack the delivery again, without links, passwords and archives in it, or send it in parts",
 }

@@ -32,7 +32,7 @@ class Defect:
     mended: bool = False
 
 
-_FETCH = "fetch the picture again, or let --fix set it aside"
+_FETCH = "fetch the picture again, name its folder with --pictures, or let --fix set it aside"
 DEFECTS: dict[str, Defect] = {
     "picture-missing": Defect("error", "pictures that do not exist", _FETCH, True),
     "picture-empty": Defect("error", "pictures without a byte", _FETCH, True),

@@ -246,8 +246,8 @@ def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSet
     absent = sum(problem.kind == "picture-missing" for problem in set_aside)
     if absent and absent == len(set_aside):
         return (
-            f"{source}: none of the {absent} pictures is here, only their labels; fetch the pictures, or keep the "
-            "labels alone: marauder data organize --mode reference"
+            f"{source}: none of the {absent} pictures is here, only their labels; fetch them, name their folder "
+            "with --pictures, or keep the labels alone: marauder data organize --mode reference"
         )
     return f"{source}: no usable picture; see `marauder data check --input {settings.inputs[0]}`"
 
@@ -307,6 +307,10 @@ def _split(dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: li
             shown = ", ".join(list(leaks)[:3])
             notes.append(f"{len(leaks)} groups stand in several of the sources' splits ({shown}); use --fractions")
         return dataset
+    own = dataset.splits()
+    if own and not settings.keep_splits:
+        was = ", ".join(f"{count} {name}" for name, count in own.items())
+        notes.append(f"the source's own splits ({was}) were replaced; --keep-source-splits keeps them")
     # Unlabelled pictures have no say in the balance, but stay with their group.
     labelled = dataset.with_records(record for record in dataset if record.labelled)
     divided = split_dataset(labelled, settings.fractions, settings.seed, settings.keep_splits, clock)

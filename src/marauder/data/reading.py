@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.clock import Clock, listening_clock
-from marauder.core.errors import UserError
+from marauder.core.errors import UserError, printable
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.core.settings import read_yaml_mapping
@@ -43,6 +43,8 @@ def read_dataset(
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"{place}: no such file or folder; check the path")
+    if printable(str(place.absolute())) != str(place.absolute()):
+        raise UserError(f"{printable(str(place.absolute()))}: the path is no text in UTF-8; rename the folder")
     clock = clock or listening_clock()
     source = Source(place, clock=clock)
     if place.is_dir() and not source.files and not source.odd_names:
@@ -141,6 +143,8 @@ def _choose(source: Source, format: str) -> Format:
         raise UserError(f"{path}: has no rows; write it again, or name another manifest")
     if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
         read_yaml_mapping(path)  # one that is no valid YAML is not recognised as anything: say its line
+    if path.is_file() and path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+        raise UserError(f"{path}: is an archive; unpack it, and name the folder")
     raise UserError(
         f"{path}: not recognised as any of {', '.join(known)}. {_seen(source)}Say which with --format, or see "
         "docs/formats.md for what each needs"

@@ -226,14 +226,13 @@ class Dataset:
 def merge(datasets: Sequence[Dataset], source: str = "") -> Dataset:
     """Put data sets together: names are united in order of first appearance, keys are prefixed where they would
     clash."""
-    names: list[str] = []
-    for dataset in datasets:
-        names.extend(name for name in dataset.names if name not in names)
+    names = list(dict.fromkeys(name for dataset in datasets for name in dataset.names))
+    index_of = {name: index for index, name in enumerate(names)}
     seen: set[str] = set()
     records: list[Record] = []
     problems: list[Problem] = []
     for number, dataset in enumerate(datasets):
-        lookup = np.array([names.index(name) for name in dataset.names], np.int64)
+        lookup = np.array([index_of[name] for name in dataset.names], np.int64)
         renamed = {record.key: f"{number}-{record.key}" for record in dataset if record.key in seen}
         for record in dataset:
             classes = lookup[record.classes] if len(record.classes) else record.classes

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import atomic_path, write_json
+from marauder.core.files import atomic_path, fingerprint, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.data.boxes import clean_boxes
 from marauder.data.check import CheckReport
@@ -137,7 +137,8 @@ def _mended(record: Record, dataset: Dataset) -> Record:
 def _upright(record: Record, output: Path, clock: Clock) -> Record:
     """The record with a copy of its picture whose pixels are upright; boxes are in displayed pixels anyway."""
     suffix = record.picture.suffix.lower()
-    target = output / UPRIGHT_FOLDER / f"{record.key.replace('/', '__')}{suffix}"
+    # Two keys may differ in a "/" and a "__" alone.
+    target = output / UPRIGHT_FOLDER / f"{record.key.replace('/', '__')}-{fingerprint(record.key)[:8]}{suffix}"
     if not target.is_file():
         clock.check()
         with Image.open(record.picture) as image:

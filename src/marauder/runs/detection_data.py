@@ -11,6 +11,7 @@ from marauder.core.files import fingerprint, hash_file
 from marauder.data.manifests.spec import find_spec, load_spec
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
+from marauder.data.repair import without_doubtful
 from marauder.data.slices.check import check, refuse_mistakes
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slices
@@ -26,8 +27,10 @@ class DetectionData:
 
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
-        self.dataset = read_dataset(settings.data)
-        _check_splits(self.dataset, settings.data)
+        read = read_dataset(settings.data)
+        _check_splits(read, settings.data)
+        # Their problems stay in the data set, where the contract gate counts them.
+        self.dataset, _ = without_doubtful(read)
         self.slices_file = slices_file(settings)
         self.book: SliceBook | None = load_slices(self.slices_file) if self.slices_file is not None else None
         self.split = "test" if "test" in self.dataset.splits() else "val"

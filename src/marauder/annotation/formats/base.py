@@ -15,9 +15,6 @@ import numpy as np
 
 from marauder.annotation.packing import Entry, pack
 from marauder.core.clock import Clock
-from marauder.core.plugins import resolve
-from marauder.data.formats.base import Format
-from marauder.data.formats.source import Source
 from marauder.data.records import Attribute, Problem
 from marauder.data.taxonomy import normalise
 
@@ -117,20 +114,6 @@ class AnnotationFormat(ABC):
     @abstractmethod
     def entries(self, package: Package) -> Iterator[Entry]:
         """The files of the zip, pictures included."""
-
-    def recognises(self, folder: Path) -> bool:
-        """Whether the unpacked delivery in ``folder`` has this layout. Reads little; never raises on any content."""
-        return bool(self._layout().files(Source(folder, delivery=True)))
-
-    def read(self, folder: Path, expected: Mapping[str, Size], names: Sequence[str] = ()) -> Reading:
-        """The answers in an unpacked delivery, see ``answers.read_delivery``."""
-        from marauder.annotation.formats.answers import read_delivery
-
-        return read_delivery(self._layout(), folder, expected, names)
-
-    def _layout(self) -> Format:
-        layout: Format = resolve("reader", self.layout or self.name)()
-        return layout
 
 
 def match_class(name: str, names: Sequence[str]) -> int | None:

@@ -35,7 +35,9 @@ from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.records import Dataset, Problem, Record, box_columns, joined
 
 HEADER_BLOCK = 4096
-LOSING = frozenset({*DOUBTFUL_LABELS, "label-without-picture"})
+SMALLEST_STATED = 8
+"""Pixels of a side below which a stated size says nothing: some tools write 1x1 for every picture."""
+LOSING = frozenset({*DOUBTFUL_LABELS, "label-without-picture", "box-degenerate", "box-out-of-bounds"})
 """Kinds for which labels are left out."""
 
 
@@ -52,9 +54,11 @@ def assemble(layout: Format, source: Source, options: ReadOptions, findings: Fin
     tell_unread(layout, source, options, parsed, findings)
     problems = [_problem(finding) for finding in _summed_up(findings.list)]
     # Boxes of pictures that cannot be read are no lost labels.
-    unread = {id(entry) for entry in parsed.entries if entry.labels} - {id(entry) for entry in entries}
-    lost = next((problem for problem in problems if problem.kind in LOSING), None)
-    if lost is not None and not unread and not any(len(record.boxes) for record in records):
+    read = {entry.key for entry in entries}
+    unread = any(entry.labels and entry.key not in read for entry in parsed.entries)
+    doubts = (problem for problem in problems if problem.kind in LOSING and (problem.key in read or not unread))
+    lost = next(doubts, None)
+    if lost is not None and not any(len(record.boxes) for record in records):
         message = f"not one label of this data set can be used, so that it is none; first: {lost}"
         problems.insert(0, Problem(str(source.path), None, "labels-lost", message))
     return Dataset(names, tuple(records), str(source.path), tuple(problems))
@@ -85,7 +89,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
             label.place, label.class_name = named, index_of.get(named, len(names))
     for name, count in Counter(names).items():
         if count > 1:
-            message = f"{count} classes are called {name!r}, so that they are one; give each a name of its own"
+            message = f"{count} classes are called {name!r}, and nothing tells them apart; give each a name of its own"
             findings.add("class-name-twice", message, source.path)
     return names
 
@@ -171,7 +175,7 @@ def _size(
     kind = "size-scaled"
     if header.orientation >= 5 and stated == actual[::-1]:
         kind, note = "boxes-turned", f"{note}: those of the pixels as stored; boxes turned with the picture"
-    elif abs(stated[0] * actual[1] - stated[1] * actual[0]) > max(*stated, *actual):
+    elif min(stated) < SMALLEST_STATED or abs(stated[0] * actual[1] - stated[1] * actual[0]) > max(*stated, *actual):
         kind, note = "size-mismatch", f"{note}, of another shape: is it another picture?"
         entry.labels = []
     else:
@@ -236,10 +240,12 @@ def _record(
 
 
 def group_for_key(key: str, pattern: str | None) -> str:
-    """The group of a picture by its key: by its name, with the folder for names that are a frame number alone."""
+    """The group of a picture by its key: its clip by its name, with the folder for names that are a frame number alone;
+    a picture of no clip is a group of its own, since cameras number anew in every folder."""
     path = PurePosixPath(key)
     folders = [part for part in path.parts[:-1] if part.lower() not in SPLIT_NAMES]
-    return group_of(path.name, pattern, "/".join(folders))
+    group = group_of(path.name, pattern, "/".join(folders))
+    return key if group == path.name else group
 
 
 def _join(entries: Sequence[Entry], records: Sequence[Record], findings: Findings) -> list[Record]:

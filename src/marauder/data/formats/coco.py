@@ -131,6 +131,11 @@ class _File:
         for identity, names in unclear.items():
             self._note("id-twice", f"category {identity} stands twice, with different names: {', '.join(names[:4])}")
             del self.categories[identity]
+        ids = {name: identity for identity, name in reversed(self.categories.items())}
+        for identity, name in self.categories.items():
+            if ids[name] != identity:
+                message = f"categories {ids[name]} and {identity} are both called {name!r}, and read as one class"
+                self._note("class-name-twice", message)
         # Files of one folder may number their categories differently; the name is what counts.
         for identity in sorted(self.categories):
             self.names.append(self.categories[identity])
@@ -180,7 +185,7 @@ class _File:
         box = self._box(row, place, entry) if entry is not None else None
         if entry is None or box is None:
             return  # told when its picture, or its box, was read
-        category, ignored = whole(row.get("category_id")), row.get("iscrowd") in (1, True)
+        category, ignored = whole(row.get("category_id")), row.get("iscrowd") in (1, True, "1")
         if category is None and (row.get("category_id") is not None or self.layout.category_required):
             stated = row.get("category_id")
             words = "no category_id" if stated is None else f"category_id {clean_text(stated, 40)} is no number"
@@ -198,6 +203,9 @@ class _File:
 
     def _box(self, row: Mapping[str, Any], place: str, entry: Entry | None) -> Box | None:
         values = numbers(row.get("bbox"), 4)
+        outline = row.get("segmentation")
+        if values is not None and not any(values) and isinstance(outline, list) and outline:
+            values = None  # tools that know outlines only write zeros
         if values is not None and min(values[2:]) >= 0:
             return values[0], values[1], values[0] + values[2], values[1] + values[3]
         shown = clean_text(row.get("bbox"), 80)
@@ -205,8 +213,7 @@ class _File:
             message = f"{place}: bbox {shown} has a negative width or height, so where it lies is unsure; draw it again"
             self._note("number-invalid", message, entry)
             return None
-        outline = row.get("segmentation")
-        if row.get("bbox") in (None, []) and isinstance(outline, list) and outline:
+        if row.get("bbox") in (None, [], [0, 0, 0, 0]) and isinstance(outline, list) and outline:
             parts = [pairs(part) if isinstance(part, list) else None for part in outline]
             if None not in parts:
                 message = f"{place}: no bbox; the box around its segmentation is taken"
@@ -223,7 +230,9 @@ def is_coco(source: Source, path: Path) -> bool:
     """Whether a file looks like COCO: an object with ``images`` and one of what belongs to them."""
     marks = source.marks(path)
     known = {"annotations", "categories", "file_name", "coco_url"} & marks.keys
-    return marks.start.startswith("{") and bool(known) and ("images" in marks.keys or "coco_url" in marks.keys)
+    # In a large file the key "images" may stand in neither end.
+    sure = {"images", "coco_url", "image_id"} & marks.keys
+    return marks.start.startswith("{") and bool(known) and bool(sure)
 
 
 def split_of_file(file: Path) -> str | None:

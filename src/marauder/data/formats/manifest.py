@@ -114,4 +114,4 @@ def _picture(
         strange.add(prefix)
         message = f"no local folder stands for {prefix} (row of {stated}); name one under uris: in dataset.yaml"
         findings.add("root-moved", message, file)
-    return place or file.parent / inside.replace("..", "_")
+    return place

@@ -54,7 +54,7 @@ class Placing:
             "picture-outside": "pictures lie outside the folder of this data set",
         }
         for (kind, file), found in self.examples.items():
-            self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file)
+            self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file, count=len(found))
 
     def _find(self, entry: Entry) -> _Claim | None:
         """What an entry's names lead to; its picture is set where there is nothing more to decide."""
@@ -139,7 +139,7 @@ class Placing:
 
     def folders(self, entry: Entry) -> list[str]:
         """Where the pictures of a label file usually stand, nearest first, relative to the root."""
-        key = (entry.file.parent, entry.split)
+        key = (entry.file, entry.split)
         if key not in self._folders:
             own = "" if self.elsewhere else self.source.relative(entry.file.parent)
             own = "" if own in (".", entry.file.parent.as_posix()) else own

@@ -16,8 +16,8 @@ from marauder.data.formats.text import sniff
 from marauder.data.picture_files import is_picture
 
 SKIPPED = ("__MACOSX", "guidelines")
-UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
-"""What Label Studio puts before the name of an uploaded file."""
+UPLOAD_PREFIX = re.compile(r"^(?!(?:19|20)\d\d[01]\d[0-3]\d-)[0-9a-f]{8}-(?=.)")
+"""What Label Studio puts before the name of an uploaded file; a date is none of it."""
 PICTURE_FOLDERS = ("images", "Images", "JPEGImages", "")
 ENDING = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?|gif|heic|jfif|jp2|ppm|avif|txt|xml|json|csv)$", re.IGNORECASE)
 MARKS = re.compile(r'"([A-Za-z_-]{2,24})"\s*:|<([A-Za-z_:.-]{2,40})|(fathomnet\.org)')
@@ -43,25 +43,28 @@ class Source:
         """Every file below the root, sorted, by path with ``/``; hidden ones and our own guidelines left out."""
         found: list[str] = []
         seen: set[str] = set()
-        for directory, folders, names in os.walk(self.root, followlinks=not self.delivery):
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            place = os.path.join(self.root, folder)  # noqa: PTH118 - of large trees
             if self.clock is not None:
                 self.clock.check()
-            real = os.path.realpath(directory)
+            real = os.path.realpath(place)
             if real in seen:
-                folders.clear()
                 continue
             seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and self._is_text(directory, name))
-            if self.delivery:
-                folders[:] = [name for name in folders if name not in SKIPPED]
-            prefix = os.path.relpath(directory, self.root)
-            prefix = "" if prefix == "." else f"{prefix}/"
-            for name in names:
-                if name.startswith(".") or not self._is_text(directory, name):
+            try:
+                entries = sorted(os.scandir(place), key=lambda entry: entry.name, reverse=True)
+            except OSError:
+                continue
+            for entry in entries:
+                name = entry.name
+                if name.startswith(".") or not self._is_text(place, name) or (self.delivery and entry.is_symlink()):
                     continue
-                if self.delivery and os.path.islink(os.path.join(directory, name)):  # noqa: PTH114, PTH118
-                    continue
-                found.append(prefix + name)
+                if entry.is_file():  # no pipe, which would be waited for without end
+                    found.append(folder + name)
+                elif entry.is_dir() and not (self.delivery and name in SKIPPED):
+                    waiting.append(f"{folder}{name}/")
         return sorted(found)
 
     def with_suffix(self, *suffixes: str) -> list[Path]:

@@ -13,7 +13,7 @@ from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.data.formats.base import Findings, Format, Parsed, ReadOptions
 from marauder.data.formats.source import Source
-from marauder.data.picture_files import is_picture
+from marauder.data.picture_files import is_picture, pointer_hint
 from marauder.data.stored import RECORDS_FILE, STATE_FILE
 
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv", ".jsonl", ".manifest", ".parquet")
@@ -53,20 +53,23 @@ def tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: Pa
             groups.setdefault(("picture-unread", folder), []).append(path)
         elif path.suffix.lower() == ".dvc" and not path.with_suffix("").exists():
             message = f"{path.stem} is tracked by DVC and not here: run `dvc pull`"
-            findings.add("label-unreadable" if _may_hold_labels(Path(path.stem)) else "file-unread", message, path)
-        elif _may_hold_labels(path) and path not in others:
+            findings.add("file-unread" if is_picture(path.stem) else "label-unreadable", message, path)
+        elif may_hold_labels(path) and (hint := pointer_hint(source.marks(path).start.encode()[:200])):
+            findings.add("label-unreadable", hint, path)
+        elif may_hold_labels(path) and path not in others:
             groups.setdefault(("file-unread", folder), []).append(path)
     for (kind, folder), files in groups.items():
         what = "pictures" if kind == "picture-unread" else "files that may hold labels"
         place = f"{base.name}/{folder}".rstrip("./")
         message = f"{len(files)} {what} in {place} belong to nothing that was read, such as {files[0].name} (left out)"
-        findings.add(kind, message, files[0])
+        findings.add(kind, message, files[0], count=len(files))
     for other in sorted(other for other in foreign if not (other / STATE_FILE).is_file()):
         message = "is a data set of its own, of which nothing was read; name it as an input to read it, too"
         findings.add("file-unread", message, other)
 
 
-def _may_hold_labels(path: Path) -> bool:
+def may_hold_labels(path: Path) -> bool:
+    """Whether a file has a suffix of labels and is none of what lies beside them."""
     return path.suffix.lower() in LABEL_SUFFIXES and not SIDE_FILES.match(path.name)
 
 
@@ -88,6 +91,6 @@ def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Fi
         if files:
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             message = f"{files[0].name}{more}: in the format {name}, not read; --format {name} reads it instead"
-            findings.add("format-unread", message, files[0])
+            findings.add("format-unread", message, files[0], count=len(files))
             found |= set(files)
     return found

@@ -12,16 +12,15 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
-from marauder.data.formats.source import Listing, NameIndex, Source, stem
+from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, numbers, read_text, whole
-from marauder.data.picture_files import is_picture, path_exists
+from marauder.data.picture_files import common_suffix_match, is_picture, path_exists
 from marauder.data.stored import RECORDS_FILE, stored_rows
 
 SPLIT_KEYS = ("train", "val", "test")
@@ -33,17 +32,9 @@ NO_LABELS = re.compile(r"^(classes|names|train|val|valid|test|obj|labels|readme.
 LARGEST_FRACTION = 2.0
 """A box may reach over the border, but a value above this is in pixels or per cent."""
 LARGEST_CLASS = 10**9
+MOST_UNNAMED = 10_000
 LEAST_FILL = 0.4
 """Share of a box's side that the keypoints in it cover at least; the points of an outline say less, read as a box."""
-
-
-@dataclass
-class _Names:
-    """Class names by number, as a file states them; ``keypoints``: values a line has beyond a box, ``None``: unsaid."""
-
-    by_number: dict[int, str] = field(default_factory=dict)
-    keypoints: tuple[int, int] | None = None
-    outlines: bool = False
 
 
 class YoloFormat(Format):
@@ -78,7 +69,10 @@ class YoloFormat(Format):
 class _Reading:
     def __init__(self, source: Source, options: ReadOptions, findings: Findings) -> None:
         self.source, self.options, self.findings = source, options, findings
-        self.names = _Names()
+        self.names: dict[int, str] = {}
+        self.keypoints: tuple[int, int] | None = None
+        """Number and values of the keypoints that a line has beyond a box; ``outlines``: there are none."""
+        self.outlines = False
         self.listing = Listing()
         self.used: set[Path] = set()
         self.long_lines: list[tuple[Entry, int, list[float]]] = []
@@ -87,16 +81,20 @@ class _Reading:
     def delivery(self) -> Parsed:
         """Entries of label files; the pictures they belong to are known elsewhere."""
         for path in self.source.with_suffix(".yaml", ".yml"):
-            if not self.names.by_number and "names" in self.source.marks(path).start:
+            if not self.names and "names" in self.source.marks(path).start:
                 self._try_settings(path)
-        if not self.names.by_number:
-            self._take_class_list(self.source.with_suffix(".txt", ".names", ".labels"))
-        texts = [path for path in self.source.with_suffix(".txt") if not NO_LABELS.match(path.stem)]
-        inside = [
-            path for path in texts if LABEL_FOLDERS & {p.lower() for p in path.relative_to(self.source.root).parts[:-1]}
-        ]
+        if not self.names:
+            self._take_class_lists()
+        texts = self.source.with_suffix(".txt")
+        inside = [path for path in texts if LABEL_FOLDERS & {*self.source.relative(path).lower().split("/")[:-1]}]
+        # In a folder of labels any name may be that of a picture.
+        texts = (
+            [path for path in inside if path not in self.used]
+            if inside
+            else [path for path in texts if not NO_LABELS.match(path.stem)]
+        )
         entries = []
-        for path in inside or texts:
+        for path in texts:
             entry = Entry((path.stem, path.name), path, relative=True)
             self._read_labels(path, entry)
             entries.append(entry)
@@ -109,6 +107,11 @@ class _Reading:
         """Entries of pictures, with the labels that belong to each."""
         path = self.source.path
         self.settings = path if path.is_file() else _settings_file(self.source)
+        below = [] if self.settings is not None else _settings_below(self.source)
+        if len(below) > 1:
+            told = ", ".join(str(one) for one in below[:3])
+            raise UserError(f"{path}: holds {len(below)} data sets with names of their own ({told}); name one of them")
+        self.settings = self.settings or next(iter(below), None)
         root, pictures = self._listed() if self.settings is not None else self._found()
         if not pictures:
             told = "".join(f"\n  {finding.file}: {finding.message}" for finding in self.findings.list[:5])
@@ -119,12 +122,13 @@ class _Reading:
         rows = stored_rows(root)
         stored = {str(row.get("file")): row for row in rows}
         self.used.add(root / RECORDS_FILE)
-        own_labels = self._labels_index() if self.options.pictures is not None else None
+        apart = self._labels_apart()
         entries = []
         for picture, split, listed in pictures:
             self.findings.tick()
             row = stored.get(_name_below(picture, root)) if stored else None
-            label = root / row["label"] if row and "label" in row else self._label_of(picture, listed, own_labels)
+            label = self._label_of(picture, listed) or apart.get(picture)
+            label = root / row["label"] if row and "label" in row else label
             entry = Entry((), label or picture, picture=picture, relative=True, split=split)
             self._read_of_picture(label, entry, row)
             entries.append(entry)
@@ -137,7 +141,7 @@ class _Reading:
         self._read_long_lines()
         if self.settings is not None:
             self.used.add(self.settings)
-        return Parsed(entries, self.names.by_number, True, self.used, root)
+        return Parsed(entries, self.names, True, self.used, root)
 
     # Settings and names
 
@@ -153,7 +157,7 @@ class _Reading:
             message = f"path: {clean_text(stated)} does not exist; using the folder of this file"
             self.findings.add("root-moved", message, file)
             root = file.parent
-        tree = self.source if root == self.source.root else Source(root, clock=self.source.clock)
+        tree = self.source.below(root)
         places = _Places(file, root, tree, self.options, self.findings, self.used)
         split_of = {**{key: name for key, name in SPLIT_NAMES.items() if key in content}, UNLABELLED_KEY: None}
         places.climbing = places.climbs(content, list(split_of))
@@ -182,10 +186,13 @@ class _Reading:
     def _found(self) -> tuple[Path, list[tuple[Path, str | None, Path]]]:
         """The pictures of a folder without settings: those in images/, else those in folders that hold labels, too."""
         root = self.source.root
-        self._take_class_list(self.source.with_suffix(".txt", ".names", ".labels"))
+        for path in self.source.with_suffix(".yaml", ".yml"):
+            if path.parent == root and not self.names and "names" in self.source.marks(path).start:
+                self._try_settings(path)
+        self._take_class_lists()
         if self.options.pictures is not None:
             place = self.options.pictures
-            found = [place / name for name in Source(place, clock=self.source.clock).pictures.names]
+            found = [place / name for name in self.source.below(place).pictures.names]
         else:
             found = [root / name for name in self.source.pictures.names]
             paired = set(_paired_folders(self.source))
@@ -209,63 +216,65 @@ class _Reading:
     def _take_names(self, content: Mapping[str, Any], file: Path) -> None:
         self.used.add(file)
         shape = content.get("kpt_shape")
-        self.names.outlines = "kpt_shape" in content and str(shape).strip().lower() in ("", "null", "~", "none")
+        self.outlines = "kpt_shape" in content and str(shape).strip().lower() in ("", "null", "~", "none")
         values = numbers(shape, 2)
         if values is not None and values[0] >= 1 and values[1] in (2, 3):
-            self.names.keypoints = int(values[0]), int(values[1])
-        elif not self.names.outlines and shape is not None:
+            self.keypoints = int(values[0]), int(values[1])
+        elif not self.outlines and shape is not None:
             raise UserError(f"{file}: kpt_shape: {clean_text(shape)} is not [number of keypoints, 2 or 3]")
         stated = content.get("names")
         if isinstance(stated, str) and stated.strip():
-            named = next(
-                (p for base in (file.parent, *file.parents[1:2]) if (p := _resolved(stated, base)).is_file()), None
-            )
-            named = named or next((p for p in self.source.with_suffix(".names") if p.name == Path(stated).name), None)
+            places = [_resolved(stated, base) for base in (file.parent, file.parent.parent)]
+            places += [path for path in self.source.with_suffix(".names") if path.name == Path(stated).name]
+            named = next((path for path in places if path.is_file()), None)
             if named is None:
-                raise UserError(
-                    f"{file}: names: expected a list of class names; {clean_text(stated)} is no file either"
-                )
-            self._take_class_list([named], any_name=True)
+                raise UserError(f"{file}: names: {clean_text(stated)} is no file, and no list of class names")
+            self.used.add(named)
+            self.names = class_list(named, self.findings)
             return
-        self.names.by_number = _names_of(stated, content.get("nc"), file, self.findings)
-        if not self.names.by_number:
-            self._take_class_list(self.source.with_suffix(".txt", ".names", ".labels"))
+        self.names = _names_of(stated, content.get("nc"), file, self.findings)
+        self._take_class_lists(file if self.names else None)
 
-    def _take_class_list(self, files: Sequence[Path], any_name: bool = False) -> None:
-        """Names of class lists; several of one data set (Roboflow leaves one a split) must agree."""
-        found: dict[Path, dict[int, str]] = {}
+    def _take_class_lists(self, first: Path | None = None) -> None:
+        """Names of class lists. Several (Roboflow leaves one a split) must agree; names known from ``first`` count."""
+        files = self.source.with_suffix(".txt", ".names", ".labels")
         for path in sorted(files, key=lambda path: (len(path.parts), path)):
-            if any_name or path.name.lower() in CLASS_FILES:
-                names = class_list(path, self.findings)
-                if names and not all(_is_label(name) for name in names.values()):
-                    self.used.add(path)
-                    found[path] = names
-        for path, names in found.items():
-            if not self.names.by_number:
-                self.names.by_number = names
-            elif names != self.names.by_number:
-                first = next(iter(found))
-                message = f"names other classes than {self.source.relative(first)}, which counts; make them one"
-                self.findings.add("names-missing", message, path)
-                if {*names.values()} != {*self.names.by_number.values()} or len(names) != len(self.names.by_number):
-                    continue
-                raise UserError(f"{path}: the classes of {first} in another order; which numbers hold? Keep one file")
+            if path.name.lower() not in CLASS_FILES or self.source.relative(path).count("/") > 1:
+                continue
+            names = class_list(path, Findings())
+            if not names or all(_is_label(name) for name in names.values()):
+                continue
+            self.used.add(path)
+            if not self.names:
+                self.names, first = class_list(path, self.findings), path
+            elif names != self.names and first is not None:
+                message = f"names other classes than {first.name}; which holds? "
+                if first.suffix.lower() not in (".yaml", ".yml"):
+                    raise UserError(f"{path}: {message}Make them one ({first})")
+                self.findings.add("names-missing", f"{message}{first.name} counts", path)
 
     # Labels
 
-    def _labels_index(self) -> NameIndex:
-        texts = self.source.with_suffix(".txt")
-        return NameIndex([self.source.relative(path) for path in texts if not NO_LABELS.match(path.stem)])
+    def _labels_apart(self) -> dict[Path, Path]:
+        """Label files by the pictures that lie apart from them, in ``options.pictures``."""
+        folder, found = self.options.pictures, {}
+        claims: dict[str, list[Path]] = {}
+        for path in self.source.with_suffix(".txt") if folder is not None else ():
+            name = self.source.relative(path).rpartition(".")[0]
+            match = None if NO_LABELS.match(path.stem) else self.source.below(folder).pictures.find(name)
+            if match is not None and not match.others:
+                claims.setdefault(match.name, []).append(path)
+        for name, paths in claims.items():
+            if folder is not None and len(paths) == 1:
+                found[folder / name] = paths[0]
+        return found
 
-    def _label_of(self, picture: Path, listed: Path, own_labels: NameIndex | None) -> Path | None:
+    def _label_of(self, picture: Path, listed: Path) -> Path | None:
         """The label file of a picture: where Ultralytics looks for it, else beside it; in any capitals."""
         for path in dict.fromkeys((listed, picture)):
             for place in dict.fromkeys((label_path(path), path.with_suffix(".txt"))):
                 if (found := self.listing.find(place)) is not None:
                     return found
-        if own_labels is not None and self.options.pictures is not None:
-            match = own_labels.find(picture.relative_to(self.options.pictures).as_posix())
-            return self.source.root / match.name if match is not None and not match.others else None
         return None
 
     def _read_of_picture(self, label: Path | None, entry: Entry, row: Mapping[str, Any] | None) -> None:
@@ -296,7 +305,7 @@ class _Reading:
 
     def _take_line(self, content: str, line: int, entry: Entry) -> None:
         index, values = parse_line(content)
-        keypoints = self.names.keypoints
+        keypoints = self.keypoints
         if len(values) == 4 or (keypoints is not None and len(values) == 4 + keypoints[0] * keypoints[1]):
             box = centred(values)
         elif keypoints is not None:
@@ -322,7 +331,7 @@ class _Reading:
     def _read_long_lines(self) -> None:
         """Say what the long lines were read as, or that nobody can know it."""
         posed = [found for found in self.long_lines if _reads_as_pose(found[2])]
-        if not self.names.outlines and len(posed) * 2 > len(self.long_lines):
+        if not self.outlines and len(posed) * 2 > len(self.long_lines):
             where = self.settings or self.source.path
             count = len(posed[0][2]) - 4
             shape = f"[{count // 2}, 2]" if count % 3 else f"[{count // 3}, 3] or [{count // 2}, 2]"
@@ -349,7 +358,7 @@ class _Reading:
         for path in (path for path in rest if os.path.realpath(path) not in real):
             around = [parent for parent in path.parents if parent.name.lower() in LABEL_FOLDERS and parent != root]
             beside = any(parent.parent in homes and parent not in homes for parent in around)
-            in_labels = around and (beside or read & {*path.parents})
+            in_labels = around and (beside or self.options.pictures is not None or read & {*path.parents})
             if in_labels or (path.parent in read | serving and _starts_with_a_label(tree.marks(path).start)):
                 self.used.add(path)
                 self.findings.add("label-without-picture", "no picture belongs to these labels", path)
@@ -390,10 +399,14 @@ class _Places:
         place = _resolved(text, self.root)
         if not path_exists(place) and (found := Listing().find(place)) is not None:
             place = found
+        bare = not path_exists(place) or (place.is_dir() and not self.tree.below(place).pictures.names)
+        if bare and self.options.pictures is not None:
+            return self._apart(text, place)
         if not path_exists(place):
-            moved = self._moved(text)
-            if moved is None and self.options.pictures is not None:
-                return [(self.options.pictures / name, place / name) for name in self._elsewhere().names]
+            moved = common_suffix_match(text, dict.fromkeys((self.root, self.file.parent)))
+            if moved is not None and moved.name.lower() == "images" and "/" in text.strip("./"):
+                # The end of train/images alone is the images/ of all splits.
+                moved = moved if moved.parent.name == place.parent.name else None
             if moved is None:
                 message = f"{entry}: no such folder or list file below {self.root}"
                 self.findings.add("split-missing", message, self.file)
@@ -402,29 +415,33 @@ class _Places:
             self.findings.add("root-moved", f"{entry} {words}; using {moved}", self.file)
             place = moved
         if place.is_dir():
-            tree = Source(place, clock=self.tree.clock)
+            tree = self.tree.below(place)
             self.tree.odd_names += tree.odd_names
-            if not tree.pictures.names and self.options.pictures is not None:
-                return [(self.options.pictures / name, place / name) for name in self._elsewhere().names]
             return [(place / name, place / name) for name in tree.pictures.names]
         return [(place, place)] if is_picture(place) else self._list_file(place)
 
-    def _moved(self, text: str) -> Path | None:
-        """The longest end of a path that exists below the root."""
+    def _apart(self, text: str, place: Path) -> list[tuple[Path, Path]]:
+        """Pictures of a split that lie in ``options.pictures``: those with a label file in the split's folder of
+        labels, else those of the folder that has the split's name, else all."""
+        folder = self.options.pictures
+        assert folder is not None
+        index = self.tree.below(folder).pictures
+        labels = label_path(place / "x").parent
+        labels = labels if labels.is_dir() else place
+        if labels.is_dir():
+            files = [name for name in self.tree.below(labels).files if name.lower().endswith(".txt")]
+            found = [(index.find(name.rpartition(".")[0]), place / name) for name in files]
+            return [(folder / match.name, name) for match, name in found if match is not None and not match.others]
         parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         for start in range(len(parts)):
-            for base in dict.fromkeys((self.root, self.file.parent)):
-                if path_exists(base.joinpath(*parts[start:])):
-                    return base.joinpath(*parts[start:])
-        return None
-
-    def _elsewhere(self) -> NameIndex:
-        assert self.options.pictures is not None
-        return Source(self.options.pictures, clock=self.tree.clock).pictures
+            top = "/".join(parts[start:]) + "/"
+            if below := [name for name in index.names if name.startswith(top)]:
+                return [(folder / name, place / name[len(top) :]) for name in below]
+        return [(folder / name, place / name) for name in index.names]
 
     def _list_file(self, file: Path) -> list[tuple[Path, Path]]:
         self.used.add(file)
-        index = self._elsewhere() if self.options.pictures is not None else None
+        index = self.tree.below(self.options.pictures).pictures
         pictures, moved = [], 0
         written_by_us = (self.root / RECORDS_FILE).exists()
         for line, content in enumerate((read_text(file, self.findings) or "").splitlines(), 1):
@@ -434,7 +451,9 @@ class _Places:
             listed = _resolved(text, file.parent if text.startswith("./") else self.root)
             picture = listed if path_exists(listed) else None
             if picture is None:
-                match = (index or self.tree.pictures).find(text)
+                # A folder that is here lacks the picture; one of that name elsewhere is another picture.
+                here = is_picture(listed) and listed.parent.is_dir() and listed.parent != self.root
+                match = None if here else index.find(text)
                 if match is not None and not match.others:
                     picture = (self.options.pictures or self.root) / match.name
                     moved += not match.whole
@@ -443,7 +462,7 @@ class _Places:
                     kind = "picture-ambiguous" if match is not None else "picture-missing"
                     self.findings.add(kind, f"listed picture {clean_text(text)} {words}", file, line)
                     continue
-            pictures.append((picture or listed, listed if listed.suffix else picture or listed))
+            pictures.append((picture or listed, listed if is_picture(listed) else picture or listed))
         if moved:
             message = f"{moved} listed pictures have moved; found below {self.options.pictures or self.root}"
             self.findings.add("root-moved", message, file)
@@ -466,6 +485,8 @@ def _name_below(picture: Path, root: Path) -> str:
 def parse_line(line: str) -> tuple[int, list[float]]:
     """Class number and the other values of a label line. Raises ``ValueError`` for what is no such line."""
     fields = line.split()
+    if "_" in line or not line.isascii():  # which float() would read as numbers
+        raise ValueError(f"not numbers: {line.strip()[:60]!r}")
     try:
         values = [float(text) for text in fields]
     except ValueError:
@@ -537,6 +558,12 @@ def _settings_file(source: Source) -> Path | None:
     return next((file for file in candidates if file.is_file() and _is_settings(file)), None)
 
 
+def _settings_below(source: Source) -> list[Path]:
+    """Files like data.yaml in the folders of a folder that has none itself."""
+    found = [source.root / name for name in source.files if name.rpartition("/")[2] in YAML_NAMES]
+    return [path for path in found if path.parent != source.root and _is_settings(path)]
+
+
 def _is_settings(path: Path) -> bool:
     if path.suffix.lower() == ".data":
         return path.name.lower() == "obj.data"
@@ -575,39 +602,31 @@ def _darknet(path: Path, findings: Findings) -> dict[str, Any]:
 
 def _names_of(stated: object, count: object, file: Path, findings: Findings) -> dict[int, str]:
     """Class names by number of ``names:`` and ``nc:``."""
-    rows: dict[int, str]
-    if isinstance(stated, dict):
-        numbered = {whole(key): value for key, value in stated.items()}
-        if None in numbered:
-            raise UserError(f"{file}: names: the keys must be class numbers, like '0: lionfish'")
-        rows = {index: _name(value, file) for index, value in numbered.items() if index is not None}
-        if min(rows, default=0) < 0:
-            raise UserError(f"{file}: names: class numbers start at 0")
-        if max(rows, default=0) >= max(1000, 10 * len(rows)):
-            raise UserError(f"{file}: names: class number {max(rows)} lies far beyond {len(rows)} names; correct it")
-        gaps = [index for index in range(max(rows, default=-1) + 1) if index not in rows]
-    elif isinstance(stated, list):
-        rows = {index: _name(value, file) for index, value in enumerate(stated)}
-        gaps = []
-    elif stated not in (None, ""):
-        raise UserError(f"{file}: names: expected a list of class names, or numbers with names")
-    else:
-        number_of_classes = whole(count) or 0
-        if number_of_classes > LARGEST_CLASS // 10**5:
-            raise UserError(f"{file}: nc: {number_of_classes} classes without a name; write names")
-        return {index: f"class_{index}" for index in range(number_of_classes)}
-    gaps += [index for index, name in rows.items() if not name]
-    if gaps:
-        shown = ", ".join(map(str, gaps[:8]))
-        findings.add("names-missing", f"names: no name for class {shown}; write it", file)
     wanted = whole(count)
-    if wanted is not None and rows and wanted != max(rows) + 1:
-        findings.add("names-missing", f"nc is {wanted}, and there are {max(rows) + 1} names; correct one", file)
-    return {index: name or f"class_{index}" for index, name in rows.items()}
+    if stated in (None, ""):
+        if wanted is not None and wanted > MOST_UNNAMED:
+            raise UserError(f"{file}: nc: {wanted} classes without a name; write names")
+        return {index: f"class_{index}" for index in range(wanted or 0)}
+    if not isinstance(stated, (dict, list)):
+        raise UserError(f"{file}: names: expected a list of class names, or numbers with names")
+    rows: dict[int, str] = {}
+    for key, value in stated.items() if isinstance(stated, dict) else enumerate(stated):
+        index = whole(key)
+        if index is None or index < 0:
+            raise UserError(f"{file}: names: the keys must be class numbers from 0, like '0: lionfish'")
+        rows[index] = _name(value, file)
+    end = max(rows, default=-1) + 1
+    if end > max(1000, 10 * len(rows)):
+        raise UserError(f"{file}: names: class number {end - 1} lies far beyond {len(rows)} names; correct it")
+    if gaps := [str(index) for index in range(end) if not rows.get(index)]:
+        findings.add("names-missing", f"names: no name for class {', '.join(gaps[:8])}; write it", file)
+    if wanted is not None and wanted != end:
+        findings.add("names-missing", f"nc is {wanted}, and there are {end} names; correct one", file)
+    return {index: rows.get(index) or f"class_{index}" for index in range(end)}
 
 
 def _name(value: object, file: Path) -> str:
-    if isinstance(value, (dict, list)):
+    if not isinstance(value, str):
         raise UserError(
             f"{file}: names: {clean_text(value, 60)} is no class name; write text, in quotes where it has : or #"
         )
