@@ -17,7 +17,9 @@ from marauder.data.formats.base import Entry, Finding, Findings, Format, Parsed,
 from marauder.data.formats.cvat import CvatFormat
 from marauder.data.formats.label_studio import LabelStudioFormat
 from marauder.data.formats.source import Source
+from marauder.data.formats.text import class_list, csv_rows, lines_of, parse_xml
 from marauder.data.formats.voc import VocFormat
+from marauder.data.picture_files import pointer_hint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import format_writers as writers
@@ -39,6 +41,43 @@ def boxes(entry: Entry) -> list[tuple[Any, ...]]:
 
 def told(findings: list[Finding]) -> list[tuple[str, int | None]]:
     return [(finding.kind, finding.line) for finding in findings]
+
+
+class TestText:
+    @pytest.mark.parametrize("odd", ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+    def test_lines_are_those_that_editors_count(self, tmp_path: Path, odd: str) -> None:
+        assert lines_of(f"a{odd}b\r\nc\n\nd\re\n") == [f"a{odd}b", "c", "", "d", "e"]
+        assert lines_of("") == [] and lines_of("\n") == [""] and lines_of("a") == ["a"]
+        (tmp_path / "classes.txt").write_bytes(f"sea{odd}star\nfish\r\n{odd}\ncrab\n\n".encode())
+        findings = Findings()
+        names = class_list(tmp_path / "classes.txt", findings)
+        assert names == {0: "sea star", 1: "fish", 2: "class_2", 3: "crab"}
+        assert told(findings.list) == [("names-missing", 3)]
+
+    @pytest.mark.parametrize(
+        ("text", "rows", "line"),
+        [
+            ('1,2\n\n3,"a ""b"""\n', [(1, ["1", "2"]), (3, ["3", 'a "b"'])], None),
+            ('1,2\n3,"4\n5,6\n7,8\n', [(1, ["1", "2"])], 2),
+            ('1,2\n3,"4', [(1, ["1", "2"])], 2),
+            ('1,2\n3,"4\n5,"6\n7,8\n', [(1, ["1", "2"]), (3, ["3", "4\n5,6"]), (4, ["7", "8"])], 3),
+            ('"a;b;c;d",1\n2,3\n', [(1, ["a;b;c;d", "1"]), (2, ["2", "3"])], None),
+            ("# 1,2,3\n1;2,5;3\n", [(1, ["# 1,2,3"]), (2, ["1", "2,5", "3"])], None),
+            ("1,2\n3\r4,5\n6,7\n", [(1, ["1", "2"])], 2),
+            ("1,2\x85\u20283\n4,5\n", [(1, ["1", "2\x85\u20283"]), (2, ["4", "5"])], None),
+        ],
+    )
+    def test_rows_of_csv(self, tmp_path: Path, text: str, rows: list[Any], line: int | None) -> None:
+        (tmp_path / "a.csv").write_text(text, newline="", encoding="utf-8")
+        findings = Findings()
+        assert list(csv_rows(tmp_path / "a.csv", findings)) == rows
+        assert told(findings.list) == ([("label-syntax", line)] if line else [])
+
+    def test_a_pointer_is_told_in_the_words_of_all(self, tmp_path: Path) -> None:
+        (tmp_path / "classes.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        findings = Findings()
+        assert class_list(tmp_path / "classes.txt", findings) == {}
+        assert [found.message for found in findings.list] == [pointer_hint(b"version https://git-lfs.github.com/spec/")]
 
 
 def cvat(body: str, head: str = '<?xml version="1.0" encoding="utf-8"?>\n') -> str:
@@ -102,8 +141,11 @@ class TestCvat:
         ("text", "line"),
         [
             (cvat('<track id="0"><box frame="0"/></track>\n<track id="1"/>'), 3),
-            (cvat("<a>" * 1000 + "</a>" * 1000), None),
-            (cvat(IMAGE.format("&b;"), '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>'), None),
+            (cvat("<a>" * 1000 + "</a>" * 1000), 3),
+            (cvat(IMAGE.format("&b;"), '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>'), 1),
+            (cvat(IMAGE.format(""), '\n<!DOCTYPE x [<!ELEMENT x ANY><!ATTLIST image name CDATA "b.jpg">]>'), 2),
+            (cvat(IMAGE.format("&a;"), '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'), 1),
+            (cvat(IMAGE.format(""), '<!DOCTYPE annotations SYSTEM "http://127.0.0.1:9/a.dtd">'), 1),
             (cvat(""), None),
             (cvat("<meta><task><labels><label>\n<name>"), 5),
         ],
@@ -236,6 +278,25 @@ def voc(*objects: str, head: str = "", more: str = "<filename>a.jpg</filename>")
 
 
 class TestVoc:
+    def test_text_beyond_all_bounds_is_no_number(self, tmp_path: Path) -> None:
+        odd = FISH.replace("11", "1" + " " * (1 << 17) + "1").replace("fish", "x" * (1 << 17))
+        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
+        assert len(parsed.entries[0].labels) == 2 and [finding.line for finding in findings] == [3]
+
+    def test_long_files_are_left_when_it_is_time(self, tmp_path: Path) -> None:
+        (tmp_path / "a.xml").write_text(voc("<x>" + " " * (3 << 20) + "</x>"))
+        (tmp_path / "b.xml").write_text("<annotation/>")
+
+        class Clock:
+            asked = 0
+
+            def check(self) -> None:
+                self.asked += 1
+
+        clock = Clock()
+        parse_xml(tmp_path / "a.xml", Findings(clock=clock), ("annotation",), lambda node, around: None)  # type: ignore[arg-type]
+        assert clock.asked == 4
+
     def test_places_flags_and_parts(self, tmp_path: Path) -> None:
         small = BOX.format(1, 1, 2, 2)
         part = f"<part><name>head</name>{small}</part><part><object>{small}</object></part>"
@@ -298,7 +359,7 @@ class TestVoc:
             (voc(FISH)[:60], 1),
             ("<annota", 1),
             ("", 1),
-            (voc(FISH, head="<!DOCTYPE annotation>\n"), None),
+            (voc(FISH, head="<!DOCTYPE annotation>\n"), 1),
             (f"{voc(FISH)}\n{voc(FISH)}", 4),
         ],
     )

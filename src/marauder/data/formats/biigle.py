@@ -6,7 +6,6 @@ ellipses the ends of both axes; labels of a tree are written ``Animalia > Anneli
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import clean_text, csv_rows, envelope, number, numbers, pairs
+from marauder.data.formats.text import clean_text, csv_rows, envelope, first_rows, number, numbers, pairs
 from marauder.data.records import Attribute
 
 PICTURES = ("filename", "image_filename")
@@ -39,17 +38,17 @@ class BiigleFormat(Format):
     title = "CSV report of annotations (BIIGLE)"
 
     def files(self, source: Source) -> list[Path]:
-        return [path for path in source.with_suffix(".csv") if _columns(_header(source, path)[0])]
+        return [path for path in source.with_suffix(".csv") if _columns(_header(source, path))]
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         reader, files = _Reader(findings), self.files(source)
         for path in files:
-            columns, videos, mark = {}, [], _header(source, path)[1]
-            for line, row in csv_rows(path, findings, mark):
+            columns, videos = {}, []
+            for line, row in csv_rows(path, findings):
                 if found := _columns(row):
                     columns = found
                     continue
-                if len(row) > max(columns.values()) + 1 or "\n" in "".join(row):
+                if len(row) > max(columns.values()) + 1:
                     message = "rows run into one another up to here (is a quotation mark open?): export it again"
                     findings.add("label-syntax", message, path, line)
                 if any(name in columns for name in VIDEOS):
@@ -66,11 +65,8 @@ class BiigleFormat(Format):
         return Parsed(entries, used=set(files))
 
 
-def _header(source: Source, path: Path) -> tuple[list[str], str]:
-    """The first row of a file, and what stands between its fields: a spreadsheet may have saved it anew."""
-    first = next(iter(source.marks(path).start.splitlines()), "")
-    mark = ";" if first.count(";") > first.count(",") else ","
-    return next(csv.reader([first], delimiter=mark), []), mark
+def _header(source: Source, path: Path) -> list[str]:
+    return next(iter(first_rows(source.marks(path).start)[0]), [])
 
 
 def _columns(row: Sequence[str]) -> dict[str, int]:

@@ -51,17 +51,16 @@ def _read_file(path: Path, entries: list[Entry], names: list[str], findings: Fin
     before, tracks = (len(entries), len(findings.list)), list[int]()
 
     def take(node: Node, around: Node | None) -> None:
-        line, _, broken = node.attributes.get("?", "").partition(":")
         entry = None
         if node.tag == "image":
             findings.tick()
-            if broken:
+            if node.broken:
                 node.children.clear()
             entry = _entry(node, path, findings)
-            entry.labelled = not broken
+            entry.labelled = not node.broken
             entries.append(entry)
-        if broken:
-            findings.add("label-syntax", broken, path, int(line) or None, entry)
+        if node.broken:
+            findings.add("label-syntax", node.broken[1], path, node.broken[0], entry)
         elif node.tag == "track":
             tracks.append(node.line)
         elif node.tag == "label" and around is not None and around.tag == "labels" and not node.all("parent"):

@@ -6,14 +6,13 @@ picture in the third field where the second holds a video's, classes without a c
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from pathlib import Path
 
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import clean_text, csv_rows, number, numbers, whole
+from marauder.data.formats.text import clean_text, csv_rows, first_rows, number, numbers, whole
 from marauder.data.picture_files import is_picture
 from marauder.data.records import Attribute
 
@@ -32,7 +31,7 @@ class ViameFormat(Format):
     title = "VIAME CSV of detections or tracks (VIAME, DIVE)"
 
     def files(self, source: Source) -> list[Path]:
-        return [path for path in source.with_suffix(".csv") if _delimiter(source.marks(path).start)]
+        return [path for path in source.with_suffix(".csv") if _is_viame(source.marks(path).start)]
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         files = self.files(source)
@@ -40,18 +39,11 @@ class ViameFormat(Format):
         return Parsed(entries, used=set(files))
 
 
-def _delimiter(start: str) -> str:
-    """What stands between the fields of a file that begins like this; "" where it is another kind of CSV."""
-    lines = [line for line in start.splitlines() if line.strip(" \t,;") and not line.lstrip('" ').startswith("#")][:2]
-    for line in lines:
-        mark = ";" if line.count(";") > line.count(",") else ","
-        row = next(csv.reader([line], delimiter=mark))
-        is_class = len(row) > FIELDS and (number(row[FIELDS]) is None or row[FIELDS].startswith("("))
-        if is_class and whole(row[0]) is not None and numbers(row[3:8], 5):
-            return mark
-    if HEADER not in start.lower():
-        return ""
-    return ";" if lines and lines[-1].count(";") > lines[-1].count(",") else ","
+def _is_viame(start: str) -> bool:
+    """Whether a file that begins like this has VIAME's header, or an id, four numbers and a class where VIAME has."""
+    rows = [row for row in first_rows(start)[0] if len(row) > FIELDS]
+    of_class = [row for row in rows if number(row[FIELDS]) is None or row[FIELDS].startswith("(")]
+    return HEADER in start.lower() or any(whole(row[0]) is not None and numbers(row[3:8], 5) for row in of_class)
 
 
 def _entries(path: Path, source: Source, findings: Findings) -> list[Entry]:
@@ -59,12 +51,8 @@ def _entries(path: Path, source: Source, findings: Findings) -> list[Entry]:
     boxes: list[tuple[str, dict[str, Attribute]]] = []
     videos: list[int] = []
     begun = False
-    for line, row in csv_rows(path, findings, _delimiter(source.marks(path).start) or ","):
-        comment = row[0].startswith("#")
-        if "\n" in "".join(row if comment else row[:FIELDS]):
-            message = 'a quotation mark (") is not closed: nothing up to this line is read; mend it or export it again'
-            findings.add("label-syntax", message, path, line)
-        if comment:
+    for line, row in csv_rows(path, findings, free=FIELDS):
+        if row[0].startswith("#"):
             continue
         if len(row) < 7 or not any(number(value) is not None for value in (row[0], *row[3:7])):
             if begun or len(row) < 7:  # else a header without its "#"

@@ -14,7 +14,17 @@ from pathlib import Path
 from marauder.core.errors import UserError
 from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import NameIndex, Source, fold, stem
-from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml, plain_value, read_text
+from marauder.data.formats.text import (
+    Node,
+    clean_text,
+    envelope,
+    lines_of,
+    number,
+    numbers,
+    parse_xml,
+    plain_value,
+    read_text,
+)
 from marauder.data.records import Attribute
 
 SHAPES: dict[str, tuple[str, ...]] = {
@@ -65,16 +75,15 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
     before = len(findings.list)
 
     def take(node: Node, around: Node | None) -> None:
-        line, _, broken = node.attributes.get("?", "").partition(":")
         if entry.labelled:
             message = "holds more than one annotation; only the first is read: write one file a picture"
             findings.add("label-syntax", message, path, node.line, entry)
             return
         entry.names += tuple(filter(None, (node.value("filename"), node.value("path"))))
         entry.width, entry.height = (max(0.0, number(node.value("size", s)) or 0.0) for s in ("width", "height"))
-        entry.labelled = not broken
-        if broken:
-            findings.add("label-syntax", broken, path, int(line) or None, entry)
+        entry.labelled = not node.broken
+        if node.broken:
+            findings.add("label-syntax", node.broken[1], path, node.broken[0], entry)
         for element in node.all("object") if entry.labelled else ():
             _add(element, entry, findings)
 
@@ -144,7 +153,7 @@ def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: 
             parsed.used.add(path)
         if not found or not split:
             continue
-        for line, text in enumerate((read_text(path, findings) or "").splitlines(), 1):
+        for line, text in enumerate(lines_of(read_text(path, findings) or ""), 1):
             text = PAIR.sub("", text.strip())
             stated = f"{found[1]}/{text}" if found[1] else text
             match = index.find(stated, ("",)) if text else None
