@@ -13,6 +13,7 @@ import pytest
 from format_writers import BIIGLE_HEADER, VIAME_HEADER, write_biigle, write_labelme, write_viame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from marauder.data.formats.base import Findings, Parsed, ReadOptions
 from marauder.data.formats.biigle import BiigleFormat
@@ -20,6 +21,7 @@ from marauder.data.formats.labelme import LabelmeFormat
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text
 from marauder.data.formats.viame import ViameFormat
+from marauder.data.reading import read_dataset
 
 FORMATS = {"viame": (ViameFormat, write_viame), "biigle": (BiigleFormat, write_biigle)}
 FORMATS["labelme"] = (LabelmeFormat, write_labelme)
@@ -250,7 +252,7 @@ class TestBiigle:
             ({"points": [3, 4, None, 4, 3, 3, 3, 3]}, "number-invalid"),
             ({"points": [3, 4, 1e300, 4, 3, 3, 3, 3]}, "number-invalid"),
             ({"points": "[1, 2, 3"}, "number-invalid"),
-            ({"shape_name": "Spline"}, "label-syntax"),
+            ({"shape_name": "Spline"}, "shape-unknown"),
             ({"label_name": " "}, "class-missing"),
         ],
     )
@@ -275,11 +277,26 @@ class TestBiigle:
         assert (finding.kind, finding.file.name, finding.entry) == ("class-several", "w.csv", parsed.entries[0])
 
     def test_pictures_of_one_name_in_two_volumes(self, tmp_path: Path):
-        biigle(tmp_path, {})
+        biigle(tmp_path, {}, {"filename": "b.jpg"})
         biigle(tmp_path, {"image_id": "8", "annotation_id": 900}, name="w.csv")
         parsed, findings = read(BiigleFormat, tmp_path)
-        assert [(entry.names, entry.key) for entry in parsed.entries] == [(("a.jpg",), "7"), (("a.jpg",), "8")]
-        assert findings.list == []
+        found = [(entry.names, entry.key, entry.labelled) for entry in parsed.entries]
+        assert found == [(("a.jpg",), "", False), (("b.jpg",), "", True), (("a.jpg",), "", False)]
+        told = [(finding.kind, finding.file.name, finding.entry) for finding in findings.list]
+        assert told == [
+            ("picture-ambiguous", "v.csv", parsed.entries[0]),
+            ("picture-ambiguous", "w.csv", parsed.entries[2]),
+        ]
+        assert "stands under the image ids 7 and 8: of which volume is it?" in findings.list[0].message
+
+    def test_the_clip_in_the_file_name_is_the_group(self, tmp_path: Path):
+        for number in range(2):
+            Image.new("RGB", (80, 60)).save(tmp_path / f"dive7_frame_{number:06d}.jpg")
+        names = [f"dive7_frame_{number:06d}.jpg" for number in range(2)]
+        biigle(tmp_path, *({"filename": name, "image_id": str(number)} for number, name in enumerate(names, 70)))
+        records = read_dataset(tmp_path).records
+        assert [record.key for record in records] == [name.removesuffix(".jpg") for name in names]
+        assert len({record.group for record in records}) == 1
 
     def test_hierarchies(self, tmp_path: Path):
         biigle(
@@ -310,9 +327,10 @@ class TestBiigle:
     def test_rows_that_run_into_one_another_are_not_passed_over(self, tmp_path: Path):
         path = biigle(tmp_path, {}, {"label_name": "eel"}, {"label_name": "fish"}) / "v.csv"
         text = path.read_text()
-        for broken in (text.replace("eel", '"eel'), text.replace("\n", "", 3).replace(",created_at", ",created_at\n")):
+        run_on = text.replace("\n", "", 3).replace(",created_at", ",created_at\n")
+        for broken, kind in ((text.replace("eel", '"eel'), "shape-unknown"), (run_on, "label-syntax")):
             path.write_text(broken)
-            assert kinds(read(BiigleFormat, tmp_path)[1])["label-syntax"] == 1
+            assert kinds(read(BiigleFormat, tmp_path)[1])[kind] == 1
 
     def test_a_report_of_videos(self, tmp_path: Path):
         header = ["video_annotation_label_id", "label_name", "video_filename", "shape_name", "points", "frames"]
@@ -354,7 +372,7 @@ class TestLabelme:
             ({"shape_type": "polygon"}, "number-invalid"),
             ({"points": [[3, 4], [math.nan, 4]]}, "number-invalid"),
             ({"points": None}, "number-invalid"),
-            ({"shape_type": "cuboid"}, "label-syntax"),
+            ({"shape_type": "cuboid"}, "shape-unknown"),
             ({"label": 3}, "class-missing"),
             ({"label": " \n"}, "class-missing"),
             (None, "label-syntax"),
@@ -375,7 +393,8 @@ class TestLabelme:
         labelme(tmp_path, name="labels/b.json", imagePath=None)
         labelme(tmp_path, name="labels/c.json", imagePath="C:\\Users\\me\\c.jpg", shapes=[])
         parsed, findings = read(LabelmeFormat, tmp_path)
-        names = [("labels/a.v2", "images/a.v2.jpg"), ("labels/b",), ("labels/c", "labels/C:/Users/me/c.jpg")]
+        # As stated: whoever looks for the picture starts at the JSON's own folder.
+        names = [("labels/a.v2", "../images/a.v2.jpg"), ("labels/b",), ("labels/c", "C:/Users/me/c.jpg")]
         assert [entry.names for entry in parsed.entries] == names
         assert findings.list == []
 
@@ -438,5 +457,7 @@ def test_what_is_written_is_read(name: str, rows: list, encoding: str):
         parsed, findings = read(kind, Path(folder))
         assert kinds(findings) == ({"text-encoding": len(parsed.used)} if encoding == "utf-16" else {})
         expected = {row[0]: [(label[:4], label[4]) for label in row[3]] for row in rows}
-        found = {entry.names[-1]: [(label.box, label.class_name) for label in entry.labels] for entry in parsed.entries}
+        # labelme names the picture as seen from the JSON's own folder; the entry's first name is the JSON's own.
+        by_name = {entry.names[0] + (".jpg" if name == "labelme" else ""): entry for entry in parsed.entries}
+        found = {place: [(label.box, label.class_name) for label in entry.labels] for place, entry in by_name.items()}
         assert found == expected

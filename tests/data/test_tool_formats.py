@@ -181,7 +181,7 @@ class TestLabelStudio:
         noted = {**region(), "meta": {"text": ["under a\nrock"]}}
         parsed, findings = self.read(tmp_path, task(noted, region(rotation=90), ellipse, polygon))
         (entry,) = parsed.entries
-        assert (entry.names, entry.relative, entry.width, entry.height) == (("a.jpg", "x"), True, 200, 100)
+        assert (entry.names, entry.relative, entry.width, entry.height) == (("a.jpg",), True, 200, 100)
         box = (0.1, 0.2, 0.4, 0.6, "fish")
         assert boxes(entry) == [box, box, (0.4, 0.3, 0.6, 0.7, "fish"), (0.1, 0.2, 0.3, 0.905, "fish")]
         turns = [(label.turn, label.about_corner) for label in entry.labels]
@@ -246,7 +246,7 @@ class TestLabelStudio:
             (region("keypointlabels", width=0.5), "shape-without-extent", 0),
             (region("brushlabels", rle=[1]), "shape-unknown", 0),
             ({**region(), "type": "videorectangle"}, "shape-unknown", 0),
-            ({**region(), "value": [1]}, "shape-unknown", 0),
+            ({**region(), "value": [1]}, "number-invalid", 0),
             (17, "shape-unknown", 0),
         ],
     )
@@ -317,11 +317,11 @@ class TestVoc:
         ("odd", "kind", "box"),
         [
             (f"<object>{BOX.format(1, 1, 5, 5)}</object>", "class-missing", None),
-            (f"<object><name>x</name>{BOX.format('left', 1, 5, 5)}</object>", "label-syntax", None),
-            ("<object><name>x</name><bndbox><xmin>1</xmin></bndbox></object>", "label-syntax", None),
-            ("<object><name>x</name></object>", "label-syntax", None),
+            (f"<object><name>x</name>{BOX.format('left', 1, 5, 5)}</object>", "number-invalid", None),
+            ("<object><name>x</name><bndbox><xmin>1</xmin></bndbox></object>", "number-invalid", None),
+            ("<object><name>x</name></object>", "shape-unknown", None),
             ("<object><name>x</name><point><x>1</x><y>1</y></point></object>", "shape-without-extent", None),
-            ("<object><name>x</name><polygon><x1>1</x1><y1>n</y1></polygon></object>", "label-syntax", None),
+            ("<object><name>x</name><polygon><x1>1</x1><y1>n</y1></polygon></object>", "number-invalid", None),
             (
                 "<object><name>x</name><polygon><x1>11</x1><y1>6</y1><x2>30</x2><y2>20</y2><x3>9</x3><y3>9</y3></polygon></object>",
                 "shape-converted",
