@@ -17,6 +17,7 @@ from PIL import Image
 
 from marauder.data.formats.base import Findings, Parsed, ReadOptions
 from marauder.data.formats.biigle import BiigleFormat
+from marauder.data.formats.deepfish import DeepFishFormat
 from marauder.data.formats.labelme import LabelmeFormat
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text
@@ -186,6 +187,18 @@ class TestViame:
         parsed, findings = read(ViameFormat, tmp_path)
         assert list(boxes(parsed)) == ["0012", "frame7.png", "x"]
         assert findings.list == []
+
+    def test_bare_names_are_looked_for_where_the_pictures_are(self, tmp_path: Path):
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "pictures/0012.png").touch()
+        viame(tmp_path, "0,0012,0,1,2,3,4,1,-1,fish,1", "1,0013,0,1,2,3,4,1,-1,fish,1")
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "a.csv").rename(tmp_path / "labels/a.csv")
+        findings = Findings()
+        options = ReadOptions(pictures=tmp_path / "pictures")
+        parsed = ViameFormat().parse(Source(tmp_path / "labels"), options, findings)
+        assert list(boxes(parsed)) == ["0012"]
+        assert kinds(findings) == {"label-without-picture": 1}
 
     def test_a_header_without_its_mark(self, tmp_path: Path):
         row = "0,a.jpg,0,1,2,3,4,1,-1,fish,1\n"
@@ -398,6 +411,14 @@ class TestLabelme:
         assert [entry.names for entry in parsed.entries] == names
         assert findings.list == []
 
+    def test_a_path_that_climbs_out_starts_at_the_folder_of_its_json(self, tmp_path: Path):
+        for folder in ("pictures", "set/pictures"):
+            (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (80, 60)).save(tmp_path / "pictures/x.jpg")
+        labelme(tmp_path, self.RECTANGLE, name="set/labels/a.json", imagePath="..\\../pictures/x.jpg")
+        (record,) = read_dataset(tmp_path / "set").records
+        assert record.picture.resolve() == (tmp_path / "pictures/x.jpg").resolve()
+
     def test_no_shapes_is_an_answer_and_no_list_is_none(self, tmp_path: Path):
         labelme(tmp_path, name="a.json", flags={"blurred": True})
         labelme(tmp_path, name="b.json", shapes=None)
@@ -427,6 +448,24 @@ class TestLabelme:
         assert found == expected
         assert kinds(findings) == {"shape-converted": 4}
         assert "shape 1" in findings.list[1].message
+
+
+class TestDeepFish:
+    @pytest.mark.parametrize(
+        ("rows", "keys", "line"),
+        [
+            ('a,0,x\nb,0,"y\nc,0,z\n', ["a"], 3),
+            ('a,0,x\nb,0,"y\nc,0,z"\nd,0,z\n', ["a", "b", "d"], 4),
+            ("a,0,x\nb,none,y\nc,0,z\n", ["a", "c"], 3),
+            ("a,0,x\n../b,0,y\nc,0,z\n", ["a", "c"], 3),
+        ],
+    )
+    def test_no_row_is_lost_without_a_word(self, tmp_path: Path, rows: str, keys: list, line: int):
+        (tmp_path / "Segmentation/images").mkdir(parents=True)
+        (tmp_path / "Segmentation/train.csv").write_text("ID,labels,note\n" + rows)
+        parsed, findings = read(DeepFishFormat, tmp_path)
+        assert [entry.key for entry in parsed.entries] == keys
+        assert [(finding.kind, finding.line) for finding in findings.list] == [("label-syntax", line)]
 
 
 TEXT = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters='/\\"'), min_size=1, max_size=12)

@@ -260,6 +260,27 @@ class TestLabelStudio:
         )
         assert told(findings) == [("label-syntax", 2), ("label-syntax", None), ("label-syntax", None)]
 
+    @pytest.mark.parametrize(
+        ("data", "names"),
+        [
+            ({"station": "12", "image": "a.jpg", "note": "seen by b"}, ("a.jpg",)),
+            ({"station": "12", "photo": "s3://x/12.jpg?key=1"}, ("s3://x/12.jpg?key=1",)),
+            ({"station": "12", "photo": "/data/local-files/?d=x/12.PNG"}, ("/data/local-files/?d=x/12.PNG",)),
+            ({"image": "12", "file": "x/a.jpg", "depth": 12}, ("x/a.jpg", "12")),
+            ({"station": "12"}, ()),
+        ],
+    )
+    def test_only_names_of_pictures_name_the_picture(
+        self, tmp_path: Path, data: dict[str, Any], names: tuple[str, ...]
+    ) -> None:
+        row = {"data": data, "annotations": [{"result": [region()]}]}
+        flat = {**data, "annotator": 1, "label": [region()["value"]]}
+        upload = {**row, "file_upload": "0a1b2c3d-7.jpg"}
+        parsed, findings = self.read(tmp_path, row, flat, upload)
+        assert [entry.names for entry in parsed.entries][:2] == [names, names] and not findings
+        assert set(parsed.entries[2].names) == {*names, "0a1b2c3d-7.jpg"}
+        assert all(len(entry.labels) == 1 for entry in parsed.entries)
+
     def test_lists_of_others_are_not_recognised(self, tmp_path: Path) -> None:
         create_ml = json.dumps([{"image": "a.jpg", "annotations": [{"label": "fish", "coordinates": {"x": 1}}]}])
         (tmp_path / "createml.json").write_text(create_ml)

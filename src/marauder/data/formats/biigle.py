@@ -15,7 +15,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
-from marauder.data.formats.shapes import Shape, around, known, outline, usable
+from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, csv_rows, first_rows, number, pairs
 from marauder.data.records import Attribute
@@ -115,10 +115,9 @@ class _Reader:
         """Tell names that stand in several volumes: they are different pictures, and nothing says where each lies."""
         for name, of_name in self.volumes.items():
             for entry in of_name.values() if len(of_name) > 1 else ():
-                message = (
-                    f"{name} stands under the image ids {' and '.join(list(of_name)[:6])}: of which volume is it? "
-                )
-                message += "Export the volumes one by one, or name their folders"
+                ids = " and ".join(list(of_name)[:6])
+                message = f"{name} stands under the image ids {ids}: of which volume is it? Export the volumes one by "
+                message += "one, or name their folders"
                 self.findings.add("picture-ambiguous", message, entry.file, entry.line, entry)
                 entry.labelled = False
 
@@ -131,16 +130,16 @@ def _json(text: str) -> Any:
 
 
 def _label(told: Shape, name: str, branch: str, kind: str, text: str) -> Label:
-    known(kind, LEAST_POINTS)
+    check_kind(kind, LEAST_POINTS)
     values = _json(text)
     points = pairs(values) or []
     if kind == "circle":
         x, y, radius = usable(kind, values, 3)
-        box = around(kind, (x, y, radius, radius))
+        box = centred(kind, (x, y, radius, radius))
     elif kind == "ellipse" and len(points) == 4:
         # A turned ellipse reaches sideways by the root of the squares of what its half axes do.
         (x, across), (y, down) = ((fmean(ends), math.sqrt(2) * pstdev(ends)) for ends in zip(*points))
-        box = around(kind, (x, y, across, down))
+        box = centred(kind, (x, y, across, down))
     else:
         box = outline(kind, text if values is None else values, LEAST_POINTS[kind])
     sides = pairwise(points)

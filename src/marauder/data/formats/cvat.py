@@ -7,7 +7,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
-from marauder.data.formats.shapes import Shape, around, known, outline, usable
+from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import Node, clean_text, number, parse_xml, plain_value
 from marauder.data.records import Attribute
@@ -86,7 +86,7 @@ def _entry(node: Node, path: Path, findings: Findings) -> Entry:
 
 def _label(told: Shape, shape: Node, name: str) -> Label:
     kind, given = shape.tag, shape.attributes
-    known(kind, SHAPES)
+    check_kind(kind, SHAPES)
     (turn,) = usable("rotation", [given.get("rotation", "0")], 1)
     if kind == "polygon":
         box = outline(kind, [pair.split(",") for pair in given.get("points", "").split(";") if pair.strip()])
@@ -94,7 +94,7 @@ def _label(told: Shape, shape: Node, name: str) -> Label:
         box = outline(kind, [given.get(corner) for corner in SHAPES[kind]])
     else:
         a, b, c, d = place = usable(kind, [given.get(side) for side in SHAPES[kind]], 4)
-        box = around(kind, place) if kind == "ellipse" else (a, b, a + c, b + d) if kind == "mask" else (a, b, c, d)
+        box = centred(kind, place) if kind == "ellipse" else (a, b, a + c, b + d) if kind == "mask" else (a, b, c, d)
     name = told.class_of(name)
     if kind != "box" or turn % 360:
         told.converted(kind, turn)

@@ -13,7 +13,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
-from marauder.data.formats.shapes import Shape, around, known, outline, unusable, usable
+from marauder.data.formats.shapes import Shape, centred, check_kind, outline, unusable, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, number, numbers, parse_json
 from marauder.data.picture_files import is_picture
@@ -149,14 +149,14 @@ def _regions(result: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _label(told: Shape, region: Mapping[str, Any]) -> Label:
     value, kind = region.get("value"), str(region.get("type"))
-    known(kind.removesuffix("labels") or kind, KINDS)
+    check_kind(kind.removesuffix("labels") or kind, KINDS)
     if not isinstance(value, dict):
         raise unusable("region", value)
     turn, about_corner = number(value.get("rotation") or 0), False
     if isinstance(value.get("points"), list):
         box = outline("polygon", value["points"])
     elif "radiusX" in value:
-        box = around("ellipse", usable("ellipse", [value.get(side) for side in ("x", "y", "radiusX", "radiusY")], 4))
+        box = centred("ellipse", usable("ellipse", [value.get(side) for side in ("x", "y", "radiusX", "radiusY")], 4))
     else:
         x, y, across, down = usable("rectangle", [value.get(side) for side in ("x", "y", "width", "height")], 4)
         box, about_corner = (x, y, x + across, y + down), True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
-from marauder.data.formats.shapes import Refused, Shape, around, known, outline
+from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, pairs, parse_json
 from marauder.data.records import Attribute
@@ -61,9 +61,9 @@ def _label(told: Shape, shape: Any, pieces: dict[tuple[str, Attribute], Label]) 
     if not isinstance(shape, dict):
         raise Refused("label-syntax", f"no mapping ({clean_text(shape, 60)}); save it again in labelme")
     kind, points, group = str(shape.get("shape_type") or "polygon"), shape.get("points"), shape.get("group_id")
-    known(kind, LEAST_POINTS)
+    check_kind(kind, LEAST_POINTS)
     if kind == "circle" and (found := pairs(points)) and len(found) > 1:
-        box = around(kind, (*found[0], *[math.dist(*found[:2])] * 2))
+        box = centred(kind, (*found[0], *[math.dist(*found[:2])] * 2))
     else:
         box = outline(kind, points, LEAST_POINTS[kind])
     name = told.class_of(clean_text(shape["label"]) if isinstance(shape.get("label"), str) else "")

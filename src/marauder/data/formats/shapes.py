@@ -68,7 +68,7 @@ class Shape:
         self.tell("shape-converted", f"{turned}{what}; the upright box around it is taken")
 
 
-def known(kind: str, kinds: Collection[str]) -> None:
+def check_kind(kind: str, kinds: Collection[str]) -> None:
     """Refuse a shape without extent, and one that is none of ``kinds``."""
     if kind in WITHOUT_EXTENT:
         raise Refused("shape-without-extent", f"{WITHOUT_EXTENT[kind]} has no extent; draw a box")
@@ -97,7 +97,7 @@ def outline(kind: str, given: object, least: int = 3) -> Box:
     return extended(kind, envelope(points))
 
 
-def around(kind: str, place: Sequence[float]) -> Box:
+def centred(kind: str, place: Sequence[float]) -> Box:
     """The box around a centre: x, y, and how far it reaches sideways and downwards."""
     x, y, across, down = place
     if across < 0 or down < 0:

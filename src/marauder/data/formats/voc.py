@@ -14,7 +14,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
-from marauder.data.formats.shapes import Refused, Shape, around, known, outline, usable
+from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import NameIndex, Source, fold, stem
 from marauder.data.formats.text import Node, clean_text, lines_of, number, parse_xml, plain_value, read_text
 from marauder.data.records import Attribute
@@ -53,7 +53,7 @@ class VocFormat(Format):
             raise UserError(f"{source.path}: no XML annotations in it")
         parsed = Parsed([_read_file(path, source, findings) for path in files], used=set(files))
         if source.path.is_dir():
-            pictures = (source if options.pictures is None else Source(options.pictures)).pictures
+            pictures = (source if options.pictures is None else Source(options.pictures, clock=source.clock)).pictures
             _give_splits(parsed, source, pictures, findings)
         return parsed
 
@@ -95,14 +95,14 @@ def _label(told: Shape, element: Node) -> Label:
     if shape is None:
         raise Refused("shape-unknown", "no bndbox; draw a box")
     kind = shape.tag
-    known(kind, SHAPES)
+    check_kind(kind, SHAPES)
     given = [node for holder in element.all("attributes") for node in holder.all("attribute")]
     details = {clean_text(node.value("name"), 60): plain_value(node.value("value")) for node in given}
     details.pop("", None)
     (turn,) = usable("rotation", [details.pop("rotation", 0)], 1)  # degrees, as CVAT writes them
     if kind == "robndbox":
         x, y, width, height, angle = usable(kind, [shape.value(side) for side in SHAPES[kind]], 5)
-        box, turn = around(kind, (x, y, width / 2, height / 2)), math.degrees(angle)
+        box, turn = centred(kind, (x, y, width / 2, height / 2)), math.degrees(angle)
     else:
         if kind == "polygon":
             count = (len(shape.children) + 1) // 2
