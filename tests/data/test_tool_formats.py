@@ -97,6 +97,8 @@ class TestCvat:
             ('<points label="fish" points="10,20"/>', None, "shape-without-extent"),
             ('<polyline label="fish" points="10,20;90,20"/>', None, "shape-without-extent"),
             ('<ellipse label="fish" cx="50" cy="50" rx="10" ry="5"/>', (40, 45, 60, 55), "shape-converted"),
+            ('<ellipse label="fish" cx="50" cy="50" rx="-10" ry="5"/>', None, "number-invalid"),
+            ('<polygon label="fish" points="10,20;30,25"/>', None, "number-invalid"),
             ('<mask label="fish" rle="1" left="5" top="6" width="7" height="8"/>', (5, 6, 12, 14), "shape-converted"),
             ('<cuboid label="fish" xtl1="1" ytl1="2"/>', None, "number-invalid"),
             ('<box label="fish" xtl="1" ytl="nan" xbr="3" ybr="4"/>', None, "number-invalid"),
@@ -123,13 +125,17 @@ class TestCvat:
         )
         shapes = (
             f'<cuboid label="fish" {corners}/><box label="fish" xtl="4" ytl="4" xbr="6" ybr="5" rotation="450" '
-            'occluded="1"><attribute name="sex">female</attribute><attribute name="young">True</attribute></box>'
+            'occluded="1"><attribute name="sex">female</attribute><attribute name="young">True</attribute>'
+            "<attribute>x</attribute></box>"
         )
         parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": cvat(body + IMAGE.format(shapes))})
         cuboid, turned = parsed.entries[0].labels
         assert cuboid.box == (10, 20, 17, 27) and (turned.turn, turned.about_corner) == (450, False)
         assert turned.details == {"occluded": True, "sex": "female", "young": True}
         assert parsed.names == ["star", "fish"] and told(findings) == [("shape-converted", 4)] * 2
+        around = "the upright box around it is taken"
+        messages = [f"cuboid 'fish': cuboid; {around}", f"box 'fish': turned box; {around}"]
+        assert [finding.message for finding in findings] == messages
 
     def test_a_picture_that_the_file_breaks_off_in_is_not_labelled(self, tmp_path: Path) -> None:
         text = cvat(IMAGE.format("") + '\n<image name="b.jpg"><box label="x" xtl="1" ytl="n"/>\n<box label="fish"')
@@ -340,6 +346,12 @@ class TestVoc:
             (f"<object>{BOX.format(1, 1, 5, 5)}</object>", "class-missing", None),
             (f"<object><name>x</name>{BOX.format('left', 1, 5, 5)}</object>", "number-invalid", None),
             ("<object><name>x</name><bndbox><xmin>1</xmin></bndbox></object>", "number-invalid", None),
+            (f"<object><name>x</name>{BOX.format(40, 60, 11, 21)}</object>", None, (40, 60, 10, 20, "x")),
+            (
+                "<object><name>x</name><polygon><x1>11</x1><y1>6</y1><x2>30</x2><y2>20</y2><x3>9</x3><y3>9</y3><x4>5</x4></polygon></object>",
+                "number-invalid",
+                None,
+            ),
             ("<object><name>x</name></object>", "shape-unknown", None),
             ("<object><name>x</name><point><x>1</x><y>1</y></point></object>", "shape-without-extent", None),
             ("<object><name>x</name><polygon><x1>1</x1><y1>n</y1></polygon></object>", "number-invalid", None),
@@ -356,22 +368,29 @@ class TestVoc:
         ],
     )
     def test_each_odd_object_is_one_finding_with_its_line(
-        self, tmp_path: Path, odd: str, kind: str, box: tuple[Any, ...] | None
+        self, tmp_path: Path, odd: str, kind: str | None, box: tuple[Any, ...] | None
     ) -> None:
         parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
         (entry,) = parsed.entries
         fish = (10, 20, 40, 60, "fish")
         assert boxes(entry) == [fish, *([box] if box else []), fish]
-        assert told(findings) == [(kind, 3)] and findings[0].entry is entry
+        assert told(findings) == ([(kind, 3)] if kind else []) and all(found.entry is entry for found in findings)
         assert box is None or "robndbox" not in odd or math.isclose(entry.labels[1].turn, math.degrees(0.5))
 
     def test_turned_boxes_of_cvat(self, tmp_path: Path) -> None:
         given = "<attributes><attribute><name>rotation</name><value>30.0</value></attribute><attribute><name>sex</name>"
-        turned = FISH.replace("</object>", f"{given}<value>f</value></attribute></attributes></object>")
+        given += "<value>f</value></attribute><attribute><value>no name</value></attribute></attributes>"
+        turned = FISH.replace("</object>", f"{given}</object>")
         parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(turned)})
         (label,) = parsed.entries[0].labels
         assert (label.turn, label.about_corner, label.details) == (30, False, {"sex": "f"})
         assert told(findings) == [("shape-converted", 2)]
+        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(turned.replace("30.0", "x"))})
+        assert not parsed.entries[0].labels and told(findings) == [("number-invalid", 2)]
+
+    def test_a_size_below_nothing_is_none(self, tmp_path: Path) -> None:
+        parsed, _ = read(VocFormat(), tmp_path, {"a.xml": voc(FISH).replace("200", "-200")})
+        assert (parsed.entries[0].width, parsed.entries[0].height) == (0, 100)
 
     @pytest.mark.parametrize(
         ("content", "line"),
@@ -445,7 +464,7 @@ class TestVoc:
         files: dict[str, str | bytes] = {f"Annotations/{name}.xml": voc(FISH) for name in names}
         lists: dict[str, str | bytes] = {
             "train.txt": b"\xef\xbb\xbfc\r\nd\r\ne\r\ndive 1 a\r\ndive 1 b\r\n\r\ngone\r\nonly\r\n0\r\n",
-            "val.txt": "f.jpg\nJPEGImages/g.jpg\ncam1\\0.jpg\ncam3/1\n",
+            "val.txt": "f.jpg\nJPEGImages/g.jpg\ncam1\\0.jpg\ncam3/1\ncam3/only\n",
             "test.txt": "h  1\ncam2/0.xml\nc",
             "trainval.txt": "c\nf\nx\n",
             "fish_train.txt": "c  1\nd -1\n",
@@ -463,6 +482,7 @@ class TestVoc:
             ("train.txt", "split-missing", 7),
             ("train.txt", "split-missing", 9),
             ("val.txt", "split-missing", 4),
+            ("val.txt", "split-missing", 5),
         ]
         lists_read = {tmp_path / "ImageSets/Main" / name for name in lists} | {tmp_path / "ImageSets/Layout/train.txt"}
         assert parsed.used == {entry.file for entry in parsed.entries} | lists_read

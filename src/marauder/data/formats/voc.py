@@ -99,7 +99,7 @@ def _label(told: Shape, element: Node) -> Label:
     given = [node for holder in element.all("attributes") for node in holder.all("attribute")]
     details = {clean_text(node.value("name"), 60): plain_value(node.value("value")) for node in given}
     details.pop("", None)
-    (turn,) = usable("rotation", [details.pop("rotation", 0)], 1)  # degrees, as CVAT writes them
+    (turn,) = usable("rotation", [details.pop("rotation", 0) or 0], 1)  # degrees, as CVAT writes them
     if kind == "robndbox":
         x, y, width, height, angle = usable(kind, [shape.value(side) for side in SHAPES[kind]], 5)
         box, turn = centred(kind, (x, y, width / 2, height / 2)), math.degrees(angle)
