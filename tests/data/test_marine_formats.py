@@ -440,13 +440,19 @@ class TestLabelme:
         piece = {"label": "crab", "shape_type": "polygon", "group_id": 1, "points": [[1, 2], [9, 3], [4, 8]]}
         other = piece | {"points": [[20, 2], [29, 3], [24, 18]]}
         rectangles = [self.RECTANGLE | {"group_id": 1}] * 2
-        labelme(tmp_path, piece, other, other | {"label": "fish"}, other | {"group_id": None}, *rectangles)
+        alike = [other | {"group_id": None}] * 2
+        labelme(tmp_path, piece, other, other | {"label": "fish"}, *alike, *rectangles)
         parsed, findings = read(LabelmeFormat, tmp_path)
         found = [(label.box, label.class_name) for label in parsed.entries[0].labels]
         alone = (20, 2, 29, 18)
-        expected = [((1, 2, 29, 18), "crab"), (alone, "fish"), (alone, "crab"), *[((20, 10, 60, 40), "crab")] * 2]
+        expected = [
+            ((1, 2, 29, 18), "crab"),
+            (alone, "fish"),
+            *[(alone, "crab")] * 2,
+            *[((20, 10, 60, 40), "crab")] * 2,
+        ]
         assert found == expected
-        assert kinds(findings) == {"shape-converted": 4}
+        assert kinds(findings) == {"shape-converted": 5}
         assert "shape 1" in findings.list[1].message
 
 
