@@ -13,13 +13,16 @@ import pytest
 from format_writers import BIIGLE_HEADER, VIAME_HEADER, write_biigle, write_labelme, write_viame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from marauder.data.formats.base import Findings, Parsed, ReadOptions
 from marauder.data.formats.biigle import BiigleFormat
+from marauder.data.formats.deepfish import DeepFishFormat
 from marauder.data.formats.labelme import LabelmeFormat
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text
 from marauder.data.formats.viame import ViameFormat
+from marauder.data.reading import read_dataset
 
 FORMATS = {"viame": (ViameFormat, write_viame), "biigle": (BiigleFormat, write_biigle)}
 FORMATS["labelme"] = (LabelmeFormat, write_labelme)
@@ -185,6 +188,18 @@ class TestViame:
         assert list(boxes(parsed)) == ["0012", "frame7.png", "x"]
         assert findings.list == []
 
+    def test_bare_names_are_looked_for_where_the_pictures_are(self, tmp_path: Path):
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "pictures/0012.png").touch()
+        viame(tmp_path, "0,0012,0,1,2,3,4,1,-1,fish,1", "1,0013,0,1,2,3,4,1,-1,fish,1")
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "a.csv").rename(tmp_path / "labels/a.csv")
+        findings = Findings()
+        options = ReadOptions(pictures=tmp_path / "pictures")
+        parsed = ViameFormat().parse(Source(tmp_path / "labels"), options, findings)
+        assert list(boxes(parsed)) == ["0012"]
+        assert kinds(findings) == {"label-without-picture": 1}
+
     def test_a_header_without_its_mark(self, tmp_path: Path):
         row = "0,a.jpg,0,1,2,3,4,1,-1,fish,1\n"
         (tmp_path / "a.csv").write_text(f"detection_id,image,frame,x0,y0,x1,y1,confidence,length,species,sure\n{row}")
@@ -250,7 +265,7 @@ class TestBiigle:
             ({"points": [3, 4, None, 4, 3, 3, 3, 3]}, "number-invalid"),
             ({"points": [3, 4, 1e300, 4, 3, 3, 3, 3]}, "number-invalid"),
             ({"points": "[1, 2, 3"}, "number-invalid"),
-            ({"shape_name": "Spline"}, "label-syntax"),
+            ({"shape_name": "Spline"}, "shape-unknown"),
             ({"label_name": " "}, "class-missing"),
         ],
     )
@@ -275,11 +290,26 @@ class TestBiigle:
         assert (finding.kind, finding.file.name, finding.entry) == ("class-several", "w.csv", parsed.entries[0])
 
     def test_pictures_of_one_name_in_two_volumes(self, tmp_path: Path):
-        biigle(tmp_path, {})
+        biigle(tmp_path, {}, {"filename": "b.jpg"})
         biigle(tmp_path, {"image_id": "8", "annotation_id": 900}, name="w.csv")
         parsed, findings = read(BiigleFormat, tmp_path)
-        assert [(entry.names, entry.key) for entry in parsed.entries] == [(("a.jpg",), "7"), (("a.jpg",), "8")]
-        assert findings.list == []
+        found = [(entry.names, entry.key, entry.labelled) for entry in parsed.entries]
+        assert found == [(("a.jpg",), "", False), (("b.jpg",), "", True), (("a.jpg",), "", False)]
+        told = [(finding.kind, finding.file.name, finding.entry) for finding in findings.list]
+        assert told == [
+            ("picture-ambiguous", "v.csv", parsed.entries[0]),
+            ("picture-ambiguous", "w.csv", parsed.entries[2]),
+        ]
+        assert "stands under the image ids 7 and 8: of which volume is it?" in findings.list[0].message
+
+    def test_the_clip_in_the_file_name_is_the_group(self, tmp_path: Path):
+        for number in range(2):
+            Image.new("RGB", (80, 60)).save(tmp_path / f"dive7_frame_{number:06d}.jpg")
+        names = [f"dive7_frame_{number:06d}.jpg" for number in range(2)]
+        biigle(tmp_path, *({"filename": name, "image_id": str(number)} for number, name in enumerate(names, 70)))
+        records = read_dataset(tmp_path).records
+        assert [record.key for record in records] == [name.removesuffix(".jpg") for name in names]
+        assert len({record.group for record in records}) == 1
 
     def test_hierarchies(self, tmp_path: Path):
         biigle(
@@ -310,9 +340,10 @@ class TestBiigle:
     def test_rows_that_run_into_one_another_are_not_passed_over(self, tmp_path: Path):
         path = biigle(tmp_path, {}, {"label_name": "eel"}, {"label_name": "fish"}) / "v.csv"
         text = path.read_text()
-        for broken in (text.replace("eel", '"eel'), text.replace("\n", "", 3).replace(",created_at", ",created_at\n")):
+        run_on = text.replace("\n", "", 3).replace(",created_at", ",created_at\n")
+        for broken, kind in ((text.replace("eel", '"eel'), "shape-unknown"), (run_on, "label-syntax")):
             path.write_text(broken)
-            assert kinds(read(BiigleFormat, tmp_path)[1])["label-syntax"] == 1
+            assert kinds(read(BiigleFormat, tmp_path)[1])[kind] == 1
 
     def test_a_report_of_videos(self, tmp_path: Path):
         header = ["video_annotation_label_id", "label_name", "video_filename", "shape_name", "points", "frames"]
@@ -354,7 +385,7 @@ class TestLabelme:
             ({"shape_type": "polygon"}, "number-invalid"),
             ({"points": [[3, 4], [math.nan, 4]]}, "number-invalid"),
             ({"points": None}, "number-invalid"),
-            ({"shape_type": "cuboid"}, "label-syntax"),
+            ({"shape_type": "cuboid"}, "shape-unknown"),
             ({"label": 3}, "class-missing"),
             ({"label": " \n"}, "class-missing"),
             (None, "label-syntax"),
@@ -375,9 +406,18 @@ class TestLabelme:
         labelme(tmp_path, name="labels/b.json", imagePath=None)
         labelme(tmp_path, name="labels/c.json", imagePath="C:\\Users\\me\\c.jpg", shapes=[])
         parsed, findings = read(LabelmeFormat, tmp_path)
-        names = [("labels/a.v2", "images/a.v2.jpg"), ("labels/b",), ("labels/c", "labels/C:/Users/me/c.jpg")]
+        # As stated: whoever looks for the picture starts at the JSON's own folder.
+        names = [("labels/a.v2", "../images/a.v2.jpg"), ("labels/b",), ("labels/c", "C:/Users/me/c.jpg")]
         assert [entry.names for entry in parsed.entries] == names
         assert findings.list == []
+
+    def test_a_path_that_climbs_out_starts_at_the_folder_of_its_json(self, tmp_path: Path):
+        for folder in ("pictures", "set/pictures"):
+            (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (80, 60)).save(tmp_path / "pictures/x.jpg")
+        labelme(tmp_path, self.RECTANGLE, name="set/labels/a.json", imagePath="..\\../pictures/x.jpg")
+        (record,) = read_dataset(tmp_path / "set").records
+        assert record.picture.resolve() == (tmp_path / "pictures/x.jpg").resolve()
 
     def test_no_shapes_is_an_answer_and_no_list_is_none(self, tmp_path: Path):
         labelme(tmp_path, name="a.json", flags={"blurred": True})
@@ -400,14 +440,38 @@ class TestLabelme:
         piece = {"label": "crab", "shape_type": "polygon", "group_id": 1, "points": [[1, 2], [9, 3], [4, 8]]}
         other = piece | {"points": [[20, 2], [29, 3], [24, 18]]}
         rectangles = [self.RECTANGLE | {"group_id": 1}] * 2
-        labelme(tmp_path, piece, other, other | {"label": "fish"}, other | {"group_id": None}, *rectangles)
+        alike = [other | {"group_id": None}] * 2
+        labelme(tmp_path, piece, other, other | {"label": "fish"}, *alike, *rectangles)
         parsed, findings = read(LabelmeFormat, tmp_path)
         found = [(label.box, label.class_name) for label in parsed.entries[0].labels]
         alone = (20, 2, 29, 18)
-        expected = [((1, 2, 29, 18), "crab"), (alone, "fish"), (alone, "crab"), *[((20, 10, 60, 40), "crab")] * 2]
+        expected = [
+            ((1, 2, 29, 18), "crab"),
+            (alone, "fish"),
+            *[(alone, "crab")] * 2,
+            *[((20, 10, 60, 40), "crab")] * 2,
+        ]
         assert found == expected
-        assert kinds(findings) == {"shape-converted": 4}
+        assert kinds(findings) == {"shape-converted": 5}
         assert "shape 1" in findings.list[1].message
+
+
+class TestDeepFish:
+    @pytest.mark.parametrize(
+        ("rows", "keys", "line"),
+        [
+            ('a,0,x\nb,0,"y\nc,0,z\n', ["a"], 3),
+            ('a,0,x\nb,0,"y\nc,0,z"\nd,0,z\n', ["a", "b", "d"], 4),
+            ("a,0,x\nb,none,y\nc,0,z\n", ["a", "c"], 3),
+            ("a,0,x\n../b,0,y\nc,0,z\n", ["a", "c"], 3),
+        ],
+    )
+    def test_no_row_is_lost_without_a_word(self, tmp_path: Path, rows: str, keys: list, line: int):
+        (tmp_path / "Segmentation/images").mkdir(parents=True)
+        (tmp_path / "Segmentation/train.csv").write_text("ID,labels,note\n" + rows)
+        parsed, findings = read(DeepFishFormat, tmp_path)
+        assert [entry.key for entry in parsed.entries] == keys
+        assert [(finding.kind, finding.line) for finding in findings.list] == [("label-syntax", line)]
 
 
 TEXT = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters='/\\"'), min_size=1, max_size=12)
@@ -438,5 +502,7 @@ def test_what_is_written_is_read(name: str, rows: list, encoding: str):
         parsed, findings = read(kind, Path(folder))
         assert kinds(findings) == ({"text-encoding": len(parsed.used)} if encoding == "utf-16" else {})
         expected = {row[0]: [(label[:4], label[4]) for label in row[3]] for row in rows}
-        found = {entry.names[-1]: [(label.box, label.class_name) for label in entry.labels] for entry in parsed.entries}
+        # labelme names the picture as seen from the JSON's own folder; the entry's first name is the JSON's own.
+        by_name = {entry.names[0] + (".jpg" if name == "labelme" else ""): entry for entry in parsed.entries}
+        found = {place: [(label.box, label.class_name) for label in entry.labels] for place, entry in by_name.items()}
         assert found == expected

@@ -17,7 +17,9 @@ from marauder.data.formats.base import Entry, Finding, Findings, Format, Parsed,
 from marauder.data.formats.cvat import CvatFormat
 from marauder.data.formats.label_studio import LabelStudioFormat
 from marauder.data.formats.source import Source
+from marauder.data.formats.text import class_list, csv_rows, lines_of, parse_xml
 from marauder.data.formats.voc import VocFormat
+from marauder.data.picture_files import pointer_hint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import format_writers as writers
@@ -41,6 +43,43 @@ def told(findings: list[Finding]) -> list[tuple[str, int | None]]:
     return [(finding.kind, finding.line) for finding in findings]
 
 
+class TestText:
+    @pytest.mark.parametrize("odd", ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+    def test_lines_are_those_that_editors_count(self, tmp_path: Path, odd: str) -> None:
+        assert lines_of(f"a{odd}b\r\nc\n\nd\re\n") == [f"a{odd}b", "c", "", "d", "e"]
+        assert lines_of("") == [] and lines_of("\n") == [""] and lines_of("a") == ["a"]
+        (tmp_path / "classes.txt").write_bytes(f"sea{odd}star\nfish\r\n{odd}\ncrab\n\n".encode())
+        findings = Findings()
+        names = class_list(tmp_path / "classes.txt", findings)
+        assert names == {0: "sea star", 1: "fish", 2: "class_2", 3: "crab"}
+        assert told(findings.list) == [("names-missing", 3)]
+
+    @pytest.mark.parametrize(
+        ("text", "rows", "line"),
+        [
+            ('1,2\n\n3,"a ""b"""\n', [(1, ["1", "2"]), (3, ["3", 'a "b"'])], None),
+            ('1,2\n3,"4\n5,6\n7,8\n', [(1, ["1", "2"])], 2),
+            ('1,2\n3,"4', [(1, ["1", "2"])], 2),
+            ('1,2\n3,"4\n5,"6\n7,8\n', [(1, ["1", "2"]), (3, ["3", "4\n5,6"]), (4, ["7", "8"])], 3),
+            ('"a;b;c;d",1\n2,3\n', [(1, ["a;b;c;d", "1"]), (2, ["2", "3"])], None),
+            ("# 1,2,3\n1;2,5;3\n", [(1, ["# 1,2,3"]), (2, ["1", "2,5", "3"])], None),
+            ("1,2\n3\r4,5\n6,7\n", [(1, ["1", "2"])], 2),
+            ("1,2\x85\u20283\n4,5\n", [(1, ["1", "2\x85\u20283"]), (2, ["4", "5"])], None),
+        ],
+    )
+    def test_rows_of_csv(self, tmp_path: Path, text: str, rows: list[Any], line: int | None) -> None:
+        (tmp_path / "a.csv").write_text(text, newline="", encoding="utf-8")
+        findings = Findings()
+        assert list(csv_rows(tmp_path / "a.csv", findings)) == rows
+        assert told(findings.list) == ([("label-syntax", line)] if line else [])
+
+    def test_a_pointer_is_told_in_the_words_of_all(self, tmp_path: Path) -> None:
+        (tmp_path / "classes.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        findings = Findings()
+        assert class_list(tmp_path / "classes.txt", findings) == {}
+        assert [found.message for found in findings.list] == [pointer_hint(b"version https://git-lfs.github.com/spec/")]
+
+
 def cvat(body: str, head: str = '<?xml version="1.0" encoding="utf-8"?>\n') -> str:
     return f"{head}<annotations><version>1.1</version>\n{body}\n</annotations>\n"
 
@@ -58,6 +97,8 @@ class TestCvat:
             ('<points label="fish" points="10,20"/>', None, "shape-without-extent"),
             ('<polyline label="fish" points="10,20;90,20"/>', None, "shape-without-extent"),
             ('<ellipse label="fish" cx="50" cy="50" rx="10" ry="5"/>', (40, 45, 60, 55), "shape-converted"),
+            ('<ellipse label="fish" cx="50" cy="50" rx="-10" ry="5"/>', None, "number-invalid"),
+            ('<polygon label="fish" points="10,20;30,25"/>', None, "number-invalid"),
             ('<mask label="fish" rle="1" left="5" top="6" width="7" height="8"/>', (5, 6, 12, 14), "shape-converted"),
             ('<cuboid label="fish" xtl1="1" ytl1="2"/>', None, "number-invalid"),
             ('<box label="fish" xtl="1" ytl="nan" xbr="3" ybr="4"/>', None, "number-invalid"),
@@ -84,13 +125,17 @@ class TestCvat:
         )
         shapes = (
             f'<cuboid label="fish" {corners}/><box label="fish" xtl="4" ytl="4" xbr="6" ybr="5" rotation="450" '
-            'occluded="1"><attribute name="sex">female</attribute><attribute name="young">True</attribute></box>'
+            'occluded="1"><attribute name="sex">female</attribute><attribute name="young">True</attribute>'
+            "<attribute>x</attribute></box>"
         )
         parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": cvat(body + IMAGE.format(shapes))})
         cuboid, turned = parsed.entries[0].labels
         assert cuboid.box == (10, 20, 17, 27) and (turned.turn, turned.about_corner) == (450, False)
         assert turned.details == {"occluded": True, "sex": "female", "young": True}
         assert parsed.names == ["star", "fish"] and told(findings) == [("shape-converted", 4)] * 2
+        around = "the upright box around it is taken"
+        messages = [f"cuboid 'fish': cuboid; {around}", f"box 'fish': turned box; {around}"]
+        assert [finding.message for finding in findings] == messages
 
     def test_a_picture_that_the_file_breaks_off_in_is_not_labelled(self, tmp_path: Path) -> None:
         text = cvat(IMAGE.format("") + '\n<image name="b.jpg"><box label="x" xtl="1" ytl="n"/>\n<box label="fish"')
@@ -102,8 +147,11 @@ class TestCvat:
         ("text", "line"),
         [
             (cvat('<track id="0"><box frame="0"/></track>\n<track id="1"/>'), 3),
-            (cvat("<a>" * 1000 + "</a>" * 1000), None),
-            (cvat(IMAGE.format("&b;"), '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>'), None),
+            (cvat("<a>" * 1000 + "</a>" * 1000), 3),
+            (cvat(IMAGE.format("&b;"), '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>'), 1),
+            (cvat(IMAGE.format(""), '\n<!DOCTYPE x [<!ELEMENT x ANY><!ATTLIST image name CDATA "b.jpg">]>'), 2),
+            (cvat(IMAGE.format("&a;"), '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'), 1),
+            (cvat(IMAGE.format(""), '<!DOCTYPE annotations SYSTEM "http://127.0.0.1:9/a.dtd">'), 1),
             (cvat(""), None),
             (cvat("<meta><task><labels><label>\n<name>"), 5),
         ],
@@ -139,7 +187,7 @@ class TestLabelStudio:
         noted = {**region(), "meta": {"text": ["under a\nrock"]}}
         parsed, findings = self.read(tmp_path, task(noted, region(rotation=90), ellipse, polygon))
         (entry,) = parsed.entries
-        assert (entry.names, entry.relative, entry.width, entry.height) == (("a.jpg", "x"), True, 200, 100)
+        assert (entry.names, entry.relative, entry.width, entry.height) == (("a.jpg",), True, 200, 100)
         box = (0.1, 0.2, 0.4, 0.6, "fish")
         assert boxes(entry) == [box, box, (0.4, 0.3, 0.6, 0.7, "fish"), (0.1, 0.2, 0.3, 0.905, "fish")]
         turns = [(label.turn, label.about_corner) for label in entry.labels]
@@ -204,7 +252,7 @@ class TestLabelStudio:
             (region("keypointlabels", width=0.5), "shape-without-extent", 0),
             (region("brushlabels", rle=[1]), "shape-unknown", 0),
             ({**region(), "type": "videorectangle"}, "shape-unknown", 0),
-            ({**region(), "value": [1]}, "shape-unknown", 0),
+            ({**region(), "value": [1]}, "number-invalid", 0),
             (17, "shape-unknown", 0),
         ],
     )
@@ -217,6 +265,27 @@ class TestLabelStudio:
             LabelStudioFormat(), tmp_path, {"1.json": '[{"data": 1},\n3,]', "2.json": '[{"data": {}}, 3]'}
         )
         assert told(findings) == [("label-syntax", 2), ("label-syntax", None), ("label-syntax", None)]
+
+    @pytest.mark.parametrize(
+        ("data", "names"),
+        [
+            ({"station": "12", "image": "a.jpg", "note": "seen by b"}, ("a.jpg",)),
+            ({"station": "12", "photo": "s3://x/12.jpg?key=1"}, ("s3://x/12.jpg?key=1",)),
+            ({"station": "12", "photo": "/data/local-files/?d=x/12.PNG"}, ("/data/local-files/?d=x/12.PNG",)),
+            ({"image": "12", "file": "x/a.jpg", "depth": 12}, ("x/a.jpg", "12")),
+            ({"station": "12"}, ()),
+        ],
+    )
+    def test_only_names_of_pictures_name_the_picture(
+        self, tmp_path: Path, data: dict[str, Any], names: tuple[str, ...]
+    ) -> None:
+        row = {"data": data, "annotations": [{"result": [region()]}]}
+        flat = {**data, "annotator": 1, "label": [region()["value"]]}
+        upload = {**row, "file_upload": "0a1b2c3d-7.jpg"}
+        parsed, findings = self.read(tmp_path, row, flat, upload)
+        assert [entry.names for entry in parsed.entries][:2] == [names, names] and not findings
+        assert set(parsed.entries[2].names) == {*names, "0a1b2c3d-7.jpg"}
+        assert all(len(entry.labels) == 1 for entry in parsed.entries)
 
     def test_lists_of_others_are_not_recognised(self, tmp_path: Path) -> None:
         create_ml = json.dumps([{"image": "a.jpg", "annotations": [{"label": "fish", "coordinates": {"x": 1}}]}])
@@ -236,6 +305,25 @@ def voc(*objects: str, head: str = "", more: str = "<filename>a.jpg</filename>")
 
 
 class TestVoc:
+    def test_text_beyond_all_bounds_is_no_number(self, tmp_path: Path) -> None:
+        odd = FISH.replace("11", "1" + " " * (1 << 17) + "1").replace("fish", "x" * (1 << 17))
+        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
+        assert len(parsed.entries[0].labels) == 2 and [finding.line for finding in findings] == [3]
+
+    def test_long_files_are_left_when_it_is_time(self, tmp_path: Path) -> None:
+        (tmp_path / "a.xml").write_text(voc("<x>" + " " * (3 << 20) + "</x>"))
+        (tmp_path / "b.xml").write_text("<annotation/>")
+
+        class Clock:
+            asked = 0
+
+            def check(self) -> None:
+                self.asked += 1
+
+        clock = Clock()
+        parse_xml(tmp_path / "a.xml", Findings(clock=clock), ("annotation",), lambda node, around: None)  # type: ignore[arg-type]
+        assert clock.asked == 4
+
     def test_places_flags_and_parts(self, tmp_path: Path) -> None:
         small = BOX.format(1, 1, 2, 2)
         part = f"<part><name>head</name>{small}</part><part><object>{small}</object></part>"
@@ -256,11 +344,17 @@ class TestVoc:
         ("odd", "kind", "box"),
         [
             (f"<object>{BOX.format(1, 1, 5, 5)}</object>", "class-missing", None),
-            (f"<object><name>x</name>{BOX.format('left', 1, 5, 5)}</object>", "label-syntax", None),
-            ("<object><name>x</name><bndbox><xmin>1</xmin></bndbox></object>", "label-syntax", None),
-            ("<object><name>x</name></object>", "label-syntax", None),
+            (f"<object><name>x</name>{BOX.format('left', 1, 5, 5)}</object>", "number-invalid", None),
+            ("<object><name>x</name><bndbox><xmin>1</xmin></bndbox></object>", "number-invalid", None),
+            (f"<object><name>x</name>{BOX.format(40, 60, 11, 21)}</object>", None, (40, 60, 10, 20, "x")),
+            (
+                "<object><name>x</name><polygon><x1>11</x1><y1>6</y1><x2>30</x2><y2>20</y2><x3>9</x3><y3>9</y3><x4>5</x4></polygon></object>",
+                "number-invalid",
+                None,
+            ),
+            ("<object><name>x</name></object>", "shape-unknown", None),
             ("<object><name>x</name><point><x>1</x><y>1</y></point></object>", "shape-without-extent", None),
-            ("<object><name>x</name><polygon><x1>1</x1><y1>n</y1></polygon></object>", "label-syntax", None),
+            ("<object><name>x</name><polygon><x1>1</x1><y1>n</y1></polygon></object>", "number-invalid", None),
             (
                 "<object><name>x</name><polygon><x1>11</x1><y1>6</y1><x2>30</x2><y2>20</y2><x3>9</x3><y3>9</y3></polygon></object>",
                 "shape-converted",
@@ -274,22 +368,29 @@ class TestVoc:
         ],
     )
     def test_each_odd_object_is_one_finding_with_its_line(
-        self, tmp_path: Path, odd: str, kind: str, box: tuple[Any, ...] | None
+        self, tmp_path: Path, odd: str, kind: str | None, box: tuple[Any, ...] | None
     ) -> None:
         parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
         (entry,) = parsed.entries
         fish = (10, 20, 40, 60, "fish")
         assert boxes(entry) == [fish, *([box] if box else []), fish]
-        assert told(findings) == [(kind, 3)] and findings[0].entry is entry
+        assert told(findings) == ([(kind, 3)] if kind else []) and all(found.entry is entry for found in findings)
         assert box is None or "robndbox" not in odd or math.isclose(entry.labels[1].turn, math.degrees(0.5))
 
     def test_turned_boxes_of_cvat(self, tmp_path: Path) -> None:
         given = "<attributes><attribute><name>rotation</name><value>30.0</value></attribute><attribute><name>sex</name>"
-        turned = FISH.replace("</object>", f"{given}<value>f</value></attribute></attributes></object>")
+        given += "<value>f</value></attribute><attribute><value>no name</value></attribute></attributes>"
+        turned = FISH.replace("</object>", f"{given}</object>")
         parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(turned)})
         (label,) = parsed.entries[0].labels
         assert (label.turn, label.about_corner, label.details) == (30, False, {"sex": "f"})
         assert told(findings) == [("shape-converted", 2)]
+        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(turned.replace("30.0", "x"))})
+        assert not parsed.entries[0].labels and told(findings) == [("number-invalid", 2)]
+
+    def test_a_size_below_nothing_is_none(self, tmp_path: Path) -> None:
+        parsed, _ = read(VocFormat(), tmp_path, {"a.xml": voc(FISH).replace("200", "-200")})
+        assert (parsed.entries[0].width, parsed.entries[0].height) == (0, 100)
 
     @pytest.mark.parametrize(
         ("content", "line"),
@@ -298,7 +399,7 @@ class TestVoc:
             (voc(FISH)[:60], 1),
             ("<annota", 1),
             ("", 1),
-            (voc(FISH, head="<!DOCTYPE annotation>\n"), None),
+            (voc(FISH, head="<!DOCTYPE annotation>\n"), 1),
             (f"{voc(FISH)}\n{voc(FISH)}", 4),
         ],
     )
@@ -363,7 +464,7 @@ class TestVoc:
         files: dict[str, str | bytes] = {f"Annotations/{name}.xml": voc(FISH) for name in names}
         lists: dict[str, str | bytes] = {
             "train.txt": b"\xef\xbb\xbfc\r\nd\r\ne\r\ndive 1 a\r\ndive 1 b\r\n\r\ngone\r\nonly\r\n0\r\n",
-            "val.txt": "f.jpg\nJPEGImages/g.jpg\ncam1\\0.jpg\ncam3/1\n",
+            "val.txt": "f.jpg\nJPEGImages/g.jpg\ncam1\\0.jpg\ncam3/1\ncam3/only\n",
             "test.txt": "h  1\ncam2/0.xml\nc",
             "trainval.txt": "c\nf\nx\n",
             "fish_train.txt": "c  1\nd -1\n",
@@ -381,6 +482,7 @@ class TestVoc:
             ("train.txt", "split-missing", 7),
             ("train.txt", "split-missing", 9),
             ("val.txt", "split-missing", 4),
+            ("val.txt", "split-missing", 5),
         ]
         lists_read = {tmp_path / "ImageSets/Main" / name for name in lists} | {tmp_path / "ImageSets/Layout/train.txt"}
         assert parsed.used == {entry.file for entry in parsed.entries} | lists_read

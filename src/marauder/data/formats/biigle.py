@@ -6,28 +6,24 @@ ellipses the ends of both axes; labels of a tree are written ``Animalia > Anneli
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import clean_text, csv_rows, envelope, number, numbers, pairs
+from marauder.data.formats.text import clean_text, csv_rows, first_rows, number, pairs
 from marauder.data.records import Attribute
 
 PICTURES = ("filename", "image_filename")
 VIDEOS = ("video_filename", "frames")
 LEVEL = " > "
-LEAST_POINTS = {"rectangle": 4, "ellipse": 4, "polygon": 3}
-WITHOUT_EXTENT = {
-    "point": "a point has no extent; draw a box",
-    "linestring": "a line has no extent; draw a box",
-    "wholeframe": "a label of the whole picture says that something is in it, not where; draw a box",
-}
+LEAST_POINTS = {"rectangle": 4, "circle": 1, "ellipse": 4, "polygon": 3}
 NEARLY = 0.1
 """Pixels by which the sides of an upright rectangle may lean: its corners are written rounded."""
 
@@ -39,17 +35,17 @@ class BiigleFormat(Format):
     title = "CSV report of annotations (BIIGLE)"
 
     def files(self, source: Source) -> list[Path]:
-        return [path for path in source.with_suffix(".csv") if _columns(_header(source, path)[0])]
+        return [path for path in source.with_suffix(".csv") if _columns(_header(source, path))]
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         reader, files = _Reader(findings), self.files(source)
         for path in files:
-            columns, videos, mark = {}, [], _header(source, path)[1]
-            for line, row in csv_rows(path, findings, mark):
+            columns, videos = {}, []
+            for line, row in csv_rows(path, findings):
                 if found := _columns(row):
                     columns = found
                     continue
-                if len(row) > max(columns.values()) + 1 or "\n" in "".join(row):
+                if len(row) > max(columns.values()) + 1:
                     message = "rows run into one another up to here (is a quotation mark open?): export it again"
                     findings.add("label-syntax", message, path, line)
                 if any(name in columns for name in VIDEOS):
@@ -61,16 +57,14 @@ class BiigleFormat(Format):
                 message = f"{len(videos)} annotations are of videos, not of pictures, and are not read: make pictures "
                 message += "of the frames, and label them in a volume of images"
                 findings.add("label-without-picture", message, path, videos[0])
+        reader.tell_volumes()
         entries = list(reader.entries.values())
         _name_branches(entries, findings)
         return Parsed(entries, used=set(files))
 
 
-def _header(source: Source, path: Path) -> tuple[list[str], str]:
-    """The first row of a file, and what stands between its fields: a spreadsheet may have saved it anew."""
-    first = next(iter(source.marks(path).start.splitlines()), "")
-    mark = ";" if first.count(";") > first.count(",") else ","
-    return next(csv.reader([first], delimiter=mark), []), mark
+def _header(source: Source, path: Path) -> list[str]:
+    return next(iter(first_rows(source.marks(path).start)[0]), [])
 
 
 def _columns(row: Sequence[str]) -> dict[str, int]:
@@ -86,6 +80,7 @@ class _Reader:
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.entries: dict[tuple[str, str], Entry] = {}
+        self.volumes: dict[str, dict[str, Entry]] = {}
         self.known: dict[tuple[Entry, str, str], tuple[str, str]] = {}
 
     def take(self, cells: Mapping[str, str], path: Path, line: int) -> None:
@@ -96,33 +91,35 @@ class _Reader:
             message = f"{place}: no file name of its picture; export it again"
             self.findings.add("label-without-picture", message, path, line)
             return
-        number_of_picture = cells.get("image_id", "")
-        key = name, number_of_picture or str(path)
+        key = name, cells.get("image_id") or str(path)
         if (entry := self.entries.get(key)) is None:
             stated = _json(cells.get("attributes", ""))
             sizes = [stated.get(side) if isinstance(stated, dict) else 0 for side in ("width", "height")]
             width, height = (number(side) or 0.0 for side in sizes)
-            entry = Entry((name,), path, line, width=width, height=height, key=number_of_picture)
-            self.entries[key] = entry
+            entry = self.entries[key] = Entry((name,), path, line, width=width, height=height)
+            if cells.get("image_id"):
+                self.volumes.setdefault(name, {})[key[1]] = entry
         branch = clean_text(cells.get("label_hierarchy", ""), 1000)
         label = clean_text(cells.get("label_name", "")) or clean_text(branch.rpartition(LEVEL)[2])
         # Reports put together may number their annotations alike: only one in the same place is the same.
-        shape, points = cells.get("shape_name", "").lower().replace(" ", ""), cells.get("points", "")
+        points = cells.get("points", "")
+        told = Shape(self.findings, entry, place, line, path)
         if earlier := self.known.get((entry, identity, points)):
             if earlier != (label, branch):
-                message = f"{place}: several labels ({earlier[0]}, {label}); which is meant? Keep one"
-                self.findings.add("class-several", message, path, line, entry)
+                told.several([earlier[1] or earlier[0], branch or label])
             return
         self.known[entry, identity, points] = label, branch
-        if not label:
-            self.findings.add("class-missing", f"{place}: no label; name its class", path, line, entry)
-            return
-        box, kind, message = _box(shape, points)
-        if kind:
-            self.findings.add(kind, f"{place}: {message}", path, line, entry)
-        if box is not None:
-            details = {"hierarchy": branch} if branch else {}
-            entry.labels.append(Label(box, label, line, place, details=details))
+        told.add(_label, label, branch, cells.get("shape_name", "").lower().replace(" ", ""), points)
+
+    def tell_volumes(self) -> None:
+        """Tell names that stand in several volumes: they are different pictures, and nothing says where each lies."""
+        for name, of_name in self.volumes.items():
+            for entry in of_name.values() if len(of_name) > 1 else ():
+                ids = " and ".join(list(of_name)[:6])
+                message = f"{name} stands under the image ids {ids}: of which volume is it? Export the volumes one by "
+                message += "one, or name their folders"
+                self.findings.add("picture-ambiguous", message, entry.file, entry.line, entry)
+                entry.labelled = False
 
 
 def _json(text: str) -> Any:
@@ -132,31 +129,25 @@ def _json(text: str) -> Any:
         return None
 
 
-def _box(shape: str, text: str) -> tuple[Box | None, str, str]:
-    """The box of a shape, and a finding, if any: its kind and words."""
-    if shape in WITHOUT_EXTENT:
-        return None, "shape-without-extent", WITHOUT_EXTENT[shape]
-    if shape != "circle" and shape not in LEAST_POINTS:
-        return None, "label-syntax", f"shape {clean_text(shape, 40)!r} is not known; draw a box"
+def _label(told: Shape, name: str, branch: str, kind: str, text: str) -> Label:
+    check_kind(kind, LEAST_POINTS)
     values = _json(text)
-    circle, points = numbers(values, 3) if shape == "circle" else None, pairs(values)
-    if circle is not None and circle[2] >= 0:
-        x, y, across = circle
-        box: Box = x - across, y - across, x + across, y + across
-    elif shape == "ellipse" and points and len(points) == 4:
+    points = pairs(values) or []
+    if kind == "circle":
+        x, y, radius = usable(kind, values, 3)
+        box = centred(kind, (x, y, radius, radius))
+    elif kind == "ellipse" and len(points) == 4:
         # A turned ellipse reaches sideways by the root of the squares of what its half axes do.
         (x, across), (y, down) = ((fmean(ends), math.sqrt(2) * pstdev(ends)) for ends in zip(*points))
-        box = x - across, y - down, x + across, y + down
-    elif shape not in ("circle", "ellipse") and points and len(points) >= LEAST_POINTS[shape]:
-        box = envelope(points)
+        box = centred(kind, (x, y, across, down))
     else:
-        return None, "number-invalid", f"points {clean_text(text, 80)!r} are no {shape}; draw it again"
-    if box[0] == box[2] or box[1] == box[3]:
-        return None, "shape-without-extent", f"its {shape} has no area; draw a box"
-    sides = zip(points or (), (points or ())[1:])
-    if shape == "rectangle" and all(min(abs(a - c), abs(b - d)) < NEARLY for (a, b), (c, d) in sides):
-        return box, "", ""
-    return box, "shape-converted", f"{shape}; the upright box around it is taken"
+        box = outline(kind, text if values is None else values, LEAST_POINTS[kind])
+    sides = pairwise(points)
+    turned = kind == "rectangle" and not all(min(abs(a - c), abs(b - d)) < NEARLY for (a, b), (c, d) in sides)
+    label = Label(box, told.class_of(name), told.line, told.place, details={"hierarchy": branch} if branch else {})
+    if kind != "rectangle" or turned:
+        told.converted(f"turned {kind}" if turned else kind)
+    return label
 
 
 def _name_branches(entries: Sequence[Entry], findings: Findings) -> None:

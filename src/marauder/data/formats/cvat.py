@@ -3,13 +3,13 @@ format"."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml, plain_value
+from marauder.data.formats.text import Node, clean_text, number, parse_xml, plain_value
 from marauder.data.records import Attribute
 
 EXPORT = 'export it as "CVAT for images 1.1"'
@@ -20,10 +20,8 @@ SHAPES = {
     "mask": ("left", "top", "width", "height"),
     "cuboid": CORNERS,
     "polygon": (),
-    "polyline": (),
-    "points": (),
 }
-"""The attributes that say where a shape is; none where they are in ``points`` ("x,y;x,y")."""
+"""The attributes that say where a shape is; a polygon has ``points`` ("x,y;x,y")."""
 
 
 class CvatFormat(Format):
@@ -51,17 +49,16 @@ def _read_file(path: Path, entries: list[Entry], names: list[str], findings: Fin
     before, tracks = (len(entries), len(findings.list)), list[int]()
 
     def take(node: Node, around: Node | None) -> None:
-        line, _, broken = node.attributes.get("?", "").partition(":")
         entry = None
         if node.tag == "image":
             findings.tick()
-            if broken:
+            if node.broken:
                 node.children.clear()
             entry = _entry(node, path, findings)
-            entry.labelled = not broken
+            entry.labelled = not node.broken
             entries.append(entry)
-        if broken:
-            findings.add("label-syntax", broken, path, int(line) or None, entry)
+        if node.broken:
+            findings.add("label-syntax", node.broken[1], path, node.broken[0], entry)
         elif node.tag == "track":
             tracks.append(node.line)
         elif node.tag == "label" and around is not None and around.tag == "labels" and not node.all("parent"):
@@ -81,55 +78,28 @@ def _entry(node: Node, path: Path, findings: Findings) -> Entry:
     entry.width, entry.height = (max(0.0, number(given.get(side)) or 0.0) for side in ("width", "height"))
     entry.split = SPLIT_NAMES.get(given.get("subset", "").lower())
     for shape in node.children:
-        if shape.tag == "tag":
-            continue
         name = clean_text(shape.attributes.get("label", ""))
-        place = f"{shape.tag} {name!r}"
-        box, turn = _box_of(shape.tag, shape.attributes), number(shape.attributes.get("rotation", "0"))
-        kind = message = ""
-        if shape.tag not in SHAPES:
-            kind, message = "shape-unknown", "no box can be made of it; draw a box"
-        elif box is None or turn is None:
-            kind, message = "number-invalid", f"coordinates {_shown(shape)} are not usable numbers; draw it again"
-        elif not name:
-            kind, message = "class-missing", "no label; name its class"
-        elif shape.tag in ("points", "polyline"):
-            what = "point" if shape.tag == "points" else "line"
-            kind, message = "shape-without-extent", f"a {what} has no extent; draw a box"
-        else:
-            if shape.tag != "box" or turn % 360:
-                kind, message = "shape-converted", "not upright or no box; the upright box around it is taken"
-            entry.labels.append(Label(box, name, shape.line, place, details=_details(shape), turn=turn))
-        if kind:
-            findings.add(kind, f"{place}: {message}", path, shape.line, entry)
+        if shape.tag != "tag":
+            Shape(findings, entry, f"{shape.tag} {name!r}", shape.line).add(_label, shape, name)
     return entry
 
 
-def _box_of(kind: str, given: Mapping[str, str]) -> Box | None:
-    names = SHAPES.get(kind, ())
-    texts = [given.get(name) for name in names]
-    if not names:
-        pairs = [pair.split(",") for pair in given.get("points", "").split(";") if pair.strip()]
-        texts = [text for pair in pairs for text in (pair if len(pair) == 2 else [None])]
-    found = numbers(texts, len(texts))
-    if not found:
-        return None
-    if len(names) != 4:
-        return envelope(list(zip(found[::2], found[1::2])))
-    a, b, c, d = found
-    if kind == "ellipse":
-        return a - c, b - d, a + c, b + d
-    return (a, b, a + c, b + d) if kind == "mask" else (a, b, c, d)
-
-
-def _details(shape: Node) -> dict[str, Attribute]:
-    found: dict[str, Attribute] = {"occluded": True} if shape.attributes.get("occluded") == "1" else {}
+def _label(told: Shape, shape: Node, name: str) -> Label:
+    kind, given = shape.tag, shape.attributes
+    check_kind(kind, SHAPES)
+    (turn,) = usable("rotation", [given.get("rotation", "0")], 1)
+    if kind == "polygon":
+        box = outline(kind, [pair.split(",") for pair in given.get("points", "").split(";") if pair.strip()])
+    elif kind == "cuboid":
+        box = outline(kind, [given.get(corner) for corner in SHAPES[kind]])
+    else:
+        a, b, c, d = place = usable(kind, [given.get(side) for side in SHAPES[kind]], 4)
+        box = centred(kind, place) if kind == "ellipse" else (a, b, a + c, b + d) if kind == "mask" else (a, b, c, d)
+    name = told.class_of(name)
+    if kind != "box" or turn % 360:
+        told.converted(kind, turn)
+    details: dict[str, Attribute] = {"occluded": True} if given.get("occluded") == "1" else {}
     for node in shape.all("attribute"):
-        if name := clean_text(node.attributes.get("name", ""), 60):
-            found[name] = plain_value(node.text)
-    return found
-
-
-def _shown(shape: Node) -> str:
-    places = {key: text[:40] for key, text in shape.attributes.items() if key not in ("label", "source", "z_order")}
-    return clean_text(", ".join(f"{key}={text}" for key, text in places.items()), 80)
+        details[clean_text(node.attributes.get("name", ""), 60)] = plain_value(node.text)
+    details.pop("", None)
+    return Label(box, name, shape.line, told.place, details=details, turn=turn)

@@ -6,19 +6,23 @@ places are per cent of the picture, and a box turns about its top left corner, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.shapes import Shape, centred, check_kind, outline, unusable, usable
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import clean_text, envelope, number, numbers, pairs, parse_json
+from marauder.data.formats.text import clean_text, number, numbers, parse_json
+from marauder.data.picture_files import is_picture
 
 LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels", "brushlabels", "keypointlabels")
 PICTURE_CONTROLS = ("choices", "textarea", "rating", "number", "taxonomy", "relation", "datetime")
 """Controls that say something of the picture as a whole, or of a region that has its own entry."""
-SHAPES = ("rectangle", "polygon", "ellipse", "brush", "keypoint")
+KINDS = ("rectangle", "polygon", "ellipse", "labels")
+SHAPES = (*KINDS[:3], "brush", "keypoint")
 TASK_MARKS = frozenset({"data", "completions", "annotation_id", "annotator", "rectanglelabels"})
 """Keys that a list of tasks has one of; lists with ``annotations`` alone are written by others."""
 
@@ -67,13 +71,14 @@ def _entry(task: dict[str, Any], place: str, path: Path, findings: Findings) -> 
         entry = Entry(_names_in(data, task.get("file_upload")), path, relative=True)
         regions = _regions_of(task, entry, place, findings)
     else:
-        entry = Entry(_names_in(task, None), path, relative=True)
+        entry = Entry(_names_in(task, task.get("file_upload")), path, relative=True)
         regions = _flat_regions(task, entry, place, findings)
     entry.labelled = regions is not None
     sizes = [numbers([region.get("original_width"), region.get("original_height")], 2) for region in regions or []]
     entry.width, entry.height = next((size for size in sizes if size and min(size) > 0), (0.0, 0.0))
     for position, region in enumerate(regions or [], 1):
-        _add(region, f"{place}, region {clean_text(region.get('id') or position, 40)}", entry, findings)
+        where = f"{place}, region {clean_text(region.get('id') or position, 40)}"
+        Shape(findings, entry, where).add(_label, region)
     return entry
 
 
@@ -114,8 +119,10 @@ def _flat_regions(task: Mapping[str, Any], entry: Entry, place: str, findings: F
 
 
 def _names_in(data: Mapping[Any, Any], upload: object) -> tuple[str, ...]:
-    """What may name the picture: our own key first, then every text of the task's data."""
-    texts = [data.get("file"), data.get("image"), upload, *data.values()]
+    """What may name the picture: our own key first, then the usual one, then texts that end, as paths and addresses do,
+    in the suffix of one. Any other text would find pictures, too: the station 12 is not 12.jpg."""
+    texts = [data.get("file"), data.get("image"), upload]
+    texts += [text for text in data.values() if isinstance(text, str) and any(map(is_picture, re.split("[?&#]", text)))]
     return tuple(dict.fromkeys(text for text in texts if isinstance(text, str) and text))
 
 
@@ -140,60 +147,37 @@ def _regions(result: Sequence[Any]) -> list[dict[str, Any]]:
     return regions
 
 
-def _add(region: Mapping[str, Any], where: str, entry: Entry, findings: Findings) -> None:
-    """A region as a label of the entry, or a finding."""
-    given, kind = region.get("value"), str(region.get("type"))
-    value = given if isinstance(given, dict) else {}
-    usable = isinstance(given, dict) and kind.startswith((*SHAPES, "labels"))
-    label, names = _shape(value), _labels(value)
-    told, message = "", ""
-    if usable and kind.startswith("keypoint"):
-        told, message = "shape-without-extent", "a point has no extent; draw a box"
-    elif not usable or kind.startswith("brush"):
-        told, message = "shape-unknown", f"no box can be made of {clean_text(kind, 40)!r}; draw a box"
-    elif label is None:
-        shown = clean_text({key: value.get(key) for key in ("x", "y", "width", "height", "points")}, 80)
-        told, message = "number-invalid", f"place {shown} is not usable numbers; draw it again"
-    elif not names:
-        told, message = "class-missing", "no label; name its class"
-    else:
-        if len(names) > 1:
-            several = f"{where}: several labels ({', '.join(names[:6])}); which is meant? Keep one"
-            findings.add("class-several", several, entry.file, None, entry)
-        if label.turn % 360 or not label.about_corner:
-            told, message = "shape-converted", "the upright box around it is taken"
-        label.class_name, label.place = names[0], f"{where} {names[0]!r}"
-        meta = region.get("meta")
-        text = meta.get("text") if isinstance(meta, dict) else None
-        note = text[0] if isinstance(text, list) and text else text
-        if isinstance(note, str) and note.strip():
-            label.details = {"note": clean_text(note)}
-        entry.labels.append(label)
-    if told:
-        findings.add(told, f"{where}: {message}", entry.file, None, entry)
-
-
-def _shape(value: Mapping[str, Any]) -> Label | None:
-    """The place of a region in fractions of the picture, its class still unnamed."""
+def _label(told: Shape, region: Mapping[str, Any]) -> Label:
+    value, kind = region.get("value"), str(region.get("type"))
+    check_kind(kind.removesuffix("labels") or kind, KINDS)
+    if not isinstance(value, dict):
+        raise unusable("region", value)
+    turn, about_corner = number(value.get("rotation") or 0), False
     if isinstance(value.get("points"), list):
-        points = pairs(value["points"])
-        return Label(envelope([(x / 100, y / 100) for x, y in points]), "") if points else None
-    ellipse = "radiusX" in value
-    keys = ("x", "y", "radiusX", "radiusY") if ellipse else ("x", "y", "width", "height")
-    place, turn = numbers([value.get(key) for key in keys], 4), number(value.get("rotation") or 0)
-    if place is None or turn is None:
-        return None
-    x, y, across, down = (part / 100 for part in place)
-    box = (x - across, y - down, x + across, y + down) if ellipse else (x, y, x + across, y + down)
-    return Label(box, "", turn=turn, about_corner=not ellipse)
+        box = outline("polygon", value["points"])
+    elif "radiusX" in value:
+        box = centred("ellipse", usable("ellipse", [value.get(side) for side in ("x", "y", "radiusX", "radiusY")], 4))
+    else:
+        x, y, across, down = usable("rectangle", [value.get(side) for side in ("x", "y", "width", "height")], 4)
+        box, about_corner = (x, y, x + across, y + down), True
+    if turn is None:
+        raise unusable("rotation", value["rotation"])
+    name = told.class_of(*_labels(value))
+    if turn % 360 or not about_corner:
+        told.converted(kind.removesuffix("labels") or "shape", turn)
+    meta = region.get("meta")
+    text = meta.get("text") if isinstance(meta, dict) else None
+    note = clean_text(text[0] if isinstance(text, list) and text else text or "")
+    x0, y0, x1, y1 = (side / 100 for side in box)
+    details = {"note": note} if note else {}
+    return Label((x0, y0, x1, y1), name, None, f"{told.place} {name!r}", False, details, turn, about_corner)
 
 
 def _labels(value: Mapping[str, Any]) -> list[str]:
-    """The labels of a region, each once, of the first control that gave it any."""
+    """The labels of a region, of the first control that gave it any."""
     for key in LABEL_KEYS:
         labels = value.get(key)
         given = labels if isinstance(labels, list) else [labels]
-        found = [text for label in given if isinstance(label, str) and (text := clean_text(label))]
-        if found:
-            return list(dict.fromkeys(found))
+        if found := [text for label in given if isinstance(label, str) and (text := clean_text(label))]:
+            return found
     return []

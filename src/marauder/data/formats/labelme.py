@@ -7,17 +7,16 @@ relative to the JSON, and outlines of one label and one group are the pieces of 
 from __future__ import annotations
 
 import math
-import posixpath
 from pathlib import Path
 from typing import Any
 
-from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, pairs, parse_json
 from marauder.data.records import Attribute
 
 LEAST_POINTS = {"rectangle": 2, "mask": 2, "circle": 2, "rotation": 4, "oriented_rectangle": 4, "polygon": 3}
-WITHOUT_EXTENT = ("point", "points", "line", "linestrip")
 PIECES = ("polygon", "mask")
 
 
@@ -43,8 +42,7 @@ def _entry(path: Path, source: Source, findings: Findings) -> Entry:
     stated, shapes = (content.get("imagePath"), content.get("shapes")) if isinstance(content, dict) else (None, None)
     entry = Entry((own,), path)
     if isinstance(stated, str) and stated.strip():
-        place = posixpath.join(posixpath.dirname(own), stated.strip().replace("\\", "/"))
-        entry.names = (own, posixpath.normpath(place))
+        entry.names = (own, stated.strip().replace("\\", "/"))
     if not isinstance(shapes, list):
         entry.labelled = False
         if content is not None:
@@ -54,22 +52,30 @@ def _entry(path: Path, source: Source, findings: Findings) -> Entry:
     entry.attributes = _told(content.get("flags"))
     pieces: dict[tuple[str, Attribute], Label] = {}
     for position, shape in enumerate(shapes, 1):
-        place = f"shape {position}"
-        box, kind, message = _box(shape)
-        if box is not None:
-            name, group, ignored = clean_text(shape["label"]), shape.get("group_id"), shape.get("difficult") is True
-            label = Label(box, name, place=place, ignored=ignored, details=_details(shape))
-            first = label
-            if group is not None and shape.get("shape_type") in PIECES:
-                first = pieces.setdefault((name, attribute(group)), label)
-            if first is label:
-                entry.labels.append(label)
-            else:
-                first.box = envelope([first.box[:2], first.box[2:], box[:2], box[2:]])
-                message = f"a piece of the object of {first.place}: they are one group; the box around all is taken"
-        if kind:
-            findings.add(kind, f"{place}: {message}", path, None, entry)
+        Shape(findings, entry, f"shape {position}").add(_label, shape, pieces)
     return entry
+
+
+def _label(told: Shape, shape: Any, pieces: dict[tuple[str, Attribute], Label]) -> Label | None:
+    """The label of a shape; ``None`` for a further piece of an earlier one, which grows by it."""
+    if not isinstance(shape, dict):
+        raise Refused("label-syntax", f"no mapping ({clean_text(shape, 60)}); save it again in labelme")
+    kind, points, group = str(shape.get("shape_type") or "polygon"), shape.get("points"), shape.get("group_id")
+    check_kind(kind, LEAST_POINTS)
+    if kind == "circle" and (found := pairs(points)) and len(found) > 1:
+        box = centred(kind, (*found[0], *[math.dist(*found[:2])] * 2))
+    else:
+        box = outline(kind, points, LEAST_POINTS[kind])
+    name = told.class_of(clean_text(shape["label"]) if isinstance(shape.get("label"), str) else "")
+    label = Label(box, name, place=told.place, ignored=shape.get("difficult") is True, details=_details(shape))
+    first = pieces.setdefault((name, attribute(group)), label) if group is not None and kind in PIECES else label
+    if first is not label:
+        first.box = envelope([first.box[:2], first.box[2:], box[:2], box[2:]])
+        told.tell("shape-converted", f"one group with {first.place}, so one object; the box around all is taken")
+        return None
+    if kind != "rectangle":
+        told.converted(kind)
+    return label
 
 
 def _told(stated: Any) -> dict[str, Attribute]:
@@ -80,26 +86,3 @@ def _details(shape: dict[str, Any]) -> dict[str, Attribute]:
     own = {"group": shape.get("group_id"), "score": shape.get("score"), "note": shape.get("description") or None}
     told = {key: value for key, value in own.items() if value is not None}
     return _told(shape.get("flags")) | _told(shape.get("attributes")) | _told(told)
-
-
-def _box(shape: Any) -> tuple[Box | None, str, str]:
-    """The box of a shape, and a finding, if any: its kind and words."""
-    if not isinstance(shape, dict):
-        return None, "label-syntax", f"no mapping ({clean_text(shape, 60)}); save it again in labelme"
-    kind, label = str(shape.get("shape_type") or "polygon"), shape.get("label")
-    if not isinstance(label, str) or not clean_text(label):
-        return None, "class-missing", f"its label is {clean_text(label, 40)!r}; name its class"
-    if kind in WITHOUT_EXTENT:
-        return None, "shape-without-extent", f"a {kind} has no extent; draw a box"
-    if kind not in LEAST_POINTS:
-        return None, "label-syntax", f"shape {clean_text(kind, 40)!r} is not known; draw a box"
-    points = pairs(shape.get("points"))
-    if points is None or len(points) < LEAST_POINTS[kind]:
-        return None, "number-invalid", f"points {clean_text(shape.get('points'), 80)} are no {kind}; draw it again"
-    if kind == "circle":
-        (x, y), radius = points[0], math.dist(points[0], points[1])
-        points = [(x - radius, y - radius), (x + radius, y + radius)]
-    box = envelope(points)
-    if box[:2] == box[2:]:
-        return None, "shape-without-extent", f"its {kind} has no extent; draw a box"
-    return box, "" if kind == "rectangle" else "shape-converted", f"{kind}; the upright box around it is taken"

@@ -8,17 +8,14 @@ import json
 import math
 import re
 import unicodedata
-import xml.sax
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from xml.sax.handler import ContentHandler
-
-import defusedxml.sax
-from defusedxml.common import DefusedXmlException
+from typing import Any, NoReturn
+from xml.parsers import expat
 
 from marauder.data.formats.base import Box, Findings
+from marauder.data.picture_files import pointer_hint
 from marauder.data.records import Attribute
 
 LARGEST_NUMBER = 1e7
@@ -30,9 +27,12 @@ DEEPEST = 64
 """Elements inside elements beyond this are no annotations."""
 LARGEST_FIELD = 1 << 24
 """Characters of one CSV field: polygons are long."""
+LONGEST_TEXT = 1 << 16
+"""Characters of an element's text."""
+XML_CHUNK = 1 << 20
 DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 ENCODING = re.compile(rb"^[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+QUOTED = re.compile(r'"[^"]*"')
 
 
 def read_text(path: Path, findings: Findings) -> str | None:
@@ -46,8 +46,8 @@ def read_text(path: Path, findings: Findings) -> str | None:
     except OSError as error:
         findings.add("label-unreadable", f"cannot be read ({error.strerror}); send or fetch it again", path)
         return None
-    if content.startswith(LFS_POINTER):
-        findings.add("label-unreadable", "is a Git LFS pointer, not the file itself: run `git lfs pull`", path)
+    if hint := pointer_hint(content):
+        findings.add("label-unreadable", hint, path)
         return None
     text, encoding = decode(content)
     if encoding == "latin-1" and not findings.guess:
@@ -115,13 +115,15 @@ def parse_json(path: Path, findings: Findings) -> Any:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """An element of an XML file, its name without namespace. ``text``: what stands directly in it."""
+    """An element of an XML file, names without namespaces. ``text``: what stands directly in it. ``broken``: line and
+    words of what ended the file within it."""
 
     tag: str
     attributes: dict[str, str]
     line: int
     children: list[Node] = field(default_factory=list)
     text: str = ""
+    broken: tuple[int, str] | None = None
 
     def all(self, tag: str) -> list[Node]:
         """The elements of a name directly in this one."""
@@ -144,86 +146,126 @@ def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callabl
     """Hand every element named in ``tags``, with the element around it, to ``take`` as soon as it is complete; an
     element within a wanted one belongs to it.
 
-    A document type, entities and elements without end are refused. Where the file breaks off within a wanted element,
-    that one is handed over with ``attributes["?"]`` set, before the finding that says so has been noted.
+    A document type, entities and elements without end are refused. Where the file ends so, or breaks off, within a
+    wanted element, that one is handed over with ``broken`` set; else a finding says so.
     """
     text = read_text(path, findings)
     if text is None:
         return
     # The text is decoded already; what its declaration says of bytes is true no more.
     plain = DECLARATION.sub(lambda found: "\n" * found.group().count("\n"), text.lstrip("\ufeff"), count=1)
-    reader = _Nodes(tags, take)
+    content = plain.encode("utf-8", "replace")
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    opened: list[Node] = []
+    wanted = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal wanted
+        if len(opened) == DEEPEST:
+            raise _RefusedError(f"elements stand {DEEPEST} deep in one another; what follows is not read")
+        if attributes:
+            attributes = {key.rpartition(":")[2]: text for key, text in attributes.items()}
+        node = Node(name.rpartition(":")[2], attributes, parser.CurrentLineNumber)
+        if wanted:
+            opened[-1].children.append(node)
+        wanted += node.tag in tags
+        opened.append(node)
+
+    def characters(content: str) -> None:
+        node = opened[-1]
+        if wanted and (node.text or not content.isspace()):
+            # What goes on after so much is no name or number, and must not look like one.
+            node.text += content if len(node.text) < LONGEST_TEXT else "" if node.text.endswith("…") else "…"
+
+    def end(name: str) -> None:
+        nonlocal wanted
+        node = opened.pop()
+        if node.tag in tags:
+            wanted -= 1
+            if not wanted:
+                take(node, opened[-1] if opened else None)
+
+    def refuse(*_: object) -> NoReturn:
+        raise _RefusedError("holds a document type or entities, which annotations have no use for")
+
+    parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, characters, end
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.ExternalEntityRefHandler = refuse
     try:
-        defusedxml.sax.parse(io.BytesIO(plain.encode("utf-8", "replace")), reader, forbid_dtd=True)
+        for at in range(0, len(content), XML_CHUNK):
+            if findings.clock is not None:
+                findings.clock.check()
+            parser.Parse(content[at : at + XML_CHUNK])
+        parser.Parse(b"", True)
         return
-    except DefusedXmlException:
-        line, message = None, "holds a document type or entities, which annotations have no use for; export it again"
-    except xml.sax.SAXParseException as error:
-        line = error.getLineNumber()
-        message = f"not valid XML ({clean_text(error.getMessage())}); what follows is not read: export it again"
-    except _TooDeepError as error:
-        line, message = None, f"{error}; what follows is not read: export it again"
-    broken = next((node for node in reader.open if node.tag in tags), None)
+    except _RefusedError as error:
+        message = f"{error}; export it again"
+    except expat.ExpatError as error:
+        message = f"not valid XML ({expat.ErrorString(error.code)}); what follows is not read: export it again"
+    broken = next((node for node in opened if node.tag in tags), None)
     if broken is not None:
-        broken.attributes["?"] = f"{line or 0}:{message}"
+        broken.broken = parser.CurrentLineNumber, message
         take(broken, None)
     else:
-        findings.add("label-syntax", message, path, line)
+        findings.add("label-syntax", message, path, parser.CurrentLineNumber)
 
 
-class _TooDeepError(Exception):
+class _RefusedError(Exception):
     pass
 
 
-class _Nodes(ContentHandler):
-    def __init__(self, tags: Sequence[str], take: Callable[[Node, Node | None], None]) -> None:
-        super().__init__()
-        self.tags, self.take = frozenset(tags), take
-        self.open: list[Node] = []
-        self.inside = 0
-
-    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802 - SAX's name
-        if len(self.open) >= DEEPEST:
-            raise _TooDeepError(f"elements stand {DEEPEST} deep in one another")
-        line = self._locator.getLineNumber() or 0  # type: ignore[attr-defined]
-        attributes = {key.rpartition(":")[2]: text for key, text in attrs.items()} if len(attrs) else {}
-        node = Node(name.rpartition(":")[2], attributes, line)
-        if self.inside:
-            self.open[-1].children.append(node)
-        self.inside += node.tag in self.tags
-        self.open.append(node)
-
-    def characters(self, content: str) -> None:
-        if self.inside and len(self.open[-1].text) < SNIFFED_BYTES:
-            self.open[-1].text += content
-
-    def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
-        node = self.open.pop()
-        if node.tag in self.tags:
-            self.inside -= 1
-            if not self.inside:
-                self.take(node, self.open[-1] if self.open else None)
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as editors count them; ``str.splitlines`` also splits at form feeds and within names."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
-def csv_rows(path: Path, findings: Findings, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Line and fields of every row of a CSV file that is not blank; what cannot be read on ends with a finding."""
-    text = read_text(path, findings)
-    reader = csv.reader(io.StringIO(text or ""), delimiter=delimiter)
+def first_rows(text: str) -> tuple[list[list[str]], str]:
+    """The first two rows of a CSV text that are no comments, and what stands between their fields: a spreadsheet may
+    have saved it anew with semicolons."""
+    lines = [line for line in lines_of(text) if line.strip(" \t,;") and not line.lstrip('" ').startswith("#")][:2]
+    bare = QUOTED.sub("", lines[0]) if lines else ""
+    mark = ";" if bare.count(";") > bare.count(",") else ","
+    return [next(csv.reader([line], delimiter=mark)) for line in lines], mark
+
+
+def csv_rows(path: Path, findings: Findings, free: int | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of every row of a CSV file that is not blank. What is lost ends with a finding: what cannot be
+    read on, an open quotation mark, and a line break in a comment or within the first ``free`` fields, by default all:
+    there, one was closed too late."""
+    text = (read_text(path, findings) or "").removeprefix("\ufeff")
+    line, ended = 0, False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        yield from io.StringIO(text)
+        ended = True
+
+    reader = csv.reader(lines(), delimiter=first_rows(text[:SNIFFED_BYTES])[1])
     previous = csv.field_size_limit(LARGEST_FIELD)
     try:
         for row in reader:
             findings.tick()
-            if any(value.strip() for value in row):
-                yield reader.line_num, [value.strip() for value in row]
+            if ended:  # and yet there is a row: its last field goes on
+                message = 'a quotation mark (") is not closed, so that nothing from here on is read; mend it'
+                findings.add("label-syntax", message, path, line + 1)
+                return
+            line, values = reader.line_num, [value.strip() for value in row]
+            if not any(values):
+                continue
+            if any("\n" in value for value in (values if values[0].startswith("#") else values[:free])):
+                message = 'rows run into one another up to here: a quotation mark (") is not closed; mend it'
+                findings.add("label-syntax", message, path, line)
+            yield line, values
     except csv.Error as error:
-        findings.add("label-syntax", f"not valid CSV ({error}); what follows is not read", path, reader.line_num + 1)
+        findings.add("label-syntax", f"not valid CSV ({error}); what follows is not read", path, line + 1)
     finally:
         csv.field_size_limit(previous)
 
 
 def class_list(path: Path, findings: Findings) -> dict[int, str]:
     """Class names by number of a file with one name a line; a blank line keeps its number, and is told."""
-    lines = [clean_text(line) for line in (read_text(path, findings) or "").splitlines()]
+    lines = [clean_text(line) for line in lines_of(read_text(path, findings) or "")]
     while lines and not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines):

@@ -6,14 +6,13 @@ picture in the third field where the second holds a video's, classes without a c
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import Counter
 from pathlib import Path
 
 from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.shapes import Shape, extended, unusable, usable
 from marauder.data.formats.source import Source
-from marauder.data.formats.text import clean_text, csv_rows, number, numbers, whole
+from marauder.data.formats.text import clean_text, csv_rows, first_rows, number, numbers, whole
 from marauder.data.picture_files import is_picture
 from marauder.data.records import Attribute
 
@@ -32,39 +31,29 @@ class ViameFormat(Format):
     title = "VIAME CSV of detections or tracks (VIAME, DIVE)"
 
     def files(self, source: Source) -> list[Path]:
-        return [path for path in source.with_suffix(".csv") if _delimiter(source.marks(path).start)]
+        return [path for path in source.with_suffix(".csv") if _is_viame(source.marks(path).start)]
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         files = self.files(source)
-        entries = [entry for path in files for entry in _entries(path, source, findings)]
+        known = source if options.pictures is None else Source(options.pictures, clock=source.clock)
+        entries = [entry for path in files for entry in _entries(path, known, findings)]
         return Parsed(entries, used=set(files))
 
 
-def _delimiter(start: str) -> str:
-    """What stands between the fields of a file that begins like this; "" where it is another kind of CSV."""
-    lines = [line for line in start.splitlines() if line.strip(" \t,;") and not line.lstrip('" ').startswith("#")][:2]
-    for line in lines:
-        mark = ";" if line.count(";") > line.count(",") else ","
-        row = next(csv.reader([line], delimiter=mark))
-        is_class = len(row) > FIELDS and (number(row[FIELDS]) is None or row[FIELDS].startswith("("))
-        if is_class and whole(row[0]) is not None and numbers(row[3:8], 5):
-            return mark
-    if HEADER not in start.lower():
-        return ""
-    return ";" if lines and lines[-1].count(";") > lines[-1].count(",") else ","
+def _is_viame(start: str) -> bool:
+    """Whether a file that begins like this has VIAME's header, or an id, four numbers and a class where VIAME has."""
+    rows = [row for row in first_rows(start)[0] if len(row) > FIELDS]
+    of_class = [row for row in rows if number(row[FIELDS]) is None or row[FIELDS].startswith("(")]
+    return HEADER in start.lower() or any(whole(row[0]) is not None and numbers(row[3:8], 5) for row in of_class)
 
 
-def _entries(path: Path, source: Source, findings: Findings) -> list[Entry]:
+def _entries(path: Path, known: Source, findings: Findings) -> list[Entry]:
     entries: dict[str, Entry] = {}
-    boxes: list[tuple[str, dict[str, Attribute]]] = []
+    tracks: dict[str, list[Label | None]] = {}
     videos: list[int] = []
     begun = False
-    for line, row in csv_rows(path, findings, _delimiter(source.marks(path).start) or ","):
-        comment = row[0].startswith("#")
-        if "\n" in "".join(row if comment else row[:FIELDS]):
-            message = 'a quotation mark (") is not closed: nothing up to this line is read; mend it or export it again'
-            findings.add("label-syntax", message, path, line)
-        if comment:
+    for line, row in csv_rows(path, findings, free=FIELDS):
+        if row[0].startswith("#"):
             continue
         if len(row) < 7 or not any(number(value) is not None for value in (row[0], *row[3:7])):
             if begun or len(row) < 7:  # else a header without its "#"
@@ -74,18 +63,16 @@ def _entries(path: Path, source: Source, findings: Findings) -> list[Entry]:
             continue
         begun = True
         name = row[2] if is_picture(row[2]) and not is_picture(row[1]) else row[1]
-        if VIDEO.fullmatch(name) or (number(name) is not None and source.pictures.find(name) is None):
+        if VIDEO.fullmatch(name) or (number(name) is not None and known.pictures.find(name) is None):
             videos.append(line)
             continue
         entry = entries.setdefault(name, Entry((name,), path, line))
-        details: dict[str, Attribute] = {}
-        _add_label(row, line, path, entry, details, findings)
-        boxes.append((row[0], details))
-    seen = Counter(identity for identity, _ in boxes)
-    for identity, details in boxes:
-        if seen[identity] > 1:
-            found = whole(identity)
-            details["track"] = clean_text(identity) if found is None else found
+        told = Shape(findings, entry, f"detection {clean_text(row[0], 40)}", line)
+        tracks.setdefault(row[0], []).append(told.add(_label, row))
+    for identity, labels in tracks.items():
+        found = whole(identity)
+        for label in filter(None, labels if len(labels) > 1 else ()):
+            label.details = {**label.details, "track": clean_text(identity) if found is None else found}
     if videos:
         # Which picture a frame became is anyone's guess: tools number from 0 or from 1 and leave frames out.
         message = f"{len(videos)} rows are of a video, not of pictures, and are not read: make pictures of its frames "
@@ -94,41 +81,26 @@ def _entries(path: Path, source: Source, findings: Findings) -> list[Entry]:
     return list(entries.values())
 
 
-def _add_label(
-    row: list[str], line: int, path: Path, entry: Entry, details: dict[str, Attribute], findings: Findings
-) -> None:
-    place, box = f"detection {clean_text(row[0], 40)}", numbers(row[3:7], 4)
+def _label(told: Shape, row: list[str]) -> Label:
+    x0, y0, x1, y1 = usable("box", row[3:7], 4)
     fields = row[FIELDS:]
     end = next((index for index, field in enumerate(fields) if field.startswith("(")), len(fields))
     stated = [(clean_text(name), text) for name, text in zip(fields[:end:2], [*fields[1:end:2], ""]) if name]
-    odd = [text for text in (*row[7:FIELDS], *(sure for _, sure in stated)) if text and number(text) is None]
-    if box is None or odd:
-        what, shown = ("place", ",".join(row[3:7])) if box is None else ("confidence or length", odd[0])
-        message = f"{place}: {what} {clean_text(shown, 60)!r} is no usable number; mend it, or draw the box again"
-        findings.add("number-invalid", message, path, line, entry)
-        return
-    if box[0] == box[2] and box[1] == box[3]:
-        message = f"{place}: a point has no extent; draw a box"
-        findings.add("shape-without-extent", message, path, line, entry)
-        return
+    for text in (*row[7:FIELDS], *(sure for _, sure in stated)):
+        if text and number(text) is None:
+            raise unusable("confidence or length", text)
     sure: dict[str, float] = {}
     for name, text in stated:
         sure[name] = max(sure.get(name, -1.0), number(text) or 0.0)
-    if not sure:
-        findings.add("class-missing", f"{place}: no species; name its class", path, line, entry)
-        return
-    highest = max(sure.values())
-    best = [name for name, confidence in sure.items() if confidence == highest]
-    if len(best) > 1:
-        message = f"{place}: several classes are as sure ({', '.join(best[:6])}); which is meant? Keep one"
-        findings.add("class-several", message, path, line, entry)
-    for name, text in (found.groups() for found in map(ATTRIBUTE.match, fields[end:]) if found):
+    highest = max(sure.values(), default=0.0)
+    box = extended("box", (x0, y0, x1, y1))
+    name = told.class_of(*(name for name, confidence in sure.items() if confidence == highest))
+    details: dict[str, Attribute] = {}
+    for key, text in (found.groups() for found in map(ATTRIBUTE.match, fields[end:]) if found):
         value = number(text)
-        details[clean_text(name)] = FLAGS.get(text.lower(), clean_text(text) if value is None else value)
+        details[clean_text(key)] = FLAGS.get(text.lower(), clean_text(text) if value is None else value)
     if 0 < highest < 1:
         details["score"] = highest
-    length = number(row[8]) if len(row) >= FIELDS else None
-    if length is not None and length > 0:
+    if (length := number(row[8]) if len(row) >= FIELDS else None) and length > 0:
         details["length"] = length
-    x0, y0, x1, y1 = box
-    entry.labels.append(Label((x0, y0, x1, y1), best[0], line, place, details=details))
+    return Label(box, name, told.line, told.place, details=details)

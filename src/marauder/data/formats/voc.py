@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import NameIndex, Source, fold, stem
-from marauder.data.formats.text import Node, clean_text, envelope, number, numbers, parse_xml, plain_value, read_text
+from marauder.data.formats.text import Node, clean_text, lines_of, number, parse_xml, plain_value, read_text
 from marauder.data.records import Attribute
 
 SHAPES: dict[str, tuple[str, ...]] = {
     "bndbox": ("xmin", "ymin", "xmax", "ymax"),
     "robndbox": ("cx", "cy", "w", "h", "angle"),
     "polygon": (),
-    "point": ("x", "y"),
+    "point": (),
 }
 """The elements that say where an object is, the best first, and their numbers; a polygon has x1, y1, x2 ..."""
 FLAGS: dict[str, Attribute] = {"0": False, "1": True, "false": False, "true": True}
@@ -51,7 +53,7 @@ class VocFormat(Format):
             raise UserError(f"{source.path}: no XML annotations in it")
         parsed = Parsed([_read_file(path, source, findings) for path in files], used=set(files))
         if source.path.is_dir():
-            pictures = (source if options.pictures is None else Source(options.pictures)).pictures
+            pictures = (source if options.pictures is None else Source(options.pictures, clock=source.clock)).pictures
             _give_splits(parsed, source, pictures, findings)
         return parsed
 
@@ -65,18 +67,17 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
     before = len(findings.list)
 
     def take(node: Node, around: Node | None) -> None:
-        line, _, broken = node.attributes.get("?", "").partition(":")
         if entry.labelled:
             message = "holds more than one annotation; only the first is read: write one file a picture"
             findings.add("label-syntax", message, path, node.line, entry)
             return
         entry.names += tuple(filter(None, (node.value("filename"), node.value("path"))))
         entry.width, entry.height = (max(0.0, number(node.value("size", s)) or 0.0) for s in ("width", "height"))
-        entry.labelled = not broken
-        if broken:
-            findings.add("label-syntax", broken, path, int(line) or None, entry)
+        entry.labelled = not node.broken
+        if node.broken:
+            findings.add("label-syntax", node.broken[1], path, node.broken[0], entry)
         for element in node.all("object") if entry.labelled else ():
-            _add(element, entry, findings)
+            Shape(findings, entry, "object", element.line).add(_label, element)
 
     parse_xml(path, findings, ("annotation",), take)
     told = findings.list[before:]
@@ -87,47 +88,35 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
     return entry
 
 
-def _add(element: Node, entry: Entry, findings: Findings) -> None:
-    """An object as a label of the entry, or a finding."""
-    name = clean_text(element.value("name"))
+def _label(told: Shape, element: Node) -> Label:
+    name = told.class_of(clean_text(element.value("name")))
+    told = replace(told, place=f"object {name!r}")
     shape = next((node for tag in SHAPES for node in element.all(tag)), None)
-    found = _numbers_of(shape) if shape is not None else None
-    kind = message = ""
-    if not name:
-        kind, message = "class-missing", "object without a name; name its class"
-    elif shape is None:
-        kind, message = "label-syntax", f"object {name!r}: no bndbox; draw a box"
-    elif shape.tag == "point":
-        kind, message = "shape-without-extent", f"object {name!r}: a point has no extent; draw a box"
-    elif not found:
-        texts = clean_text([node.text.strip() for node in shape.children], 80)
-        kind, message = "label-syntax", f"object {name!r}: {shape.tag} {texts} is not usable numbers; draw it again"
+    if shape is None:
+        raise Refused("shape-unknown", "no bndbox; draw a box")
+    kind = shape.tag
+    check_kind(kind, SHAPES)
+    given = [node for holder in element.all("attributes") for node in holder.all("attribute")]
+    details = {clean_text(node.value("name"), 60): plain_value(node.value("value")) for node in given}
+    details.pop("", None)
+    (turn,) = usable("rotation", [details.pop("rotation", 0) or 0], 1)  # degrees, as CVAT writes them
+    if kind == "robndbox":
+        x, y, width, height, angle = usable(kind, [shape.value(side) for side in SHAPES[kind]], 5)
+        box, turn = centred(kind, (x, y, width / 2, height / 2)), math.degrees(angle)
     else:
-        given = [node for holder in element.all("attributes") for node in holder.all("attribute")]
-        details = {clean_text(node.value("name"), 60): plain_value(node.value("value")) for node in given}
-        details.pop("", None)
-        turn = number(details.pop("rotation", 0)) or 0.0  # degrees, as CVAT writes them
-        if shape.tag == "robndbox":
-            x, y, width, height, angle = found
-            box, turn = (x - width / 2, y - height / 2, x + width / 2, y + height / 2), math.degrees(angle)
+        if kind == "polygon":
+            count = (len(shape.children) + 1) // 2
+            x0, y0, x1, y1 = outline(kind, [shape.value(f"{axis}{n + 1}") for n in range(count) for axis in "xy"])
         else:
-            x0, y0, x1, y1 = envelope(list(zip(found[::2], found[1::2]))) if shape.tag == "polygon" else found
-            # The left and top edges move, whichever corner comes first.
-            box = (x0 - (x0 <= x1), y0 - (y0 <= y1), x1 - (x0 > x1), y1 - (y0 > y1))
-        if turn % 360 or shape.tag == "polygon":
-            what = "turned box" if turn % 360 else "polygon"
-            kind, message = "shape-converted", f"object {name!r}: {what}; the upright box around it is taken"
-        stated = {flag: FLAGS.get(element.value(flag).lower()) for flag in ("difficult", "occluded", "truncated")}
-        ignored = stated.pop("difficult") is True
-        details |= {flag: value for flag, value in stated.items() if value is not None}
-        entry.labels.append(Label(box, name, element.line, name, ignored, details, turn))
-    if kind:
-        findings.add(kind, message, entry.file, element.line, entry)
-
-
-def _numbers_of(shape: Node) -> list[float] | None:
-    names = SHAPES[shape.tag] or [f"{axis}{n}" for n in range(1, len(shape.children) // 2 + 1) for axis in "xy"]
-    return numbers([shape.value(name) for name in names], len(names))
+            x0, y0, x1, y1 = usable(kind, [shape.value(side) for side in SHAPES[kind]], 4)
+        # The left and top edges move, whichever corner comes first.
+        box = (x0 - (x0 <= x1), y0 - (y0 <= y1), x1 - (x0 > x1), y1 - (y0 > y1))
+    if turn % 360 or kind == "polygon":
+        told.converted("polygon" if kind == "polygon" else "box", turn)
+    stated = {flag: FLAGS.get(element.value(flag).lower()) for flag in ("difficult", "occluded", "truncated")}
+    ignored = stated.pop("difficult") is True
+    details |= {flag: value for flag, value in stated.items() if value is not None}
+    return Label(box, name, element.line, name, ignored, details, turn)
 
 
 def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: Findings) -> None:
@@ -144,7 +133,7 @@ def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: 
             parsed.used.add(path)
         if not found or not split:
             continue
-        for line, text in enumerate((read_text(path, findings) or "").splitlines(), 1):
+        for line, text in enumerate(lines_of(read_text(path, findings) or ""), 1):
             text = PAIR.sub("", text.strip())
             stated = f"{found[1]}/{text}" if found[1] else text
             match = index.find(stated, ("",)) if text else None
