@@ -73,6 +73,11 @@ def _entry(task: dict[str, Any], place: str, path: Path, findings: Findings) -> 
     else:
         entry = Entry(_names_in(task, task.get("file_upload")), path, relative=True)
         regions = _flat_regions(task, entry, place, findings)
+    places = {str(region["to_name"]) for region in regions or [] if isinstance(region.get("to_name"), str)}
+    if len(places) > 1 or any("item_index" in region for region in regions or []):
+        message = f"{place}: labels of several pictures in one task; make a task of each picture, and export again"
+        findings.add("picture-ambiguous", message, path, None, entry)
+        regions = None
     entry.labelled = regions is not None
     sizes = [numbers([region.get("original_width"), region.get("original_height")], 2) for region in regions or []]
     entry.width, entry.height = next((size for size in sizes if size and min(size) > 0), (0.0, 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -25,6 +26,7 @@ TEXT_LIMIT = 200
 SNIFFED_BYTES = 65536
 DEEPEST = 64
 """Elements inside elements beyond this are no annotations."""
+NO_CHARACTER_SETS = frozenset({"punycode", "idna", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"})
 LARGEST_FIELD = 1 << 24
 """Characters of one CSV field: polygons are long."""
 LONGEST_TEXT = 1 << 16
@@ -79,6 +81,9 @@ def decode(content: bytes) -> tuple[str, str]:
             candidates.insert(0, "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be")
     for encoding in candidates:
         try:
+            # Codecs that are no character sets take minutes for a megabyte, or read escapes.
+            if codecs.lookup(encoding).name in NO_CHARACTER_SETS:
+                continue
             return content.decode(encoding), encoding
         except (UnicodeError, LookupError, ValueError):
             continue
@@ -97,13 +102,29 @@ def sniff(path: Path) -> str:
     return f"{decode(head)[0]}\n{decode(tail)[0]}".lstrip("\ufeff \t\r\n")
 
 
+class _TwiceError(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
 def parse_json(path: Path, findings: Findings) -> Any:
     """The JSON of a file, or ``None`` with a finding that names the line."""
     text = read_text(path, findings)
     if text is None:
         return None
     try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+    except _TwiceError as error:
+        findings.add(
+            "label-syntax", f"the key {clean_text(str(error), 60)!r} stands twice in one object; keep one", path
+        )
     except json.JSONDecodeError as error:
         findings.add("label-syntax", f"not valid JSON ({error.msg}); export it again", path, error.lineno)
     except (ValueError, RecursionError) as error:
@@ -128,6 +149,12 @@ class Node:
     def all(self, tag: str) -> list[Node]:
         """The elements of a name directly in this one."""
         return [child for child in self.children if child.tag == tag]
+
+    def below(self) -> Iterator[Node]:
+        """Every element in this one, at any depth."""
+        for child in self.children:
+            yield child
+            yield from child.below()
 
     def value(self, *tags: str) -> str:
         """The text of the element that the path of names leads to; "" where there is none."""

@@ -78,6 +78,11 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
             findings.add("label-syntax", node.broken[1], path, node.broken[0], entry)
         for element in node.all("object") if entry.labelled else ():
             Shape(findings, entry, "object", element.line).add(_label, element)
+        for child in node.children if entry.labelled else ():
+            boxes = child.all("bndbox")[1:] if child.tag == "object" else _boxes_in(child)
+            if boxes:
+                message = f"{len(boxes)} bndbox where none is looked for: each stands in an <object> of its own"
+                findings.add("label-syntax", message, path, boxes[0].line, entry)
 
     parse_xml(path, findings, ("annotation",), take)
     told = findings.list[before:]
@@ -86,6 +91,10 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
     for finding in told:
         finding.entry = entry
     return entry
+
+
+def _boxes_in(node: Node) -> list[Node]:
+    return [inner for inner in (node, *node.below()) if inner.tag.lower() == "bndbox"]
 
 
 def _label(told: Shape, element: Node) -> Label:

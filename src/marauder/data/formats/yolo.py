@@ -19,7 +19,7 @@ from marauder.core.errors import UserError
 from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Listing, Source, stem
-from marauder.data.formats.text import class_list, clean_text, envelope, numbers, read_text, whole
+from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text, whole
 from marauder.data.picture_files import common_suffix_match, is_picture, path_exists
 from marauder.data.stored import RECORDS_FILE, stored_rows
 
@@ -296,7 +296,7 @@ class _Reading:
             entry.labelled = False
             self.findings.list[-1].entry = entry
             return
-        for line, content in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+        for line, content in enumerate(lines_of(text.lstrip("\ufeff")), 1):
             if content.strip():
                 try:
                     self._take_line(content, line, entry)
@@ -373,6 +373,7 @@ class _Places:
         self.file, self.root, self.tree, self.options, self.used = file, root, tree, options, used
         self.findings = findings
         self.climbing, self.neighbour = True, ""
+        self.listing = Listing()
 
     def climbs(self, content: Mapping[str, Any], keys: Sequence[str]) -> bool:
         """Whether ``../`` leads out of the folder. Roboflow writes ``../train/images`` and means the folder below the
@@ -397,7 +398,7 @@ class _Places:
         path as listed."""
         text = entry if self.climbing else _without_climbing(entry)
         place = _resolved(text, self.root)
-        if not path_exists(place) and (found := Listing().find(place)) is not None:
+        if not path_exists(place) and (found := self.listing.find(place)) is not None:
             place = found
         bare = not path_exists(place) or (place.is_dir() and not self.tree.below(place).pictures.names)
         if bare and self.options.pictures is not None:
@@ -444,12 +445,12 @@ class _Places:
         index = self.tree.below(self.options.pictures).pictures
         pictures, moved = [], 0
         written_by_us = (self.root / RECORDS_FILE).exists()
-        for line, content in enumerate((read_text(file, self.findings) or "").splitlines(), 1):
+        for line, content in enumerate(lines_of(read_text(file, self.findings) or ""), 1):
             text = content.strip().strip("\ufeff").strip("\"'")
             if not text:
                 continue
             listed = _resolved(text, file.parent if text.startswith("./") else self.root)
-            picture = listed if path_exists(listed) else None
+            picture = listed if path_exists(listed) else self.listing.find(listed)
             if picture is None:
                 # A folder that is here lacks the picture; one of that name elsewhere is another picture.
                 here = is_picture(listed) and listed.parent.is_dir() and listed.parent != self.root
@@ -596,7 +597,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _darknet(path: Path, findings: Findings) -> dict[str, Any]:
     """darknet's obj.data: ``key = value`` lines."""
-    lines = [line.partition("=") for line in (read_text(path, findings) or "").splitlines()]
+    lines = [line.partition("=") for line in lines_of(read_text(path, findings) or "")]
     return {key.strip(): value.strip() for key, mark, value in lines if mark and value.strip()}
 
 
@@ -650,7 +651,7 @@ def _is_label(line: str) -> bool:
 
 
 def _starts_with_a_label(text: str) -> bool:
-    return _is_label(next((line for line in text.splitlines() if line.strip()), ""))
+    return _is_label(next((line for line in lines_of(text) if line.strip()), ""))
 
 
 def _labels_of_pictures(source: Source, texts: Sequence[Path]) -> list[Path]:
