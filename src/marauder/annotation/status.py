@@ -67,8 +67,8 @@ def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answere
     what = f"{rest} answers" if not answered else f"the other {rest} of {expected} answers"
     return (
         f"Waiting for {what} of batch {batch.id} since {batch.created}. Send the packages in "
-        f"{settings.outbox / batch.id} to the provider; put what comes back (a zip or a folder, as COCO, YOLO, "
-        f"CVAT XML or Label Studio JSON) into {settings.inbox}"
+        f"{settings.outbox / batch.id} to the provider; put what comes back (a zip, a folder or a file of "
+        f"labels, in any format of docs/formats.md) into {settings.inbox}"
     )
 
 

@@ -62,14 +62,18 @@ def write(
     """
     from marauder.cli.data import parse_fractions, parse_names
     from marauder.core.clock import Clock
+    from marauder.core.errors import UserError
     from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.data.manifests.measure import measure_dataset
+    from marauder.data.manifests.spec import find_spec
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
     from marauder.data.reading import read_dataset
     from marauder.data.repair import without_doubtful
 
     folders = _folders(uri or [])
+    if input.is_dir() and find_spec(input) is None and output.resolve().is_relative_to(input.resolve()):
+        raise UserError(f"{output}: lies in the input {input}, and would be read in its place; name another folder")
     with Clock.for_hours(max_hours).listening() as clock:
         dataset = read_dataset(
             input, source_format, parse_names(names), group_pattern, pictures, missing_label=missing_label, clock=clock
