@@ -117,17 +117,17 @@ class TestViame:
             "0,a.jpg,0,60,40,20,10,0.8,12.5,fish,0.3,crab,0.7,(kp) head 1 2,(poly) 1 2 3 4 5 6,"
             "(atr) sex female and old,(atr) eggs true,(trk-atr) count 3,(note) nothing",
             "# a comment within",
-            "1,b.jpg,1,1,2,3,4,1.0,-1,fish,1.0",
+            '1,b.jpg,1,1,2,3,4,1.0,-1,fish,1.0,"(note) two\nlines"',
             "2,a.jpg,0,1,2,3,4,-1,0,fish,1.0",
         )
         parsed, findings = read(ViameFormat, tmp_path)
         assert findings.list == []
-        assert [(entry.names, entry.line) for entry in parsed.entries] == [(("a.jpg",), 2), (("b.jpg",), 4)]
+        assert [(entry.names, entry.line) for entry in parsed.entries] == [(("a.jpg",), 2), (("b.jpg",), 5)]
         first, second = parsed.entries[0].labels
         assert (first.box, first.class_name, first.line, first.place) == ((60, 40, 20, 10), "crab", 2, "detection 0")
         expected = {"sex": "female and old", "eggs": True, "count": 3.0, "score": 0.7, "length": 12.5}
         assert first.details == expected
-        assert (second.class_name, second.line, second.details) == ("fish", 5, {})
+        assert (second.class_name, second.line, second.details) == ("fish", 6, {})
 
     def test_rows_of_one_id_are_a_track(self, tmp_path: Path):
         rows = [f"{identity},{name}.jpg,0,1,2,3,4,1,-1,fish,1" for identity, name in ((4, "a"), (4, "b"), (5, "a"))]
@@ -162,10 +162,13 @@ class TestViame:
         assert findings.list[0].entry is parsed.entries[0]
 
     def test_classes_as_sure_as_each_other(self, tmp_path: Path):
-        viame(tmp_path, "0,a.jpg,0,1,2,3,4,1,-1,fish,0.5,crab,0.5", "1,a.jpg,0,1,2,3,4,1,-1,fish")
-        parsed, findings = read(ViameFormat, tmp_path)
-        assert kinds(findings) == {"class-several": 1}
-        assert [label.class_name for label in parsed.entries[0].labels] == ["fish", "fish"]
+        row = "{},a.jpg,0,1,2,3,4,1,-1,fish"
+        rows = [
+            f"{row}{more}".format(number) for number, more in enumerate((",0.5,crab,0.5", "", ",0.9,crab,0.5,fish,0.1"))
+        ]
+        parsed, findings = read(ViameFormat, viame(tmp_path, *rows))
+        assert [(finding.kind, finding.line) for finding in findings.list] == [("class-several", 2)]
+        assert [label.class_name for label in parsed.entries[0].labels] == ["fish", "fish", "fish"]
 
     @pytest.mark.parametrize("second", ["00:00:01.500000", "1:02.5", "", "12.5", "dive 7.MP4"])
     def test_rows_of_a_video_are_told_once_with_their_number(self, tmp_path: Path, second: str):
@@ -183,9 +186,10 @@ class TestViame:
             "0,0012,0,1,2,3,4,1,-1,fish,1",
             "1,dive.mp4,frame7.png,1,2,3,4,1,-1,fish,1",
             "2,x,2,1,2,3,4,1,-1,y,1",
+            "3,a.jpg,b.jpg,1,2,3,4,1,-1,y,1",
         )
         parsed, findings = read(ViameFormat, tmp_path)
-        assert list(boxes(parsed)) == ["0012", "frame7.png", "x"]
+        assert list(boxes(parsed)) == ["0012", "frame7.png", "x", "a.jpg"]
         assert findings.list == []
 
     def test_bare_names_are_looked_for_where_the_pictures_are(self, tmp_path: Path):
@@ -209,6 +213,13 @@ class TestViame:
         parsed, findings = read(ViameFormat, tmp_path)
         assert len(parsed.entries[0].labels) == 2
         assert [(finding.kind, finding.line) for finding in findings.list] == [("label-syntax", 2), ("label-syntax", 3)]
+
+    def test_what_stands_before_the_header_is_told(self, tmp_path: Path):
+        path = viame(tmp_path, "0,a.jpg,0,1,2,3,4,1,-1,fish,1") / "a.csv"
+        path.write_text("see my notes\n" + path.read_text())
+        assert [(finding.kind, finding.line) for finding in read(ViameFormat, tmp_path)[1].list] == [
+            ("label-syntax", 1)
+        ]
 
     def test_an_open_quotation_mark_is_not_passed_over(self, tmp_path: Path):
         row = "0,a.jpg,0,1,2,3,4,1,-1,fish,1"
@@ -301,6 +312,20 @@ class TestBiigle:
             ("picture-ambiguous", "w.csv", parsed.entries[2]),
         ]
         assert "stands under the image ids 7 and 8: of which volume is it?" in findings.list[0].message
+
+    def test_reports_without_image_ids_are_of_one_volume(self, tmp_path: Path):
+        header = [name for name in BIIGLE_HEADER if name != "image_id"]
+        biigle(tmp_path, {}, header=header)
+        biigle(tmp_path, {"annotation_id": 900}, header=header, name="w.csv")
+        parsed, findings = read(BiigleFormat, tmp_path)
+        assert (len(parsed.entries), findings.list) == (2, []) and all(entry.labelled for entry in parsed.entries)
+
+    def test_one_annotation_in_two_branches(self, tmp_path: Path):
+        rows = [{"annotation_id": 5, "label_name": "x", "label_hierarchy": f"{branch} > x"} for branch in "AAB"]
+        parsed, findings = read(BiigleFormat, biigle(tmp_path, *rows))
+        assert len(parsed.entries[0].labels) == 1
+        assert [(finding.kind, finding.line) for finding in findings.list] == [("class-several", 4)]
+        assert "(A > x, B > x)" in findings.list[0].message
 
     def test_the_clip_in_the_file_name_is_the_group(self, tmp_path: Path):
         for number in range(2):

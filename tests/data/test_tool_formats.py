@@ -62,6 +62,7 @@ class TestText:
             ('1,2\n3,"4', [(1, ["1", "2"])], 2),
             ('1,2\n3,"4\n5,"6\n7,8\n', [(1, ["1", "2"]), (3, ["3", "4\n5,6"]), (4, ["7", "8"])], 3),
             ('"a;b;c;d",1\n2,3\n', [(1, ["a;b;c;d", "1"]), (2, ["2", "3"])], None),
+            ("\n;\n1;2,5;3\n", [(3, ["1", "2,5", "3"])], None),
             ("# 1,2,3\n1;2,5;3\n", [(1, ["# 1,2,3"]), (2, ["1", "2,5", "3"])], None),
             ("1,2\n3\r4,5\n6,7\n", [(1, ["1", "2"])], 2),
             ("1,2\x85\u20283\n4,5\n", [(1, ["1", "2\x85\u20283"]), (2, ["4", "5"])], None),
@@ -136,6 +137,12 @@ class TestCvat:
         around = "the upright box around it is taken"
         messages = [f"cuboid 'fish': cuboid; {around}", f"box 'fish': turned box; {around}"]
         assert [finding.message for finding in findings] == messages
+
+    def test_namespaces(self, tmp_path: Path) -> None:
+        image = '<v:image v:name="b.jpg"><v:box v:label="x" xtl="1" ytl="2" xbr="3" ybr="4"/></v:image>'
+        text = cvat(image).replace("<annotations", '<annotations xmlns:v="urn:x"')
+        parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": text})
+        assert (parsed.entries[0].names, boxes(parsed.entries[0])) == (("b.jpg",), [(1, 2, 3, 4, "x")]) and not findings
 
     def test_a_picture_that_the_file_breaks_off_in_is_not_labelled(self, tmp_path: Path) -> None:
         text = cvat(IMAGE.format("") + '\n<image name="b.jpg"><box label="x" xtl="1" ytl="n"/>\n<box label="fish"')
@@ -306,7 +313,7 @@ def voc(*objects: str, head: str = "", more: str = "<filename>a.jpg</filename>")
 
 class TestVoc:
     def test_text_beyond_all_bounds_is_no_number(self, tmp_path: Path) -> None:
-        odd = FISH.replace("11", "1" + " " * (1 << 17) + "1").replace("fish", "x" * (1 << 17))
+        odd = FISH.replace("11", "1" + "\n" * (1 << 17) + "1").replace("fish", "x" * (1 << 17))
         parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
         assert len(parsed.entries[0].labels) == 2 and [finding.line for finding in findings] == [3]
 
@@ -445,6 +452,12 @@ class TestVoc:
         assert [entry.labelled for entry in parsed.entries] == [True, False]
         assert parsed.entries[0].labels[0].class_name == "Mérou" and told(findings) == [("label-encoding", None)]
         assert findings[0].entry is parsed.entries[1]
+
+    def test_text_around_elements_is_put_together(self, tmp_path: Path) -> None:
+        parsed, _ = read(
+            VocFormat(), tmp_path, {"a.xml": voc(FISH.replace("fish", "sea<b/> <b>x</b>star &amp;&#x20;co"))}
+        )
+        assert parsed.entries[0].labels[0].class_name == "sea star & co"
 
     def test_namespaces_and_the_flat_layout(self, tmp_path: Path) -> None:
         spaced = (

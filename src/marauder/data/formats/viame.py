@@ -42,9 +42,8 @@ class ViameFormat(Format):
 
 def _is_viame(start: str) -> bool:
     """Whether a file that begins like this has VIAME's header, or an id, four numbers and a class where VIAME has."""
-    rows = [row for row in first_rows(start)[0] if len(row) > FIELDS]
-    of_class = [row for row in rows if number(row[FIELDS]) is None or row[FIELDS].startswith("(")]
-    return HEADER in start.lower() or any(whole(row[0]) is not None and numbers(row[3:8], 5) for row in of_class)
+    rows = [row for row in first_rows(start)[0] if len(row) > FIELDS and number(row[FIELDS]) is None]
+    return HEADER in start.lower() or any(whole(row[0]) is not None and numbers(row[3:8], 5) for row in rows)
 
 
 def _entries(path: Path, known: Source, findings: Findings) -> list[Entry]:
