@@ -31,8 +31,8 @@ def readme(
     paragraphs += [
         format.how_to,
         "Sending back: one zip (or folder) with the labels in this format; COCO, YOLO, Pascal VOC, CVAT for images "
-        "1.1, Label Studio JSON, labelme, VIAME CSV and BIIGLE reports are all read. Keep the names of the pictures and the "
-        "names of the classes as they are. Do not turn, crop, scale or convert pictures; they need not be sent back. "
-        "Every picture is answered, also those with nothing in them: list them without boxes.",
+        "1.1, Label Studio JSON, labelme, VIAME CSV and BIIGLE reports are all read. Keep the names of the pictures "
+        "and the names of the classes as they are. Do not turn, crop, scale or convert pictures; they need not be "
+        "sent back. Every picture is answered, also those with nothing in them: list them without boxes.",
     ]
     return "\n\n".join(fill(text, 100) for text in paragraphs) + "\n"
