@@ -156,7 +156,9 @@ def publish(
     draft = versions / f".{number:04d}.partial"
     for other in versions.glob(".*.partial"):
         # One that was being removed when it was killed has no state any more; what else is there is gone on with.
-        if other != draft or not (draft / STATE_FILE).is_file():
+        if other.is_file():
+            other.unlink()  # a list of changes that a kill cut short
+        elif other != draft or not (draft / STATE_FILE).is_file():
             shutil.rmtree(other)
     write_yolo(dataset, draft, "copy" if copy_pictures else "link", clock, label="merging")
     found = pin(draft / DATA_FILE, clock, FileJournal.of("hashes", output))
