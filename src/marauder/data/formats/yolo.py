@@ -20,7 +20,7 @@ from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text, whole
-from marauder.data.picture_files import common_suffix_match, is_picture, path_exists
+from marauder.data.picture_files import PICTURE_SUFFIXES, common_suffix_match, is_picture, path_exists
 from marauder.data.stored import RECORDS_FILE, stored_rows
 
 SPLIT_KEYS = ("train", "val", "test")
@@ -272,7 +272,7 @@ class _Reading:
     def _label_of(self, picture: Path, listed: Path) -> Path | None:
         """The label file of a picture: where Ultralytics looks for it, else beside it; in any capitals."""
         for path in dict.fromkeys((listed, picture)):
-            for place in dict.fromkeys((label_path(path), path.with_suffix(".txt"))):
+            for place in dict.fromkeys((label_path(path), _text_file(str(path)))):
                 if (found := self.listing.find(place)) is not None:
                     return found
         return None
@@ -474,8 +474,14 @@ def label_path(picture: Path) -> Path:
     """Where Ultralytics looks for a picture's labels: the last ``images`` folder becomes ``labels``, suffix .txt."""
     text = f"/{picture}"
     place = text.lower().rfind("/images/")
-    text = f"{text[:place]}/labels/{text[place + 8 :]}" if place >= 0 else text
-    return Path(os.path.splitext(text)[0][1:] + ".txt")  # noqa: PTH122 - of every picture
+    return _text_file(f"{text[:place]}/labels/{text[place + 8 :]}"[1:] if place >= 0 else text[1:])
+
+
+def _text_file(picture: str) -> Path:
+    """A picture's path with the suffix .txt. What follows the last dot belongs to the name, where it is no suffix of a
+    picture: ``dive.2`` is not ``dive``."""
+    name, suffix = os.path.splitext(picture)  # noqa: PTH122 - of every picture
+    return Path(f"{name if suffix.lower() in PICTURE_SUFFIXES else picture}.txt")
 
 
 def _name_below(picture: Path, root: Path) -> str:
