@@ -49,7 +49,7 @@ class YoloFormat(Format):
         settings = _settings_file(source)
         if settings is not None:
             return [settings]
-        texts = [path for path in source.with_suffix(".txt", ".names", ".labels") if not NO_LABELS.match(path.stem)]
+        texts = [path for path in source.with_suffix(".txt", ".names", ".labels") if not _beside_labels(source, path)]
         if source.delivery:
             in_place = [path for path in texts if path.parent.name.lower() in LABEL_FOLDERS]
             return in_place or [path for path in texts if _starts_with_a_label(source.marks(path).start)]
@@ -91,7 +91,7 @@ class _Reading:
         texts = (
             [path for path in inside if path not in self.used]
             if inside
-            else [path for path in texts if not NO_LABELS.match(path.stem)]
+            else [path for path in texts if not _beside_labels(self.source, path)]
         )
         entries = []
         for path in texts:
@@ -261,7 +261,8 @@ class _Reading:
         claims: dict[str, list[Path]] = {}
         for path in self.source.with_suffix(".txt") if folder is not None else ():
             name = self.source.relative(path).rpartition(".")[0]
-            match = None if NO_LABELS.match(path.stem) else self.source.below(folder).pictures.find(name)
+            aside = _beside_labels(self.source, path)
+            match = None if aside else self.source.below(folder).pictures.find(name)
             if match is not None and not match.others:
                 claims.setdefault(match.name, []).append(path)
         for name, paths in claims.items():
@@ -353,7 +354,7 @@ class _Reading:
         read = {parent for folder in serving for parent in (folder, *folder.parents) if parent != root}
         tree = self.source.below(root)
         rest = [root / name for name in tree.files if name.lower().endswith(".txt")]
-        rest = [path for path in rest if path not in self.used and not NO_LABELS.match(path.stem)]
+        rest = [path for path in rest if path not in self.used and not _beside_labels(tree, path)]
         real = {os.path.realpath(path) for path in self.used} if rest else set()
         for path in (path for path in rest if os.path.realpath(path) not in real):
             around = [parent for parent in path.parents if parent.name.lower() in LABEL_FOLDERS and parent != root]
@@ -658,6 +659,12 @@ def _is_label(line: str) -> bool:
 
 def _starts_with_a_label(text: str) -> bool:
     return _is_label(next((line for line in lines_of(text) if line.strip()), ""))
+
+
+def _beside_labels(source: Source, path: Path) -> bool:
+    """Whether a text is by its name one that lies beside labels, and neither its folder nor its text say otherwise."""
+    aside = bool(NO_LABELS.match(path.stem)) and path.parent.name.lower() not in LABEL_FOLDERS
+    return aside and not _starts_with_a_label(source.marks(path).start)
 
 
 def _labels_of_pictures(source: Source, texts: Sequence[Path]) -> list[Path]:
