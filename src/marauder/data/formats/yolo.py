@@ -115,6 +115,8 @@ class _Reading:
         root, pictures = self._listed() if self.settings is not None else self._found()
         if not pictures:
             told = "".join(f"\n  {finding.file}: {finding.message}" for finding in self.findings.list[:5])
+            absent = [name for name in self.source.files if name.lower().endswith(".dvc")]
+            told += f"\n  {absent[0]}: tracked by DVC and not here: run `dvc pull`" if absent else ""
             raise UserError(
                 f"{path}: no pictures found for this YOLO data set{told}"
                 "\nput pictures in images/ and labels in labels/, name their folders in data.yaml, or give --pictures"
