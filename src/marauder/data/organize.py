@@ -22,6 +22,7 @@ from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.settings import Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
+from marauder.data.formats.source import Source
 from marauder.data.groups import join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
@@ -174,26 +175,23 @@ def _identity(settings: OrganizeSettings, clock: Clock) -> dict[str, Any]:
     elif taxonomy == "default":
         values["taxonomy"] = hash_file(DEFAULT_FILE)
     places = (*settings.inputs, *([settings.pictures] if settings.pictures is not None else []))
-    values["inputs"] = [[str(place.resolve()), _listing(place, clock)] for place in places]
+    own = settings.output.resolve()
+    values["inputs"] = [[str(place.resolve()), _listing(place, own, clock)] for place in places]
     return {"format": FORMAT, **values}
 
 
-def _listing(source: Path, clock: Clock) -> list[list[Any]]:
-    if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
-        # The pictures a data.yaml names stand below its folder as a rule.
-        source = source.parent
-    if source.is_file():
-        state = source.stat()
-        return [[source.name, state.st_size, state.st_mtime_ns]]
+def _listing(source: Path, own: Path, clock: Clock) -> list[list[Any]]:
+    """Every file of a source with its size and time of change; for a file those around it, since the pictures that it
+    names stand there as a rule. What lies in ``own``, the output, is left out."""
     found = []
-    for directory, folders, files in os.walk(source, followlinks=True):
-        folders.sort()
+    for directory, folders, files in os.walk(Source(source).root, followlinks=True):
+        folders[:] = sorted(name for name in folders if Path(directory, name).resolve() != own)
         for name in files:
             clock.check()
             path = Path(directory, name)
             if name != LOCK_FILE and path.exists():
                 state = path.stat()
-                found.append([path.relative_to(source).as_posix(), state.st_size, state.st_mtime_ns])
+                found.append([os.path.relpath(path, source), state.st_size, state.st_mtime_ns])
     return sorted(found)
 
 

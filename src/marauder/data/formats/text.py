@@ -261,6 +261,8 @@ def csv_rows(path: Path, findings: Findings, free: int | None = None) -> Iterato
     read on, an open quotation mark, and a line break in a comment or within the first ``free`` fields, by default all:
     there, one was closed too late."""
     text = (read_text(path, findings) or "").removeprefix("\ufeff")
+    # Old spreadsheets end every row with \r alone; among other ends it is a break within a row.
+    text = text if "\n" in text else text.replace("\r", "\n")
     line, ended = 0, False
 
     def lines() -> Iterator[str]:

@@ -20,7 +20,7 @@ from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text, whole
-from marauder.data.picture_files import common_suffix_match, is_picture, path_exists
+from marauder.data.picture_files import PICTURE_SUFFIXES, common_suffix_match, is_picture, path_exists
 from marauder.data.stored import RECORDS_FILE, stored_rows
 
 SPLIT_KEYS = ("train", "val", "test")
@@ -49,7 +49,7 @@ class YoloFormat(Format):
         settings = _settings_file(source)
         if settings is not None:
             return [settings]
-        texts = [path for path in source.with_suffix(".txt", ".names", ".labels") if not NO_LABELS.match(path.stem)]
+        texts = [path for path in source.with_suffix(".txt", ".names", ".labels") if not _beside_labels(source, path)]
         if source.delivery:
             in_place = [path for path in texts if path.parent.name.lower() in LABEL_FOLDERS]
             return in_place or [path for path in texts if _starts_with_a_label(source.marks(path).start)]
@@ -91,7 +91,7 @@ class _Reading:
         texts = (
             [path for path in inside if path not in self.used]
             if inside
-            else [path for path in texts if not NO_LABELS.match(path.stem)]
+            else [path for path in texts if not _beside_labels(self.source, path)]
         )
         entries = []
         for path in texts:
@@ -115,6 +115,8 @@ class _Reading:
         root, pictures = self._listed() if self.settings is not None else self._found()
         if not pictures:
             told = "".join(f"\n  {finding.file}: {finding.message}" for finding in self.findings.list[:5])
+            absent = [name for name in self.source.files if name.lower().endswith(".dvc")]
+            told += f"\n  {absent[0]}: tracked by DVC and not here: run `dvc pull`" if absent else ""
             raise UserError(
                 f"{path}: no pictures found for this YOLO data set{told}"
                 "\nput pictures in images/ and labels in labels/, name their folders in data.yaml, or give --pictures"
@@ -261,7 +263,8 @@ class _Reading:
         claims: dict[str, list[Path]] = {}
         for path in self.source.with_suffix(".txt") if folder is not None else ():
             name = self.source.relative(path).rpartition(".")[0]
-            match = None if NO_LABELS.match(path.stem) else self.source.below(folder).pictures.find(name)
+            aside = _beside_labels(self.source, path)
+            match = None if aside else self.source.below(folder).pictures.find(name)
             if match is not None and not match.others:
                 claims.setdefault(match.name, []).append(path)
         for name, paths in claims.items():
@@ -272,7 +275,7 @@ class _Reading:
     def _label_of(self, picture: Path, listed: Path) -> Path | None:
         """The label file of a picture: where Ultralytics looks for it, else beside it; in any capitals."""
         for path in dict.fromkeys((listed, picture)):
-            for place in dict.fromkeys((label_path(path), path.with_suffix(".txt"))):
+            for place in dict.fromkeys((label_path(path), _text_file(str(path)))):
                 if (found := self.listing.find(place)) is not None:
                     return found
         return None
@@ -353,7 +356,7 @@ class _Reading:
         read = {parent for folder in serving for parent in (folder, *folder.parents) if parent != root}
         tree = self.source.below(root)
         rest = [root / name for name in tree.files if name.lower().endswith(".txt")]
-        rest = [path for path in rest if path not in self.used and not NO_LABELS.match(path.stem)]
+        rest = [path for path in rest if path not in self.used and not _beside_labels(tree, path)]
         real = {os.path.realpath(path) for path in self.used} if rest else set()
         for path in (path for path in rest if os.path.realpath(path) not in real):
             around = [parent for parent in path.parents if parent.name.lower() in LABEL_FOLDERS and parent != root]
@@ -474,8 +477,14 @@ def label_path(picture: Path) -> Path:
     """Where Ultralytics looks for a picture's labels: the last ``images`` folder becomes ``labels``, suffix .txt."""
     text = f"/{picture}"
     place = text.lower().rfind("/images/")
-    text = f"{text[:place]}/labels/{text[place + 8 :]}" if place >= 0 else text
-    return Path(os.path.splitext(text)[0][1:] + ".txt")  # noqa: PTH122 - of every picture
+    return _text_file(f"{text[:place]}/labels/{text[place + 8 :]}"[1:] if place >= 0 else text[1:])
+
+
+def _text_file(picture: str) -> Path:
+    """A picture's path with the suffix .txt. What follows the last dot belongs to the name, where it is no suffix of a
+    picture: ``dive.2`` is not ``dive``."""
+    name, suffix = os.path.splitext(picture)  # noqa: PTH122 - of every picture
+    return Path(f"{name if suffix.lower() in PICTURE_SUFFIXES else picture}.txt")
 
 
 def _name_below(picture: Path, root: Path) -> str:
@@ -652,6 +661,12 @@ def _is_label(line: str) -> bool:
 
 def _starts_with_a_label(text: str) -> bool:
     return _is_label(next((line for line in lines_of(text) if line.strip()), ""))
+
+
+def _beside_labels(source: Source, path: Path) -> bool:
+    """Whether a text is by its name one that lies beside labels, and neither its folder nor its text say otherwise."""
+    aside = bool(NO_LABELS.match(path.stem)) and path.parent.name.lower() not in LABEL_FOLDERS
+    return aside and not _starts_with_a_label(source.marks(path).start)
 
 
 def _labels_of_pictures(source: Source, texts: Sequence[Path]) -> list[Path]:
