@@ -27,7 +27,8 @@ SIDE_FILES = re.compile(
 
 def tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: Parsed, findings: Findings) -> None:
     """Add findings on what below the source belongs to nothing that was read."""
-    for name in source.odd_names:
+    # A folder of pictures is listed on its own, too.
+    for name in dict.fromkeys(map(os.path.normpath, source.odd_names)):
         message = "its name is no text in UTF-8, so that no label or list can name it; rename it (left out)"
         findings.add("name-unreadable", message, Path(printable(name)))
     root = parsed.root or source.root
