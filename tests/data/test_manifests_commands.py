@@ -89,7 +89,7 @@ def test_what_is_in_no_manifest_is_told_last(tmp_path: Path, run):
 
 
 def test_names_that_cannot_be_encoded_are_told(tmp_path: Path, run):
-    root = small_sets.manifest(tmp_path)
+    root = small_sets.manifest(tmp_path / "set")
     good = json.loads((root / "output.manifest").read_text().splitlines()[0])
     rows = [json.dumps({**good, "source-ref": "half\ud800.jpg"}), json.dumps({**good, "source-ref": "gone\udcff.jpg"})]
     (root / "output.manifest").write_text("\n".join([*rows, json.dumps(good)]))

@@ -14,7 +14,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -37,13 +36,6 @@ DVC_LEVELS = 4
 # OpenCV gives the pixels that Pillow gives, in less time.
 FAST_FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "WEBP"})
 FAST_MODES = frozenset({"L", "RGB", "RGBA"})
-REDUCED_FLAGS = {
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    1: cv2.IMREAD_GRAYSCALE,
-}
-"""With ``IMREAD_COLOR_RGB`` these give colours; with ``IMREAD_COLOR`` as well, OpenCV refuses."""
 # Pillow reports bytes that cannot be a picture with any of these; ImportError comes from Ultralytics, which replaces
 # Image.open when imported and then wants another package for every file that Pillow does not know.
 DECODER_ERRORS = (
@@ -289,9 +281,18 @@ def _fast_pixels(
     content: bytes, image: ImageFile.ImageFile, at_least: tuple[int, int] | None, grey: bool
 ) -> np.ndarray | None:
     """Pixels as stored, by OpenCV; ``None`` if it refuses the file."""
+    import cv2
+
+    # With IMREAD_COLOR_RGB these give colours; with IMREAD_COLOR as well, OpenCV refuses.
+    reduced = {
+        8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+        4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+        2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+        1: cv2.IMREAD_GRAYSCALE,
+    }
     jpeg = image.format in ("JPEG", "MPO")
     reach = min(image.width // at_least[0], image.height // at_least[1]) if at_least and jpeg else 1
-    flags = next((flags for scale, flags in REDUCED_FLAGS.items() if reach >= scale), cv2.IMREAD_GRAYSCALE)
+    flags = next((flags for scale, flags in reduced.items() if reach >= scale), cv2.IMREAD_GRAYSCALE)
     flags |= cv2.IMREAD_IGNORE_ORIENTATION | (0 if grey and jpeg else cv2.IMREAD_COLOR_RGB)
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -315,6 +316,8 @@ def _converted(path: Path, content: bytes, image: Image.Image, bits: int) -> np.
     pixels = np.asarray(image.convert("RGB"))
     if bits == 16 and pixels.max() < 16:
         # Pillow keeps the high bytes of colours only, and these say that no value is above 4095.
+        import cv2
+
         # With IMREAD_COLOR_RGB, OpenCV 5.0 gives noise for a TIFF of 16 bits.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         deep = cv2.imdecode(np.frombuffer(content, np.uint8), flags)

@@ -353,7 +353,7 @@ class _Reading:
         from, and folders of labels beside some of the pictures (``folders``: those that hold any)."""
         homes = {parent for folder in folders for parent in (folder, *folder.parents)}
         serving = {path.parent for path in self.used}
-        read = {parent for folder in serving for parent in (folder, *folder.parents) if parent != root}
+        read = {parent for folder in serving for parent in (folder, *folder.parents) if root in parent.parents}
         tree = self.source.below(root)
         rest = [root / name for name in tree.files if name.lower().endswith(".txt")]
         rest = [path for path in rest if path not in self.used and not _beside_labels(tree, path)]
