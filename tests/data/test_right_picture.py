@@ -115,14 +115,16 @@ def yolo(line: str, yaml: str = YAML) -> Files:
 
 
 def reached(root: Path, **reading: Any) -> tuple[dict[str, str], dict[str, int]]:
-    """The classes that lie on each picture (with its split), and the findings. ``-``: nobody looked at it; ``?``: it is
-    set aside."""
+    """The classes that lie on each picture (with its split), ``*`` behind ignored ones, and the findings. ``-``: nobody
+    looked at it; ``?``: it is set aside."""
     dataset = read_dataset(root, lost=True, **reading)
     doubtful = {problem.key for problem in dataset.problems if problem.kind in SET_ASIDE_KINDS}
     found = {}
     for record in dataset:
         place = os.path.relpath(record.picture, root) + (f" {record.split}" if record.split else "")
-        labels = " ".join(sorted(dataset.names[index] for index in record.classes)) if record.labelled else "-"
+        boxes = zip(record.classes.tolist(), record.ignored.tolist())
+        labels = " ".join(sorted(dataset.names[index] + "*" * ignored for index, ignored in boxes))
+        labels = labels if record.labelled else "-"
         found[place] = "?" if record.key in doubtful else labels
     return found, dict(counted(dataset.problems))
 
@@ -146,6 +148,16 @@ CASES: dict[str, tuple[Files, dict[str, str], set[str]]] = {
         {"B/0.png": 0, "a.json": coco(("A/0.png", "fish"), ("B/0.png", "crab"))},
         {"B/0.png": "crab"},
         {"picture-missing"},
+    ),
+    "coco of a folder that is not here, beside the folder itself": (
+        {**ONE, "a.json": coco(("A/0.png", "fish"), ("0.png", "crab"))},
+        {"0.png": "crab"},
+        {"picture-missing"},
+    ),
+    "half of a folder": (
+        {"A/0.png": 0, "B/1.png": 1, "a.json": coco(("old/A/0.png", "fish"), ("old/A/1.png", "crab"))},
+        {"A/0.png": "fish"},
+        {"picture-missing", "picture-unread", "root-moved"},
     ),
     "voc of a folder that is not here": (
         {
@@ -291,7 +303,7 @@ CASES: dict[str, tuple[Files, dict[str, str], set[str]]] = {
     # Of labels that look like others.
     "crowds, however written": (
         {**TWO, "a.json": coco(("0.png", "fish"), ("1.png", "crab")).replace('"bbox"', '"iscrowd": "1", "bbox"')},
-        {"0.png": "fish", "1.png": "crab"},
+        {"0.png": "fish*", "1.png": "crab*"},
         set(),
     ),
     "zeros beside an outline": (
@@ -448,6 +460,10 @@ APART: dict[str, tuple[Files, dict[str, str]]] = {
         {"labels/02d3dc5d-IMG_0.txt": FISH, "classes.txt": "fish\n"},
         {"IMG_0.png": "fish"},
     ),
+    "an empty file of an odd name": (
+        {"labels/IMG_0.txt": FISH, "labels/test.txt": "", "classes.txt": "fish\n"},
+        {"IMG_0.png": "fish", "test.png": ""},
+    ),
     **{
         f"odd names in {folder or 'the top'}": (
             {f"{folder}test.txt": FISH, f"{folder}notes.txt": FISH, "classes.txt": "fish\n"},
@@ -513,7 +529,11 @@ def test_boxes_of_turned_pictures(orientation: int, stated: str, tmp_path: Path)
 SMALL = "0 0.5 0.5 0.52 0.5 0.53 0.52 0.51 0.54 0.49 0.52\n"
 NEAR = "0 0.5 0.42 0.78 0.6 0.7 0.65 0.4 0.65 0.3 0.5\n"
 ORIENTED = "0 0.4 0.5 0.8 0.6 0.75 0.75 0.35 0.65\n"
-POSES = ("0 0.7 0.7 0.2 0.2 0.62 0.62 0.78 0.65 0.7 0.78\n", "0 0.7 0.7 0.2 0.2 0.62 0.62 2 0.78 0.75 1\n")
+POSES = (
+    "0 0.7 0.7 0.2 0.2 0.62 0.62 0.78 0.65 0.7 0.78\n",
+    "0 0.7 0.7 0.2 0.2 0.62 0.62 2 0.78 0.75 1\n",
+    "0 0.5 0.5 0.4 0.4 0.4 0.35 0.65 0.6\n",
+)
 
 
 @pytest.mark.parametrize(
