@@ -112,9 +112,22 @@ class Clock:
 _listening: Clock | None = None
 
 
+class _Signals(Clock):
+    """What a listening clock hears, without its budget: of one that is spent at once a step is still done."""
+
+    def __init__(self, listening: Clock) -> None:
+        super().__init__()
+        self.listening_one = listening
+
+    def stop_reason(self, next_unit_seconds: float = 0.0) -> str | None:
+        heard = self.listening_one.signal_name
+        return f"{heard} received" if heard is not None else self.listening_one.notice
+
+
 def listening_clock() -> Clock | None:
-    """The clock that catches the signals of this process now, if any: for what is called too deep to be handed one."""
-    return _listening
+    """A clock of the signals that this process hears now, if it listens: for what is called too deep to be handed
+    one."""
+    return _Signals(_listening) if _listening is not None else None
 
 
 def _is_alive(process: int) -> bool:
