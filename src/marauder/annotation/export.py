@@ -90,7 +90,7 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
         if waiting is not None and not settings.new:
             note = "a batch is open: import its delivery, or make another one with --new"
             return _summary(settings.outbox, waiting, True, (note,))
-        dataset = read_dataset(settings.data, clock=clock)
+        dataset = read_dataset(settings.data)
         known = list_batches(settings.outbox)
         # What came back once is paid for: it goes out again only when that is asked for.
         earlier = [batch for batch in known if batch.state in (WAITING if settings.new else (*WAITING, "imported"))]

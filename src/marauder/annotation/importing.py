@@ -107,7 +107,7 @@ def _import(
     unpacked = unpack(delivery, unpacked_folder, limits_of(settings.limits), clock)
     own_package = any(package.sha256 == content for package in batch.packages)
     format_name, reading = ("", Reading({})) if unpacked.refused or own_package else read_answers(unpacked, batch)
-    base = read_dataset(settings.data, clock=clock)
+    base = read_dataset(settings.data)
     checked = check_delivery(batch, reading, unpacked, earlier, clock, usual_empty(base))
     checked = _with_general(checked, unpacked, format_name, own_package, delivery)
     taken = {picture.file: picture for picture in checked.of_status("accepted")}
@@ -181,7 +181,7 @@ def merge_again(settings: AnnotationSettings, clock: Clock) -> Version:
     Raises ``Interrupted`` when the clock says so, ``UserError`` where the data set no longer fits the answers.
     """
     with exclusive(settings.output / ".lock", f"the merged data set {settings.output}"):
-        base = read_dataset(settings.data, clock=clock)
+        base = read_dataset(settings.data)
         log = {
             "batch": "",
             "delivery": "none; the data set that the answers belong to was read anew",

@@ -119,7 +119,7 @@ def pin(
         from marauder.data.manifests.dvc import fetch_and_resolve
 
         provenance = fetch_and_resolve(spec, spec_file)
-    dataset = read_dataset(path, pictures=pictures, clock=clock)
+    dataset = read_dataset(path, pictures=pictures)
     hashes = hash_files([record.picture for record in dataset], journal or FileJournal.of("hashes", path), clock)
     splits = {
         name: _split_pin([record for record in dataset if (record.split or "-") == name], dataset.names, hashes)
