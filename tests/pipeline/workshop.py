@@ -17,7 +17,7 @@ from typing import Any
 
 from marauder.cli.main import run_with_boundary
 from marauder.core.clock import Clock
-from marauder.core.files import append_line, atomic_path, read_lines, write_json
+from marauder.core.files import append_line, atomic_path, read_lines, remove_leftovers, write_json
 from marauder.core.settings import Settings
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.run import run_steps, select
@@ -61,6 +61,7 @@ class Collect(Step):
             shutil.rmtree(settings.output)
             _die(settings.die == "after")
         context.begun()
+        remove_leftovers(settings.output)  # as every step does: the next one reads all that lies there
         pictures = sorted(context.workspace.images.iterdir())
         for picture in pictures:
             target = settings.output / picture.name
