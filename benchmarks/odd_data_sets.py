@@ -151,8 +151,12 @@ YAML = ("on", "off", "no", "010", "12:30", "null")
 RIGHT: dict[str, Right] = {
     "annotation-guidelines-16bit": Right(more=crops_show_animals),
     "class-number-huge": Right(
-        boxes=row("images/{}.jpg", ["*"]) | {"images/3.jpg": None}, instead="class-unknown", error=True,
-        says=r"class-unknown: [^\n]*3\.txt", status=1, seconds=10,
+        boxes=row("images/{}.jpg", ["*"]) | {"images/3.jpg": None},
+        instead="class-unknown",
+        error=True,
+        says=r"class-unknown: [^\n]*3\.txt",
+        status=1,
+        seconds=10,
     ),
     "classes-blank-line": Right(boxes=row("images/{}.jpg", TWO), instead="", error=True),
     "coco-category-id-twice": Right(boxes=row("f{}.jpg"), instead="", says=r"(?im)^(?=.*categor).*\b1\b"),
@@ -164,12 +168,15 @@ RIGHT: dict[str, Right] = {
     "coco-path-no-suffix": Right(boxes=row("reef.v2_000{}.jpg", TWO), says=MOVED),
     "coco-path-sites": Right(
         boxes=row("siteA/000{}.jpg", ["fish"], range(4)) | row("siteB/000{}.jpg", ["shark"], range(4)),
-        instead="siteA", input="labels/all.json",
+        instead="siteA",
+        input="labels/all.json",
     ),
     "coco-path-windows": Right(boxes=row("images/f{}.jpg", TWO), says=MOVED),
     "coco-picture-twice": Right(
         boxes={name: [*(boxes or ()), ("shark", 200, 150, 50, 50)] for name, boxes in row("f{}.jpg").items()},
-        instead=r"f0\.jpg", says="(?s)^(?!.*picture-duplicate)", more=fix_keeps_sharks,
+        instead=r"f0\.jpg",
+        says="(?s)^(?!.*picture-duplicate)",
+        more=fix_keeps_sharks,
     ),
     "git-lfs": Right(boxes={}, says="(?is)git lfs pointer.*git lfs pull", status=1),
     "layout-cvat-xml": Right(boxes=row("images/{}.jpg", box=(20, 20, 60, 40)), instead="CVAT", error=True),
@@ -193,7 +200,8 @@ RIGHT: dict[str, Right] = {
     "yaml-key-valid": Right(boxes=row("{folder}/images/{}.jpg", TWO), splits=SPLITS, instead=r"\bvalid\b"),
     "yaml-names-no-on": Right(boxes=row("{folder}/images/{}.jpg", YAML), instead="(?i)quot", error=True),
     "yaml-neighbour": Right(
-        boxes=row("reef.v3/{folder}/images/mine{}.jpg", ["shark"]), says=r"\.\./(train|valid)|not followed",
+        boxes=row("reef.v3/{folder}/images/mine{}.jpg", ["shark"]),
+        says=r"\.\./(train|valid)|not followed",
         input="reef.v3",
     ),
     "yolo-capitals": Right(boxes=row("Images/{}.jpg"), instead="Labels"),
@@ -201,14 +209,20 @@ RIGHT: dict[str, Right] = {
     "yolo-pose": Right(boxes=row("images/{folder}/fish{}.jpg", folders=POSE)),
     "yolo-pose-head-tail": Right(boxes=row("images/{folder}/fish{}.jpg", box=(112, 90, 96, 60), folders=POSE)),
     "training/name-not-utf8": Right(
-        boxes=row("images/{}.png", numbers=["poisson_\udce9", *range(1, 8)], box=(40, 20, 20, 20)), size=(96, 64),
-        says="poisson_", instead="poisson_", made=b"poisson_\xe9",
+        boxes=row("images/{}.png", numbers=["poisson_\udce9", *range(1, 8)], box=(40, 20, 20, 20)),
+        size=(96, 64),
+        says="poisson_",
+        instead="poisson_",
+        made=b"poisson_\xe9",
     ),
     "training/name-not-utf8, C locale": Right(
-        boxes=row("images/{}.png", numbers=["poisson_é", *range(1, 8)], box=(40, 20, 20, 20)), size=(96, 64),
-        instead="poisson_", made="poisson_é".encode(), locale=ASCII,
+        boxes=row("images/{}.png", numbers=["poisson_é", *range(1, 8)], box=(40, 20, 20, 20)),
+        size=(96, 64),
+        instead="poisson_",
+        made="poisson_é".encode(),
+        locale=ASCII,
     ),
-}  # fmt: skip
+}
 
 
 def main() -> int:
@@ -278,10 +292,15 @@ def run(outcome: Outcome, name: str, command: list[str], seconds: int = SECONDS)
     plain = {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "COLUMNS": "300", "NO_COLOR": "1"}
     started = time.perf_counter()
     done = subprocess.run(
-        limited, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=outcome.output,
-        env={**os.environ, **plain, **outcome.locale}, check=False,
+        limited,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=outcome.output,
+        env={**os.environ, **plain, **outcome.locale},
+        check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
-    )  # fmt: skip
+    )
     outcome.seconds += time.perf_counter() - started
     (outcome.output / f"{name}.txt").write_bytes(done.stdout)
     text = done.stdout.decode("utf-8", "replace").replace(str(outcome.data.parent), "CASE")

@@ -39,7 +39,7 @@ from marauder.core.files import (
 )
 from marauder.core.locks import LOCK_FILE
 from marauder.core.progress import Progress
-from marauder.data.formats.yolo import SPLIT_KEYS, UNLABELLED_KEY
+from marauder.data.formats.yolo_settings import SPLIT_KEYS, UNLABELLED_KEY
 from marauder.data.records import Dataset, Record
 from marauder.data.stored import RECORDS_FILE, STATE_FILE, stored_rows
 

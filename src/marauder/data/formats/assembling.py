@@ -36,7 +36,7 @@ from marauder.data.records import Dataset, Problem, Record, box_columns, joined
 
 HEADER_BLOCK = 4096
 SMALLEST_STATED = 8
-"""Pixels of a side below which a stated size says nothing: some tools write 1x1 for every picture."""
+"""Pixels of a side below which a stated size is none to scale by: some tools write 1x1 for every picture."""
 LOSING = frozenset({*DOUBTFUL_LABELS, "label-without-picture", "box-degenerate", "box-out-of-bounds"})
 """Kinds for which labels are left out."""
 

@@ -197,8 +197,6 @@ class Format(ABC):
     only when nothing at all can be read."""
 
     name: str = ""
-    title: str = ""
-    """The format in words, with the tools that write it."""
 
     @abstractmethod
     def files(self, source: Source) -> list[Path]:

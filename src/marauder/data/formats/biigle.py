@@ -32,7 +32,6 @@ class BiigleFormat(Format):
     """BIIGLE's reports."""
 
     name = "biigle"
-    title = "CSV report of annotations (BIIGLE)"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".csv") if _columns(_header(source, path))]

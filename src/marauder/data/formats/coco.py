@@ -27,7 +27,6 @@ class CocoFormat(Format):
     """COCO detection annotations; crowds become ignored boxes."""
 
     name = "coco"
-    title = "COCO JSON (CVAT, Roboflow, Label Studio, VIA, …)"
     unboxed_pictures_are_labelled = True
     category_required = True
     pictures_required = True
@@ -54,8 +53,11 @@ class CocoFormat(Format):
             stated |= _File(self, path, split, findings, entries, names).read()
         used = {label.class_name for entry in entries for label in entry.labels}
         if used and not any(isinstance(name, str) for name in used) and "categories" not in stated:
-            return Parsed(entries, {}, True, set(answers), first=0 if 0 in used else 1)
-        return Parsed(entries, names, used=set(answers), pictures_required=self.pictures_required)
+            parsed = Parsed(entries, {}, True, set(answers), first=0 if 0 in used else 1)
+        else:
+            parsed = Parsed(entries, names, used=set(answers))
+        parsed.pictures_required = self.pictures_required
+        return parsed
 
     def describe(self, row: Mapping[str, Any], entry: Entry) -> None:
         """Take attributes from an image's entry."""

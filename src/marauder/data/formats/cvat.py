@@ -28,7 +28,6 @@ class CvatFormat(Format):
     """CVAT's own XML."""
 
     name = "cvat"
-    title = "CVAT for images 1.1 (annotations.xml)"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".xml") if "annotations" in source.marks(path).keys]

@@ -24,7 +24,6 @@ class FathomNetFormat(CocoFormat):
     """COCO as FathomNet exports it; a box without a category becomes an ignored one."""
 
     name = "fathomnet"
-    title = "FathomNet's COCO exports"
     unboxed_pictures_are_labelled = False
     category_required = False
     pictures_required = False

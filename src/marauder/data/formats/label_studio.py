@@ -31,7 +31,6 @@ class LabelStudioFormat(Format):
     """Label Studio's tasks."""
 
     name = "label_studio"
-    title = "Label Studio (JSON, JSON_MIN)"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".json") if _holds_tasks(source, path)]

@@ -24,7 +24,6 @@ class LabelmeFormat(Format):
     """labelme's JSON."""
 
     name = "labelme"
-    title = "labelme JSON, one for each picture (labelme, X-AnyLabeling)"
 
     def files(self, source: Source) -> list[Path]:
         files = [(path, source.marks(path).keys) for path in source.with_suffix(".json")]

@@ -15,7 +15,6 @@ class PicturesFormat(Format):
     """Pictures without labels; subfolders count. They are unlabelled, or empty where the options say so."""
 
     name = "pictures"
-    title = "pictures without labels"
 
     def files(self, source: Source) -> list[Path]:
         """The pictures, if none of them has a file of its own name that could be its labels."""

@@ -114,7 +114,8 @@ class Placing:
         entry.labelled = False
 
     def _would_be(self, entry: Entry, name: str) -> Path:
-        """Where a picture that is not here would lie."""
+        """Where a picture that is not here would lie: in a folder of its split's or label file's name, so that what two
+        files call by one name stays two pictures."""
         text = (name or (entry.names[0] if entry.names else "")).replace("\\", "/")
         inside = [part for part in text.split("/") if part not in ("", ".", "..")] or ["without a name"]
         return self.root / self.folders(entry)[0] / (inside[-1] if len(inside) > 4 else "/".join(inside))

@@ -38,7 +38,6 @@ class VocFormat(Format):
     """Pascal VOC folders, and XML files beside their pictures."""
 
     name = "voc"
-    title = "Pascal VOC (labelImg, roLabelImg, CVAT, Roboflow)"
 
     def files(self, source: Source) -> list[Path]:
         marks = {path: source.marks(path).keys for path in source.with_suffix(".xml")}

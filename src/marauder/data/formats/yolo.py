@@ -16,23 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
 from marauder.data.formats.source import Listing, Source, stem
-from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text, whole
-from marauder.data.picture_files import PICTURE_SUFFIXES, common_suffix_match, is_picture, path_exists
+from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text
+from marauder.data.formats.yolo_settings import (
+    UNLABELLED_KEY,
+    is_settings,
+    names_of,
+    read_darknet,
+    read_settings,
+    settings_below,
+    settings_file,
+)
+from marauder.data.formats.yolo_splits import Places, label_path, resolved, text_file
+from marauder.data.picture_files import path_exists
 from marauder.data.stored import RECORDS_FILE, stored_rows
 
-SPLIT_KEYS = ("train", "val", "test")
-UNLABELLED_KEY = "unlabelled"
-YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
 LABEL_FOLDERS = frozenset({"labels", "label", "obj_train_data", "obj_valid_data", "obj_test_data"})
 NO_LABELS = re.compile(r"^(classes|names|train|val|valid|test|obj|labels|readme.*|notes?|licen[cs]e)$", re.IGNORECASE)
 LARGEST_FRACTION = 2.0
 """A box may reach over the border, but a value above this is in pixels or per cent."""
 LARGEST_CLASS = 10**9
-MOST_UNNAMED = 10_000
 LEAST_FILL = 0.4
 """Share of a box's side that the keypoints in it cover at least; the points of an outline say less, read as a box."""
 
@@ -41,12 +46,11 @@ class YoloFormat(Format):
     """YOLO's text files, in every layout that tools write."""
 
     name = "yolo"
-    title = "YOLO (Ultralytics, darknet, CVAT, Roboflow)"
 
     def files(self, source: Source) -> list[Path]:
         if source.path.is_file():
-            return [source.path] if _is_settings(source.path) else []
-        settings = _settings_file(source)
+            return [source.path] if is_settings(source.path) else []
+        settings = settings_file(source)
         if settings is not None:
             return [settings]
         texts = [path for path in source.with_suffix(".txt", ".names", ".labels") if not _beside_labels(source, path)]
@@ -59,7 +63,7 @@ class YoloFormat(Format):
         return [path for path in texts if _starts_with_a_label(source.marks(path).start)]
 
     def declared(self, source: Source) -> bool:
-        return source.path.is_dir() and _settings_file(source) is not None
+        return source.path.is_dir() and settings_file(source) is not None
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         work = _Reading(source, options, findings)
@@ -106,8 +110,8 @@ class _Reading:
     def data_set(self) -> Parsed:
         """Entries of pictures, with the labels that belong to each."""
         path = self.source.path
-        self.settings = path if path.is_file() else _settings_file(self.source)
-        below = [] if self.settings is not None else _settings_below(self.source)
+        self.settings = path if path.is_file() else settings_file(self.source)
+        below = [] if self.settings is not None else settings_below(self.source)
         if len(below) > 1:
             told = ", ".join(str(one) for one in below[:3])
             raise UserError(f"{path}: holds {len(below)} data sets with names of their own ({told}); name one of them")
@@ -151,16 +155,16 @@ class _Reading:
         """Root and pictures (with split, and the path as listed) of a data.yaml or obj.data."""
         file = self.settings
         assert file is not None
-        content = _darknet(file, self.findings) if file.suffix.lower() == ".data" else _yaml(file)
+        content = read_darknet(file, self.findings) if file.suffix.lower() == ".data" else read_settings(file)
         self._take_names(content, file)
         stated = content.get("path")
-        root = _resolved(str(stated), file.parent) if stated else file.parent
+        root = resolved(str(stated), file.parent) if stated else file.parent
         if not root.is_dir():
             message = f"path: {clean_text(stated)} does not exist; using the folder of this file"
             self.findings.add("root-moved", message, file)
             root = file.parent
         tree = self.source.below(root)
-        places = _Places(file, root, tree, self.options, self.findings, self.used)
+        places = Places(file, root, tree, self.options, self.findings, self.used)
         split_of = {**{key: name for key, name in SPLIT_NAMES.items() if key in content}, UNLABELLED_KEY: None}
         places.climbing = places.climbs(content, list(split_of))
         seen: set[Path] = set()
@@ -210,7 +214,7 @@ class _Reading:
 
     def _try_settings(self, path: Path) -> None:
         try:
-            self._take_names(_yaml(path), path)
+            self._take_names(read_settings(path), path)
         except UserError as error:
             message = f"{clean_text(str(error))}; class names are not taken from it"
             self.findings.add("label-syntax", message, path)
@@ -226,7 +230,7 @@ class _Reading:
             raise UserError(f"{file}: kpt_shape: {clean_text(shape)} is not [number of keypoints, 2 or 3]")
         stated = content.get("names")
         if isinstance(stated, str) and stated.strip():
-            places = [_resolved(stated, base) for base in (file.parent, file.parent.parent)]
+            places = [resolved(stated, base) for base in (file.parent, file.parent.parent)]
             places += [path for path in self.source.with_suffix(".names") if path.name == Path(stated).name]
             named = next((path for path in places if path.is_file()), None)
             if named is None:
@@ -234,7 +238,7 @@ class _Reading:
             self.used.add(named)
             self.names = class_list(named, self.findings)
             return
-        self.names = _names_of(stated, content.get("nc"), file, self.findings)
+        self.names = names_of(stated, content.get("nc"), file, self.findings)
         self._take_class_lists(file if self.names else None)
 
     def _take_class_lists(self, first: Path | None = None) -> None:
@@ -275,7 +279,7 @@ class _Reading:
     def _label_of(self, picture: Path, listed: Path) -> Path | None:
         """The label file of a picture: where Ultralytics looks for it, else beside it; in any capitals."""
         for path in dict.fromkeys((listed, picture)):
-            for place in dict.fromkeys((label_path(path), _text_file(str(path)))):
+            for place in dict.fromkeys((label_path(path), text_file(str(path)))):
                 if (found := self.listing.find(place)) is not None:
                     return found
         return None
@@ -310,7 +314,7 @@ class _Reading:
         index, values = parse_line(content)
         keypoints = self.keypoints
         if len(values) == 4 or (keypoints is not None and len(values) == 4 + keypoints[0] * keypoints[1]):
-            box = centred(values)
+            box = _box_at(values)
         elif keypoints is not None:
             wanted = 5 + keypoints[0] * keypoints[1]
             raise ValueError(f"{len(values) + 1} values; kpt_shape {list(keypoints)} asks for {wanted} (or 5)")
@@ -367,126 +371,6 @@ class _Reading:
                 self.findings.add("label-without-picture", "no picture belongs to these labels", path)
 
 
-class _Places:
-    """Where the entries of a data.yaml lead."""
-
-    def __init__(
-        self, file: Path, root: Path, tree: Source, options: ReadOptions, findings: Findings, used: set[Path]
-    ) -> None:
-        self.file, self.root, self.tree, self.options, self.used = file, root, tree, options, used
-        self.findings = findings
-        self.climbing, self.neighbour = True, ""
-        self.listing = Listing()
-
-    def climbs(self, content: Mapping[str, Any], keys: Sequence[str]) -> bool:
-        """Whether ``../`` leads out of the folder. Roboflow writes ``../train/images`` and means the folder below the
-        data.yaml; followed, it reads the neighbour's train/."""
-        entries = [content.get(key) for key in keys]
-        texts = [text for entry in entries for text in (entry if isinstance(entry, list) else [entry]) if text]
-        climbing = [text for text in map(str, texts) if text.replace("\\", "/").startswith("../")]
-        own = [text for text in climbing if (self.root / _without_climbing(text)).exists()]
-        neighbours = [
-            text
-            for text in climbing
-            if any((_resolved(text, self.root).parents[up] / "data.yaml").is_file() for up in range(2))
-        ]
-        if own:
-            message = f"{own[0]}: read as {_without_climbing(own[0])} below this file; ../ was not followed"
-            self.findings.add("root-moved", message, self.file)
-        self.neighbour = neighbours[0] if neighbours and not own else ""
-        return not own and not neighbours
-
-    def pictures(self, entry: str) -> list[tuple[Path, Path]]:
-        """Pictures of one ``train:``/``val:``/``test:`` entry (a folder, a list file, or one picture), each with the
-        path as listed."""
-        text = entry if self.climbing else _without_climbing(entry)
-        place = _resolved(text, self.root)
-        if not path_exists(place) and (found := self.listing.find(place)) is not None:
-            place = found
-        bare = not path_exists(place) or (place.is_dir() and not self.tree.below(place).pictures.names)
-        if bare and self.options.pictures is not None:
-            return self._apart(text, place)
-        if not path_exists(place):
-            moved = common_suffix_match(text, dict.fromkeys((self.root, self.file.parent)))
-            if moved is not None and moved.name.lower() == "images" and "/" in text.strip("./"):
-                # The end of train/images alone is the images/ of all splits.
-                moved = moved if moved.parent.name == place.parent.name else None
-            if moved is None:
-                message = f"{entry}: no such folder or list file below {self.root}"
-                self.findings.add("split-missing", message, self.file)
-                return []
-            words = "belongs to another data set" if self.neighbour else "does not exist"
-            self.findings.add("root-moved", f"{entry} {words}; using {moved}", self.file)
-            place = moved
-        if place.is_dir():
-            tree = self.tree.below(place)
-            self.tree.odd_names += tree.odd_names
-            return [(place / name, place / name) for name in tree.pictures.names]
-        return [(place, place)] if is_picture(place) else self._list_file(place)
-
-    def _apart(self, text: str, place: Path) -> list[tuple[Path, Path]]:
-        """Pictures of a split that lie in ``options.pictures``: those with a label file in the split's folder of
-        labels, else those of the folder that has the split's name, else all."""
-        folder = self.options.pictures
-        assert folder is not None
-        index = self.tree.below(folder).pictures
-        labels = label_path(place / "x").parent
-        labels = labels if labels.is_dir() else place
-        if labels.is_dir():
-            files = [name for name in self.tree.below(labels).files if name.lower().endswith(".txt")]
-            found = [(index.find(name.rpartition(".")[0]), place / name) for name in files]
-            return [(folder / match.name, name) for match, name in found if match is not None and not match.others]
-        parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        for start in range(len(parts)):
-            top = "/".join(parts[start:]) + "/"
-            if below := [name for name in index.names if name.startswith(top)]:
-                return [(folder / name, place / name[len(top) :]) for name in below]
-        return [(folder / name, place / name) for name in index.names]
-
-    def _list_file(self, file: Path) -> list[tuple[Path, Path]]:
-        self.used.add(file)
-        index = self.tree.below(self.options.pictures).pictures
-        pictures, moved = [], 0
-        written_by_us = (self.root / RECORDS_FILE).exists()
-        for line, content in enumerate(lines_of(read_text(file, self.findings) or ""), 1):
-            text = content.strip().strip("\ufeff").strip("\"'")
-            if not text:
-                continue
-            listed = _resolved(text, file.parent if text.startswith("./") else self.root)
-            picture = listed if path_exists(listed) else self.listing.find(listed)
-            if picture is None:
-                # A folder that is here lacks the picture; one of that name elsewhere is another picture.
-                here = is_picture(listed) and listed.parent.is_dir() and listed.parent != self.root
-                match = None if here else index.find(text)
-                if match is not None and not match.others:
-                    picture = (self.options.pictures or self.root) / match.name
-                    moved += not match.whole
-                elif not written_by_us:
-                    words = "may be one of several pictures" if match is not None else "does not exist"
-                    kind = "picture-ambiguous" if match is not None else "picture-missing"
-                    self.findings.add(kind, f"listed picture {clean_text(text)} {words}", file, line)
-                    continue
-            pictures.append((picture or listed, listed if is_picture(listed) else picture or listed))
-        if moved:
-            message = f"{moved} listed pictures have moved; found below {self.options.pictures or self.root}"
-            self.findings.add("root-moved", message, file)
-        return pictures
-
-
-def label_path(picture: Path) -> Path:
-    """Where Ultralytics looks for a picture's labels: the last ``images`` folder becomes ``labels``, suffix .txt."""
-    text = f"/{picture}"
-    place = text.lower().rfind("/images/")
-    return _text_file(f"{text[:place]}/labels/{text[place + 8 :]}"[1:] if place >= 0 else text[1:])
-
-
-def _text_file(picture: str) -> Path:
-    """A picture's path with the suffix .txt. What follows the last dot belongs to the name, where it is no suffix of a
-    picture: ``dive.2`` is not ``dive``."""
-    name, suffix = os.path.splitext(picture)  # noqa: PTH122 - of every picture
-    return Path(f"{name if suffix.lower() in PICTURE_SUFFIXES else picture}.txt")
-
-
 def _name_below(picture: Path, root: Path) -> str:
     """How ``records.jsonl`` names a picture."""
     return picture.relative_to(root).as_posix() if picture.is_relative_to(root) else picture.as_posix()
@@ -508,7 +392,7 @@ def parse_line(line: str) -> tuple[int, list[float]]:
     return int(values[0]), values[1:]
 
 
-def centred(values: Sequence[float]) -> Box:
+def _box_at(values: Sequence[float]) -> Box:
     """The box of centre x, centre y, width, height."""
     x, y, width, height = values[:4]
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
@@ -521,7 +405,7 @@ def _reads_as_pose(values: Sequence[float]) -> bool:
     triples = len(rest) % 3 == 0 and all(value in (0.0, 1.0, 2.0) for value in rest[2::3])
     step = 3 if triples else 2
     points = [(x, y) for x, y in zip(rest[::step], rest[1::step]) if (x, y) != (0.0, 0.0)]
-    x0, y0, x1, y1 = centred(values)
+    x0, y0, x1, y1 = _box_at(values)
     if len(points) < 2 or min(values[2:4]) <= 0 or min(x0, y0) < -0.01 or max(x1, y1) > 1.01:
         return False
     if not all(x0 - 0.01 <= x <= x1 + 0.01 and y0 - 0.01 <= y <= y1 + 0.01 for x, y in points):
@@ -533,15 +417,10 @@ def _reads_as_pose(values: Sequence[float]) -> bool:
         abs(values[i] + values[i + 4] - values[i + 2] - values[(i + 6) % 8]) < 2e-3 for i in (0, 1)
     ):
         return False  # the corners of an oriented box: opposite ones have the same middle
+    corners = (values[:2], values[2:4])  # were it an outline
     margin = 0.25 * max(right - left, bottom - top)
-    near = [
-        left - margin <= x <= right + margin and top - margin <= y <= bottom + margin for x, y in _pairs(values[:4])
-    ]
+    near = [left - margin <= x <= right + margin and top - margin <= y <= bottom + margin for x, y in corners]
     return len(points) < 3 or not all(near)
-
-
-def _pairs(values: Sequence[float]) -> list[tuple[float, float]]:
-    return list(zip(values[::2], values[1::2]))
 
 
 def _apply_stored(entry: Entry, row: Mapping[str, Any]) -> None:
@@ -558,98 +437,6 @@ def _apply_stored(entry: Entry, row: Mapping[str, Any]) -> None:
         for position, label in enumerate(entry.labels):
             values = {name: column[position] for name, column in columns.items()}
             label.details = {name: value for name, value in values.items() if value is not None}
-
-
-def _settings_file(source: Source) -> Path | None:
-    """The data.yaml or obj.data of a folder, at its top."""
-    candidates = [source.root / name for name in YAML_NAMES]
-    tops = [name for name in source.files if "/" not in name and name.lower().endswith((".yaml", ".yml", ".data"))]
-    candidates += [source.root / name for name in tops]
-    return next((file for file in candidates if file.is_file() and _is_settings(file)), None)
-
-
-def _settings_below(source: Source) -> list[Path]:
-    """Files like data.yaml in the folders of a folder that has none itself."""
-    found = [source.root / name for name in source.files if name.rpartition("/")[2] in YAML_NAMES]
-    return [path for path in found if path.parent != source.root and _is_settings(path)]
-
-
-def _is_settings(path: Path) -> bool:
-    if path.suffix.lower() == ".data":
-        return path.name.lower() == "obj.data"
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return False
-    try:
-        content = _yaml(path)
-    except UserError:
-        # A broken data.yaml is still one: reading it then names the line.
-        return path.name in ("data.yaml", "data.yml")
-    splits = {*SPLIT_NAMES, UNLABELLED_KEY} & content.keys()
-    return "train" in content or (bool({"names", "nc"} & content.keys()) and bool(splits))
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping, every value as the text that was written: names are no numbers, dates and truths."""
-    findings = Findings()
-    text = read_text(path, findings)
-    if text is None:
-        raise UserError(f"{path}: {findings.list[0].message}")
-    content = parse_yaml(
-        text, lambda line: f"{path}:{line}" if line is not None else str(path), as_written=True
-    ).content
-    if content in (None, ""):
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}:1: expected 'key: value' lines, found {type(content).__name__}")
-    return content
-
-
-def _darknet(path: Path, findings: Findings) -> dict[str, Any]:
-    """darknet's obj.data: ``key = value`` lines."""
-    lines = [line.partition("=") for line in lines_of(read_text(path, findings) or "")]
-    return {key.strip(): value.strip() for key, mark, value in lines if mark and value.strip()}
-
-
-def _names_of(stated: object, count: object, file: Path, findings: Findings) -> dict[int, str]:
-    """Class names by number of ``names:`` and ``nc:``."""
-    wanted = whole(count)
-    if stated in (None, ""):
-        if wanted is not None and wanted > MOST_UNNAMED:
-            raise UserError(f"{file}: nc: {wanted} classes without a name; write names")
-        return {index: f"class_{index}" for index in range(wanted or 0)}
-    if not isinstance(stated, (dict, list)):
-        raise UserError(f"{file}: names: expected a list of class names, or numbers with names")
-    rows: dict[int, str] = {}
-    for key, value in stated.items() if isinstance(stated, dict) else enumerate(stated):
-        index = whole(key)
-        if index is None or index < 0:
-            raise UserError(f"{file}: names: the keys must be class numbers from 0, like '0: lionfish'")
-        rows[index] = _name(value, file)
-    end = max(rows, default=-1) + 1
-    if end > max(1000, 10 * len(rows)):
-        raise UserError(f"{file}: names: class number {end - 1} lies far beyond {len(rows)} names; correct it")
-    if gaps := [str(index) for index in range(end) if not rows.get(index)]:
-        findings.add("names-missing", f"names: no name for class {', '.join(gaps[:8])}; write it", file)
-    if wanted is not None and wanted != end:
-        findings.add("names-missing", f"nc is {wanted}, and there are {end} names; correct one", file)
-    return {index: rows.get(index) or f"class_{index}" for index in range(end)}
-
-
-def _name(value: object, file: Path) -> str:
-    if not isinstance(value, str):
-        raise UserError(
-            f"{file}: names: {clean_text(value, 60)} is no class name; write text, in quotes where it has : or #"
-        )
-    return clean_text(value)
-
-
-def _resolved(text: str, base: Path) -> Path:
-    """``text`` below ``base``, without ``..`` steps, links left as they are."""
-    return Path(os.path.normpath(base / Path(text.replace("\\", "/")).expanduser()))
-
-
-def _without_climbing(text: str) -> str:
-    return re.sub(r"^(\.\./)+", "", text.replace("\\", "/"))
 
 
 def _is_label(line: str) -> bool:
