@@ -18,7 +18,7 @@ from marauder.data.picture_files import is_picture
 SKIPPED = ("__MACOSX", "guidelines")
 UPLOAD_PREFIX = re.compile(r"^(?!(?:19|20)\d\d[01]\d[0-3]\d-)[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file; a date is none of it."""
-PICTURE_FOLDERS = ("images", "Images", "JPEGImages", "")
+PICTURE_FOLDERS = ("images", "Images", "JPEGImages")
 ENDING = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?|gif|heic|jfif|jp2|ppm|avif|txt|xml|json|csv)$", re.IGNORECASE)
 MARKS = re.compile(r'"([A-Za-z_-]{2,24})"\s*:|<([A-Za-z_:.-]{2,40})|(fathomnet\.org)')
 
