@@ -26,7 +26,7 @@ def train_ours(arguments: argparse.Namespace) -> Path:
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
     from marauder.runs.gated import run_gated
-    from marauder.runs.settings import BaselineSettings
+    from marauder.tasks.detection.settings import BaselineSettings
 
     overrides = [
         f"training.epochs={arguments.epochs}", f"training.batch_size={arguments.batch_size}",
@@ -65,7 +65,7 @@ def run_arm(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.core.clock import Clock
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
-    from marauder.runs.measuring import evaluate_split
+    from marauder.tasks.detection.evaluate_split import evaluate_split
 
     started = time.perf_counter()
     weights = ARMS[arguments.arm](arguments)

@@ -212,8 +212,8 @@ class Bench:
 
     def _generated_reef(self) -> Dataset:
         """Pictures of the other domain: drawn, with the boxes of what was drawn."""
-        from marauder.data.scenes.settings import SceneSettings
-        from marauder.data.scenes.writing import generate_scenes
+        from marauder.scenes.settings import SceneSettings
+        from marauder.scenes.writing import generate_scenes
 
         size, count = max(96, self.scale.image_size), self.scale.other_pictures
         settings = SceneSettings(output=self.output / "reef", count=count, clips=count // 3, width=size,

@@ -56,10 +56,10 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     from marauder.engine.checkpoints import Checkpointer
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
-    from marauder.runs.detection import DetectionTask, prepare_process
-    from marauder.runs.detection_data import DetectionData
-    from marauder.runs.settings import BaselineSettings
-    from marauder.runs.tasks.detection import DetectorWeights
+    from marauder.tasks.detection.data import DetectionData
+    from marauder.tasks.detection.kind import DetectorWeights
+    from marauder.tasks.detection.settings import BaselineSettings
+    from marauder.tasks.detection.training import DetectionTask, prepare_process
 
     data = prepare_aquarium(folder / "data", 128)
     overrides = [

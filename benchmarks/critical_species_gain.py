@@ -101,12 +101,12 @@ def train_plainly(
     from marauder.data.reading import read_dataset
     from marauder.runs.gated import run_gated
     from marauder.runs.recipes import load_run_settings
-    from marauder.runs.settings import RunSettings
+    from marauder.tasks.detection.settings import DetectionSettings
 
     pictures = sum(record.labelled for record in read_dataset(data).split("train"))
     epochs = math.ceil(updates / steps_of(pictures, scale))
     settings = load_run_settings(
-        RunSettings, None, words(scale, seed, arguments, epochs), data=data, output=folder, model=scale.model,
+        DetectionSettings, None, words(scale, seed, arguments, epochs), data=data, output=folder, model=scale.model,
         image_size=scale.image_size,
     )  # fmt: skip
     return run_gated(settings, Clock()).weights
@@ -116,9 +116,9 @@ def specialise(
     data: Path, folder: Path, base: Path, arm: str, scale: Scale, seed: int, arguments: argparse.Namespace
 ) -> Path:
     """An arm from the plain start; returns the weights it keeps. Its epochs are as many as make its updates."""
-    from marauder.runs.balance_plan import plan_balance
-    from marauder.runs.critical import run_critical
-    from marauder.runs.critical_settings import CriticalSettings
+    from marauder.critical.balance_plan import plan_balance
+    from marauder.critical.run import run_critical
+    from marauder.critical.settings import CriticalSettings
     from marauder.runs.recipes import load_run_settings
 
     def settings(epochs: int) -> CriticalSettings:
@@ -150,15 +150,15 @@ def measure(weights: Path, data: Path, scale: Scale, device: str) -> Any:
     """The detector on the split test."""
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
-    from marauder.runs.measuring import evaluate_split
+    from marauder.tasks.detection.evaluate_split import evaluate_split
 
     return evaluate_split(weights, read_dataset(data), "test", choose_device(device), None, scale.image_size)
 
 
 def one_seed(seed: int, scale: Scale, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All arms of a seed, each next to the baseline: one row an arm."""
+    from marauder.evaluation.critical_metrics import tier_metrics
     from marauder.evaluation.fixed_recall import at_fixed_recall
-    from marauder.evaluation.tiers import tier_metrics
 
     root = arguments.output / scale.name / f"seed_{seed}"
     data = prepare(root / "data", seed)

@@ -78,7 +78,7 @@ def train(folder: Path, data: Path, arguments: argparse.Namespace) -> Path:
     """A small detector of the training half; called again with the same folder it goes on."""
     from marauder.runs.gated import run_gated
     from marauder.runs.recipes import load_run_settings
-    from marauder.runs.settings import RunSettings
+    from marauder.tasks.detection.settings import DetectionSettings
 
     begun = time.monotonic()
     words = [
@@ -89,9 +89,15 @@ def train(folder: Path, data: Path, arguments: argparse.Namespace) -> Path:
         "evaluation.split=val",
     ]  # fmt: skip
     settings = load_run_settings(
-        RunSettings, None, words, data=data, output=folder / "run", model="yolov8t", image_size=arguments.image_size,
+        DetectionSettings,
+        None,
+        words,
+        data=data,
+        output=folder / "run",
+        model="yolov8t",
+        image_size=arguments.image_size,
         recipe="two_cores",
-    )  # fmt: skip
+    )
     weights = run_gated(settings, Clock()).weights
     print(f"trained in {time.monotonic() - begun:.0f} s")
     return Path(weights)

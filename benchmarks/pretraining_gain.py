@@ -143,7 +143,7 @@ def train_detector(
     from marauder.data.balancing import Resampling
     from marauder.engine.settings import TrainingSettings
     from marauder.imaging.augmentation import AugmentationSettings
-    from marauder.runs.detection import DetectionPlan, DetectionTask
+    from marauder.tasks.detection.training import DetectionPlan, DetectionTask
 
     length = scale.updates // PERIODS * scale.batch_size
     plan = DetectionPlan(
@@ -167,8 +167,8 @@ def pretrain_backbone(
     """Pretrain a backbone; leaves it in ``folder``/backbone.safetensors. Returns the signs of its features."""
     from marauder.imaging.underwater_view_settings import ViewSettings
     from marauder.models.pretraining.settings import MethodSettings
-    from marauder.runs.pretraining_settings import PretrainingTraining
-    from marauder.runs.pretraining_task import PretrainingTask, PretrainingTaskPlan
+    from marauder.tasks.pretraining.settings import PretrainingTraining
+    from marauder.tasks.pretraining.training import PretrainingTask, PretrainingTaskPlan
 
     steps = math.ceil(len(records) / scale.pretraining_batch)
     epochs = max(1, round(scale.pretraining_updates / steps))
@@ -372,7 +372,7 @@ def begin(parser: argparse.ArgumentParser, scales: Mapping[str, AnyScale]) -> tu
         parser.error(f"--set: no such size: {', '.join(sorted(unknown))}")
     scale = replace(scale, **{name: type(getattr(scale, name))(value) for name, value in changes.items()})
 
-    from marauder.runs.detection import prepare_process
+    from marauder.tasks.detection.training import prepare_process
 
     prepare_process(arguments.threads, 1)
     print(describe_machine(), flush=True)

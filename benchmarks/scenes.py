@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 
 from marauder.core.files import write_bytes
-from marauder.data.scenes.rendering import ClipRenderer
-from marauder.data.scenes.settings import FRAMES_PER_CLIP
-from marauder.data.scenes.species import POSES, SPECIES, VARIANTS, fineness_for, sprite_of
-from marauder.data.scenes.writing import encode
+from marauder.scenes.rendering import ClipRenderer
+from marauder.scenes.settings import FRAMES_PER_CLIP
+from marauder.scenes.species import POSES, SPECIES, VARIANTS, fineness_for, sprite_of
+from marauder.scenes.writing import encode
 from peers import processor_name
 
 LIMIT = 50.0

@@ -32,10 +32,10 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.core.settings import load_settings
     from marauder.engine.distributed import process_group
     from marauder.engine.trainer import Trainer
-    from marauder.runs.detection import DetectionTask, prepare_process
-    from marauder.runs.detection_data import DetectionData
-    from marauder.runs.settings import BaselineSettings
-    from marauder.runs.tasks.detection import DetectorWeights
+    from marauder.tasks.detection.data import DetectionData
+    from marauder.tasks.detection.kind import DetectorWeights
+    from marauder.tasks.detection.settings import BaselineSettings
+    from marauder.tasks.detection.training import DetectionTask, prepare_process
 
     output = Path(arguments.output)
     overrides = [f"training.epochs={arguments.epochs}", f"training.batch_size={arguments.batch_size}",

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from marauder.cli.runs import app
 from marauder.core.errors import UserError
-from marauder.core.journal import Cursor
+from marauder.delivery.journal import Cursor
 from marauder.messaging.outbox import Outbox
 from marauder.messaging.settings import EventSettings
 from marauder.tracking.base import TrackedRun

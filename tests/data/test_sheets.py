@@ -9,8 +9,8 @@ import pytest
 import small_sets
 from PIL import Image
 
+from marauder.data.contact_sheets import Tile, contact_sheet, draw_tile, tile_of
 from marauder.data.records import Record
-from marauder.data.sheets import Tile, contact_sheet, draw_tile, tile_of
 
 
 def test_size_and_formats(tmp_path: Path):

@@ -29,8 +29,8 @@ from marauder.gates.plan import load_gates
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.recipes import load_run_settings
-from marauder.runs.settings import RunSettings
 from marauder.selection.settings import SelectionSettings
+from marauder.tasks.detection.settings import DetectionSettings
 
 SCRIPTS = {
     "run_preprocessing.sh": "preprocess",
@@ -175,7 +175,9 @@ def test_a_shown_pipeline_configuration_is_valid(block: Block, tmp_path: Path) -
 
 
 SETTINGS: dict[str, Callable[[Path], Any]] = {
-    "run": lambda path: load_run_settings(RunSettings, path, [] if "data" in read_layer(path).content else ["data=d"]),
+    "run": lambda path: load_run_settings(
+        DetectionSettings, path, [] if "data" in read_layer(path).content else ["data=d"]
+    ),
     "gates": load_gates,
     "selection": lambda path: load_settings(SelectionSettings, path, ["pool=p"]),
     "slices": load_slices,

@@ -19,7 +19,7 @@ from marauder.evaluation.intervals import OVERALL, bootstrap, intervals_by_slice
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import draw_groups
-from marauder.evaluation.restriction import restrict
+from marauder.evaluation.slice_pairs import restrict
 
 NAMES = "ab"
 

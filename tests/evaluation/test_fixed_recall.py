@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.data.records import Detections, Record
+from marauder.evaluation.critical_metrics import TIER_METRICS, tier_metrics, with_floor
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.fixed_recall import at_fixed_recall, tier_masks
 from marauder.evaluation.matching import Matches, match
-from marauder.evaluation.tiers import TIER_METRICS, tier_metrics, with_floor
 
 NAMES = ("starfish", "stingray", "fish")
 BOX, ELSEWHERE = [10.0, 10.0, 50.0, 50.0], [120.0, 20.0, 160.0, 60.0]

@@ -13,7 +13,7 @@ from marauder.evaluation import resampling
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import METRICS, Draws, draw_groups, resample
-from marauder.evaluation.restriction import restrict
+from marauder.evaluation.slice_pairs import restrict
 
 
 def each_picture_once(pictures: int) -> Draws:

@@ -17,7 +17,7 @@ from marauder.engine.smoke import SmokeResult, two_short_runs
 from marauder.gates.determinism import DeterminismEvidence, DeterminismGate, DeterminismSettings
 from marauder.gates.verdict import Verdict
 from marauder.imaging.augmentation import AugmentationSettings
-from marauder.runs.detection import DetectionPlan, DetectionTask
+from marauder.tasks.detection.training import DetectionPlan, DetectionTask
 
 CPU = torch.device("cpu")
 SETTINGS = TrainingSettings(batch_size=4, device="cpu")

@@ -18,7 +18,7 @@ from marauder.engine.smoke import OneBatch, look_at_one_batch, two_short_runs
 from marauder.gates.sanity import SanityEvidence, SanityGate, SanitySettings
 from marauder.gates.verdict import Verdict
 from marauder.imaging.augmentation import AugmentationSettings
-from marauder.runs.detection import DetectionPlan, DetectionTask
+from marauder.tasks.detection.training import DetectionPlan, DetectionTask
 
 CPU = torch.device("cpu")
 SETTINGS = TrainingSettings(batch_size=4, device="cpu")

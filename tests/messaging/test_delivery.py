@@ -13,7 +13,7 @@ import pytest
 from receiver import Receiver
 
 from marauder.core.errors import UserError
-from marauder.core.journal import Cursor
+from marauder.delivery.journal import Cursor
 from marauder.messaging.outbox import Outbox
 from marauder.messaging.settings import EventSettings
 

@@ -20,16 +20,12 @@ from test_interruption import wait_for
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines
-from marauder.data.reading import read_dataset
-from marauder.evaluation.fixed_recall import AtFixedRecall, Change, ClassAtRecall
-from marauder.models.files import save_detector
-from marauder.models.ultralytics_adapter import build_detector
-from marauder.runs.balance_plan import plan_balance
-from marauder.runs.critical import run_critical
-from marauder.runs.critical_base import resolve_base
-from marauder.runs.critical_report import _no_crops, interval_words, verdict_words
-from marauder.runs.critical_settings import CriticalSettings
-from marauder.runs.critical_stages import (
+from marauder.critical.balance_plan import plan_balance
+from marauder.critical.base_detector import resolve_base
+from marauder.critical.report import _no_crops, interval_words, verdict_words
+from marauder.critical.run import run_critical
+from marauder.critical.settings import CriticalSettings
+from marauder.critical.stages import (
     Finished,
     chosen_stage,
     judged_on_val,
@@ -38,10 +34,14 @@ from marauder.runs.critical_stages import (
     stage_settings,
     whole_outcome,
 )
+from marauder.data.reading import read_dataset
+from marauder.evaluation.fixed_recall import AtFixedRecall, Change, ClassAtRecall
+from marauder.mining.mining_job import mine, pictures_of
+from marauder.mining.settings import MiningSettings
+from marauder.models.files import save_detector
+from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.recipes import load_run_settings
-from marauder.runs.settings import RunSettings
-from marauder.selection.hard_negatives_job import mine, pictures_of
-from marauder.selection.hard_negatives_settings import MiningSettings
+from marauder.tasks.detection.settings import DetectionSettings
 
 WORDS = [
     "training.device=cpu", "training.threads=1", "training.checkpoint_steps=3",
@@ -164,7 +164,7 @@ def test_a_stage_is_a_run_of_its_own_with_only_the_gate_of_health(reef: Path) ->
         load(reef, "loss.focal.enabled=true", "registry.kind=files", "training.epochs=10", "loss.box=5")
     )
     first = stage_settings(settings, "standard", None, None, None, ["disc"], gates)
-    assert type(first) is RunSettings and first.folder == Path("out/stages/standard")
+    assert type(first) is DetectionSettings and first.folder == Path("out/stages/standard")
     assert not first.loss.focal.enabled and first.loss.box == 5 and first.training.best_metric == "map50_95"
     assert first.gate == {"contract": "off", "sanity": "off", "limits": "off"} and first.registry.kind == "none"
     last = stage_settings(settings, "fine_tune", Path("a.pt"), Path("n.json"), 0.4, ["disc"], gates)
@@ -224,7 +224,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     also sees one false disc in the left lower corner of pictures that are not flipped, with little certainty."""
     from marauder.data.records import Detections
     from marauder.evaluation.inference import Prediction
-    from marauder.selection import hard_negatives_job
+    from marauder.mining import mining_job as hard_negatives_job
 
     asked = {"pictures": 0, "stop_after": 10**9}
 
@@ -298,7 +298,7 @@ def test_unlabelled_pictures_give_no_negatives_unless_they_are_declared_empty(
 def test_mining_goes_on_after_an_interruption_and_refuses_other_classes(
     tmp_path: Path, undisturbed: Path, seeing: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marauder.selection import hard_negatives_job
+    from marauder.mining import mining_job as hard_negatives_job
 
     monkeypatch.setattr(hard_negatives_job, "BLOCK", 4)
     data = planted_reef(tmp_path / "planted")

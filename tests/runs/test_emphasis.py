@@ -10,26 +10,26 @@ import pytest
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
+from marauder.critical.settings import CriticalSettings
 from marauder.engine.task import SampleKey
 from marauder.imaging.augmentation import AugmentationSettings, Source
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
-from marauder.runs.critical_settings import CriticalSettings
-from marauder.runs.detection import DetectionTask
-from marauder.runs.detection_data import DetectionData
-from marauder.runs.emphasis import critical_classes
-from marauder.runs.pasting import UNLABELLED, Negative, PastePlan, Pasting
+from marauder.mining.hard_negatives import HardNegative, Trust
+from marauder.mining.hard_negatives_file import read_negatives, read_reviewed, write_mining
 from marauder.runs.recipes import load_run_settings
-from marauder.runs.settings import RunSettings
-from marauder.selection.hard_negatives import HardNegative, Trust
-from marauder.selection.hard_negatives_file import read_negatives, read_reviewed, write_mining
+from marauder.tasks.detection.class_weighting import critical_classes
+from marauder.tasks.detection.data import DetectionData
+from marauder.tasks.detection.pasting import UNLABELLED, Negative, PastePlan, Pasting
+from marauder.tasks.detection.settings import DetectionSettings
+from marauder.tasks.detection.training import DetectionTask
 
 NAMES = ("disc", "square", "cross")
 TRUST = Trust(np.full(3, 0.5), np.full(3, True))
 
 
-def settings(data: Path, *words: str) -> RunSettings:
+def settings(data: Path, *words: str) -> DetectionSettings:
     return load_run_settings(
-        RunSettings, None, ["training.seed=3", *words], data=data, model="yolov8t", image_size=64
+        DetectionSettings, None, ["training.seed=3", *words], data=data, model="yolov8t", image_size=64
     )  # fmt: skip
 
 

@@ -18,11 +18,11 @@ from marauder.data.reading import read_dataset
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
+from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.evaluation.inference import InferenceOptions
-from marauder.evaluation.tiers import TIER_METRICS
 from marauder.models.ultralytics_adapter import build_detector
-from marauder.runs.evaluator import METRICS, DetectionEvaluator
-from marauder.runs.tasks.base import Evaluator
+from marauder.runs.task import Evaluator
+from marauder.tasks.detection.evaluator import METRICS, DetectionEvaluator
 
 
 def _slices(records: Sequence[Record], names: Sequence[str]) -> list[SliceMask]:

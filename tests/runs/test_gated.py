@@ -17,7 +17,7 @@ from marauder.registry.promotion import promote
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
-from marauder.runs.settings import RunSettings
+from marauder.tasks.detection.settings import DetectionSettings
 
 QUICK = [
     "recipe=trial", "image_size=64", "training.epochs=2", "training.batch_size=8", "training.device=cpu",
@@ -39,9 +39,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def settings_for(data: Path, runs: Path, *overrides: str) -> RunSettings:
+def settings_for(data: Path, runs: Path, *overrides: str) -> DetectionSettings:
     """A run that takes seconds."""
-    return load_run_settings(RunSettings, None, [*QUICK, f"data={data}", f"runs={runs}", *overrides])
+    return load_run_settings(DetectionSettings, None, [*QUICK, f"data={data}", f"runs={runs}", *overrides])
 
 
 def run(data: Path, runs: Path, *overrides: str, **options: Any) -> RunSummary:

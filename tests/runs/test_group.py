@@ -99,7 +99,7 @@ SHORT = """
 import os
 if os.environ.get("RANK") == "1":
     import torch
-    from marauder.runs.detection import DetectionTask
+    from marauder.tasks.detection.training import DetectionTask
     inputs, calls = DetectionTask.inputs, []
     def short(self, batch):
         calls.append(None)

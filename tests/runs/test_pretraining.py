@@ -28,12 +28,12 @@ from marauder.engine.failures import TrainingFailure
 from marauder.engine.task import SampleKey
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import build_detector
-from marauder.runs.pretraining import pretrain
-from marauder.runs.pretraining_data import open_pool, probe_records
-from marauder.runs.pretraining_settings import PretrainingSettings
-from marauder.runs.pretraining_task import PretrainingTask, collapse_in, unjudged
-from marauder.runs.settings import RunSettings
-from marauder.runs.tasks.pretraining import PretrainingKind
+from marauder.tasks.detection.settings import DetectionSettings
+from marauder.tasks.pretraining.data import open_pool, probe_records
+from marauder.tasks.pretraining.kind import PretrainingKind
+from marauder.tasks.pretraining.run import pretrain
+from marauder.tasks.pretraining.settings import PretrainingSettings
+from marauder.tasks.pretraining.training import PretrainingTask, collapse_in, unjudged
 
 WORDS = [
     "--backbone", "yolov8t", "--imgsz", "64", "--epochs", "4", "--batch-size", "4", "--accumulate", "2",
@@ -116,7 +116,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("values", "words"),
         [
-            ({"weights": "a.pt"}, "weights has no effect in pretraining.*as init"),
+            ({"weights": "a.pt"}, "weights"),
             ({"augmentation": {"mosaic": 0.5}}, "augmentation has no effect.*pretraining.views"),
             ({"loss": {"box": 1.0}}, "loss has no effect"),
             ({"export": {"formats": ["onnx"]}}, "export has no effect"),
@@ -146,7 +146,7 @@ class TestSettings:
 
     def test_a_detectors_settings_are_sent_to_the_right_command(self, reef: Path) -> None:
         with pytest.raises(UserError, match="marauder pretrain"):
-            PretrainingKind(RunSettings(data=reef, task="pretraining"))
+            PretrainingKind(DetectionSettings(data=reef, task="pretraining"))
 
 
 class TestTask:

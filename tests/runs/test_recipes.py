@@ -12,7 +12,7 @@ from marauder.core.errors import UserError
 from marauder.core.explain import explain, walk
 from marauder.core.settings import Layer, merge_layers, read_layer
 from marauder.runs.recipes import FIELDS, library, load_run_settings, recipe_layers, run_layer
-from marauder.runs.settings import RunSettings
+from marauder.tasks.detection.settings import DetectionSettings
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +31,13 @@ def test_every_shipped_recipe_is_valid_and_says_what_it_is() -> None:
     assert {"yolo", "two_cores", "trial", "fine_tune", "shore_gpu"} <= {recipe.name for recipe in recipes}
     for recipe in recipes:
         assert recipe.description.endswith(".")
-        settings = load_run_settings(RunSettings, None, [f"recipe={recipe.name}", "data=x"])
+        settings = load_run_settings(DetectionSettings, None, [f"recipe={recipe.name}", "data=x"])
         assert settings.recipe == recipe.name
 
 
 def test_file_comes_over_recipe_and_overrides_over_both() -> None:
     train = write(Path("train.yaml"), "data: d\nrecipe: trial\ntraining:\n  epochs: 5\n")
-    settings = load_run_settings(RunSettings, train, ["training.optimizer.momentum=0.5"])
+    settings = load_run_settings(DetectionSettings, train, ["training.optimizer.momentum=0.5"])
     assert settings.model == "yolov8t"  # trial
     assert settings.training.average_decay == 0.998  # two_cores, which trial extends
     assert settings.training.optimizer.name == "adamw"
@@ -50,7 +50,7 @@ def test_file_comes_over_recipe_and_overrides_over_both() -> None:
 def test_a_project_has_recipes_of_its_own_that_hide_the_shipped_ones() -> None:
     write(Path("recipes/reef.yaml"), "description: Ours.\nextends: trial\nimage_size: 96\n")
     write(Path("recipes/trial.yaml"), "description: Our trial.\nmodel: yolov8s\n")
-    settings = load_run_settings(RunSettings, None, ["recipe=reef", "data=d"])
+    settings = load_run_settings(DetectionSettings, None, ["recipe=reef", "data=d"])
     assert (settings.model, settings.image_size) == ("yolov8s", 96)
     assert next(recipe for recipe in library() if recipe.name == "trial").description == "Our trial."
 
@@ -59,7 +59,7 @@ def test_mistakes_of_recipe_file_and_overrides_are_told_at_once_with_their_place
     write(Path("recipes/bad.yaml"), "extends: yolo\ntraining:\n  epochs: none\n")
     train = write(Path("train.yaml"), "data: d\nrecipe: bad\nimage_size: 100\nmodell: x\n")
     with pytest.raises(UserError) as error:
-        load_run_settings(RunSettings, train, ["training.batch_size=0"])
+        load_run_settings(DetectionSettings, train, ["training.batch_size=0"])
     message = str(error.value)
     assert "4 mistakes in train.yaml" in message
     assert "recipes/bad.yaml:3: training.epochs" in message
@@ -102,23 +102,23 @@ def test_layers_keep_the_place_of_every_value() -> None:
 
 def test_explain_says_kind_default_value_and_place() -> None:
     train = write(Path("train.yaml"), "data: d\ntraining:\n  optimizer:\n    learning_rate: 0.02\n")
-    (found,) = explain(RunSettings, "training.optimizer.learning_rate", read_layer(train))
+    (found,) = explain(DetectionSettings, "training.optimizer.learning_rate", read_layer(train))
     assert (found.default, found.value, found.place) == ("0.01", "0.02", "train.yaml:4")
     assert "more than 0" in found.kind
-    (model,) = explain(RunSettings, "model", run_layer(None, ["recipe=trial"]))
+    (model,) = explain(DetectionSettings, "model", run_layer(None, ["recipe=trial"]))
     assert model.value == "yolov8t" and model.place.endswith("trial.yaml:3")
 
 
 def test_explain_covers_every_setting_and_finds_near_names() -> None:
-    found = list(walk(RunSettings, Layer({}, {})))
+    found = list(walk(DetectionSettings, Layer({}, {})))
     assert len(found) > 60
     assert all(one.kind for one in found)
     unexplained = [one.key for one in found if not one.description and not one.section and one.key.count(".") == 0]
     assert unexplained == []
     with pytest.raises(UserError, match=r"did you mean training\.epochs"):
-        explain(RunSettings, "training.epoch", Layer({}, {}))
+        explain(DetectionSettings, "training.epoch", Layer({}, {}))
     with pytest.raises(UserError, match=r"training\.epochs"):
-        explain(RunSettings, "epochs", Layer({}, {}))
+        explain(DetectionSettings, "epochs", Layer({}, {}))
 
 
 def test_config_commands() -> None:
@@ -131,5 +131,5 @@ def test_config_commands() -> None:
     assert "training.optimizer.learning_rate" in explained.output
     listed = runner.invoke(app, ["recipes"])
     assert "two_cores" in listed.output
-    assert set(FIELDS) <= set(RunSettings.model_fields)
+    assert set(FIELDS) <= set(DetectionSettings.model_fields)
     assert recipe_layers("trial")[0].name.endswith("yolo.yaml")

@@ -24,10 +24,10 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector
-from marauder.runs.detection import DetectionPlan, DetectionTask
 from marauder.runs.gated import run_gated
-from marauder.runs.settings import BaselineSettings
-from marauder.runs.tasks.detection import DetectorWeights
+from marauder.tasks.detection.kind import DetectorWeights
+from marauder.tasks.detection.settings import BaselineSettings
+from marauder.tasks.detection.training import DetectionPlan, DetectionTask
 
 QUICK = [
     "training.epochs=2", "training.batch_size=4", "training.device=cpu", "training.threads=1",

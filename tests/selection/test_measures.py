@@ -14,15 +14,15 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
 from marauder.core.plugins import names, resolve
-from marauder.selection.measures.base import Measure
-from marauder.selection.measures.localisation_stability import MEAN_SHIFT
-from marauder.selection.raw import (
+from marauder.selection.box_evidence import (
     BoxEvidence,
     class_distribution,
     jensen_shannon,
     presence,
     shannon_entropy,
 )
+from marauder.selection.measures.base import Measure
+from marauder.selection.measures.localisation_stability import MEAN_SHIFT
 from marauder.selection.reduction import LEAST_DIFFICULTY, box_weights, class_weights, reduce_boxes
 
 CLASSES, MEMBERS, VIEWS = 4, 5, 2

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from marauder.core import plugins
 from marauder.core.clock import Interrupted
-from marauder.core.journal import Cursor, Journal
+from marauder.delivery.journal import Cursor, Journal
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
 from marauder.tracking.records import journal_of, safe_name, tracking_folder

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from marauder.core.errors import UserError
-from marauder.core.journal import Cursor
+from marauder.delivery.journal import Cursor
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
 from marauder.tracking.mlflow import MlflowTracker

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from marauder.core.randomness import stream
+from marauder.data.contact_sheets import colour_of, draw_boxes
 from marauder.data.picture_files import PictureError, load_rgb
 from marauder.data.records import Record
-from marauder.data.sheets import colour_of, draw_boxes
 
 CONTEXT = 0.35
 """Share of a box's longer side that is shown around it: a class is told by its surroundings too."""

@@ -20,8 +20,8 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, read_json, write_bytes, write_text
 from marauder.core.progress import Progress
+from marauder.data.contact_sheets import colour_of
 from marauder.data.records import Record
-from marauder.data.sheets import colour_of
 from marauder.data.taxonomy import Species, Taxonomy, normalise
 from marauder.reporting.markdown import escape
 

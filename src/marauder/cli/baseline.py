@@ -43,7 +43,7 @@ def baseline(
     from marauder.core.clock import Clock
     from marauder.runs.gated import run_gated
     from marauder.runs.recipes import load_run_settings
-    from marauder.runs.settings import BaselineSettings
+    from marauder.tasks.detection.settings import BaselineSettings
 
     words = list(overrides or [])
     for key, value in {"training.epochs": epochs, "training.batch_size": batch_size, "training.device": device}.items():

@@ -22,9 +22,9 @@ def explain_command(
     """Say what a setting does, its kind, default and bounds, its value now, and where that was given."""
     from marauder.core.explain import explain
     from marauder.runs.recipes import run_layer
-    from marauder.runs.settings import RunSettings
+    from marauder.tasks.detection.settings import DetectionSettings
 
-    found = explain(RunSettings, key, run_layer(config, overrides or []))
+    found = explain(DetectionSettings, key, run_layer(config, overrides or []))
     if len(found) == 1:
         one = found[0]
         typer.echo(f"{one.key}: {one.description or 'no more to say than its name'}")
@@ -45,9 +45,9 @@ def show(
 ) -> None:
     """Print the settings as a run would use them: recipe, file and overrides put together, defaults written out."""
     from marauder.runs.recipes import as_yaml, file_and_overrides, load_run_settings
-    from marauder.runs.settings import RunSettings
+    from marauder.tasks.detection.settings import DetectionSettings
 
-    typer.echo(as_yaml(load_run_settings(RunSettings, *file_and_overrides(config, overrides))), nl=False)
+    typer.echo(as_yaml(load_run_settings(DetectionSettings, *file_and_overrides(config, overrides))), nl=False)
 
 
 @app.command("recipes")

@@ -11,7 +11,7 @@ import typer
 from marauder.cli.train import show, speaks
 
 if TYPE_CHECKING:
-    from marauder.runs.critical import CriticalSummary
+    from marauder.critical.run import CriticalSummary
 
 OPTIONS = {"data": "--data-dir", "image_size": "--imgsz"}
 """Settings whose option has another name."""
@@ -58,7 +58,7 @@ def critical(
             "given together"
         )
     from marauder.core.clock import Clock
-    from marauder.runs.critical_settings import CriticalSettings
+    from marauder.critical.settings import CriticalSettings
     from marauder.runs.recipes import load_run_settings
 
     words = list(overrides or [])
@@ -78,14 +78,14 @@ def critical(
     settings = load_run_settings(CriticalSettings, config, words, OPTIONS, **given)
     assert isinstance(settings, CriticalSettings)
     if oversample:
-        from marauder.runs.balance_plan import plan_balance
+        from marauder.critical.balance_plan import plan_balance
 
         plan = plan_balance(settings)
         typer.echo(plan.describe())
         if not train:
             typer.echo("next:    the same command with --train")
             return
-    from marauder.runs.critical import run_critical
+    from marauder.critical.run import run_critical
 
     with Clock.for_hours(max_hours).listening() as clock:
         summary = run_critical(settings, clock, resume, fresh)

@@ -39,7 +39,7 @@ def evaluate(
     from marauder.data.repair import without_doubtful
     from marauder.engine.distributed import choose_device
     from marauder.reporting.run_report import write_evaluation
-    from marauder.runs.measuring import evaluate_split
+    from marauder.tasks.detection.evaluate_split import evaluate_split
 
     with Clock.for_hours(max_hours).listening() as clock:
         dataset = read_dataset(data_yaml, pictures=pictures, clock=clock)

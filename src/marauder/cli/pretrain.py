@@ -11,7 +11,7 @@ from marauder.cli.train import speaks
 
 if TYPE_CHECKING:
     from marauder.runs.gated import RunSummary
-    from marauder.runs.pretraining_settings import PretrainingSettings
+    from marauder.tasks.pretraining.settings import PretrainingSettings
 
 OPTIONS = {"data": "--data-dir", "model": "--backbone", "image_size": "--imgsz"}
 """Settings whose option has another name."""
@@ -52,9 +52,9 @@ def pretrain(
     key=value; see docs/step1_pretraining.md.
     """
     from marauder.core.clock import Clock
-    from marauder.runs.pretraining import pretrain as run
-    from marauder.runs.pretraining_settings import PretrainingSettings
     from marauder.runs.recipes import load_run_settings
+    from marauder.tasks.pretraining.run import pretrain as run
+    from marauder.tasks.pretraining.settings import PretrainingSettings
 
     batch, micro = batches(batch_size, accumulate, processes or 1)
     words = list(overrides or [])
@@ -93,7 +93,7 @@ def batches(batch_size: int | None, accumulate: int, processes: int) -> tuple[in
 def show(settings: PretrainingSettings, summary: RunSummary) -> None:
     """The end of a run in a few lines: did it help, the gates, the files, the command of step 2."""
     from marauder.core.files import read_json
-    from marauder.runs.pretraining_report import step2_command
+    from marauder.tasks.pretraining.report import step2_command
 
     probe = read_json(summary.folder / "probe.json")
     account = (summary.folder / "step2_account.txt").read_text(encoding="utf-8").splitlines()[0]

@@ -56,7 +56,7 @@ def deliver(
     Leaves with status 1 when something is still missing; what is delivered stays delivered.
     """
     from marauder.core.errors import UserError
-    from marauder.messaging.redelivery import deliver_run, has_followers
+    from marauder.runs.redelivery import deliver_run, has_followers
 
     folders = [runs / name for name in run or []] or sorted(path for path in runs.glob("*") if has_followers(path))
     for folder in folders:

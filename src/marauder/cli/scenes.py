@@ -36,7 +36,7 @@ def scenes(
     from marauder.core.clock import Clock
     from marauder.core.errors import UserError
     from marauder.core.settings import load_settings
-    from marauder.data.scenes.settings import SceneSettings
+    from marauder.scenes.settings import SceneSettings
 
     if output is None and config is None:
         raise UserError("say where to write: --output FOLDER")
@@ -55,7 +55,7 @@ def scenes(
         fresh=fresh or None,
     )
 
-    from marauder.data.scenes.writing import generate_scenes
+    from marauder.scenes.writing import generate_scenes
 
     with Clock.for_hours(max_hours).listening() as clock:
         data_yaml = generate_scenes(settings, clock)

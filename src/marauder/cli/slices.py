@@ -67,8 +67,8 @@ def show_slice(
 ) -> None:
     """List the keys of a slice's pictures, one a line."""
     from marauder.core.errors import UserError
+    from marauder.data.contact_sheets import FORMATS
     from marauder.data.reading import read_dataset
-    from marauder.data.sheets import FORMATS
     from marauder.data.slices.counting import Counter
     from marauder.data.slices.query_tree import unknown_name
     from marauder.data.slices.resolve import load_slices
@@ -102,7 +102,7 @@ def _draw(dataset: Dataset, chosen: Sequence[int], counting: np.ndarray, sheet: 
     from dataclasses import replace
     from itertools import accumulate
 
-    from marauder.data.sheets import contact_sheet, tile_of
+    from marauder.data.contact_sheets import contact_sheet, tile_of
 
     starts = [0, *accumulate(len(record.boxes) for record in dataset.records)]
     tiles = []

@@ -33,9 +33,9 @@ def train(
     from marauder.core.clock import Clock
     from marauder.runs.gated import run_gated
     from marauder.runs.recipes import file_and_overrides, load_run_settings
-    from marauder.runs.settings import RunSettings
+    from marauder.tasks.detection.settings import DetectionSettings
 
-    settings = load_run_settings(RunSettings, *file_and_overrides(config, overrides))
+    settings = load_run_settings(DetectionSettings, *file_and_overrides(config, overrides))
     with Clock.for_hours(max_hours).listening() as clock:
         summary = run_gated(settings, clock, resume, fresh)
     if speaks():

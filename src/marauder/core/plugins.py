@@ -67,8 +67,8 @@ TABLE: dict[str, dict[str, str]] = {
         "ec2": "marauder.launch.notices.ec2:Ec2Notice",
     },
     "task": {
-        "detection": "marauder.runs.tasks.detection:DetectionKind",
-        "pretraining": "marauder.runs.tasks.pretraining:PretrainingKind",
+        "detection": "marauder.tasks.detection.kind:DetectionKind",
+        "pretraining": "marauder.tasks.pretraining.kind:PretrainingKind",
     },
     "pretraining_method": {
         "moco": "marauder.models.pretraining.moco:MomentumContrast",

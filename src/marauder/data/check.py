@@ -10,11 +10,11 @@ from typing import Any, Literal
 from marauder.core.clock import Clock
 from marauder.core.files import write_json
 from marauder.data.boxes import clean_boxes
+from marauder.data.contact_sheets import Tile, contact_sheet, tile_of
 from marauder.data.duplicates import DEFAULT_DISTANCE, PictureHash, exact_clusters, hash_pictures, near_clusters
 from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, Record, counted
-from marauder.data.sheets import Tile, contact_sheet, tile_of
 from marauder.data.splits import leaking_groups, split_report
 
 Severity = Literal["error", "warning"]

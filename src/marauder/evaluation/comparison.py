@@ -24,7 +24,7 @@ from marauder.evaluation.intervals import OVERALL, percentiles
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
-from marauder.evaluation.restriction import restrict
+from marauder.evaluation.slice_pairs import restrict
 
 LEVEL = 0.95
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.flatten import FlatPictures
+from marauder.evaluation.flat_arrays import FlatPictures
 from marauder.evaluation.pairing import find_candidates, pair_greedily
 
 

@@ -13,7 +13,7 @@ from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.values import attribute_slices as attribute_slices
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import Metrics, aggregate
-from marauder.evaluation.restriction import box_flags, restrict, whole_classes
+from marauder.evaluation.slice_pairs import box_flags, restrict, whole_classes
 
 Slice = np.ndarray | Callable[[Record], bool]
 

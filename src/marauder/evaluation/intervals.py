@@ -16,7 +16,7 @@ from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
-from marauder.evaluation.restriction import restrict
+from marauder.evaluation.slice_pairs import restrict
 
 OVERALL = "overall"
 """The name under which all pictures stand beside the slices."""

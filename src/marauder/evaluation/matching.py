@@ -17,7 +17,7 @@ import numpy as np
 
 from marauder.data.records import Detections, Record
 from marauder.data.slices.sizes import SIZES
-from marauder.evaluation.flatten import FlatPictures
+from marauder.evaluation.flat_arrays import FlatPictures
 from marauder.evaluation.pairing import find_candidates, pair_greedily
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from marauder.evaluation.chosen_pictures import Selection, gather, select
 from marauder.evaluation.curves import OperatingPoint, best_confidence, confidence_curves, operating_point
 from marauder.evaluation.matching import AREA_NAMES, IOU_THRESHOLDS, Matches
 from marauder.evaluation.pairing import run_starts
-from marauder.evaluation.selection import Selection, gather, select
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 SCALARS = (

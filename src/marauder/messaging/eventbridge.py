@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from marauder.core.follower import check_options
+from marauder.delivery.follower import check_options
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import encode
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
-from marauder.core.follower import Receiver, Refused, Watch, follow, follower_arguments
 from marauder.core.plugins import resolve
+from marauder.delivery.follower import Receiver, Refused, Watch, follow, follower_arguments
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.outbox import folder_of, journal_of
 from marauder.messaging.settings import EventSettings

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from marauder.core.files import write_json
-from marauder.core.follower import FollowerGroup, command_of
-from marauder.core.journal import Journal
 from marauder.core.plugins import resolve
+from marauder.delivery.follower import FollowerGroup, command_of
+from marauder.delivery.journal import Journal
 from marauder.messaging.cloud_events import make_event
 from marauder.messaging.settings import EventSettings
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from marauder.core.errors import UserError
-from marauder.core.follower import check_options
+from marauder.delivery.follower import check_options
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import CONTENT_TYPE, encode
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from marauder.core.clock import describe_seconds
 from marauder.core.files import to_plain, write_json, write_text
-from marauder.data.sheets import Tile, contact_sheet
+from marauder.data.contact_sheets import Tile, contact_sheet
 from marauder.imaging.plan import METHODS
 from marauder.preprocessing.codec import decode, read_bytes
 from marauder.preprocessing.inventory import Inventory

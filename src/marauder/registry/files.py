@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.follower import check_options
+from marauder.delivery.follower import check_options
 from marauder.registry.base import Candidate, ModelVersion, Registry
 from marauder.registry.objects import (
     PROMOTIONS,

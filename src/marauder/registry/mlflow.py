@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain
-from marauder.core.follower import check_options
 from marauder.core.locks import turn
+from marauder.delivery.follower import check_options
 from marauder.registry.base import Candidate, ModelVersion, Registry
 from marauder.registry.record import (
     RECORD,

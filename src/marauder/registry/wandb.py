@@ -19,8 +19,8 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
-from marauder.core.follower import check_options
 from marauder.core.locks import turn
+from marauder.delivery.follower import check_options
 from marauder.registry.base import Candidate, ModelVersion
 from marauder.registry.files import FilesRegistry
 

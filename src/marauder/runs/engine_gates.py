@@ -17,7 +17,7 @@ from marauder.gates.determinism import DeterminismEvidence, DeterminismSettings
 from marauder.gates.health import HealthEvidence
 from marauder.gates.latency import LatencyEvidence, LatencySettings
 from marauder.gates.sanity import SanityEvidence
-from marauder.runs.tasks.base import Findings, TaskKind
+from marauder.runs.task import Findings, TaskKind
 
 log = logging.getLogger("marauder")
 

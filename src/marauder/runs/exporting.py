@@ -10,7 +10,7 @@ from marauder.data.records import Record
 from marauder.export.job import export_models
 from marauder.export.settings import ExportSettings, LatencySettings
 from marauder.runs.settings import RunSettings
-from marauder.runs.tasks.base import Exported, Findings
+from marauder.runs.task import Exported, Findings
 
 EXPORTED = "exported"
 

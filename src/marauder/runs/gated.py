@@ -28,6 +28,7 @@ from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.identity import describe_differences
 from marauder.engine.observer import Observer
+from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
@@ -35,17 +36,16 @@ from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.processes import launched_by_marauder
-from marauder.runs.detection import prepare_process
+from marauder.runs.announcing import Telling, mirrors_of
 from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
-from marauder.runs.packing import register, registry_place, registry_words, store_files
+from marauder.runs.package import register, registry_place, registry_words, store_files
 from marauder.runs.placing import gate_overrides, placed
 from marauder.runs.production import find_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.settings import RunSettings
-from marauder.runs.tasks.base import Findings, Production, TaskKind
-from marauder.runs.telling import Telling, mirrors_of
+from marauder.runs.task import Findings, Production, TaskKind
 from marauder.runs.training import is_one_of_several, leads, train, train_as_worker
 from marauder.storage.mirror import restore_newest
 

@@ -21,9 +21,9 @@ def placed(settings: RunSettings, pinned: DataPin) -> RunSettings:
         return settings.model_copy(update={"output": settings.runs / settings.id})
     decides = [
         settings.described(), settings.training.deciding(), settings.training.epochs, pinned.fingerprint,
-        *(hash_file(path) if path and path.is_file() else None for path in (settings.weights, settings.ssl_backbone)),
+        *(hash_file(path) if path and path.is_file() else None for path in settings.starts()),
     ]  # fmt: skip
-    stem = Path(settings.recipe).stem if settings.recipe else settings.model
+    stem = Path(settings.recipe).stem if settings.recipe else settings.title
     name = f"{stem}-{fingerprint(decides)[:8]}"
     return settings.model_copy(update={"id": name, "output": settings.runs / name})
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,6 +17,7 @@ from marauder.runs.settings import RunSettings
 
 FIELDS = ("task", "model", "image_size", "weights", "ssl_backbone", "loss", "training", "augmentation")
 """What a recipe may set; the rest belongs to the run."""
+AnyRun = TypeVar("AnyRun", bound=RunSettings)
 OWN_KEYS = ("description", "extends")
 USER_FOLDER = Path("recipes")
 """Recipes of a project, looked for before those that ship with Marauder."""
@@ -89,13 +90,13 @@ def run_layer(
 
 
 def load_run_settings(
-    model: type[RunSettings],
+    model: type[AnyRun],
     path: Path | None,
     overrides: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
     /,
     **values: Any,
-) -> RunSettings:
+) -> AnyRun:
     """The settings of a run. Raises one ``UserError`` that lists every mistake with its file and line."""
     return validate_layer(model, run_layer(path, overrides, options, values), options)
 

@@ -9,14 +9,10 @@ from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
 from marauder.core.settings import Settings
-from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
-from marauder.imaging.augmentation import AugmentationSettings
-from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
 from marauder.registry.settings import RegistrySettings
-from marauder.runs.sections import HardNegativeUse, LossWeights
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
 
@@ -80,23 +76,7 @@ class RunSettings(Settings):
         None, description="local checkpoints; default: the folder checkpoints in the output"
     )
 
-    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
-    image_size: int = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
-    weights: Path | None = Field(None, description="detector to start from instead of random weights")
-    ssl_backbone: Path | None = Field(None, description="pretrained backbone to start from")
-    loss: LossWeights = LossWeights()
     training: TrainingSettings = TrainingSettings()
-    augmentation: AugmentationSettings = AugmentationSettings()
-    critical: tuple[str, ...] = Field(
-        (), description="names of the critical classes; default: those of the taxonomy's tier critical"
-    )
-    others_floor: float | None = Field(
-        None, ge=0, le=1, description="least map50 of the other classes for best_metric=critical_with_floor"
-    )
-    balance: BalanceSettings = BalanceSettings()
-    copy_paste: CopyPasteSettings = CopyPasteSettings()
-    hard_negatives: HardNegativeUse = HardNegativeUse()
-
     evaluation: EvaluationSettings = EvaluationSettings()
     gates: Path | None = Field(None, description="gates.yaml; default: the gates that ship with Marauder")
     gate: dict[str, Any] = Field(
@@ -115,20 +95,6 @@ class RunSettings(Settings):
     processes: int = Field(1, ge=1, description="training processes on this machine (one for each GPU)")
     max_restarts: int = Field(3, ge=0, description="how often a group that lost a process is started again")
     cache_gigabytes: float = Field(16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use")
-
-    @field_validator("image_size")
-    @classmethod
-    def _multiple_of_32(cls, value: int) -> int:
-        if value % 32:
-            raise ValueError(f"{value} is no multiple of 32; choose {round(value / 32) * 32}")
-        return value
-
-    @field_validator("weights", "ssl_backbone")
-    @classmethod
-    def _weights_file(cls, value: Path | None) -> Path | None:
-        if value is not None and value.suffix not in (".pt", ".safetensors"):
-            raise ValueError(f"{value}: weights are a .pt or .safetensors file")
-        return value
 
     @field_validator("task")
     @classmethod
@@ -151,37 +117,19 @@ class RunSettings(Settings):
         """Where step checkpoints lie."""
         return self.checkpoints if self.checkpoints is not None else self.folder / "checkpoints"
 
+    @property
+    def title(self) -> str:
+        """What a run is called where it has neither an id nor a recipe."""
+        return self.task
+
+    def starts(self) -> tuple[Path | None, ...]:
+        """Files of weights that training starts from."""
+        return ()
+
     def measured(self) -> tuple[Any, ...]:
         """What else, beside ``evaluation``, decides how the finished weights are measured."""
         return ()
 
     def described(self) -> dict[str, Any]:
         """Settings beside the training's own that decide the weights, by name, so that a difference can be told."""
-        content: dict[str, Any] = {
-            "model": self.model,
-            "image_size": self.image_size,
-            "augmentation": self.augmentation.model_dump(mode="json"),
-        }
-        # Checkpoints from before these were settings have none of them; they are the defaults.
-        if self.loss.described() != LossWeights().described():
-            content["loss"] = self.loss.described()
-        if self.balance.kind != "none":
-            content["balance"] = self.balance.model_dump(mode="json")
-        if self.copy_paste.probability:
-            content["copy_paste"] = self.copy_paste.model_dump(mode="json")
-        if self.hard_negatives.file is not None:
-            content["hard_negatives"] = self.hard_negatives.described()
-            content["balance"] = self.balance.model_dump(mode="json")
-        if self.critical:
-            content["critical"] = list(self.critical)
-        if self.others_floor is not None:
-            content["others_floor"] = self.others_floor
-        return content
-
-
-class BaselineSettings(RunSettings):
-    """Step 2 as a run: the same settings with a place and a name of its own."""
-
-    project: str = Field("baseline", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
-    runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
-    output: Path | None = Path("workspace/training/models/baseline")
+        return {}

@@ -13,11 +13,11 @@ from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json, write_text
 from marauder.engine.distributed import Group, process_group
 from marauder.engine.observer import Observer
+from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder, stop_file
-from marauder.runs.detection import prepare_process
-from marauder.runs.tasks.base import TaskKind
+from marauder.runs.task import TaskKind
 
 OUTCOME_FILE = "outcome.json"
 CONFIG_FILE = "config.json"

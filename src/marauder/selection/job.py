@@ -20,7 +20,7 @@ from marauder.data.reading import refuse_output_among_pictures
 from marauder.data.records import Detections, Record
 from marauder.selection.basket import Pool
 from marauder.selection.choosing import choose, combined_scores
-from marauder.selection.distrust import expected_boxes, why_distrust
+from marauder.selection.estimate_reliability import expected_boxes, why_distrust
 from marauder.selection.features import detector_features, picture_stamp, plain_features
 from marauder.selection.outputs import (
     MAP,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from marauder.data.contact_sheets import Tile, colour_of, contact_sheet
 from marauder.data.records import Detections
-from marauder.data.sheets import Tile, colour_of, contact_sheet
 from marauder.selection.outputs import KIND_WORDS, Selected
 
 COLUMNS, TILE_WIDTH = 5, 320

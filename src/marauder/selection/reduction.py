@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from marauder.selection.raw import class_distribution
+from marauder.selection.box_evidence import class_distribution
 
 Reduction = Literal["sum", "mean", "max", "top_k_mean"]
 LEAST_DIFFICULTY = 0.05

@@ -24,9 +24,9 @@ from marauder.core.progress import Progress
 from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Record
 from marauder.engine.distributed import choose_device
+from marauder.selection.box_evidence import BoxEvidence, class_distribution
 from marauder.selection.measures.base import Measure
 from marauder.selection.pool_scores import PoolScores
-from marauder.selection.raw import BoxEvidence, class_distribution
 from marauder.selection.reduction import box_weights, class_weights, reduce_boxes
 from marauder.selection.score_calibration import ScoreCalibration, no_calibration
 from marauder.selection.scoring_calibration import calibrate_model, read_validation

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marauder.selection.association import fuse, most_overlapping
-from marauder.selection.raw import BoxEvidence
+from marauder.selection.box_evidence import BoxEvidence
 from marauder.selection.score_calibration import ScoreCalibration
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.files import atomic_path, read_json, write_json
-from marauder.core.follower import check_options
+from marauder.delivery.follower import check_options
 from marauder.tracking.base import TrackedRun, Tracker
 from marauder.tracking.records import relative_path, safe_name, tracking_folder
 

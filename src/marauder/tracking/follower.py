@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.follower import Receiver, Refused, Watch, follow, follower_arguments
-from marauder.core.journal import Journal
 from marauder.core.plugins import resolve
+from marauder.delivery.follower import Receiver, Refused, Watch, follow, follower_arguments
+from marauder.delivery.journal import Journal
 from marauder.tracking.base import Tracker
 from marauder.tracking.records import START, Start, decode_cell, journal_of, latest_start, tracking_folder
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from marauder.core.clock import Interrupted
 from marauder.core.files import to_plain
-from marauder.core.follower import FollowerGroup, command_of
-from marauder.core.journal import Journal
 from marauder.core.plugins import resolve
+from marauder.delivery.follower import FollowerGroup, command_of
+from marauder.delivery.journal import Journal
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.records import (
     FINISHES,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.files import write_json
-from marauder.core.follower import Refused, check_options
+from marauder.delivery.follower import Refused, check_options
 from marauder.tracking.base import TrackedRun, Tracker
 from marauder.tracking.mlflow_store import locate, open_client
 from marauder.tracking.records import flatten, safe_name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marauder.core.journal import Journal
+from marauder.delivery.journal import Journal
 from marauder.tracking.base import TrackedRun
 
 START = "start"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.errors import UserError
-from marauder.core.follower import check_options
+from marauder.delivery.follower import check_options
 from marauder.tracking.base import TrackedRun, Tracker
 from marauder.tracking.records import safe_name, tracking_folder
 

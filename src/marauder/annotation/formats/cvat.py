@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape, quoteattr
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package
 from marauder.annotation.formats.package_files import common_entries
 from marauder.annotation.packing import Entry
+from marauder.data.contact_sheets import colour_of
 from marauder.data.formats.text import clean_text
-from marauder.data.sheets import colour_of
 
 
 class CvatFormat(AnnotationFormat):

@@ -15,8 +15,8 @@ from xml.sax.saxutils import quoteattr
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package
 from marauder.annotation.formats.package_files import PICTURES, common_entries
 from marauder.annotation.packing import Entry
+from marauder.data.contact_sheets import colour_of
 from marauder.data.formats.text import clean_text
-from marauder.data.sheets import colour_of
 
 
 class LabelStudioFormat(AnnotationFormat):

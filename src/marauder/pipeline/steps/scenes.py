@@ -17,7 +17,7 @@ class Scenes(Step):
 
     def settings_model(self) -> type[Settings]:
         """``SceneSettings``."""
-        from marauder.data.scenes.settings import SceneSettings
+        from marauder.scenes.settings import SceneSettings
 
         return SceneSettings
 
@@ -39,7 +39,7 @@ class Scenes(Step):
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Generate, or go on generating."""
-        from marauder.data.scenes.writing import generate_scenes
+        from marauder.scenes.writing import generate_scenes
 
         settings = context.settings
         if context.fresh and (settings.output / ".scenes").is_dir():  # never anybody's own pictures

@@ -20,7 +20,7 @@ class Pretraining(Step):
 
     def settings_model(self) -> type[Settings]:
         """``PretrainingSettings``."""
-        from marauder.runs.pretraining_settings import PretrainingSettings
+        from marauder.tasks.pretraining.settings import PretrainingSettings
 
         return PretrainingSettings
 
@@ -64,7 +64,7 @@ class Pretraining(Step):
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Pretrain, or go on; then ask the probe whether it helped. Collapse fails the step."""
         from marauder.core.files import read_json
-        from marauder.runs.pretraining import pretrain
+        from marauder.tasks.pretraining.run import pretrain
 
         done = pretrain(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
         summary = run_summary(done, context.workspace)

@@ -18,7 +18,7 @@ class Baseline(Step):
 
     def settings_model(self) -> type[Settings]:
         """``BaselineSettings``."""
-        from marauder.runs.settings import BaselineSettings
+        from marauder.tasks.detection.settings import BaselineSettings
 
         return BaselineSettings
 

@@ -18,7 +18,7 @@ class Critical(Step):
 
     def settings_model(self) -> type[Settings]:
         """``CriticalSettings``."""
-        from marauder.runs.critical_settings import CriticalSettings
+        from marauder.critical.settings import CriticalSettings
 
         return CriticalSettings
 
@@ -65,7 +65,7 @@ class Critical(Step):
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """The three stages, each going on where it was. A gate that failed fails the step."""
-        from marauder.runs.critical import run_critical
+        from marauder.critical.run import run_critical
 
         done = run_critical(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
         return run_summary(done.run, context.workspace)

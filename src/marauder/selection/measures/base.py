@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from marauder.selection.raw import BoxEvidence
+from marauder.selection.box_evidence import BoxEvidence
 
 Need = Literal["scores", "members", "sides", "views"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from marauder.selection.box_evidence import BoxEvidence, presence
 from marauder.selection.measures.base import Measure
-from marauder.selection.raw import BoxEvidence, presence
 
 MEAN_SHIFT = float(np.sqrt(2 / np.pi))
 """Mean absolute deviation of a normal distribution, in standard deviations."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from marauder.selection.box_evidence import BoxEvidence, class_distribution
 from marauder.selection.measures.base import Measure
-from marauder.selection.raw import BoxEvidence, class_distribution
 
 
 class Margin(Measure):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from marauder.selection.box_evidence import BoxEvidence, class_distribution, shannon_entropy
 from marauder.selection.measures.base import Measure, committee, most_entropy
-from marauder.selection.raw import BoxEvidence, class_distribution, shannon_entropy
 
 
 class MutualInformation(Measure):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from marauder.selection.box_evidence import BoxEvidence, presence
 from marauder.selection.measures.base import Measure, committee
-from marauder.selection.raw import BoxEvidence, presence
 
 
 class VariationRatio(Measure):

@@ -1,0 +1,1 @@
+"""Step 5: a detector specialised on critical species, as a series of gated runs."""

@@ -1,0 +1,93 @@
+"""The plan of draws as files: how often each picture and class is drawn in an epoch; no picture is copied."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marauder.core.files import write_json, write_text
+from marauder.critical.settings import CriticalSettings
+from marauder.data.balancing import class_frequencies
+
+PLAN_FILE, PLAN_PAGE = "balance.json", "balance.html"
+
+
+@dataclass(frozen=True)
+class ClassDraws:
+    """A class in the training pictures: how many show it, how many boxes, and what an epoch draws of it."""
+
+    name: str
+    critical: bool
+    pictures: int
+    boxes: int
+    share: float
+    draws: float
+    factor: float
+
+
+@dataclass(frozen=True)
+class BalancePlan:
+    """What an epoch is made of. ``length``: draws in it; ``records``: pictures; ``page``: the plan for people."""
+
+    classes: tuple[ClassDraws, ...]
+    records: int
+    length: int
+    file: Path
+    page: Path
+
+    def describe(self) -> str:
+        """A table of a line a class."""
+        lines = [f"{self.records} pictures, {self.length} draws an epoch; nothing is copied"]
+        for one in self.classes:
+            mark = " (critical)" if one.critical else ""
+            factor = "–" if math.isnan(one.factor) else f"{one.factor:.2f}"
+            lines.append(
+                f"  {one.name}{mark}: {one.boxes} boxes in {one.pictures} pictures, pictures drawn {factor} times"
+            )
+        return "\n".join([*lines, f"plan:    {self.file}", f"page:    {self.page}"])
+
+
+def plan_balance(settings: CriticalSettings) -> BalancePlan:
+    """Write ``balance.json`` and ``balance.html`` into the output: the very factors that training draws by.
+
+    Raises ``UserError`` for data that cannot be trained on.
+    """
+    from marauder.tasks.detection.class_weighting import check_critical_boxes, resampling_of
+    from marauder.tasks.detection.data import DetectionData, labelled
+
+    data = DetectionData(settings)
+    records, names = labelled(data.dataset.split("train")), data.dataset.names
+    if data.critical:
+        check_critical_boxes(data.critical, records, names)
+    resampling, factors = resampling_of(settings, records, names, data.critical)
+    frequencies = class_frequencies(records, len(names))
+    classes = []
+    for number, name in enumerate(names):
+        shown = np.array([(one.classes[~one.ignored] == number).any() for one in records], bool)
+        boxes = sum(int((one.classes[~one.ignored] == number).sum()) for one in records)
+        draws = float(factors[shown].sum())
+        classes.append(
+            ClassDraws(name, name in data.critical, int(shown.sum()), boxes, float(frequencies[number]), draws,
+                       draws / shown.sum() if shown.any() else math.nan)
+        )  # fmt: skip
+    assert settings.output is not None
+    plan = BalancePlan(
+        tuple(classes), len(records), resampling.length if resampling is not None else len(records),
+        settings.output / PLAN_FILE, settings.output / PLAN_PAGE,
+    )  # fmt: skip
+    pictures = sorted(zip(factors.tolist(), records, strict=True), key=lambda pair: (-pair[0], pair[1].key))
+    write_json(plan.file, {
+        "format": 1, "settings": settings.balance.model_dump(mode="json"), "length": plan.length,
+        "classes": [one.__dict__ for one in plan.classes],
+        "pictures": [{"key": record.key, "picture": str(record.picture), "factor": factor}
+                     for factor, record in pictures],
+    })  # fmt: skip
+    from marauder.reporting.render import page_environment
+
+    shown_pictures = [{"key": record.key, "factor": factor} for factor, record in pictures[:50]]
+    context = {"plan": plan, "settings": settings, "pictures": shown_pictures}
+    write_text(plan.page, page_environment().get_template("balance.html").render(**context))
+    return plan

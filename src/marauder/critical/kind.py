@@ -1,0 +1,101 @@
+"""Detection as step 5 judges it: the detector before specialising is measured too, and a report says what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.critical.report import write_critical_report
+from marauder.critical.settings import CriticalSettings
+from marauder.critical.stages import Finished, judged_on_val
+from marauder.data.manifests.pinning import DataPin
+from marauder.runs.task import Findings
+from marauder.tasks.detection.class_weighting import check_critical_boxes
+from marauder.tasks.detection.data import labelled
+from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
+from marauder.tasks.detection.kind import DetectionKind
+
+
+@dataclass(frozen=True)
+class Specialised:
+    """How the stages went. ``before``: weights that they are compared with, and in words; ``mined``: by stage, hard
+    negatives used and labels suspected to be missing."""
+
+    stages: tuple[Finished, ...]
+    chosen: Finished
+    before: Path
+    before_is: str
+    floor: float | None
+    mined: Mapping[str, tuple[int, int]]
+
+
+class CriticalKind(DetectionKind):
+    """Detectors specialised on critical classes. ``specialised`` is set once the stages are done."""
+
+    settings: CriticalSettings
+
+    def __init__(self, settings: CriticalSettings) -> None:
+        super().__init__(settings)
+        self.specialised: Specialised | None = None
+        self.before: Measured | None = None
+
+    @property
+    def critical(self) -> tuple[str, ...]:
+        """The critical classes, at least one."""
+        return self.data.critical
+
+    def open(self) -> str:
+        """Also: there must be critical classes, and boxes of them to learn from."""
+        identity = super().open()
+        if not self.critical:
+            raise UserError(
+                f"{self.settings.data}: none of its classes ({', '.join(self.data.dataset.names)}) is of the "
+                "taxonomy's tier critical; name the critical ones: --critical NAME,NAME"
+            )
+        dataset = self.data.dataset
+        check_critical_boxes(self.critical, labelled(dataset.split("train")), dataset.names)
+        return identity
+
+    def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:
+        """Also the detector before, on the same pictures."""
+        assert self.specialised is not None
+        metrics = super().measure(findings, device, clock)
+        self.before = evaluate_split(
+            self.specialised.before, self.data.dataset, self.split, device, clock, self.settings.image_size,
+            self.data.masks,
+        )  # fmt: skip
+        return metrics
+
+    def report(self, findings: Findings, pinned: DataPin, clock: Clock) -> Path:
+        """First what changed, then the report of every detection run."""
+        assert self.before is not None and self.measured is not None and self.specialised is not None
+        write_critical_report(
+            self.settings.folder, self.before, self.measured, self.critical, self._about(),
+            self.settings.evaluation.draws, clock,
+        )  # fmt: skip
+        return super().report(findings, pinned, clock)
+
+    def _about(self) -> dict[str, Any]:
+        done = self.specialised
+        assert done is not None
+        return {
+            "title": f"{self.settings.project}: what specialising changed",
+            "split": self.split,
+            "stage": done.chosen.name,
+            "before_is": done.before_is,
+            "floor": done.floor,
+            "judged": judged_on_val(done.chosen, done.floor),
+            "floor_given": self.settings.floor.value is not None,
+            "best_metric": self.settings.training.best_metric,
+            "stages": [
+                {"name": one.name, "epochs": one.epochs, "best_epoch": one.best_epoch, "score": one.score,
+                 "negatives": done.mined.get(one.name, (0, 0))[0], "missing": done.mined.get(one.name, (0, 0))[1]}
+                for one in done.stages
+            ],
+        }  # fmt: skip

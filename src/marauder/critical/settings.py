@@ -1,0 +1,168 @@
+"""Settings of step 5: critical species, the three stages, the mining between them, what the others must keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from marauder.core.files import hash_file
+from marauder.core.settings import Settings
+from marauder.data.balancing import BalanceSettings
+from marauder.engine.settings import TrainingSettings
+from marauder.imaging.copy_paste_settings import CopyPasteSettings
+from marauder.mining.settings import MiningSettings
+from marauder.runs.settings import NAME_PATTERN
+from marauder.tasks.detection.loss_settings import FLOORED
+from marauder.tasks.detection.settings import DetectionSettings
+
+STAGES = ("standard", "mined", "fine_tune")
+"""The stages in their order."""
+AUTO = "auto"
+"""The model that is taken from the base model."""
+
+
+class StageSettings(Settings):
+    """One of the three stages."""
+
+    share: float = Field(ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    rate: float = Field(gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class StandardStage(StageSettings):
+    """Standard training."""
+
+    share: float = Field(0.4, ge=0, le=1, description="share of training.epochs; 0: mine with base_model at once")
+    rate: float = Field(1.0, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class MinedStage(StageSettings):
+    """Training with what was mined."""
+
+    share: float = Field(0.4, ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    rate: float = Field(0.5, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class FineTuneStage(StageSettings):
+    """Fine-tuning at a low rate, on pictures as they are."""
+
+    share: float = Field(0.2, ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    rate: float = Field(0.1, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+
+
+class StagesSettings(Settings):
+    """The stages in their order."""
+
+    standard: StandardStage = StandardStage()
+    mined: MinedStage = MinedStage()
+    fine_tune: FineTuneStage = FineTuneStage()
+
+
+class CriticalTraining(TrainingSettings):
+    """Training as always, but the critical classes pick the best weights."""
+
+    best_metric: str = Field(FLOORED, description="the evaluation metric that picks the best weights")
+
+
+class CriticalBalance(BalanceSettings):
+    """Draws as always, but rare classes more often by default."""
+
+    kind: Literal["none", "repeat_factor", "class_aware"] = Field(
+        "repeat_factor", description="none: each once; repeat_factor: rare classes more often; class_aware: all alike"
+    )
+
+
+class CriticalPasting(CopyPasteSettings):
+    """Copy-paste as always, but on by default."""
+
+    probability: float = Field(0.3, ge=0, le=1, description="share of training pictures that get animals pasted")
+
+
+class FloorSettings(Settings):
+    """What the other classes must keep for weights to be chosen (best_metric=critical_with_floor)."""
+
+    value: float | None = Field(None, ge=0, le=1, description="least map50 of the others; default: by allowed_loss")
+    allowed_loss: float = Field(
+        0.01, ge=0, lt=1, description="share of the others' map50 before specialising that may be lost"
+    )
+
+
+class CriticalSettings(DetectionSettings):
+    """Step 5 as a run. What emphasises critical classes (``balance``, ``copy_paste``, ``loss.focal``,
+    ``hard_negatives``) applies to the stages after the first; ``training.epochs`` is shared out among all three."""
+
+    project: str = Field("critical", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
+    runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
+    output: Path | None = Path("workspace/training/models/critical")
+    training: CriticalTraining = CriticalTraining()
+    balance: CriticalBalance = CriticalBalance()
+    copy_paste: CriticalPasting = CriticalPasting()
+
+    model: str = Field(
+        AUTO, description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n"
+    )
+    image_size: int = Field(
+        0, ge=0, description="pixels of the long side; a multiple of 32; 0: the base model's, else 640"
+    )
+    base_model: Path | None = Field(None, description="detector to specialise; default: random weights, or `weights`")
+    stages: StagesSettings = StagesSettings()
+    mining: MiningSettings = MiningSettings()
+    floor: FloorSettings = FloorSettings()
+    keep: Literal["best", "last"] = Field("best", description="which stage's weights: by best_metric, or the last's")
+
+    @field_validator("base_model")
+    @classmethod
+    def _detector_file(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in (".pt", ".safetensors"):
+            raise ValueError(f"{value}: a detector is a .pt or .safetensors file")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> CriticalSettings:
+        if self.image_size == 32:
+            raise ValueError("image_size: 32 is too small; give 64 or more, or 0 for the base model's")
+        if self.hard_negatives.file is not None:
+            raise ValueError("hard_negatives.file: this run mines its own; leave the file out")
+        if self.base_model is not None and self.weights is not None:
+            raise ValueError("base_model and weights: give one detector to start from")
+        if self.others_floor is not None:
+            raise ValueError("others_floor: give floor.value, which the whole run keeps to")
+        if self.balance.kind != "none" and self.balance.critical_factor > self.balance.limit:
+            raise ValueError(
+                f"balance.critical_factor (--oversample-factor): {self.balance.critical_factor:g} is above "
+                f"balance.limit, {self.balance.limit:g}, and would be cut down to it; add "
+                f"balance.limit={self.balance.critical_factor:g}, or ask for {self.balance.limit:g} at most"
+            )
+        if not self.stages.standard.share and self.base_model is None:
+            raise ValueError(
+                "stages.standard.share: without a base_model there is nothing to mine with; give it a share"
+            )
+        if not any(getattr(self.stages, name).share for name in STAGES):
+            raise ValueError("stages: every share is 0, so nothing would be trained")
+        return self
+
+    def epochs_of(self, stage: str) -> int:
+        """Epochs of a stage: its share of ``training.epochs``, at least one unless the share is 0."""
+        shares = {name: getattr(self.stages, name).share for name in STAGES}
+        if not shares[stage]:
+            return 0
+        return max(1, round(self.training.epochs * shares[stage] / sum(shares.values())))
+
+    def described(self) -> dict[str, Any]:
+        """Also the stages, the mining and the base model."""
+        mining = self.mining.model_dump(mode="json", exclude={"reviewed"})
+        return {
+            **super().described(),
+            "hard_negatives": self.hard_negatives.model_dump(mode="json", exclude={"file"}),
+            "stages": {name: {"rate": getattr(self.stages, name).rate, "epochs": self.epochs_of(name)}
+                       for name in STAGES},
+            "mining": {**mining, "reviewed": _content(self.mining.reviewed)},
+            "floor": self.floor.model_dump(mode="json"),
+            "keep": self.keep,
+            "base_model": _content(self.base_model),
+        }  # fmt: skip
+
+
+def _content(path: Path | None) -> str | None:
+    return hash_file(path) if path is not None and path.is_file() else None

@@ -1,0 +1,111 @@
+"""Who hears of a run: trackers through their journal, the world through the outbox of events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from marauder.gates.verdict import Verdict
+from marauder.messaging.outbox import Outbox
+from marauder.runs.observer import RunObserver
+from marauder.runs.record import RunRecord
+from marauder.runs.settings import RunSettings
+from marauder.runs.task import TaskKind
+from marauder.storage.mirror import CheckpointMirror, open_mirrors
+from marauder.tracking.base import TrackedRun
+from marauder.tracking.hub import TrackingHub
+
+ARTIFACTS = {
+    "best.pt": "model",
+    "backbone.safetensors": "model",
+    "probe.json": "report",
+    "report.html": "report",
+    "eval_report.json": "report",
+    "model_card.md": "card",
+    "model_card.json": "card",
+    "config.yaml": "data",
+    "data_pin.json": "data",
+    "provenance.json": "data",
+    "gates.json": "report",
+}
+"""Files of a run that trackers keep, and what they are."""
+
+
+class Telling:
+    """Trackers and events of one run. Every call only appends to files of the run."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings, self.folder = settings, settings.folder
+        self.hub = _trackers(settings)
+        self.outbox = Outbox(settings.folder / "outbox.jsonl", settings.events, settings.id or "")
+
+    def started(self, record: RunRecord, splits: Mapping[str, int], fresh: bool) -> None:
+        """Open the run in the trackers, start the followers. ``fresh``: what they know of the run counts no more."""
+        self.hub.start(fresh=fresh)
+        self.outbox.start()
+        kind = "io.marauder.run.started" if record.attempts == 1 else "io.marauder.run.resumed"
+        self.outbox.emit(kind, {"project": record.project, "data": record.data, "splits": dict(splits)})
+
+    def observer(self, mirrors: list[CheckpointMirror]) -> RunObserver:
+        """What the engine tells goes on to trackers, events and mirrors."""
+        return RunObserver(self.hub, self.outbox, mirrors)
+
+    def judged(self, verdict: Verdict) -> None:
+        """A gate answered."""
+        self.outbox.emit("io.marauder.run.gate", verdict.to_json())
+        self.hub.tags({f"gate.{verdict.gate}": f"{verdict.answer}: {verdict.why}"[:400]})
+
+    def finished(self, kind: TaskKind, record: RunRecord, step: int) -> None:
+        """The run is complete: final numbers, curves, figures, files; slices below their target."""
+        known = {f"final/{name}": float(value) for name, value in record.metrics.items() if value is not None}
+        self.hub.metrics(step, known)
+        for name, (columns, rows) in kind.curves().items():
+            self.hub.curve(name, columns, rows)
+        for path in sorted(self.folder.glob("*.png")):
+            self.hub.figure(path.stem, path, step)
+        for name, what in ARTIFACTS.items():
+            if (self.folder / name).is_file():
+                self.hub.artifact(self.folder / name, what)
+        self.hub.tags({"verdict": record.verdict, "version": record.version or ""})
+        for part in kind.below_target():
+            self.outbox.emit("io.marauder.run.slice_below_target", dict(part))
+        about = {"verdict": record.verdict, "metrics": record.metrics, "version": record.version, "split": record.split}
+        self.outbox.emit("io.marauder.run.finished", {"project": record.project, **about})
+        self._close("finished")
+
+    def ended(self, state: str, message: str) -> None:
+        """The run ended before its end."""
+        what = "interrupted" if state == "interrupted" else "failed"
+        about: dict[str, Any] = {"project": self.settings.project, "state": state, "message": message}
+        self.outbox.emit(f"io.marauder.run.{what}", about)
+        self._close(what)
+
+    def _close(self, status: str) -> None:
+        self.hub.finish(status)
+        self.outbox.finish()
+
+
+def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
+    """The places that this run's checkpoints are copied to."""
+    best = settings.folder / "best.safetensors"  # of every kind: what the engine saves under that name
+    return open_mirrors(settings.checkpoint_tiers, f"checkpoints/{settings.project}/{settings.id}", [best])
+
+
+def _tracked(settings: RunSettings) -> TrackedRun:
+    config = settings.model_dump(mode="json", exclude={"tracking", "events", "registry", "notices"})
+    return TrackedRun(settings.project, settings.id or "", settings.folder, config, {"task": settings.task})
+
+
+def _trackers(settings: RunSettings) -> TrackingHub:
+    """Tracker and registry share one MLflow store where neither names its own."""
+    tracking = settings.tracking
+    chosen = dict(tracking.options.get("mlflow", {}))
+    if (
+        "mlflow" in tracking.trackers
+        and not {"uri", "folder"} & chosen.keys()
+        and "MLFLOW_TRACKING_URI" not in os.environ
+    ):
+        chosen["folder"] = str((settings.runs / "mlflow").absolute())
+        tracking = tracking.model_copy(update={"options": {**tracking.options, "mlflow": chosen}})
+    return TrackingHub(_tracked(settings), tracking)

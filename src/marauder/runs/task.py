@@ -1,0 +1,169 @@
+"""The task plug point: all that a run asks of a kind of model, its loss, its evaluator and its gates among it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from marauder.core.clock import Clock
+from marauder.data.manifests.pinning import DataPin
+from marauder.engine.state import Outcome
+from marauder.engine.task import Task, Weights
+from marauder.gates.base import GateSettings
+from marauder.gates.verdict import Verdict
+from marauder.models.transfer import TransferAccount
+from marauder.registry.base import ModelVersion
+from marauder.runs.settings import RunSettings
+
+
+class Evaluator(ABC):
+    """Measures a model during its training: predictions by process, one score for all of them."""
+
+    metric_names: tuple[str, ...]
+    """What ``score`` always measures; one of them picks the best weights."""
+
+    @abstractmethod
+    def predict(self, model: nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
+        """This rank's share of the validation predictions, anything that travels between processes.
+
+        ``None`` when ``should_stop`` said so before it was complete. Leaves the model as it was.
+        """
+
+    @abstractmethod
+    def score(self, shares: list[Any]) -> dict[str, float]:
+        """Finite numbers from all ranks' predictions: ``metric_names``, and more (by class, by slice). The same however
+        the samples were shared out."""
+
+
+@dataclass(frozen=True)
+class Production:
+    """The model in production that a run is compared with: its version and its files."""
+
+    version: ModelVersion
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """Its weights."""
+        return self.folder / "best.pt"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A deployable file: its format, and why it does not answer as the model does (empty: it does)."""
+
+    format: str
+    path: Path
+    problems: tuple[str, ...] = ()
+
+
+@dataclass
+class Findings:
+    """What a run found out after training; a task fills in what its own gates and its report need."""
+
+    outcome: Outcome
+    production: Production | None = None
+    exported: list[Exported] = field(default_factory=list)
+    latency: dict[str, Any] = field(default_factory=dict)
+    """``export.latency.Latency.plain``; empty where nothing was timed."""
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+AnyRun = TypeVar("AnyRun", bound=RunSettings)
+
+ENGINE_GATES = ("sanity", "determinism", "health")
+"""The gates whose evidence the engine collects, whatever is trained."""
+EXPORT_GATES = ("latency",)
+"""Those that need a deployable file."""
+
+
+class TaskKind(ABC, Generic[AnyRun]):
+    """One kind of model. Made anew for every process; ``open`` is called first."""
+
+    gates: ClassVar[tuple[str, ...]]
+    """Names of the gates whose evidence this kind collects, beside ``ENGINE_GATES`` and ``EXPORT_GATES``."""
+
+    exports: ClassVar[bool] = True
+    """Whether it leaves deployable files."""
+
+    weights_file: ClassVar[str] = "best.pt"
+    """The file, in the run's folder, that other steps take; what is registered."""
+
+    sealed_file: ClassVar[str] = "best.safetensors"
+    """The file of weights whose SHA-256 says that a finished run is whole."""
+
+    command: ClassVar[tuple[str, ...]] = ("train",)
+    """The words of the command line that trains in one of several processes; the file of its settings follows."""
+
+    split: str
+    """Where the finished model is measured; known once it is open."""
+
+    def __init__(self, settings: AnyRun) -> None:
+        self.settings = settings
+        self.clock: Clock | None = None
+        """Asked by what takes long in ``open``; set before it."""
+        self.why_no_production = ""
+        """Why there is no production model to compare with; the run says so before it asks for evidence."""
+        self.production_unknown = False
+        """The registry could not be asked, so there may be one."""
+
+    @classmethod
+    def answerable(cls) -> tuple[str, ...]:
+        """The gates that a run of this kind can be asked."""
+        return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
+
+    @abstractmethod
+    def open(self) -> str:
+        """Read the data and what else training starts from; returns a fingerprint of it all. Raises ``UserError``,
+        ``Interrupted``."""
+
+    def accounts(self) -> Sequence[TransferAccount]:
+        """What a model takes of the weights that training starts from, tensor by tensor; empty: it starts from none."""
+        return ()
+
+    @abstractmethod
+    def splits(self) -> Mapping[str, int]:
+        """Samples by split."""
+
+    @abstractmethod
+    def task(self, cache: Path | None) -> Task:
+        """Model, samples, loss and evaluator for the engine; ``cache``: a folder for decoded samples."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Where the engine leaves weights: ``best`` and ``last`` in the run's folder."""
+
+    @abstractmethod
+    def evidence(self, gate: str, settings: GateSettings, production: Production | None, clock: Clock) -> Any:
+        """The evidence for one of ``gates``, in the form its ``evidence_model`` says. After training, ``measure`` came
+        before. Raises ``Interrupted``."""
+
+    @abstractmethod
+    def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:
+        """Measure the best weights, and production's on the same data; returns the headline numbers."""
+
+    @abstractmethod
+    def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
+        """Write the deployable files, check and time them, and note them in ``findings``."""
+
+    @abstractmethod
+    def profile(self, device: torch.device, clock: Clock) -> None:
+        """Leave the reference profile that later runs' data are compared with."""
+
+    @abstractmethod
+    def report(self, findings: Findings, pinned: DataPin, clock: Clock) -> Path:
+        """Write figures, ``eval_report.json``, ``report.html`` and the model card; returns the report's path."""
+
+    @abstractmethod
+    def below_target(self) -> Sequence[Mapping[str, Any]]:
+        """Slices whose figure stayed below ``evaluation.target``: name, metric, value, target, pictures."""
+
+    @abstractmethod
+    def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+        """Curves for trackers by name: their columns and rows."""

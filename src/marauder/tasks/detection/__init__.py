@@ -1,0 +1,1 @@
+"""Detection: settings, data, training, evaluation, gate evidence and report of a detector."""

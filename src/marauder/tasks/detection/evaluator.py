@@ -1,0 +1,85 @@
+"""The detector's evaluator: predictions by process, then mAP, classes, slices and calibration from one matching."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+from marauder.data.pictures import PictureStore
+from marauder.data.records import Detections, Record
+from marauder.data.slices.mask import SliceMask
+from marauder.evaluation.critical_metrics import TIER_METRICS, tier_metrics
+from marauder.evaluation.evaluate import evaluate
+from marauder.evaluation.inference import InferenceOptions, Prediction, detect
+from marauder.models.ultralytics_adapter import DetectionModel
+from marauder.runs.task import Evaluator
+
+log = logging.getLogger("marauder")
+METRICS = ("map50", "map50_95", "precision", "recall", "f1")
+
+
+class DetectionEvaluator(Evaluator):
+    """Evaluates a detector on ``records``. ``book(records, names)`` gives the slices of the records that were readable;
+    ``None``: the whole only. With ``critical`` classes it measures ``evaluation.tiers`` too."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        names: tuple[str, ...],
+        store: PictureStore,
+        inference: InferenceOptions,
+        book: Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]] | None = None,
+        critical: tuple[str, ...] = (),
+        others_floor: float | None = None,
+    ) -> None:
+        self.records, self.names, self.store, self.inference, self.book = records, names, store, inference, book
+        self.set_aside: set[str] = set()
+        slices = [mask.name for mask in book(records, names)] if book is not None else []
+        self.critical, self.others_floor = critical, others_floor
+        tiers = TIER_METRICS if critical else ()
+        self.metric_names = (*METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
+
+    def predict(
+        self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]
+    ) -> list[Prediction] | None:
+        """This rank's share of the pictures."""
+        assert isinstance(model, DetectionModel)
+        return detect(
+            model, self.records, self.store, range(rank, len(self.records), size), self.inference, should_stop
+        )
+
+    def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
+        """``metric_names`` (0 where undefined), and what ``evaluation.epoch`` adds where defined."""
+        predictions = [prediction for share in shares for prediction in share]
+        records, detections = pair_up(self.records, predictions, self.set_aside)
+        masks = self.book(records, self.names) if self.book is not None else None
+        result = evaluate(records, detections, self.names, masks)
+        values = {name: getattr(result.overall, name) for name in METRICS}
+        if masks is not None:
+            from marauder.evaluation.epoch import epoch_metrics
+
+            values |= epoch_metrics(result)
+        if self.critical:
+            values |= tier_metrics(result.overall, self.critical, self.others_floor)
+        finite = {name: float(value) for name, value in values.items() if not math.isnan(value)}
+        return {**{name: finite.get(name, 0.0) for name in self.metric_names}, **finite}
+
+
+def pair_up(
+    records: Sequence[Record], predictions: Sequence[Prediction], set_aside: set[str]
+) -> tuple[list[Record], list[Detections]]:
+    """Records and their detections in the order of the records; unreadable pictures are reported once and left out."""
+    kept: list[Record] = []
+    detections: list[Detections] = []
+    for prediction in sorted(predictions, key=lambda prediction: prediction.index):
+        if prediction.detections is None:
+            if prediction.set_aside and prediction.set_aside not in set_aside:
+                log.warning("set aside: %s", prediction.set_aside)
+                set_aside.add(prediction.set_aside)
+            continue
+        kept.append(records[prediction.index])
+        detections.append(prediction.detections)
+    return kept, detections

@@ -1,0 +1,205 @@
+"""Detection as a kind of run: its data and slices, its loss and evaluator, the evidence for its gates, its report."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import hash_file
+from marauder.data.manifests.pinning import DataPin
+from marauder.data.profile import load_profile, save_profile
+from marauder.engine.task import Task, Weights
+from marauder.evaluation.calibration import Calibration, calibrate
+from marauder.evaluation.comparison import Comparison, compare
+from marauder.evaluation.intervals import OVERALL, Interval, intervals_by_slice
+from marauder.gates.base import GateSettings
+from marauder.gates.regression import RegressionSettings
+from marauder.models.embeddings import make_profile
+from marauder.models.files import restore_detector, save_detector
+from marauder.models.transfer import TransferAccount, load_matching
+from marauder.models.ultralytics_adapter import DetectionModel, build_detector
+from marauder.runs.exporting import export_run
+from marauder.runs.task import Findings, Production, TaskKind
+from marauder.tasks.detection.data import DetectionData, labelled
+from marauder.tasks.detection.evaluate_split import HEADLINES, Measured, evaluate_split
+from marauder.tasks.detection.settings import DetectionSettings
+from marauder.tasks.detection.training import DetectionTask
+
+log = logging.getLogger("marauder")
+
+
+class DetectorWeights:
+    """The weights files of a run (``marauder.engine.task.Weights``)."""
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        self.settings = settings
+
+    def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
+        """Write ``name.safetensors`` and ``name.pt``."""
+        assert isinstance(model, DetectionModel)
+        about = {**about, "seed": self.settings.training.seed}
+        save_detector(model, self.settings.folder / name, self.settings.image_size, about)
+
+    def has(self, name: str) -> bool:
+        """Whether both files are whole; one that is lost is written anew from the other."""
+        return restore_detector(self.settings.folder / name)
+
+
+class DetectionKind(TaskKind[DetectionSettings]):
+    """YOLO detectors."""
+
+    gates = ("contract", "drift", "limits", "slices", "regression")
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        super().__init__(settings)
+        self._data: DetectionData | None = None
+        self.measured: Measured | None = None
+        self.production: Measured | None = None
+        self.production_problem = ""
+        self.comparison: Comparison | None = None
+        self._intervals: dict[str, Interval] | None = None
+
+    @property
+    def data(self) -> DetectionData:
+        """The data, once ``open`` was called."""
+        assert self._data is not None, "open() comes first"
+        return self._data
+
+    def open(self) -> str:
+        """Read data, slices, and the weights to start from."""
+        self._data = DetectionData(self.settings)
+        self._data.check_slices()
+        self.split = self._data.split
+        self._check_targets()
+        return self._data.identity()
+
+    def _check_targets(self) -> None:
+        """Refuse targets on slices that there are not, before anything is trained."""
+        records = labelled(self.data.dataset.split(self.split))
+        known = [OVERALL, *(mask.name for mask in self.data.masks(records, self.data.dataset.names))]
+        for name in self.settings.evaluation.target:
+            if name not in known:
+                raise UserError(f"evaluation.target.{name}: no such slice; there are: {', '.join(known)}")
+
+    def accounts(self) -> Sequence[TransferAccount]:
+        """Of the detector and of the pretrained backbone that training starts from."""
+        settings = self.settings
+        starts = ((settings.weights, False), (settings.ssl_backbone, True))
+        return [
+            load_matching(build_detector(settings.model, self.data.dataset.names), path, backbone_only)
+            for path, backbone_only in starts
+            if path is not None
+        ]
+
+    def splits(self) -> Mapping[str, int]:
+        """Pictures by split."""
+        return self.data.dataset.splits()
+
+    def task(self, cache: Path | None) -> Task:
+        """The detection task; decoded pictures are kept on disk where a folder is given."""
+        room = int(self.settings.cache_gigabytes * 1e9) if cache is not None else 0
+        return DetectionTask(self.data.plan(), cache, room)
+
+    def weights(self) -> Weights:
+        """``best`` and ``last`` as safetensors and as ``.pt``."""
+        return DetectorWeights(self.settings)
+
+    def evidence(self, gate: str, settings: GateSettings, production: Production | None, clock: Clock) -> Any:
+        """Evidence for the gates of detection."""
+        from marauder.tasks.detection.gate_evidence import collect
+
+        return collect(self, gate, settings, production, clock)
+
+    def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:
+        """The best weights on the chosen split and every slice; production's on the same pictures."""
+        settings, data = self.settings, self.data
+        self.measured = evaluate_split(
+            settings.folder / "best.pt", data.dataset, self.split, device, clock, settings.image_size, data.masks
+        )
+        production = findings.production
+        if production is not None:
+            try:
+                self.production = evaluate_split(
+                    production.weights, data.dataset, self.split, device, clock, None, data.masks
+                )
+            except UserError as error:
+                self.production_problem = str(error)
+                log.warning("production cannot be compared with: %s", error)
+        plain = self.measured.result.overall.to_json(classes=False)
+        return {name: plain[name] for name in HEADLINES}
+
+    def compared(self, asked: RegressionSettings) -> Comparison | None:
+        """The paired comparison with production, made once; ``None`` where there is none."""
+        if self.comparison is None and self.production is not None and self.measured is not None:
+            result = self.measured.result
+            self.comparison = compare(
+                result.matches, self.production.result.matches, self.measured.records, result.masks, asked.metric,
+                draws=asked.draws, margin=asked.margin, least_groups=asked.least_groups, least_boxes=asked.least_boxes,
+            )  # fmt: skip
+        return self.comparison
+
+    def intervals(self) -> dict[str, Interval]:
+        """95 % intervals of map50: ``overall`` and every slice, drawn over groups of pictures."""
+        assert self.measured is not None
+        if self._intervals is None:
+            measured = self.measured
+            self._intervals = intervals_by_slice(
+                measured.result.matches, measured.records, measured.result.masks, "map50",
+                draws=self.settings.evaluation.draws,
+            )  # fmt: skip
+        return dict(self._intervals)
+
+    def calibration(self) -> Calibration:
+        """How far scores are from what they promise, on all pictures."""
+        assert self.measured is not None
+        return calibrate(self.measured.result.matches, self.measured.result.overall.confidence)
+
+    def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
+        """TorchScript and ONNX, checked against the model and timed."""
+        assert self.measured is not None
+        export_run(self.settings, self.measured.records, clock, findings)
+
+    def profile(self, device: torch.device, clock: Clock) -> None:
+        """The training pictures' features and embeddings by the best weights; made once for the same weights."""
+        best = self.settings.folder / "best.pt"
+        known = self.settings.folder / "reference_profile.json"
+        if known.is_file():
+            stored = load_profile(self.settings.folder)
+            if stored.embedded_by == hash_file(best.with_suffix(".safetensors")):
+                return
+        save_profile(make_profile(self.data.dataset.split("train"), best, device, clock=clock), self.settings.folder)
+
+    def report(self, findings: Findings, pinned: DataPin, clock: Clock) -> Path:
+        """Report and card."""
+        from marauder.tasks.detection.report import write_reports
+
+        return write_reports(self, findings, pinned, clock)
+
+    def below_target(self) -> Sequence[Mapping[str, Any]]:
+        """Slices (``overall`` is all pictures) with a map50 below ``evaluation.target``."""
+        assert self.measured is not None
+        result = self.measured.result
+        known = {OVERALL: result.overall, **result.slices}
+        found = []
+        for name, target in self.settings.evaluation.target.items():
+            value = known[name].map50
+            if math.isnan(value) or value < target:
+                found.append({
+                    "project": self.settings.project, "slice": name, "metric": "map50", "value": value,
+                    "target": target, "pictures": known[name].pictures, "boxes": known[name].boxes,
+                })  # fmt: skip
+        return found
+
+    def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+        """Precision over recall and ROC, by class."""
+        from marauder.tasks.detection.report import curve_tables
+
+        assert self.measured is not None
+        return curve_tables(self.measured)

@@ -1,0 +1,185 @@
+"""The report, ``eval_report.json`` and the model card of a detection run, from what the run found out."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from marauder.core.clock import Clock, describe_seconds
+from marauder.core.files import hash_file, read_json
+from marauder.data.manifests.pinning import DataPin as Pin
+from marauder.evaluation.intervals import OVERALL
+from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
+from marauder.evaluation.roc import presence_curves
+from marauder.reporting.card import write_model_card
+from marauder.reporting.evidence import (
+    Artifact,
+    FormatLatency,
+    IntendedUse,
+    LatencyFigures,
+    Lineage,
+    RunEvidence,
+)
+from marauder.reporting.run_report import write_run_report
+from marauder.runs.package import registry_words
+from marauder.runs.run_origin import pin_of, provenance_of
+from marauder.runs.task import Findings
+from marauder.tasks.detection.evaluate_split import Measured
+from marauder.tasks.detection.settings import DetectionSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marauder.tasks.detection.kind import DetectionKind
+
+UNDRAWN = ("step", "seconds")
+"""Numbers of an epoch that only grow, and would be drawn as a straight line."""
+DRAWN = ("train/", "val/map50", "val/map50_95", "val/precision", "val/recall", "val/f1", "val/d_ece", "learning_rate",
+         "epoch", "gradient_norm", "data_wait")  # fmt: skip
+
+
+def write_reports(kind: DetectionKind, findings: Findings, pinned: Pin, clock: Clock) -> Path:
+    """All that people read of a run; returns the page's path. Raises ``Interrupted`` between figures."""
+    evidence = run_evidence(kind, findings, pinned)
+    report = write_run_report(kind.settings.folder, evidence, clock)
+    write_model_card(kind.settings.folder, evidence)
+    return report
+
+
+def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvidence:
+    """What the run found out, as the report takes it."""
+    settings, measured, folder = kind.settings, kind.measured, kind.settings.folder
+    assert measured is not None
+    intervals = kind.intervals()
+    use = IntendedUse()
+    card = settings.card
+    return RunEvidence(
+        title=f"{settings.project}: {settings.model} at {settings.image_size} pixels",
+        result=measured.result,
+        records=measured.records,
+        detections=measured.detections,
+        split=kind.split,
+        run_id=settings.id or "",
+        project=settings.project,
+        facts=_facts(kind, findings),
+        provenance=provenance_of(read_json(folder / "provenance.json")),
+        data=pin_of(pinned, settings),
+        settings={
+            "recipe": settings.recipe,
+            **settings.described(),
+            "loss": settings.loss.described(),
+            "training": {"epochs": settings.training.epochs, **settings.training.deciding()},
+        },
+        history=[_drawn(row) for row in findings.outcome.history],
+        intervals={"map50": intervals[OVERALL]},
+        slice_intervals={name: one for name, one in intervals.items() if name != OVERALL},
+        comparison=kind.comparison,
+        production_result=kind.production.result if kind.production is not None else None,
+        verdicts=findings.verdicts,
+        latency=_latency(findings),
+        artifacts=_artifacts(settings, findings),
+        lineage=_lineage(settings, findings),
+        intended_use=IntendedUse(
+            primary=card.intended_use or use.primary,
+            out_of_scope=card.out_of_scope or use.out_of_scope,
+            licence=card.licence,
+            contact=card.contact,
+        ),
+        what_next=_what_next(settings, findings),
+    )
+
+
+def curve_tables(measured: Measured) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+    """Precision over recall and ROC by class, as columns and rows; classes without boxes are left out."""
+    names = measured.result.matches.names
+    precision = precision_at_recall(measured.result.matches)
+    rows = [
+        [name, float(recall), float(value)]
+        for name, curve in zip(names, precision, strict=True)
+        if not math.isnan(curve[0])
+        for recall, value in zip(RECALL_POINTS, curve, strict=True)
+    ]
+    return {
+        "precision_recall": (("class", "recall", "precision"), rows),
+        "roc": (("class", "false_positive_rate", "true_positive_rate"), presence_roc_rows(measured)),
+    }
+
+
+def presence_roc_rows(measured: Measured) -> list[list[Any]]:
+    """ROC points of every class that is present in some pictures and absent in others."""
+    return [
+        [curve.name, float(false), float(true)]
+        for curve in presence_curves(measured.result.matches)
+        if not math.isnan(curve.auc)
+        for false, true in zip(curve.false_rate, curve.true_rate, strict=True)
+    ]
+
+
+def _facts(kind: DetectionKind, findings: Findings) -> dict[str, str]:
+    settings, outcome, dataset = kind.settings, findings.outcome, kind.data.dataset
+    training, optimizer = settings.training, settings.training.optimizer
+    counts = ", ".join(f"{count} {name}" for name, count in dataset.splits().items())
+    return {
+        "Measured on": f"the split {kind.split}" + (", which training never saw" if kind.split == "test" else ""),
+        "Detector": f"{settings.model} at {settings.image_size} pixels",
+        "Recipe": settings.recipe or "none: settings of the run",
+        "Pictures": f"{counts}; classes {', '.join(dataset.names)}",
+        "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
+        f"{describe_seconds(outcome.seconds)}; best epoch {outcome.best_epoch}",
+        "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
+        "Processes": str(settings.processes),
+    }
+
+
+def _drawn(row: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of an epoch that are worth a curve: no class's or slice's own."""
+    return {name: value for name, value in row.items() if name not in UNDRAWN and name.startswith(DRAWN)}
+
+
+def _latency(findings: Findings) -> LatencyFigures | None:
+    latency = findings.latency
+    if not latency:
+        return None
+    batch = latency["batch"]
+    formats = {
+        name: FormatLatency(one["p50"], one["p95"], batch * 1000 / one["p50"])
+        for name, one in latency["timings"].items()
+    }
+    return LatencyFigures(latency["machine"], formats, batch, latency["height"], latency["width"], latency["threads"])
+
+
+def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Artifact]:
+    folder = settings.folder
+    found = {"best weights": folder / "best.safetensors", "last weights": folder / "last.safetensors",
+             "for Ultralytics": folder / "best.pt"}  # fmt: skip
+    found |= {one.format: one.path for one in findings.exported if not one.problems}
+    return {
+        name: Artifact(path.relative_to(folder).as_posix(), hash_file(path))
+        for name, path in found.items()
+        if path.is_file()
+    }
+
+
+def _lineage(settings: DetectionSettings, findings: Findings) -> Lineage:
+    start = settings.weights or settings.ssl_backbone
+    production = findings.production
+    return Lineage(
+        parent_weights=str(start) if start is not None else "",
+        parent_sha256=hash_file(start) if start is not None and start.is_file() else "",
+        production=production.version.version if production is not None else "",
+        production_run=production.version.run_id if production is not None else "",
+    )
+
+
+def _what_next(settings: DetectionSettings, findings: Findings) -> str:
+    failed = [one for one in findings.verdicts if one.answer == "fail"]
+    if failed:
+        names = ", ".join(one.gate for one in failed)
+        return f"Do not use it yet. Failed: {names}; the table below says why, docs/gates.md what to do about it."
+    if settings.registry.kind == "none":
+        export = shlex.join(["marauder", "export", "--models", str(settings.folder / "best.pt")])
+        return f"Export it elsewhere: `{export}`. More data of the weakest classes and slices helps most."
+    promote = shlex.join(["marauder", "registry", "promote", settings.project, "candidate", *registry_words(settings)])
+    return f"If you trust it, make it the production model: `{promote}`. More data of the weakest slices helps most."

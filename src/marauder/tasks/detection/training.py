@@ -1,0 +1,201 @@
+"""Detection as a task for the engine: the YOLO model and its loss, keyed samples, and evaluation by matching once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from marauder.core.randomness import stream
+from marauder.data.balancing import Resampling
+from marauder.data.pictures import PictureStore, UnreadablePictureError
+from marauder.data.records import Record
+from marauder.data.slices.mask import SliceMask
+from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
+from marauder.evaluation.inference import InferenceOptions
+from marauder.imaging.augmentation import AugmentationSettings, Source, compose
+from marauder.imaging.letterbox import GREY
+from marauder.models.focal import FocalLoss
+from marauder.models.transfer import load_matching
+from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
+from marauder.tasks.detection.evaluator import DetectionEvaluator
+from marauder.tasks.detection.loss_settings import FocalSettings
+from marauder.tasks.detection.pasting import PastePlan, Pasting
+
+log = logging.getLogger("marauder")
+
+
+SliceBook = Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]]
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """What is trained on what. ``training`` and ``validation`` hold labelled records only."""
+
+    architecture: str
+    names: tuple[str, ...]
+    training: Sequence[Record]
+    validation: Sequence[Record]
+    image_size: int
+    seed: int
+    augmentation: AugmentationSettings
+    weights: Path | None = None
+    backbone: Path | None = None
+    inference: InferenceOptions = field(default_factory=InferenceOptions)
+    loss: tuple[float, float, float] = (7.5, 0.5, 1.5)
+    """Weights of the parts of the loss, in the order of ``LOSS_NAMES``."""
+    focal: FocalSettings = field(default_factory=FocalSettings)
+    critical: tuple[str, ...] = ()
+    """Names of the critical classes, whose figures the evaluator adds."""
+    others_floor: float | None = None
+    resampling: Resampling | None = None
+    """Which training record each sample of an epoch is; ``None``: each once."""
+    pasting: PastePlan | None = None
+    donors: Sequence[Record] = ()
+    """Pictures beside the training records that something is cut out of (places after theirs)."""
+    book: SliceBook | None = None
+    """Gives the slices that are measured after each epoch."""
+
+
+class DetectionTask:
+    """Brings a detector's training to the engine (``marauder.engine.task.Task``)."""
+
+    loss_names: tuple[str, ...] = LOSS_NAMES
+
+    def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
+        self.plan = plan
+        self.training_length = plan.resampling.length if plan.resampling is not None else len(plan.training)
+        self.training_store = PictureStore(plan.training, plan.image_size, cache_folder, cache_bytes)
+        self.donor_store = PictureStore(plan.donors, plan.image_size, None, 0)
+        self.pasting = Pasting(plan.pasting, self._donor) if plan.pasting is not None and plan.pasting.active else None
+        spare = cache_bytes - int(self.training_store.offsets[-1])
+        self.validation_store = PictureStore(plan.validation, plan.image_size, cache_folder, max(spare, 0))
+        self.evaluator = DetectionEvaluator(
+            plan.validation, plan.names, self.validation_store, plan.inference, plan.book, plan.critical,
+            plan.others_floor,
+        )  # fmt: skip
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What the evaluator always measures."""
+        return self.evaluator.metric_names
+
+    def build_model(self, seed: int) -> DetectionModel:
+        """The detector, from ``plan.weights`` or ``plan.backbone`` where given, else random."""
+        model = build_detector(self.plan.architecture, self.plan.names, seed)
+        for path, backbone_only in ((self.plan.weights, False), (self.plan.backbone, True)):
+            if path is not None:
+                log.info(load_matching(model, path, backbone_only).describe())
+        return model
+
+    def criterion(self, model: torch.nn.Module) -> Any:
+        """The detection loss in sums."""
+        assert isinstance(model, DetectionModel)
+        focal, loss = self.plan.focal, self.plan.loss
+        if not focal.enabled:
+            return DetectionLossSums(model, *loss).sums
+        weights = [focal.class_weights.get(name, 1.0) for name in self.plan.names] if focal.class_weights else None
+        return DetectionLossSums(model, *loss, FocalLoss(focal.gamma, focal.alpha), weights).sums
+
+    def load(self, keys: list[SampleKey]) -> LocalBatch:
+        """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
+        set_aside: dict[str, str] = {}
+        samples = [self._sample(key, set_aside) for key in keys]
+        size = self.plan.image_size
+        numbers, classes, boxes = [], [], []
+        for number, sample in enumerate(samples):
+            numbers.append(np.full(len(sample.boxes), number))
+            classes.append(sample.classes)
+            x0, y0, x1, y1 = sample.boxes.T / size
+            boxes.append(np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1))
+        tensors = {
+            "images": torch.from_numpy(np.stack([sample.picture for sample in samples])),
+            "batch_idx": torch.from_numpy(np.concatenate(numbers)).float(),
+            "cls": torch.from_numpy(np.concatenate(classes)).float()[:, None],
+            "bboxes": torch.from_numpy(np.concatenate(boxes)).float(),
+        }
+        return LocalBatch(tensors, list(keys), set_aside)
+
+    def cut(self, batch: Batch, start: int, stop: int) -> Batch:
+        """Samples ``start`` to ``stop`` with their boxes."""
+        if start == 0 and stop >= len(batch["images"]):
+            return batch
+        chosen = (batch["batch_idx"] >= start) & (batch["batch_idx"] < stop)
+        part = {name: batch[name][chosen] for name in ("batch_idx", "cls", "bboxes")}
+        return {**part, "batch_idx": part["batch_idx"] - start, "images": batch["images"][start:stop]}
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
+        return batch["images"].permute(0, 3, 1, 2).float().div_(255)
+
+    def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
+        """A detector has no part that follows its weights."""
+
+    def predict(self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
+        """This rank's share of the validation pictures."""
+        return self.evaluator.predict(model, rank, size, should_stop)
+
+    def score(self, shares: list[Any]) -> dict[str, float]:
+        """What the evaluator says of all ranks' predictions."""
+        return self.evaluator.score(shares)
+
+    def trouble(self, metrics: Mapping[str, float]) -> Trouble | None:
+        """What an evaluation of a detector shows is judged by the watches of the engine."""
+        return None
+
+    def describe_batch(self, keys: list[SampleKey]) -> list[str]:
+        """Files of the samples' first pictures (a mosaic has three more, a function of the key)."""
+        return [str(self.plan.training[self._record(key.epoch, key.index)].picture) for key in keys]
+
+    def close(self, remove: bool = False) -> None:
+        """Let go of the stored pictures; ``remove`` deletes them."""
+        self.training_store.close(remove)
+        self.validation_store.close(remove)
+
+    def _record(self, epoch: int, index: int) -> int:
+        """The training record of a sample."""
+        resampling = self.plan.resampling
+        return index if resampling is None else resampling.record_at(self.plan.seed, epoch, index)
+
+    def _sample(self, key: SampleKey, set_aside: dict[str, str]) -> Source:
+        random = stream(self.plan.seed, "sample", key.epoch, key.index)
+        chosen = [key.index]
+        draw, partners = random.random(), random.integers(self.training_length, size=3)
+        if draw < self.plan.augmentation.mosaic and not key.closing:
+            chosen += [int(partner) for partner in partners]
+        sources = [self._source(self._record(key.epoch, index), set_aside) for index in chosen]
+        if self.pasting is not None:
+            sources = [self.pasting.apply(source, key.epoch, key.index, place) for place, source in enumerate(sources)]
+        return compose(sources, self.plan.image_size, self.plan.augmentation, random)
+
+    def _source(self, index: int, set_aside: dict[str, str]) -> Source:
+        record = self.plan.training[index]
+        try:
+            picture = self.training_store.get(index)
+        except UnreadablePictureError as error:
+            set_aside[str(error.path)] = error.reason
+            width, height = self.training_store.sizes[index]
+            return Source(np.full((height, width, 3), GREY, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+        return _with_boxes(picture, record)
+
+    def _donor(self, place: int) -> tuple[Source, float] | None:
+        """A picture that something is cut out of, and its scale."""
+        count = len(self.plan.training)
+        store, index = (self.training_store, place) if place < count else (self.donor_store, place - count)
+        try:
+            picture = store.get(index)
+        except UnreadablePictureError:
+            return None  # reported when it is a sample itself
+        record = store.records[index]
+        return _with_boxes(picture, record), picture.shape[1] / record.width
+
+
+def _with_boxes(picture: np.ndarray, record: Record) -> Source:
+    counted = ~record.ignored
+    gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
+    return Source(picture, record.boxes[counted] * gains, record.classes[counted])

@@ -1,0 +1,1 @@
+"""Pretraining of a backbone without labels: settings, data, training, probe and report."""

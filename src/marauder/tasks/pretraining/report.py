@@ -1,0 +1,245 @@
+"""The report and the model card of a pretraining run, from what the run found out."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from marauder.core.clock import Clock, describe_seconds
+from marauder.core.files import hash_file, read_json, write_bytes
+from marauder.core.randomness import stream
+from marauder.data.contact_sheets import BACKGROUND
+from marauder.data.manifests.pinning import DataPin as Pin
+from marauder.data.pictures import PictureStore, UnreadablePictureError
+from marauder.data.reading import choose_reader
+from marauder.evaluation.figures import group_history, training_curves
+from marauder.imaging.underwater_views import draw_views
+from marauder.reporting.evidence import Artifact, Lineage
+from marauder.reporting.pretraining_page import PretrainingEvidence, write_pretraining_report
+from marauder.reporting.render import ReportFigure
+from marauder.runs.run_origin import pin_of, provenance_of
+from marauder.runs.task import Findings
+from marauder.tasks.pretraining.training import unjudged
+
+if TYPE_CHECKING:
+    from marauder.tasks.pretraining.kind import PretrainingKind
+    from marauder.tasks.pretraining.settings import PretrainingSettings
+
+EXAMPLES = 6
+EXAMPLE_SIDE = 160
+GAP = 4
+LABELLED = "LABELLED/data.yaml"
+"""Stands in a command for labelled data that nobody has named."""
+PANELS = {
+    "val/effective_rank": "effective rank",
+    "val/deviation": "signs/spread",
+    "val/rank_share": "signs/share of the possible rank",
+    "val/similarity": "signs/likeness of different pictures",
+    "learning_rate": "learning_rate",
+}
+"""Numbers of an epoch that are drawn beside the losses: those of one scale share a panel."""
+
+
+def write_reports(kind: PretrainingKind, findings: Findings, pinned: Pin, clock: Clock) -> Path:
+    """All that people read of the run; returns the page's path. Raises ``Interrupted`` between figures."""
+    folder = kind.settings.folder
+    figures = []
+    drawn = [_drawn(row) for row in findings.outcome.history]
+    if drawn and group_history(drawn):
+        clock.check()
+        curves = training_curves(drawn)
+        write_bytes(folder / "curves.png", curves)
+        caption = (
+            "Losses fall; how far says little, since the task gets harder as the teacher gets better. Effective rank "
+            "and spread may dip at first; what falls to nothing is collapse, and stops the run."
+        )
+        figures.append(ReportFigure("Losses and signs of collapse", caption, curves))
+    clock.check()
+    views = example_views(kind)
+    write_bytes(folder / "views.png", views)
+    caption = (
+        "A row for each picture: the picture, then the views that the method must recognise as the same scene. If you "
+        "could not tell what is in a view, weaken pretraining.views."
+    )
+    figures.append(ReportFigure("Example views", caption, views))
+    return write_pretraining_report(folder, pretraining_evidence(kind, findings, pinned, figures))
+
+
+def pretraining_evidence(
+    kind: PretrainingKind, findings: Findings, pinned: Pin, figures: list[ReportFigure]
+) -> PretrainingEvidence:
+    """What the run found out, as the report takes it."""
+    plan, folder = kind.settings, kind.settings.folder
+    card = plan.card
+    return PretrainingEvidence(
+        title=f"{plan.project}: backbone of {plan.model}, pretrained by {plan.pretraining.method}",
+        run_id=plan.id or "",
+        project=plan.project,
+        probe=kind.probe,
+        signs=kind.signs,
+        groups={name: {**asdict(one), "kept": one.kept} for name, one in kind.pool.account.items()},
+        thinning=f"{kind.pool.words}. {_left_out(kind)}",
+        transfer=kind.account.describe() if kind.account is not None else "",
+        verdicts=findings.verdicts,
+        figures=figures,
+        cautions=_cautions(kind),
+        what_next=what_next(kind),
+        facts=_facts(kind, findings),
+        settings={**plan.described(), "training": {"epochs": plan.training.epochs, **plan.training.deciding()}},
+        provenance=provenance_of(read_json(folder / "provenance.json")),
+        data=pin_of(pinned, plan),
+        lineage=_lineage(plan),
+        artifacts={
+            name: Artifact(file, hash_file(folder / file))
+            for name, file in (("backbone", "backbone.safetensors"), ("probe", "probe.json"))
+        },
+        use={
+            "For": card.intended_use or "Starting a detector of the same architecture on such pictures (step 2).",
+            "Out of scope": card.out_of_scope or "Use without training on labels first: it names nothing by itself.",
+            "Licence": card.licence or "not said",
+            "Contact": card.contact or "not said",
+        },
+    )  # fmt: skip
+
+
+def step2_command(plan: PretrainingSettings) -> str:
+    """The command that trains the detector from this backbone; a plain folder of pictures cannot be its data."""
+    data = str(plan.data) if _may_hold_labels(plan.data) else LABELLED
+    words = ["marauder", "baseline", "--data-yaml", data, "--model", plan.model,
+             "--ssl-backbone", str(plan.folder / "backbone.safetensors")]  # fmt: skip
+    return shlex.join(words)
+
+
+def _may_hold_labels(data: Path) -> bool:
+    """Whether ``data`` is more than a plain folder of pictures."""
+    return not data.is_dir() or choose_reader(data).name != "pictures"
+
+
+def what_next(kind: PretrainingKind) -> str:
+    """Plain words on what to do with the result, commands between backticks."""
+    command = f"`{step2_command(kind.settings)}`"
+    if LABELLED in command:
+        command += (
+            f" (in the place of {LABELLED} name your labelled data: {kind.settings.data} is a folder of pictures)"
+        )
+    verdict = kind.probe["verdict"]
+    if verdict == "yes":
+        return f"Train the detector from it: {command}. Compare with a baseline from scratch on the same labels."
+    if verdict == "no":
+        return (
+            "Do not use it yet: the features got worse. Train longer, lower training.optimizer.learning_rate, or start "
+            f"from detector weights with --init; docs/step1_pretraining.md says more. To see for yourself: {command}."
+        )
+    return (
+        "The probe cannot tell. Label a few more pictures of more clips, or name labelled data as probe.data, and run "
+        f"the same command again; or compare two baselines, with and without it: {command}."
+    )
+
+
+def example_views(kind: PretrainingKind) -> bytes:
+    """PNG of a few pictures with their views, a row each; drawn as in the first epoch."""
+    plan, records = kind.settings, kind.pool.training
+    store = PictureStore(records, plan.source_side, None, 0)
+    chosen = stream(plan.training.seed, "example views").permutation(len(records))
+    rows = []
+    for index in chosen.tolist():
+        try:
+            picture = store.get(index)
+        except UnreadablePictureError:
+            continue
+        random = stream(plan.training.seed, "view", 0, index)
+        views = draw_views(picture, plan.image_size, plan.pretraining.views, random)
+        rows.append([_thumb(picture), *(_thumb(view.picture) for view in views)])
+        if len(rows) == EXAMPLES:
+            break
+    columns = 1 + plan.pretraining.views.views
+    step = EXAMPLE_SIDE + GAP
+    canvas = np.full((max(1, len(rows)) * step + GAP, columns * step + GAP, 3), BACKGROUND, np.uint8)
+    for number, row in enumerate(rows):
+        for place, thumb in enumerate(row):
+            top, left = GAP + number * step, GAP + place * step
+            canvas[top : top + thumb.shape[0], left : left + thumb.shape[1]] = thumb
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _thumb(picture: np.ndarray) -> np.ndarray:
+    """The picture with ``EXAMPLE_SIDE`` pixels on its long side, larger or smaller than it was."""
+    gain = EXAMPLE_SIDE / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * gain)), max(1, round(picture.shape[0] * gain)))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size))
+
+
+def _drawn(row: Mapping[str, float]) -> dict[str, float]:
+    losses = {name: value for name, value in row.items() if name.startswith("train/")}
+    others = {PANELS[name]: value for name, value in row.items() if name in PANELS}
+    return {"epoch": row["epoch"], **losses, **others}
+
+
+def _left_out(kind: PretrainingKind) -> str:
+    pool = kind.pool
+    words = f"{len(pool.training):,} were trained on, {len(pool.held_out):,} held out to look for collapse"
+    if pool.left_out:
+        told = " and ".join(f"{count:,} of the split {name}" for name, count in pool.left_out.items())
+        words += f"; {told} were never seen, so that what is measured on them later is honest"
+    return words + "."
+
+
+def _cautions(kind: PretrainingKind) -> list[str]:
+    pool, probe = kind.pool, kind.probe
+    found = []
+    why = unjudged(kind.signs["after"])
+    if why:
+        found.append(
+            f"Whether the features collapsed was not judged: {why}. The signs below prove neither; train for more "
+            "updates, or on more pictures."
+        )
+    if probe["also_pretrained_on"]:
+        found.append(
+            f"{probe['also_pretrained_on']} of the {probe['pictures']} probed pictures were pretrained on too, without "
+            "their labels. That is how step 2 will use it, but new pictures may gain less."
+        )
+    if not pool.left_out:
+        found.append(
+            "The data have no splits val and test, so nothing was left out: make the splits before pretraining "
+            "(`marauder data organize`), or figures measured later are of pictures that the backbone knows."
+        )
+    if pool.unreadable:
+        found.append(f"{len(pool.unreadable)} pictures could not be used; thinning.json names them.")
+    if len(pool.training) < 1000:
+        found.append(
+            f"{len(pool.training)} pictures are few: pretraining pays from some thousands of different pictures on."
+        )
+    return found
+
+
+def _facts(kind: PretrainingKind, findings: Findings) -> dict[str, str]:
+    plan, outcome = kind.settings, findings.outcome
+    training, optimizer, section = plan.training, plan.training.optimizer, plan.pretraining
+    micro = f", {training.micro_batch_size} at a time" if training.micro_batch_size else ""
+    return {
+        "Method": f"{section.method}, {section.views.views} views of {plan.image_size} pixels",
+        "Backbone": f"{plan.model}; signal on P3, P4 and P5, whole views and places",
+        "Started from": str(plan.init) if plan.init is not None else "random weights",
+        "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}{micro}, "
+        f"{describe_seconds(outcome.seconds)}",
+        "Weights": f"the {section.keep} ones"
+        + (f" (epoch {outcome.best_epoch} by {training.best_metric})" if section.keep == "best" else ""),
+        "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
+        "Processes": str(plan.processes),
+    }
+
+
+def _lineage(plan: PretrainingSettings) -> Lineage:
+    return Lineage(
+        parent_weights=str(plan.init) if plan.init is not None else "",
+        parent_sha256=hash_file(plan.init) if plan.init is not None and plan.init.is_file() else "",
+    )
