@@ -1,4 +1,4 @@
-"""``marauder data``: check, organize and split labelled pictures, and generate reef scenes."""
+"""``marauder data``: check, organize and split labelled pictures, make pictures of videos, generate reef scenes."""
 
 from __future__ import annotations
 
@@ -187,6 +187,32 @@ def check(
         )
     if not found.clean:
         raise typer.Exit(1)
+
+
+@app.command()
+def frames(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Videos, folders, or patterns in quotes.")],
+    output: Output,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of video [default: 1].")] = None,
+    every: Annotated[int | None, typer.Option(help="Each so many-th frame instead.")] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of the JPEG files.")] = 92,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over: forget all videos of this folder.")] = False,
+    max_hours: MaxHours = None,
+) -> None:
+    """Make pictures of the frames of videos, named so that splits keep the frames of a video together.
+
+    Run again, it goes on where it was stopped. Broken videos and frames are set aside.
+    """
+    from marauder.core.clock import Clock
+    from marauder.core.settings import load_settings
+    from marauder.data.frames import FramesSettings, write_frames
+
+    settings = load_settings(
+        FramesSettings, inputs=videos, output=output, fps=fps, every=every, quality=quality, fresh=fresh
+    )
+    with Clock.for_hours(max_hours).listening() as clock:
+        summary = write_frames(settings, clock)
+    typer.echo(printable(summary.message()))
 
 
 def parse_fractions(text: str | None) -> dict[str, float]:

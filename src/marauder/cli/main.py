@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the steps of the pipeline, each only when something changed.",
     ),
     "status": ("marauder.cli.pipeline:status_app", "Show where every step of a workspace stands, and why."),
-    "data": ("marauder.cli.data:app", "Organize, check and split labelled pictures; generate reef scenes."),
+    "data": ("marauder.cli.data:app", "Organize, check and split labelled pictures; frames of videos; generated reef scenes."),
     "preprocess": (
         "marauder.cli.preprocess:app",
         "Step 0: restore colour and contrast of underwater pictures.",
@@ -60,6 +60,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": (
         "marauder.cli.evaluate:app",
         "Measure a detector on labelled pictures, overall and by slice.",
+    ),
+    "predict": (
+        "marauder.cli.predict:app",
+        "Look at pictures and videos with a detector: counts, MaxN, files for other tools, a page.",
     ),
     "export": ("marauder.cli.export:app", "Step 9: write ONNX and TorchScript, checked against the model."),
 }

@@ -122,18 +122,25 @@ def draw_tile(tile: Tile, width: int, height: int) -> Image.Image:
 
 
 def draw_boxes(
-    image: Image.Image, boxes: np.ndarray, labels: Sequence[str] = (), colours: Sequence[Colour] = ()
+    image: Image.Image,
+    boxes: np.ndarray,
+    labels: Sequence[str] = (),
+    colours: Sequence[Colour] = (),
+    scale: float = 1.0,
 ) -> None:
-    """Draw boxes (N, 4; x0 y0 x1 y1 in pixels of ``image``) with their labels onto ``image``, in place."""
+    """Draw boxes (N, 4; x0 y0 x1 y1 in pixels of ``image``) with their labels onto ``image``, in place.
+
+    ``scale``: of lines and letters, which suit a small picture.
+    """
     draw = ImageDraw.Draw(image)
     order = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    font = _font(11)
+    font, line = _font(round(11 * scale)), round(2 * scale)
     for index, (x0, y0, x1, y1) in enumerate(np.asarray(boxes, np.float64).reshape(-1, 4)):
         label = labels[index] if labels else ""
         colour = colours[index] if colours else colour_of(order.get(label, 0))
-        draw.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=2)
+        draw.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=line)
         if label:
-            top = y0 - 13 if y0 >= 13 else y0
+            top = y0 - 13 * scale if y0 >= 13 * scale else y0
             draw.rectangle(draw.textbbox((x0 + 1, top), label, font=font), fill=colour)
             draw.text((x0 + 1, top), label, fill=(0, 0, 0), font=font)
 

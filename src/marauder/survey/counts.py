@@ -1,0 +1,129 @@
+"""Counts: of each picture, and MaxN of each clip and species.
+
+MaxN is the largest number of individuals of one species in a single frame of a clip, the usual index of relative
+abundance in video surveys: no animal is counted twice (Ellis & DeMartini 1995, Fishery Bulletin 93:67-77).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from marauder.data.formats.assembling import group_for_key
+from marauder.data.media_files import MediaFile
+from marauder.survey.seen import Seen, Survey
+
+
+@dataclass(frozen=True, eq=False)
+class MaxN:
+    """One species in one clip. ``most``: MaxN, 0 where it was never seen; ``at``: the first frame with so many;
+    ``first``: the first frame that shows one; ``mean``: individuals a frame, over all frames looked at."""
+
+    species: int
+    most: int
+    mean: float
+    at: Seen | None
+    first: Seen | None
+
+
+@dataclass(frozen=True, eq=False)
+class ClipCounts:
+    """The frames of one clip in order, without their boxes, and how many of each class each shows: ``counts``, int64
+    (frames, classes)."""
+
+    clip: str
+    video: bool
+    frames: tuple[Seen, ...]
+    counts: np.ndarray
+
+    def max_n(self, species: int) -> MaxN:
+        """MaxN of a class."""
+        of_frames = self.counts[:, species]
+        if not of_frames.any():
+            return MaxN(species, 0, 0.0, None, None)
+        at, first = self.frames[int(of_frames.argmax())], self.frames[int(np.flatnonzero(of_frames)[0])]
+        return MaxN(species, int(of_frames.max()), float(of_frames.mean()), at, first)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts of a survey. ``clips``: videos, and pictures whose names say that they are frames of one clip, in order.
+    ``totals``: int64 (classes,), boxes of each class in all; ``frames_with``: frames and pictures that
+    show it; ``largest``: most in one of them. ``pictures``, ``frames``: that were looked at. ``stills``:
+    pictures of no clip. ``scored``: mean score of its boxes, clip, and frame of all that show anything."""
+
+    clips: tuple[ClipCounts, ...]
+    totals: np.ndarray
+    frames_with: np.ndarray
+    largest: np.ndarray
+    pictures: int
+    frames: int
+    stills: int
+    scored: tuple[tuple[float, str, Seen], ...]
+
+    @property
+    def species(self) -> list[int]:
+        """The classes that were seen anywhere, in the model's order."""
+        return [int(index) for index in np.flatnonzero(self.totals)]
+
+
+def count(survey: Survey, clip_of: dict[str, str], videos: frozenset[str]) -> Counts:
+    """Count what was found. ``clip_of``: the clip of each file, by key, "" for stills; ``videos``: keys of videos."""
+    frames_of: dict[str, list[Seen]] = {}
+    rows_of: dict[str, list[np.ndarray]] = {}
+    totals, frames_with, largest = np.zeros((3, len(survey.names)), np.int64)
+    scored: list[tuple[float, str, Seen]] = []
+    pictures = frames = stills = 0
+    for seen in survey:
+        row = counts_of(seen, len(survey.names))
+        totals += row
+        frames_with += row > 0
+        largest = np.maximum(largest, row)
+        video = seen.key in videos
+        pictures, frames = pictures + (not video), frames + video
+        clip = clip_of[seen.key]
+        if len(seen.found):
+            scored.append((float(seen.found.scores.mean()), clip, seen.without_boxes()))
+        if not clip:
+            stills += 1
+            continue
+        frames_of.setdefault(clip, []).append(seen.without_boxes())
+        rows_of.setdefault(clip, []).append(row)
+    clips = tuple(
+        ClipCounts(clip, clip in videos, tuple(seen), np.stack(rows_of[clip])) for clip, seen in frames_of.items()
+    )
+    return Counts(clips, totals, frames_with, largest, pictures, frames, stills, tuple(scored))
+
+
+def counts_of(seen: Seen, classes: int) -> np.ndarray:
+    """How many of each class a frame shows: int64 (classes,)."""
+    return np.bincount(seen.found.classes, minlength=classes).astype(np.int64)
+
+
+def clips_of(files: Iterable[MediaFile], pattern: str | None) -> dict[str, str]:
+    """The clip of each file by key: a video is one; a picture belongs to the clip that its name says, else to none."""
+    clips = {}
+    for media in files:
+        key = str(PurePosixPath(media.key).with_suffix(""))
+        group = group_for_key(key, pattern)
+        clips[media.key] = media.key if media.video else "" if group == key else group
+    return clips
+
+
+def surest(scored: Sequence[tuple[float, str, Seen]], most: int, least: bool = False) -> list[Seen]:
+    """Up to ``most`` frames with the highest (``least``: lowest) mean score of their boxes.
+
+    ``scored``: mean score, clip, frame. One of each clip first, so that near copies of one frame do not fill the list,
+    then whatever follows.
+    """
+    ranked = sorted(scored, key=lambda one: (one[0] if least else -one[0], one[2].key, one[2].number))
+    first: dict[str, Seen] = {}
+    for _, clip, seen in ranked:
+        first.setdefault(clip or seen.key, seen)
+    chosen = list(first.values())[:most]
+    taken = {id(seen) for seen in chosen}
+    chosen += [seen for _, _, seen in ranked if id(seen) not in taken][: most - len(chosen)]
+    return chosen

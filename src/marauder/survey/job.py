@@ -1,0 +1,303 @@
+"""Detections over pictures and videos as a job: looked at once, counted, drawn, written for other tools; resumable.
+
+    <output>/counts.csv maxn.csv set_aside.csv report.html predictions.json
+             boxes.csv boxes.parquet annotated/ viame/ coco/ yolo/ label_studio/ cvat/ frames/     as asked for
+             .predict/    what was found so far, and what it was made from
+
+The same files, model and settings give the same bytes, however often the work was stopped or killed. Other formats
+asked for later need no second look with the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import (
+    TEMPORARY_SUFFIX,
+    DamagedFileError,
+    fingerprint,
+    hash_file,
+    read_json,
+    write_json,
+)
+from marauder.core.locks import exclusive
+from marauder.data.media_files import MediaFile, find_media
+from marauder.data.video_files import Video, VideoError
+from marauder.survey import detecting, drawing, tables
+from marauder.survey.counts import Counts, clips_of, count
+from marauder.survey.detecting import Detector, Looking, file_identity
+from marauder.survey.drawing import Drawing
+from marauder.survey.packages import FRAMES_FOLDER, write_packages
+from marauder.survey.page import PAGE_FILE, Shown, write_page
+from marauder.survey.seen import SeenFolder, Survey
+from marauder.survey.settings import ANNOTATED, BOXES, PACKAGES, PARQUET, VIAME, PredictSettings
+from marauder.survey.viame import write_viame
+
+STATE = ".predict"
+FINISHED = "finished.json"
+SUMMARY_FILE = "predictions.json"
+FORMAT = 1
+"""Raised whenever the same boxes would give other files."""
+MOST_SPECIES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class PredictSummary:
+    """What came out. ``totals``: detections of each class, most first. ``max_n``: clip, species and MaxN, highest
+    first. ``set_aside``: file and what is wrong with it, or a part of it. ``already_done``: nothing had to be done."""
+
+    output: Path
+    pictures: int
+    frames: int
+    totals: dict[str, int]
+    max_n: tuple[tuple[str, str, int], ...]
+    set_aside: tuple[tuple[str, str], ...]
+    already_done: bool = False
+
+    @property
+    def page(self) -> Path:
+        """The page to look at."""
+        return self.output / PAGE_FILE
+
+    def message(self) -> str:
+        """What happened, in a few lines."""
+        looked = [f"{self.pictures:,} pictures"] if self.pictures or not self.frames else []
+        looked += [f"{self.frames:,} frames"] if self.frames else []
+        state = "nothing to do, already predicted" if self.already_done else "done"
+        lines = [f"{state}: {' and '.join(looked)}, {sum(self.totals.values()):,} detections"]
+        some = list(self.totals.items())[:MOST_SPECIES]
+        if some:
+            lines.append(
+                ", ".join(f"{name} {boxes:,}" for name, boxes in some) + (" …" if len(self.totals) > 12 else "")
+            )
+        for clip, species, most in self.max_n[:MOST_SPECIES]:
+            lines.append(f"MaxN {most} {species}: {clip}")
+        if self.set_aside:
+            first = ": ".join(self.set_aside[0])
+            lines.append(f"set aside: {len(self.set_aside):,}, see {tables.SET_ASIDE_FILE}; first: {first}")
+        return "\n".join([*lines, f"page: {self.page}"])
+
+
+def predict_files(
+    settings: PredictSettings, clock: Clock | None = None, detector: Detector | None = None
+) -> PredictSummary:
+    """Look at ``settings.inputs`` with ``settings.model`` and write what was found to ``settings.output``.
+
+    ``detector``: instead of opening the model, which is then read for its checksum alone. Broken pictures, videos and
+    frames are set aside. Raises ``Interrupted`` when the clock says stop (the same call goes on), and ``UserError`` for
+    a model that cannot be opened, inputs that name nothing, an output folder with other content, or nothing readable.
+    """
+    clock = clock or Clock()
+    digest = model_digest(settings.model)
+    output, state = settings.output, settings.output / STATE
+    files = find_media(settings.inputs, output)
+    if output.is_dir() and any(output.iterdir()) and not state.is_dir():
+        raise UserError(f"{output}: holds files that are no predictions; choose another --output")
+    state.mkdir(parents=True, exist_ok=True)
+    with exclusive(state / "lock", f"the folder {output}"):
+        identity = fingerprint([FORMAT, detecting.FORMAT, drawing.FORMAT, digest, _deciding(settings), *_stamps(files)])
+        if settings.fresh:
+            SeenFolder(state / "seen").forget(set())
+        elif known := _finished(settings, identity):
+            return known
+        return _predict(settings, files, digest, identity, detector, clock)
+
+
+def model_digest(model: Path) -> str:
+    """SHA-256 of a model file, or of names and contents of a folder. Raises ``UserError`` where there is none."""
+    if model.is_dir():
+        files = sorted(path for path in model.rglob("*") if path.is_file())
+        return fingerprint([[path.relative_to(model).as_posix(), hash_file(path)] for path in files])
+    if not model.is_file():
+        raise UserError(f"{model}: no such model; check the path after --model")
+    return hash_file(model)
+
+
+def _deciding(settings: PredictSettings) -> dict[str, Any]:
+    """The settings that decide what is written; batch and device change scores by rounding only."""
+    return settings.model_dump(mode="json", exclude={"inputs", "output", "batch", "device", "fresh"})
+
+
+def _stamps(files: Sequence[MediaFile]) -> list[Any]:
+    return [file_identity(media) for media in files]
+
+
+def _predict(
+    settings: PredictSettings,
+    files: Sequence[MediaFile],
+    digest: str,
+    identity: str,
+    detector: Detector | None,
+    clock: Clock,
+) -> PredictSummary:
+    output, state = settings.output, settings.output / STATE
+    for leftover in output.rglob(f".*{TEMPORARY_SUFFIX}"):
+        leftover.unlink(missing_ok=True)
+    detector = detector or _open(settings)
+    stored = SeenFolder(state / "seen")
+    looking = Looking.of(settings, detector, digest, stored, clock)
+    survey = Survey(stored, looking.at_all(files), tuple(detector.names))
+    problems = survey.problems()
+    clip_of = clips_of(files, settings.group_pattern)
+    counts = count(survey, clip_of, frozenset(media.key for media in files if media.video))
+    if not counts.pictures + counts.frames:
+        key, problem = problems[0]
+        raise UserError(f"nothing of the {len(files)} files can be read; first: {key}: {problem}")
+    shown = Shown.of(counts, settings.page_pictures)
+    packages = [name for name in PACKAGES if name in settings.formats]
+    drawn = Drawing(
+        output,
+        state,
+        survey.names,
+        settings.sampling,
+        annotated=ANNOTATED in settings.formats,
+        frames=bool(packages),
+        small=shown.places(),
+    )
+    written = drawn.draw_all(survey, files, clock)
+    written += _write_tables(settings, survey, counts, clip_of, problems)
+    if VIAME in settings.formats:
+        written += write_viame(output, survey, files, _rates(files))
+    written += write_packages(output, packages, survey, files, clock)
+    told = {"model": settings.model.name, "threshold": _threshold(settings), "beside": _beside(settings)}
+    written.append(write_page(output, state, counts, shown, survey.names, problems, told))
+    summary = _summary(output, counts, survey.names, problems)
+    written.append(_write_summary(settings, digest, survey.names, summary))
+    _conclude(settings, identity, written, summary)
+    stored.forget({stored.path(part, number) for part, many in survey.parts for number in range(many)})
+    drawn.forget_others()
+    return summary
+
+
+def _open(settings: PredictSettings) -> Detector:
+    from marauder.prediction.opening import open_predictor
+
+    return open_predictor(settings.model, device=settings.device, image_size=settings.image_size)
+
+
+def _rates(files: Sequence[MediaFile]) -> dict[str, float]:
+    """Frames a second of each video that can be opened, by key."""
+    rates = {}
+    for media in files:
+        if media.video:
+            with suppress(VideoError), Video(media.path) as video:
+                rates[media.key] = video.rate
+    return rates
+
+
+def _write_tables(
+    settings: PredictSettings,
+    survey: Survey,
+    counts: Counts,
+    clip_of: dict[str, str],
+    problems: list[tuple[str, str]],
+) -> list[Path]:
+    output = settings.output
+    written = [
+        tables.write_counts(output, survey, clip_of),
+        tables.write_max_n(output, counts, survey.names),
+        tables.write_set_aside(output, problems),
+    ]
+    if BOXES in settings.formats:
+        written.append(tables.write_boxes(output, survey, clip_of))
+    if PARQUET in settings.formats:
+        written.append(tables.write_parquet(output, survey, clip_of))
+    return written
+
+
+def _threshold(settings: PredictSettings) -> str:
+    if settings.confidence is None:
+        return "Counted is what reaches the model's own thresholds (0.25 where it has none)."
+    return f"Counted is what the model gives a score of at least {settings.confidence:g}."
+
+
+def _beside(settings: PredictSettings) -> str:
+    names = [tables.COUNTS_FILE, tables.MAX_N_FILE, tables.SET_ASIDE_FILE]
+    names += [tables.BOXES_FILE] if BOXES in settings.formats else []
+    names += [tables.PARQUET_FILE] if PARQUET in settings.formats else []
+    names += [f"{name}/" for name in settings.formats if name not in (BOXES, PARQUET)]
+    names += [f"{FRAMES_FOLDER}/"] if set(PACKAGES) & set(settings.formats) else []
+    return ", ".join(names)
+
+
+def _summary(output: Path, counts: Counts, names: Sequence[str], problems: list[tuple[str, str]]) -> PredictSummary:
+    totals = {names[index]: int(counts.totals[index]) for index in counts.species}
+    found = [
+        (clip.clip, names[index], clip.max_n(index).most)
+        for clip in counts.clips
+        for index in counts.species
+        if clip.counts[:, index].any()
+    ]
+    return PredictSummary(
+        output,
+        counts.pictures,
+        counts.frames,
+        dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))),
+        tuple(sorted(found, key=lambda one: (-one[2], one[0], one[1]))),
+        tuple(problems),
+    )
+
+
+def _write_summary(settings: PredictSettings, digest: str, names: Sequence[str], summary: PredictSummary) -> Path:
+    content = {
+        "model": {"file": settings.model.name, "sha256": digest, "names": list(names)},
+        "settings": _deciding(settings) | {"model": settings.model.name},
+        **_plain(summary),
+    }
+    write_json(settings.output / SUMMARY_FILE, content)
+    return settings.output / SUMMARY_FILE
+
+
+def _plain(summary: PredictSummary) -> dict[str, Any]:
+    return {
+        "pictures": summary.pictures,
+        "frames": summary.frames,
+        "totals": summary.totals,
+        "max_n": [list(row) for row in summary.max_n],
+        "set_aside": [list(row) for row in summary.set_aside],
+    }
+
+
+def _finished(settings: PredictSettings, identity: str) -> PredictSummary | None:
+    """What an earlier run left, if it was this very work and all its files are as it left them."""
+    output = settings.output
+    try:
+        known = read_json(output / STATE / FINISHED)
+        if known["identity"] != identity or known["files"] != _stamp_files(output, list(known["files"])):
+            return None
+        content = read_json(output / SUMMARY_FILE)
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    rows = {name: tuple(tuple(row) for row in content[name]) for name in ("max_n", "set_aside")}
+    return PredictSummary(
+        output, content["pictures"], content["frames"], content["totals"], rows["max_n"], rows["set_aside"], True
+    )
+
+
+def _conclude(settings: PredictSettings, identity: str, written: Sequence[Path], summary: PredictSummary) -> None:
+    """Mark the work as finished, and delete what an earlier one wrote and this one has no place for."""
+    output = settings.output
+    names = sorted(path.relative_to(output).as_posix() for path in written)
+    note = output / STATE / FINISHED
+    with suppress(FileNotFoundError, DamagedFileError):
+        for name in set(read_json(note)["files"]) - set(names):
+            (output / name).unlink(missing_ok=True)
+    write_json(note, {"identity": identity, "files": _stamp_files(output, names)})
+
+
+def _stamp_files(output: Path, names: Sequence[str]) -> dict[str, list[int] | None]:
+    """Size and time of change of files; ``None`` for one that is not there."""
+    stamps: dict[str, list[int] | None] = {}
+    for name in names:
+        try:
+            status = (output / name).stat()
+            stamps[name] = [status.st_size, status.st_mtime_ns]
+        except OSError:
+            stamps[name] = None
+    return stamps

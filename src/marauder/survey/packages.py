@@ -1,0 +1,67 @@
+"""Boxes as COCO, YOLO, Label Studio and CVAT, to correct them by hand: a folder a format, with links to the pictures.
+
+The files are those of the packages that go to annotators (``annotation.formats``); here they stand unpacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.core.files import write_bytes
+from marauder.core.plugins import resolve
+from marauder.data.frames import frame_name
+from marauder.data.media_files import MediaFile, flat_names
+from marauder.data.writers import place_picture
+from marauder.survey.seen import Survey
+
+FRAMES_FOLDER = "frames"
+"""Where the frames of videos lie as pictures, a folder a video."""
+
+
+def frame_path(folder: Path, clip: str, number: int) -> Path:
+    """Where a frame of a video lies as a picture. ``clip``: the video's flat name."""
+    return folder / FRAMES_FOLDER / clip / frame_name(clip, number)
+
+
+def write_packages(
+    folder: Path, formats: Sequence[str], survey: Survey, files: Sequence[MediaFile], clock: Clock
+) -> list[Path]:
+    """Write ``<format>/`` for each of ``formats``; returns the files. Frames of videos must lie in ``frame_path``.
+
+    The clock is asked between pictures. Raises ``UserError`` where two pictures would have one name.
+    """
+    items = _items(folder, survey, files) if formats else ()
+    written = []
+    for name in formats:
+        layout: AnnotationFormat = resolve("annotation_format", name)()
+        package = Package(name, folder.absolute().name, survey.names, items)
+        for entry in layout.entries(package):
+            clock.check()
+            target = folder / name / entry.name
+            if isinstance(entry.source, bytes):
+                write_bytes(target, entry.source)
+            else:
+                place_picture(entry.source, target, "link")
+            written.append(target)
+    return written
+
+
+def _items(folder: Path, survey: Survey, files: Sequence[MediaFile]) -> tuple[Item, ...]:
+    flat, path_of = flat_names(files), {media.key: media.path for media in files}
+    items = []
+    taken: dict[str, str] = {}
+    for seen in survey:
+        clip = flat[seen.key]
+        picture = path_of[seen.key] if seen.seconds is None else frame_path(folder, clip, seen.number)
+        file = clip if seen.seconds is None else picture.name
+        other = taken.setdefault(Path(file).stem.lower(), seen.key)
+        if other != seen.key:
+            raise UserError(f"{seen.key} and {other} would both be called {file}; predict one of them by itself")
+        found = seen.found
+        key = str(Path(file).with_suffix(""))
+        items.append(Item(key, file, picture, seen.width, seen.height, found.boxes, found.classes, found.scores))
+    return tuple(items)

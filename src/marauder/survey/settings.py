@@ -1,0 +1,73 @@
+"""What ``marauder predict`` does: which model looks at what, and which files come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from marauder.core.settings import Settings, split_commas
+from marauder.data.video_files import Sampling
+
+ANNOTATED, BOXES, PARQUET, VIAME = "annotated", "boxes", "parquet", "viame"
+PACKAGES = ("coco", "yolo", "label_studio", "cvat")
+"""Formats that stand beside the pictures themselves; of videos, frames are written for them."""
+FORMATS = (ANNOTATED, BOXES, PARQUET, VIAME, *PACKAGES)
+MOST_AT_ONCE = 64
+
+
+class PredictSettings(Settings):
+    """What to look at, and what to write.
+
+    ``model``: a file or folder that ``prediction.opening`` opens. ``inputs``: pictures, videos, folders, or patterns.
+    ``confidence``: least score, 0 to 1; ``None``: the model's own thresholds, else 0.25. ``iou``: overlap above which
+    the fainter of two boxes of a class is dropped. ``max_detections``: boxes of a picture. ``classes``: names, or
+    numbers, of those wanted; ``None``: all. ``image_size``: long side of the input in pixels, ``None``: the model's.
+    ``every``, ``fps``: which frames of videos (``data.video_files.Sampling``). ``formats``: of ``FORMATS``, or ``all``;
+    counts and the page are always written. ``group_pattern``: which pictures are frames of one clip (``data.groups``).
+    ``page_pictures``: surest, and least sure, pictures on the page. ``fresh``: forget what earlier runs found.
+    """
+
+    model: Path
+    inputs: tuple[str, ...] = Field(min_length=1)
+    output: Path = Path("predictions")
+    confidence: float | None = Field(None, ge=0, le=1)
+    iou: float = Field(0.7, ge=0, le=1)
+    max_detections: int = Field(300, ge=1)
+    classes: tuple[str, ...] | None = None
+    image_size: int | None = Field(None, ge=32)
+    batch: int = Field(16, ge=1, le=MOST_AT_ONCE)
+    device: str = "auto"
+    every: int | None = Field(None, ge=1)
+    fps: float | None = Field(None, gt=0, le=1000)
+    formats: tuple[str, ...] = (ANNOTATED, BOXES, VIAME)
+    group_pattern: str | None = None
+    page_pictures: int = Field(12, ge=0, le=100)
+    fresh: bool = False
+
+    @field_validator("classes", "formats", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return split_commas(value)
+
+    @field_validator("formats")
+    @classmethod
+    def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        if formats == ("all",):
+            return FORMATS
+        unknown = [name for name in formats if name not in FORMATS]
+        if unknown:
+            raise ValueError(f"no format named {unknown[0]!r}; choose from {', '.join(FORMATS)}, or all")
+        return tuple(name for name in FORMATS if name in formats)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> PredictSettings:
+        if self.fps is not None and self.every is not None:
+            raise ValueError("fps and every both say which frames of videos; give one of them")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of videos; all where nothing is said."""
+        return Sampling(self.every or 1, self.fps)
