@@ -44,7 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the steps of the pipeline, each only when something changed.",
     ),
     "status": ("marauder.cli.pipeline:status_app", "Show where every step of a workspace stands, and why."),
-    "data": ("marauder.cli.data:app", "Organize, check and split labelled pictures; frames of videos; generated reef scenes."),
+    "data": (
+        "marauder.cli.data:app",
+        "Organize, check and split labelled pictures; make pictures of videos; generate reef scenes.",
+    ),
     "preprocess": (
         "marauder.cli.preprocess:app",
         "Step 0: restore colour and contrast of underwater pictures.",

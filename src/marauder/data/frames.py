@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, read_json, remove_leftovers, write_bytes, write_json
 from marauder.core.locks import exclusive
+from marauder.core.many_files import ManyFiles
 from marauder.core.progress import Progress
 from marauder.core.settings import Settings
 from marauder.data.csv_files import write_csv
@@ -162,7 +164,7 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
     new = 0
     problems: list[str] = []
     try:
-        with Video(media.path) as video:
+        with Video(media.path) as video, ManyFiles() as many:
             for frame in video.frames(sampling):
                 clock.check()
                 if frame.pixels is None:
@@ -170,7 +172,7 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
                     continue
                 target = folder / frame_name(clip, frame.number)
                 if not target.is_file():
-                    write_bytes(target, encode_jpeg(frame.pixels, settings.quality))
+                    many.add(partial(_write_frame, target, frame.pixels, settings.quality))
                     new += 1
                     progress.advance(note=media.key)
                 frames.append({"file": target.name, "frame": frame.number, "seconds": frame.seconds})
@@ -180,6 +182,10 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
     content = {"video": place, "key": media.key, "identity": identity, "complete": True}
     write_json(note, {**content, "problems": problems, "frames": frames})
     return new
+
+
+def _write_frame(target: Path, pixels: np.ndarray, quality: int) -> None:
+    write_bytes(target, encode_jpeg(pixels, quality))
 
 
 def _read_note(note: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from marauder.survey.settings import MOST_AT_ONCE, PredictSettings
 
 FORMAT = 1
 """Raised whenever the same model, settings and files would give other boxes."""
+PICTURES = "pictures"
+"""The part of all pictures; each video is a part of its own."""
 SHARD = MOST_AT_ONCE
 """Pictures or frames of a shard: what a kill costs at most."""
 
@@ -93,7 +95,7 @@ class Looking:
             for number, group in enumerate(groups):
                 self._pictures(group, number, progress)
             if groups:
-                parts.append(("pictures", len(groups)))
+                parts.append((PICTURES, len(groups)))
             for media in videos:
                 part = f"video-{fingerprint(media.key)[:16]}"
                 parts.append((part, self._video(media, part, progress)))
@@ -101,7 +103,7 @@ class Looking:
 
     def _pictures(self, group: Sequence[MediaFile], number: int, progress: Progress) -> None:
         identity = fingerprint([self.made_from, [file_identity(media) for media in group]])
-        if self.stored.read("pictures", number, identity) is not None:
+        if self.stored.read(PICTURES, number, identity) is not None:
             _skip(progress, len(group))
             return
         frames: list[Seen] = []
@@ -117,7 +119,7 @@ class Looking:
                     good.append((media.key, 0, None, pixels))
             frames += self._look(good)
             progress.advance(len(chunk))
-        self.stored.write("pictures", number, identity, Shard(tuple(frames), problems=tuple(problems)))
+        self.stored.write(PICTURES, number, identity, Shard(tuple(frames), problems=tuple(problems)))
 
     def _video(self, media: MediaFile, part: str, progress: Progress) -> int:
         """Look at a video from where an earlier run left it; returns how many shards it has."""

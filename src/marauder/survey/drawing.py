@@ -6,8 +6,9 @@ A part that is drawn leaves a note of what it was drawn from; the same call draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,13 +18,14 @@ from PIL import Image
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, atomic_path, fingerprint, read_json, write_bytes, write_json
+from marauder.core.many_files import ManyFiles
 from marauder.core.progress import Progress
 from marauder.data.contact_sheets import colour_of, draw_boxes
 from marauder.data.frames import encode_jpeg
 from marauder.data.media_files import MediaFile, flat_names
 from marauder.data.picture_files import PictureError, load_rgb
 from marauder.data.video_files import Sampling, Video
-from marauder.survey.detecting import file_identity
+from marauder.survey.detecting import PICTURES, file_identity
 from marauder.survey.packages import frame_path
 from marauder.survey.seen import Seen, Survey
 
@@ -35,7 +37,6 @@ SMALL = 440
 """Pixels of the longer side of the page's pictures."""
 CODEC = "mp4v"
 """MPEG-4 Part 2: what OpenCV's wheels can write; players open it, browsers may not."""
-THREADS = 4
 BLOCK = 32
 
 
@@ -72,15 +73,16 @@ class Drawing:
         total = sum(1 for _ in survey)
         with Progress("drawing", total, "pictures") as progress:
             for part, count in survey.parts:
-                shards = list(Survey(survey.stored, ((part, count),), survey.names))
-                if part == "pictures":
-                    for start in range(0, len(shards), BLOCK):
-                        block = shards[start : start + BLOCK]
-                        written += self._pictures(f"{part}-{start:07d}", block, media_of, clock)
+                seen = iter(Survey(survey.stored, ((part, count),), survey.names))
+                if part == PICTURES:
+                    number = 0
+                    while block := list(islice(seen, BLOCK)):
+                        written += self._pictures(f"{part}-{number:05d}", block, media_of, clock)
                         progress.advance(len(block))
-                elif shards:
-                    media = media_of[shards[0].key]
-                    written += self._video(part, shards, media, clips[media.key], clock, progress)
+                        number += 1
+                elif frames := list(seen):
+                    media = media_of[frames[0].key]
+                    written += self._video(part, frames, media, clips[media.key], clock, progress)
         return written
 
     def forget_others(self) -> None:
@@ -100,6 +102,7 @@ class Drawing:
             return files
 
         def draw(seen: Seen) -> None:
+            clock.check()
             media = media_of[seen.key]
             if not self.annotated and seen not in smalls:
                 return
@@ -108,15 +111,13 @@ class Drawing:
             except PictureError as error:
                 raise _changed(media, error.detail) from None
             if self.annotated:
-                content = encode_jpeg(self._with_boxes(seen, pixels), QUALITY)
-                write_bytes(annotated_path(self.output, media), content)
+                _write_jpeg(annotated_path(self.output, media), self._with_boxes(seen, pixels))
             if seen in smalls:
                 self._write_small(seen, pixels)
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(block), THREADS):
-                clock.check()
-                list(pool.map(draw, block[start : start + THREADS]))
+        with ManyFiles() as many:
+            for seen in block:
+                many.add(partial(draw, seen))
         note.write()
         return files
 
@@ -132,7 +133,11 @@ class Drawing:
             return [*files, *pictures]
         by_number = {one.number: one for one in seen}
         last = seen[-1].number if self.annotated or self.frames else max((one.number for one in smalls), default=-1)
-        with Video(media.path) as video, _VideoFile(files, self.state, self.sampling.rate(video.rate)) as annotated:
+        with (
+            Video(media.path) as video,
+            _VideoFile(files, self.state, self.sampling.rate(video.rate)) as annotated,
+            ManyFiles() as many,
+        ):
             for frame in video.frames(self.sampling):
                 clock.check()
                 if frame.number > last:
@@ -143,9 +148,9 @@ class Drawing:
                 if self.annotated:
                     annotated.add(self._with_boxes(one, frame.pixels))
                 if self.frames:
-                    write_bytes(frame_path(self.output, clip, one.number), encode_jpeg(frame.pixels, QUALITY))
+                    many.add(partial(_write_jpeg, frame_path(self.output, clip, one.number), frame.pixels))
                 if one in smalls:
-                    self._write_small(one, frame.pixels)
+                    many.add(partial(self._write_small, one, frame.pixels))
                 progress.advance(note=media.key)
             if any(number <= last for number in by_number):
                 raise _changed(media, f"frame {min(by_number)} is gone")
@@ -244,6 +249,10 @@ class _VideoFile:
                 with atomic_path(self.target) as temporary:
                     self.partial.replace(temporary)
         self.partial.unlink(missing_ok=True)
+
+
+def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
+    write_bytes(path, encode_jpeg(pixels, QUALITY))
 
 
 def _changed(media: MediaFile, what: str) -> UserError:

@@ -6,12 +6,15 @@ The files are those of the packages that go to annotators (``annotation.formats`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.annotation.packing import Entry
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import write_bytes
+from marauder.core.many_files import ManyFiles
 from marauder.core.plugins import resolve
 from marauder.data.frames import frame_name
 from marauder.data.media_files import MediaFile, flat_names
@@ -36,18 +39,23 @@ def write_packages(
     """
     items = _items(folder, survey, files) if formats else ()
     written = []
-    for name in formats:
-        layout: AnnotationFormat = resolve("annotation_format", name)()
-        package = Package(name, folder.absolute().name, survey.names, items)
-        for entry in layout.entries(package):
-            clock.check()
-            target = folder / name / entry.name
-            if isinstance(entry.source, bytes):
-                write_bytes(target, entry.source)
-            else:
-                place_picture(entry.source, target, "link")
-            written.append(target)
+    with ManyFiles() as many:
+        for name in formats:
+            layout: AnnotationFormat = resolve("annotation_format", name)()
+            package = Package(name, folder.absolute().name, survey.names, items)
+            for entry in layout.entries(package):
+                clock.check()
+                target = folder / name / entry.name
+                many.add(partial(_write, entry, target))
+                written.append(target)
     return written
+
+
+def _write(entry: Entry, target: Path) -> None:
+    if isinstance(entry.source, bytes):
+        write_bytes(target, entry.source)
+    else:
+        place_picture(entry.source, target, "link")
 
 
 def _items(folder: Path, survey: Survey, files: Sequence[MediaFile]) -> tuple[Item, ...]:

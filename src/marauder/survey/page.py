@@ -40,8 +40,8 @@ class Shown:
 
     @classmethod
     def of(cls, counts: Counts, most: int) -> Shown:
-        """Choose them; ``most`` surest, and as many least sure ones that are not among these."""
-        sure = surest(counts.scored, most)
+        """Choose them: up to ``most`` surest, and as many least sure ones that are not among these."""
+        sure = surest(counts.scored, min(most, (len(counts.scored) + 1) // 2))
         taken = {(seen.key, seen.number) for seen in sure}
         rest = [one for one in counts.scored if (one[2].key, one[2].number) not in taken]
         of_clips = {clip.clip: _frames_of_max_n(clip, counts.species) for clip in counts.clips[:MOST_CLIPS]}

@@ -38,9 +38,10 @@ NO_LENGTH = -1
 def write_viame(folder: Path, survey: Survey, files: Sequence[MediaFile], rates: dict[str, float]) -> list[Path]:
     """Write ``viame/<video>.csv`` and ``viame/<folder>/pictures.csv``. ``rates``: frames a second of videos, by key.
 
-    A file without a detection has its header alone.
+    A file without a detection has its header alone; a video that cannot be opened, which has no rate, gets none.
     """
-    targets = {media.key: folder / FOLDER / _file_of(media) for media in files}
+    readable = [media for media in files if not media.video or media.key in rates]
+    targets = {media.key: folder / FOLDER / _file_of(media) for media in readable}
     seen_in: dict[Path, list[Seen]] = {target: [] for target in targets.values()}
     for seen in survey:
         seen_in[targets[seen.key]].append(seen)

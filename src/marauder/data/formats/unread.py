@@ -19,7 +19,7 @@ from marauder.data.stored import RECORDS_FILE, STATE_FILE
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv", ".jsonl", ".manifest", ".parquet")
 SIDE_FILES = re.compile(
     r"^((readme.*|licen[cs]e.*|notes?|citation.*|changelog.*|requirements.*|classes|names|obj|labels|sha256sums)\.txt|"
-    r"(dataset|organize|set_aside|labels)\.json|(records|hashes)\.jsonl|label_config\.xml)$",
+    r"(dataset|organize|set_aside|labels)\.json|(records|hashes)\.jsonl|(frames|set_aside)\.csv|label_config\.xml)$",
     re.IGNORECASE,
 )
 """What lies beside labels and is none: texts, and what our own commands and packages leave."""
