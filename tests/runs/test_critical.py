@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,8 +104,10 @@ def test_it_leaves_weights_reports_and_lists(undisturbed: Path) -> None:
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
     plain = read_json(undisturbed / "stages" / "standard" / "run.json")["identity"]["settings"]
     mined = read_json(undisturbed / "stages" / "mined" / "run.json")["identity"]["settings"]
-    assert not {"balance", "copy_paste", "hard_negatives"} & set(plain) and {"balance", "copy_paste"} <= set(mined)
-    assert mined["hard_negatives"]["content"] == hash_file(undisturbed / "stages/mined_mining/hard_negatives.json")
+    assert plain["copy_paste"] == plain["hard_negatives"] == plain["loss"]["focal"] == "off"
+    assert (plain["balance"]["kind"], mined["balance"]["kind"]) == ("none", "repeat_factor")
+    assert mined["copy_paste"]["probability"] > 0
+    assert mined["hard_negatives"]["file"] == hash_file(undisturbed / "stages/mined_mining/hard_negatives.json")
     rates = [
         read_json(undisturbed / "stages" / name / "run.json")["identity"]["settings"]["training"]["optimizer"]
         for name in ("standard", "mined", "fine_tune")
@@ -150,6 +153,19 @@ def test_a_spent_budget_stops_it_in_time_and_other_settings_are_refused(
     process = start(undisturbed, "copy_paste.most=5")
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and "copy_paste.most was 2, is 5" in text
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_is_asked_for_more_epochs_trains_them(
+    start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    longer = tmp_path / "longer"
+    shutil.copytree(undisturbed, longer)
+    process = start(longer, "--epochs", "11")
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert [stage["epochs"] for stage in read_json(longer / "critical_report.json")["stages"]] == [4, 4, 2]
+    assert len(read_lines(longer / "metrics.jsonl")) == 10
 
 
 def load(data: Path, *words: str) -> CriticalSettings:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.clock import Clock
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import append_line, atomic_path, fingerprint, hash_file, read_json, write_json, write_text
 from marauder.core.locks import exclusive
+from marauder.core.settings import Decides
 from marauder.critical.base_detector import check_classes, resolve_base
 from marauder.critical.kind import CriticalKind, Specialised
 from marauder.critical.report import REPORT_JSON, REPORT_PAGE
@@ -80,10 +82,10 @@ def run_critical(
         raise UserError("this step starts the processes of its stages itself: call it without torchrun, processes=N")
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     overrides = gate_overrides(settings.gate)
-    plan = load_gates(settings.gates, overrides).restricted(CriticalKind.answerable(), overrides)
+    plan = load_gates(settings.gates, overrides).restricted(CriticalKind.description.answerable(), overrides)
     settings, base_classes = resolve_base(settings)
     pinned = pin(settings.data, clock)
-    settings = _placed(settings, pinned)
+    settings = placed(settings, pinned)
     kind = CriticalKind(settings)
     kind.clock = clock
     identity = kind.open()
@@ -92,12 +94,6 @@ def run_critical(
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
         summary = CriticalRun(settings, kind, identity, pinned, plan, clock).go(None, fresh, begun)
     return CriticalSummary(summary, settings.folder / REPORT_PAGE, read_json(settings.folder / REPORT_JSON))
-
-
-def _placed(settings: CriticalSettings, pinned: Any) -> CriticalSettings:
-    found = placed(settings, pinned)
-    assert isinstance(found, CriticalSettings)
-    return found
 
 
 class CriticalRun(GatedRun):
@@ -171,12 +167,12 @@ class CriticalRun(GatedRun):
     def _stage(self, stage: str, start: Path | None, negatives: Path | None, floor: float | None) -> Finished:
         log.info("stage %s: %d epochs", stage, self.settings.epochs_of(stage))
         settings = stage_settings(
-            self.settings, stage, start, negatives, floor, self.kind.critical, CriticalKind.answerable()
+            self.settings, stage, start, negatives, floor, self.kind.critical, CriticalKind.description.answerable()
         )
         take_up(settings, stage, {
             "weights": hash_file(start) if start is not None else None,
             "negatives": hash_file(negatives) if negatives is not None else None,
-            "floor": floor, "settings": {**settings.described(), "training": settings.training.deciding()},
+            "floor": floor, "settings": decided(settings, Decides.RESULT),
             "data": self.identity,
         })  # fmt: skip
         summary = run_gated(settings, self.clock)

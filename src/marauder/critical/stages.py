@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from marauder.core.files import atomic_path, fingerprint, hash_file, read_json, read_lines, write_json
 from marauder.critical.settings import STAGES, CriticalSettings
-from marauder.data.balancing import BalanceSettings
 from marauder.engine.state import Outcome
 from marauder.evaluation.critical_metrics import with_floor
-from marauder.imaging.copy_paste_settings import CopyPasteSettings
-from marauder.registry.settings import RegistrySettings
 from marauder.runs.announcing import mirrors_of
-from marauder.runs.settings import ExportPlan
-from marauder.tasks.detection.loss_settings import FLOORED, FocalSettings, HardNegativeUse
+from marauder.tasks.detection.loss_settings import FLOORED
 from marauder.tasks.detection.settings import DetectionSettings
 
 if TYPE_CHECKING:
@@ -60,20 +56,9 @@ def stage_settings(
 ) -> DetectionSettings:
     """One stage as a gated run of its own below the whole's folder. ``start``: weights to start from; ``gates``: those
     that a run of this kind can be asked, of which a stage is asked its health only."""
-    plain = DetectionSettings(**{name: getattr(settings, name) for name in DetectionSettings.model_fields})
-    training, chosen = settings.training, getattr(settings.stages, stage)
-    optimizer = training.optimizer
-    rate = optimizer.learning_rate * chosen.rate
-    changed: dict[str, Any] = {"learning_rate": rate}
-    if start is not None:
-        # Weights that are good already are not shaken by a long or steep warm-up.
-        changed |= {
-            "warmup_epochs": min(optimizer.warmup_epochs, 1.0),
-            "warmup_bias_rate": min(optimizer.warmup_bias_rate, rate),
-        }
+    training, rate = settings.training, settings.training.optimizer.learning_rate * getattr(settings.stages, stage).rate
     epochs = settings.epochs_of(stage)
-    plainly_judged = stage == "standard" and training.best_metric == FLOORED
-    updates: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "output": settings.folder / FOLDER / stage,
         "id": f"{(settings.id or settings.folder.name)[:50]}-{stage}",
         "checkpoints": settings.checkpoint_folder / stage,
@@ -83,34 +68,31 @@ def stage_settings(
         "others_floor": floor,
         "gates": None,
         "gate": {name: "off" for name in gates if name != "health"},
-        "export": ExportPlan(formats=()),
-        "registry": RegistrySettings(kind="none"),
-        "events": settings.events.model_copy(update={"sinks": ()}),
+        "export.formats": (),
+        "registry": {"kind": "none"},
+        "events.sinks": (),
         "store": None,
         "recipe": None,
-        "evaluation": settings.evaluation.model_copy(update={"target": {}}),
-        "training": training.model_copy(
-            update={
-                "epochs": epochs,
-                "optimizer": optimizer.model_copy(update=changed),
-                # The last stage sees pictures as they are.
-                "close_mosaic_epochs": epochs if stage == "fine_tune" else training.close_mosaic_epochs,
-                "best_metric": "map50_95" if plainly_judged else training.best_metric,
-            }
-        ),
+        "evaluation.target": {},
+        "training.epochs": epochs,
+        "training.optimizer.learning_rate": rate,
+        **_of_stage(settings, stage, epochs, negatives),
     }
+    if start is not None:
+        # Weights that are good already are not shaken by a long or steep warm-up.
+        changes["training.optimizer.warmup_epochs"] = min(training.optimizer.warmup_epochs, 1.0)
+        changes["training.optimizer.warmup_bias_rate"] = min(training.optimizer.warmup_bias_rate, rate)
+    plain = settings.model_dump(include=set(DetectionSettings.model_fields))
+    return DetectionSettings.model_validate(plain).changed(changes)
+
+
+def _of_stage(settings: CriticalSettings, stage: str, epochs: int, negatives: Path | None) -> dict[str, Any]:
+    """What a stage has of its own: the first is trained plainly, the last sees pictures as they are."""
     if stage == "standard":
-        updates |= {
-            "balance": BalanceSettings(),
-            "copy_paste": CopyPasteSettings(),
-            "hard_negatives": HardNegativeUse(),
-            "loss": settings.loss.model_copy(update={"focal": FocalSettings()}),
-        }
-    else:
-        updates["hard_negatives"] = settings.hard_negatives.model_copy(update={"file": negatives})
-    if stage == "fine_tune":
-        updates["copy_paste"] = settings.copy_paste.model_copy(update={"probability": 0.0})
-    return plain.model_copy(update=updates)
+        plain: dict[str, Any] = {"balance": {}, "copy_paste": {}, "hard_negatives": {}, "loss.focal": {}}
+        return plain | ({"training.best_metric": "map50_95"} if settings.training.best_metric == FLOORED else {})
+    last = {"copy_paste.probability": 0.0, "training.close_mosaic_epochs": epochs} if stage == "fine_tune" else {}
+    return {"hard_negatives.file": negatives, **last}
 
 
 def trained_nothing(settings: CriticalSettings) -> bool:
