@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,11 +48,9 @@ from marauder.runs.settings import RunSettings
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.runs.task_description import describe_task
 from marauder.runs.training import is_one_of_several, leads, train, train_as_worker
-from marauder.storage.mirror import restore_newest
+from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, SingleTraining, TrainingStage
 
 log = logging.getLogger("marauder")
-MIRROR_SECONDS = 60.0
-ACCOUNT_FILE = "transfer_account.txt"
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,12 @@ def run_gated(
     resume: Path | None = None,
     fresh: bool = False,
     begun: Callable[[], None] | None = None,
+    open_kind: Callable[[Any], TaskKind] | None = None,
+    stage: TrainingStage | None = None,
 ) -> RunSummary:
     """Do a run, or go on with it. ``begun`` is called once nothing of an earlier run can be taken up.
+
+    ``open_kind`` makes the task of the placed settings (default: what ``task`` names), ``stage`` its weights.
 
     A run whose gates failed at the end is finished: its summary says so. Raises ``Interrupted`` when stopped in time,
     ``GateStop`` when a gate before training failed, ``UserError`` for bad input, ``TrainingFailure`` when training
@@ -101,12 +102,14 @@ def run_gated(
     plan = plan.restricted(task.answerable(), gate_overrides(settings.gate))
     pinned = pin(settings.data, clock)
     settings = placed(settings, pinned)
-    kind = task.load()(settings)
+    kind = (open_kind or task.load())(settings)
     kind.clock = clock
     identity = kind.open()
     settings.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
-        return GatedRun(settings, kind, identity, pinned, plan, clock).go(resume, fresh, begun)
+        return GatedRun(settings, kind, identity, pinned, plan, clock, stage or SingleTraining()).go(
+            resume, fresh, begun
+        )
 
 
 def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> None:
@@ -133,11 +136,18 @@ class GatedRun:
     """One run in the process that leads it. ``settings`` are placed; ``kind`` is open."""
 
     def __init__(
-        self, settings: RunSettings, kind: TaskKind, identity: str, pinned: DataPin, plan: GatePlan, clock: Clock
+        self,
+        settings: RunSettings,
+        kind: TaskKind,
+        identity: str,
+        pinned: DataPin,
+        plan: GatePlan,
+        clock: Clock,
+        stage: TrainingStage,
     ) -> None:
         self.settings, self.kind, self.identity, self.pinned, self.clock = settings, kind, identity, pinned, clock
         self.folder = settings.folder
-        self.plan = plan
+        self.plan, self.stage = plan, stage
         self.device = choose_device(settings.training.device)
         self.telling = Telling(settings)
         self.key = self._key()
@@ -185,6 +195,8 @@ class GatedRun:
         record = read_record(self.folder)
         if record is None or record.state != "finished" or record.key != self.key:
             return None
+        if not all((self.folder / name).is_file() for name in self.stage.leaves):
+            return None
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
         weights = self.kind.weights()
@@ -204,7 +216,7 @@ class GatedRun:
     def _refuse_another_run(self) -> None:
         """Refuse before anything of the run that lies here is touched."""
         record = read_record(self.folder)
-        if record is None or not record.identity:
+        if record is None or not record.identity or self.stage.gives_way(self.settings):
             return
         differences = describe_differences(record.identity, self._decides(), at_default(self.settings, Decides.RESULT))
         if differences:
@@ -256,35 +268,15 @@ class GatedRun:
     def _evidence_of_task(self, name: str, asked: GateSettings) -> Any:
         return self.kind.evidence(name, asked, self.production, self.clock)
 
-    def _tell_start(self) -> None:
-        """Say which tensors training starts from, and leave the account of every one in the run's folder."""
-        accounts = self.kind.accounts()
-        if not accounts:
-            return
-        write_text(self.folder / ACCOUNT_FILE, "\n".join(one.listing() for one in accounts))
-        for one in accounts:
-            print(one.describe(), file=sys.stderr)
-        print(f"  every tensor: {self.folder / ACCOUNT_FILE}", file=sys.stderr)
-
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
-        self._tell_start()
-        mirrors = mirrors_of(self.settings)
-        if fresh:
-            for mirror in mirrors:
-                mirror.clear()
-        elif resume is None:
-            restore_newest(self.settings.checkpoint_folder, mirrors)
-        observer = self.telling.observer(mirrors)
         judged = "health" in self.keeper.names("during")
+        run = RunInHand(self.settings, self.kind, self.identity, self.device, self.clock, self.telling)
         try:
-            outcome = train(self.kind, self.identity, self.clock, observer, resume, fresh, begun)
+            outcome = self.stage.train(run, resume, fresh, begun)
         except TrainingFailure as failure:
             if judged:
                 self._judge_health(failure)
             raise
-        finally:
-            for mirror in mirrors:
-                mirror.finish(MIRROR_SECONDS)
         if judged:
             self._judge_health(None)
         return outcome
