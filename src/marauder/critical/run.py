@@ -45,8 +45,7 @@ from marauder.evaluation.critical_metrics import tier_metrics
 from marauder.gates.plan import load_gates
 from marauder.mining.hard_negatives_file import NEGATIVES_FILE, SUSPECTED_FILE
 from marauder.mining.mining_job import mine
-from marauder.models.embeddings import weights_hash
-from marauder.models.files import load_detector
+from marauder.models.files import load_detector, weights_hash
 from marauder.runs.gated import GatedRun, RunSummary, run_gated
 from marauder.runs.placing import gate_overrides, placed
 from marauder.runs.training import is_one_of_several
