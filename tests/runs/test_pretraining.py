@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_reef import NAMES, write_small_reef
 
-from marauder.cli.pretrain import batches
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
@@ -28,6 +27,7 @@ from marauder.engine.failures import TrainingFailure
 from marauder.engine.task import SampleKey
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.recipes import load_run_settings
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.pretraining.data import open_pool, probe_records
 from marauder.tasks.pretraining.kind import PretrainingKind
@@ -116,10 +116,6 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("values", "words"),
         [
-            ({"weights": "a.pt"}, "weights"),
-            ({"augmentation": {"mosaic": 0.5}}, "augmentation has no effect.*pretraining.views"),
-            ({"loss": {"box": 1.0}}, "loss has no effect"),
-            ({"export": {"formats": ["onnx"]}}, "export has no effect"),
             ({"task": "detection"}, "marauder train"),
             ({"pretraining": {"method": "simclr"}}, "no method named 'simclr'"),
             ({"pretraining": {"views": {"views": 1}}}, "views must be 2 or more"),
@@ -132,17 +128,22 @@ class TestSettings:
         with pytest.raises(ValueError, match=words):
             settings(tmp_path, tmp_path, **values)
 
+    @pytest.mark.parametrize(
+        ("word", "told"),
+        [
+            ("weights=a.pt", "weights: no such setting here: .*init"),
+            ("augmentation.mosaic=0.5", "augmentation: no such setting here: .*pretraining.views"),
+            ("loss.box=1", "loss: no such setting here"),
+            ("export.formats=[onnx]", "export: no such setting here"),
+        ],
+    )
+    def test_what_belongs_to_detectors_is_refused_with_the_right_place(self, word: str, told: str) -> None:
+        with pytest.raises(UserError, match=told):
+            load_run_settings(PretrainingSettings, None, ["data=x", word])
+
     def test_they_survive_being_written_and_read(self, tmp_path: Path) -> None:
         given = settings(tmp_path, tmp_path)
         assert PretrainingSettings.model_validate_json(given.model_dump_json()) == given
-
-    def test_accumulation_is_a_batch_cut_into_passes(self) -> None:
-        assert batches(None, 1, 1) == (None, None)
-        assert batches(64, 1, 2) == (64, None)
-        assert batches(64, 4, 1) == (256, 64)
-        assert batches(64, 4, 2) == (256, 32)
-        with pytest.raises(UserError, match="--accumulate multiplies --batch-size"):
-            batches(None, 4, 1)
 
     def test_a_detectors_settings_are_sent_to_the_right_command(self, reef: Path) -> None:
         with pytest.raises(UserError, match="marauder pretrain"):

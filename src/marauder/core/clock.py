@@ -150,18 +150,20 @@ def describe_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def going_on(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
-    """A command line without ``--fresh`` and ``--resume``: what goes on is what was saved last.
+def is_checkpoint_of_resume(word: str | None) -> bool:
+    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
+    return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
 
-    ``takes_checkpoint``: the word after ``--resume`` belongs to it.
-    """
+
+def going_on(words: Sequence[str]) -> list[str]:
+    """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
     kept: list[str] = []
     waiting = False
-    for word in words:
+    for word, following in zip(words, [*words[1:], None], strict=True):
         if waiting or word == "--fresh" or word.startswith("--resume="):
             waiting = False
         elif word == "--resume":
-            waiting = takes_checkpoint
+            waiting = is_checkpoint_of_resume(following)
         else:
             kept.append(word)
     return kept
