@@ -122,11 +122,9 @@ def choose_order(
     if arm == RANDOM:
         return [rest[place] for place in stream(seed, "random arm", len(labelled)).permutation(len(rest))]
 
-    import torch
-
-    from marauder.data.pictures import PictureStore
-    from marauder.models.embeddings import embed
-    from marauder.models.files import load_detector
+    from marauder.prediction.embeddings import embed
+    from marauder.prediction.opening import open_predictor
+    from marauder.prediction.records import DecodedPictures
     from marauder.selection.basket import Pool
     from marauder.selection.choosing import choose, combined_scores
     from marauder.selection.scoring import score_pool
@@ -143,9 +141,7 @@ def choose_order(
     candidates = [hidden(data.pool[place]) for place in rest]
     scores = score_pool(candidates, settings, data.names, Clock(), folder / "scores", data.validation)
     known = [data.pool[place] for place in labelled]
-    loaded = load_detector(weights)
-    model = loaded.model.to(torch.device(device))
-    centres = embed(model, known, PictureStore(known, loaded.image_size, None, 0), range(len(known)))
+    centres = embed(open_predictor(weights, device), known, DecodedPictures(known), range(len(known)))
     assert centres is not None
     if arm == OURS:  # what the budget is expected to pay for: clusters are made for so many, not for the whole pool
         boxes = float(np.mean([boxes_of(record) for record in known]))

@@ -14,12 +14,14 @@ from ultralytics import YOLO
 from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
 from marauder.data.pictures import decode_picture
-from marauder.export.base import Exporter, GraphOptions
+from marauder.export.base import Exporter, GraphOptions, run_of
 from marauder.export.graph import describe_graph
-from marauder.export.inputs import fit_rectangle, make_batches, pattern
+from marauder.export.inputs import make_batches, pattern
 from marauder.export.parity import pairs_by_overlap
+from marauder.imaging.letterbox import fit_rectangle
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import suppress
+from marauder.prediction.opening import open_predictor
 
 HEIGHT, WIDTH = 128, 160
 CONFIDENCE, OVERLAP = 0.3, 0.6
@@ -56,7 +58,7 @@ class TestExporterContract:
         """Numbers, metadata, Ultralytics' boxes and repeatable bytes, of one export."""
         options = GraphOptions(HEIGHT, WIDTH)
         path, metadata = self.export(exporter, detector, tmp_path / "first", options)
-        run = exporter.open(path, threads=1)
+        run = run_of(open_predictor(path, "cpu", threads=1))
         batches = make_batches([decode_picture(picture) for picture in pictures], options, 32)
         assert {batch.shape for batch in batches} == {(1, 3, HEIGHT, WIDTH)}
         for batch in batches:
@@ -66,12 +68,14 @@ class TestExporterContract:
             assert answer.shape == expected.shape and answer.dtype == np.float32
             np.testing.assert_allclose(answer[:, :4], expected[:, :4], atol=2e-3)
             np.testing.assert_allclose(answer[:, 4:], expected[:, 4:], atol=1e-4)
-        self.check_metadata(exporter, path, metadata)
+        self.check_metadata(path, metadata)
         self.check_ultralytics(detector, path, pictures)
         self.check_bytes(exporter, detector, path, tmp_path, options)
 
-    def check_metadata(self, exporter: Exporter, path: Path, metadata: dict[str, object]) -> None:
-        stored = exporter.read_metadata(path)
+    def check_metadata(self, path: Path, metadata: dict[str, object]) -> None:
+        predictor = open_predictor(path, "cpu")
+        assert predictor.names == NAMES and predictor.image_size == WIDTH
+        stored = {key: str(value) for key, value in predictor.metadata.items()}
         assert set(stored) == set(metadata)
         assert stored["task"] == "detect" and stored["stride"] == "32" and stored["weights_sha256"] == "abc"
         assert ast.literal_eval(stored["imgsz"]) == [HEIGHT, WIDTH]
@@ -108,7 +112,7 @@ class TestExporterContract:
         self, exporter: Exporter, detector: LoadedDetector, tmp_path: Path
     ) -> None:
         path, _ = self.export(exporter, detector, tmp_path, GraphOptions(SIZE, SIZE, dynamic=True))
-        run = exporter.open(path)
+        run = run_of(open_predictor(path, "cpu"))
         for count, height, width in [(1, SIZE, SIZE), (2, 64, 96), (3, 192, 128)]:
             images = [pattern(2, index) for index in range(count)]
             (batch,) = make_batches(images, GraphOptions(height, width, batch=count), 32)
@@ -119,10 +123,10 @@ class TestExporterContract:
     def test_a_damaged_or_missing_file_is_named(self, exporter: Exporter, tmp_path: Path) -> None:
         path = tmp_path / f"model{exporter.suffix}"
         with pytest.raises(UserError, match=r"model\..*no such file"):
-            exporter.open(path)
+            open_predictor(path, "cpu")
         path.write_bytes(b"PK\x03\x04 no model at all")
         with pytest.raises(UserError, match=r"model\..*is no readable"):
-            exporter.open(path)
+            open_predictor(path, "cpu")
 
 
 def boxes_of(detector: LoadedDetector, path: Path) -> np.ndarray:
@@ -155,7 +159,7 @@ def test_simplifying_removes_nodes_and_changes_no_answer(detector: LoadedDetecto
         options = GraphOptions(HEIGHT, WIDTH, simplify=simplify)
         path = tmp_path / f"{simplify}.onnx"
         facts.append(exporter.export(detector, options, describe_graph(detector, options, ""), path))
-        answers.append(exporter.open(path)(batch))
+        answers.append(run_of(open_predictor(path, "cpu"))(batch))
     assert facts[1]["nodes"] <= facts[0]["nodes"]
     np.testing.assert_allclose(answers[0], answers[1], atol=2e-3)
 

@@ -15,12 +15,14 @@ from hypothesis.extra.numpy import arrays
 from torchvision.ops import box_iou
 
 from marauder.core.clock import Clock, Interrupted
-from marauder.export.base import GraphOptions, Run
+from marauder.data.boxes import iou_matrix
+from marauder.export.base import GraphOptions, Run, run_of
 from marauder.export.inputs import make_batches, pattern
-from marauder.export.parity import Reference, check_parity, iou_matrix, make_reference, pairs_by_overlap
+from marauder.export.parity import Reference, check_parity, make_reference, pairs_by_overlap
 from marauder.export.settings import ParitySettings
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.prediction.detector import DetectorPredictor
 
 SETTINGS = ParitySettings()
 
@@ -33,7 +35,9 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> LoadedDetector:
 @pytest.fixture(scope="module")
 def reference(detector: LoadedDetector) -> Reference:
     images = [pattern(1, index) for index in range(5)]
-    return make_reference(detector.model, make_batches(images, GraphOptions(SIZE, SIZE), 32), SETTINGS, Clock())
+    return make_reference(
+        run_of(DetectorPredictor(detector)), make_batches(images, GraphOptions(SIZE, SIZE), 32), SETTINGS, Clock()
+    )
 
 
 def altered(detector: LoadedDetector, change: Callable[[np.ndarray], None]) -> Run:
@@ -118,12 +122,8 @@ def test_an_answer_of_another_shape_fails(detector: LoadedDetector, reference: R
 
 def test_an_untrained_model_passes_with_a_remark(reference: Reference) -> None:
     model = build_detector("yolov8t", ["fish"]).eval()
-    untrained = make_reference(model, reference.batches, SETTINGS, Clock())
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return model(torch.from_numpy(batch))[0].numpy()
-
+    run = run_of(DetectorPredictor.of_model(model, ("fish",), SIZE))
+    untrained = make_reference(run, reference.batches, SETTINGS, Clock())
     parity = check_parity(untrained, run, SETTINGS, Clock())
     assert parity.passed
     assert parity.confidence < SETTINGS.confidence
@@ -149,7 +149,7 @@ def test_a_tie_of_two_overlapping_boxes_is_counted_and_limited(ties: int, passes
 
     expected = answer(0.800001, 0.8)
     batches = [np.zeros((1, 3, 32, 32), np.float32)]
-    settled = make_reference(lambda _: (torch.from_numpy(expected),), batches, SETTINGS, Clock())
+    settled = make_reference(lambda _: expected, batches, SETTINGS, Clock())
     assert settled.boxes == 30
     parity = check_parity(settled, lambda _: answer(0.8, 0.800001), SETTINGS, Clock())
     assert parity.near_ties == 2 * ties and parity.unmatched == 0
@@ -158,18 +158,14 @@ def test_a_tie_of_two_overlapping_boxes_is_counted_and_limited(ties: int, passes
 
 
 def test_an_unsure_model_is_compared_on_its_strongest_boxes(detector: LoadedDetector, reference: Reference) -> None:
-    def unsure(batch: torch.Tensor) -> tuple[torch.Tensor]:
-        answer = detector.model(batch)[0].clone()
+    def unsure(batch: np.ndarray) -> np.ndarray:
+        answer = run_of(DetectorPredictor(detector))(batch)
         answer[:, 4:] *= 0.1
-        return (answer,)
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return unsure(torch.from_numpy(batch))[0].numpy()
+        return answer
 
     lowered = make_reference(unsure, reference.batches, SETTINGS, Clock())
     assert lowered.confidence < 0.1 and SETTINGS.least_boxes <= lowered.boxes <= reference.boxes / 4
-    parity = check_parity(lowered, run, SETTINGS, Clock())
+    parity = check_parity(lowered, unsure, SETTINGS, Clock())
     assert parity.passed and any("unsure" in remark for remark in parity.remarks)
 
 
@@ -179,7 +175,7 @@ def test_the_clock_is_asked(detector: LoadedDetector, reference: Reference) -> N
     with pytest.raises(Interrupted):
         check_parity(reference, altered(detector, lambda answer: None), SETTINGS, stopped)
     with pytest.raises(Interrupted):
-        make_reference(detector.model, reference.batches, SETTINGS, stopped)
+        make_reference(run_of(DetectorPredictor(detector)), reference.batches, SETTINGS, stopped)
 
 
 coordinates = st.floats(0, 100, width=32).map(lambda value: round(value, 2))

@@ -12,8 +12,8 @@ from torch import nn
 from lively_detectors import lively_detector
 from marauder.core.errors import UserError
 from marauder.models.dropout import dropout_seed, head_dropout
-from marauder.models.embeddings import _backbone
 from marauder.models.raw_outputs import (
+    backbone_map,
     branches,
     decode_sides,
     finish,
@@ -56,7 +56,7 @@ def test_boxes_and_scores_are_those_of_the_model(detector: DetectionModel) -> No
 
 def test_features_are_the_embeddings(detector: DetectionModel) -> None:
     images = torch.from_numpy(pictures(2))
-    pooled = nn.functional.normalize(_backbone(detector, images).mean(dim=(2, 3)), dim=1)
+    pooled = nn.functional.normalize(backbone_map(detector, images).mean(dim=(2, 3)), dim=1)
     assert torch.allclose(run_to_head(detector, images).features, pooled, atol=1e-6)
 
 

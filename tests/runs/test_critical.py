@@ -232,9 +232,10 @@ def planted_reef(folder: Path) -> Path:
 def seeing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """In place of a network's forward pass: what a detector of red squares would say, and how often it was asked. It
     also sees one false disc in the left lower corner of pictures that are not flipped, with little certainty."""
+
     from marauder.data.records import Detections
-    from marauder.evaluation.inference import Prediction
     from marauder.mining import mining_job as hard_negatives_job
+    from marauder.prediction.records import Prediction
 
     asked = {"pictures": 0, "stop_after": 10**9}
 

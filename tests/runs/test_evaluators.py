@@ -19,8 +19,8 @@ from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
 from marauder.evaluation.critical_metrics import TIER_METRICS
-from marauder.evaluation.inference import InferenceOptions
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.prediction.settings import MEASURING
 from marauder.runs.task import Evaluator
 from marauder.tasks.detection.evaluator import METRICS, DetectionEvaluator
 
@@ -76,7 +76,7 @@ class TestDetectionEvaluator(EvaluatorContract):
         dataset = read_dataset(small_reef)
         records = dataset.split("val").records
         store = PictureStore(records, 64, None, 0)
-        return DetectionEvaluator(records, dataset.names, store, InferenceOptions(), _slices)
+        return DetectionEvaluator(records, dataset.names, store, MEASURING, _slices)
 
     @pytest.fixture
     def model(self) -> nn.Module:
@@ -104,7 +104,7 @@ class TestDetectionEvaluatorWithCriticalClasses(TestDetectionEvaluator):
         dataset = read_dataset(small_reef)
         records = dataset.split("val").records
         store = PictureStore(records, 64, None, 0)
-        return DetectionEvaluator(records, dataset.names, store, InferenceOptions(), _slices, ("disc",), 0.5)
+        return DetectionEvaluator(records, dataset.names, store, MEASURING, _slices, ("disc",), 0.5)
 
     def test_it_measures_the_critical_classes_and_the_others(
         self, evaluator: DetectionEvaluator, model: nn.Module

@@ -21,20 +21,23 @@ from lively_detectors import lively_detector
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
-from marauder.data.pictures import PictureStore, decode_picture
+from marauder.data.pictures import decode_picture
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.writers import write_yolo
-from marauder.evaluation.inference import InferenceOptions, detect
 from marauder.models import ultralytics_adapter
-from marauder.models.embeddings import embed
-from marauder.models.files import load_detector, save_detector
+from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import DetectionModel
-from marauder.selection import scoring, scoring_models
+from marauder.prediction import candidates
+from marauder.prediction.embeddings import embed
+from marauder.prediction.opening import open_predictor
+from marauder.prediction.records import DecodedPictures, detect
+from marauder.prediction.settings import MEASURING
+from marauder.prediction.views import VIEWS, find_views
+from marauder.selection import scoring
 from marauder.selection.pool_scores import PoolScores
 from marauder.selection.scoring import score_pool
 from marauder.selection.settings import SelectionSettings
-from marauder.selection.views import VIEWS, find_views
 
 NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 ALL = tuple(names("uncertainty"))
@@ -102,9 +105,8 @@ def test_every_picture_has_every_number(scored: PoolScores, records: list[Record
     assert np.all(scored.class_counts >= 0)
     assert scored.estimated_boxes == pytest.approx(scored.class_counts.sum(axis=1))
     assert np.linalg.norm(scored.features, axis=1) == pytest.approx(np.ones(COUNT), abs=1e-5)
-    loaded = load_detector(detectors["first"])
-    store = PictureStore(records, SIZE, None, 0)
-    embeddings = embed(loaded.model, records, store, range(COUNT))
+    predictor = open_predictor(detectors["first"], "cpu")
+    embeddings = embed(predictor, records, DecodedPictures(records), range(COUNT))
     assert embeddings is not None
     assert np.allclose(scored.features, embeddings, atol=1e-4)
 
@@ -130,14 +132,14 @@ def test_an_ensemble_looks_once_with_each_model_and_decodes_once(
         return decode_picture(path)
 
     looks: Counter[str] = Counter()
-    run_to_head = scoring_models.run_to_head
+    run_to_head = candidates.run_to_head
 
     def looking(model: DetectionModel, images: torch.Tensor) -> object:
         looks[str(model.marauder_architecture)] += len(images)
         return run_to_head(model, images)
 
-    monkeypatch.setattr(scoring_models, "decode_picture", counting)
-    monkeypatch.setattr(scoring_models, "run_to_head", looking)
+    monkeypatch.setattr(candidates, "decode_picture", counting)
+    monkeypatch.setattr(candidates, "run_to_head", looking)
     settings = settings_of(detectors, "first", "second", use_ensemble=True, measures=("variation_ratio", "entropy"))
     found = score_pool(records, settings, NAMES, Clock(), tmp_path / "both", [])
     assert set(decoded.values()) == {1} and len(decoded) == COUNT
@@ -288,14 +290,14 @@ class TestPassesThatAreNeeded:
         self, records: list[Record], detectors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         looks: list[int] = []
-        run_to_head = scoring_models.run_to_head
+        run_to_head = candidates.run_to_head
 
         def looking(model: DetectionModel, images: torch.Tensor) -> object:
             looks.append(len(images))
             return run_to_head(model, images)
 
-        monkeypatch.setattr(scoring_models, "run_to_head", looking)
-        monkeypatch.setattr(scoring_models, "head_dropout", None)
+        monkeypatch.setattr(candidates, "run_to_head", looking)
+        monkeypatch.setattr(candidates, "head_dropout", None)
         settings = settings_of(detectors, measures=("entropy", "margin", "localisation_stability"))
         score_pool(records, settings, NAMES, Clock(), tmp_path / "plain", [])
         assert sum(looks) == COUNT
@@ -321,13 +323,13 @@ class TestPassesThatAreNeeded:
         self, records: list[Record], detectors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: set[tuple[str, bool, int, int]] = set()
-        look = scoring_models.ScoringModel.look
+        look = candidates.CandidateModel.look
 
-        def looking(model: scoring_models.ScoringModel, pictures: Any, passes: Any, *rest: Any) -> Any:
+        def looking(model: candidates.CandidateModel, pictures: Any, passes: Any, *rest: Any) -> Any:
             asked.add((model.path.stem, passes.sides, passes.dropout, len(passes.views)))
             return look(model, pictures, passes, *rest)
 
-        monkeypatch.setattr(scoring_models.ScoringModel, "look", looking)
+        monkeypatch.setattr(candidates.CandidateModel, "look", looking)
         score_pool(records[:3], settings_of(detectors, "first", "second", use_ensemble=True), NAMES, Clock(), tmp_path,
                    [])  # fmt: skip
         assert asked == {("first", True, 0, 2), ("second", True, 0, 0)}
@@ -353,10 +355,10 @@ class TestValidation:
         self, records: list[Record], detectors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The labels are what the detector itself is sure of, so that there is something to calibrate on."""
-        model = load_detector(detectors["first"]).model
-        options = InferenceOptions(confidence=0.5)
+        predictor = open_predictor(detectors["first"], "cpu")
+        options = replace(MEASURING, confidence=0.5)
         labelled = []
-        for found in detect(model, records, PictureStore(records, SIZE, None, 0), range(COUNT), options) or []:
+        for found in detect(predictor, records, DecodedPictures(records), range(COUNT), options) or []:
             assert found.detections is not None
             boxes, classes = found.detections.boxes, found.detections.classes
             record = replace(records[found.index], labelled=True, split="val", boxes=boxes, classes=classes,
@@ -374,7 +376,7 @@ class TestValidation:
         errors = [abs(one.estimated_boxes.sum() - true) for one in (calibrated, plain)]
         assert errors[0] < 0.5 * errors[1]
         read = [record for record in read_dataset(data) if record.split == "val"]
-        monkeypatch.setattr(scoring_models.ScoringModel, "look", None)
+        monkeypatch.setattr(candidates.CandidateModel, "look", None)
         again = score_pool(records, settings, NAMES, Clock(), tmp_path / "scores", read)
         assert same(calibrated, again)
         with pytest.raises(TypeError):

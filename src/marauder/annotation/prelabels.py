@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from marauder.core.errors import UserError
 from marauder.core.files import append_line, read_lines
 from marauder.core.progress import Progress
 from marauder.data.boxes import clean_boxes
-from marauder.data.pictures import PictureStore
 from marauder.data.records import Detections, Record
 
 BLOCK = 64
@@ -57,20 +56,19 @@ def prelabel(
     Blocks that ``journal`` (a file of this call alone) holds are not looked at again. Raises ``Interrupted``, and
     ``UserError`` when the detector and the data set have no class in common.
     """
-    from marauder.engine.distributed import choose_device
-    from marauder.evaluation.inference import InferenceOptions, detect
-    from marauder.models.files import load_detector
+    from marauder.prediction.opening import open_predictor
+    from marauder.prediction.records import DecodedPictures, detect
+    from marauder.prediction.settings import MEASURING
 
-    loaded = load_detector(model)
-    lookup = {index: match_class(name, names) for index, name in enumerate(loaded.names)}
-    unnamed = tuple(name for index, name in enumerate(loaded.names) if lookup[index] is None)
-    if len(unnamed) == len(loaded.names):
+    predictor = open_predictor(model, settings.device, settings.image_size)
+    lookup = {index: match_class(name, names) for index, name in enumerate(predictor.names)}
+    unnamed = tuple(name for index, name in enumerate(predictor.names) if lookup[index] is None)
+    if len(unnamed) == len(predictor.names):
         raise UserError(
-            f"{model}: knows {', '.join(loaded.names)}; the data set has {', '.join(names)}: no class is the same; "
+            f"{model}: knows {', '.join(predictor.names)}; the data set has {', '.join(names)}: no class is the same; "
             "name another model, or none"
         )
-    detector = loaded.model.to(choose_device(settings.device))
-    options = InferenceOptions(confidence=settings.confidence)
+    options = replace(MEASURING, confidence=settings.confidence)
     known = {row["block"]: row["rows"] for row in read_lines(journal)}
     starts = range(0, len(records), BLOCK)
     already = sum(len(known[start]) for start in starts if start in known)
@@ -81,9 +79,8 @@ def prelabel(
                 continue
             clock.check()
             block = records[start : start + BLOCK]
-            store = PictureStore(block, settings.image_size or loaded.image_size, None, 0)
             stops = lambda: clock.stop_reason() is not None  # noqa: E731 - asked between batches
-            predictions = detect(detector, block, store, range(len(block)), options, stops, progress)
+            predictions = detect(predictor, block, DecodedPictures(block), range(len(block)), options, stops, progress)
             if predictions is None:
                 raise Interrupted(clock.stop_reason() or "stopped while looking at pictures")
             rows = []

@@ -23,6 +23,14 @@ TABLE: dict[str, dict[str, str]] = {
         "yolo": "marauder.data.formats.yolo:YoloFormat",
         "pictures": "marauder.data.formats.pictures:PicturesFormat",
     },
+    # By the suffix of the file.
+    "predictor": {
+        "safetensors": "marauder.prediction.detector:DetectorPredictor",
+        "pt": "marauder.prediction.detector:DetectorPredictor",
+        "onnx": "marauder.prediction.onnx:OnnxPredictor",
+        "torchscript": "marauder.prediction.torchscript:TorchScriptPredictor",
+        "folder": "marauder.prediction.folder:FolderPredictor",
+    },
     "exporter": {
         "onnx": "marauder.export.onnx:OnnxExporter",
         "torchscript": "marauder.export.torchscript:TorchScriptExporter",

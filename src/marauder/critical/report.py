@@ -218,7 +218,8 @@ def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock
 
 def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) -> list[dict[str, Any]]:
     """False detections of ``one``, at the confidence of each class, that ``other`` has not: the surest few."""
-    from marauder.mining.hard_negatives import FOREGROUND, overlaps
+    from marauder.data.boxes import iou_matrix
+    from marauder.mining.hard_negatives import FOREGROUND
 
     matches = one.result.matches
     _, false, _ = judge_detections(matches)
@@ -232,7 +233,7 @@ def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) ->
         box = one.detections[picture].boxes[matches.detection_index[place]]
         theirs = other.detections[picture].above(float(least[number]))
         same = theirs.boxes[theirs.classes == number]
-        if (overlaps(box[None], same) >= FOREGROUND).any():
+        if (iou_matrix(box[None], same) >= FOREGROUND).any():
             continue
         rows.append(
             {

@@ -114,13 +114,18 @@ def with_corners_in_order(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return boxes, turned
 
 
+def overlap_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4) that broadcast, x0 y0 x1 y1: float64 (...,); 0 for empty boxes."""
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    shared = np.clip(sides, 0.0, None).prod(axis=-1)
+    areas = [np.clip(boxes[..., 2:] - boxes[..., :2], 0.0, None).prod(axis=-1) for boxes in (first, second)]
+    united = areas[0] + areas[1] - shared
+    return np.divide(shared, united, out=np.zeros_like(shared), where=united > 0)
+
+
 def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (M, 4) and (N, 4), x0 y0 x1 y1: float64 (M, N); two equal points give 1."""
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    upper = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    lower = np.maximum(first[:, None, :2], second[None, :, :2])
-    shared = np.clip(upper - lower, 0, None).prod(2)
-    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second)]
-    united = areas[0][:, None] + areas[1][None, :] - shared
-    same = (first[:, None] == second[None, :]).all(2)
-    return np.where(united > 0, shared / np.where(united > 0, united, 1), same.astype(np.float64))
+    """Intersection over union of each of ``first`` (M, 4) with each of ``second`` (N, 4): float64 (M, N); two equal
+    points give 1."""
+    same = (first[:, None] == second[None]).all(axis=2)
+    return np.where(same, 1.0, overlap_of(first[:, None], second[None]))

@@ -39,6 +39,16 @@ def decode_picture(path: Path) -> np.ndarray:
         raise UnreadablePictureError(path, error.detail) from None
 
 
+def decode_record(record: Record) -> np.ndarray:
+    """The picture of a record, as ``decode_picture``; one of another size than the record says is not readable."""
+    picture = decode_picture(record.picture)
+    height, width = picture.shape[:2]
+    if (width, height) != (record.width, record.height):
+        reason = f"is {width}×{height} pixels, its record says {record.width}×{record.height}"
+        raise UnreadablePictureError(record.picture, reason)
+    return picture
+
+
 def scaled_size(width: int, height: int, long_side: int) -> tuple[int, int]:
     """Width and height after scaling so that the longer side has ``long_side`` pixels."""
     gain = min(long_side / height, long_side / width)
@@ -101,13 +111,7 @@ class PictureStore:
         return {**self.__dict__, "_pixels": None, "_states": None}
 
     def _decode(self, index: int) -> np.ndarray:
-        record = self.records[index]
-        picture = decode_picture(record.picture)
-        if picture.shape[:2] != (record.height, record.width):
-            height, width = picture.shape[:2]
-            reason = f"is {width}×{height} pixels, its record says {record.width}×{record.height}"
-            raise UnreadablePictureError(record.picture, reason)
-        return scale_picture(picture, self.long_side)
+        return scale_picture(decode_record(self.records[index]), self.long_side)
 
     def _identity(self) -> str:
         return fingerprint(
@@ -142,6 +146,11 @@ class PictureStore:
             self._pixels = np.memmap(self._path.with_suffix(".pixels"), np.uint8, "r+")
             self._states = np.memmap(self._path.with_suffix(".states"), np.uint8, "r+")
         return self._pixels, self._states
+
+
+def picture_identity(records: Sequence[Record]) -> list[list[str | int]]:
+    """What tells whether pictures are still the same: key, place, length and time of change of each file."""
+    return [[record.key, str(record.picture.absolute()), *_file_stamp(record.picture)] for record in records]
 
 
 def _file_stamp(path: Path) -> tuple[int, int]:

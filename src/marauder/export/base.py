@@ -1,4 +1,4 @@
-"""What an exporter is: it turns a detector into one deployable file, and opens such a file to run it."""
+"""What an exporter is: it turns a detector into one deployable file, which a ``prediction.Predictor`` opens."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from marauder.models.files import LoadedDetector
+from marauder.prediction.predictor import Predictor
 
 Run = Callable[[np.ndarray], np.ndarray]
 """Pictures float32 (B, 3, H, W) in 0..1, red first, to predictions float32 (B, 4 + classes, A): boxes as centre and
@@ -55,13 +57,12 @@ class Exporter(ABC):
     ) -> dict[str, Any]:
         """Write ``target`` (atomically) with ``metadata`` inside; returns facts about the graph for the report."""
 
-    @abstractmethod
-    def open(self, path: Path, threads: int | None = None) -> Run:
-        """Open an exported file for the processor of this machine; ``threads`` ``None``: the runtime's default.
 
-        Raises ``UserError`` when the file cannot be read.
-        """
+def run_of(predictor: Predictor) -> Run:
+    """What ``predictor`` puts out, from arrays to arrays."""
 
-    @abstractmethod
-    def read_metadata(self, path: Path) -> dict[str, str]:
-        """The metadata inside an exported file, each value as the text that it is stored as."""
+    def run(pictures: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return predictor.run(torch.from_numpy(pictures)).numpy()
+
+    return run

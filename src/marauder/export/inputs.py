@@ -15,7 +15,7 @@ from marauder.core.randomness import stream
 from marauder.data.picture_files import find_pictures
 from marauder.data.pictures import UnreadablePictureError, decode_picture
 from marauder.export.base import GraphOptions
-from marauder.imaging.letterbox import Letterbox, fit
+from marauder.imaging.letterbox import fit, fit_rectangle
 
 PATTERN_WIDTH, PATTERN_HEIGHT = 640, 480
 
@@ -79,15 +79,6 @@ def pattern(seed: int, index: int) -> np.ndarray:
         cv2.ellipse(picture, centre, axes, float(draw.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
     noise = draw.normal(0, 4, picture.shape)
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
-
-
-def fit_rectangle(width: int, height: int, input_width: int, input_height: int) -> Letterbox:
-    """The letterbox of a ``width`` × ``height`` picture in an input of fixed size, which need not be square."""
-    gain = min(input_height / height, input_width / width)
-    scaled_width, scaled_height = max(1, round(width * gain)), max(1, round(height * gain))
-    left = round((input_width - scaled_width) / 2 - 0.1)
-    top = round((input_height - scaled_height) / 2 - 0.1)
-    return Letterbox(width, height, scaled_width, scaled_height, left, top, input_width, input_height)
 
 
 def make_batches(images: Sequence[np.ndarray], options: GraphOptions, stride: int) -> list[np.ndarray]:

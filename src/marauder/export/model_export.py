@@ -8,12 +8,11 @@ again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -29,7 +28,7 @@ from marauder.core.files import (
     write_text,
 )
 from marauder.core.progress import Progress
-from marauder.export.base import Exporter, GraphOptions, Run
+from marauder.export.base import Exporter, GraphOptions, Run, run_of
 from marauder.export.graph import deployable, describe_graph
 from marauder.export.inputs import Pictures, make_batches
 from marauder.export.latency import PYTORCH, available_threads, describe_machine, measure_latency
@@ -38,6 +37,8 @@ from marauder.export.report import markdown
 from marauder.export.settings import ExportSettings
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.ultralytics_adapter import input_stride
+from marauder.prediction.detector import DetectorPredictor
+from marauder.prediction.opening import open_predictor
 
 REPORT, READABLE_REPORT, METADATA = "export_report.json", "export_report.md", "metadata.yaml"
 UNCHECKED, FAILED, SUPERSEDED = "unchecked", "failed_parity", "superseded"
@@ -139,7 +140,9 @@ class ModelExport:
         """The model's own answers, computed once for all formats."""
         if self._reference is None:
             batches = make_batches(self.pictures.images, self.options, input_stride(self.detector.model))
-            self._reference = make_reference(self.detector.model, batches, self.settings.parity, self.clock)
+            self._reference = make_reference(
+                run_of(DetectorPredictor(self.detector)), batches, self.settings.parity, self.clock
+            )
         return self._reference
 
     def _format_mark(self, name: str) -> str:
@@ -194,7 +197,9 @@ class ModelExport:
         unchecked, target = (self._path(exporter, kind) for kind in (UNCHECKED, None))
         metadata = describe_graph(self.detector, self.options, self.weights_hash)
         facts = exporter.export(self.detector, self.options, metadata, unchecked)
-        parity = check_parity(self.reference, exporter.open(unchecked), self.settings.parity, self.clock)
+        parity = check_parity(
+            self.reference, run_of(open_predictor(unchecked, "cpu")), self.settings.parity, self.clock
+        )
         final = self._place(exporter, unchecked, target, parity)
         return {
             "file": final.name,
@@ -235,12 +240,14 @@ class ModelExport:
             report["latency"] = recorded
             return
         self.clock.check()
-        runs: dict[str, Run] = {PYTORCH: _pytorch_run(self.detector)}
+        runs: dict[str, Run] = {
+            PYTORCH: run_of(DetectorPredictor(replace(self.detector, model=deployable(self.detector))))
+        }
         threads = settings.threads or available_threads()
         before = torch.get_num_threads()
         try:
             for name, result in results.items():
-                runs[name] = self.exporters[name].open(result.path, threads)
+                runs[name] = run_of(open_predictor(result.path, "cpu", threads=threads))
             batches = self.reference.batches
             report["latency"] = {**measure_latency(runs, batches[0], settings, self.clock).plain(), "fingerprint": mark}
         finally:
@@ -251,16 +258,6 @@ class ModelExport:
         write_text(self.folder / METADATA, yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
         write_json(self.folder / REPORT, report)
         write_text(self.folder / READABLE_REPORT, markdown(report))
-
-
-def _pytorch_run(detector: LoadedDetector) -> Run:
-    model = deployable(detector)
-
-    def run(pictures: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return model(torch.from_numpy(pictures)).numpy()
-
-    return run
 
 
 def read_report(folder: Path) -> dict[str, Any]:

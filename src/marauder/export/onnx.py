@@ -1,4 +1,4 @@
-"""ONNX files: traced, simplified, checked, with Ultralytics' metadata, and run by ONNX Runtime."""
+"""ONNX files: traced, simplified, checked, with Ultralytics' metadata."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
 import onnxslim
 import torch
 
-from marauder.core.errors import UserError
 from marauder.core.files import write_bytes
-from marauder.export.base import Exporter, GraphOptions, Run
+from marauder.export.base import Exporter, GraphOptions
 from marauder.export.graph import deployable, example_input
 from marauder.models.files import LoadedDetector
 
@@ -51,39 +48,6 @@ class OnnxExporter(Exporter):
             "nodes": len(graph.graph.node),
             "operators": sorted({node.op_type for node in graph.graph.node}),
         }
-
-    def open(self, path: Path, threads: int | None = None) -> Run:
-        """Open with ONNX Runtime on the processor."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # Worker threads that go on spinning after a run would slow down whatever is measured next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if threads is not None:
-            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        try:
-            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; export again") from None
-        except _UNREADABLE as error:
-            raise UserError(f"{path}: is no readable ONNX file ({_first_line(error)}); export again") from None
-        name = session.get_inputs()[0].name
-
-        def run(pictures: np.ndarray) -> np.ndarray:
-            return np.asarray(session.run(None, {name: pictures})[0])
-
-        return run
-
-    def read_metadata(self, path: Path) -> dict[str, str]:
-        """The file's ``metadata_props``."""
-        return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
-
-
-_STATES = onnxruntime.capi.onnxruntime_pybind11_state
-_UNREADABLE = (_STATES.InvalidProtobuf, _STATES.InvalidGraph, _STATES.InvalidArgument, _STATES.Fail)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def _trace(model: torch.nn.Module, options: GraphOptions) -> onnx.ModelProto:

@@ -5,7 +5,7 @@ Both answers go through the same suppression. Boxes of one class are then paired
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -74,15 +74,12 @@ class _Tally:
     near_ties: int = 0
 
 
-def make_reference(
-    model: Callable[[torch.Tensor], Any], batches: Sequence[np.ndarray], settings: ParitySettings, clock: Clock
-) -> Reference:
+def make_reference(model: Run, batches: Sequence[np.ndarray], settings: ParitySettings, clock: Clock) -> Reference:
     """Run the model as evaluation runs it; at too few boxes, lower the confidence until there are enough."""
     raw = []
     for batch in batches:
         clock.check()
-        with torch.inference_mode():
-            raw.append(model(torch.from_numpy(batch))[0].numpy())
+        raw.append(model(batch))
     confidence = settings.confidence
     kept = [_suppress(answer, confidence, settings) for answer in raw]
     candidates = 10 * settings.least_boxes

@@ -7,21 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torchvision  # noqa: F401 - registers the operators that a scripted detector may name
-
 from marauder.core.errors import UserError
-from marauder.export.base import Exporter, GraphOptions, Run
+from marauder.export.base import Exporter, GraphOptions
 from marauder.models.files import LoadedDetector
 
-METADATA_FILE = "config.txt"
-"""Name of the extra file in which Ultralytics looks for metadata (JSON)."""
 TRACING = (sys.executable, "-m", "marauder.export.tracing")
 TRACING_SECONDS = 900.0
 """Time for one trace. It takes seconds; a process that needs this long is stopped or stuck and would never end."""
@@ -54,33 +47,6 @@ class TorchScriptExporter(Exporter):
             raise RuntimeError(f"tracing {detector.path} failed with status {status}:\n{words}")
         with zipfile.ZipFile(target) as archive:
             return {"records": len(archive.namelist())}
-
-    def open(self, path: Path, threads: int | None = None) -> Run:
-        """Open with PyTorch on the processor. ``threads`` sets the number for this whole process."""
-        if threads is not None:
-            torch.set_num_threads(threads)
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; export again")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                graph = torch.jit.load(str(path), map_location="cpu").eval()
-            except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"{path}: is no readable TorchScript file ({reason}); export again") from None
-
-        def run(pictures: np.ndarray) -> np.ndarray:
-            with torch.inference_mode():
-                return graph(torch.from_numpy(pictures)).numpy()
-
-        return run
-
-    def read_metadata(self, path: Path) -> dict[str, str]:
-        """The file's ``config.txt``."""
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.endswith(f"extra/{METADATA_FILE}"))
-            return {key: str(value) for key, value in json.loads(archive.read(name)).items()}
 
 
 def _trace_apart(request: str, weights: Path) -> tuple[int, str]:

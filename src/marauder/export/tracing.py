@@ -15,8 +15,8 @@ import torch
 from marauder.core.files import write_bytes
 from marauder.export.base import GraphOptions
 from marauder.export.graph import deployable, example_input
-from marauder.export.torchscript import METADATA_FILE
 from marauder.models.files import LoadedDetector, load_detector
+from marauder.prediction.torchscript import METADATA_FILE
 
 WRITER_OWN = ("version", "byteorder", ".data/serialization_id")
 """Records that the archive writer adds by itself."""

@@ -69,3 +69,12 @@ def fit(width: int, height: int, size: int, stride: int = 32, square: bool = Fal
         scaled_width + spare_width,
         scaled_height + spare_height,
     )
+
+
+def fit_rectangle(width: int, height: int, input_width: int, input_height: int) -> Letterbox:
+    """The letterbox of a ``width`` × ``height`` picture in an input of fixed size, which need not be square."""
+    gain = min(input_height / height, input_width / width)
+    scaled_width, scaled_height = max(1, round(width * gain)), max(1, round(height * gain))
+    left = round((input_width - scaled_width) / 2 - 0.1)
+    top = round((input_height - scaled_height) / 2 - 0.1)
+    return Letterbox(width, height, scaled_width, scaled_height, left, top, input_width, input_height)

@@ -24,6 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from marauder.core.randomness import stream
+from marauder.data.boxes import iou_matrix
 from marauder.data.duplicates import PictureHash, near_clusters
 from marauder.data.records import Detections, Record
 from marauder.evaluation.matching import Matches
@@ -87,16 +88,6 @@ class Looked:
     flipped: Detections
 
 
-def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of each of ``first`` (N, 4) with each of ``second`` (M, 4), x0 y0 x1 y1: float64 (N, M)."""
-    top = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.clip(bottom - top, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
 @dataclass(frozen=True, eq=False)
 class Trust:
     """From which score each class is believed. ``scores``: float64 (K,), 0..1; ``reached``: bool (K,), whether the
@@ -143,7 +134,7 @@ def judge_picture(
     ``trusted``: (K,), the scores of ``trusted_scores``.
     """
     record, found = looked.record, looked.detections.above(least_score)
-    iou = overlaps(found.boxes, record.boxes)
+    iou = iou_matrix(found.boxes, record.boxes)
     taken = np.zeros(len(record.boxes), bool)
     errors: list[HardNegative] = []
     suspicions: list[Suspicion] = []
@@ -183,7 +174,7 @@ def off_suspected(errors: Sequence[HardNegative], suspicions: Sequence[Suspicion
     places = _boxes_by_key(suspicions)
     return [
         one for one in errors
-        if one.key not in places or not (overlaps(np.array([one.box]), places[one.key]) >= SAME_PLACE).any()
+        if one.key not in places or not (iou_matrix(np.array([one.box]), places[one.key]) >= SAME_PLACE).any()
     ]  # fmt: skip
 
 
@@ -207,7 +198,7 @@ def settle(
         known = [
             verdict
             for box, verdict in verdicts.get((one.key, one.predicted), [])
-            if overlaps(np.array([one.box]), box)[0, 0] >= FOREGROUND
+            if iou_matrix(np.array([one.box]), box)[0, 0] >= FOREGROUND
         ]
         if known and known[0] == "background":
             errors.append(
@@ -251,7 +242,7 @@ def aged(
     kept = [replace(one, sampled=False) for one in now]
     for one in off_suspected(earlier, suspicions):
         boxes = again.get((one.key, one.pool))
-        met = boxes is not None and (overlaps(np.array([one.box]), boxes) >= FOREGROUND).any()
+        met = boxes is not None and (iou_matrix(np.array([one.box]), boxes) >= FOREGROUND).any()
         if not met and one.age < most_age:
             kept.append(replace(one, age=one.age + 1, sampled=False))
     return kept
@@ -309,5 +300,5 @@ def _on_ignored(box: np.ndarray, record: Record) -> bool:
 def _agreement(flipped: Detections, box: np.ndarray, predicted: int) -> float:
     """The best score of the flipped picture's detections that are this one; 0 without any."""
     same = flipped.classes == predicted
-    near = overlaps(box[None], flipped.boxes[same])[0] >= AGREEMENT
+    near = iou_matrix(box[None], flipped.boxes[same])[0] >= AGREEMENT
     return float(flipped.scores[same][near].max(initial=0.0))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from marauder.data.duplicates import COPY_HEIGHT, COPY_WIDTH, PictureHash, hash_
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Detections, Record
-from marauder.evaluation.inference import InferenceOptions, Prediction, detect
 from marauder.evaluation.matching import match
 from marauder.mining.hard_negatives import (
     HardNegative,
@@ -51,8 +50,11 @@ from marauder.mining.hard_negatives_file import (
     write_mining,
 )
 from marauder.mining.settings import MiningSettings
-from marauder.models.embeddings import weights_hash
-from marauder.models.files import LoadedDetector, load_detector
+from marauder.prediction.opening import open_predictor
+from marauder.prediction.predictor import Predictor
+from marauder.prediction.records import Pictures as PictureSource
+from marauder.prediction.records import Prediction, detect
+from marauder.prediction.settings import MEASURING
 
 log = logging.getLogger("marauder")
 LOOKED_FILE = "looked.jsonl"
@@ -105,15 +107,15 @@ def mine(
 
     Raises ``Interrupted`` with all pictures kept that were looked at, ``UserError`` for weights of other classes.
     """
-    loaded = load_detector(weights)
-    if loaded.names != dataset.names:
+    predictor = open_predictor(weights, device, image_size)
+    if predictor.names != dataset.names:
         raise UserError(
-            f"{weights} knows the classes {', '.join(loaded.names)}; the data set has {', '.join(dataset.names)}: "
+            f"{weights} knows the classes {', '.join(predictor.names)}; the data set has {', '.join(dataset.names)}: "
             "mine with a detector of the same classes in the same order"
         )
     pictures = pictures_of(dataset, settings)
-    size = image_size or loaded.image_size
-    looked = _look(loaded, weights_hash(weights), pictures, size, folder / LOOKED_FILE, device, clock)
+    size = predictor.image_size
+    looked = _look(predictor, pictures, folder / LOOKED_FILE, clock)
     trusted = _trusted(looked, pictures, dataset.names, settings.precision)
     unsure = [name for name, reached in zip(dataset.names, trusted.reached, strict=True) if not reached]
     if unsure:
@@ -128,15 +130,15 @@ def mine(
     pool = sample(pool, settings.count, seed)
     listed = _of_unlabelled(looked, pictures, dataset.names)
     return write_mining(
-        folder, pool, suspicions, listed, weights_hash(weights), dataset.names, len(errors), trusted, settings.precision
+        folder, pool, suspicions, listed, predictor.digest, dataset.names, len(errors), trusted, settings.precision
     )
 
 
 class _Block:
     """The scaled pictures of a few records, decoded once for both looks; flipped where asked."""
 
-    def __init__(self, store: PictureStore, flipped: bool = False, known: dict[int, np.ndarray] | None = None) -> None:
-        self.store, self.flipped, self.long_side = store, flipped, store.long_side
+    def __init__(self, store: PictureSource, flipped: bool = False, known: dict[int, np.ndarray] | None = None) -> None:
+        self.store, self.flipped = store, flipped
         self.known = known if known is not None else {}
 
     def get(self, index: int) -> np.ndarray:
@@ -147,18 +149,10 @@ class _Block:
         return np.ascontiguousarray(picture[:, ::-1]) if self.flipped else picture
 
 
-def _look(
-    loaded: LoadedDetector,
-    identity: str,
-    pictures: Pictures,
-    size: int,
-    journal: Path,
-    device: torch.device,
-    clock: Clock,
-) -> dict[int, Looked]:
+def _look(predictor: Predictor, pictures: Pictures, journal: Path, clock: Clock) -> dict[int, Looked]:
     """Every readable picture by its place in ``pictures.all``; those that a former process looked at are taken over."""
     records = pictures.all
-    header = {"weights": identity, "image_size": size, "records": len(records)}
+    header = {"weights": predictor.digest, "image_size": predictor.image_size, "records": len(records)}
     lines = read_lines(journal)
     if not lines or lines[0] != header:
         journal.unlink(missing_ok=True)
@@ -174,12 +168,11 @@ def _look(
             if line["plain"] is not None:
                 looked[place] = Looked(records[place], _detections(line["plain"]), _detections(line["flipped"]))
     waiting = [place for place in range(len(records)) if place not in done]
-    model = loaded.model.to(device)
-    store = PictureStore(records, size, None, 0)
+    store = PictureStore(records, predictor.image_size, None, 0)
     with Progress("looking for hard negatives", len(records), already_done=len(done)) as progress:
         for start in range(0, len(waiting), BLOCK):
             block = waiting[start : start + BLOCK]
-            for place, plain, flipped in _look_at(model, records, store, block, clock):
+            for place, plain, flipped in _look_at(predictor, records, store, block, clock):
                 key = {"key": records[place].key, "picture": str(records[place].picture)}
                 append_line(journal, {**key, "plain": plain, "flipped": flipped})
                 if plain is not None and flipped is not None:
@@ -192,17 +185,17 @@ Rows = list[list[float]]
 
 
 def _look_at(
-    model: Any, records: Sequence[Record], store: PictureStore, block: list[int], clock: Clock
+    predictor: Predictor, records: Sequence[Record], store: PictureStore, block: list[int], clock: Clock
 ) -> Iterator[tuple[int, Rows | None, Rows | None]]:
     def stops() -> bool:
         return clock.stop_reason() is not None
 
     # Suppressed as in evaluation, but nothing that no threshold of a mining can reach.
-    options = InferenceOptions(confidence=0.01)
+    settings = replace(MEASURING, confidence=0.01)
     kept = _Block(store)
     both = []
     for view in (kept, _Block(store, True, kept.known)):
-        found = detect(model, records, view, block, options, stops)  # type: ignore[arg-type]
+        found = detect(predictor, records, view, block, settings, stops)
         if found is None:
             raise Interrupted(clock.stop_reason() or "stopped while looking for hard negatives")
         both.append(found)

@@ -15,7 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from marauder import __version__
 from marauder.core.errors import UserError
-from marauder.core.files import to_plain, write_bytes
+from marauder.core.files import hash_file, to_plain, write_bytes
 from marauder.models.ultralytics_adapter import (
     DetectionModel,
     build_detector,
@@ -110,6 +110,12 @@ def load_detector(path: Path | str) -> LoadedDetector:
     model, image_size, _ = load_foreign_checkpoint(path)
     names = tuple(model.names[key] for key in sorted(model.names))
     return LoadedDetector(model.eval(), names, image_size, {"image_size": image_size, "foreign": True}, path)
+
+
+def weights_hash(weights: Path) -> str:
+    """SHA-256 of the file that ``load_detector`` reads: of ``NAME.safetensors`` where it stands beside ``NAME.pt``."""
+    numbers = weights.with_suffix(".safetensors")
+    return hash_file(numbers if numbers.is_file() else weights)
 
 
 def _load_safetensors(path: Path) -> LoadedDetector:

@@ -61,6 +61,19 @@ def branches(model: DetectionModel) -> tuple[list[nn.Sequential], list[nn.Sequen
     return list(used["box_head"]), list(used["cls_head"])
 
 
+def backbone_map(model: DetectionModel, images: torch.Tensor) -> torch.Tensor:
+    """The map (B, D, h, w) that the backbone ends with; its layers stand in a row, each fed by the one before."""
+    maps: Any = images
+    description: Any = model.yaml
+    layers: Any = model.model
+    for layer in layers[: len(description["backbone"])]:
+        if layer.f != -1:
+            raise ValueError(f"backbone layer {layer.i} takes more than what the layer before it gives")
+        maps = layer(maps)
+    assert isinstance(maps, torch.Tensor)
+    return maps
+
+
 def run_to_head(model: DetectionModel, images: torch.Tensor) -> HeadInputs:
     """Everything up to the head. ``images``: float (B, 3, H, W) in 0..1, sides multiples of the stride."""
     layers: Any = model.model

@@ -142,16 +142,23 @@ def _as_float(value: Any) -> Any:
 
 
 def suppress(
-    decoded: torch.Tensor, confidence: float, iou: float, max_detections: int = 300, multi_label: bool = True
+    decoded: torch.Tensor,
+    confidence: float,
+    iou: float,
+    max_detections: int = 300,
+    multi_label: bool = True,
+    classes: Sequence[int] | None = None,
 ) -> list[torch.Tensor]:
     """Class-wise non-maximum suppression: a list of (M, 6) tensors x0 y0 x1 y1 score class, in pixels of the input.
 
     ``decoded``: (B, 4 + classes, A). ``multi_label``: one anchor may give several classes (as for measuring mAP).
+    ``classes``: numbers of those that are wanted; ``None``: all.
     """
     return non_max_suppression(
         decoded,
         conf_thres=confidence,
         iou_thres=iou,
+        classes=None if classes is None else list(classes),
         multi_label=multi_label,
         max_det=max_detections,
         max_time_img=1e6,  # its time limit answers empty rows for pictures that were not reached

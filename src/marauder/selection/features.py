@@ -29,7 +29,7 @@ def detector_features(
 
     The very features that ``selection.scoring`` gives of a pool. Raises ``Interrupted``; finished blocks are kept.
     """
-    from marauder.models.embeddings import weights_hash
+    from marauder.models.files import weights_hash
 
     if not records:
         return np.zeros((0, 0), np.float32)
@@ -101,17 +101,15 @@ class _Embedder:
         return self._compute(start, stop)
 
     def _open(self) -> Callable[[int, int], np.ndarray]:
-        from marauder.data.pictures import PictureStore
-        from marauder.engine.distributed import choose_device
-        from marauder.models.embeddings import embed
-        from marauder.models.files import load_detector
+        from marauder.prediction.embeddings import embed
+        from marauder.prediction.opening import open_predictor
+        from marauder.prediction.records import DecodedPictures
 
-        loaded = load_detector(self.model)
-        device = choose_device(self.settings.device)
-        store = PictureStore(self.records, self.settings.image_size or loaded.image_size, None, 0)
+        predictor = open_predictor(self.model, self.settings.device, self.settings.image_size)
+        pictures = DecodedPictures(self.records)
 
         def compute(start: int, stop: int) -> np.ndarray:
-            vectors = embed(loaded.model, self.records, store, range(start, stop), device)
+            vectors = embed(predictor, self.records, pictures, range(start, stop))
             assert vectors is not None  # nothing asks it to stop
             return vectors
 

@@ -305,17 +305,15 @@ def _seen(selected: Selected, indices: Sequence[int]) -> dict[int, Detections]:
     """What the first detector sees in the pictures of the sheet."""
     if not selected.settings.models:
         return {}
-    from marauder.data.pictures import PictureStore
-    from marauder.engine.distributed import choose_device
-    from marauder.evaluation.inference import InferenceOptions, detect
-    from marauder.models.files import load_detector
+    from marauder.prediction.opening import open_predictor
+    from marauder.prediction.records import DecodedPictures, detect
+    from marauder.prediction.settings import MEASURING
     from marauder.selection.pick_sheet import SHOWN_CONFIDENCE
 
-    loaded = load_detector(selected.settings.models[0])
-    model = loaded.model.to(choose_device(selected.settings.device))
-    store = PictureStore(selected.records, selected.settings.image_size or loaded.image_size, None, 0)
-    found = detect(model, selected.records, store, list(indices), InferenceOptions(SHOWN_CONFIDENCE)) or []
-    columns = np.array([selected.pool.names.index(name) for name in loaded.names], np.int64)
+    settings = replace(MEASURING, confidence=SHOWN_CONFIDENCE)
+    predictor = open_predictor(selected.settings.models[0], selected.settings.device, selected.settings.image_size)
+    found = detect(predictor, selected.records, DecodedPictures(selected.records), list(indices), settings) or []
+    columns = np.array([selected.pool.names.index(name) for name in predictor.names], np.int64)
     return {
         one.index: replace(one.detections, classes=columns[one.detections.classes])
         for one in found

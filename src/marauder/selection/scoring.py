@@ -6,16 +6,15 @@ on disk; the same call goes on after a stop.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from marauder.calibration.model_calibration import calibrate_model
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import remove_leftovers
@@ -23,26 +22,23 @@ from marauder.core.plugins import resolve
 from marauder.core.progress import Progress
 from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Record
-from marauder.engine.distributed import choose_device
+from marauder.prediction.batching import one_chunk_ahead
+from marauder.prediction.candidates import (
+    MOST_BOXES,
+    OVERLAP,
+    CandidateModel,
+    DecodedPicture,
+    Passes,
+    Sight,
+    decode_for,
+)
+from marauder.prediction.score_calibration import ScoreCalibration, no_calibration
 from marauder.selection.box_evidence import BoxEvidence, class_distribution
 from marauder.selection.measures.base import Measure
 from marauder.selection.pool_scores import PoolScores
 from marauder.selection.reduction import box_weights, class_weights, reduce_boxes
-from marauder.selection.score_calibration import ScoreCalibration, no_calibration
-from marauder.selection.scoring_calibration import calibrate_model, read_validation
 from marauder.selection.scoring_evidence import gather_evidence
-from marauder.selection.scoring_models import (
-    MOST_BOXES,
-    OVERLAP,
-    DecodedPicture,
-    Passes,
-    ScoringModel,
-    Sight,
-    class_names,
-    decode_for,
-    needed_passes,
-    open_models,
-)
+from marauder.selection.scoring_models import needed_passes, open_models
 from marauder.selection.scoring_shards import (
     SHARD,
     Shard,
@@ -52,12 +48,12 @@ from marauder.selection.scoring_shards import (
     write_shard,
 )
 from marauder.selection.settings import SelectionSettings
+from marauder.selection.validation import read_validation
 
 __all__ = ["PoolScores", "score_pool"]
 
 CHUNK = 64
 """Pictures that are held decoded at a time."""
-DECODING_THREADS = 8
 DECISIVE = (
     "image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views", "ensemble_iou",
     "critical", "critical_weight", "seed",
@@ -69,7 +65,7 @@ DECISIVE = (
 class _Scorer:
     """Everything that is the same for all pictures of a pool."""
 
-    models: Sequence[ScoringModel]
+    models: Sequence[CandidateModel]
     calibrations: Sequence[ScoreCalibration]
     measures: dict[str, Measure]
     passes: Passes
@@ -80,8 +76,8 @@ class _Scorer:
         """What scores are made from, beside the pictures."""
         settings = self.settings.model_dump(mode="json", include=set(DECISIVE))
         curves = [calibration.to_json() for calibration in self.calibrations]
-        models = [[model.weights, model.size] for model in self.models]
-        names = class_names(self.models)
+        models = [[model.predictor.digest, model.size] for model in self.models]
+        names = self.models[0].names
         return [models, list(self.measures), settings, curves, self.weights.tolist(), names, OVERLAP, MOST_BOXES]
 
     def look(self, pictures: Sequence[DecodedPicture], clock: Clock) -> list[list[Sight]]:
@@ -123,7 +119,7 @@ def score_pool(
         _forget(folder)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    models = open_models(settings, names, choose_device(settings.device))
+    models = open_models(settings, names)
     measures: dict[str, Measure] = {name: resolve("uncertainty", name)() for name in settings.all_measures()}
     passes = needed_passes(settings, {measure.needs for measure in measures.values()}, len(models))
     calibrations, weights, map50, notes = _calibrate(models, settings, validation, clock, folder)
@@ -134,20 +130,22 @@ def score_pool(
 
 
 def _calibrate(
-    models: Sequence[ScoringModel],
+    models: Sequence[CandidateModel],
     settings: SelectionSettings,
     validation: Sequence[Record] | None,
     clock: Clock,
     folder: Path,
 ) -> tuple[list[ScoreCalibration], np.ndarray, float | None, list[str]]:
     """Calibration of each model, weights of the classes (C,), mAP50 of the best model, what to tell the user."""
-    names = class_names(models)
+    names = models[0].names
     identity = [no_calibration(names)] * len(models)
     if settings.calibration == "off" and settings.class_difficulty == "off":
         return identity, class_weights(names, None, settings.critical, settings.critical_weight), None, []
     labelled = read_validation(settings, names) if validation is None else list(validation)
     fitted = [
-        calibrate_model(model, names, labelled, settings, clock.check, folder / f"calibration-{number}.json")
+        calibrate_model(
+            model, labelled, settings.batch, settings.seed, clock.check, folder / f"calibration-{number}.json"
+        )
         for number, model in enumerate(models)
     ]
     notes = []
@@ -169,7 +167,7 @@ def _calibrate(
     return (fitted if settings.calibration == "auto" else identity), weights, map50, notes
 
 
-def _committee(models: Sequence[ScoringModel], passes: Passes) -> list[str]:
+def _committee(models: Sequence[CandidateModel], passes: Passes) -> list[str]:
     if len(models) > 1:
         return [f"The committee is {len(models)} models, associated box by box."]
     if passes.dropout:
@@ -232,25 +230,16 @@ def _decoded(
         except UnreadablePictureError as error:
             return error
 
-    threads = min(DECODING_THREADS, os.cpu_count() or 1)
     chunks = [range(start, min(start + CHUNK, len(records))) for start in range(0, len(records), CHUNK)]
-    pool = ThreadPoolExecutor(threads)
-    try:
-        waiting = [pool.submit(decode, place) for place in chunks[0]] if chunks else []
-        for number, chunk in enumerate(chunks):
-            ahead = chunks[number + 1] if number + 1 < len(chunks) else ()
-            current, waiting = waiting, [pool.submit(decode, place) for place in ahead]
-            places, pictures = [], []
-            for place, future in zip(chunk, current, strict=True):
-                found = future.result()
-                if isinstance(found, UnreadablePictureError):
-                    set_aside[records[place].key] = str(found)
-                else:
-                    places.append(place)
-                    pictures.append(found)
-            yield places, pictures
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for chunk, decoded in zip(chunks, one_chunk_ahead(chunks, decode), strict=True):
+        places, pictures = [], []
+        for place, found in zip(chunk, decoded, strict=True):
+            if isinstance(found, UnreadablePictureError):
+                set_aside[records[place].key] = str(found)
+            else:
+                places.append(place)
+                pictures.append(found)
+        yield places, pictures
 
 
 def _join(

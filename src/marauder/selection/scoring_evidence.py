@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marauder.selection.association import fuse, most_overlapping
+from marauder.prediction.fusion import fuse, most_overlapping
+from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.selection.box_evidence import BoxEvidence
-from marauder.selection.score_calibration import ScoreCalibration
 
 if TYPE_CHECKING:
-    from marauder.selection.scoring_models import Sight
+    from marauder.prediction.candidates import Sight
 
 
 def gather_evidence(
@@ -21,7 +21,7 @@ def gather_evidence(
     """The evidence of one picture. ``sights[k]``, ``calibrations[k]``: of model k.
 
     One model: its candidates, the committee being its passes with dropout, anchor by anchor. Several: objects as
-    ``association.fuse`` finds them, the committee being the models; the scores of an object are the mean over the
+    ``fusion.fuse`` finds them, the committee being the models; the scores of an object are the mean over the
     models, 0 for one that has no box of it, as weighted boxes fusion lowers the score of what few models see.
     """
     scores = [calibration.apply(sight.scores) for sight, calibration in zip(sights, calibrations, strict=True)]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from marauder.core.files import fingerprint, write_bytes
+from marauder.data.pictures import picture_identity
 from marauder.data.records import Record
 
 SHARD = 256
@@ -36,18 +37,6 @@ class Shard:
 def shard_path(folder: Path, number: int) -> Path:
     """Where shard ``number`` lies."""
     return folder / f"scores-{number:05d}.npz"
-
-
-def picture_identity(records: Sequence[Record]) -> list[list[Any]]:
-    """What tells whether pictures are still the same: key, place, length and time of change of each file."""
-    found: list[list[Any]] = []
-    for record in records:
-        try:
-            status = record.picture.stat()
-            found.append([record.key, str(record.picture.absolute()), status.st_size, status.st_mtime_ns])
-        except OSError:
-            found.append([record.key, str(record.picture.absolute()), -1, -1])
-    return found
 
 
 def shard_identity(made_from: Any, records: Sequence[Record]) -> str:

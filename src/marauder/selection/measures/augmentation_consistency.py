@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marauder.selection.association import overlap_of
+from marauder.data.boxes import overlap_of
 from marauder.selection.box_evidence import BoxEvidence, class_distribution, jensen_shannon
 from marauder.selection.measures.base import Measure
 

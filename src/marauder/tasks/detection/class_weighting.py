@@ -11,10 +11,11 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.data.balancing import Resampling, balance_factors
+from marauder.data.boxes import iou_matrix
 from marauder.data.pictures import UnreadablePictureError, decode_picture
 from marauder.data.records import Record
 from marauder.data.taxonomy import Taxonomy
-from marauder.mining.hard_negatives import BACKGROUND, FOREGROUND, HardNegative, overlaps
+from marauder.mining.hard_negatives import BACKGROUND, FOREGROUND, HardNegative
 from marauder.mining.hard_negatives_file import read_negatives
 from marauder.tasks.detection.loss_settings import FLOORED
 from marauder.tasks.detection.pasting import UNLABELLED, Negative, PastePlan
@@ -175,13 +176,13 @@ def _as_negative(one: HardNegative, place: int, record: Record | None, names: Se
     """The error as something to paste; ``None`` where the labels it was judged by have changed since."""
     box = np.array(one.box, np.float64)
     if not one.true:
-        labelled = record is not None and (overlaps(box[None], record.boxes) > BACKGROUND).any()
+        labelled = record is not None and (iou_matrix(box[None], record.boxes) > BACKGROUND).any()
         return None if labelled else Negative(place, box, UNLABELLED)
     if record is None or one.true not in names:
         return None
     number = list(names).index(one.true)
     candidates = np.flatnonzero((record.classes == number) & ~record.ignored)
-    shared = overlaps(box[None], record.boxes[candidates])[0]
+    shared = iou_matrix(box[None], record.boxes[candidates])[0]
     if not len(shared) or shared.max() < FOREGROUND:
         return None
     return Negative(place, record.boxes[candidates[int(shared.argmax())]], number)

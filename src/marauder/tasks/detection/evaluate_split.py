@@ -8,16 +8,15 @@ from pathlib import Path
 
 import torch
 
-from marauder.core.clock import Clock, Interrupted
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.progress import Progress
-from marauder.data.pictures import PictureStore
 from marauder.data.records import Dataset, Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
 from marauder.evaluation.evaluate import EvaluationResult, evaluate
-from marauder.evaluation.inference import InferenceOptions, detect
-from marauder.models.files import load_detector
+from marauder.prediction.opening import open_predictor
+from marauder.prediction.records import predict_records
+from marauder.prediction.settings import MEASURING
 from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.evaluator import pair_up
 
@@ -41,22 +40,13 @@ def evaluate_split(
     masks: Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]] = automatic_slices,
 ) -> Measured:
     """Run a stored detector over the labelled pictures of a split. Raises ``UserError``, ``Interrupted``."""
-    loaded = load_detector(weights)
-    if loaded.names != dataset.names:
+    predictor = open_predictor(weights, device, image_size)
+    if predictor.names != dataset.names:
         raise UserError(
-            f"{weights} knows the classes {', '.join(loaded.names)}; the data set has {', '.join(dataset.names)}: "
+            f"{weights} knows the classes {', '.join(predictor.names)}; the data set has {', '.join(dataset.names)}: "
             "evaluate on a data set with the same classes in the same order"
         )
     records = labelled(dataset.split(split))
-    store = PictureStore(records, image_size or loaded.image_size, None, 0)
-    model = loaded.model.to(device)
-
-    def stops() -> bool:
-        return clock is not None and clock.stop_reason() is not None
-
-    with Progress(f"evaluating on {split}", len(records)) as progress:
-        predictions = detect(model, records, store, range(len(records)), InferenceOptions(), stops, progress)
-    if predictions is None:
-        raise Interrupted((clock.stop_reason() if clock is not None else None) or "stopped while evaluating")
+    predictions = predict_records(predictor, records, MEASURING, clock, f"evaluating on {split}")
     kept, detections = pair_up(records, predictions, set())
     return Measured(evaluate(kept, detections, dataset.names, masks(kept, dataset.names)), kept, detections)

@@ -13,8 +13,10 @@ from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.critical_metrics import TIER_METRICS, tier_metrics
 from marauder.evaluation.evaluate import evaluate
-from marauder.evaluation.inference import InferenceOptions, Prediction, detect
 from marauder.models.ultralytics_adapter import DetectionModel
+from marauder.prediction.detector import DetectorPredictor, evaluating
+from marauder.prediction.records import Prediction, detect
+from marauder.prediction.settings import PredictionSettings
 from marauder.runs.task import Evaluator
 
 log = logging.getLogger("marauder")
@@ -30,7 +32,7 @@ class DetectionEvaluator(Evaluator):
         records: Sequence[Record],
         names: tuple[str, ...],
         store: PictureStore,
-        inference: InferenceOptions,
+        inference: PredictionSettings,
         book: Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]] | None = None,
         critical: tuple[str, ...] = (),
         others_floor: float | None = None,
@@ -47,9 +49,10 @@ class DetectionEvaluator(Evaluator):
     ) -> list[Prediction] | None:
         """This rank's share of the pictures."""
         assert isinstance(model, DetectionModel)
-        return detect(
-            model, self.records, self.store, range(rank, len(self.records), size), self.inference, should_stop
-        )
+        predictor = DetectorPredictor.of_model(model, self.names, self.store.long_side)
+        indices = range(rank, len(self.records), size)
+        with evaluating(model):
+            return detect(predictor, self.records, self.store, indices, self.inference, should_stop)
 
     def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
         """``metric_names`` (0 where undefined), and what ``evaluation.epoch`` adds where defined."""

@@ -14,7 +14,7 @@ from marauder.gates.drift import DriftSettings, drift_evidence
 from marauder.gates.limits import LimitsEvidence
 from marauder.gates.regression import RegressionEvidence, RegressionSettings
 from marauder.gates.slices import SlicesEvidence
-from marauder.models.embeddings import make_profile
+from marauder.prediction.embeddings import make_profile
 from marauder.runs.task import Production
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from marauder.evaluation.comparison import Comparison, compare
 from marauder.evaluation.intervals import OVERALL, Interval, intervals_by_slice
 from marauder.gates.base import GateSettings
 from marauder.gates.regression import RegressionSettings
-from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
+from marauder.prediction.embeddings import make_profile
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.tasks.detection.data import DetectionData, labelled
 from marauder.tasks.detection.description import Detection

@@ -17,12 +17,12 @@ from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
-from marauder.evaluation.inference import InferenceOptions
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
 from marauder.models.focal import FocalLoss
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
+from marauder.prediction.settings import MEASURING, PredictionSettings
 from marauder.tasks.detection.evaluator import DetectionEvaluator
 from marauder.tasks.detection.loss_settings import FocalSettings
 from marauder.tasks.detection.pasting import PastePlan, Pasting
@@ -46,7 +46,7 @@ class DetectionPlan:
     augmentation: AugmentationSettings
     weights: Path | None = None
     backbone: Path | None = None
-    inference: InferenceOptions = field(default_factory=InferenceOptions)
+    inference: PredictionSettings = MEASURING
     loss: tuple[float, float, float] = (7.5, 0.5, 1.5)
     """Weights of the parts of the loss, in the order of ``LOSS_NAMES``."""
     focal: FocalSettings = field(default_factory=FocalSettings)

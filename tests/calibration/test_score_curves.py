@@ -9,13 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marauder.calibration.score_curves import calibrate_scores, fit_curve
 from marauder.data.records import Record
-from marauder.selection.score_calibration import (
-    ScoreCalibration,
-    calibrate_scores,
-    fit_curve,
-    no_calibration,
-)
+from marauder.prediction.score_calibration import ScoreCalibration, no_calibration
 
 NAMES = ("fish", "ray", "star")
 

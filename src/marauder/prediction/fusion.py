@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marauder.data.boxes import overlap_of
+
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
@@ -21,21 +23,6 @@ class Clusters:
 
     boxes: np.ndarray
     index: np.ndarray
-
-
-def overlap_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (..., 4) that broadcast, x0 y0 x1 y1: float64 (...,); 0 for empty boxes."""
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    overlap = np.clip(sides, 0.0, None).prod(axis=-1)
-    areas = [np.clip(boxes[..., 2:] - boxes[..., :2], 0.0, None).prod(axis=-1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-
-
-def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of each of ``first`` (N, 4) with each of ``second`` (M, 4): float64 (N, M)."""
-    return overlap_of(first[:, None], second[None])
 
 
 def fuse(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], overlap: float) -> Clusters:
@@ -72,6 +59,6 @@ def most_overlapping(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """For each of ``boxes`` (N, 4) the place among ``others`` (M, 4) of the one it overlaps most, -1 for none."""
     if not len(others) or not len(boxes):
         return np.full(len(boxes), -1, np.int64)
-    ious = pairwise_iou(boxes, others)
+    ious = overlap_of(boxes[:, None], others[None])
     best = ious.argmax(axis=1)
     return np.where(ious[np.arange(len(boxes)), best] > 0, best, -1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Calibrating scores: from what the head says to how often it is right, class by class, on labelled pictures.
+"""Fitting curves from what a head says to how often it is right, class by class, on labelled pictures.
 
 Per class isotonic regression (Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability
 estimates", KDD 2002), which on detectors does better than training for calibration (Kuzucu et al., ECCV 2024); with
@@ -8,15 +8,14 @@ score; with too few of a class all classes together; with too few of all, scores
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from marauder.data.records import Detections, Record
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.outcomes import judge_detections
+from marauder.prediction.score_calibration import Curve, ScoreCalibration, identity_curve
 
 ENOUGH_FOR_ISOTONIC = 30
 """Right and wrong detections each, at least: steps of a free-form curve need many."""
@@ -26,64 +25,6 @@ LEAST_SCORE = 0.01
 """Scores below are too many and too alike to fit on; curves fall from there to 0 in a straight line."""
 GRID = np.concatenate([[0.0], 1 / (1 + np.exp(-np.linspace(np.log(LEAST_SCORE / (1 - LEAST_SCORE)), 7.0, 200))), [1.0]])
 """Scores at which a logistic curve is kept."""
-
-Curve = tuple[np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreCalibration:
-    """One rising curve for each class, as scores and the shares right there, linear between. ``methods``: how each was
-    found (``isotonic``, ``logistic``, ``all classes``, ``none``). ``average_precision``: AP at IoU 0.5 by class name on
-    the same pictures, only of classes with boxes there."""
-
-    names: tuple[str, ...]
-    curves: tuple[Curve, ...]
-    methods: tuple[str, ...]
-    average_precision: dict[str, float]
-
-    def apply(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrated scores (..., C) in 0..1 of scores (..., C); never turns the order of two scores of a class."""
-        calibrated = np.empty(np.shape(scores), np.float64)
-        for number, (said, right) in enumerate(self.curves):
-            calibrated[..., number] = np.interp(scores[..., number], said, right)
-        return calibrated
-
-    def describe(self) -> str:
-        """A sentence on what was fitted for which class."""
-        parts = []
-        words = {
-            "isotonic": "isotonic regression",
-            "logistic": "logistic regression",
-            "all classes": "the curve of all classes together (too few boxes of their own)",
-            "none": "left as they are (too few labelled validation boxes)",
-        }
-        for method, text in words.items():
-            of_method = [name for name, used in zip(self.names, self.methods, strict=True) if used == method]
-            if of_method:
-                every = len(of_method) == len(self.names)
-                parts.append(f"{text}: {'all classes' if every else ', '.join(of_method)}")
-        return f"Scores calibrated: {'; '.join(parts)}."
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values from which ``from_json`` makes the same calibration."""
-        return {
-            "names": self.names,
-            "curves": [[said.tolist(), right.tolist()] for said, right in self.curves],
-            "methods": self.methods,
-            "average_precision": self.average_precision,
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ScoreCalibration:
-        """The calibration that ``to_json`` gave."""
-        curves = tuple((np.array(said, np.float64), np.array(right, np.float64)) for said, right in content["curves"])
-        precision = {str(name): float(value) for name, value in content["average_precision"].items()}
-        return cls(tuple(content["names"]), curves, tuple(content["methods"]), precision)
-
-
-def no_calibration(names: Sequence[str]) -> ScoreCalibration:
-    """Scores as they are."""
-    return ScoreCalibration(tuple(names), (_identity(),) * len(names), ("none",) * len(names), {})
 
 
 def calibrate_scores(
@@ -108,7 +49,7 @@ def calibrate_scores(
             curves.append(own[0])
             methods.append(own[1])
         else:
-            curves.append(together[0] if together is not None else _identity())
+            curves.append(together[0] if together is not None else identity_curve())
             methods.append("all classes" if together is not None else "none")
     counts = result.overall.per_class
     precision = {str(row["name"]): float(row["ap50"]) for row in counts if np.isfinite(row["ap50"])}
@@ -156,10 +97,6 @@ def _logistic(score: np.ndarray, right: np.ndarray) -> Curve | None:
 def _logit(score: np.ndarray) -> np.ndarray:
     inside = np.clip(score, 1e-4, 1 - 1e-4)
     return np.asarray(np.log(inside / (1 - inside)))
-
-
-def _identity() -> Curve:
-    return np.array([0.0, 1.0]), np.array([0.0, 1.0])
 
 
 def _of_every_class(boxes: np.ndarray, scores: np.ndarray) -> Detections:

@@ -14,9 +14,10 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.files import hash_file
 from marauder.data.pictures import PictureStore
 from marauder.data.records import Dataset, Record
-from marauder.models.embeddings import embed, embed_profile, make_profile
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.prediction.detector import DetectorPredictor
+from marauder.prediction.embeddings import embed, embed_profile, make_profile
 
 
 @pytest.fixture
@@ -31,9 +32,13 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset(("fish",), tuple(records))
 
 
+def predictor(architecture: str = "yolov8t") -> DetectorPredictor:
+    return DetectorPredictor.of_model(build_detector(architecture, ["fish"], 0).eval(), ("fish",), 96)
+
+
 @pytest.mark.parametrize("architecture", ["yolov8t", "yolo11t"])
 def test_vectors_have_unit_length_and_do_not_depend_on_their_company(dataset: Dataset, architecture: str) -> None:
-    model = build_detector(architecture, ["fish"], 0)
+    model = predictor(architecture)
     store = PictureStore(dataset.records, 96, None, 0)
     together = embed(model, dataset.records, store, range(20))
     assert together is not None and together.shape[0] == 20 and together.dtype == np.float32
@@ -42,14 +47,14 @@ def test_vectors_have_unit_length_and_do_not_depend_on_their_company(dataset: Da
     assert alone is not None
     np.testing.assert_allclose(alone[0], together[7], atol=1e-5)
     assert not np.allclose(together[7], together[8], atol=1e-3)
-    turned = embed(model, dataset.records, store, [8, 7], torch.device("cpu"))
+    turned = embed(model, dataset.records, store, [8, 7])
     assert turned is not None
     np.testing.assert_allclose(turned, together[[8, 7]], atol=1e-5)
-    assert model.training, "the model is left in the mode it was in"
 
 
 def test_they_are_the_mean_of_the_map_that_the_backbone_gives(dataset: Dataset) -> None:
-    model = build_detector("yolov8t", ["fish"], 0).eval()
+    loaded = predictor()
+    model = loaded.network
     maps: list[torch.Tensor] = []
     end = len(model.yaml["backbone"]) - 1
     hook = model.model[end].register_forward_hook(lambda _module, _inputs, output: maps.append(output))
@@ -61,25 +66,24 @@ def test_they_are_the_mean_of_the_map_that_the_backbone_gives(dataset: Dataset) 
         model(canvas)
     hook.remove()
     pooled = maps[0].mean(dim=(2, 3))[0].numpy()
-    found = embed(model, dataset.records, store, [1])
+    found = embed(loaded, dataset.records, store, [1])
     assert found is not None
     np.testing.assert_allclose(found[0], pooled / np.linalg.norm(pooled), atol=1e-5)
 
 
 def test_a_picture_that_cannot_be_read_has_no_vector(dataset: Dataset) -> None:
     dataset.records[3].picture.write_bytes(b"no picture")
-    model = build_detector("yolov8t", ["fish"], 0)
+    model = predictor()
     found = embed(model, dataset.records, PictureStore(dataset.records, 96, None, 0), range(20))
     assert found is not None
     assert np.isnan(found).any(axis=1).tolist() == [number == 3 for number in range(20)]
 
 
 def test_embedding_stops_between_batches(dataset: Dataset) -> None:
-    model = build_detector("yolov8t", ["fish"], 0)
+    model = predictor()
     asked = iter((False, True))
     store = PictureStore(dataset.records, 96, None, 0)
     assert embed(model, dataset.records, store, range(20), should_stop=lambda: next(asked)) is None
-    assert model.training
 
 
 def test_a_profile_names_the_weights_that_embedded_it(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,70 +1,48 @@
-"""Calibration of each scoring model on labelled validation pictures, kept on disk; see ``score_calibration``."""
+"""The score calibration of a model, fitted on labelled pictures and kept on disk; see ``score_curves``."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marauder.core.errors import UserError
+from marauder.calibration.score_curves import calibrate_scores
 from marauder.core.files import DamagedFileError, fingerprint, read_json, write_json
 from marauder.core.progress import Progress
 from marauder.core.randomness import stream
-from marauder.data.pictures import UnreadablePictureError
-from marauder.data.reading import read_dataset
+from marauder.data.pictures import UnreadablePictureError, picture_identity
 from marauder.data.records import Record
-from marauder.selection.score_calibration import ScoreCalibration, calibrate_scores, no_calibration
-from marauder.selection.scoring_models import OVERLAP, Passes, ScoringModel, decode_for
-from marauder.selection.scoring_shards import picture_identity
-from marauder.selection.settings import SelectionSettings
+from marauder.prediction.candidates import OVERLAP, CandidateModel, Passes, decode_for
+from marauder.prediction.score_calibration import ScoreCalibration, no_calibration
 
 log = logging.getLogger("marauder")
 
-VALIDATION_SPLIT = "val"
 MOST_PICTURES = 2000
 """Validation pictures that are looked at, drawn at random; more would hardly move the curves."""
 CHUNK = 64
 FORMAT = 1
 
 
-def read_validation(settings: SelectionSettings, names: Sequence[str]) -> list[Record]:
-    """Labelled records of the split ``val`` of ``settings.labelled``, else of the pool, classes numbered by ``names``.
-
-    Raises ``UserError`` for classes that are not among ``names``.
-    """
-    source = settings.labelled if settings.labelled is not None else settings.pool
-    dataset = read_dataset(source, names=settings.names)
-    chosen = [record for record in dataset if record.labelled and record.split == VALIDATION_SPLIT]
-    used = sorted({int(number) for record in chosen for number in record.classes})
-    strange = [dataset.names[number] for number in used if dataset.names[number] not in names]
-    if strange:
-        raise UserError(
-            f"{source}: has labels of {', '.join(strange)}, which the models do not know; map the classes, or set "
-            "calibration and class_difficulty to off"
-        )
-    lookup = np.array([list(names).index(name) if name in names else -1 for name in dataset.names], np.int64)
-    return [replace(record, classes=lookup[record.classes]) for record in chosen]
-
-
 def calibrate_model(
-    model: ScoringModel,
-    names: Sequence[str],
+    model: CandidateModel,
     records: Sequence[Record],
-    settings: SelectionSettings,
+    batch: int,
+    seed: int,
     check: Callable[[], None],
     path: Path,
 ) -> ScoreCalibration:
-    """The calibration of one model on labelled ``records``; read from ``path`` where it was made from the same."""
-    chosen = _sample([record for record in records if record.labelled], settings.seed)
+    """The calibration of ``model`` on labelled ``records``, their classes numbered as its scores; read from ``path``
+    where it was made from the same. ``check`` comes before each batch."""
+    names = model.names
+    chosen = _sample([record for record in records if record.labelled], seed)
     if not chosen:
         return no_calibration(names)
     labels = [[record.boxes.tolist(), record.classes.tolist(), record.ignored.tolist()] for record in chosen]
     identity = fingerprint(
-        [FORMAT, model.weights, model.size, model.confidence, OVERLAP, names, picture_identity(chosen), labels]
+        [FORMAT, model.predictor.digest, model.size, model.confidence, OVERLAP, names, picture_identity(chosen), labels]
     )
     known = _read(path, identity)
     if known is not None:
@@ -84,7 +62,7 @@ def calibrate_model(
                     continue
                 part.append(record)
                 pictures.append(picture)
-            for sight in model.look(pictures, Passes(), settings.batch, check):
+            for sight in model.look(pictures, Passes(), batch, check):
                 boxes.append(sight.boxes)
                 scores.append(sight.scores)
             seen += part

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marauder.data.boxes import iou_matrix, overlap_of
 from marauder.evaluation.pairing import find_candidates
-from marauder.selection.association import fuse, most_overlapping, pairwise_iou
+from marauder.prediction.fusion import fuse, most_overlapping
 
 
 def random_boxes(random: np.random.Generator, count: int) -> np.ndarray:
@@ -99,7 +100,7 @@ def test_models_that_saw_nothing_are_absent() -> None:
 def test_overlaps_are_those_of_the_evaluation(seed: int) -> None:
     random = np.random.default_rng(seed)
     first, second = random_boxes(random, 8), random_boxes(random, 5)
-    ious = pairwise_iou(first, second)
+    ious = iou_matrix(first, second)
     pairs = find_candidates(first, np.zeros(8, int), second, np.zeros(5, int), np.zeros(5, bool), 1e-9)
     table = np.zeros((8, 5))
     table[pairs.detection, pairs.box] = pairs.iou
@@ -111,4 +112,5 @@ def test_overlaps_are_those_of_the_evaluation(seed: int) -> None:
 def test_nothing_overlaps_nothing() -> None:
     assert most_overlapping(np.ones((3, 4)), np.zeros((0, 4))).tolist() == [-1, -1, -1]
     assert most_overlapping(np.zeros((0, 4)), np.ones((3, 4))).shape == (0,)
-    assert pairwise_iou(np.array([[5.0, 5, 5, 5]]), np.array([[5.0, 5, 5, 5]])).tolist() == [[0.0]]
+    assert overlap_of(np.array([[5.0, 5, 5, 5]]), np.array([[5.0, 5, 5, 5]])).tolist() == [0.0]
+    assert most_overlapping(np.array([[5.0, 5, 5, 5]]), np.array([[5.0, 5, 5, 5]])).tolist() == [-1]

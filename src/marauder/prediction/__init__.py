@@ -1,0 +1,1 @@
+"""From pictures to boxes: predictors of every kind of model file, decoding, views, fusion, calibrated scores."""

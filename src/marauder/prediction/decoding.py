@@ -1,0 +1,80 @@
+"""From what a model puts out to detections: suppression, calibrated scores, thresholds, pixels of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from marauder.core.errors import UserError
+from marauder.data.records import Detections
+from marauder.imaging.letterbox import Letterbox
+from marauder.models.ultralytics_adapter import suppress
+from marauder.prediction.score_calibration import ScoreCalibration
+from marauder.prediction.settings import CONFIDENCE, PredictionSettings
+
+EVERY_BOX = 30_000
+"""More boxes than suppression looks at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Taking:
+    """Settings as they apply to one predictor.
+
+    ``least``: what suppression drops at once, on the scale of the model's own scores. ``thresholds``: float64 (C,) on
+    the scale of the scores that are told, or ``None`` where ``least`` says it all. ``classes``: numbers of the wanted.
+    """
+
+    least: float
+    iou: float
+    max_detections: int
+    multi_label: bool
+    classes: tuple[int, ...] | None = None
+    thresholds: np.ndarray | None = None
+    calibration: ScoreCalibration | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: PredictionSettings,
+        names: Sequence[str],
+        thresholds: np.ndarray | None,
+        calibration: ScoreCalibration | None,
+        whose: str,
+    ) -> Taking:
+        """``settings`` for classes ``names``. Raises ``UserError`` for a wanted class that is not among them."""
+        unknown = [name for name in settings.classes or () if name not in names]
+        if unknown:
+            raise UserError(f"{whose}: knows no {', '.join(unknown)}; its classes are {', '.join(names)}")
+        classes = None if settings.classes is None else tuple(names.index(name) for name in settings.classes)
+        if settings.confidence is not None or thresholds is None:
+            least = settings.confidence if settings.confidence is not None else CONFIDENCE
+            thresholds = None if calibration is None else np.full(len(names), least)
+        if thresholds is not None:
+            least = float(thresholds.min()) if calibration is None else calibration.least_score(thresholds)
+        return cls(least, settings.iou, settings.max_detections, settings.multi_label, classes, thresholds, calibration)
+
+
+def take_boxes(outputs: torch.Tensor, frames: Sequence[Letterbox], taking: Taking) -> list[Detections]:
+    """The detections of each picture. ``outputs``: (B, 4 + classes, A); ``frames``: where each lies in its input.
+
+    Suppression goes by the model's own scores: calibrated ones have plateaus, on which it would choose at random.
+    """
+    most = taking.max_detections if taking.thresholds is None else EVERY_BOX
+    kept = suppress(outputs, taking.least, taking.iou, most, taking.multi_label, taking.classes)
+    found = []
+    for frame, rows in zip(frames, kept, strict=True):
+        values = rows.cpu().double().numpy()
+        detections = Detections(frame.restore(values[:, :4]), values[:, 4], values[:, 5])
+        found.append(detections if taking.thresholds is None else _judged(detections, taking))
+    return found
+
+
+def _judged(found: Detections, taking: Taking) -> Detections:
+    scores = found.scores if taking.calibration is None else taking.calibration.apply_to(found.scores, found.classes)
+    assert taking.thresholds is not None
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= taking.thresholds[found.classes[order]]][: taking.max_detections]
+    return Detections(found.boxes[order], scores[order], found.classes[order])

@@ -1,0 +1,62 @@
+"""Detectors that PyTorch runs: .safetensors and .pt files of Marauder, .pt files of Ultralytics, models in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from marauder.engine.distributed import choose_device
+from marauder.models.files import LoadedDetector, load_detector
+from marauder.models.ultralytics_adapter import DetectionModel, input_stride
+from marauder.prediction.predictor import Description, Opening, Predictor
+
+
+class DetectorPredictor(Predictor):
+    """A detector as a network of PyTorch, on the device it is on."""
+
+    title = "detector (PyTorch)"
+
+    def __init__(self, loaded: LoadedDetector) -> None:
+        description = Description(loaded.names, loaded.image_size, input_stride(loaded.model), metadata=loaded.metadata)
+        super().__init__(loaded.path, description, next(loaded.model.parameters()).device)
+        self.model = loaded.model
+
+    @classmethod
+    def open(cls, path: Path, opening: Opening) -> Self:
+        """See ``Predictor.open``."""
+        loaded = load_detector(path)
+        if opening.threads is not None:
+            torch.set_num_threads(opening.threads)
+        model = loaded.model.fuse(verbose=False) if opening.fuse else loaded.model
+        model.to(choose_device(opening.device))
+        return cls(LoadedDetector(model, loaded.names, loaded.image_size, loaded.metadata, loaded.path))
+
+    @classmethod
+    def of_model(cls, model: DetectionModel, names: tuple[str, ...], image_size: int) -> Self:
+        """A predictor of a model that is in memory; see ``evaluating`` for one in training."""
+        return cls(LoadedDetector(model, names, image_size, {}, Path(type(model).__name__)))
+
+    @property
+    def network(self) -> DetectionModel:
+        """The network."""
+        return self.model
+
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        """See ``Predictor.run``."""
+        answer = self.model(images)
+        return answer if isinstance(answer, torch.Tensor) else answer[0]  # a network made ready for export gives one
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode for a block; afterwards the mode that the model was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,38 @@
+"""Opening a model by its path: the file that is named is the one that is read, its suffix says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from marauder.core.errors import UserError
+from marauder.core.plugins import names, resolve
+from marauder.prediction.predictor import Opening, Predictor
+
+KIND = "predictor"
+FOLDER = "folder"
+
+
+def open_predictor(
+    path: Path | str,
+    device: str | torch.device = "auto",
+    image_size: int | None = None,
+    threads: int | None = None,
+    fuse: bool = False,
+) -> Predictor:
+    """Open a detector of Marauder or Ultralytics: a .pt, .safetensors, .onnx or .torchscript file, or a folder.
+
+    ``device``, ``threads``, ``fuse``: see ``Opening``. ``image_size``: instead of the model's own, pixels of the long
+    side. Raises ``UserError`` with the file and the remedy where that cannot be done.
+    """
+    path = Path(path)
+    kind = FOLDER if path.is_dir() else path.suffix.removeprefix(".").lower()
+    if kind not in names(KIND):
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder; check the path")
+        known = ", ".join(f".{name}" for name in names(KIND) if name != FOLDER)
+        raise UserError(f"{path}: no model that can be opened; a model is a {known} file, or a predictor folder")
+    predictor: Predictor = resolve(KIND, kind).open(path, Opening(str(device), threads, fuse))
+    predictor.image_size = predictor.input_size(image_size)
+    return predictor

@@ -1,0 +1,151 @@
+"""A predictor: a model file of whatever format, opened, that turns pictures into boxes; plug point ``predictor``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from marauder.core.errors import UserError
+from marauder.core.files import hash_file
+from marauder.data.records import Detections
+from marauder.imaging.letterbox import Letterbox, fit, fit_rectangle
+from marauder.models.ultralytics_adapter import DetectionModel
+from marauder.prediction.batching import chunks_of_one_shape
+from marauder.prediction.decoding import Taking, take_boxes
+from marauder.prediction.score_calibration import ScoreCalibration
+from marauder.prediction.settings import PREDICTING, PredictionSettings
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """What a model file accepts. ``batch``: pictures a call, ``None`` for any number. ``size``: height and width in
+    pixels, ``None`` for any multiples of the stride."""
+
+    batch: int | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of itself. ``names[i]``: name of class ``i``; ``image_size``: pixels of the long side that
+    the model was made for; ``stride``: what the sides of its input are multiples of; ``metadata``: all of it, as it
+    stands in the file."""
+
+    names: tuple[str, ...]
+    image_size: int
+    stride: int
+    accepts: InputShape = InputShape()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a file is opened. ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``threads``: of the processor;
+    ``None``: the runtime's default. ``fuse``: fold batch normalisation into convolutions where the format has not yet
+    done so, which is faster and changes numbers by rounding only."""
+
+    device: str = "auto"
+    threads: int | None = None
+    fuse: bool = False
+
+
+class Predictor(ABC):
+    """A detector that is ready to look at pictures.
+
+    ``path``: the file that was read. ``names``, ``image_size``, ``stride``, ``accepts``, ``metadata``: as in
+    ``Description``. ``calibration``: from the model's scores to shares that are right; ``thresholds``: least score of
+    each class (C,), used where settings name no confidence. An implementation opens and runs one format.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(self, path: Path, description: Description, device: torch.device) -> None:
+        self.path, self.device = path, device
+        self.names, self.image_size = description.names, description.image_size
+        self.stride, self.accepts, self.metadata = description.stride, description.accepts, description.metadata
+        self.calibration: ScoreCalibration | None = None
+        self.thresholds: np.ndarray | None = None
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, opening: Opening) -> Predictor:
+        """Open ``path``. Raises ``UserError`` for a file that is missing, damaged or of another kind, and for a device
+        that the format cannot use."""
+
+    @abstractmethod
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        """What the model puts out: float32 (B, 4 + classes, A), centre-size boxes in pixels of the input, then scores.
+
+        ``images``: float32 (B, 3, H, W) in 0..1, red first, on ``device``, of a shape that ``accepts`` allows.
+        """
+
+    @property
+    def network(self) -> DetectionModel:
+        """The network itself, for what only it can tell (``models.raw_outputs``). Raises ``UserError`` without one."""
+        raise UserError(
+            f"{self.path}: what a model sees inside can be read only from a .pt or .safetensors detector; name that"
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file that was read."""
+        return hash_file(self.path)
+
+    def letterbox(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
+        """How a picture of ``width`` × ``height`` is fitted into the input; see ``PredictionSettings.image_size``."""
+        if self.accepts.size is not None:
+            return fit_rectangle(width, height, self.accepts.size[1], self.accepts.size[0])
+        return fit(width, height, self.input_size(image_size), self.stride)
+
+    def input_size(self, image_size: int | None = None) -> int:
+        """Long side of the input in pixels. Raises ``UserError`` where the file takes another size only."""
+        if self.accepts.size is not None:
+            if image_size is not None and image_size != max(self.accepts.size):
+                height, width = self.accepts.size
+                raise UserError(f"{self.path}: takes pictures of {width}x{height} pixels only, not of {image_size}")
+            return max(self.accepts.size)
+        size = image_size if image_size is not None else self.image_size
+        return -(-size // self.stride) * self.stride
+
+    def images(self, inputs: Sequence[np.ndarray]) -> torch.Tensor:
+        """Letterboxed pictures uint8 (H, W, 3) of one shape as ``run`` takes them."""
+        return torch.from_numpy(np.stack(inputs)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    @torch.inference_mode()
+    def run_inputs(self, inputs: Sequence[np.ndarray]) -> torch.Tensor:
+        """``run`` for letterboxed pictures uint8 (H, W, 3) of one shape, however many the file takes at a time."""
+        at_once = self.accepts.batch or len(inputs)
+        outputs = []
+        for start in range(0, len(inputs), at_once):
+            part = list(inputs[start : start + at_once])
+            filled = part + part[-1:] * (at_once - len(part) if self.accepts.batch else 0)
+            outputs.append(self.run(self.images(filled))[: len(part)])
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def taking(self, settings: PredictionSettings) -> Taking:
+        """``settings`` as they apply to this predictor. Raises ``UserError`` for classes that it does not know."""
+        return Taking.of(settings, self.names, self.thresholds, self.calibration, str(self.path))
+
+    def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings = PREDICTING) -> list[Detections]:
+        """The boxes of each of ``pictures``, uint8 (H, W, 3) red first, of any sizes; in pixels of the picture.
+
+        Neither the order of the pictures nor the batch they are in changes what is found in one, but for rounding.
+        Raises ``ValueError`` for arrays that are no such pictures.
+        """
+        for number, picture in enumerate(pictures):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+                raise ValueError(f"picture {number}: {picture.dtype} {picture.shape} is no uint8 (height, width, 3)")
+        taking = self.taking(settings)
+        frames = [self.letterbox(one.shape[1], one.shape[0], settings.image_size) for one in pictures]
+        found: dict[int, Detections] = {}
+        for chunk in chunks_of_one_shape(range(len(pictures)), lambda place: frames[place].shape, settings.batch):
+            outputs = self.run_inputs([frames[place].apply(pictures[place]) for place in chunk])
+            found |= zip(chunk, take_boxes(outputs, [frames[place] for place in chunk], taking), strict=True)
+        return [found[place] for place in range(len(pictures))]

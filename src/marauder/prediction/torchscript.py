@@ -1,0 +1,65 @@
+"""TorchScript files, run by PyTorch."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torchvision  # noqa: F401 - registers the operators that a scripted detector may name
+
+from marauder.core.errors import UserError
+from marauder.engine.distributed import choose_device
+from marauder.prediction.exported import describe_exported
+from marauder.prediction.predictor import Description, Opening, Predictor
+
+METADATA_FILE = "config.txt"
+"""Name of the extra file that holds the metadata (JSON), in Ultralytics' exports and in ours."""
+
+
+class TorchScriptPredictor(Predictor):
+    """A detector as a traced graph."""
+
+    title = "TorchScript"
+
+    def __init__(
+        self, path: Path, description: Description, device: torch.device, graph: torch.jit.ScriptModule
+    ) -> None:
+        super().__init__(path, description, device)
+        self.graph = graph
+
+    @classmethod
+    def open(cls, path: Path, opening: Opening) -> Self:
+        """See ``Predictor.open``. ``opening.threads`` sets the number for this whole process."""
+        if opening.threads is not None:
+            torch.set_num_threads(opening.threads)
+        device = choose_device(opening.device)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; check the path, or export again")
+        extra: dict[str, Any] = {METADATA_FILE: ""}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                graph = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{path}: is no readable TorchScript file ({reason}); export again") from None
+        return cls(path, describe_exported(path, _metadata(path, extra[METADATA_FILE])), device, graph)
+
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        """See ``Predictor.run``."""
+        answer: torch.Tensor = self.graph(images)
+        return answer
+
+
+def _metadata(path: Path, text: str | bytes) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: its {METADATA_FILE} is no JSON ({error}); export again") from None
+    return content if isinstance(content, dict) else {}
