@@ -117,7 +117,7 @@ def test_the_script_chooses_and_tells_and_does_nothing_twice(workspace: Path) ->
     assert {path.name for path in (output / "images").iterdir()} == {Path(p["file"]).name for p in found["picks"]}
     assert found["price"]["boxes"] == pytest.approx(sum(p["estimated_boxes"] for p in found["picks"]), abs=0.1)
     page = (output / "report.html").read_text(encoding="utf-8")
-    assert "http" not in page and page.count("data:image/") == 2 and "starfish" in page
+    assert "://" not in page and page.count("data:image/") == 2 and "starfish" in page
     for name in ("contact_sheet.jpg", "pool_map.png"):
         assert min(Image.open(output / name).size) > 400
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != ".lock"}

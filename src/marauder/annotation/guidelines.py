@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from marauder.annotation.examples import example_crops
-from marauder.annotation.templating import environment
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, read_json, write_bytes, write_text
@@ -23,6 +20,7 @@ from marauder.core.progress import Progress
 from marauder.data.contact_sheets import colour_of
 from marauder.data.records import Record
 from marauder.data.taxonomy import Species, Taxonomy, normalise
+from marauder.pages.rendering import embed_picture, render_page
 from marauder.reporting.markdown import escape
 
 PAGE, TEXT, EXAMPLES = "guidelines.html", "guidelines.md", "examples"
@@ -204,17 +202,12 @@ def _markdown(guides: Sequence[ClassGuide]) -> str:
 
 def _page(guides: Sequence[ClassGuide]) -> str:
     rows: list[dict[str, Any]] = [
-        {"guide": guide, "also": _listed(guide.also), "crops": [_embed(crop) for crop in guide.crops]}
+        {"guide": guide, "also": _listed(guide.also), "crops": [embed_picture(crop) for crop in guide.crops]}
         for guide in guides
     ]
-    text = environment().get_template(PAGE).render(rules=RULES, rows=rows)
-    return re.sub(r"\n{2,}", "\n", text)
+    return render_page("annotation/guidelines.html", rules=RULES, rows=rows)
 
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SYNONYMS_SHOWN
     return ", ".join(names[:SYNONYMS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _embed(crop: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(crop).decode("ascii")

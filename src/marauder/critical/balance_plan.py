@@ -11,6 +11,7 @@ import numpy as np
 from marauder.core.files import write_json, write_text
 from marauder.critical.settings import CriticalSettings
 from marauder.data.balancing import class_frequencies
+from marauder.pages.rendering import render_page
 
 PLAN_FILE, PLAN_PAGE = "balance.json", "balance.html"
 
@@ -85,9 +86,7 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
         "pictures": [{"key": record.key, "picture": str(record.picture), "factor": factor}
                      for factor, record in pictures],
     })  # fmt: skip
-    from marauder.reporting.render import page_environment
-
     shown_pictures = [{"key": record.key, "factor": factor} for factor, record in pictures[:50]]
     context = {"plan": plan, "settings": settings, "pictures": shown_pictures}
-    write_text(plan.page, page_environment().get_template("balance.html").render(**context))
+    write_text(plan.page, render_page("critical/balance.html", **context))
     return plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,8 @@ from marauder.evaluation.critical_metrics import tier_metrics
 from marauder.evaluation.fixed_recall import AtFixedRecall, ClassAtRecall, at_fixed_recall, tier_masks
 from marauder.evaluation.outcomes import judge_detections
 from marauder.mining.hard_negatives_file import SUSPECTED_FILE, unsure_classes
-from marauder.reporting.formats import show_signed
+from marauder.pages.rendering import embed_picture, render_page
+from marauder.pages.showing import show_signed
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.loss_settings import FLOORED
 
@@ -101,8 +101,6 @@ def _page(
     crops: list[dict[str, Any]],
     folder: Path,
 ) -> str:
-    from marauder.reporting.render import page_environment
-
     telling = {one.name.removeprefix("class "): min(one.groups, one.boxes) >= LEAST for one in compared.everything}
     rows = [
         {"name": {"others": "other"}.get(one.name, one.name.removeprefix("class ")),
@@ -125,7 +123,7 @@ def _page(
         "unsure": unsure_classes(suspected) if suspected.is_file() else {},
         "suspected_file": SUSPECTED_FILE,
     }
-    return str(page_environment().get_template("critical_report.html").render(**context))
+    return render_page("critical/report.html", **context)
 
 
 def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str, Any]:
@@ -267,4 +265,4 @@ def _crop(one: dict[str, Any]) -> str | None:
     good, encoded = cv2.imencode(".jpg", cv2.cvtColor(scale_picture(part, CROP_PIXELS), cv2.COLOR_RGB2BGR))
     if not good:
         return None
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return embed_picture(encoded.tobytes())

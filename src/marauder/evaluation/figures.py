@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marauder.evaluation.calibration import Calibration
-from marauder.evaluation.canvas import (
+from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
+from marauder.evaluation.metrics import RECALL_POINTS, Metrics
+from marauder.evaluation.roc import PresenceCurve
+from marauder.pages.canvas import (
     ACCENT,
     FAINT,
     HEAT_COLORS,
@@ -25,9 +28,6 @@ from marauder.evaluation.canvas import (
     style_axes,
     to_png,
 )
-from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
-from marauder.evaluation.metrics import RECALL_POINTS, Metrics
-from marauder.evaluation.roc import PresenceCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.canvas import (
+from marauder.evaluation.outcomes import PictureOutcome
+from marauder.pages.canvas import (
     BAD,
     FAINT,
     GOOD,
@@ -21,7 +22,6 @@ from marauder.evaluation.canvas import (
     show_confidence,
     to_png,
 )
-from marauder.evaluation.outcomes import PictureOutcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

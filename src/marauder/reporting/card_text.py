@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marauder.evaluation.canvas import show_confidence
 from marauder.evaluation.figures import CALIBRATION_ERRORS
-from marauder.reporting.formats import show_any, show_milliseconds, show_number, show_signed
+from marauder.pages.canvas import show_confidence
+from marauder.pages.showing import show_any, show_milliseconds, show_number, show_signed
 from marauder.reporting.markdown import bullets, escape, table, terms
 
 

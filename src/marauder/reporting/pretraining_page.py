@@ -9,13 +9,14 @@ from typing import Any
 
 from marauder.core.files import to_plain, write_json, write_text
 from marauder.gates.verdict import Verdict, worst
+from marauder.pages.rendering import embed_picture, render_page
+from marauder.pages.showing import show_number, show_plain, show_signed
 from marauder.reporting.card import ETHICS
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import Artifact, DataPin, Lineage, Provenance
-from marauder.reporting.formats import embed_png, show_number, show_plain, show_signed
 from marauder.reporting.markdown import bullets, escape, table, terms
 from marauder.reporting.origin import data_lines, lineage_lines, origin_tables, provenance_lines
-from marauder.reporting.render import ReportFigure, gate_row, gates_banner, page_environment
+from marauder.reporting.render import ReportFigure, gate_row, gates_banner
 
 ANSWERS = {"yes": "Yes.", "no": "No.", "unclear": "Unclear."}
 GROUPS_SHOWN = 25
@@ -93,7 +94,7 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
         "classes": classes,
         "probe_caption": PROBE_CAPTION,
         "figures": [
-            {"title": one.title, "caption": one.caption, "source": embed_png(one.png)} for one in evidence.figures
+            {"title": one.title, "caption": one.caption, "source": embed_picture(one.png)} for one in evidence.figures
         ],
         "thinning": evidence.thinning,
         "groups": [{"name": name, **account} for name, account in groups[:GROUPS_SHOWN]],
@@ -103,8 +104,7 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
         "origin": origin_tables(evidence),
         "settings": show_plain(evidence.settings) if evidence.settings else "",
     }  # fmt: skip
-    page: str = page_environment().get_template("pretraining.html").render(**context)
-    return page
+    return render_page("reporting/pretraining.html", **context)
 
 
 def card_content(evidence: PretrainingEvidence) -> dict[str, Any]:
