@@ -96,9 +96,9 @@ def predict_files(
     clock = clock or Clock()
     digest = model_digest(settings.model)
     output, state = settings.output, settings.output / STATE
-    files = find_media(settings.inputs, output)
     if output.is_dir() and any(output.iterdir()) and not state.is_dir():
         raise UserError(f"{output}: holds files that are no predictions; choose another --output")
+    files = find_media(settings.inputs, output)
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
         identity = fingerprint([FORMAT, detecting.FORMAT, drawing.FORMAT, digest, _deciding(settings), *_stamps(files)])
