@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,13 @@ class Clock:
 
     @contextmanager
     def listening(self) -> Iterator[Clock]:
-        """Catch SIGTERM and SIGINT while the block runs (main thread only); a second signal ends the process."""
+        """Catch SIGTERM and SIGINT while the block runs; a second signal ends the process.
+
+        Python gives signals to the main thread only: in another one the budget alone is kept.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
         global _listening
         before, _listening = _listening, self
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
