@@ -100,9 +100,10 @@ class Predictor(ABC):
 
     def letterbox(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
         """How a picture of ``width`` × ``height`` is fitted into the input; see ``PredictionSettings.image_size``."""
+        size = self.input_size(image_size)
         if self.accepts.size is not None:
             return fit_rectangle(width, height, self.accepts.size[1], self.accepts.size[0])
-        return fit(width, height, self.input_size(image_size), self.stride)
+        return fit(width, height, size, self.stride)
 
     def input_size(self, image_size: int | None = None) -> int:
         """Long side of the input in pixels. Raises ``UserError`` where the file takes another size only."""
