@@ -93,8 +93,8 @@ def shown_frames(world: World) -> list[Scene]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file's content, or where a link leads; without the lock and the note of when files were written."""
-    left_out = {".predict/lock", ".predict/finished.json"}
+    """Every file's content, or where a link leads; without the lock, which names its last holder."""
+    left_out = {".predict/lock"}
     files = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_symlink() or path.is_file()
     }
@@ -379,7 +379,7 @@ def test_bad_inputs_and_outputs_are_refused_with_a_remedy(world: World, tmp_path
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(UserError, match="choose another --output"):
+    with pytest.raises(UserError, match=r"holds no predictions \(thesis.txt .*name another folder"):
         predict_files(world.settings(foreign), detector=world.detector())
     with pytest.raises(UserError, match="no such model"):
         predict_files(PredictSettings(model=tmp_path / "no.pt", inputs=("x",), output=tmp_path / "out"))

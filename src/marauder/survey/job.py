@@ -18,15 +18,9 @@ from typing import Any
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import (
-    TEMPORARY_SUFFIX,
-    DamagedFileError,
-    fingerprint,
-    hash_file,
-    read_json,
-    write_json,
-)
+from marauder.core.files import TEMPORARY_SUFFIX, DamagedFileError, fingerprint, hash_file, read_json, write_json
 from marauder.core.locks import exclusive
+from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
 from marauder.survey import detecting, drawing, tables
@@ -40,7 +34,7 @@ from marauder.survey.settings import ANNOTATED, BOXES, PACKAGES, PARQUET, VIAME,
 from marauder.survey.viame import write_viame
 
 STATE = ".predict"
-FINISHED = "finished.json"
+FILES = "files.json"
 SUMMARY_FILE = "predictions.json"
 FORMAT = 1
 """Raised whenever the same boxes would give other files."""
@@ -94,19 +88,21 @@ def predict_files(
     a model that cannot be opened, inputs that name nothing, an output folder with other content, or nothing readable.
     """
     clock = clock or Clock()
-    digest = model_digest(settings.model)
     output, state = settings.output, settings.output / STATE
-    if output.is_dir() and any(output.iterdir()) and not state.is_dir():
-        raise UserError(f"{output}: holds files that are no predictions; choose another --output")
+    digest = model_digest(settings.model)
+    claim(output, output / SUMMARY_FILE, "predictions")
     files = find_media(settings.inputs, output)
+    stamps = [file_identity(media) for media in files]
+    versions = [FORMAT, detecting.FORMAT, drawing.FORMAT]
+    work = Work(output / SUMMARY_FILE, [versions, digest, settings.model.name, _deciding(settings), stamps])
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
-        identity = fingerprint([FORMAT, detecting.FORMAT, drawing.FORMAT, digest, _deciding(settings), *_stamps(files)])
         if settings.fresh:
             SeenFolder(state / "seen").forget(set())
-        elif known := _finished(settings, identity):
-            return known
-        return _predict(settings, files, digest, identity, detector, clock)
+        elif known := work.done():
+            return _told_before(output, known)
+        work.begin()
+        return _predict(settings, files, digest, work, detector, clock)
 
 
 def model_digest(model: Path) -> str:
@@ -121,18 +117,14 @@ def model_digest(model: Path) -> str:
 
 def _deciding(settings: PredictSettings) -> dict[str, Any]:
     """The settings that decide what is written; batch and device change scores by rounding only."""
-    return settings.model_dump(mode="json", exclude={"inputs", "output", "batch", "device", "fresh"})
-
-
-def _stamps(files: Sequence[MediaFile]) -> list[Any]:
-    return [file_identity(media) for media in files]
+    return settings.model_dump(mode="json", exclude={"model", "inputs", "output", "batch", "device", "fresh"})
 
 
 def _predict(
     settings: PredictSettings,
     files: Sequence[MediaFile],
     digest: str,
-    identity: str,
+    work: Work,
     detector: Detector | None,
     clock: Clock,
 ) -> PredictSummary:
@@ -168,8 +160,9 @@ def _predict(
     told = {"model": settings.model.name, "threshold": _threshold(settings), "beside": _beside(settings)}
     written.append(write_page(output, state, counts, shown, survey.names, problems, told))
     summary = _summary(output, counts, survey.names, problems)
-    written.append(_write_summary(settings, digest, survey.names, summary))
-    _conclude(settings, identity, written, summary)
+    _forget_others(output, state, written)
+    about = {"model": {"file": settings.model.name, "sha256": digest, "names": survey.names}, **_plain(summary)}
+    work.finish(sorted({path for path in written if not path.is_symlink()}), about)
     stored.forget({stored.path(part, number) for part, many in survey.parts for number in range(many)})
     drawn.forget_others()
     return summary
@@ -244,16 +237,6 @@ def _summary(output: Path, counts: Counts, names: Sequence[str], problems: list[
     )
 
 
-def _write_summary(settings: PredictSettings, digest: str, names: Sequence[str], summary: PredictSummary) -> Path:
-    content = {
-        "model": {"file": settings.model.name, "sha256": digest, "names": list(names)},
-        "settings": _deciding(settings) | {"model": settings.model.name},
-        **_plain(summary),
-    }
-    write_json(settings.output / SUMMARY_FILE, content)
-    return settings.output / SUMMARY_FILE
-
-
 def _plain(summary: PredictSummary) -> dict[str, Any]:
     return {
         "pictures": summary.pictures,
@@ -264,40 +247,18 @@ def _plain(summary: PredictSummary) -> dict[str, Any]:
     }
 
 
-def _finished(settings: PredictSettings, identity: str) -> PredictSummary | None:
-    """What an earlier run left, if it was this very work and all its files are as it left them."""
-    output = settings.output
-    try:
-        known = read_json(output / STATE / FINISHED)
-        if known["identity"] != identity or known["files"] != _stamp_files(output, list(known["files"])):
-            return None
-        content = read_json(output / SUMMARY_FILE)
-    except (FileNotFoundError, DamagedFileError):
-        return None
-    rows = {name: tuple(tuple(row) for row in content[name]) for name in ("max_n", "set_aside")}
+def _told_before(output: Path, about: dict[str, Any]) -> PredictSummary:
+    rows = {name: tuple(tuple(row) for row in about[name]) for name in ("max_n", "set_aside")}
     return PredictSummary(
-        output, content["pictures"], content["frames"], content["totals"], rows["max_n"], rows["set_aside"], True
+        output, about["pictures"], about["frames"], about["totals"], rows["max_n"], rows["set_aside"], True
     )
 
 
-def _conclude(settings: PredictSettings, identity: str, written: Sequence[Path], summary: PredictSummary) -> None:
-    """Mark the work as finished, and delete what an earlier one wrote and this one has no place for."""
-    output = settings.output
-    names = sorted(path.relative_to(output).as_posix() for path in written)
-    note = output / STATE / FINISHED
+def _forget_others(output: Path, state: Path, written: Sequence[Path]) -> None:
+    """Delete what an earlier run wrote and this one has no place for."""
+    names = sorted({path.relative_to(output).as_posix() for path in written})
+    note = state / FILES
     with suppress(FileNotFoundError, DamagedFileError):
-        for name in set(read_json(note)["files"]) - set(names):
+        for name in set(read_json(note)) - set(names):
             (output / name).unlink(missing_ok=True)
-    write_json(note, {"identity": identity, "files": _stamp_files(output, names)})
-
-
-def _stamp_files(output: Path, names: Sequence[str]) -> dict[str, list[int] | None]:
-    """Size and time of change of files; ``None`` for one that is not there."""
-    stamps: dict[str, list[int] | None] = {}
-    for name in names:
-        try:
-            status = (output / name).stat()
-            stamps[name] = [status.st_size, status.st_mtime_ns]
-        except OSError:
-            stamps[name] = None
-    return stamps
+    write_json(note, names)

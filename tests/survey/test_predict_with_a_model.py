@@ -1,0 +1,51 @@
+"""``marauder predict`` with a real detector on real pictures: the boxes that the predictor itself gives."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+from perfect_detector import write_video
+
+from marauder.data.picture_files import load_rgb
+from marauder.survey import PredictSettings, predict_files
+
+
+def test_predict_gives_the_predictors_boxes_on_pictures_and_frames(shared_data: Path, tmp_path: Path) -> None:
+    from marauder.prediction.opening import open_predictor
+    from marauder.prediction.settings import PredictionSettings
+
+    weights = shared_data / "weights" / "yolov8n_coco.pt"
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pictures = sorted((shared_data / "aquarium" / "images").glob("IMG_*.jpg"))[:6]
+    for picture in pictures:
+        shutil.copy(picture, folder)
+    pixels = [load_rgb(picture) for picture in pictures]
+    write_video(folder / "tank.mp4", [pixels[0]] * 4)
+    settings = PredictSettings(
+        model=weights,
+        inputs=(str(folder),),
+        output=tmp_path / "out",
+        confidence=0.05,
+        image_size=320,
+        every=2,
+        device="cpu",
+        batch=4,
+        formats=("boxes",),
+    )
+    predict_files(settings)
+    with (tmp_path / "out" / "boxes.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["frame"] for row in rows if row["file"] == "tank.mp4"} <= {"0", "2"}
+    predictor = open_predictor(weights, device="cpu")
+    found = predictor.predict(pixels, PredictionSettings(confidence=0.05, image_size=320, batch=4))
+    assert sum(len(one) for one in found) > 5
+    for picture, one in zip(pictures, found, strict=True):
+        own = [row for row in rows if row["file"] == picture.name]
+        assert [row["species"] for row in own] == [predictor.names[index] for index in one.classes]
+        assert np.allclose([float(row["score"]) for row in own], one.scores, atol=2e-4)
+        boxes = np.array([[float(row[side]) for side in ("x0", "y0", "x1", "y1")] for row in own]).reshape(-1, 4)
+        assert np.allclose(boxes, one.boxes, atol=0.05)
