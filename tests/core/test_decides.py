@@ -12,11 +12,13 @@ from marauder.annotation.settings import AnnotationSettings
 from marauder.core.decides import BY_CONTENT, at_default, decided, marks, names
 from marauder.core.settings import Decides, Settings
 from marauder.critical.settings import CriticalSettings
+from marauder.data.frames import FramesSettings
 from marauder.data.organize import OrganizeSettings
 from marauder.export.settings import ExportSettings
 from marauder.preprocessing.settings import PreprocessingSettings
 from marauder.scenes.settings import SceneSettings
 from marauder.selection.settings import SelectionSettings
+from marauder.survey.settings import PredictSettings
 from marauder.tasks.detection.settings import BaselineSettings, DetectionSettings
 from marauder.tasks.pretraining.settings import PretrainingSettings
 
@@ -24,10 +26,12 @@ RUNS = (DetectionSettings, BaselineSettings, PretrainingSettings, CriticalSettin
 JOBS = (
     SceneSettings,
     OrganizeSettings,
+    FramesSettings,
     PreprocessingSettings,
     SelectionSettings,
     AnnotationSettings,
     ExportSettings,
+    PredictSettings,
 )
 
 

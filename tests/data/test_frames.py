@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import cv2
@@ -214,5 +215,7 @@ def test_files_folders_and_patterns_are_found_once_with_keys_of_their_own(tmp_pa
     names = flat_names(find_media([tmp_path]))
     assert names["b/deep/clip.mp4"] == "b__deep__clip.mp4" and names["a/p9.jpg"] == "a__p9.jpg"
     (tmp_path / "a__p9.png").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/no-text-\xff.jpg")).write_bytes(b"")
+    assert "no-text-\\udcff.jpg" in keys("")
     names = flat_names(find_media([tmp_path]))
     assert len({Path(name).stem.lower() for name in names.values()}) == len(names), "labels are called by the stem"

@@ -142,7 +142,13 @@ def draw_boxes(
         if label:
             top = y0 - 13 * scale if y0 >= 13 * scale else y0
             draw.rectangle(draw.textbbox((x0 + 1, top), label, font=font), fill=colour)
-            draw.text((x0 + 1, top), label, fill=(0, 0, 0), font=font)
+            draw.text((x0 + 1, top), label, fill=_ink_on(colour), font=font)
+
+
+def _ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever is legible on ``colour`` (its brightness by ITU-R BT.601)."""
+    red, green, blue = colour
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 100 else (255, 255, 255)
 
 
 def _empty_tile(width: int, height: int, text: str) -> Image.Image:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -22,7 +22,7 @@ from marauder.core.files import DamagedFileError, fingerprint, read_json, remove
 from marauder.core.locks import exclusive
 from marauder.core.many_files import ManyFiles
 from marauder.core.progress import Progress
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.data.csv_files import write_csv
 from marauder.data.media_files import MediaFile, find_media, flat_names
 from marauder.data.video_files import Sampling, Video, VideoError
@@ -41,12 +41,14 @@ class FramesSettings(Settings):
     ``every``: each so many-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over.
     """
 
-    inputs: tuple[str, ...] = Field(min_length=1)
-    output: Path
+    decides: ClassVar[Decides] = Decides.RESULT
+
+    inputs: Annotated[tuple[str, ...], Decides.PLACE] = Field(min_length=1)
+    output: Annotated[Path, Decides.PLACE]
     fps: float | None = Field(None, gt=0, le=1000)
     every: int | None = Field(None, ge=1)
     quality: int = Field(92, ge=1, le=100)
-    fresh: bool = False
+    fresh: Annotated[bool, Decides.NOTHING] = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> FramesSettings:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marauder.core.errors import UserError
+from marauder.core.errors import UserError, printable
 from marauder.core.files import fingerprint
 from marauder.data.picture_files import is_picture
 from marauder.data.video_files import is_video
@@ -42,7 +42,7 @@ def find_media(words: Sequence[str | Path], excluded: Path | None = None, pictur
             kinds = "picture or video" if pictures else "video"
             raise UserError(f"{word}: names no {kinds}; give files, folders, or patterns in quotes")
         for root, path in listed:
-            key = path.relative_to(root).as_posix()
+            key = printable(path.relative_to(root).as_posix())  # a name that is no text must not end all tables
             media = MediaFile(key, path, not is_picture(path))
             found.setdefault(os.path.realpath(path), (root.absolute().name, media))
     return _with_unique_keys(list(found.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -81,8 +81,8 @@ class Looking:
             batch=settings.batch,
             classes=classes,
         )
-        own = [settings.confidence, settings.iou, settings.max_detections, settings.image_size, classes]
-        return cls(detector, options, settings.sampling, [FORMAT, DECODING_VERSION, digest, *own], stored, clock)
+        deciding = {name: value for name, value in asdict(options).items() if name != "batch"}
+        return cls(detector, options, settings.sampling, [FORMAT, DECODING_VERSION, digest, deciding], stored, clock)
 
     def at_all(self, files: Sequence[MediaFile]) -> tuple[tuple[str, int], ...]:
         """Look at what nobody has looked at yet; returns the parts of the ``Survey``: pictures, then videos."""

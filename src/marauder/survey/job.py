@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.clock import Clock
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, DamagedFileError, fingerprint, hash_file, read_json, write_json
 from marauder.core.locks import exclusive
+from marauder.core.settings import Decides
 from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
@@ -93,8 +95,9 @@ def predict_files(
     claim(output, output / SUMMARY_FILE, "predictions")
     files = find_media(settings.inputs, output)
     stamps = [file_identity(media) for media in files]
+    deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
     versions = [FORMAT, detecting.FORMAT, drawing.FORMAT]
-    work = Work(output / SUMMARY_FILE, [versions, digest, settings.model.name, _deciding(settings), stamps])
+    work = Work(output / SUMMARY_FILE, [versions, settings.model.name, deciding, stamps])
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
         if settings.fresh:
@@ -113,11 +116,6 @@ def model_digest(model: Path) -> str:
     if not model.is_file():
         raise UserError(f"{model}: no such model; check the path after --model")
     return hash_file(model)
-
-
-def _deciding(settings: PredictSettings) -> dict[str, Any]:
-    """The settings that decide what is written; batch and device change scores by rounding only."""
-    return settings.model_dump(mode="json", exclude={"model", "inputs", "output", "batch", "device", "fresh"})
 
 
 def _predict(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from marauder.core.settings import Settings, split_commas
+from marauder.core.decides import BY_CONTENT
+from marauder.core.settings import Decides, Settings, split_commas
 from marauder.data.video_files import Sampling
 
 ANNOTATED, BOXES, PARQUET, VIAME = "annotated", "boxes", "parquet", "viame"
@@ -29,22 +30,24 @@ class PredictSettings(Settings):
     ``page_pictures``: surest, and least sure, pictures on the page. ``fresh``: forget what earlier runs found.
     """
 
-    model: Path
-    inputs: tuple[str, ...] = Field(min_length=1)
-    output: Path = Path("predictions")
+    decides: ClassVar[Decides] = Decides.RESULT
+
+    model: Annotated[Path, BY_CONTENT]
+    inputs: Annotated[tuple[str, ...], Decides.PLACE] = Field(min_length=1)
+    output: Annotated[Path, Decides.PLACE] = Path("predictions")
     confidence: float | None = Field(None, ge=0, le=1)
     iou: float = Field(0.7, ge=0, le=1)
     max_detections: int = Field(300, ge=1)
     classes: tuple[str, ...] | None = None
     image_size: int | None = Field(None, ge=32)
-    batch: int = Field(16, ge=1, le=MOST_AT_ONCE)
-    device: str = "auto"
+    batch: Annotated[int, Decides.NOTHING] = Field(16, ge=1, le=MOST_AT_ONCE)
+    device: Annotated[str, Decides.NOTHING] = "auto"
     every: int | None = Field(None, ge=1)
     fps: float | None = Field(None, gt=0, le=1000)
     formats: tuple[str, ...] = (ANNOTATED, BOXES, VIAME)
     group_pattern: str | None = None
     page_pictures: int = Field(12, ge=0, le=100)
-    fresh: bool = False
+    fresh: Annotated[bool, Decides.NOTHING] = False
 
     @field_validator("classes", "formats", mode="before")
     @classmethod
