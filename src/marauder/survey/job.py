@@ -25,14 +25,27 @@ from marauder.core.settings import Decides
 from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
-from marauder.survey import detecting, drawing, tables
 from marauder.survey.counts import Counts, clips_of, count
+from marauder.survey.detecting import FORMAT as DETECTING_FORMAT
 from marauder.survey.detecting import Detector, Looking, file_identity
+from marauder.survey.drawing import FORMAT as DRAWING_FORMAT
 from marauder.survey.drawing import Drawing
 from marauder.survey.packages import FRAMES_FOLDER, write_packages
 from marauder.survey.page import PAGE_FILE, Shown, write_page
 from marauder.survey.seen import SeenFolder, Survey
 from marauder.survey.settings import ANNOTATED, BOXES, PACKAGES, PARQUET, VIAME, PredictSettings
+from marauder.survey.tables import (
+    BOXES_FILE,
+    COUNTS_FILE,
+    MAX_N_FILE,
+    PARQUET_FILE,
+    SET_ASIDE_FILE,
+    write_boxes,
+    write_counts,
+    write_max_n,
+    write_parquet,
+    write_set_aside,
+)
 from marauder.survey.viame import write_viame
 
 STATE = ".predict"
@@ -76,7 +89,7 @@ class PredictSummary:
             lines.append(f"MaxN {most} {species}: {clip}")
         if self.set_aside:
             first = ": ".join(self.set_aside[0])
-            lines.append(f"set aside: {len(self.set_aside):,}, see {tables.SET_ASIDE_FILE}; first: {first}")
+            lines.append(f"set aside: {len(self.set_aside):,}, see {SET_ASIDE_FILE}; first: {first}")
         return "\n".join([*lines, f"page: {self.page}"])
 
 
@@ -96,7 +109,7 @@ def predict_files(
     files = find_media(settings.inputs, output)
     stamps = [file_identity(media) for media in files]
     deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
-    versions = [FORMAT, detecting.FORMAT, drawing.FORMAT]
+    versions = [FORMAT, DETECTING_FORMAT, DRAWING_FORMAT]
     work = Work(output / SUMMARY_FILE, [versions, settings.model.name, deciding, stamps])
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
@@ -191,14 +204,14 @@ def _write_tables(
 ) -> list[Path]:
     output = settings.output
     written = [
-        tables.write_counts(output, survey, clip_of),
-        tables.write_max_n(output, counts, survey.names),
-        tables.write_set_aside(output, problems),
+        write_counts(output, survey, clip_of),
+        write_max_n(output, counts, survey.names),
+        write_set_aside(output, problems),
     ]
     if BOXES in settings.formats:
-        written.append(tables.write_boxes(output, survey, clip_of))
+        written.append(write_boxes(output, survey, clip_of))
     if PARQUET in settings.formats:
-        written.append(tables.write_parquet(output, survey, clip_of))
+        written.append(write_parquet(output, survey, clip_of))
     return written
 
 
@@ -209,9 +222,9 @@ def _threshold(settings: PredictSettings) -> str:
 
 
 def _beside(settings: PredictSettings) -> str:
-    names = [tables.COUNTS_FILE, tables.MAX_N_FILE, tables.SET_ASIDE_FILE]
-    names += [tables.BOXES_FILE] if BOXES in settings.formats else []
-    names += [tables.PARQUET_FILE] if PARQUET in settings.formats else []
+    names = [COUNTS_FILE, MAX_N_FILE, SET_ASIDE_FILE]
+    names += [BOXES_FILE] if BOXES in settings.formats else []
+    names += [PARQUET_FILE] if PARQUET in settings.formats else []
     names += [f"{name}/" for name in settings.formats if name not in (BOXES, PARQUET)]
     names += [f"{FRAMES_FOLDER}/"] if set(PACKAGES) & set(settings.formats) else []
     return ", ".join(names)
