@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from ultralytics import YOLO
 
 from lively_detectors import lively_detector
@@ -239,6 +240,19 @@ class TestFixedGraph:
             open_predictor(predictor.path, "cpu", image_size=160)
 
 
+def test_eight_bit_graphs_open_as_others_do(
+    files: dict[str, Path], pictures: list[np.ndarray], expected: list[Detections], tmp_path: Path
+) -> None:
+    quantize_dynamic(files["onnx"], tmp_path / "small.onnx", weight_type=QuantType.QUInt8)
+    predictor = open_predictor(tmp_path / "small.onnx", "cpu")
+    assert predictor.names == NAMES
+    found = predictor.predict(pictures, SURE)
+    near = [
+        (iou_matrix(ours.boxes, theirs.boxes) > 0.7).any(axis=0) for ours, theirs in zip(found, expected, strict=True)
+    ]
+    assert np.concatenate(near).mean() > 0.7 and not all_same(found, expected)
+
+
 class TestExportedMetadata:
     """Names and size come from the file, in the words of Ultralytics."""
 
@@ -248,7 +262,7 @@ class TestExportedMetadata:
             ({"names": None}, "says nothing of its classes"),
             ({"task": "segment"}, "the task segment"),
             ({"args": {"nms": True}}, "suppresses boxes by itself"),
-            ({"end2end": True}, "suppresses boxes by itself"),
+            ({"nms": True}, "suppresses boxes by itself"),
         ],
     )
     def test_what_is_no_plain_detector_is_refused(

@@ -97,6 +97,7 @@ def _edges(boxes: np.ndarray) -> np.ndarray:
 def _pairwise_iou(
     first: np.ndarray, first_index: np.ndarray, second: np.ndarray, second_index: np.ndarray, crowd: np.ndarray
 ) -> np.ndarray:
+    # Not data.boxes.overlap_of: edges and areas are computed once a box, not once a pair, and crowds are COCO's.
     width = np.minimum(first[2][first_index], second[2][second_index])
     width -= np.maximum(first[0][first_index], second[0][second_index])
     height = np.minimum(first[3][first_index], second[3][second_index])

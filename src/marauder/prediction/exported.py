@@ -20,7 +20,7 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
 
     ``metadata``: values as text, Python or JSON literals. ``accepts``: what the file itself takes; ``None``: as the
     metadata says. Raises ``UserError`` for a file without class names, for tasks other than detection, and for graphs
-    that suppress boxes themselves.
+    that suppress boxes themselves. (Heads that pick boxes without suppression are none of these.)
     """
     values = {key: _literal(text) for key, text in metadata.items()}
     names = values.get("names")
@@ -33,8 +33,8 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
         raise UserError(f"{path}: was made for the task {values['task']}; expected a detector")
     said = values.get("args")
     arguments: dict[str, Any] = said if isinstance(said, dict) else {}
-    if values.get("end2end") or arguments.get("nms") or values.get("nms"):
-        raise UserError(f"{path}: suppresses boxes by itself; export it again without nms, of a YOLOv8 or YOLO11 model")
+    if arguments.get("nms") or values.get("nms"):
+        raise UserError(f"{path}: suppresses boxes by itself, at limits of its own; export it again without nms")
     size = _size(values.get("imgsz"))
     if accepts is None:
         dynamic = bool(arguments.get("dynamic") or values.get("dynamic"))

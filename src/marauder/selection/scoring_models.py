@@ -26,6 +26,7 @@ def open_models(settings: SelectionSettings, names: Sequence[str]) -> list[Candi
     wanted = tuple(names)
     for path in paths:
         predictor = open_predictor(path, settings.device, settings.image_size)
+        _ = predictor.network  # an exported file is refused here, not after the first pictures
         wanted = wanted or predictor.names
         if sorted(predictor.names) != sorted(wanted):
             raise UserError(_other_classes(path, predictor.names, wanted, "the data set" if names else str(paths[0])))
