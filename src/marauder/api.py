@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from marauder.data.records import Dataset
     from marauder.export.job import ExportSummary
     from marauder.runs.gated import RunSummary
+    from marauder.survey.job import PredictSummary
     from marauder.tasks.detection.evaluate_split import Measured
 
     PathOrText = str | PathLike[str]
@@ -90,6 +91,31 @@ def evaluate(
             device=device,
         )
     return measured
+
+
+def predict(
+    model: PathOrText,
+    inputs: PathOrText | Sequence[PathOrText],
+    output: PathOrText = "predictions",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    max_hours: float | None = None,
+) -> PredictSummary:
+    """What a detector finds in pictures and videos: counts, MaxN by clip, files for other tools, a page in ``output``.
+
+    ``inputs``: files, folders or patterns. ``settings``: those of ``marauder predict`` by name, ``{"confidence": 0.3,
+    "fps": 2, "formats": ["boxes", "coco"]}``. The same call goes on after any interruption. Raises
+    ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
+    """
+    from marauder.core.clock import Clock
+    from marauder.core.settings import load_settings
+    from marauder.survey.job import predict_files
+    from marauder.survey.settings import PredictSettings
+
+    named = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
+    values = {"model": str(model), "inputs": [str(one) for one in named], "output": str(output), **(settings or {})}
+    with Clock.for_hours(max_hours).listening() as clock:
+        return predict_files(load_settings(PredictSettings, None, (), None, **values), clock)
 
 
 def export(

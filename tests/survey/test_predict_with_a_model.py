@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from perfect_detector import write_video
 
+import marauder
 from marauder.data.picture_files import load_rgb
-from marauder.survey import PredictSettings, predict_files
 
 
 def test_predict_gives_the_predictors_boxes_on_pictures_and_frames(shared_data: Path, tmp_path: Path) -> None:
@@ -25,18 +25,9 @@ def test_predict_gives_the_predictors_boxes_on_pictures_and_frames(shared_data: 
         shutil.copy(picture, folder)
     pixels = [load_rgb(picture) for picture in pictures]
     write_video(folder / "tank.mp4", [pixels[0]] * 4)
-    settings = PredictSettings(
-        model=weights,
-        inputs=(str(folder),),
-        output=tmp_path / "out",
-        confidence=0.05,
-        image_size=320,
-        every=2,
-        device="cpu",
-        batch=4,
-        formats=("boxes",),
-    )
-    predict_files(settings)
+    settings = {"confidence": 0.05, "image_size": 320, "every": 2, "device": "cpu", "batch": 4, "formats": ["boxes"]}
+    summary = marauder.predict(weights, folder, tmp_path / "out", settings=settings)
+    assert (summary.pictures, summary.frames) == (6, 2) and summary.page.is_file()
     with (tmp_path / "out" / "boxes.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["frame"] for row in rows if row["file"] == "tank.mp4"} <= {"0", "2"}
