@@ -43,8 +43,8 @@ class LimitSettings(Settings):
 class SliceSettings(Settings):
     """One slice: all that is given must hold (where, ids and all_of for the picture; boxes for its boxes)."""
 
-    where: str | None = Field(None, description="query over pictures: depth > 20 and weather == 'fog'")
-    boxes: str | None = Field(None, description="query over boxes that count: class == 'fish' and size == 'small'")
+    where: str | None = Field(None, description="query over pictures: depth > 20 AND weather = 'fog'")
+    boxes: str | None = Field(None, description="query over boxes that count: class = 'fish' AND size = 'small'")
     ids: tuple[str, ...] | str | None = Field(
         None, description="picture keys, or a text file of them (one a line), relative to slices.yaml"
     )
