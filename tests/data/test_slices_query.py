@@ -115,6 +115,16 @@ def test_what_a_query_in_sql_takes(text: str, rows: list[int]) -> None:
     assert answer(text) == rows
 
 
+def test_every_character_is_itself_in_patterns() -> None:
+    characters = [chr(code) for code in range(128)] + ["é", "\x85", "\u2028", "\U0001f41f"]
+    columns = {"t": [f"<{character}>" for character in characters]}
+    for index, character in enumerate(characters):
+        escaped = repr(f"<\\{character}>")
+        assert answer(f"t LIKE {escaped}", columns) == [index]
+        assert answer(f"{character!r} in t", {"t": [f"a{character}b", "abc"[:0]]}) == [0]
+    assert answer("t LIKE '<_>'", columns) == list(range(len(characters)))
+
+
 def test_names_of_operators_are_names_where_an_operand_stands() -> None:
     columns = {"like": ["a", "b"], "between": [1, 2], "attribute": [3, 4]}
     assert answer("like LIKE 'a'", columns) == [0]
@@ -154,6 +164,7 @@ def test_a_name_that_no_row_has_is_missing_everywhere() -> None:
         ("depth BETWEEN 1 OR 2", r"cannot be read: OR does not belong here \(column 17"),
         ("depth LIKE 3", r"'like' wants .* a text behind it.*\(column 12"),
         ("'a' LIKE key", r"'like' wants a name before it"),
+        ("depth BETWEEN 1 AND (count > 2)", r"a condition stands where a value is needed \(column 22"),
         ("depth NOT > 3", r"cannot be read: > does not belong here \(column 11"),
         ("(depth > 3", r"cannot be read: something is missing at the end \(column 11"),
         ("depth > 3)", r"cannot be read: \) does not belong here \(column 10"),
@@ -344,7 +355,7 @@ MIXED = st.one_of(NUMBERS, TEXTS, TRUTHS)
 TYPES = {"n": pl.Float64, "m": pl.Float64, "t": pl.String, "u": pl.Categorical, "b": pl.Boolean, "e": pl.Null}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     text=conditions(),
     rows=st.lists(st.tuples(NUMBERS, NUMBERS, TEXTS, TEXTS, TRUTHS, st.none(), MIXED), min_size=1, max_size=8),
@@ -386,7 +397,7 @@ def plain_sql(draw: st.DrawFn, depth: int = 3) -> str:
     return draw(st.sampled_from([" AND ", " OR "])).join(draw(plain_sql(depth - 1)) for _ in range(2))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     text=plain_sql(),
     rows=st.lists(st.tuples(*[st.one_of(st.none(), st.integers(-1, 3))] * 2, TEXTS, TRUTHS), min_size=1, max_size=6),
@@ -409,7 +420,7 @@ def test_sql_means_what_it_means_elsewhere(text: str, rows: list[tuple[Any, ...]
         " / ".join(["n"] * 90) + " > 0",
         " + ".join(["n"] * 90) + " > 0 and " + " // ".join(["n"] * 90) + " is null",
         "n" + " < n" * 500,
-        "t like '" + "%_" * 4900 + "'",
+        "t like '" + "%_" * 2000 + "'",
         "t like '" + "a%" * 4900 + "b'",
         "(" * 90 + "b" + ")" * 90,
     ],

@@ -33,7 +33,7 @@ DEEPEST = 100
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'(?:\\.|''|[^'\\])*'|"(?:\\.|""|[^"\\])*")
     |(?P<number>\.?\d(?:[eE][+-]\d|[\w.])*)
-    |(?P<name>`[^`]+`|attribute\[(?P<any>'[^']+'|"[^"]+")\])
+    |(?P<name>`[^`]+`|attribute\s*\[\s*(?P<any>'[^']+'|"[^"]+")\s*\])
     |(?P<word>[^\W\d]\w*)
     |(?P<sign>\*\*|//|<=|>=|<>|==|!=|&&|\|\||\S))""",
     re.VERBOSE,
@@ -136,6 +136,7 @@ class _Parser:
         return made
 
     def too_deep(self, position: int) -> QueryError:
+        """The error about too many levels."""
         return self.refusal(f"more than {DEEPEST} levels of parentheses or operators", position)
 
     def condition(self, node: Node) -> Node:
@@ -179,11 +180,7 @@ class _Parser:
     def operand(self, depth: int) -> Node:
         """A constant, a name, something in parentheses, or one of these behind a sign or ``not``."""
         kind, token, spelled, place = self.kind, self.token, self.spelled, self.place
-        if (
-            not kind
-            or (kind == "word" and token in ("and", "or", "in", "is"))
-            or (kind == "sign" and token not in "+-(")
-        ):
+        if not kind or (kind, token) in _NO_OPERANDS or (kind == "sign" and token not in ("+", "-", "(")):
             raise self.unexpected()
         self.advance()
         if kind in ("text", "number") or (kind == "word" and token in _CONSTANTS):
@@ -207,18 +204,20 @@ class _Parser:
         if kind == "word":
             return _CONSTANTS[token]
         quote = token[0]
+        if kind == "text":
+            body = re.sub(rf"\\.|{quote * 2}", lambda found: found[0].replace(quote * 2, "\\" + quote), token[1:-1])
+            token = quote + body + quote
         try:
-            if kind == "text":
-                body = re.sub(rf"\\.|{quote * 2}", lambda found: found[0].replace(quote * 2, "\\" + quote), token[1:-1])
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", SyntaxWarning)  # a backslash before another letter is a backslash
-                    return str(ast.literal_eval(quote + body + quote))
-            number = ast.literal_eval(token)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a backslash before a letter that it means nothing for is a backslash
+                constant: str | complex = ast.literal_eval(token)
         except (SyntaxError, ValueError):
             raise self.refusal(f"cannot be read: {token}", place) from None
-        if isinstance(number, complex) or abs(number) >= 1e300:
+        if isinstance(constant, str):
+            return constant
+        if isinstance(constant, complex) or abs(constant) >= 1e300:
             raise self.refusal("only numbers below 1e300, texts, true, false and null can be constants", place)
-        return float(number)
+        return float(constant)
 
     def comparisons(self, left: Node, depth: int) -> Node:
         """A chain of comparisons (``10 < depth <= 20``), a predicate (``depth IS NULL``), or one behind the other."""
@@ -242,6 +241,7 @@ class _Parser:
         return links[0] if len(links) == 1 else self.node("and", *links, position=place)
 
     def comparison(self, sign: str, left: Node, right: Node) -> Node:
+        """``left sign right``; ``== None`` asks whether a value is missing, as Python's readers expect."""
         for one, other in ((left, right), (right, left)):
             if one.operator == "literal" and isinstance(one.value, (bool, type(None))):
                 if sign not in ("=", "<>"):
@@ -264,7 +264,8 @@ class _Parser:
         low = self.value(self.expression(_SUM, depth))
         if not self.take("and"):
             raise self.unexpected(low)
-        bounds = (self.comparison(">=", left, low), self.comparison("<=", left, self.expression(_SUM, depth)))
+        high = self.value(self.expression(_SUM, depth))
+        bounds = (self.comparison(">=", left, low), self.comparison("<=", left, high))
         return self.node("and", *bounds, position=left.position)
 
     def like(self, left: Node, depth: int) -> Node:
@@ -302,6 +303,7 @@ class _Parser:
         )
 
     def arithmetic(self, sign: str, left: Node, right: Node) -> Node:
+        """``left sign right`` of numbers; of two constants their result."""
         literal = True
         for operand in (self.value(left), self.value(right)):
             literal &= operand.operator == "literal"
