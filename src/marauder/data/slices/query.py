@@ -11,7 +11,7 @@ belongs to the slice. A picture without a depth is thus neither in ``depth > 20`
 unknown.
 
 The parser is our own, because ``polars.sql_expr`` (2.1) names no place in a mistake, misreads chained comparisons, has
-clocks and subqueries, and takes minutes, or the whole process with it, for some texts of a few kilobytes.
+clocks and subqueries, takes minutes for some texts of a few kilobytes, and a long one ends the whole process.
 """
 
 from __future__ import annotations
