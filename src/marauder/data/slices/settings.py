@@ -13,9 +13,22 @@ from marauder.data.slices.query_tree import unknown_name
 from marauder.data.slices.sizes import expand_sizes
 
 METRICS = (
-    "map50", "map50_95", "map75", "map_small", "map_medium", "map_large", "ar_1", "ar_10", "ar_100",
-    "ar_small", "ar_medium", "ar_large", "precision", "recall", "f1",
-)  # fmt: skip
+    "map50",
+    "map50_95",
+    "map75",
+    "map_small",
+    "map_medium",
+    "map_large",
+    "ar_1",
+    "ar_10",
+    "ar_100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+    "precision",
+    "recall",
+    "f1",
+)
 """Metrics that a limit can bound: those of ``evaluation.metrics.Metrics`` that measure a detector, all from 0 to 1."""
 FEWEST_PICTURES = 10
 LONGEST_NAME = 100
