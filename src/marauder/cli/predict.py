@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+
 OPTIONS = {"inputs": "--input", "confidence": "--conf", "model": "--model"}
 """Settings whose option has another name."""
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(no_args_is_help=True)
+@app.command(cls=ResumableCommand, no_args_is_help=True)
 def predict(
     words: Annotated[
         list[str] | None,
@@ -51,6 +53,7 @@ def predict(
         str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) are a clip.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
+    resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Look at everything again.")] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop in time after so many hours.")] = None,
 ) -> None:
@@ -64,6 +67,7 @@ def predict(
     from marauder.core.settings import load_settings
     from marauder.survey.settings import PredictSettings
 
+    checkpoint(resume, fresh, has_checkpoints=False)
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more = [word for word in words or [] if word not in overrides]
     settings = load_settings(
