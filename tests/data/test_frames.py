@@ -9,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from marauder.cli.data import app
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.frames import FramesSettings, write_frames
@@ -206,6 +208,7 @@ def test_files_folders_and_patterns_are_found_once_with_keys_of_their_own(tmp_pa
     assert keys("") == ["a/p9.jpg", "a/p10.jpg", "b/deep/clip.mp4", "b/p9.jpg"]
     assert keys("a", "b") == ["a/p9.jpg", "p10.jpg", "deep/clip.mp4", "b/p9.jpg"]
     assert keys("*/p9.jpg") == ["a/p9.jpg", "b/p9.jpg"]
+    assert keys("**/*.jpg") == ["a/p9.jpg", "a/p10.jpg", "b/p9.jpg"]
     assert keys("**/*.mp4", "b/deep/clip.mp4") == ["b/deep/clip.mp4"]
     assert keys("", pictures=False) == ["b/deep/clip.mp4"]
     with pytest.raises(UserError, match="no such file or folder"):
@@ -219,3 +222,11 @@ def test_files_folders_and_patterns_are_found_once_with_keys_of_their_own(tmp_pa
     assert "no-text-\\udcff.jpg" in keys("")
     names = flat_names(find_media([tmp_path]))
     assert len({Path(name).stem.lower() for name in names.values()}) == len(names), "labels are called by the stem"
+
+
+def test_the_command_writes_frames_and_tells_what_came_of_it(tmp_path: Path) -> None:
+    make_video(tmp_path / "dive.mp4", 20)
+    words = ["frames", str(tmp_path / "dive.mp4"), "--output", str(tmp_path / "out"), "--fps", "2"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "4 pictures of 1 clips" in done.output
+    assert len(list((tmp_path / "out" / "dive.mp4").glob("dive.mp4_frame_*.jpg"))) == 4

@@ -31,8 +31,8 @@ class MediaFile:
 def find_media(words: Sequence[str | Path], excluded: Path | None = None, pictures: bool = True) -> list[MediaFile]:
     """The files that ``words`` name, each once, in the order of words and then of names (numbers in them by value).
 
-    A word is a file, a folder (all below it, hidden ones and ``excluded`` left out) or a pattern such as
-    ``dives/**/*.mp4``. A file named by itself that has no picture's suffix counts as a video. ``pictures``: else videos
+    A word is a file, a folder or a pattern such as ``dives/**/*.mp4``; of the two latter, hidden files and what lies
+    below ``excluded``, where results go, are left out. A file named by itself that has no picture's suffix counts as a video. ``pictures``: else videos
     alone are looked for. Raises ``UserError`` for a word that names nothing.
     """
     found: dict[str, tuple[str, MediaFile]] = {}
@@ -60,8 +60,15 @@ def _named(word: str, excluded: Path | None) -> list[tuple[Path, Path]]:
     wild = next(place for place, part in enumerate(path.parts) if WILD.search(part))
     root = Path(*path.parts[:wild])
     matches = sorted(root.glob("/".join(path.parts[wild:])), key=natural_order)
+    skipped = excluded.resolve() if excluded is not None else None
     files = (file for match in matches for file in (_below(match, excluded) if match.is_dir() else [match]))
-    return [(root, file) for file in dict.fromkeys(files) if is_picture(file) or is_video(file)]
+    return [
+        (root, file)
+        for file in dict.fromkeys(files)
+        if (is_picture(file) or is_video(file))
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
+        and (skipped is None or skipped not in (file.parent / "_").resolve().parents)
+    ]
 
 
 def _below(folder: Path, excluded: Path | None) -> Iterator[Path]:
