@@ -32,8 +32,8 @@ def find_media(words: Sequence[str | Path], excluded: Path | None = None, pictur
     """The files that ``words`` name, each once, in the order of words and then of names (numbers in them by value).
 
     A word is a file, a folder or a pattern such as ``dives/**/*.mp4``; of the two latter, hidden files and what lies
-    below ``excluded``, where results go, are left out. A file named by itself that has no picture's suffix counts as a video. ``pictures``: else videos
-    alone are looked for. Raises ``UserError`` for a word that names nothing.
+    below ``excluded``, where results go, are left out. A file named by itself that has no picture's suffix counts as a
+    video. ``pictures``: else videos alone are looked for. Raises ``UserError`` for a word that names nothing.
     """
     found: dict[str, tuple[str, MediaFile]] = {}
     for word in words:
