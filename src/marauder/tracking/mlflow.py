@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from marauder.core.files import write_json
 from marauder.delivery.follower import Refused, check_options
 from marauder.tracking.base import TrackedRun, Tracker
-from marauder.tracking.mlflow_store import locate, open_client
+from marauder.tracking.mlflow_moves import RUN_TAG
+from marauder.tracking.mlflow_store import create_experiment, locate, open_client
 from marauder.tracking.records import flatten, safe_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-RUN_TAG = "marauder.run_id"
 GENERATION_TAG = "marauder.generation"
 CHANGED_TAG = "marauder.changed_settings"
 LONGEST_VALUE, LONGEST_TAG, LONGEST_KEY, BATCH = 500, 5000, 250, 100
@@ -118,7 +118,7 @@ class MlflowTracker(Tracker):
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.run.project)
         if found is None:
-            return self.client.create_experiment(self.run.project, artifact_location=self.store.artifact_location)
+            return create_experiment(self.client, self.store, self.run.project)
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
