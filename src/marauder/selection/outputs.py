@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from marauder.core.files import atomic_path, write_json
+from marauder.core.files import atomic_path, portable_path, write_json
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
 from marauder.selection.basket import Pick, Pool
@@ -85,7 +85,7 @@ class Selected:
         }
         return {
             "key": record.key,
-            "picture": str(record.picture.absolute()),
+            "picture": portable_path(record.picture, self.settings.output),
             "file": self.file_of(rank),
             "rank": rank,
             "kind": pick.kind,

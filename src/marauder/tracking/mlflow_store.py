@@ -124,8 +124,10 @@ def _at(uri: str) -> MlflowStore:
 
 @cache
 def _plain(folder: Path) -> Path:
-    """A name of ``folder`` that MLflow takes for no other one: in a URI a path ends at ``?`` and ``%20`` is a blank, and
-    of one that is quoted MLflow makes the parents (``mlflow.store.db.utils``). So a link that goes with this process."""
+    """A name of ``folder`` that MLflow takes for no other one; a link that goes with this process, where it needs one.
+
+    In a URI a path ends at ``?``, and ``%20`` is a blank; of a quoted one MLflow makes the parents as they stand.
+    """
     if not set("?%#") & set(str(folder)):
         return folder
     place = Path(tempfile.mkdtemp(prefix="marauder-"))
