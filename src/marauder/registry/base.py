@@ -127,8 +127,8 @@ class Registry(ABC):
             return self._fetch(version, folder, names)
         except FileNotFoundError as error:
             raise UserError(
-                f"{version.project} version {version.version}: a file is not in the registry any more ({error}); "
-                "restore it from a copy, or register the run anew"
+                f"{version.project} version {version.version}: a file is not there any more ({error}); restore it from "
+                "a copy, or register the run anew in another registry"
             ) from error
 
     def require_files(self, version: ModelVersion) -> None:

@@ -142,13 +142,19 @@ class MlflowRegistry(Registry):
 
     def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
         """An artifact of the version's run."""
+        from mlflow.exceptions import MlflowException
+
         with self._explained(), tempfile.TemporaryDirectory(dir=path.parent) as folder:
             found = self._client.get_model_version(version.project, version.version)
             source = f"{_facts(found)['folder']}/{name}"
             try:
                 fetched = self._client.download_artifacts(str(found.run_id), source, folder)
-            except OSError as error:
-                raise FileNotFoundError(f"{version.location}/{name}: is not there ({error})") from error
+            except (OSError, MlflowException) as error:
+                # MLflow has no error of its own for a file that is missing.
+                listed = self._client.list_artifacts(str(found.run_id), source.rpartition("/")[0])
+                if source in (one.path for one in listed):
+                    raise
+                raise FileNotFoundError(f"{version.location}/{name}") from error
             shutil.move(fetched, path)
 
     def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
