@@ -25,10 +25,11 @@ from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
-from marauder.runs.exporting import export_run
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.tasks.detection.data import DetectionData, labelled
-from marauder.tasks.detection.evaluate_split import HEADLINES, Measured, evaluate_split
+from marauder.tasks.detection.description import Detection
+from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
+from marauder.tasks.detection.exporting import export_run
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionTask
 
@@ -55,7 +56,7 @@ class DetectorWeights:
 class DetectionKind(TaskKind[DetectionSettings]):
     """YOLO detectors."""
 
-    gates = ("contract", "drift", "limits", "slices", "regression")
+    description = Detection
 
     def __init__(self, settings: DetectionSettings) -> None:
         super().__init__(settings)
@@ -133,16 +134,23 @@ class DetectionKind(TaskKind[DetectionSettings]):
                 self.production_problem = str(error)
                 log.warning("production cannot be compared with: %s", error)
         plain = self.measured.result.overall.to_json(classes=False)
-        return {name: plain[name] for name in HEADLINES}
+        return {metric.name: plain[metric.name] for metric in Detection.metrics}
 
     def compared(self, asked: RegressionSettings) -> Comparison | None:
         """The paired comparison with production, made once; ``None`` where there is none."""
         if self.comparison is None and self.production is not None and self.measured is not None:
             result = self.measured.result
             self.comparison = compare(
-                result.matches, self.production.result.matches, self.measured.records, result.masks, asked.metric,
-                draws=asked.draws, margin=asked.margin, least_groups=asked.least_groups, least_boxes=asked.least_boxes,
-            )  # fmt: skip
+                result.matches,
+                self.production.result.matches,
+                self.measured.records,
+                result.masks,
+                asked.metric,
+                draws=asked.draws,
+                margin=asked.margin,
+                least_groups=asked.least_groups,
+                least_boxes=asked.least_boxes,
+            )
         return self.comparison
 
     def intervals(self) -> dict[str, Interval]:
@@ -151,9 +159,12 @@ class DetectionKind(TaskKind[DetectionSettings]):
         if self._intervals is None:
             measured = self.measured
             self._intervals = intervals_by_slice(
-                measured.result.matches, measured.records, measured.result.masks, "map50",
+                measured.result.matches,
+                measured.records,
+                measured.result.masks,
+                "map50",
                 draws=self.settings.evaluation.draws,
-            )  # fmt: skip
+            )
         return dict(self._intervals)
 
     def calibration(self) -> Calibration:
@@ -191,10 +202,17 @@ class DetectionKind(TaskKind[DetectionSettings]):
         for name, target in self.settings.evaluation.target.items():
             value = known[name].map50
             if math.isnan(value) or value < target:
-                found.append({
-                    "project": self.settings.project, "slice": name, "metric": "map50", "value": value,
-                    "target": target, "pictures": known[name].pictures, "boxes": known[name].boxes,
-                })  # fmt: skip
+                found.append(
+                    {
+                        "project": self.settings.project,
+                        "slice": name,
+                        "metric": "map50",
+                        "value": value,
+                        "target": target,
+                        "pictures": known[name].pictures,
+                        "boxes": known[name].boxes,
+                    }
+                )
         return found
 
     def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
