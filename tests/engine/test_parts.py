@@ -34,7 +34,7 @@ def test_shares_cover_a_batch_once(length: int, size: int) -> None:
 def test_every_epoch_sees_every_sample_once_whatever_the_ranks_and_the_start(
     length: int, batch_size: int, seed: int, epochs: int, size: int
 ) -> None:
-    order = Order(length, batch_size, seed, epochs, 1)
+    order = Order(length, batch_size, seed, epochs)
     per_step = [list(order.shares(0, rank, size)) for rank in range(size)]
     for epoch in range(epochs):
         seen = []
@@ -43,7 +43,7 @@ def test_every_epoch_sees_every_sample_once_whatever_the_ranks_and_the_start(
             for rank in range(size):
                 seen += per_step[rank][step][: order.share_weight(step, rank, size)]
         assert sorted(key.index for key in seen) == list(range(length))
-        assert {key.closing for key in seen} == {epoch >= epochs - 1}
+        assert {key.epoch for key in seen} == {epoch}
     start = order.total_steps // 2
     assert list(order.shares(start, 0, size)) == per_step[0][start:]
 

@@ -17,7 +17,7 @@ from marauder.core.randomness import stream
 from marauder.engine.distributed import Group
 from marauder.engine.observer import Observer
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
-from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
+from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
 from marauder.engine.trainer import Trainer
 
 SAMPLES = 16
@@ -60,7 +60,10 @@ class LineTask:
 
         return sums
 
-    def load(self, keys: list[SampleKey]) -> LocalBatch:
+    def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
+        return SampleContext()
+
+    def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         for key in keys:
             if key.index == self.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -119,7 +122,7 @@ def make_trainer(
     folder.mkdir(parents=True, exist_ok=True)
     defaults: dict[str, Any] = {
         "epochs": 3, "batch_size": 4, "checkpoint_steps": 2, "workers": 0, "device": "cpu", "best_metric": "accuracy",
-        "sanity_check": False, "optimizer": OptimizerSettings(learning_rate=0.01, warmup_epochs=0),
+        "optimizer": OptimizerSettings(learning_rate=0.01, warmup_epochs=0),
     }  # fmt: skip
     settings = TrainingSettings(**{**defaults, **values})
     return Trainer(

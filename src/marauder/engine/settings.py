@@ -33,7 +33,6 @@ class TrainingSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     average_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights, ramped up")
     average_ramp: float = Field(2000.0, gt=0, description="updates over which that decay ramps up")
-    close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
     patience: int = Field(100, ge=0, description="stop after this many evaluations without a better one; 0: never")
     best_metric: str = Field("map50_95", description="the evaluation metric that picks the best weights")
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
@@ -48,7 +47,6 @@ class TrainingSettings(Settings):
     checkpoint_seconds: float = Field(60.0, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
-    sanity_check: bool = True
     log_steps: int = Field(10, ge=1, description="updates between two reports of numbers to trackers")
     exploding_factor: float = Field(30.0, gt=1, description="a loss this many times its running mean stops the run")
     divergence_factor: float = Field(3.0, gt=1, description="how many times its minimum a diverged loss is")
@@ -74,7 +72,7 @@ class TrainingSettings(Settings):
 
 FREE = (
     "epochs", "patience", "device", "micro_batch_size", "workers", "threads", "checkpoint_seconds", "checkpoint_steps",
-    "keep_checkpoints", "sanity_check", "log_steps", "exploding_factor", "divergence_factor", "divergence_steps",
+    "keep_checkpoints", "log_steps", "exploding_factor", "divergence_factor", "divergence_steps",
     "collapse_evaluations", "collapse_steps", "loader_timeout", "hang_timeout",
 )  # fmt: skip
 """Settings of a training that do not change the weights it reaches."""

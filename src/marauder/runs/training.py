@@ -109,10 +109,8 @@ def _train_in_group(
     settings = kind.settings
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     task = kind.task(settings.folder / "cache")
-    # The sanity gate has looked at a batch before; the check in the engine serves those who train without gates.
-    training = settings.training.model_copy(update={"sanity_check": False})
     trainer = Trainer(
-        task, training, group, settings.folder, settings.checkpoint_folder, kind.weights(), clock, identity,
+        task, settings.training, group, settings.folder, settings.checkpoint_folder, kind.weights(), clock, identity,
         settings.described(), observer=observer,
     )  # fmt: skip
     if group.leads:
