@@ -262,6 +262,11 @@ def test_sanity_check_catches_a_loss_that_cannot_fall(small_reef: Path, tmp_path
     assert fit(make_task(small_reef), tmp_path, sanity_check=True).epochs == 3
 
 
+def test_what_the_sanity_gate_does_is_no_setting_of_the_training(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.sanity_check: no such setting here: the gate sanity"):
+        settings_for(small_reef, tmp_path, "training.sanity_check=false")
+
+
 def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path, tmp_path: Path) -> None:
     task = make_task(small_reef)
     task.score = lambda shares: {"map50_95": 0.5}  # type: ignore[method-assign]
