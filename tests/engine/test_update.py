@@ -116,10 +116,12 @@ class TwoHeadsTask(DrawnTask):
             self.passes += 1
             first, second = outputs
             weights = second.detach().sigmoid()
-            sums = torch.stack([
-                ((first[:, 0] - batch["targets"]).square() * batch["marked"]).sum(),
-                (weights * (second - 1).square()).sum(),
-            ])  # fmt: skip
+            sums = torch.stack(
+                [
+                    ((first[:, 0] - batch["targets"]).square() * batch["marked"]).sum(),
+                    (weights * (second - 1).square()).sum(),
+                ]
+            )
             counts = torch.stack([batch["marked"].sum(), weights.sum()])
             return sums, counts[0] if self.shared else counts
 
@@ -145,9 +147,12 @@ def updater_of(task: Any, micro: int, group: Group | None = None, frozen: bool =
         if frozen and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
     state = TrainState(
-        model, AveragedModel(model, 0.5, 1.0), SGD(model.parameters(), lr=0.1),
-        torch.amp.GradScaler("cpu", enabled=False), Position(micro_batch_size=micro),
-    )  # fmt: skip
+        model,
+        AveragedModel(model, 0.5, 1.0),
+        SGD(model.parameters(), lr=0.1),
+        torch.amp.GradScaler("cpu", enabled=False),
+        Position(micro_batch_size=micro),
+    )
     settings = TrainingSettings.model_validate({"batch_size": SAMPLES, "optimizer": {"clip_norm": 1e9}})
     return Updater(task, state, group or Group(), settings, torch.float32, steps=1)
 

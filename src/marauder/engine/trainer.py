@@ -177,9 +177,15 @@ class Trainer:
     def _train(self) -> None:
         position = self.state.position
         loader = Loader(
-            self.task, self.order, position.step, self.group.rank, self.group.size, self._workers(),
-            self.group.device.type == "cuda", self.settings.loader_timeout,
-        )  # fmt: skip
+            self.task,
+            self.order,
+            position.step,
+            self.group.rank,
+            self.group.size,
+            self._workers(),
+            self.group.device.type == "cuda",
+            self.settings.loader_timeout,
+        )
         try:
             self._do_steps(loader)
         except RuntimeError as error:  # a loading process that ends interrupts whatever is under way
@@ -242,8 +248,10 @@ class Trainer:
             torch.cuda.empty_cache()
         log.warning(
             "out of memory at step %d: going on with %d samples at a time, %d times an update (same result)",
-            step, half, -(-self.settings.batch_size // half),
-        )  # fmt: skip
+            step,
+            half,
+            -(-self.settings.batch_size // half),
+        )
         self.run_log.event("out_of_memory", step=step, micro_batch_size=half)
 
     def _settle(self, keep: int) -> None:
