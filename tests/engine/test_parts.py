@@ -13,7 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
+from marauder.core.settings import Decides
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import LATEST, Checkpointer
 from marauder.engine.guards import LossWatch
@@ -187,12 +189,15 @@ def test_a_failed_write_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_differences_are_named() -> None:
-    base = {"data": "1", "settings": TrainingSettings().deciding()}
-    other = {"data": "2", "settings": TrainingSettings(optimizer=OptimizerSettings(learning_rate=0.5)).deciding()}
+    def of(settings: TrainingSettings) -> dict[str, object]:
+        return decided(settings, Decides.RESULT)
+
+    base = {"data": "1", "settings": of(TrainingSettings())}
+    other = {"data": "2", "settings": of(TrainingSettings(optimizer=OptimizerSettings(learning_rate=0.5)))}
     words = describe_differences(base, other)
     assert "optimizer.learning_rate was 0.01, is 0.5" in words
     assert "other pictures" in words
-    longer = {"data": "1", "settings": TrainingSettings(epochs=300).deciding()}
+    longer = {"data": "1", "settings": of(TrainingSettings(epochs=300))}
     assert describe_differences(base, longer) == ""
 
 

@@ -48,7 +48,7 @@ class TrainingSettings(Settings):
 
     device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda or cuda:N")
     micro_batch_size: Annotated[int | None, Decides.NOTHING] = Field(
-        None, ge=1, description="samples of one forward pass; halved when memory is short"
+        None, ge=1, description="samples of one forward pass at the base size; halved when memory is short"
     )
     workers: Annotated[int | None, Decides.NOTHING] = Field(
         None, ge=0, description="loading processes per training process"
