@@ -365,6 +365,8 @@ def test_a_finished_output_is_recognised_and_other_formats_need_no_second_look(w
     assert again.calls == 0
     predict_files(world.settings(output, formats=("viame", "coco"), confidence=0.65), detector=again)
     assert again.looked_at == 55, "another confidence is another question"
+    predict_files(world.settings(output, formats=("viame", "coco"), confidence=0.65, fresh=True), detector=again)
+    assert again.looked_at == 110
 
 
 def test_classes_by_name_and_number(world: World, tmp_path: Path) -> None:

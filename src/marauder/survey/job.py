@@ -182,7 +182,7 @@ def _predict(
 def _open(settings: PredictSettings) -> Detector:
     from marauder.prediction.opening import open_predictor
 
-    return open_predictor(settings.model, device=settings.device, image_size=settings.image_size)
+    return open_predictor(settings.model, device=settings.device, image_size=settings.image_size, fuse=True)
 
 
 def _rates(files: Sequence[MediaFile]) -> dict[str, float]:
