@@ -62,13 +62,10 @@ def claim(folder: Path, marker: Path, what: str, ours: Collection[str] = ()) -> 
         raise UserError(f"{folder}: is a file; name a folder for the {what}")
     if not folder.is_dir() or marker.is_file():
         return
-    strangers = sorted(
-        path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name not in ours
-    )
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    strangers = ", ".join([name for name in names if name not in ours][:3])
     if strangers:
-        raise UserError(
-            f"{folder}: is not empty and holds no {what} ({', '.join(strangers[:3])} …); name another folder"
-        )
+        raise UserError(f"{folder}: is not empty and holds no {what} ({strangers} …); name another folder")
 
 
 def _read(marker: Path) -> dict[str, Any] | None:
