@@ -46,7 +46,7 @@ class Finished:
     @property
     def weights(self) -> Path:
         """Its best weights."""
-        return self.folder / "best.pt"
+        return self.folder / "best.safetensors"
 
 
 def stage_settings(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from marauder.core.files import to_plain
 from marauder.engine.averaging import AveragedModel
 
 
@@ -57,6 +59,19 @@ class Position:
             self.history,
             self.stopped_early,
         )
+
+
+def about_epoch(row: Mapping[str, float]) -> dict[str, Any]:
+    """What is noted with weights that are saved after an epoch, from its row (an entry of ``history``)."""
+    metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
+    return {"epoch": int(row["epoch"]), "metrics": metrics}
+
+
+def agrees(about: Mapping[str, Any] | None, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether weights with which ``about`` is noted (``None``: there are none) are of one of the epochs ``rows``."""
+    if about is None:
+        return False
+    return any(to_plain(about_epoch(row)).items() <= dict(about).items() for row in rows)
 
 
 @dataclass

@@ -191,7 +191,7 @@ class GatedRun:
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
         weights = self.kind.weights()
-        if not (weights.has("best") and weights.has("last") and (self.folder / record.report).is_file()):
+        if weights.about("best") is None or weights.about("last") is None or not (self.folder / record.report).is_file():
             return None
         sealed = self.folder / self.kind.sealed_file
         if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
