@@ -143,6 +143,8 @@ def take_up(settings: DetectionSettings, stage: str, made_of: Mapping[str, Any])
 
 def finished_stage(settings: DetectionSettings, stage: str, summary: RunSummary) -> Finished:
     """A stage by the summary of its run."""
+    if summary.stopped_early:
+        log.warning("stage %s: %s", stage, summary.stopped_early)
     history = read_lines(settings.folder / "metrics.jsonl")
     best = summary.best_epoch if summary.best_epoch is not None else summary.epochs
     return Finished(stage, settings.folder, summary.epochs, best, summary.seconds, history)

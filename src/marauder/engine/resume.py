@@ -37,8 +37,8 @@ class Resumption:
     def take_up(self, named: Path | None) -> bool:
         """Restore the checkpoint ``named``, else the newest whole one, on every rank; ``False``: there is none.
 
-        Later checkpoints, damaged or of a branch given up, are set aside, and weights of such a branch, too. Raises ``UserError`` for a checkpoint of
-        another training.
+        Later checkpoints, damaged or of a branch given up, are set aside, and so are the weights of such a branch.
+        Raises ``UserError`` for a checkpoint of another training.
         """
         stored = None
         if self.group.leads:

@@ -11,6 +11,7 @@ from torch import nn
 
 from marauder.core.files import to_plain
 from marauder.engine.averaging import AveragedModel
+from marauder.engine.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,17 @@ class Outcome:
     seconds: float
     history: list[dict[str, float]]
     stopped_early: bool
+
+
+def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
+    """Why a training ended before its last epoch, in a sentence; empty: it did not."""
+    if not outcome.stopped_early or outcome.epochs >= training.epochs:
+        return ""
+    best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
+    return (
+        f"stopped early after {outcome.epochs} of {training.epochs} epochs: {training.best_metric} did not rise{best} "
+        f"in {training.patience} evaluations (training.patience)"
+    )
 
 
 @dataclass

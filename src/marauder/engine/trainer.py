@@ -29,7 +29,7 @@ from marauder.engine.resume import Resumption
 from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome, Position, TrainState, about_epoch, agrees
+from marauder.engine.state import Outcome, Position, TrainState, about_epoch, agrees, early_stop
 from marauder.engine.task import Batch, LocalBatch, Task, Weights
 from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
@@ -302,7 +302,9 @@ class Trainer:
             self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
             position.stopped_early = True
-            log.info("no better evaluation in %d: stopping early after epoch %d", settings.patience, epoch)
+            why = early_stop(position.outcome(self.order.steps_per_epoch), settings)
+            log.info("%s", why)
+            self.run_log.event("stopped_early", step=position.step, epoch=epoch, of_epochs=settings.epochs, why=why)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         position = self.state.position

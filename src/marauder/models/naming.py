@@ -23,4 +23,5 @@ def explain_missing(path: Path) -> str | None:
     if path.is_file():
         return None
     beside = [other for suffix in SUFFIXES if (other := path.with_suffix(suffix)).is_file()]
-    return f"{path}: no such file; " + (f"there is {beside[0]}: name it, if it is meant" if beside else "check the path")
+    remedy = f"there is {beside[0]}: name it, if it is meant" if beside else "check the path"
+    return f"{path}: no such file; {remedy}"

@@ -29,7 +29,7 @@ from marauder.engine.failures import TrainingFailure
 from marauder.engine.identity import describe_differences
 from marauder.engine.observer import Observer
 from marauder.engine.process import prepare_process
-from marauder.engine.state import Outcome
+from marauder.engine.state import Outcome, early_stop
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
 from marauder.gates.plan import GatePlan, load_gates
@@ -72,6 +72,8 @@ class RunSummary:
     project: str
     failed: tuple[str, ...] = ()
     """Why gates failed, a sentence each."""
+    stopped_early: str = ""
+    """Why training ended before its last epoch; empty: it did not."""
     promote: tuple[str, ...] = ()
     """Words after ``marauder registry promote`` that make it the production model."""
 
@@ -191,7 +193,7 @@ class GatedRun:
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
         weights = self.kind.weights()
-        if weights.about("best") is None or weights.about("last") is None or not (self.folder / record.report).is_file():
+        if None in (weights.about("best"), weights.about("last")) or not (self.folder / record.report).is_file():
             return None
         sealed = self.folder / self.kind.sealed_file
         if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
@@ -315,12 +317,15 @@ class GatedRun:
         decision = decide(findings.verdicts)
         report = kind.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / kind.sealed_file)
+        if sealed != self.record.weights_sha256:  # another branch's may be registered already
+            self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
         self.record = self.record.write(
             self.folder, state="finished", verdict=worst(findings.verdicts), exit_status=decision.exit_status,
             metrics=dict(metrics),
             split=kind.split, epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights=kind.weights_file,
-            weights_sha256=sealed, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
-            told=False, production_unknown=self.production_unknown,
+            weights_sha256=sealed, report=report.name, stopped_early=early_stop(outcome, self.settings.training),
+            finished=time.time(), seconds=round(outcome.seconds, 1), told=False,
+            production_unknown=self.production_unknown,
         )  # fmt: skip
         self._register()
         self.telling.finished(kind, self.record, outcome.steps)
@@ -357,5 +362,5 @@ class GatedRun:
         return RunSummary(
             self.folder, self.folder / record.weights, self.folder / record.report, record.split,
             dict(record.metrics), record.epochs or 0, record.best_epoch, record.seconds, record.verdict,
-            record.exit_status or 0, version, record.project, failed, self._promotion(record),
+            record.exit_status or 0, version, record.project, failed, record.stopped_early, self._promotion(record),
         )  # fmt: skip

@@ -75,9 +75,7 @@ def store_files(settings: RunSettings) -> bool:
         return False
     store = open_store(settings.store)
     prefix = f"models/{settings.project}/{settings.id}"
-    package = settings.folder / PACKAGE
-    if not package.is_dir():
-        package = pack(settings.folder)
+    package = pack(settings.folder)
     try:
         for path in sorted(package.iterdir()):
             store.put(f"{prefix}/{path.name}", path)

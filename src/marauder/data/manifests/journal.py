@@ -15,8 +15,8 @@ SETTLED_SECONDS = 2.0
 """A file changed so short ago may change again within one tick of its time stamp; nothing of it is kept."""
 
 Stamp = tuple[str, int, int, int]
-"""Absolute path, size in bytes, and two times of change in ns: that of the content, which whoever writes a file may set,
-as unpacking and copying do, and that of the file as the file system keeps it, which nobody can."""
+"""Absolute path, size in bytes, and two times of change in ns: that of the content, which unpacking and copying set to
+what it was elsewhere, and that of the file as the file system keeps it, which nobody can set."""
 
 
 def cache_folder() -> Path:

@@ -198,7 +198,8 @@ def measure_files(
 ) -> dict[Path, tuple[int, Any]]:
     """Size of each file and what ``work`` makes of it (plain JSON), in threads; kept in ``journal`` block by block.
 
-    ``forget``: drop from ``journal`` what is not among ``paths``. The clock is asked between blocks; raises ``Interrupted``. A file that is not there has size 0 and ``None``.
+    ``forget``: drop from ``journal`` what is not among ``paths``. A file that is not there has size 0 and ``None``. The
+    clock is asked between blocks; raises ``Interrupted``.
     """
     stamps = {path: stamp_of(path) for path in dict.fromkeys(paths) if path.is_file()}
     results = {path: (stamp[1], journal.values[stamp]) for path, stamp in stamps.items() if stamp in journal.values}
