@@ -173,7 +173,11 @@ def test_a_pt_that_a_kill_left_behind_is_written_anew_from_the_safetensors(
     assert (restore_detector(stem) or {})["epoch"] == 2
     stem.with_suffix(".pt").write_bytes(former)
     assert (restore_detector(stem) or {})["epoch"] == 2
-    assert {name: hash_file(tmp_path / name) for name in hashes} == hashes
+    assert hash_file(stem.with_suffix(".safetensors")) == hashes["best.safetensors"]
+    written = load_detector(stem.with_suffix(".pt"))
+    assert written.metadata == load_detector(stem.with_suffix(".safetensors")).metadata
+    weights = written.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in detector.float().state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,9 @@ def test_a_pt_that_a_kill_left_behind_is_written_anew_from_the_safetensors(
 )
 def test_a_description_that_does_not_fit_is_told(noted: str, detector: DetectionModel, tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
-    torch.save({"model": load_copy(detector), "marauder": noted}, path)
+    model = load_copy(detector)
+    model.args = {"imgsz": 64}
+    torch.save({"model": model, "marauder": noted}, path)
     with pytest.raises(UserError, match=r"best\.pt: (what it says of itself|its weights are not)"):
         load_detector(path)
 

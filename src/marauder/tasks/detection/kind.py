@@ -26,10 +26,11 @@ from marauder.models.files import restore_detector, save_detector
 from marauder.models.naming import SUFFIXES
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
-from marauder.runs.exporting import export_run
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.tasks.detection.data import DetectionData, labelled
-from marauder.tasks.detection.evaluate_split import HEADLINES, Measured, evaluate_split
+from marauder.tasks.detection.description import Detection
+from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
+from marauder.tasks.detection.exporting import export_run
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionTask
 
@@ -60,7 +61,7 @@ class DetectorWeights:
 class DetectionKind(TaskKind[DetectionSettings]):
     """YOLO detectors."""
 
-    gates = ("contract", "drift", "limits", "slices", "regression")
+    description = Detection
 
     def __init__(self, settings: DetectionSettings) -> None:
         super().__init__(settings)
@@ -126,7 +127,13 @@ class DetectionKind(TaskKind[DetectionSettings]):
         """The best weights on the chosen split and every slice; production's on the same pictures."""
         settings, data = self.settings, self.data
         self.measured = evaluate_split(
-            settings.folder / self.sealed_file, data.dataset, self.split, device, clock, settings.image_size, data.masks
+            settings.folder / self.description.sealed_file,
+            data.dataset,
+            self.split,
+            device,
+            clock,
+            settings.image_size,
+            data.masks,
         )
         production = findings.production
         if production is not None:
@@ -138,16 +145,23 @@ class DetectionKind(TaskKind[DetectionSettings]):
                 self.production_problem = str(error)
                 log.warning("production cannot be compared with: %s", error)
         plain = self.measured.result.overall.to_json(classes=False)
-        return {name: plain[name] for name in HEADLINES}
+        return {metric.name: plain[metric.name] for metric in Detection.metrics}
 
     def compared(self, asked: RegressionSettings) -> Comparison | None:
         """The paired comparison with production, made once; ``None`` where there is none."""
         if self.comparison is None and self.production is not None and self.measured is not None:
             result = self.measured.result
             self.comparison = compare(
-                result.matches, self.production.result.matches, self.measured.records, result.masks, asked.metric,
-                draws=asked.draws, margin=asked.margin, least_groups=asked.least_groups, least_boxes=asked.least_boxes,
-            )  # fmt: skip
+                result.matches,
+                self.production.result.matches,
+                self.measured.records,
+                result.masks,
+                asked.metric,
+                draws=asked.draws,
+                margin=asked.margin,
+                least_groups=asked.least_groups,
+                least_boxes=asked.least_boxes,
+            )
         return self.comparison
 
     def intervals(self) -> dict[str, Interval]:
@@ -156,9 +170,12 @@ class DetectionKind(TaskKind[DetectionSettings]):
         if self._intervals is None:
             measured = self.measured
             self._intervals = intervals_by_slice(
-                measured.result.matches, measured.records, measured.result.masks, "map50",
+                measured.result.matches,
+                measured.records,
+                measured.result.masks,
+                "map50",
                 draws=self.settings.evaluation.draws,
-            )  # fmt: skip
+            )
         return dict(self._intervals)
 
     def calibration(self) -> Calibration:
@@ -173,7 +190,7 @@ class DetectionKind(TaskKind[DetectionSettings]):
 
     def profile(self, device: torch.device, clock: Clock) -> None:
         """The training pictures' features and embeddings by the best weights; made once for the same weights."""
-        best = self.settings.folder / self.sealed_file
+        best = self.settings.folder / self.description.sealed_file
         known = self.settings.folder / "reference_profile.json"
         if known.is_file():
             stored = load_profile(self.settings.folder)
@@ -196,10 +213,17 @@ class DetectionKind(TaskKind[DetectionSettings]):
         for name, target in self.settings.evaluation.target.items():
             value = known[name].map50
             if math.isnan(value) or value < target:
-                found.append({
-                    "project": self.settings.project, "slice": name, "metric": "map50", "value": value,
-                    "target": target, "pictures": known[name].pictures, "boxes": known[name].boxes,
-                })  # fmt: skip
+                found.append(
+                    {
+                        "project": self.settings.project,
+                        "slice": name,
+                        "metric": "map50",
+                        "value": value,
+                        "target": target,
+                        "pictures": known[name].pictures,
+                        "boxes": known[name].boxes,
+                    }
+                )
         return found
 
     def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.clock import Clock, describe_seconds
+from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json
+from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.engine.state import early_stop
 from marauder.evaluation.intervals import OVERALL
@@ -37,8 +39,19 @@ if TYPE_CHECKING:
 
 UNDRAWN = ("step", "seconds")
 """Numbers of an epoch that only grow, and would be drawn as a straight line."""
-DRAWN = ("train/", "val/map50", "val/map50_95", "val/precision", "val/recall", "val/f1", "val/d_ece", "learning_rate",
-         "epoch", "gradient_norm", "data_wait")  # fmt: skip
+DRAWN = (
+    "train/",
+    "val/map50",
+    "val/map50_95",
+    "val/precision",
+    "val/recall",
+    "val/f1",
+    "val/d_ece",
+    "learning_rate",
+    "epoch",
+    "gradient_norm",
+    "data_wait",
+)
 
 
 def write_reports(kind: DetectionKind, findings: Findings, pinned: Pin, clock: Clock) -> Path:
@@ -69,9 +82,7 @@ def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvi
         data=pin_of(pinned, settings),
         settings={
             "recipe": settings.recipe,
-            **settings.described(),
-            "loss": settings.loss.described(),
-            "training": {"epochs": settings.training.epochs, **settings.training.deciding()},
+            **decided(settings, Decides.RESULT, Decides.LENGTH, by_content=False),
         },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},
@@ -155,8 +166,11 @@ def _latency(findings: Findings) -> LatencyFigures | None:
 
 def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Artifact]:
     folder = settings.folder
-    found = {"best weights": folder / "best.safetensors", "last weights": folder / "last.safetensors",
-             "for Ultralytics": folder / "best.pt"}  # fmt: skip
+    found = {
+        "best weights": folder / "best.safetensors",
+        "last weights": folder / "last.safetensors",
+        "for Ultralytics": folder / "best.pt",
+    }
     found |= {one.format: one.path for one in findings.exported if not one.problems}
     return {
         name: Artifact(path.relative_to(folder).as_posix(), hash_file(path))
