@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from export_cases import NAMES, save_lively, write_pictures
 from hypothesis import given
@@ -18,11 +17,11 @@ from hypothesis import strategies as st
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
-from marauder.export.base import Run
 from marauder.export.folders import folder_names, weight_files
 from marauder.export.job import ExportSummary, describe_tensorrt, export_models
 from marauder.export.onnx import OnnxExporter
 from marauder.export.settings import ExportSettings
+from marauder.prediction.onnx import OnnxPredictor
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +158,8 @@ def test_interrupted_anywhere_and_run_again_it_ends_the_same(exports: Exports, t
 
 def test_a_file_that_answers_otherwise_is_not_put_in_place(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     good = files(exports(formats="onnx").models[0].folder)
-    open_rightly = OnnxExporter.open
-
-    def open_wrongly(self: OnnxExporter, path: Path, threads: int | None = None) -> Run:
-        run = open_rightly(self, path, threads)
-        return lambda batch: np.asarray(run(batch) * np.float32(1.01))
-
-    monkeypatch.setattr(OnnxExporter, "open", open_wrongly)
+    run_rightly = OnnxPredictor.run
+    monkeypatch.setattr(OnnxPredictor, "run", lambda self, images: run_rightly(self, images) * 1.01)
     summary = exports(formats="onnx", opset=14)
     result = summary.models[0].formats["onnx"]
     assert not summary.passed and not result.passed and result.reasons
