@@ -215,9 +215,13 @@ class Kept:
         if name == "last":
             save_detector(model, self.folder / name, self.scale.image_size, about)
 
-    def has(self, name: str) -> bool:
-        """Whether they are there."""
-        return name != "last" or (self.folder / "last.safetensors").is_file()
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """Nothing but whether they are there."""
+        return {} if name == "last" and self.files(name)[0].is_file() else None
+
+    def files(self, name: str) -> Sequence[Path]:
+        """One file."""
+        return [self.folder / f"{name}.safetensors"]
 
 
 class KeptBackbone:
@@ -236,9 +240,13 @@ class KeptBackbone:
         if name == "last":
             write_bytes(self.folder / "backbone.safetensors", save(model.backbone_state()))
 
-    def has(self, name: str) -> bool:
-        """Whether it is there."""
-        return name != "last" or (self.folder / "backbone.safetensors").is_file()
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """Nothing but whether it is there."""
+        return {} if name == "last" and self.files(name)[0].is_file() else None
+
+    def files(self, name: str) -> Sequence[Path]:
+        """One file, of the last weights."""
+        return [self.folder / "backbone.safetensors"] if name == "last" else []
 
 
 class Bench:

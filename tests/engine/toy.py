@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marauder.core.clock import Clock
+from marauder.core.files import read_json, write_json
 from marauder.core.randomness import stream
 from marauder.engine.distributed import Group
 from marauder.engine.observer import Observer
@@ -110,9 +111,16 @@ class Files:
 
     def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
         save_file({key: value.contiguous() for key, value in model.state_dict().items()}, self.folder / f"{name}.st")
+        write_json(self.folder / f"{name}.json", about)
 
-    def has(self, name: str) -> bool:
-        return (self.folder / f"{name}.st").is_file()
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        if not (self.folder / f"{name}.st").is_file():
+            return None
+        noted: dict[str, Any] = read_json(self.folder / f"{name}.json")
+        return noted
+
+    def files(self, name: str) -> Sequence[Path]:
+        return [self.folder / f"{name}.st"]
 
     def read(self, name: str) -> dict[str, torch.Tensor]:
         return load_file(self.folder / f"{name}.st")

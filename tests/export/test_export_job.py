@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from export_cases import NAMES, save_lively, write_pictures
 from hypothesis import given
@@ -18,11 +17,11 @@ from hypothesis import strategies as st
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
-from marauder.export.base import Run
 from marauder.export.folders import folder_names, weight_files
 from marauder.export.job import ExportSummary, describe_tensorrt, export_models
 from marauder.export.onnx import OnnxExporter
 from marauder.export.settings import ExportSettings
+from marauder.prediction.onnx import OnnxPredictor
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,7 @@ def test_two_models_of_one_name_get_folders_of_their_own(exports: Exports, model
         }
         report = json.loads((model.folder / "export_report.json").read_text(encoding="utf-8"))
         assert report["names"] == list(NAMES) and report["pictures"]["real"]
-        assert (model.folder / report["source"]).resolve() == (
-            models[0].parents[1] / model.name / "best.safetensors"
-        ).resolve()
+        assert (model.folder / report["source"]).resolve() == (models[0].parents[1] / model.name / "best.pt").resolve()
         for name in ("onnx", "torchscript"):
             parity = report["formats"][name]["parity"]
             assert parity["verdict"] == "pass" and parity["boxes"] >= 20 and parity["unmatched"] == 0
@@ -161,13 +158,8 @@ def test_interrupted_anywhere_and_run_again_it_ends_the_same(exports: Exports, t
 
 def test_a_file_that_answers_otherwise_is_not_put_in_place(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     good = files(exports(formats="onnx").models[0].folder)
-    open_rightly = OnnxExporter.open
-
-    def open_wrongly(self: OnnxExporter, path: Path, threads: int | None = None) -> Run:
-        run = open_rightly(self, path, threads)
-        return lambda batch: np.asarray(run(batch) * np.float32(1.01))
-
-    monkeypatch.setattr(OnnxExporter, "open", open_wrongly)
+    run_rightly = OnnxPredictor.run
+    monkeypatch.setattr(OnnxPredictor, "run", lambda self, images: run_rightly(self, images) * 1.01)
     summary = exports(formats="onnx", opset=14)
     result = summary.models[0].formats["onnx"]
     assert not summary.passed and not result.passed and result.reasons
@@ -282,10 +274,13 @@ def test_no_two_models_ever_share_a_folder(paths: list[str]) -> None:
     assert all(name and "/" not in name for name in names)
 
 
-def test_one_model_under_two_names_is_exported_once(models: list[Path]) -> None:
-    assert weight_files([models[0], models[0].with_suffix(".safetensors"), models[0]]) == [
-        models[0].with_suffix(".safetensors")
-    ]
+def test_one_model_named_twice_is_exported_once_and_never_from_another_file(models: list[Path]) -> None:
+    for named in (models[0], models[0].with_suffix(".safetensors")):
+        assert weight_files([named, named]) == [named]
+    with pytest.raises(UserError, match=r"best\.pt: is named beside a file of the same name .*name one of them"):
+        weight_files([models[0], models[0].with_suffix(".safetensors")])
+    with pytest.raises(UserError, match=r"(?s)x\.pt: no such file.*y\.safetensors: no such file"):
+        weight_files([models[0].with_name("x.pt"), models[0].with_name("y.safetensors")])
 
 
 def test_tensorrt_is_spoken_of_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
+from marauder.core.settings import Decides
 from marauder.critical.settings import CriticalSettings
 from marauder.engine.task import SampleContext, SampleKey
 from marauder.imaging.augmentation import AugmentationSettings, Source
@@ -41,19 +44,22 @@ def keys(task: DetectionTask, epoch: int = 0) -> list[SampleKey]:
     return [SampleKey(epoch, index) for index in range(task.training_length)]
 
 
-def test_a_run_without_emphasis_is_described_as_before_there_was_any(small_reef: Path) -> None:
-    plain = settings(small_reef).described()
-    assert set(plain) == {"model", "image_size", "augmentation"}
-    assert settings(small_reef, "loss.cls=1").described()["loss"] == {"box": 7.5, "cls": 1.0, "dfl": 1.5}
+def weights_by(settings: DetectionSettings) -> dict[str, Any]:
+    return decided(settings, Decides.RESULT)
+
+
+def test_what_emphasises_decides_the_weights_and_what_is_off_does_not(small_reef: Path) -> None:
+    plain = weights_by(settings(small_reef))
+    assert plain["copy_paste"] == plain["hard_negatives"] == plain["loss"]["focal"] == "off"
     for words in (
+        "loss.cls=1",
         "balance.kind=repeat_factor",
         "copy_paste.probability=0.5",
         "loss.focal.enabled=true",
         "critical=[disc]",
     ):
-        assert set(settings(small_reef, words).described()) - set(plain), words
-    # Settings of what is off decide nothing.
-    assert settings(small_reef, "balance.limit=3", "copy_paste.most=4", "loss.focal.gamma=3").described() == plain
+        assert weights_by(settings(small_reef, words)) != plain, words
+    assert weights_by(settings(small_reef, "copy_paste.most=4", "loss.focal.gamma=3")) == plain
 
 
 def test_critical_classes_are_names_of_the_data_set_or_those_of_the_taxonomy(small_reef: Path) -> None:
@@ -137,9 +143,9 @@ def test_pictures_with_hard_negatives_are_drawn_more_often_and_the_content_of_th
     moved = tmp_path / "elsewhere.json"
     moved.write_bytes(file.read_bytes())
     same = settings(small_reef, f"hard_negatives.file={moved}", "hard_negatives.repeat=3")
-    assert same.described() == used.described()
+    assert weights_by(same) == weights_by(used)
     write_json(moved, {**read_json(moved), "weights": "other"})
-    assert same.described() != used.described()
+    assert weights_by(same) != weights_by(used)
 
 
 def test_pasted_negatives_bring_no_label_and_confusions_their_true_one(small_reef: Path) -> None:

@@ -30,7 +30,7 @@ from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.gated import run_gated
 from marauder.runs.recipes import load_run_settings
 from marauder.tasks.detection.settings import DetectionSettings
-from marauder.tasks.pretraining.data import open_pool, probe_records
+from marauder.tasks.pretraining.data import open_pool, pool_identity, probe_records
 from marauder.tasks.pretraining.kind import PretrainingKind
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import PretrainingTask, collapse_in, unjudged
@@ -77,6 +77,22 @@ def write_noise(folder: Path, count: int, first: int = 0) -> None:
         coarse = np.random.default_rng(number).integers(0, 255, (8, 10, 3)).astype(np.uint8)
         picture = cv2.resize(coarse, (100, 80), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / f"dive{number % 7}_frame_{number:05d}.png"), picture)
+
+
+def test_other_pictures_of_the_same_size_are_another_pretraining(tmp_path: Path) -> None:
+    write_noise(tmp_path / "bare", 12)
+    for path in sorted((tmp_path / "bare").iterdir()):
+        cv2.imwrite(str(path.with_suffix(".bmp")), cv2.imread(str(path)))
+        path.unlink()
+    given = settings(tmp_path / "bare", tmp_path / "out")
+    before = pool_identity(open_pool(given), given)
+    assert pool_identity(open_pool(given), given) == before
+    changed = open_pool(given).training[0].picture
+    size = changed.stat().st_size
+    cv2.imwrite(str(changed), 255 - cv2.imread(str(changed)))
+    pool = open_pool(given)
+    assert changed.stat().st_size == size and changed in [one.picture for one in pool.training]
+    assert pool_identity(pool, given) != before
 
 
 class TestPictures:

@@ -25,11 +25,11 @@ TABLE: dict[str, dict[str, str]] = {
     },
     # By the suffix of the file.
     "predictor": {
-        "safetensors": "marauder.prediction.detector:DetectorPredictor",
-        "pt": "marauder.prediction.detector:DetectorPredictor",
-        "onnx": "marauder.prediction.onnx:OnnxPredictor",
-        "torchscript": "marauder.prediction.torchscript:TorchScriptPredictor",
-        "folder": "marauder.prediction.folder:FolderPredictor",
+        "safetensors": "marauder.prediction.detector:SafetensorsFormat",
+        "pt": "marauder.prediction.detector:CheckpointFormat",
+        "onnx": "marauder.prediction.onnx:OnnxFormat",
+        "torchscript": "marauder.prediction.torchscript:TorchScriptFormat",
+        "folder": "marauder.prediction.folder:FolderFormat",
     },
     "exporter": {
         "onnx": "marauder.export.onnx:OnnxExporter",

@@ -30,7 +30,8 @@ from marauder.engine.state import Outcome
 from marauder.evaluation.critical_metrics import tier_metrics
 from marauder.mining.hard_negatives_file import NEGATIVES_FILE, SUSPECTED_FILE
 from marauder.mining.mining_job import mine
-from marauder.models.files import load_detector, weights_hash
+from marauder.models.files import load_detector
+from marauder.models.naming import weights_hash
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.series import Part, PartMaker, Series, leave_weights, outcome_of
 from marauder.runs.training import is_one_of_several

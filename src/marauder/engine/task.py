@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -152,5 +153,9 @@ class Weights(Protocol):
     def save(self, model: nn.Module, name: str, about: dict[str, Any]) -> None:
         """Write a model's weights with what to remember of them."""
 
-    def has(self, name: str) -> bool:
-        """Whether whole weights of that name are there."""
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """What was told of the weights of that name when they were saved, and maybe more, as JSON knows it; ``None``
+        unless they are there and whole."""
+
+    def files(self, name: str) -> Sequence[Path]:
+        """The files that hold the weights of that name, whether they are there or not."""

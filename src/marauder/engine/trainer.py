@@ -31,7 +31,7 @@ from marauder.engine.resume import Resumption
 from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome, Position, TrainState
+from marauder.engine.state import Outcome, Position, TrainState, about_epoch, agrees, early_stop
 from marauder.engine.task import Batch, LocalBatch, SampleContext, Task, Weights
 from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
@@ -124,11 +124,20 @@ class Trainer:
         if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
             self._train()
         if position.best_score is None and position.step:
-            self._evaluate(position.step // self.order.steps_per_epoch)
-            if self.group.leads:
-                self._save_checkpoint(wait=True)
-        if self.group.leads and not self.weights.has("last"):
+            self._evaluate_again()
+        if self.group.leads and not agrees(self.weights.about("last"), position.history[-1:]):
             self._save_last()
+
+    def _evaluate_again(self) -> None:
+        """Measure the weights as they stand, the best there are, where no best ones are known at the end."""
+        position = self.state.position
+        epoch = position.step // self.order.steps_per_epoch
+        metrics = self._evaluate(epoch)
+        if position.history and position.history[-1]["epoch"] == epoch:
+            position.history[-1] |= {f"val/{name}": value for name, value in metrics.items()}
+            self.run_log.rewrite_epochs(position.history)
+        if self.group.leads:
+            self._save_checkpoint(wait=True)
 
     def _build_state(self) -> TrainState:
         model = self.task.build_model(self.settings.seed).to(self.group.device)
@@ -315,7 +324,9 @@ class Trainer:
             self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
             position.stopped_early = True
-            log.info("no better evaluation in %d: stopping early after epoch %d", settings.patience, epoch)
+            why = early_stop(position.outcome(self.order.steps_per_epoch), settings)
+            log.info("%s", why)
+            self.run_log.event("stopped_early", step=position.step, epoch=epoch, of_epochs=settings.epochs, why=why)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         position = self.state.position
@@ -388,10 +399,8 @@ class Trainer:
 
     def _save_last(self) -> None:
         position = self.state.position
-        row = position.history[-1] if position.history else {}
-        metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
-        epoch = position.step // self.order.steps_per_epoch
-        self.weights.save(self.state.average.model, "last", {"epoch": epoch, "metrics": metrics})
+        row = position.history[-1] if position.history else {"epoch": 0}
+        self.weights.save(self.state.average.model, "last", about_epoch(row))
         self.run_log.event(
             "finished", step=position.step, best_epoch=position.best_epoch, best_score=position.best_score
         )

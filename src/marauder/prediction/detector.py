@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -12,28 +13,17 @@ import torch
 from marauder.engine.distributed import choose_device
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.ultralytics_adapter import DetectionModel, input_stride
-from marauder.prediction.predictor import Description, Opening, Predictor
+from marauder.prediction.format import PredictorFormat
+from marauder.prediction.predictor import Description, Predictor
 
 
 class DetectorPredictor(Predictor):
     """A detector as a network of PyTorch, on the device it is on."""
 
-    title = "detector (PyTorch)"
-
     def __init__(self, loaded: LoadedDetector) -> None:
         description = Description(loaded.names, loaded.image_size, input_stride(loaded.model), metadata=loaded.metadata)
         super().__init__(loaded.path, description, next(loaded.model.parameters()).device)
         self.model = loaded.model
-
-    @classmethod
-    def open(cls, path: Path, opening: Opening) -> Self:
-        """See ``Predictor.open``."""
-        loaded = load_detector(path)
-        if opening.threads is not None:
-            torch.set_num_threads(opening.threads)
-        model = loaded.model.fuse(verbose=False) if opening.fuse else loaded.model
-        model.to(choose_device(opening.device))
-        return cls(LoadedDetector(model, loaded.names, loaded.image_size, loaded.metadata, loaded.path))
 
     @classmethod
     def of_model(cls, model: DetectionModel, names: tuple[str, ...], image_size: int) -> Self:
@@ -49,6 +39,28 @@ class DetectorPredictor(Predictor):
         """See ``Predictor.run``."""
         answer = self.model(images)
         return answer if isinstance(answer, torch.Tensor) else answer[0]  # a network made ready for export gives one
+
+
+class SafetensorsFormat(PredictorFormat):
+    """Files that ``models.files`` writes. ``settings.threads`` sets the number for this whole process."""
+
+    name = "safetensors"
+    title = "Detector of Marauder"
+
+    def open(self, path: Path) -> DetectorPredictor:
+        """See ``PredictorFormat.open``."""
+        loaded = load_detector(path)
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        model = loaded.model.fuse(verbose=False) if self.settings.fuse else loaded.model
+        return DetectorPredictor(replace(loaded, model=model.to(choose_device(self.settings.device))))
+
+
+class CheckpointFormat(SafetensorsFormat):
+    """Checkpoints of Ultralytics, and those that Marauder writes for it."""
+
+    name = "pt"
+    title = "Checkpoint of Ultralytics"
 
 
 @contextmanager

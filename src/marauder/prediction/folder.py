@@ -23,7 +23,8 @@ from marauder.core.files import DamagedFileError, atomic_path, fingerprint, read
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.models.ultralytics_adapter import DetectionModel
-from marauder.prediction.predictor import Description, Opening, Predictor
+from marauder.prediction.format import PredictorFormat
+from marauder.prediction.predictor import Description, Predictor
 from marauder.prediction.score_calibration import ScoreCalibration
 
 DESCRIPTION_FILE = "predictor.json"
@@ -44,8 +45,6 @@ class FolderDescription:
 class FolderPredictor(Predictor):
     """The model of a folder, with the folder's names, size, calibration and thresholds."""
 
-    title = "predictor folder"
-
     def __init__(self, path: Path, inner: Predictor, said: FolderDescription) -> None:
         names = said.names if said.names is not None else inner.names
         if len(names) != len(inner.names):
@@ -65,16 +64,6 @@ class FolderPredictor(Predictor):
                 raise UserError(f"{path / DESCRIPTION_FILE}: thresholds needs a number for each of {', '.join(names)}")
             self.thresholds = np.array([said.thresholds[name] for name in names], np.float64)
 
-    @classmethod
-    def open(cls, path: Path, opening: Opening) -> FolderPredictor:
-        """See ``Predictor.open``."""
-        said = read_description(path)
-        model = path / said.model
-        kind = model.suffix.removeprefix(".").lower()
-        if kind not in plugin_names("predictor"):
-            raise UserError(f"{path / DESCRIPTION_FILE}: model {said.model!r} is of no kind that can be opened")
-        return cls(path, resolve("predictor", kind).open(model, opening), said)
-
     @property
     def network(self) -> DetectionModel:
         """The network of the model."""
@@ -88,6 +77,22 @@ class FolderPredictor(Predictor):
     def run(self, images: torch.Tensor) -> torch.Tensor:
         """See ``Predictor.run``."""
         return self.inner.run(images)
+
+
+class FolderFormat(PredictorFormat):
+    """Folders with a ``predictor.json``."""
+
+    name = "folder"
+    title = "Predictor folder"
+
+    def open(self, path: Path) -> FolderPredictor:
+        """See ``PredictorFormat.open``."""
+        said = read_description(path)
+        model = path / said.model
+        kind = model.suffix.removeprefix(".").lower()
+        if kind not in plugin_names("predictor"):
+            raise UserError(f"{path / DESCRIPTION_FILE}: model {said.model!r} is of no kind that can be opened")
+        return FolderPredictor(path, resolve("predictor", kind)(self.settings).open(model), said)
 
 
 def read_description(folder: Path) -> FolderDescription:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,7 +12,8 @@ import torch
 from marauder.core.errors import UserError
 from marauder.engine.distributed import choose_device
 from marauder.prediction.exported import describe_exported
-from marauder.prediction.predictor import Description, InputShape, Opening, Predictor
+from marauder.prediction.format import PredictorFormat
+from marauder.prediction.predictor import Description, InputShape, Predictor
 
 GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 HALF = "tensor(float16)"
@@ -30,8 +31,6 @@ _UNREADABLE = (
 class OnnxPredictor(Predictor):
     """A detector as an ONNX graph with one input, pictures, and the boxes as its first output."""
 
-    title = "ONNX"
-
     def __init__(
         self, path: Path, description: Description, device: torch.device, session: onnxruntime.InferenceSession
     ) -> None:
@@ -40,16 +39,28 @@ class OnnxPredictor(Predictor):
         given = session.get_inputs()[0]
         self._input, self._kind = given.name, np.float16 if given.type == HALF else np.float32
 
-    @classmethod
-    def open(cls, path: Path, opening: Opening) -> Self:
-        """See ``Predictor.open``."""
-        device = _device(path, opening.device)
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        """See ``Predictor.run``. Pictures are handed over in the memory of the processor."""
+        pictures = np.ascontiguousarray(images.cpu().numpy(), self._kind)
+        answer: Any = self.session.run(None, {self._input: pictures})[0]
+        return torch.from_numpy(np.asarray(answer, np.float32))
+
+
+class OnnxFormat(PredictorFormat):
+    """ONNX files, on the processor or, with the package for it, on a GPU."""
+
+    name = "onnx"
+    title = "ONNX"
+
+    def open(self, path: Path) -> OnnxPredictor:
+        """See ``PredictorFormat.open``."""
+        threads, device = self.settings.threads, _device(path, self.settings.device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Worker threads that go on spinning after a run would slow down whatever else runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        if opening.threads is not None:
-            options.intra_op_num_threads, options.inter_op_num_threads = opening.threads, 1
+        if threads is not None:
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         providers = [CPU] if device.type == "cpu" else [(GPU, {"device_id": device.index or 0}), CPU]
         try:
             session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
@@ -59,13 +70,8 @@ class OnnxPredictor(Predictor):
             reason = str(error).splitlines()[0]
             raise UserError(f"{path}: is no readable ONNX file ({reason}); export again") from None
         metadata = session.get_modelmeta().custom_metadata_map
-        return cls(path, describe_exported(path, metadata, _accepts(path, session)), torch.device("cpu"), session)
-
-    def run(self, images: torch.Tensor) -> torch.Tensor:
-        """See ``Predictor.run``. Pictures are handed over in the memory of the processor."""
-        pictures = np.ascontiguousarray(images.cpu().numpy(), self._kind)
-        answer: Any = self.session.run(None, {self._input: pictures})[0]
-        return torch.from_numpy(np.asarray(answer, np.float32))
+        description = describe_exported(path, metadata, _accepts(path, session))
+        return OnnxPredictor(path, description, torch.device("cpu"), session)
 
 
 def _device(path: Path, setting: str) -> torch.device:

@@ -8,7 +8,8 @@ import torch
 
 from marauder.core.errors import UserError
 from marauder.core.plugins import names, resolve
-from marauder.prediction.predictor import Opening, Predictor
+from marauder.prediction.format import OpeningSettings, PredictorFormat
+from marauder.prediction.predictor import Predictor
 
 KIND = "predictor"
 FOLDER = "folder"
@@ -23,8 +24,8 @@ def open_predictor(
 ) -> Predictor:
     """Open a detector of Marauder or Ultralytics: a .pt, .safetensors, .onnx or .torchscript file, or a folder.
 
-    ``device``, ``threads``, ``fuse``: see ``Opening``. ``image_size``: instead of the model's own, pixels of the long
-    side. Raises ``UserError`` with the file and the remedy where that cannot be done.
+    ``device``, ``threads``, ``fuse``: see ``OpeningSettings``. ``image_size``: instead of the model's own, pixels
+    of the long side. Raises ``UserError`` with the file and the remedy where that cannot be done.
     """
     path = Path(path)
     kind = FOLDER if path.is_dir() else path.suffix.removeprefix(".").lower()
@@ -33,6 +34,7 @@ def open_predictor(
             raise UserError(f"{path}: no such file or folder; check the path")
         known = ", ".join(f".{name}" for name in names(KIND) if name != FOLDER)
         raise UserError(f"{path}: no model that can be opened; a model is a {known} file, or a predictor folder")
-    predictor: Predictor = resolve(KIND, kind).open(path, Opening(str(device), threads, fuse))
+    opened_as: PredictorFormat = resolve(KIND, kind)(OpeningSettings(device=str(device), threads=threads, fuse=fuse))
+    predictor = opened_as.open(path)
     predictor.image_size = predictor.input_size(image_size)
     return predictor

@@ -1,4 +1,4 @@
-"""A predictor: a model file of whatever format, opened, that turns pictures into boxes; plug point ``predictor``."""
+"""A predictor: a model file of whatever format, opened, that turns pictures into boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,26 +45,13 @@ class Description:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Opening:
-    """How a file is opened. ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``threads``: of the processor;
-    ``None``: the runtime's default. ``fuse``: fold batch normalisation into convolutions where the format has not yet
-    done so, which is faster and changes numbers by rounding only."""
-
-    device: str = "auto"
-    threads: int | None = None
-    fuse: bool = False
-
-
 class Predictor(ABC):
     """A detector that is ready to look at pictures.
 
     ``path``: the file that was read. ``names``, ``image_size``, ``stride``, ``accepts``, ``metadata``: as in
     ``Description``. ``calibration``: from the model's scores to shares that are right; ``thresholds``: least score of
-    each class (C,), used where settings name no confidence. An implementation opens and runs one format.
+    each class (C,), used where settings name no confidence. A subclass runs what a ``PredictorFormat`` opened.
     """
-
-    title: ClassVar[str]
 
     def __init__(self, path: Path, description: Description, device: torch.device) -> None:
         self.path, self.device = path, device
@@ -72,12 +59,6 @@ class Predictor(ABC):
         self.stride, self.accepts, self.metadata = description.stride, description.accepts, description.metadata
         self.calibration: ScoreCalibration | None = None
         self.thresholds: np.ndarray | None = None
-
-    @classmethod
-    @abstractmethod
-    def open(cls, path: Path, opening: Opening) -> Predictor:
-        """Open ``path``. Raises ``UserError`` for a file that is missing, damaged or of another kind, and for a device
-        that the format cannot use."""
 
     @abstractmethod
     def run(self, images: torch.Tensor) -> torch.Tensor:

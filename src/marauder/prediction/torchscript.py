@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torchvision  # noqa: F401 - registers the operators that a scripted detector may name
@@ -13,7 +13,8 @@ import torchvision  # noqa: F401 - registers the operators that a scripted detec
 from marauder.core.errors import UserError
 from marauder.engine.distributed import choose_device
 from marauder.prediction.exported import describe_exported
-from marauder.prediction.predictor import Description, Opening, Predictor
+from marauder.prediction.format import PredictorFormat
+from marauder.prediction.predictor import Description, Predictor
 
 METADATA_FILE = "config.txt"
 """Name of the extra file that holds the metadata (JSON), in Ultralytics' exports and in ours."""
@@ -22,20 +23,29 @@ METADATA_FILE = "config.txt"
 class TorchScriptPredictor(Predictor):
     """A detector as a traced graph."""
 
-    title = "TorchScript"
-
     def __init__(
         self, path: Path, description: Description, device: torch.device, graph: torch.jit.ScriptModule
     ) -> None:
         super().__init__(path, description, device)
         self.graph = graph
 
-    @classmethod
-    def open(cls, path: Path, opening: Opening) -> Self:
-        """See ``Predictor.open``. ``opening.threads`` sets the number for this whole process."""
-        if opening.threads is not None:
-            torch.set_num_threads(opening.threads)
-        device = choose_device(opening.device)
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        """See ``Predictor.run``."""
+        answer: torch.Tensor = self.graph(images)
+        return answer
+
+
+class TorchScriptFormat(PredictorFormat):
+    """Traced files. ``settings.threads`` sets the number for this whole process."""
+
+    name = "torchscript"
+    title = "TorchScript"
+
+    def open(self, path: Path) -> TorchScriptPredictor:
+        """See ``PredictorFormat.open``."""
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        device = choose_device(self.settings.device)
         if not path.is_file():
             raise UserError(f"{path}: no such file; check the path, or export again")
         extra: dict[str, Any] = {METADATA_FILE: ""}
@@ -47,12 +57,7 @@ class TorchScriptPredictor(Predictor):
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{path}: is no readable TorchScript file ({reason}); export again") from None
-        return cls(path, describe_exported(path, _metadata(path, extra[METADATA_FILE])), device, graph)
-
-    def run(self, images: torch.Tensor) -> torch.Tensor:
-        """See ``Predictor.run``."""
-        answer: torch.Tensor = self.graph(images)
-        return answer
+        return TorchScriptPredictor(path, describe_exported(path, _metadata(path, extra[METADATA_FILE])), device, graph)
 
 
 def _metadata(path: Path, text: str | bytes) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def detector_features(
 
     The very features that ``selection.scoring`` gives of a pool. Raises ``Interrupted``; finished blocks are kept.
     """
-    from marauder.models.files import weights_hash
+    from marauder.models.naming import weights_hash
 
     if not records:
         return np.zeros((0, 0), np.float32)

@@ -1,0 +1,44 @@
+"""A kind of model file, and how it is opened as a predictor. The plug point ``predictor``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from marauder.core.settings import Decides, Settings
+from marauder.prediction.predictor import Predictor
+
+
+class OpeningSettings(Settings):
+    """How a file is opened."""
+
+    decides: ClassVar[Decides] = Decides.NOTHING
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: int | None = Field(None, ge=1, description="threads of the processor; default: the runtime's own choice")
+    fuse: bool = Field(
+        False,
+        description="fold batch normalisation into convolutions: faster, with numbers that differ by rounding",
+    )
+
+
+class PredictorFormat(ABC):
+    """One kind of model file.
+
+    ``name``: the suffix of its files without the dot, ``folder`` for folders. Making one opens nothing.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    settings_model: ClassVar[type[Settings]] = OpeningSettings
+
+    def __init__(self, settings: OpeningSettings | None = None) -> None:
+        self.settings = OpeningSettings() if settings is None else settings
+
+    @abstractmethod
+    def open(self, path: Path) -> Predictor:
+        """Open ``path``. Raises ``UserError`` for a file that is missing, damaged or of another kind, and for a device
+        that the format cannot use."""
