@@ -44,6 +44,17 @@ VALUE = SimpleNamespace(value=0.5, low=math.nan, high=0.7)
 AGREEMENT = SimpleNamespace(
     mean_iou=VALUE, class_kappa=VALUE, kappa=VALUE, found_by_both=VALUE, well_located=0.5, pictures=[1], boxes=3
 )
+SHOT = {"source": PICTURE, "alt": TRAP, "caption": TRAP}
+COUNTED = {
+    "name": TRAP,
+    "colour": "#ff8800",
+    "boxes": 5,
+    "frames": 3,
+    "most": 2,
+    "at": TRAP,
+    "first": TRAP,
+    "mean": 0.5,
+}
 PAGES: dict[str, dict[str, Any]] = {
     "annotation/guidelines.html": {
         "rules": [(TRAP, TRAP)],
@@ -170,6 +181,34 @@ PAGES: dict[str, dict[str, Any]] = {
         "picks": [{"key": TRAP, "why": TRAP, "boxes": "1.0"}],
         "next_command": TRAP,
         "notes": [TRAP],
+    },
+    "survey/report.html": {
+        "looked_at": TRAP,
+        "model": TRAP,
+        "threshold": TRAP,
+        "beside": TRAP,
+        "total": 5,
+        "totals": [COUNTED],
+        "clips": [
+            {
+                "name": TRAP,
+                "frames": 3,
+                "moment": TRAP,
+                "rows": [COUNTED],
+                "chart": {
+                    "most": 2,
+                    "lines": [{"points": "44,140 750,12", "colour": "#ff8800", "name": TRAP}],
+                    "ticks": [{"x": "44", "anchor": "start", "text": TRAP}],
+                },
+                "pictures": [SHOT],
+            },
+            {"name": TRAP, "frames": 3, "moment": TRAP, "rows": [], "chart": None, "pictures": []},
+        ],
+        "clips_left_out": 2,
+        "surest": [SHOT],
+        "least_sure": [SHOT],
+        "problems": [(TRAP, TRAP)],
+        "problem_count": 3,
     },
 }
 """Each page with traps wherever it takes text; that of a run is written from real evidence in ``tests/reporting``."""
