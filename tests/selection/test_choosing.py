@@ -14,8 +14,8 @@ from pools import make_pool, make_settings
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
 from marauder.selection.choosing import choose, combined_scores, rank_shares
-from marauder.selection.price import estimate_price
-from marauder.selection.settings import PriceSettings, SelectionSettings
+from marauder.selection.price import PriceSettings, estimate_price
+from marauder.selection.settings import SelectionSettings
 
 
 @pytest.mark.parametrize("name", ["hybrid", "uncertainty"])

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
 from marauder.core.settings import Settings, split_commas
+from marauder.selection.price import PriceSettings
 
 
 class PrelabelSettings(Settings):
@@ -17,21 +18,6 @@ class PrelabelSettings(Settings):
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
     image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-class PriceSettings(Settings):
-    """What an annotator is expected to take and cost; the provider's offer says the real numbers."""
-
-    currency: str = Field("EUR", min_length=1)
-    per_picture: float = Field(0.02, ge=0, description="price of opening and judging a picture")
-    per_box: float = Field(0.06, ge=0, description="price of a box drawn from nothing")
-    per_corrected_box: float = Field(0.03, ge=0, description="price of a box that a pre-label suggests")
-    seconds_per_picture: float = Field(6.0, ge=0, description="time to open and judge a picture")
-    seconds_per_box: float = Field(10.0, ge=0, description="time to draw a box from nothing")
-    seconds_per_corrected_box: float = Field(4.0, ge=0, description="time to check and mend a suggested box")
-    boxes_per_picture: float | None = Field(
-        None, ge=0, description="boxes expected in a picture; default: as in the labelled pictures of the data set"
-    )
 
 
 class LimitSettings(Settings):
@@ -80,7 +66,7 @@ class AnnotationSettings(Settings):
     copy_pictures: bool = Field(False, description="copy pictures into the merged data set instead of linking them")
     seed: int = 0
     prelabels: PrelabelSettings = PrelabelSettings()
-    price: PriceSettings = PriceSettings()
+    price: PriceSettings = Field(PriceSettings(), description="what is not given here is as in the selection")
     limits: LimitSettings = LimitSettings()
     quality: QualitySettings = QualitySettings()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from marauder.data.records import Record
 from marauder.selection.pool_scores import PoolScores
+from marauder.selection.price import boxes_of_a_picture
 from marauder.selection.settings import SelectionSettings
 
 
@@ -36,7 +37,7 @@ def expected_boxes(
 ) -> np.ndarray | None:
     """Boxes to expect in each picture, float64 (M,); ``None``: nothing says how many.
 
-    Those that the detector estimates; where it is not to be trusted, the mean number of the ``labelled`` pictures: for
+    Those that the detector estimates; where it is not to be trusted, what ``boxes_of_a_picture`` says: for
     pictures in which it sees nothing, and for all where its mAP50 is too low. That is told in ``notes``.
     """
     estimated = scores.estimated_boxes.astype(np.float64)
@@ -44,15 +45,12 @@ def expected_boxes(
         return estimated
     poor = scores.map50 is not None and scores.map50 < settings.least_map50
     guessed = np.full(len(scores), True) if poor else scores.box_counts == 0
-    if not labelled:
-        notes.append(
-            f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing, and no labelled "
-            "picture says how many to expect; name some with --labeled"
-        )
+    mean = boxes_of_a_picture(labelled, settings.price)
+    told = f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing"
+    if mean is None:
+        notes.append(f"{told}, and no labelled picture says how many to expect; name some with --labeled")
         return None
-    mean = float(np.mean([int((~record.ignored).sum()) for record in labelled]))
-    notes.append(
-        f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing: {mean:.1f}, the mean "
-        f"of the {len(labelled):,} labelled pictures, stands for it, in the price, too"
-    )
+    stated = settings.price.boxes_per_picture is not None
+    source = "price.boxes_per_picture" if stated else f"the mean of the {len(labelled):,} labelled pictures"
+    notes.append(f"{told}: {mean:.1f}, {source}, stands for it, in the price, too")
     return np.where(guessed, mean, estimated)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marauder.core.plugins import names
 from marauder.core.settings import Settings, split_commas
+from marauder.selection.price import PriceSettings
 
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 """Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
@@ -16,16 +17,6 @@ ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 REDUCTIONS = ("sum", "mean", "max", "top_k_mean")
 MODEL_FREE = ("random", "typical", "k_center", "k_medoids")
 """Strategies that work without a detector, on how pictures look."""
-
-
-class PriceSettings(Settings):
-    """What annotation costs; the defaults are of the order of what providers ask, put in your own."""
-
-    per_box: float = Field(0.06, ge=0, description="price of one box")
-    per_picture: float = Field(0.02, ge=0, description="price of looking at one picture, with or without boxes")
-    seconds_per_box: float = Field(10.0, ge=0, description="working time for one box, seconds")
-    seconds_per_picture: float = Field(6.0, ge=0, description="working time for opening one picture, seconds")
-    currency: str = Field("EUR", min_length=1, max_length=8)
 
 
 class SelectionSettings(Settings):
