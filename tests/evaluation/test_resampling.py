@@ -8,6 +8,7 @@ from evaluation_cases import perturbed_detections, random_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marauder.core.randomness import stream
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation import resampling
 from marauder.evaluation.group_draws import Draws, draw_groups, draw_names
