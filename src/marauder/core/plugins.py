@@ -67,8 +67,8 @@ TABLE: dict[str, dict[str, str]] = {
         "ec2": "marauder.launch.notices.ec2:Ec2Notice",
     },
     "task": {
-        "detection": "marauder.tasks.detection.kind:DetectionKind",
-        "pretraining": "marauder.tasks.pretraining.kind:PretrainingKind",
+        "detection": "marauder.tasks.detection.description:Detection",
+        "pretraining": "marauder.tasks.pretraining.description:Pretraining",
     },
     "pretraining_method": {
         "moco": "marauder.models.pretraining.moco:MomentumContrast",

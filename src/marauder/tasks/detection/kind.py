@@ -25,10 +25,11 @@ from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
-from marauder.runs.exporting import export_run
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.tasks.detection.data import DetectionData, labelled
-from marauder.tasks.detection.evaluate_split import HEADLINES, Measured, evaluate_split
+from marauder.tasks.detection.description import Detection
+from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
+from marauder.tasks.detection.exporting import export_run
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionTask
 
@@ -55,7 +56,7 @@ class DetectorWeights:
 class DetectionKind(TaskKind[DetectionSettings]):
     """YOLO detectors."""
 
-    gates = ("contract", "drift", "limits", "slices", "regression")
+    description = Detection
 
     def __init__(self, settings: DetectionSettings) -> None:
         super().__init__(settings)
@@ -133,7 +134,7 @@ class DetectionKind(TaskKind[DetectionSettings]):
                 self.production_problem = str(error)
                 log.warning("production cannot be compared with: %s", error)
         plain = self.measured.result.overall.to_json(classes=False)
-        return {name: plain[name] for name in HEADLINES}
+        return {metric.name: plain[metric.name] for metric in Detection.metrics}
 
     def compared(self, asked: RegressionSettings) -> Comparison | None:
         """The paired comparison with production, made once; ``None`` where there is none."""

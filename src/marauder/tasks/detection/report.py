@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.clock import Clock, describe_seconds
+from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json
+from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
@@ -68,9 +70,7 @@ def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvi
         data=pin_of(pinned, settings),
         settings={
             "recipe": settings.recipe,
-            **settings.described(),
-            "loss": settings.loss.described(),
-            "training": {"epochs": settings.training.epochs, **settings.training.deciding()},
+            **decided(settings, Decides.RESULT, Decides.LENGTH, by_content=False),
         },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},

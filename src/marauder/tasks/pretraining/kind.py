@@ -15,6 +15,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.pictures import PictureStore
+from marauder.data.reading import refuse_output_among_pictures
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
 from marauder.gates.representation import RepresentationEvidence
@@ -24,6 +25,7 @@ from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.tasks.pretraining.data import PicturePool, open_pool, pool_identity, write_account
+from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
 from marauder.tasks.pretraining.probe import probe_backbones
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import (
@@ -39,11 +41,10 @@ from marauder.tasks.pretraining.training import (
 )
 
 log = logging.getLogger("marauder")
-BACKBONE_FILE = "backbone.safetensors"
 PROBE_FILE = "probe.json"
 ACCOUNT_FILE = "step2_account.txt"
 """What a detector takes of the finished backbone."""
-HEADLINES = ("before", "after", "gain", "low", "high")
+PROBED = ("before", "after", "gain", "low", "high")
 
 
 class BackboneWeights:
@@ -70,10 +71,7 @@ class BackboneWeights:
 class PretrainingKind(TaskKind[PretrainingSettings]):
     """Backbones of detectors, pretrained without labels."""
 
-    gates = ("representation",)
-    exports = False
-    weights_file = BACKBONE_FILE
-    sealed_file = BACKBONE_FILE
+    description = Pretraining
     command = ("pretrain", "--config")
     split = "held out"
 
@@ -93,8 +91,9 @@ class PretrainingKind(TaskKind[PretrainingSettings]):
         return self._pool
 
     def open(self) -> str:
-        """Read and thin the pictures; refuse weights to start from that do not fit."""
+        """Read and thin the pictures; refuse an output among them, and weights to start from that do not fit."""
         plan = self.settings
+        refuse_output_among_pictures(plan.folder, plan.data)
         if plan.init is not None:
             self._fits(plan.init)
         self._pool = open_pool(plan, self.clock)
@@ -169,7 +168,7 @@ class PretrainingKind(TaskKind[PretrainingSettings]):
         self.probe = probe_backbones(plan, self.pool, backbone, device, clock)
         write_json(folder / PROBE_FILE, self.probe)
         numbers = {name: self.signs["after"][name] for name in SIGNS}
-        numbers |= {f"probe_{name}": self.probe[name] for name in HEADLINES if self.probe[name] is not None}
+        numbers |= {f"probe_{name}": self.probe[name] for name in PROBED if self.probe[name] is not None}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
