@@ -1,4 +1,4 @@
-"""Which pictures go out: picks of step 3, a list, or all that nobody labelled; checked, named, some drawn twice."""
+"""Which pictures go out: picks of step 3, a list, or all without labels; checked, named, some drawn twice."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_pa
     """What is wrong with the delivery as a whole comes first in its report."""
     whole = delivery.is_dir() or is_whole_zip(delivery)
     if own_package:
-        note = Note("package-unchanged", "this is the package that went out, byte for byte; nobody labelled it")
+        note = Note("package-unchanged", "this is the package that went out, byte for byte, without any label added")
     elif not unpacked.refused and not format_name and delivery.suffix.lower() == ".zip" and not whole:
         note = Note("delivery-cut", "the zip has no end: it is still being copied, or was cut off; copy it again")
     elif not unpacked.refused and not format_name:

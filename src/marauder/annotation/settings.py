@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Decides, Settings, split_commas
 from marauder.selection.price import PriceSettings
 
@@ -44,7 +44,7 @@ class AnnotationSettings(Settings):
     """What ``marauder annotation export | import | status`` do.
 
     ``data``: the data set that the pictures belong to. ``selection``: the folder of step 3 with its
-    ``selection.json``; without it, and without ``pictures``, all pictures of ``data`` that nobody labelled go out.
+    ``selection.json``; without it, and without ``pictures``, all pictures of ``data`` without labels go out.
     ``output``: the merged data set, a new version beside ``data``, which stays as it is.
     """
 
@@ -92,8 +92,4 @@ class AnnotationSettings(Settings):
     @field_validator("formats")
     @classmethod
     def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = names("annotation_format")
-        for name in value:
-            if name not in known:
-                raise ValueError(f"no format named {name!r}; choose of: {', '.join(known)}")
-        return value
+        return check_names("annotation_format", "format", value)
