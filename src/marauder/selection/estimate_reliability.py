@@ -19,15 +19,15 @@ def why_distrust(scores: PoolScores, settings: SelectionSettings) -> str:
     """Why the detector's doubts mean nothing on this pool, in words; empty: they do."""
     reasons = []
     unseen = float((scores.box_counts == 0).mean()) if len(scores) else 0.0
-    if unseen > settings.most_unseen:
+    if unseen > settings.max_unseen_share:
         reasons.append(
             f"in {100 * unseen:.0f} % of the pool it sees no box at all with a score of {settings.confidence:g} or "
-            f"more (the limit is {100 * settings.most_unseen:g} %; most_unseen=1 switches this off)"
+            f"more (the limit is {100 * settings.max_unseen_share:g} %; max_unseen_share=1 switches this off)"
         )
-    if scores.map50 is not None and scores.map50 < settings.least_map50:
+    if scores.map50 is not None and scores.map50 < settings.min_map50:
         reasons.append(
-            f"its mAP50 on validation pictures is {scores.map50:.3f} (at least {settings.least_map50:g} is asked for; "
-            "least_map50=0 switches this off)"
+            f"its mAP50 on validation pictures is {scores.map50:.3f} (at least {settings.min_map50:g} is asked for; "
+            "min_map50=0 switches this off)"
         )
     return ", and ".join(reasons)
 
@@ -43,7 +43,7 @@ def expected_boxes(
     estimated = scores.estimated_boxes.astype(np.float64)
     if not why_distrust(scores, settings):
         return estimated
-    poor = scores.map50 is not None and scores.map50 < settings.least_map50
+    poor = scores.map50 is not None and scores.map50 < settings.min_map50
     guessed = np.full(len(scores), True) if poor else scores.box_counts == 0
     mean = boxes_of_a_picture(labelled, settings.price)
     told = f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing"

@@ -57,8 +57,8 @@ class Price:
     def of(cls, content: Mapping[str, Any]) -> Price:
         """A price that ``as_dict`` wrote; ``price`` was once the name of the amount. Raises ``KeyError``."""
         amount = content["amount"] if "amount" in content else content["price"]
-        fields = ("pictures", "drawn", "corrected")
-        return cls(*(content[name] for name in fields), amount, content["hours"], content["currency"])
+        boxes = (content["drawn"], content["corrected"])
+        return cls(content["pictures"], *boxes, amount, content["hours"], content["currency"])
 
     def words(self) -> str:
         """One sentence."""
