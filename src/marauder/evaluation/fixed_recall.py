@@ -101,9 +101,7 @@ def at_fixed_recall(
         for name in classes
         for number in [before.names.index(name)]
     ]
-    return AtFixedRecall(
-        tuple(row.summary for row in rows), _mean(rows), int(nothing.sum()), draws,
-    )  # fmt: skip
+    return AtFixedRecall(tuple(row.summary for row in rows), _mean(rows), int(nothing.sum()), draws)
 
 
 def _shown(matches: Matches) -> np.ndarray:
