@@ -47,7 +47,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (96, 64), **options: Any
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Four labelled pictures with two boxes each, and ``UNLABELLED`` that nobody looked at."""
+    """Four labelled pictures with two boxes each, and ``UNLABELLED`` without labels."""
     records = []
     for number in range(4 + UNLABELLED):
         picture = draw(tmp_path / "raw" / f"Bild {number} ü.png", number)

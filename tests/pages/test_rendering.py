@@ -140,7 +140,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "rows": [(TRAP, TRAP)],
         "sheet": PICTURE,
         "measure_side": 256,
-        "set_aside": [(TRAP, TRAP)],
+        "set_aside": [TRAP],
         "notes": [TRAP],
     },
     "reporting/pretraining.html": {
