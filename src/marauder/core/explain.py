@@ -62,13 +62,13 @@ def _describe(keys: tuple[str, ...], field: FieldInfo, layer: Layer, section: bo
     given = _given(layer.content, keys)
     value = default if given is PydanticUndefined else _show(given)
     return Explanation(
-        key=".".join(keys),
-        kind=_kind(field, section),
-        default=default,
-        description=" ".join(description.split()),
-        value="see below" if section else value,
-        place=layer.places.get(keys, "default" if given is PydanticUndefined else layer.name),
-        section=section,
+        ".".join(keys),
+        _kind(field, section),
+        default,
+        " ".join(description.split()),
+        "see below" if section else value,
+        layer.places.get(keys, "default" if given is PydanticUndefined else layer.name),
+        section,
     )
 
 

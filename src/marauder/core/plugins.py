@@ -117,14 +117,19 @@ def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...
     return wanted
 
 
+def imported(place: str) -> Any:
+    """What ``module:attribute`` names."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def resolve(kind: str, name: str) -> Any:
     """Import and return the implementation ``name`` of ``kind``; an unknown name raises ``UserError``."""
     table = TABLE[kind]
     if name not in table:
         raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(table)}")
-    module, _, attribute = table[name].partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return imported(table[name])
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "marauder":
             raise

@@ -17,8 +17,20 @@ from marauder.core.files import write_text
 CONTAINER_VARIABLES = ("MARAUDER_CONTAINER_DIGEST", "CONTAINER_IMAGE_DIGEST", "IMAGE_DIGEST")
 """Environment variables that a launcher sets to the digest of the container image (nothing inside can know it)."""
 PACKAGES = (
-    *("torch", "torchvision", "ultralytics", "numpy", "opencv-python-headless", "pillow"),
-    *("onnx", "onnxruntime", "safetensors", "pydantic", "polars", "mlflow", "wandb", "evidently"),
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "pydantic",
+    "polars",
+    "mlflow",
+    "wandb",
+    "evidently",
 )
 
 

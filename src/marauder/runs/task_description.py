@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from marauder.core.metrics import Metric
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import imported, names, resolve
 from marauder.runs.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class TaskDescription(ABC):
     """What ``task`` says in the settings of a run."""
     title: ClassVar[str]
     """What is trained, in a few words."""
+    kind: ClassVar[str]
+    """The class that does the work, as ``module:class``."""
     settings_model: ClassVar[type[RunSettings]]
     """The settings of its runs."""
     metrics: ClassVar[tuple[Metric, ...]]
@@ -43,9 +45,10 @@ class TaskDescription(ABC):
     (``model``, ``report``, ``data``)."""
 
     @classmethod
-    @abstractmethod
-    def load(cls) -> type[TaskKind[Any]]:
+    def load(cls) -> type[TaskKind]:
         """The work itself; imports what it needs."""
+        found: type[TaskKind] = imported(cls.kind)
+        return found
 
     @classmethod
     def answerable(cls) -> tuple[str, ...]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from marauder.core.metrics import Metric
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import TaskDescription
 from marauder.tasks.detection.settings import DetectionSettings
-
-if TYPE_CHECKING:
-    from marauder.tasks.detection.kind import DetectionKind
 
 
 class Detection(TaskDescription):
@@ -18,6 +15,7 @@ class Detection(TaskDescription):
 
     name = "detection"
     title = "boxes around animals, by class"
+    kind = "marauder.tasks.detection.kind:DetectionKind"
     settings_model: ClassVar[type[RunSettings]] = DetectionSettings
     metrics = (
         Metric("map50", "mAP50", headline=True, compared=True, per_class=True),
@@ -39,10 +37,3 @@ class Detection(TaskDescription):
         "reference_profile.npz": "",
         "slices.yaml": "",
     }
-
-    @classmethod
-    def load(cls) -> type[DetectionKind]:
-        """``DetectionKind``."""
-        from marauder.tasks.detection.kind import DetectionKind
-
-        return DetectionKind

@@ -141,9 +141,16 @@ class DetectionKind(TaskKind[DetectionSettings]):
         if self.comparison is None and self.production is not None and self.measured is not None:
             result = self.measured.result
             self.comparison = compare(
-                result.matches, self.production.result.matches, self.measured.records, result.masks, asked.metric,
-                draws=asked.draws, margin=asked.margin, least_groups=asked.least_groups, least_boxes=asked.least_boxes,
-            )  # fmt: skip
+                result.matches,
+                self.production.result.matches,
+                self.measured.records,
+                result.masks,
+                asked.metric,
+                draws=asked.draws,
+                margin=asked.margin,
+                least_groups=asked.least_groups,
+                least_boxes=asked.least_boxes,
+            )
         return self.comparison
 
     def intervals(self) -> dict[str, Interval]:
@@ -152,9 +159,12 @@ class DetectionKind(TaskKind[DetectionSettings]):
         if self._intervals is None:
             measured = self.measured
             self._intervals = intervals_by_slice(
-                measured.result.matches, measured.records, measured.result.masks, "map50",
+                measured.result.matches,
+                measured.records,
+                measured.result.masks,
+                "map50",
                 draws=self.settings.evaluation.draws,
-            )  # fmt: skip
+            )
         return dict(self._intervals)
 
     def calibration(self) -> Calibration:
@@ -192,10 +202,17 @@ class DetectionKind(TaskKind[DetectionSettings]):
         for name, target in self.settings.evaluation.target.items():
             value = known[name].map50
             if math.isnan(value) or value < target:
-                found.append({
-                    "project": self.settings.project, "slice": name, "metric": "map50", "value": value,
-                    "target": target, "pictures": known[name].pictures, "boxes": known[name].boxes,
-                })  # fmt: skip
+                found.append(
+                    {
+                        "project": self.settings.project,
+                        "slice": name,
+                        "metric": "map50",
+                        "value": value,
+                        "target": target,
+                        "pictures": known[name].pictures,
+                        "boxes": known[name].boxes,
+                    }
+                )
         return found
 
     def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from marauder.core.metrics import Metric
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import TaskDescription
 from marauder.tasks.pretraining.settings import PretrainingSettings
-
-if TYPE_CHECKING:
-    from marauder.tasks.pretraining.kind import PretrainingKind
 
 BACKBONE_FILE = "backbone.safetensors"
 
@@ -20,6 +17,7 @@ class Pretraining(TaskDescription):
 
     name = "pretraining"
     title = "a detector's backbone, without labels"
+    kind = "marauder.tasks.pretraining.kind:PretrainingKind"
     settings_model: ClassVar[type[RunSettings]] = PretrainingSettings
     metrics = (
         Metric("probe_after", "probe, pretrained", headline=True, compared=True),
@@ -39,10 +37,3 @@ class Pretraining(TaskDescription):
         "best.safetensors": "",
         "last.safetensors": "",
     }
-
-    @classmethod
-    def load(cls) -> type[PretrainingKind]:
-        """``PretrainingKind``."""
-        from marauder.tasks.pretraining.kind import PretrainingKind
-
-        return PretrainingKind

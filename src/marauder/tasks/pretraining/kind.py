@@ -58,9 +58,12 @@ class BackboneWeights:
         assert isinstance(model, PretrainingMethod)
         settings = self.settings
         described = {
-            **about, "architecture": settings.model, "method": settings.pretraining.method,
-            "image_size": settings.image_size, "seed": settings.training.seed,
-        }  # fmt: skip
+            **about,
+            "architecture": settings.model,
+            "method": settings.pretraining.method,
+            "image_size": settings.image_size,
+            "seed": settings.training.seed,
+        }
         save_backbone(model.backbone_state(), settings.folder / f"{name}.safetensors", described)
 
     def has(self, name: str) -> bool:
