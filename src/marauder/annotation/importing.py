@@ -150,7 +150,7 @@ def _import(
 
 
 def outstanding_files(settings: AnnotationSettings, batch: Batch) -> list[str]:
-    """File names of a batch that nobody has answered and whose pictures did not go out again with a later batch."""
+    """File names of a batch that are not answered and whose pictures did not go out again with a later batch."""
     settled = (
         sent_again(batch, list_batches(settings.outbox)) | stored_answers(imports_folder(settings, batch.id)).keys()
     )
