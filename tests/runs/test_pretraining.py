@@ -24,7 +24,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
 from marauder.engine.failures import TrainingFailure
-from marauder.engine.task import SampleKey
+from marauder.engine.task import SampleContext, SampleKey
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.gated import run_gated
@@ -41,6 +41,8 @@ WORDS = [
     "registry.kind=none", "pretraining.settings.queue=64",
 ]  # fmt: skip
 """Words of a `marauder pretrain` on the small reef that takes seconds."""
+
+PLAIN = SampleContext()
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +162,14 @@ class TestTask:
         return made
 
     def test_a_sample_is_a_function_of_its_key(self, task: PretrainingTask) -> None:
-        keys = [SampleKey(1, 3, False), SampleKey(1, 5, False)]
-        one, other = task.load(keys).tensors, task.load(keys[::-1]).tensors
+        keys = [SampleKey(1, 3), SampleKey(1, 5)]
+        one, other = task.load(keys, PLAIN).tensors, task.load(keys[::-1], PLAIN).tensors
         assert torch.equal(one["views"][0], other["views"][1])
         assert torch.equal(one["matrices"][1], other["matrices"][0])
-        assert not torch.equal(one["views"][0], task.load([SampleKey(2, 3, False)]).tensors["views"][0])
+        assert not torch.equal(one["views"][0], task.load([SampleKey(2, 3)], PLAIN).tensors["views"][0])
 
     def test_batches_are_what_methods_take(self, task: PretrainingTask) -> None:
-        batch = task.load([SampleKey(0, index, False) for index in range(3)]).tensors
+        batch = task.load([SampleKey(0, index) for index in range(3)], PLAIN).tensors
         assert task.inputs(batch).shape == (3, 2, 3, 64, 64)
         assert task.inputs(batch).max() <= 1
         assert batch["matrices"].shape == (3, 2, 3, 3)
@@ -181,7 +183,7 @@ class TestTask:
         task.store.close(remove=True)
         task.store.kept = False
         try:
-            loaded = task.load([SampleKey(0, 0, False)])
+            loaded = task.load([SampleKey(0, 0)], PLAIN)
         finally:
             object.__setattr__(task.plan.training[0], "picture", first)
         assert list(loaded.set_aside) == [str(broken)]

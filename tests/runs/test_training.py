@@ -57,15 +57,31 @@ def make_task(data: Path) -> DetectionTask:
     return DetectionTask(plan, None, 0)
 
 
-def fit(task: Any, folder: Path, clock: Clock | None = None, resume: Path | None = None, **values: Any) -> Outcome:
+def fit(
+    task: Any,
+    folder: Path,
+    clock: Clock | None = None,
+    resume: Path | None = None,
+    sanity_check: bool = False,
+    **values: Any,
+) -> Outcome:
     """Train ``task`` in ``folder``, going on from what lies there."""
-    defaults = {"epochs": 3, "batch_size": 4, "close_mosaic_epochs": 0, "checkpoint_steps": 2, "workers": 0, "seed": 1}
+    defaults = {"epochs": 3, "batch_size": 4, "checkpoint_steps": 2, "workers": 0, "seed": 1}
     settings = TrainingSettings(**{**defaults, **values})
 
     weights = DetectorWeights(BaselineSettings(data=folder, output=folder, image_size=64))
-    return Trainer(task, settings, Group(), folder, folder / "checkpoints", weights, clock or Clock(), "data").fit(
-        resume
+    trainer = Trainer(
+        task,
+        settings,
+        Group(),
+        folder,
+        folder / "checkpoints",
+        weights,
+        clock or Clock(),
+        "data",
+        sanity_check=sanity_check,
     )
+    return trainer.fit(resume)
 
 
 def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_path: Path) -> None:
@@ -109,11 +125,11 @@ def test_after_damage_the_new_checkpoints_count(small_reef: Path, tmp_path: Path
     load = task.load
     drawn = []
 
-    def load_and_stop(keys: Any) -> Any:
+    def load_and_stop(keys: Any, context: Any) -> Any:
         drawn.append(keys)
         if len(drawn) == 3:
             clock.signal_name = "SIGTERM"
-        return load(keys)
+        return load(keys, context)
 
     task.load = load_and_stop  # type: ignore[method-assign]
     with pytest.raises(Interrupted, match="saved at step 3"):
@@ -195,7 +211,7 @@ class Short(DetectionTask):
 
 def test_out_of_memory_halves_the_micro_batch_and_goes_on(small_reef: Path, tmp_path: Path) -> None:
     base = make_task(small_reef)
-    outcome = fit(Short(base.plan, None, 0), tmp_path, batch_size=8, sanity_check=False)
+    outcome = fit(Short(base.plan, None, 0), tmp_path, batch_size=8)
     events = [event for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "out_of_memory"]
     assert [event["micro_batch_size"] for event in events] == [4, 2]
     assert outcome.epochs == 3
@@ -221,13 +237,13 @@ def poisoned(task: DetectionTask, value: float, after: int) -> DetectionTask:
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_batch_and_it_goes_on(small_reef: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match="loss is nan") as failure:
-        fit(poisoned(make_task(small_reef), math.nan, 5), tmp_path, sanity_check=False)
+        fit(poisoned(make_task(small_reef), math.nan, 5), tmp_path)
     saved = torch.load(tmp_path / "failed_batch_rank0.pt", weights_only=True)
     assert saved["step"] == 5
     assert saved["images"].shape[0] == 4
     assert all(Path(name).is_file() and name in str(saved["pictures"]) for name in saved["pictures"])
     assert Path(saved["pictures"][0]).name in str(failure.value)
-    outcome = fit(make_task(small_reef), tmp_path, sanity_check=False)
+    outcome = fit(make_task(small_reef), tmp_path)
     resumed = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "resumed"]
     assert resumed == [4]
     assert outcome.epochs == 3
@@ -235,15 +251,20 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_batch_and_it_goes_on(sm
 
 def test_an_exploding_loss_stops_the_run(small_reef: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match="times its running mean"):
-        fit(poisoned(make_task(small_reef), 1e6, 60), tmp_path, sanity_check=False, epochs=40, evaluate_every=40)
+        fit(poisoned(make_task(small_reef), 1e6, 60), tmp_path, epochs=40, evaluate_every=40)
 
 
 def test_sanity_check_catches_a_loss_that_cannot_fall(small_reef: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did not fall"):
-        fit(poisoned(make_task(small_reef), 0.0, 0), tmp_path)
+        fit(poisoned(make_task(small_reef), 0.0, 0), tmp_path, sanity_check=True)
     with pytest.raises(UserError, match="sanity check: loss nan"):
-        fit(poisoned(make_task(small_reef), math.nan, 0), tmp_path)
-    assert fit(make_task(small_reef), tmp_path).epochs == 3
+        fit(poisoned(make_task(small_reef), math.nan, 0), tmp_path, sanity_check=True)
+    assert fit(make_task(small_reef), tmp_path, sanity_check=True).epochs == 3
+
+
+def test_what_the_sanity_gate_does_is_no_setting_of_the_training(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.sanity_check: no such setting here: the gate sanity"):
+        settings_for(small_reef, tmp_path, "training.sanity_check=false")
 
 
 def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path, tmp_path: Path) -> None:

@@ -14,17 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marauder.core.files import write_json
+from marauder.core.files import located_path, write_json
 from marauder.delivery.follower import Refused, check_options
 from marauder.tracking.base import TrackedRun, Tracker
-from marauder.tracking.mlflow_store import locate, open_client
+from marauder.tracking.mlflow_moves import RUN_TAG
+from marauder.tracking.mlflow_store import create_experiment, locate, open_client
 from marauder.tracking.records import flatten, safe_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-RUN_TAG = "marauder.run_id"
 GENERATION_TAG = "marauder.generation"
 CHANGED_TAG = "marauder.changed_settings"
 LONGEST_VALUE, LONGEST_TAG, LONGEST_KEY, BATCH = 500, 5000, 250, 100
@@ -32,7 +32,8 @@ STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class MlflowTracker(Tracker):
-    """Options: ``uri`` of a store or server, or ``folder`` for the SQLite store (see ``mlflow_store.locate``).
+    """Options: ``uri`` of a store or server, or ``folder`` for the SQLite store, absolute or as seen from the run's
+    folder (see ``mlflow_store.locate``).
 
     A number is logged once for a step: where a resumed run comes to a step again, the first one stays.
     """
@@ -40,7 +41,8 @@ class MlflowTracker(Tracker):
     def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
         super().__init__(run, options)
         check_options("tracker mlflow", options, ("uri", "folder"))
-        self.store = locate(options, run.folder.absolute().parent)
+        named = {"folder": located_path(str(options["folder"]), run.folder)} if options.get("folder") else {}
+        self.store = locate({**options, **named}, run.folder.absolute().parent)
         self.logged: dict[str, set[int]] = {}
 
     @classmethod
@@ -118,7 +120,7 @@ class MlflowTracker(Tracker):
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.run.project)
         if found is None:
-            return self.client.create_experiment(self.run.project, artifact_location=self.store.artifact_location)
+            return create_experiment(self.client, self.store, self.run.project)
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

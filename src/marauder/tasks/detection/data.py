@@ -76,6 +76,7 @@ class DetectionData:
             critical=self.critical,
             others_floor=settings.others_floor,
             resampling=resampling,
+            close_mosaic_epochs=settings.training.close_mosaic_epochs,
             pasting=pasting,
             donors=donors,
             book=self.masks if settings.evaluation.slices_each_epoch else None,
