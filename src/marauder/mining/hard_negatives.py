@@ -179,10 +179,11 @@ def judge_picture(
 def off_suspected(errors: Sequence[HardNegative], suspicions: Sequence[Suspicion]) -> list[HardNegative]:
     """The errors that do not lie where a label is suspected to be missing, whatever their class."""
     places = _boxes_by_key(suspicions)
-    return [
-        one for one in errors
-        if one.key not in places or not (overlaps(np.array([one.box]), places[one.key]) >= SAME_PLACE).any()
-    ]  # fmt: skip
+
+    def suspected(one: HardNegative) -> bool:
+        return one.key in places and bool((overlaps(np.array([one.box]), places[one.key]) >= SAME_PLACE).any())
+
+    return [one for one in errors if not suspected(one)]
 
 
 def _boxes_by_key(suspicions: Sequence[Suspicion]) -> dict[str, np.ndarray]:
