@@ -172,7 +172,7 @@ def test_a_kill_between_any_two_steps_is_made_good_by_the_next_command(
 def test_a_version_whose_gates_were_not_asked_is_refused(tmp_path: Path) -> None:
     registry = FilesRegistry({"address": str(tmp_path / "registry")})
     registry.register(candidate(tmp_path, "a", verdict="off"))
-    with pytest.raises(UserError, match="its gates were not asked"):
+    with pytest.raises(UserError, match="its gates were not run"):
         promote(registry, PROJECT, "1", "Ada")
 
 

@@ -139,7 +139,7 @@ class TestContract:
         (tmp_path / "a" / "best.pt").unlink()
         with pytest.raises(UserError, match=r"holds no best\.pt or backbone"):
             registry.register(replace(candidate(tmp_path, "b"), folder=tmp_path / "a"))
-        with pytest.raises(UserError, match="is no folder"):
+        with pytest.raises(UserError, match="no such folder"):
             registry.register(replace(candidate(tmp_path, "b"), folder=tmp_path / "gone"))
         assert registry.versions(PROJECT) == []
 

@@ -385,7 +385,7 @@ class TestValidation:
     def test_without_labels_says_so(self, records: list[Record], detectors: dict[str, Path], tmp_path: Path) -> None:
         settings = settings_of(detectors, calibration="auto", class_difficulty="auto", measures=("entropy",))
         found = score_pool(records, settings, NAMES, Clock(), tmp_path / "scores", [])
-        assert any("left as they are" in note for note in found.notes)
+        assert any("unchanged" in note for note in found.notes)
         assert any("All classes weigh the same" in note for note in found.notes)
 
     def test_labels_of_unknown_classes_are_told(self, detectors: dict[str, Path], tmp_path: Path) -> None:

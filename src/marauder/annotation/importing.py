@@ -150,7 +150,7 @@ def _import(
 
 
 def outstanding_files(settings: AnnotationSettings, batch: Batch) -> list[str]:
-    """File names of a batch that nobody has answered and whose pictures did not go out again with a later batch."""
+    """File names of a batch that are not answered and whose pictures did not go out again with a later batch."""
     settled = (
         sent_again(batch, list_batches(settings.outbox)) | stored_answers(imports_folder(settings, batch.id)).keys()
     )
@@ -231,7 +231,7 @@ def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_pa
     """What is wrong with the delivery as a whole comes first in its report."""
     whole = delivery.is_dir() or is_whole_zip(delivery)
     if own_package:
-        note = Note("package-unchanged", "this is the package that went out, byte for byte; nobody labelled it")
+        note = Note("package-unchanged", "this is the package that went out, byte for byte, without any label added")
     elif not unpacked.refused and not format_name and delivery.suffix.lower() == ".zip" and not whole:
         note = Note("delivery-cut", "the zip has no end: it is still being copied, or was cut off; copy it again")
     elif not unpacked.refused and not format_name:

@@ -116,6 +116,15 @@ def names(kind: str) -> list[str]:
     return list(TABLE[kind])
 
 
+def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """``wanted`` as it is, for validators of settings: raises ``ValueError`` for one that is no implementation of
+    ``kind``, which is called ``word`` there."""
+    for name in wanted:
+        if name not in TABLE[kind]:
+            raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(TABLE[kind])}")
+    return wanted
+
+
 def imported(place: str) -> Any:
     """What ``module:attribute`` names."""
     module, _, attribute = place.partition(":")

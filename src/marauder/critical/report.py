@@ -85,16 +85,8 @@ def _tiers(one: Measured, critical: Sequence[str]) -> dict[str, float]:
 
 
 def _delta(one: SliceDelta) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "boxes": one.boxes,
-        "before": one.production,
-        "after": one.candidate,
-        "delta": one.delta,
-        "low": one.low,
-        "high": one.high,
-        "groups": one.groups,
-    }
+    numbers = {"before": one.production, "after": one.candidate, "delta": one.delta, "low": one.low, "high": one.high}
+    return {"name": one.name, "boxes": one.boxes, **numbers, "groups": one.groups}
 
 
 def _page(
@@ -106,19 +98,16 @@ def _page(
     folder: Path,
 ) -> str:
     telling = {one.name.removeprefix("class "): min(one.groups, one.boxes) >= LEAST for one in compared.everything}
-    rows = [
-        {
-            "name": {"others": "other"}.get(one.name, one.name.removeprefix("class ")),
+    rows = []
+    for one in compared.slices:
+        name = one.name.removeprefix("class ")
+        row = {
+            "name": {"others": "other"}.get(one.name, name),
             "tier": one.name in ("critical", "others"),
-            "boxes": one.boxes,
-            "critical": one.name == "critical" or one.name.removeprefix("class ") in content["critical"],
-            "before": one.production,
-            "after": one.candidate,
-            "delta": one.delta,
-            "interval": interval_words(one.delta, one.low, one.high, telling[one.name.removeprefix("class ")]),
+            "critical": one.name == "critical" or name in content["critical"],
+            "interval": interval_words(one.delta, one.low, one.high, telling[name]),
         }
-        for one in compared.slices
-    ]
+        rows.append({**_delta(one), **row})
     suspected = folder / SUSPECTED_FILE
     context = {
         "content": content,
@@ -141,12 +130,8 @@ def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str
     row: dict[str, Any] = {name: getattr(one, name) for name in ("name", "boxes", "recall", "reached")}
     for name, enough in parts.items():
         of = getattr(one, name)
-        row[name] = {
-            "before": of.before,
-            "after": of.after,
-            "delta": of.delta,
-            "interval": interval_words(of.delta, of.low, of.high, enough),
-        }
+        interval = interval_words(of.delta, of.low, of.high, enough)
+        row[name] = {"before": of.before, "after": of.after, "delta": of.delta, "interval": interval}
     return row
 
 

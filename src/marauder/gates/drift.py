@@ -103,10 +103,9 @@ def drift_evidence(
     if min(sizes[:2]) < settings.least_pictures or min(sizes[2:]) < settings.least_groups:
         return DriftEvidence(*sizes, engine=settings.engine, embeddings_why_not="too few pictures or groups")
     why_not = comparable(reference, current)
-    limits = DriftLimits(
-        settings.numeric_limit, settings.categorical_limit,
-        settings.false_alarm_rate * (0.5 if why_not is None else 1.0), settings.permutations, settings.seed,
-    )  # fmt: skip
+    rate = settings.false_alarm_rate * (0.5 if why_not is None else 1.0)
+    kinds = (settings.numeric_limit, settings.categorical_limit)
+    limits = DriftLimits(*kinds, rate, settings.permutations, settings.seed)
     engine: DriftEngine = resolve("drift_engine", settings.engine)(limits)
     report = folder / REPORT if folder is not None else None
     if report is not None:

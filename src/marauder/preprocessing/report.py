@@ -72,7 +72,7 @@ class PreprocessingSummary:
     def message(self) -> str:
         """The result in plain words, with what to do next."""
         lines = [
-            f"{self.pictures:,} pictures: {self.enhanced:,} enhanced, {self.left_alone:,} left as they are, "
+            f"{self.pictures:,} pictures: {self.enhanced:,} enhanced, {self.left_alone:,} unchanged, "
             f"{len(self.set_aside):,} set aside; {self.companions:,} other files copied. "
             f"{self.redone:,} pictures worked on in this run, in {describe_seconds(self.seconds)}."
         ]
@@ -160,7 +160,7 @@ def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictur
     rows = [
         ("pictures", f"{summary.pictures:,}"),
         ("enhanced", f"{summary.enhanced:,}"),
-        ("left as they are", f"{summary.left_alone:,}"),
+        ("unchanged", f"{summary.left_alone:,}"),
         ("set aside", f"{len(summary.set_aside):,}"),
         ("method", f"{summary.method}: {METHODS.get(summary.method, ('strengths from the settings', None))[0]}"),
         *((f"pictures with {stage}", f"{count:,}") for stage, count in summary.stages.items()),
@@ -171,7 +171,7 @@ def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictur
         rows=rows,
         sheet=_sheet(settings, pictures),
         measure_side=settings.measure_side,
-        set_aside=summary.set_aside,
+        set_aside=[f"{path}: {reason}" for path, reason in summary.set_aside],
         notes=summary.notes,
     )
 

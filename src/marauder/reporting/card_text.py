@@ -62,7 +62,7 @@ def _metrics(content: Mapping[str, Any]) -> str:
     return (
         "mAP is COCO's. Precision, recall and F1 are means over the classes that have boxes, at confidence "
         f"{show_confidence(content['metrics']['confidence'])} and IoU 0.5. D-ECE is the calibration error of the "
-        "confidences. Intervals hold 95 % of bootstrap draws over groups of pictures (clips)."
+        "confidences. Intervals are 95 % bootstrap intervals over groups of pictures (clips)."
     )
 
 

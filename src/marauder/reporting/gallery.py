@@ -178,10 +178,8 @@ def _tile(place: int, record: Record, found: Detections, outcome: PictureOutcome
             name = "" if single else f"{names[found.classes[index]]} "
             text = f"{name}{found.scores[index]:.2f}"
             marks.append(mark(kind, found.boxes[index], text, int(index) in surest))
-    return Tile(
-        place, record.key, record.width, record.height,
-        len(outcome.right), len(outcome.missed), len(outcome.wrong), tuple(marks),
-    )  # fmt: skip
+    counts = (len(outcome.right), len(outcome.missed), len(outcome.wrong))
+    return Tile(place, record.key, record.width, record.height, *counts, tuple(marks))
 
 
 def worst_pictures(

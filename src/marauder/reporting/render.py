@@ -117,13 +117,14 @@ def gates_banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
     """One sentence on top: what the gates say together."""
     answer = worst(verdicts)
     named = {one: [verdict.gate for verdict in verdicts if verdict.answer == one] for one in MARKS}
+    passed = f"{len(named['pass'])} of {len(verdicts)} gates"
     heading = {
-        "pass": "✓ All gates that were asked passed" if named["off"] else "✓ All gates passed",
+        "pass": f"✓ {passed} passed, {len(named['off'])} were not run" if named["off"] else "✓ All gates passed",
         "warn": "! Passed, with warnings",
         "fail": "✗ Did not pass its gates",
-        "off": "– No gate was asked",
+        "off": "– No gate was run",
     }[answer]
-    words = (("fail", "failed"), ("warn", "warned"), ("pass", "passed"), ("off", "off"))
+    words = (("fail", "failed"), ("warn", "warned"), ("pass", "passed"), ("off", "not run"))
     text = "; ".join(f"{word}: {', '.join(named[one])}" for one, word in words if named[one])  # type: ignore[index]
     return {"answer": answer, "heading": heading, "text": text[:1].upper() + text[1:] + ("." if text else "")}
 

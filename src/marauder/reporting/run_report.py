@@ -109,10 +109,15 @@ def write_evaluation(
         raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
     interval = map50_interval(result, records)
     evidence = RunEvidence(
-        title, result, records, detections,
-        facts=facts, history=history or (), what_next=what_next,
+        title,
+        result,
+        records,
+        detections,
+        facts=facts,
+        history=history or (),
+        what_next=what_next,
         intervals={"map50": interval} if interval is not None else {},
-    )  # fmt: skip
+    )
     return write_run_report(folder, evidence)
 
 

@@ -99,7 +99,7 @@ class TaskKind(ABC, Generic[AnyRun]):
         self.why_no_production = ""
         """Why there is no production model to compare with; the run says so before it asks for evidence."""
         self.production_unknown = False
-        """The registry could not be asked, so there may be one."""
+        """The registry did not answer, so there may be one."""
 
     @abstractmethod
     def open(self) -> str:

@@ -81,11 +81,11 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -
             "--labeled, so that pictures like it are left out"
         )
         return asked
-    if pool.labelled_share < settings.typical_below:
+    if pool.labelled_share < settings.min_labelled_share:
         notes.append(
             f"only {100 * pool.labelled_share:.1f} % of the pictures are labelled (the limit is "
-            f"{100 * settings.typical_below:g} %): a detector that has seen so little is unsure of the wrong pictures, "
-            "so typical ones were chosen instead of uncertain ones (typical_below=0 switches this off)"
+            f"{100 * settings.min_labelled_share:g} %): a detector that has seen so little is unsure of the wrong "
+            "pictures, so typical ones were chosen instead of uncertain ones (min_labelled_share=0 switches this off)"
         )
         return typical
     return asked

@@ -55,9 +55,9 @@ __all__ = ["PoolScores", "score_pool"]
 CHUNK = 64
 """Pictures that are held decoded at a time."""
 DECISIVE = (
-    "image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views", "ensemble_iou",
-    "critical", "critical_weight", "seed",
-)  # fmt: skip
+    *("image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views"),
+    *("ensemble_iou", "critical", "critical_weight", "seed"),
+)
 """Settings that change scores, beside models, measures and calibration; batch size and device do not."""
 
 

@@ -41,7 +41,7 @@ class FolderStore(Store):
         """Copy ``path`` in; large copies run outside the lock."""
         target = self._path(key)
         if not path.is_file():
-            raise StoreError(f"{path}: is no file, so it cannot be stored as {target}; check the path")
+            raise StoreError(f"no such file: {path}; it cannot be stored as {target}; check the path")
         with explained(f"{path} cannot be stored as {target}"), self._staged(target) as staged:
             digest = _copy(path, staged)
             with self._locked():

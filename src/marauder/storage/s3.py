@@ -75,7 +75,7 @@ class S3Store(Store):
         """Upload with a SHA-256 that the server checks part by part, and that of the whole in the metadata."""
         full = self._full(key)
         if not path.is_file():
-            raise StoreError(f"{path}: is no file, so it cannot be stored as {self._show(key)}; check the path")
+            raise StoreError(f"no such file: {path}; it cannot be stored as {self._show(key)}; check the path")
         before = path.stat()
         digest = hash_file(path)
         with self._explained(key), path.open("rb") as stream:

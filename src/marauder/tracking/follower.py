@@ -62,7 +62,7 @@ class TrackerReceiver(Receiver):
         elif record["kind"] == "tags":
             tracker.set_tags(record["tags"])
         else:
-            raise Refused(f"nobody knows records of kind {record['kind']!r}")
+            raise Refused(f"unknown kind of record: {record['kind']!r}")
 
     def flush(self) -> None:
         """Make safe what the tracker has."""

@@ -17,6 +17,7 @@ from marauder.core.errors import UserError
 from marauder.delivery.follower import check_options
 from marauder.tracking.base import TrackedRun, Tracker
 from marauder.tracking.records import safe_name, tracking_folder
+from marauder.tracking.wandb_quietly import open_quietly
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -54,34 +55,15 @@ class WandbTracker(Tracker):
     def start(self) -> None:
         """Open the run; offline, begin a new copy of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        os.environ |= {
-            "WANDB_DIR": str(self.folder),
-            "WANDB_DATA_DIR": str(self.folder / "data"),
-            "WANDB_CACHE_DIR": str(self.folder / "cache"),
-            "WANDB_CONFIG_DIR": str(self.folder / "config"),
-            "WANDB_ERROR_REPORTING": "false",
-        }
-        import wandb
-
-        settings = wandb.Settings(
-            console="off",
-            disable_git=True,
-            disable_job_creation=True,
-            save_code=False,
-            silent=True,
-            symlink=False,
-            x_disable_stats=True,
-        )
-        self.wandb_run: Run = wandb.init(
+        self.wandb_run: Run = open_quietly(
+            self.folder,
             project=self.run.project,
             entity=self.options.get("entity"),
             id=self._id(),
             name=self.run.run_id,
             config=dict(self.run.config),
-            dir=self.folder,
-            mode=self.mode,  # type: ignore[arg-type]  # checked against MODES
+            mode=self.mode,
             resume="allow" if self.mode == "online" else None,
-            settings=settings,
         )
         # Online, the server may have steps already: those before its latest are in.
         self.first_step = self.wandb_run.step
