@@ -212,7 +212,7 @@ PAGES: dict[str, dict[str, Any]] = {
     },
 }
 """Each page with traps wherever it takes text."""
-ELSEWHERE = {"reporting/report.html", "survey/report.html"}
+ELSEWHERE = {"reporting/report.html"}
 """Pages whose own tests write them from real evidence, with traps in it."""
 WITH_SCRIPT = {"annotation/quality.html"}
 
