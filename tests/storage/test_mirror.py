@@ -128,10 +128,20 @@ def test_steps_of_a_branch_given_up_go_with_the_first_copy_after_it(mirror: Chec
     assert stored_steps(mirror.store, PREFIX) == [10, 15]
 
 
-def test_starting_over_clears_the_mirror(mirror: CheckpointMirror, local: Path) -> None:
-    offer(mirror, local, 10, 20)
-    mirror.clear()
-    assert mirror.store.list(PREFIX) == []
+def test_a_cleared_mirror_holds_nothing_of_its_run_and_leaves_the_others(address: str, local: Path) -> None:
+    companion = local / "best.safetensors"
+    companion.write_bytes(b"weights")
+    store = open_store(address)
+    one = CheckpointMirror(store, PREFIX, every_seconds=0.0, keep=2, companions=[companion])
+    other = CheckpointMirror(store, "runs/8/checkpoints", every_seconds=0.0, keep=2, companions=[companion])
+    for mirror in (one, other):
+        offer(mirror, local, 10, 20)
+        assert stored_steps(store, mirror.prefix) == [10, 20]
+        assert mirror.companion_key(companion) in {entry.key for entry in store.list(mirror.prefix)}
+    kept = store.list(other.prefix)
+    one.clear()
+    assert store.list(one.prefix) == []
+    assert store.list(other.prefix) == kept
 
 
 class SlowStore(Store):
