@@ -13,7 +13,8 @@ from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.core.settings import read_yaml_mapping
 from marauder.data.formats.assembling import assemble
-from marauder.data.formats.base import Findings, Format, ReadOptions
+from marauder.data.formats.base import Format, ReadOptions
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.manifest import ManifestFormat, parse_manifests
 from marauder.data.formats.source import Source
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank, is_manifest

@@ -17,7 +17,8 @@ from marauder.core.errors import UserError
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.data.boxes import BOUNDS_TOLERANCE, SMALLEST_SIDE
-from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Box, Entry, Findings, Label
 from marauder.data.formats.source import NameIndex, Source
 from marauder.data.formats.text import clean_text, rotated
 from marauder.data.records import Problem

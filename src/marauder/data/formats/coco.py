@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, numbers, pairs, parse_json, whole
 from marauder.data.records import Attribute

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Entry, Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import Source, stem
 
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")

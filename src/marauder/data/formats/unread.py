@@ -11,7 +11,8 @@ from pathlib import Path
 from marauder.core.errors import printable
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
-from marauder.data.formats.base import Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.source import Source
 from marauder.data.picture_files import is_picture, pointer_hint
 from marauder.data.stored import RECORDS_FILE, STATE_FILE
