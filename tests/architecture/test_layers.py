@@ -29,10 +29,10 @@ def modules_of(source: Path) -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, module: str, types_too: bool) -> Iterator[tuple[str, str]]:
+def imports(path: Path, module: str) -> Iterator[tuple[str, str]]:
     """Every (module, name) that a file imports, at its top or inside a function; ``name`` is empty for ``import a.b``.
 
-    ``types_too``: those under ``if TYPE_CHECKING`` as well.
+    Not those under ``if TYPE_CHECKING``: nothing is loaded for them.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
@@ -42,7 +42,7 @@ def imports(path: Path, module: str, types_too: bool) -> Iterator[tuple[str, str
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if node in for_types and not types_too:
+        if node in for_types:
             continue
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
@@ -52,14 +52,13 @@ def imports(path: Path, module: str, types_too: bool) -> Iterator[tuple[str, str
             yield from ((".".join([*above, *filter(None, [node.module])]), alias.name) for alias in node.names)
 
 
-def graph(source: Path, types_too: bool) -> dict[str, set[str]]:
+def graph(source: Path) -> dict[str, set[str]]:
     """Module to the modules below ``source`` that it imports."""
     modules = modules_of(source)
     found: dict[str, set[str]] = {}
     for module, path in modules.items():
         wanted = (
-            (f"{base}.{name}" if f"{base}.{name}" in modules else base)
-            for base, name in imports(path, module, types_too)
+            (f"{base}.{name}" if f"{base}.{name}" in modules else base) for base, name in imports(path, module)
         )  # the name may be a module of its own
         found[module] = {one for one in wanted if one in modules and one != module}
     return found
@@ -71,16 +70,16 @@ def upward(source: Path, order: list[str]) -> list[str]:
     package_of = {module: ".".join(module.split(".")[:2]) for module in modules_of(source)}
     return [
         f"{module} imports {other}"
-        for module, others in graph(source, types_too=False).items()
+        for module, others in graph(source).items()
         for other in sorted(others)
         if package_of[module] in rank and rank.get(package_of[other], -1) > rank[package_of[module]]
     ]
 
 
 def circle(source: Path) -> list[str]:
-    """The modules of one circle of imports, those for types among them, or nothing."""
+    """The modules of one circle of imports, or nothing."""
     try:
-        graphlib.TopologicalSorter(graph(source, types_too=True)).prepare()
+        graphlib.TopologicalSorter(graph(source)).prepare()
     except graphlib.CycleError as error:
         return list(error.args[1])
     return []
@@ -91,7 +90,7 @@ def private(source: Path) -> list[str]:
     modules, found = modules_of(source), []
     for module, path in modules.items():
         ours = set()
-        for base, name in imports(path, module, types_too=True):
+        for base, name in imports(path, module):
             if base.split(".")[0] != source.name:
                 continue
             ours.add(name or base)
@@ -144,7 +143,6 @@ def test_an_upward_import_is_found_however_it_is_written(line: str, tmp_path: Pa
     [
         "from house.cellar.beams import raise_it",
         "def late() -> None:\n    from house.cellar import beams",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.cellar.beams import Beam",
         "from . import beams",
     ],
 )

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import workshop
 
+from marauder.core.identity import identify
 from marauder.core.locks import is_held
-from marauder.pipeline.identity import identify
 from marauder.pipeline.record import lock_path
 from marauder.pipeline.status import State
 from marauder.pipeline.workspace import Workspace

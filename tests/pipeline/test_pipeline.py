@@ -13,8 +13,8 @@ import workshop
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, read_json
+from marauder.core.identity import identify, is_same
 from marauder.pipeline import graph, steps
-from marauder.pipeline.identity import identify, is_same
 from marauder.pipeline.record import read_record
 from marauder.pipeline.run import last_config, select
 from marauder.pipeline.status import State

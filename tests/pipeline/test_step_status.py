@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marauder.pipeline.graph import discover
 from marauder.pipeline.record import StepRecord
 from marauder.pipeline.status import Change, Facts, State, decide, flatten, setting_differences
+from marauder.pipeline.step import Step
 
 RECORD = StepRecord(
     state="done", version=1, settings={"epochs": 5}, inputs={"data set": "aa"}, started=1.0, seconds=2.0
@@ -121,3 +124,10 @@ def test_differences_name_exactly_the_leaves_that_differ(one: dict[str, Any], ot
     named = {change.setting for change in setting_differences(before, after, {})}
     missing = object()
     assert named == {name for name in {*before, *after} if before.get(name, missing) != after.get(name, missing)}
+
+
+@pytest.mark.parametrize("step", [step for step in discover() if step.name in ("pretraining", "baseline", "critical")])
+def test_more_epochs_are_not_a_finished_step(step: Step) -> None:
+    assert {"training.epochs", "training.patience"} <= step.continued()
+    assert not {"training.epochs", "training.optimizer.learning_rate", "project"} & step.without_effect()
+    assert {"training.workers", "processes", "tracking.trackers", "store"} <= step.without_effect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,15 +26,7 @@ from marauder.critical.base_detector import resolve_base
 from marauder.critical.report import _no_crops, interval_words, verdict_words
 from marauder.critical.run import run_critical
 from marauder.critical.settings import CriticalSettings
-from marauder.critical.stages import (
-    Finished,
-    chosen_stage,
-    judged_on_val,
-    score_of_row,
-    scored,
-    stage_settings,
-    whole_outcome,
-)
+from marauder.critical.stages import Scored, chosen_stage, judged_on_val, score_of_row, stage_settings
 from marauder.data.reading import read_dataset
 from marauder.evaluation.fixed_recall import AtFixedRecall, Change, ClassAtRecall
 from marauder.mining.mining_job import mine, pictures_of
@@ -41,6 +34,7 @@ from marauder.mining.settings import MiningSettings
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.recipes import load_run_settings
+from marauder.runs.series import Part, outcome_of
 from marauder.tasks.detection.settings import DetectionSettings
 
 WORDS = [
@@ -103,8 +97,10 @@ def test_it_leaves_weights_reports_and_lists(undisturbed: Path) -> None:
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
     plain = read_json(undisturbed / "stages" / "standard" / "run.json")["identity"]["settings"]
     mined = read_json(undisturbed / "stages" / "mined" / "run.json")["identity"]["settings"]
-    assert not {"balance", "copy_paste", "hard_negatives"} & set(plain) and {"balance", "copy_paste"} <= set(mined)
-    assert mined["hard_negatives"]["content"] == hash_file(undisturbed / "stages/mined_mining/hard_negatives.json")
+    assert plain["copy_paste"] == plain["hard_negatives"] == plain["loss"]["focal"] == "off"
+    assert (plain["balance"]["kind"], mined["balance"]["kind"]) == ("none", "repeat_factor")
+    assert mined["copy_paste"]["probability"] > 0
+    assert mined["hard_negatives"]["file"] == hash_file(undisturbed / "stages/mined_mining/hard_negatives.json")
     rates = [
         read_json(undisturbed / "stages" / name / "run.json")["identity"]["settings"]["training"]["optimizer"]
         for name in ("standard", "mined", "fine_tune")
@@ -152,6 +148,19 @@ def test_a_spent_budget_stops_it_in_time_and_other_settings_are_refused(
     assert process.returncode == 2 and "copy_paste.most was 2, is 5" in text
 
 
+@pytest.mark.slow
+def test_a_finished_run_that_is_asked_for_more_epochs_trains_them(
+    start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    longer = tmp_path / "longer"
+    shutil.copytree(undisturbed, longer)
+    process = start(longer, "--epochs", "11")
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert [stage["epochs"] for stage in read_json(longer / "critical_report.json")["stages"]] == [4, 4, 2]
+    assert len(read_lines(longer / "metrics.jsonl")) == 10
+
+
 def load(data: Path, *words: str) -> CriticalSettings:
     found = load_run_settings(CriticalSettings, None, ["id=x", *words], data=data, output=Path("out"))
     assert isinstance(found, CriticalSettings)
@@ -174,19 +183,20 @@ def test_a_stage_is_a_run_of_its_own_with_only_the_gate_of_health(reef: Path) ->
 
 
 def test_stages_are_compared_by_one_floor_and_counted_as_one_training() -> None:
-    def stage(name: str, critical: float, others: float) -> Finished:
+    def stage(name: str, critical: float, others: float) -> Part:
         rows = [
             {"epoch": n, "step": 5 * n, "val/critical/map50_95": critical * n, "val/others/map50": others}
             for n in (1, 2)
         ]
-        return Finished(name, Path(name), 2, 2, 10.0, rows)
+        return Part(name, Path(name), 2, 2, 10.0, rows)
 
     stages = [stage("standard", 0.1, 0.5), stage("mined", 0.2, 0.3), stage("fine_tune", 0.15, 0.46)]
-    done = [scored(one, "critical_with_floor", 0.45) for one in stages]
-    assert chosen_stage(done, "best").name == "fine_tune", "the best of those that keep the floor"
-    assert chosen_stage([scored(one, "critical_with_floor", None) for one in stages], "best").name == "mined"
-    assert chosen_stage(done[:2], "last").name == "mined"
-    outcome = whole_outcome(done, done[2])
+    done = [Scored.of(one, "critical_with_floor", 0.45) for one in stages]
+    assert chosen_stage(done, "best").part.name == "fine_tune", "the best of those that keep the floor"
+    freely = [Scored.of(one, "critical_with_floor", None) for one in stages]
+    assert chosen_stage(freely, "best").part.name == "mined"
+    assert chosen_stage(done[:2], "last").part.name == "mined"
+    outcome = outcome_of(stages, stages[2], done[2].score)
     assert (outcome.epochs, outcome.steps, outcome.best_epoch) == (6, 30, 6)
     assert [row["epoch"] for row in outcome.history] == [1, 2, 3, 4, 5, 6]
     assert score_of_row({"val/map50": 0.3}, "map50", 0.9) == 0.3
@@ -456,7 +466,7 @@ def test_the_report_says_plainly_where_numbers_say_nothing() -> None:
 
     def content(floor: float, val: float, test: float) -> dict[str, object]:
         row = {"epoch": 1, "val/critical/map50_95": 0.8, "val/others/map50": val}
-        judged = judged_on_val(Finished("mined", Path("mined"), 1, 1, 1.0, [row]), floor)
+        judged = judged_on_val(Part("mined", Path("mined"), 1, 1, 1.0, [row]), floor)
         tiers = {"before": {"others/map50": 0.7}, "after": {"others/map50": test}}
         return {"critical": ["disc"], "split": "test", "floor": floor, "judged": judged, **tiers}
 

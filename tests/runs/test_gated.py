@@ -202,7 +202,7 @@ def test_only_starting_over_clears_the_mirrored_checkpoints(
     def stopped(*_: Any) -> None:
         raise Interrupted("before the first new checkpoint")
 
-    monkeypatch.setattr("marauder.runs.gated.train", stopped)
+    monkeypatch.setattr("marauder.runs.training_stage.train", stopped)
     words = ["id=mine", "gate.sanity=off", "gate.determinism=off", "gate.drift=off", "registry.kind=none"]
     words += [f"checkpoint_tiers.volume={{address: {tmp_path / 'volume'}, seconds: 0}}"]
     with pytest.raises(Interrupted):
@@ -225,3 +225,15 @@ def test_a_disk_too_small_for_decoded_pictures_is_told(
     words = ["registry.kind=none", "gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]"]
     with pytest.raises(UserError, match=r"0\.00 GB are free.*cache_gigabytes"):
         run(reef, tmp_path, *words)
+
+
+def test_another_project_gets_a_version_of_its_own_without_training_again(reef: Path, tmp_path: Path) -> None:
+    one = run(reef, tmp_path, "export.formats=[]")
+    weights = stamps_of(one.folder)["best.safetensors"]
+    other = run(reef, tmp_path, "export.formats=[]", "project=other")
+    assert other.folder == one.folder and stamps_of(one.folder)["best.safetensors"] == weights
+    assert (one.project, other.project) == ("shapes", "other")
+    registry = open_registry(settings_for(reef, tmp_path).registry, tmp_path)
+    assert registry is not None
+    assert [version.version for version in registry.versions("other")] == [other.version]
+    assert len(registry.versions("shapes")) == 1

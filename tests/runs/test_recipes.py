@@ -11,7 +11,7 @@ from marauder.cli.config import app
 from marauder.core.errors import UserError
 from marauder.core.explain import explain, walk
 from marauder.core.settings import Layer, merge_layers, read_layer
-from marauder.runs.recipes import FIELDS, library, load_run_settings, recipe_layers, run_layer
+from marauder.runs.recipes import library, load_run_settings, recipe_fields, recipe_layers, run_layer
 from marauder.tasks.detection.settings import DetectionSettings
 
 
@@ -131,5 +131,6 @@ def test_config_commands() -> None:
     assert "training.optimizer.learning_rate" in explained.output
     listed = runner.invoke(app, ["recipes"])
     assert "two_cores" in listed.output
-    assert set(FIELDS) <= set(DetectionSettings.model_fields)
+    assert {"task", "model", "image_size", "loss", "training", "augmentation", "pretraining"} <= set(recipe_fields())
+    assert not {"data", "runs", "project", "tracking", "evaluation", "gates", "processes"} & set(recipe_fields())
     assert recipe_layers("trial")[0].name.endswith("yolo.yaml")

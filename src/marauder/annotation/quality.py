@@ -132,7 +132,7 @@ def model_boxes(
     # Under the name of the weights' hash: what another model said before is not taken for this one's.
     journal = folder / f"predictions-{hash_file(weights_of(settings.model))[:16]}.jsonl"
     records = [Record(item.key, item.picture, *item.size) for item in batch.items]
-    lower = settings.prelabels.model_copy(update={"confidence": LOWEST_CONFIDENCE})
+    lower = settings.prelabels.changed({"confidence": LOWEST_CONFIDENCE})
     found = prelabel(settings.model, records, batch.names, lower, journal, clock)
     return found.boxes, f"{settings.model.name}, asked again"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
-from marauder.core.settings import Settings, split_commas
+from marauder.core.settings import Decides, Settings, split_commas
 
 
 class PrelabelSettings(Settings):
@@ -16,7 +16,7 @@ class PrelabelSettings(Settings):
 
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
     image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Decides.NOTHING] = "auto"
 
 
 class PriceSettings(Settings):
@@ -62,27 +62,39 @@ class AnnotationSettings(Settings):
     ``output``: the merged data set, a new version beside ``data``, which stays as it is.
     """
 
+    decides: ClassVar[Decides] = Decides.RESULT
+
     data: Path = Field(description="data.yaml, or a folder in any layout that is read, of the data set")
     selection: Path | None = Field(None, description="folder of step 3; its picks go out")
     pictures: Path | None = Field(None, description="text file with one record key or picture path a line")
     model: Path | None = Field(None, description="detector whose boxes go out as pre-labels")
     taxonomy: Path | None = Field(None, description="species table that the guidelines are written from")
-    outbox: Path = Field(Path("annotation/outbox"), description="where packages for the provider are put")
-    inbox: Path = Field(Path("annotation/inbox"), description="where the delivery is looked for")
-    output: Path = Field(Path("annotation/merged"), description="the data set with the delivery merged in")
-    batch: str | None = Field(None, description="id of the batch meant; default: the newest that is open")
+    outbox: Annotated[Path, Decides.PLACE] = Field(
+        Path("annotation/outbox"), description="where packages for the provider are put"
+    )
+    inbox: Annotated[Path, Decides.PLACE] = Field(
+        Path("annotation/inbox"), description="where the delivery is looked for"
+    )
+    output: Annotated[Path, Decides.PLACE] = Field(
+        Path("annotation/merged"), description="the data set with the delivery merged in"
+    )
+    batch: Annotated[str | None, Decides.NOTHING] = Field(
+        None, description="id of the batch meant; default: the newest that is open"
+    )
     formats: tuple[str, ...] = Field(("mindy",), min_length=1, description="packages written of a batch")
     overlap_share: float = Field(0.1, ge=0, le=1, description="share of the pictures that two annotators label")
     least_overlap: int = Field(5, ge=0, description="pictures labelled twice at least, where the share is above 0")
     examples_per_class: int = Field(6, ge=0, le=24, description="example crops of each class in the guidelines")
-    new: bool = Field(False, description="make another batch although one is open")
-    accept: bool = Field(False, description="take the good part of a delivery with problems")
+    new: Annotated[bool, Decides.NOTHING] = Field(False, description="make another batch although one is open")
+    accept: Annotated[bool, Decides.NOTHING] = Field(
+        False, description="take the good part of a delivery with problems"
+    )
     copy_pictures: bool = Field(False, description="copy pictures into the merged data set instead of linking them")
     seed: int = 0
     prelabels: PrelabelSettings = PrelabelSettings()
-    price: PriceSettings = PriceSettings()
-    limits: LimitSettings = LimitSettings()
-    quality: QualitySettings = QualitySettings()
+    price: Annotated[PriceSettings, Decides.NOTHING] = PriceSettings()
+    limits: Annotated[LimitSettings, Decides.NOTHING] = LimitSettings()
+    quality: Annotated[QualitySettings, Decides.NOTHING] = QualitySettings()
 
     @field_validator("formats", mode="before")
     @classmethod

@@ -21,10 +21,10 @@ def explain_command(
 ) -> None:
     """Say what a setting does, its kind, default and bounds, its value now, and where that was given."""
     from marauder.core.explain import explain
-    from marauder.runs.recipes import run_layer
-    from marauder.tasks.detection.settings import DetectionSettings
+    from marauder.runs.recipes import model_of_task, run_layer
 
-    found = explain(DetectionSettings, key, run_layer(config, overrides or []))
+    layer = run_layer(config, overrides or [])
+    found = explain(model_of_task(layer), key, layer)
     if len(found) == 1:
         one = found[0]
         typer.echo(f"{one.key}: {one.description or 'no more to say than its name'}")
@@ -44,10 +44,9 @@ def show(
     overrides: Overrides = None,
 ) -> None:
     """Print the settings as a run would use them: recipe, file and overrides put together, defaults written out."""
-    from marauder.runs.recipes import as_yaml, file_and_overrides, load_run_settings
-    from marauder.tasks.detection.settings import DetectionSettings
+    from marauder.runs.recipes import as_yaml, file_and_overrides, load_settings_of_task
 
-    typer.echo(as_yaml(load_run_settings(DetectionSettings, *file_and_overrides(config, overrides))), nl=False)
+    typer.echo(as_yaml(load_settings_of_task(*file_and_overrides(config, overrides))), nl=False)
 
 
 @app.command("recipes")

@@ -88,7 +88,7 @@ def critical(
     from marauder.critical.run import run_critical
 
     with Clock.for_hours(max_hours).listening() as clock:
-        summary = run_critical(settings, clock, resume, fresh)
+        summary = run_critical(settings, clock, None, fresh)
     if speaks():
         _show(summary)
     raise typer.Exit(summary.run.exit_status)

@@ -227,7 +227,7 @@ def _organize(max_hours: float | None, **values: Any) -> None:
 
     # None means "keep the sources' splits" here, and "not given" to load_settings.
     fractions = values.pop("fractions")
-    settings = load_settings(OrganizeSettings, **values).model_copy(update={"fractions": fractions})
+    settings = load_settings(OrganizeSettings, **values).changed({"fractions": fractions})
     with Clock.for_hours(max_hours).listening() as clock:
         summary = organize(settings, clock)
     _show_summary(summary)

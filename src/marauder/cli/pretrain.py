@@ -108,5 +108,5 @@ def show(settings: PretrainingSettings, summary: RunSummary) -> None:
     typer.echo(f"transfer: {account}\n          every tensor: {summary.folder / 'step2_account.txt'}")
     if summary.version is not None:
         typer.echo(f"version:  {summary.version} of {summary.project}, in the registry")
-    placed = settings.model_copy(update={"output": summary.folder})
+    placed = settings.changed({"output": summary.folder})
     typer.echo(f"step 2:   {step2_command(placed)}")

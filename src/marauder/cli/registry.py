@@ -35,7 +35,6 @@ Version = Annotated[str, typer.Argument(help="Number of a version, an alias (can
 Who = Annotated[str | None, typer.Option(help="Who decides; default: the name you are logged in with.")]
 Why = Annotated[str, typer.Option(help="Why, in a sentence; it is kept.")]
 
-SHOWN_METRICS = ("map50", "map50_95", "recall")
 REPORT = "eval_report.json"
 EVENTS_FOLDER = "promotions"
 """Folder among the runs that holds the outbox of promotions."""
@@ -154,21 +153,21 @@ def compare(
     project: Project,
     first: Version,
     second: Version,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Figure to compare; default: map50, map50_95, recall.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Figure to compare; default: those of its task.")] = None,
     kind: Kind = None,
     option: Options = None,
     config: Config = None,
     runs: Runs = None,
 ) -> None:
     """Two versions side by side, overall and slice by slice, and which is better where."""
+    from marauder.core.metrics import compared
     from marauder.registry.comparison import compare_reports, differences_of_data, summary
+    from marauder.runs.task_description import describe_task
 
     registry = _open(kind, option, config, runs).registry
     versions = [registry.require(project, name) for name in (first, second)]
     left, right = (_report(registry, version) for version in versions)
-    for metric_name in metric or SHOWN_METRICS:
+    for metric_name in metric or compared(describe_task(versions[0].tags.get("task", "detection")).metrics):
         rows = compare_reports(left, right, metric_name)
         columns = ("slice", "pictures", *(f"version {one.version}" for one in versions), "difference", "reading")
         _print_table(f"{project}: {metric_name}", columns, [_compared(row) for row in rows], numeric=(1, 2, 3, 4))
@@ -227,10 +226,14 @@ def _open(kind: str | None, option: Sequence[str] | None, config: Path | None, r
 
 
 def _show_versions(registry: Registry, project: str) -> None:
+    from marauder.core.metrics import compared
+    from marauder.runs.task_description import describe_task
+
     versions = registry.versions(project)
     if not versions:
         registry.require(project, "1")  # says which projects there are
-    names = [name for name in SHOWN_METRICS if any(name in one.metrics for one in versions)]
+    known = compared(describe_task(versions[0].tags.get("task", "detection")).metrics)
+    names = [name for name in known if any(name in one.metrics for one in versions)]
     rows = [
         [
             one.version,

@@ -15,7 +15,6 @@ app = typer.Typer(
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 
-HEADLINES = ("map50_95", "map50", "precision", "recall")
 RECORD = "run.json"
 
 
@@ -26,6 +25,8 @@ def list_runs(runs: Runs = Path("runs")) -> None:
     from rich.table import Table
 
     from marauder.core.errors import UserError
+    from marauder.core.metrics import headlines
+    from marauder.runs.task_description import all_tasks
 
     if not runs.is_dir():
         raise UserError(f"{runs}: is no folder; name the one that holds the runs with --runs")
@@ -34,7 +35,8 @@ def list_runs(runs: Runs = Path("runs")) -> None:
         typer.echo(f"no runs in {runs}; `marauder train` makes one")
         return
     found.sort(key=lambda run: (float(run[1].get("started") or 0), run[0].name))
-    metrics = [name for name in HEADLINES if any(about["metrics"].get(name) is not None for _, about in found)]
+    known = dict.fromkeys(name for task in all_tasks() for name in headlines(task.metrics))
+    metrics = [name for name in known if any(about["metrics"].get(name) is not None for _, about in found)]
     table = Table("run", "project", "state", "gates", *metrics, "version", "started", "took")
     for folder, about in found:
         table.add_row(*row(folder, about, metrics))

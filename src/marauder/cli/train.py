@@ -32,10 +32,9 @@ def train(
     """
     from marauder.core.clock import Clock
     from marauder.runs.gated import run_gated
-    from marauder.runs.recipes import file_and_overrides, load_run_settings
-    from marauder.tasks.detection.settings import DetectionSettings
+    from marauder.runs.recipes import file_and_overrides, load_settings_of_task
 
-    settings = load_run_settings(DetectionSettings, *file_and_overrides(config, overrides))
+    settings = load_settings_of_task(*file_and_overrides(config, overrides))
     with Clock.for_hours(max_hours).listening() as clock:
         summary = run_gated(settings, clock, resume, fresh)
     if speaks():
@@ -52,9 +51,12 @@ def speaks() -> bool:
 
 def show(summary: RunSummary) -> None:
     """The end of a run in a few lines: figures, verdict, files, what to do next."""
+    from marauder.core.metrics import headlines
+    from marauder.runs.task_description import describe_task
+
     figures = ", ".join(
         f"{name} {value:.3f}"
-        for name in ("map50", "map50_95", "precision", "recall")
+        for name in headlines(describe_task(summary.task).metrics)
         if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
     typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")

@@ -6,7 +6,7 @@ import difflib
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from marauder.core.errors import UserError
-from marauder.core.settings import Layer
+from marauder.core.settings import Layer, section_model
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def walk(model: type[BaseModel], layer: Layer, prefix: tuple[str, ...] = ()) -> 
     """Every setting of a model and of the models inside it, in their order."""
     for name, field in model.model_fields.items():
         keys = (*prefix, name)
-        inner = _model_of(field.annotation)
+        inner = section_model(field.annotation)
         yield _describe(keys, field, layer, inner is not None)
         if inner is not None:
             yield from walk(inner, layer, keys)
@@ -55,7 +55,7 @@ def walk(model: type[BaseModel], layer: Layer, prefix: tuple[str, ...] = ()) -> 
 
 def _describe(keys: tuple[str, ...], field: FieldInfo, layer: Layer, section: bool) -> Explanation:
     description = field.description or ""
-    inner = _model_of(field.annotation)
+    inner = section_model(field.annotation)
     if inner is not None and not description:
         description = (inner.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
     default = _default(field) if not section else "see below"
@@ -116,6 +116,8 @@ def _type_words(annotation: Any) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(_type_words(part) for part in parts)
+    if origin is Annotated:
+        return _type_words(parts[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, parts))
     if origin in (tuple, list):
@@ -124,10 +126,3 @@ def _type_words(annotation: Any) -> str:
         return "mapping"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
     return names.get(annotation, "path" if getattr(annotation, "__name__", "") == "Path" else str(annotation))
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if get_origin(annotation) in (Union, types.UnionType):
-        models = [part for part in get_args(annotation) if _model_of(part) is not None]
-        return models[0] if models else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -67,8 +67,8 @@ TABLE: dict[str, dict[str, str]] = {
         "ec2": "marauder.launch.notices.ec2:Ec2Notice",
     },
     "task": {
-        "detection": "marauder.tasks.detection.kind:DetectionKind",
-        "pretraining": "marauder.tasks.pretraining.kind:PretrainingKind",
+        "detection": "marauder.tasks.detection.description:Detection",
+        "pretraining": "marauder.tasks.pretraining.description:Pretraining",
     },
     "pretraining_method": {
         "moco": "marauder.models.pretraining.moco:MomentumContrast",
@@ -108,14 +108,19 @@ def names(kind: str) -> list[str]:
     return list(TABLE[kind])
 
 
+def load_object(reference: str) -> Any:
+    """What ``module:attribute`` names, imported now."""
+    module, _, attribute = reference.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def resolve(kind: str, name: str) -> Any:
     """Import and return the implementation ``name`` of ``kind``; an unknown name raises ``UserError``."""
     table = TABLE[kind]
     if name not in table:
         raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(table)}")
-    module, _, attribute = table[name].partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return load_object(table[name])
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "marauder":
             raise

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import difflib
+import enum
 import reprlib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,10 +18,47 @@ from marauder.core.errors import UserError
 from marauder.core.yaml_text import ParsedYaml, listed, parse_yaml
 
 
+class Decides(enum.Enum):
+    """What a setting decides, said on its field: ``epochs: Annotated[int, Decides.LENGTH] = Field(100)``.
+
+    A mark on a section's field holds for all settings below it that have none of their own.
+    """
+
+    RESULT = "the weights of a training, or the files that a job writes"
+    LENGTH = "how long a training goes on: a finished one can be made longer"
+    MEASUREMENT = "how finished weights are measured, compared and judged"
+    PLACE = "where files lie and who hears of them"
+    NOTHING = "speed, memory, or how failures are noticed"
+
+
 class Settings(BaseModel):
     """Base of every settings model: unknown keys are mistakes, values do not change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    decides: ClassVar[Decides | None] = None
+    """What the settings of this section decide that say nothing themselves; ``None``: what the section's field says."""
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Names that users look for here and that have another place, with words on it."""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether this section has no effect, whatever its other settings say."""
+        return False
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """These settings with other values, by dotted name, all of them validated. Raises ``ValidationError``."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        below: dict[str, dict[str, Any]] = {}
+        for key, value in changes.items():
+            name, _, rest = key.partition(".")
+            if rest:
+                below.setdefault(name, {})[rest] = value
+            else:
+                values[name] = value
+        for name, inner in below.items():
+            values[name] = values[name].changed(inner)
+        return type(self).model_validate(values)
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -188,6 +226,9 @@ def _describe(
     if mistake["type"] in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
         message = f"expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}"
     if mistake["type"] == "extra_forbidden":
+        told = _elsewhere(model, location)
+        if told:
+            return f"{place + ': ' if place else ''}{'.'.join(location)}: no such setting here: {told}"
         known = sorted(_fields_at(model, location[:-1]))
         near = difflib.get_close_matches(location[-1], known, 1)
         message = "no such setting" + (f", did you mean {near[0]}?" if near else "")
@@ -195,17 +236,27 @@ def _describe(
     return f"{place + ': ' if place else ''}{'.'.join(location) or 'settings'}: {message}"
 
 
+def _elsewhere(model: type[BaseModel], location: tuple[str, ...]) -> str:
+    holder = _model_at(model, location[:-1])
+    return holder.elsewhere.get(location[-1], "") if holder is not None and issubclass(holder, Settings) else ""
+
+
 def _fields_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    current: Any = model
+    holder = _model_at(model, location)
+    return list(holder.model_fields) if holder is not None else []
+
+
+def _model_at(model: type[BaseModel], location: tuple[str, ...]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = model
     for part in location:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)) or part not in current.model_fields:
-            return []
-        current = _model_in(current.model_fields[part].annotation)
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+        if current is None or part not in current.model_fields:
+            return None
+        current = section_model(current.model_fields[part].annotation)
+    return current
 
 
-def _model_in(annotation: Any) -> Any:
-    """The settings model inside an annotation such as ``Model | None``."""
+def section_model(annotation: Any) -> type[BaseModel] | None:
+    """The model inside a field's annotation such as ``Model`` or ``Model | None``; ``None`` for a single value."""
     if get_origin(annotation) in (Union, types.UnionType):
-        return next((part for part in get_args(annotation) if isinstance(part, type)), None)
-    return annotation
+        return next((found for part in get_args(annotation) if (found := section_model(part)) is not None), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -84,7 +84,7 @@ def _decided(settings: CriticalSettings, model: str, size: int) -> CriticalSetti
         changes["model"] = model
     if not settings.image_size:
         changes["image_size"] = size
-    return settings.model_copy(update=changes)
+    return settings.changed(changes)
 
 
 def _few(names: Sequence[str]) -> str:

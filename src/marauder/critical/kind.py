@@ -11,9 +11,10 @@ import torch
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.critical.base_detector import check_classes
 from marauder.critical.report import write_critical_report
 from marauder.critical.settings import CriticalSettings
-from marauder.critical.stages import Finished, judged_on_val
+from marauder.critical.stages import Scored, judged_on_val
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.task import Findings
 from marauder.tasks.detection.class_weighting import check_critical_boxes
@@ -27,8 +28,8 @@ class Specialised:
     """How the stages went. ``before``: weights that they are compared with, and in words; ``mined``: by stage, hard
     negatives used and labels suspected to be missing."""
 
-    stages: tuple[Finished, ...]
-    chosen: Finished
+    stages: tuple[Scored, ...]
+    chosen: Scored
     before: Path
     before_is: str
     floor: float | None
@@ -36,12 +37,16 @@ class Specialised:
 
 
 class CriticalKind(DetectionKind):
-    """Detectors specialised on critical classes. ``specialised`` is set once the stages are done."""
+    """Detectors specialised on critical classes.
+
+    ``base_classes``: those of the base detector, where there is one. ``specialised`` is set once the stages are done.
+    """
 
     settings: CriticalSettings
 
-    def __init__(self, settings: CriticalSettings) -> None:
+    def __init__(self, settings: CriticalSettings, base_classes: tuple[str, ...] | None) -> None:
         super().__init__(settings)
+        self.base_classes = base_classes
         self.specialised: Specialised | None = None
         self.before: Measured | None = None
 
@@ -51,8 +56,9 @@ class CriticalKind(DetectionKind):
         return self.data.critical
 
     def open(self) -> str:
-        """Also: there must be critical classes, and boxes of them to learn from."""
+        """Also: there must be critical classes, boxes of them to learn from, and a base detector that can be used."""
         identity = super().open()
+        check_classes(self.settings, self.base_classes, self.data.dataset.names)
         if not self.critical:
             raise UserError(
                 f"{self.settings.data}: none of its classes ({', '.join(self.data.dataset.names)}) is of the "
@@ -67,18 +73,28 @@ class CriticalKind(DetectionKind):
         assert self.specialised is not None
         metrics = super().measure(findings, device, clock)
         self.before = evaluate_split(
-            self.specialised.before, self.data.dataset, self.split, device, clock, self.settings.image_size,
+            self.specialised.before,
+            self.data.dataset,
+            self.split,
+            device,
+            clock,
+            self.settings.image_size,
             self.data.masks,
-        )  # fmt: skip
+        )
         return metrics
 
     def report(self, findings: Findings, pinned: DataPin, clock: Clock) -> Path:
         """First what changed, then the report of every detection run."""
         assert self.before is not None and self.measured is not None and self.specialised is not None
         write_critical_report(
-            self.settings.folder, self.before, self.measured, self.critical, self._about(),
-            self.settings.evaluation.draws, clock,
-        )  # fmt: skip
+            self.settings.folder,
+            self.before,
+            self.measured,
+            self.critical,
+            self._about(),
+            self.settings.evaluation.draws,
+            clock,
+        )
         return super().report(findings, pinned, clock)
 
     def _about(self) -> dict[str, Any]:
@@ -87,15 +103,23 @@ class CriticalKind(DetectionKind):
         return {
             "title": f"{self.settings.project}: what specialising changed",
             "split": self.split,
-            "stage": done.chosen.name,
+            "stage": done.chosen.part.name,
             "before_is": done.before_is,
             "floor": done.floor,
-            "judged": judged_on_val(done.chosen, done.floor),
+            "judged": judged_on_val(done.chosen.part, done.floor),
             "floor_given": self.settings.floor.value is not None,
             "best_metric": self.settings.training.best_metric,
-            "stages": [
-                {"name": one.name, "epochs": one.epochs, "best_epoch": one.best_epoch, "score": one.score,
-                 "negatives": done.mined.get(one.name, (0, 0))[0], "missing": done.mined.get(one.name, (0, 0))[1]}
-                for one in done.stages
-            ],
-        }  # fmt: skip
+            "stages": [_stage(one, *done.mined.get(one.part.name, (0, 0))) for one in done.stages],
+        }
+
+
+def _stage(stage: Scored, negatives: int, missing: int) -> dict[str, Any]:
+    part = stage.part
+    return {
+        "name": part.name,
+        "epochs": part.epochs,
+        "best_epoch": part.best_epoch,
+        "score": stage.score,
+        "negatives": negatives,
+        "missing": missing,
+    }

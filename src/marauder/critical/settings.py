@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from marauder.core.files import hash_file
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
-from marauder.runs.settings import NAME_PATTERN
-from marauder.tasks.detection.loss_settings import FLOORED
+from marauder.runs.settings import NAME_PATTERN, ImageSize, WeightsFile
+from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
 from marauder.tasks.detection.settings import DetectionSettings
 
 STAGES = ("standard", "mined", "fine_tune")
@@ -26,7 +25,9 @@ AUTO = "auto"
 class StageSettings(Settings):
     """One of the three stages."""
 
-    share: float = Field(ge=0, le=1, description="share of training.epochs; 0 leaves the stage out")
+    share: Annotated[float, Decides.LENGTH] = Field(
+        ge=0, le=1, description="share of training.epochs; 0 leaves the stage out"
+    )
     rate: float = Field(gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
 
 
@@ -88,6 +89,15 @@ class FloorSettings(Settings):
     )
 
 
+class MinedNegatives(HardNegativeUse):
+    """What the stages after the first make of the hard negatives that this run mines itself."""
+
+    @property
+    def is_off(self) -> bool:
+        """The file comes from this run."""
+        return False
+
+
 class CriticalSettings(DetectionSettings):
     """Step 5 as a run. What emphasises critical classes (``balance``, ``copy_paste``, ``loss.focal``,
     ``hard_negatives``) applies to the stages after the first; ``training.epochs`` is shared out among all three."""
@@ -98,25 +108,21 @@ class CriticalSettings(DetectionSettings):
     training: CriticalTraining = CriticalTraining()
     balance: CriticalBalance = CriticalBalance()
     copy_paste: CriticalPasting = CriticalPasting()
+    hard_negatives: MinedNegatives = MinedNegatives()
 
     model: str = Field(
         AUTO, description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n"
     )
-    image_size: int = Field(
+    image_size: ImageSize = Field(
         0, ge=0, description="pixels of the long side; a multiple of 32; 0: the base model's, else 640"
     )
-    base_model: Path | None = Field(None, description="detector to specialise; default: random weights, or `weights`")
+    base_model: WeightsFile | None = Field(
+        None, description="detector to specialise; default: random weights, or `weights`"
+    )
     stages: StagesSettings = StagesSettings()
     mining: MiningSettings = MiningSettings()
     floor: FloorSettings = FloorSettings()
     keep: Literal["best", "last"] = Field("best", description="which stage's weights: by best_metric, or the last's")
-
-    @field_validator("base_model")
-    @classmethod
-    def _detector_file(cls, value: Path | None) -> Path | None:
-        if value is not None and value.suffix not in (".pt", ".safetensors"):
-            raise ValueError(f"{value}: a detector is a .pt or .safetensors file")
-        return value
 
     @model_validator(mode="after")
     def _check(self) -> CriticalSettings:
@@ -148,21 +154,3 @@ class CriticalSettings(DetectionSettings):
         if not shares[stage]:
             return 0
         return max(1, round(self.training.epochs * shares[stage] / sum(shares.values())))
-
-    def described(self) -> dict[str, Any]:
-        """Also the stages, the mining and the base model."""
-        mining = self.mining.model_dump(mode="json", exclude={"reviewed"})
-        return {
-            **super().described(),
-            "hard_negatives": self.hard_negatives.model_dump(mode="json", exclude={"file"}),
-            "stages": {name: {"rate": getattr(self.stages, name).rate, "epochs": self.epochs_of(name)}
-                       for name in STAGES},
-            "mining": {**mining, "reviewed": _content(self.mining.reviewed)},
-            "floor": self.floor.model_dump(mode="json"),
-            "keep": self.keep,
-            "base_model": _content(self.base_model),
-        }  # fmt: skip
-
-
-def _content(path: Path | None) -> str | None:
-    return hash_file(path) if path is not None and path.is_file() else None

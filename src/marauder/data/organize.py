@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -19,7 +19,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, remove_leftovers, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
@@ -49,8 +49,10 @@ class OrganizeSettings(Settings):
     ``pictures``: the pictures' folder where that is not beside the labels. ``mode``: see ``writers.write_yolo``.
     """
 
-    inputs: tuple[Path, ...] = Field(min_length=1)
-    output: Path
+    decides: ClassVar[Decides] = Decides.RESULT
+
+    inputs: Annotated[tuple[Path, ...], Decides.PLACE] = Field(min_length=1)
+    output: Annotated[Path, Decides.PLACE]
     format: str = "auto"
     taxonomy: str = "default"
     names: tuple[str, ...] | None = None
@@ -63,7 +65,7 @@ class OrganizeSettings(Settings):
     missing_label: Literal["unlabelled", "empty"] = "unlabelled"
     pictures: Path | None = None
     mode: Literal["link", "copy", "reference"] = "link"
-    fresh: bool = False
+    fresh: Annotated[bool, Decides.NOTHING] = False
 
     @field_validator("names")
     @classmethod

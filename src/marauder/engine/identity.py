@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 
-def describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
-    """In words, what differs between two training identities; empty when nothing does."""
+def describe_differences(stored: dict[str, Any], current: dict[str, Any], at_default: Collection[str] = ()) -> str:
+    """In words, what differs between two training identities; empty when nothing does.
+
+    ``at_default``: dotted names of current settings that have their default; where ``stored`` knows none of that name,
+    it is older than the setting, and nothing differs.
+    """
     differences = []
     if stored.get("data") != current["data"]:
         differences.append("other pictures, labels or weights to start from")
     before, after = _flat(stored.get("settings", {})), _flat(current["settings"])
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
+        if before.get(key) != after.get(key) and not (key not in before and key in at_default):
             differences.append(f"{key} was {before.get(key)}, is {after.get(key)}")
     return "; ".join(differences)
 

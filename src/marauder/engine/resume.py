@@ -32,6 +32,7 @@ class Resumption:
     folder: Path
     weights: Weights
     identity: dict[str, Any]
+    at_default: frozenset[str] = frozenset()
 
     def take_up(self, named: Path | None) -> bool:
         """Restore the checkpoint ``named``, else the newest whole one, on every rank; ``False``: there is none.
@@ -46,7 +47,7 @@ class Resumption:
         if content is None:
             self._begin()
             return False
-        differences = describe_differences(content["identity"], self.identity)
+        differences = describe_differences(content["identity"], self.identity, self.at_default)
         if differences:
             where = stored.path if stored is not None else "the checkpoint"
             raise UserError(

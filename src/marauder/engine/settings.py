@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 
 
 class OptimizerSettings(Settings):
@@ -27,54 +27,61 @@ class OptimizerSettings(Settings):
 class TrainingSettings(Settings):
     """One training. ``batch_size`` is the global batch: samples of one update, over all processes and micro-batches."""
 
-    epochs: int = Field(100, ge=1, description="passes over the training pictures")
+    decides: ClassVar[Decides] = Decides.RESULT
+
+    epochs: Annotated[int, Decides.LENGTH] = Field(100, ge=1, description="passes over the training pictures")
     batch_size: int = Field(16, ge=1, description="samples of one update, over all processes")
     seed: int = 0
     optimizer: OptimizerSettings = OptimizerSettings()
     average_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights, ramped up")
     average_ramp: float = Field(2000.0, gt=0, description="updates over which that decay ramps up")
     close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
-    patience: int = Field(100, ge=0, description="stop after this many evaluations without a better one; 0: never")
+    patience: Annotated[int, Decides.LENGTH] = Field(
+        100, ge=0, description="stop after this many evaluations without a better one; 0: never"
+    )
     best_metric: str = Field("map50_95", description="the evaluation metric that picks the best weights")
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    micro_batch_size: int | None = Field(
+    device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda or cuda:N")
+    micro_batch_size: Annotated[int | None, Decides.NOTHING] = Field(
         None, ge=1, description="samples of one forward pass; halved when memory is short"
     )
-    workers: int | None = Field(None, ge=0, description="loading processes per training process")
-    threads: int | None = Field(None, ge=1, description="CPU threads per training process")
-    checkpoint_seconds: float = Field(60.0, gt=0)
-    checkpoint_steps: int | None = Field(None, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
-    sanity_check: bool = True
-    log_steps: int = Field(10, ge=1, description="updates between two reports of numbers to trackers")
-    exploding_factor: float = Field(30.0, gt=1, description="a loss this many times its running mean stops the run")
-    divergence_factor: float = Field(3.0, gt=1, description="how many times its minimum a diverged loss is")
-    divergence_steps: int = Field(500, ge=0, description="updates that far above stop the run; 0: never")
-    collapse_evaluations: int = Field(5, ge=0, description="evaluations at nothing after success stop it; 0: never")
-    collapse_steps: int = Field(200, ge=0, description="updates with a gradient of 0 stop the run; 0: never")
-    loader_timeout: float = Field(300.0, gt=0, description="seconds without a batch stop the run")
-    hang_timeout: float = Field(900.0, ge=0, description="seconds without a step end the process; 0: never")
+    workers: Annotated[int | None, Decides.NOTHING] = Field(
+        None, ge=0, description="loading processes per training process"
+    )
+    threads: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1, description="CPU threads per training process")
+    checkpoint_seconds: Annotated[float, Decides.NOTHING] = Field(60.0, gt=0)
+    checkpoint_steps: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1)
+    keep_checkpoints: Annotated[int, Decides.NOTHING] = Field(2, ge=1)
+    sanity_check: Annotated[bool, Decides.NOTHING] = True
+    log_steps: Annotated[int, Decides.NOTHING] = Field(
+        10, ge=1, description="updates between two reports of numbers to trackers"
+    )
+    exploding_factor: Annotated[float, Decides.NOTHING] = Field(
+        30.0, gt=1, description="a loss this many times its running mean stops the run"
+    )
+    divergence_factor: Annotated[float, Decides.NOTHING] = Field(
+        3.0, gt=1, description="how many times its minimum a diverged loss is"
+    )
+    divergence_steps: Annotated[int, Decides.NOTHING] = Field(
+        500, ge=0, description="updates that far above stop the run; 0: never"
+    )
+    collapse_evaluations: Annotated[int, Decides.NOTHING] = Field(
+        5, ge=0, description="evaluations at nothing after success stop it; 0: never"
+    )
+    collapse_steps: Annotated[int, Decides.NOTHING] = Field(
+        200, ge=0, description="updates with a gradient of 0 stop the run; 0: never"
+    )
+    loader_timeout: Annotated[float, Decides.NOTHING] = Field(
+        300.0, gt=0, description="seconds without a batch stop the run"
+    )
+    hang_timeout: Annotated[float, Decides.NOTHING] = Field(
+        900.0, ge=0, description="seconds without a step end the process; 0: never"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSettings:
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
         return self
-
-    def deciding(self) -> dict[str, Any]:
-        """The settings that change the weights; a checkpoint only goes on under the same ones.
-
-        ``epochs`` and ``patience`` are left out, so that a finished run can be extended.
-        """
-        return self.model_dump(mode="json", exclude=set(FREE))
-
-
-FREE = (
-    "epochs", "patience", "device", "micro_batch_size", "workers", "threads", "checkpoint_seconds", "checkpoint_steps",
-    "keep_checkpoints", "sanity_check", "log_steps", "exploding_factor", "divergence_factor", "divergence_steps",
-    "collapse_evaluations", "collapse_steps", "loader_timeout", "hang_timeout",
-)  # fmt: skip
-"""Settings of a training that do not change the weights it reaches."""

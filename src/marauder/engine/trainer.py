@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 import torch
 
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.progress import Progress
+from marauder.core.settings import Decides
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group, choose_precision
@@ -52,7 +54,8 @@ class Pending:
 class Trainer:
     """Runs one training in one process of ``group``. Every rank makes one; the first writes files into ``folder``.
 
-    A checkpoint only goes on under the same ``data_fingerprint`` and the same ``described`` settings of the task.
+    A checkpoint only goes on under the same ``data_fingerprint`` and the same ``described`` settings: all that decide
+    the weights, by default those of ``settings``. ``at_default``: which of them an older checkpoint need not know.
     ``observer`` hears how it goes, on the first rank.
     """
 
@@ -67,6 +70,7 @@ class Trainer:
         clock: Clock,
         data_fingerprint: str,
         described: Mapping[str, Any] | None = None,
+        at_default: frozenset[str] = frozenset(),
         observer: Observer | None = None,
     ) -> None:
         if settings.best_metric not in task.metric_names:
@@ -75,9 +79,10 @@ class Trainer:
         self.task, self.settings, self.group, self.folder, self.clock = task, settings, group, folder, clock
         self.weights = weights
         self.identity = {
-            "settings": {**(described or {}), "training": settings.deciding()},
+            "settings": dict(described or {"training": decided(settings, Decides.RESULT)}),
             "data": data_fingerprint,
         }
+        self.at_default = at_default
         self.run_log = RunLog(folder, group.leads, observer)
         self.checkpointer = Checkpointer(
             checkpoint_folder, settings.keep_checkpoints, self.run_log.observer.checkpointed
@@ -134,7 +139,14 @@ class Trainer:
 
     def _resume(self, named: Path | None) -> None:
         found = Resumption(
-            self.state, self.checkpointer, self.settings, self.group, self.folder, self.weights, self.identity
+            self.state,
+            self.checkpointer,
+            self.settings,
+            self.group,
+            self.folder,
+            self.weights,
+            self.identity,
+            self.at_default,
         ).take_up(named)
         position = self.state.position
         self.guards = Guards(self.settings, position)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from marauder.core.plugins import names
-from marauder.core.settings import Settings, split_commas
+from marauder.core.settings import Decides, Settings, split_commas
 
 
 class ParitySettings(Settings):
@@ -40,8 +40,10 @@ class LatencySettings(Settings):
 class ExportSettings(Settings):
     """What ``marauder export`` does."""
 
+    decides: ClassVar[Decides] = Decides.RESULT
+
     models: tuple[Path, ...] = Field(min_length=1, description=".pt or .safetensors files")
-    output: Path = Path("exported")
+    output: Annotated[Path, Decides.PLACE] = Path("exported")
     formats: tuple[str, ...] = Field(("onnx", "torchscript"), min_length=1)
     image_size: tuple[int, int] | None = Field(None, description="height and width; default: the model's own, square")
     batch: int = Field(1, ge=1, description="pictures a call")
@@ -50,9 +52,9 @@ class ExportSettings(Settings):
     simplify: bool = Field(True, description="simplify the ONNX graph")
     pictures: Path | None = Field(None, description="folder of real pictures to compare on")
     seed: int = Field(0, description="of the patterns used without pictures")
-    fresh: bool = False
+    fresh: Annotated[bool, Decides.NOTHING] = False
     parity: ParitySettings = ParitySettings()
-    latency: LatencySettings = LatencySettings()
+    latency: Annotated[LatencySettings, Decides.NOTHING] = LatencySettings()
 
     @field_validator("models", "formats", mode="before")
     @classmethod

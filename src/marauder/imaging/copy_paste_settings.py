@@ -23,3 +23,8 @@ class CopyPasteSettings(Settings):
     )
     covered: float = Field(0.6, gt=0, le=1, description="existing boxes covered by more than this share are dropped")
     match: float = Field(0.85, ge=0, le=1, description="how far colours are matched to the water of the place")
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is ever pasted."""
+        return not self.probability

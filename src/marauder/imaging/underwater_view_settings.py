@@ -68,4 +68,4 @@ class ViewSettings(Settings):
 def geometry_only(settings: ViewSettings) -> ViewSettings:
     """The same crops and flips without any change of pixels' values."""
     off = dict.fromkeys(("jitter", "grey", "enhanced", "cast", "haze", "snow", "caustics", "blur", "noise"), 0.0)
-    return settings.model_copy(update=off)
+    return settings.changed(off)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
+from marauder.core.decides import BY_CONTENT
 from marauder.core.settings import Settings
 
 
 class MiningSettings(Settings):
     """Where errors are looked for, which are kept, and what is left to a person."""
 
-    unlabelled: Path | None = Field(None, description="more pictures that nobody labelled: a data set or a folder")
-    reviewed: Path | None = Field(
+    unlabelled: Annotated[Path | None, BY_CONTENT] = Field(
+        None, description="more pictures that nobody labelled: a data set or a folder"
+    )
+    reviewed: Annotated[Path | None, BY_CONTENT] = Field(
         None, description="suspected_missing.json in which a person wrote a verdict, background or missing, to each"
     )
     count: int = Field(2000, ge=0, description="hard negatives that training uses; 0: no mining")

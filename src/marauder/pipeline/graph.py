@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import Field, create_model
 
 from marauder.core.errors import UserError
+from marauder.core.identity import identify, is_same
 from marauder.core.locks import is_held
 from marauder.core.settings import Settings, load_settings, read_yaml_mapping
 from marauder.pipeline import steps as steps_package
-from marauder.pipeline.identity import identify, is_same
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import Facts, State, Status, decide, flatten
 from marauder.pipeline.step import Artifact, Step

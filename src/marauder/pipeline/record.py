@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from marauder.core.files import DamagedFileError, read_json, write_json
-from marauder.pipeline.identity import Identity
+from marauder.core.identity import Identity
 from marauder.pipeline.workspace import Workspace
 
 

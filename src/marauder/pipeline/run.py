@@ -13,9 +13,9 @@ from marauder.core.clock import Clock, Interrupted, describe_seconds
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
 from marauder.core.files import to_plain, write_text
+from marauder.core.identity import Identity, identify
 from marauder.core.locks import exclusive
 from marauder.pipeline.graph import Pipeline
-from marauder.pipeline.identity import Identity, identify
 from marauder.pipeline.record import StepRecord, lock_path, read_record, write_record
 from marauder.pipeline.status import State, Status, flatten
 from marauder.pipeline.step import Awaited, Step, StepContext

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from marauder.core.clock import Clock
-from marauder.core.settings import Settings
+from marauder.core.decides import names
+from marauder.core.settings import Decides, Settings
 from marauder.pipeline.workspace import Workspace
 
 
@@ -83,12 +84,12 @@ class Step(ABC):
         return {}
 
     def without_effect(self) -> frozenset[str]:
-        """Dotted names of settings that change the speed, not the result; changing them makes nothing stale."""
-        return frozenset()
+        """Dotted names of settings that change no result: changing them makes nothing stale."""
+        return names(self.settings_model(), Decides.PLACE, Decides.NOTHING)
 
     def continued(self) -> frozenset[str]:
         """Dotted names of settings whose change makes the step stale, but lets it go on from what is there."""
-        return frozenset()
+        return names(self.settings_model(), Decides.LENGTH, Decides.MEASUREMENT)
 
     @abstractmethod
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:

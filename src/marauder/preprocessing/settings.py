@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.files import fingerprint
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.data.picture_files import DECODING_VERSION
 from marauder.imaging.plan import METHODS, Plan
 
@@ -42,15 +42,17 @@ class PreprocessingSettings(Settings):
     name are masks or labels and are copied as they are. ``sheet_pictures``: pictures shown in the report.
     """
 
-    input: Path
-    output: Path
+    decides: ClassVar[Decides] = Decides.RESULT
+
+    input: Annotated[Path, Decides.PLACE]
+    output: Annotated[Path, Decides.PLACE]
     method: str = "auto"
     plan: PlanSettings | None = None
     strength: float = Field(1.0, ge=0, le=2)
     exact: bool = False
     jpeg_quality: int = Field(95, ge=1, le=100)
     clean: Path | None = None
-    workers: int = Field(0, ge=0, le=256)
+    workers: Annotated[int, Decides.NOTHING] = Field(0, ge=0, le=256)
     measure_side: int = Field(128, ge=32, le=4096)
     kept_folders: tuple[str, ...] = ("labels", "masks", "annotations", "segmentationclass", "segmentationobject")
     sheet_pictures: int = Field(12, ge=0, le=200)

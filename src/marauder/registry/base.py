@@ -10,16 +10,21 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.core.plugins import names, resolve
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
-WEIGHTS = ("best.pt", "backbone.safetensors")
-"""What the weights of a version are called: a detector's, a pretrained backbone's. A version has one of them."""
+
+
+def weights_names() -> tuple[str, ...]:
+    """What the weights of a version are called, by kind of model; a version has one of them."""
+    return tuple(resolve("task", name).weights_file for name in names("task"))
 
 
 def weights_name(files: Iterable[str]) -> str | None:
     """Which of ``files`` are the version's weights; ``None``: none of them."""
-    return next((name for name in WEIGHTS if name in set(files)), None)
+    known = set(files)
+    return next((name for name in weights_names() if name in known), None)
 
 
 @dataclass(frozen=True)

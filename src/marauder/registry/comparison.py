@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-METRICS = ("map50", "map50_95", "recall")
-"""Compared by default; for all of them more is better."""
 OVERALL = "overall"
 LEFT_BETTER, RIGHT_BETTER, UNCLEAR = "the first is better", "the second is better", "no clear difference"
 SAME, MISSING = "the same", "not measured in both"
@@ -70,7 +68,7 @@ def differences_of_data(left: Mapping[str, Any], right: Mapping[str, Any]) -> li
     found = []
     if left.get("split") != right.get("split"):
         found.append(f"the first was measured on the split {left.get('split')}, the second on {right.get('split')}")
-    counts = [_side(_mapping(report, OVERALL), METRICS[0]).pictures for report in (left, right)]
+    counts = [_pictures(_mapping(report, OVERALL)) for report in (left, right)]
     if None not in counts and counts[0] != counts[1]:
         found.append(f"the first was measured on {counts[0]} pictures, the second on {counts[1]}")
     return found
@@ -125,12 +123,12 @@ def _reading(left: Side, right: Side, paired: tuple[float, float] | None) -> str
 def _side(row: Mapping[str, Any], metric: str) -> Side:
     bounds = _mapping(_mapping(row, "intervals"), metric)
     low, high = _number(bounds.get("low")), _number(bounds.get("high"))
+    return Side(_number(row.get(metric)), (low, high) if low <= high else None, _pictures(row))
+
+
+def _pictures(row: Mapping[str, Any]) -> int | None:
     pictures = row.get("n", row.get("pictures"))
-    return Side(
-        _number(row.get(metric)),
-        (low, high) if low <= high else None,
-        pictures if isinstance(pictures, int) else None,
-    )
+    return pictures if isinstance(pictures, int) else None
 
 
 def _mapping(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, to_plain
-from marauder.registry.base import WEIGHTS, Candidate, ModelVersion, weights_name
+from marauder.registry.base import Candidate, ModelVersion, weights_name, weights_names
 from marauder.storage.base import check_key
 
 PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -98,7 +98,7 @@ def inventory(candidate: Candidate) -> dict[str, str]:
             files[check_key(name)] = hash_file(path)
     weights = weights_name(files)
     if weights is None:
-        raise UserError(f"{candidate.folder / WEIGHTS[0]}: is missing; a version needs its weights")
+        raise UserError(f"{candidate.folder}: holds no {' or '.join(weights_names())}; a version needs its weights")
     if files[weights] != candidate.weights_sha256:
         raise UserError(f"{candidate.folder / weights}: is not the file that was evaluated; evaluate it again")
     return files

@@ -6,30 +6,18 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from marauder.core.decides import decided
+from marauder.core.settings import Decides
 from marauder.gates.verdict import Verdict
 from marauder.messaging.outbox import Outbox
 from marauder.runs.observer import RunObserver
+from marauder.runs.package import FILES
 from marauder.runs.record import RunRecord
 from marauder.runs.settings import RunSettings
 from marauder.runs.task import TaskKind
 from marauder.storage.mirror import CheckpointMirror, open_mirrors
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
-
-ARTIFACTS = {
-    "best.pt": "model",
-    "backbone.safetensors": "model",
-    "probe.json": "report",
-    "report.html": "report",
-    "eval_report.json": "report",
-    "model_card.md": "card",
-    "model_card.json": "card",
-    "config.yaml": "data",
-    "data_pin.json": "data",
-    "provenance.json": "data",
-    "gates.json": "report",
-}
-"""Files of a run that trackers keep, and what they are."""
 
 
 class Telling:
@@ -64,8 +52,8 @@ class Telling:
             self.hub.curve(name, columns, rows)
         for path in sorted(self.folder.glob("*.png")):
             self.hub.figure(path.stem, path, step)
-        for name, what in ARTIFACTS.items():
-            if (self.folder / name).is_file():
+        for name, what in {**kind.description.files, **FILES}.items():
+            if what and (self.folder / name).is_file():
                 self.hub.artifact(self.folder / name, what)
         self.hub.tags({"verdict": record.verdict, "version": record.version or ""})
         for part in kind.below_target():
@@ -93,7 +81,8 @@ def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
 
 
 def _tracked(settings: RunSettings) -> TrackedRun:
-    config = settings.model_dump(mode="json", exclude={"tracking", "events", "registry", "notices"})
+    shown = [what for what in Decides if what is not Decides.PLACE]
+    config = {"data": str(settings.data), **decided(settings, *shown, by_content=False)}
     return TrackedRun(settings.project, settings.id or "", settings.folder, config, {"task": settings.task})
 
 
@@ -107,5 +96,5 @@ def _trackers(settings: RunSettings) -> TrackingHub:
         and "MLFLOW_TRACKING_URI" not in os.environ
     ):
         chosen["folder"] = str((settings.runs / "mlflow").absolute())
-        tracking = tracking.model_copy(update={"options": {**tracking.options, "mlflow": chosen}})
+        tracking = tracking.changed({"options": {**tracking.options, "mlflow": chosen}})
     return TrackingHub(_tracked(settings), tracking)

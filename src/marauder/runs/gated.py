@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
 from marauder.core.locks import exclusive
-from marauder.core.plugins import resolve
 from marauder.core.provenance import provenance
+from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
@@ -46,12 +46,11 @@ from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.settings import RunSettings
 from marauder.runs.task import Findings, Production, TaskKind
+from marauder.runs.task_description import describe_task
 from marauder.runs.training import is_one_of_several, leads, train, train_as_worker
-from marauder.storage.mirror import restore_newest
+from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, SingleTraining, TrainingStage
 
 log = logging.getLogger("marauder")
-MIRROR_SECONDS = 60.0
-ACCOUNT_FILE = "transfer_account.txt"
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class RunSummary:
     exit_status: int
     version: str | None
     project: str
+    task: str
     failed: tuple[str, ...] = ()
     """Why gates failed, a sentence each."""
     promote: tuple[str, ...] = ()
@@ -82,8 +82,12 @@ def run_gated(
     resume: Path | None = None,
     fresh: bool = False,
     begun: Callable[[], None] | None = None,
+    open_kind: Callable[[Any], TaskKind] | None = None,
+    stage: TrainingStage | None = None,
 ) -> RunSummary:
     """Do a run, or go on with it. ``begun`` is called once nothing of an earlier run can be taken up.
+
+    ``open_kind`` makes the task of the placed settings (default: what ``task`` names), ``stage`` its weights.
 
     A run whose gates failed at the end is finished: its summary says so. Raises ``Interrupted`` when stopped in time,
     ``GateStop`` when a gate before training failed, ``UserError`` for bad input, ``TrainingFailure`` when training
@@ -93,17 +97,19 @@ def run_gated(
     if is_one_of_several() and (launched_by_marauder() or not leads()):
         _train_only(settings, clock, resume, fresh)
         raise SystemExit(0)
-    kind_class: type[TaskKind] = resolve("task", settings.task)
+    task = describe_task(settings.task)
     plan = load_gates(settings.gates, gate_overrides(settings.gate))
-    plan = plan.restricted(kind_class.answerable(), gate_overrides(settings.gate))
+    plan = plan.restricted(task.answerable(), gate_overrides(settings.gate))
     pinned = pin(settings.data, clock)
     settings = placed(settings, pinned)
-    kind = kind_class(settings)
+    kind = (open_kind or task.load())(settings)
     kind.clock = clock
     identity = kind.open()
     settings.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
-        return GatedRun(settings, kind, identity, pinned, plan, clock).go(resume, fresh, begun)
+        return GatedRun(settings, kind, identity, pinned, plan, clock, stage or SingleTraining()).go(
+            resume, fresh, begun
+        )
 
 
 def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> None:
@@ -111,8 +117,8 @@ def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh:
     if settings.output is None and settings.id is None:
         raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
     name = settings.id or settings.folder.resolve().name
-    settings = settings.model_copy(update={"id": name, "output": settings.folder})
-    kind: TaskKind = resolve("task", settings.task)(settings)
+    settings = settings.changed({"id": name, "output": settings.folder})
+    kind = describe_task(settings.task).load()(settings)
     kind.clock = clock
     identity = kind.open()
     if not launched_by_marauder():
@@ -130,11 +136,18 @@ class GatedRun:
     """One run in the process that leads it. ``settings`` are placed; ``kind`` is open."""
 
     def __init__(
-        self, settings: RunSettings, kind: TaskKind, identity: str, pinned: DataPin, plan: GatePlan, clock: Clock
+        self,
+        settings: RunSettings,
+        kind: TaskKind,
+        identity: str,
+        pinned: DataPin,
+        plan: GatePlan,
+        clock: Clock,
+        stage: TrainingStage,
     ) -> None:
         self.settings, self.kind, self.identity, self.pinned, self.clock = settings, kind, identity, pinned, clock
         self.folder = settings.folder
-        self.plan = plan
+        self.plan, self.stage = plan, stage
         self.device = choose_device(settings.training.device)
         self.telling = Telling(settings)
         self.key = self._key()
@@ -174,26 +187,22 @@ class GatedRun:
             raise
 
     def _key(self) -> str:
-        settings = self.settings
-        slices = settings.slices.read_text(encoding="utf-8") if settings.slices is not None else None
-        return fingerprint([
-            self.identity, self.pinned.fingerprint, settings.described(), settings.training.deciding(),
-            settings.training.epochs,
-            settings.training.patience, self.plan.to_json(), slices, settings.evaluation.model_dump(mode="json"),
-            settings.export.model_dump(mode="json"), settings.card.model_dump(mode="json"), *settings.measured(),
-        ])  # fmt: skip
+        deciding = decided(self.settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
+        return fingerprint([self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()])
 
     def _finished(self) -> RunSummary | None:
         """The summary of this very run, if it is finished and all it left is whole."""
         record = read_record(self.folder)
         if record is None or record.state != "finished" or record.key != self.key:
             return None
+        if not all((self.folder / name).is_file() for name in self.stage.leaves):
+            return None
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
         weights = self.kind.weights()
         if not (weights.has("best") and weights.has("last") and (self.folder / record.report).is_file()):
             return None
-        sealed = self.folder / self.kind.sealed_file
+        sealed = self.folder / self.kind.description.sealed_file
         if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
             return None
         self.record = record
@@ -202,15 +211,14 @@ class GatedRun:
 
     def _decides(self) -> dict[str, Any]:
         """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
-        settings = {**self.settings.described(), "training": self.settings.training.deciding()}
-        return dict(to_plain({"settings": settings, "data": self.identity}))
+        return dict(to_plain({"settings": decided(self.settings, Decides.RESULT), "data": self.identity}))
 
     def _refuse_another_run(self) -> None:
         """Refuse before anything of the run that lies here is touched."""
         record = read_record(self.folder)
-        if record is None or not record.identity:
+        if record is None or not record.identity or self.stage.gives_way(self.settings):
             return
-        differences = describe_differences(record.identity, self._decides())
+        differences = describe_differences(record.identity, self._decides(), at_default(self.settings, Decides.RESULT))
         if differences:
             raise UserError(
                 f"{self.folder} holds a run with other settings or data ({differences}); start over with --fresh, "
@@ -220,9 +228,14 @@ class GatedRun:
     def _start(self, fresh: bool) -> None:
         settings = self.settings
         self.record = open_record(
-            self.folder, id=settings.id, project=settings.project, task=settings.task, key=self.key,
-            data=self.pinned.fingerprint, identity=self._decides(),
-        )  # fmt: skip
+            self.folder,
+            id=settings.id,
+            project=settings.project,
+            task=settings.task,
+            key=self.key,
+            data=self.pinned.fingerprint,
+            identity=self._decides(),
+        )
         self.record.write(self.folder)
         write_text(self.folder / "config.yaml", as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
@@ -248,42 +261,22 @@ class GatedRun:
         self.kind.why_no_production, self.kind.production_unknown = found.why, found.unknown
 
     def _evidence_before(self, name: str, asked: GateSettings) -> Any:
-        if name in self.kind.gates:
+        if name in self.kind.description.gates:
             return self._evidence_of_task(name, asked)
         return look_before_training(name, asked, self.kind, self.device)
 
     def _evidence_of_task(self, name: str, asked: GateSettings) -> Any:
         return self.kind.evidence(name, asked, self.production, self.clock)
 
-    def _tell_start(self) -> None:
-        """Say which tensors training starts from, and leave the account of every one in the run's folder."""
-        accounts = self.kind.accounts()
-        if not accounts:
-            return
-        write_text(self.folder / ACCOUNT_FILE, "\n".join(one.listing() for one in accounts))
-        for one in accounts:
-            print(one.describe(), file=sys.stderr)
-        print(f"  every tensor: {self.folder / ACCOUNT_FILE}", file=sys.stderr)
-
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
-        self._tell_start()
-        mirrors = mirrors_of(self.settings)
-        if fresh:
-            for mirror in mirrors:
-                mirror.clear()
-        elif resume is None:
-            restore_newest(self.settings.checkpoint_folder, mirrors)
-        observer = self.telling.observer(mirrors)
         judged = "health" in self.keeper.names("during")
+        run = RunInHand(self.settings, self.kind, self.identity, self.device, self.clock, self.telling)
         try:
-            outcome = train(self.kind, self.identity, self.clock, observer, resume, fresh, begun)
+            outcome = self.stage.train(run, resume, fresh, begun)
         except TrainingFailure as failure:
             if judged:
                 self._judge_health(failure)
             raise
-        finally:
-            for mirror in mirrors:
-                mirror.finish(MIRROR_SECONDS)
         if judged:
             self._judge_health(None)
         return outcome
@@ -305,23 +298,33 @@ class GatedRun:
         kind.profile(self.device, clock)
         for name in [*self.keeper.names("epoch"), *self.keeper.names("end")]:
             clock.check()
-            if name in kind.gates:
+            if name in kind.description.gates:
                 self.keeper.ask(name, partial(self._evidence_of_task, name))
-            elif self.settings.export.formats:
+            elif findings.exported:
                 self.keeper.ask(name, partial(latency_evidence, findings))
             else:
                 self.keeper.off(name, "no format is exported (export.formats is empty)")
         findings.verdicts = self.keeper.all()
         decision = decide(findings.verdicts)
         report = kind.report(findings, self.pinned, clock)
-        sealed = hash_file(self.folder / kind.sealed_file)
+        sealed = hash_file(self.folder / kind.description.sealed_file)
         self.record = self.record.write(
-            self.folder, state="finished", verdict=worst(findings.verdicts), exit_status=decision.exit_status,
+            self.folder,
+            state="finished",
+            verdict=worst(findings.verdicts),
+            exit_status=decision.exit_status,
             metrics=dict(metrics),
-            split=kind.split, epochs=outcome.epochs, best_epoch=outcome.best_epoch, weights=kind.weights_file,
-            weights_sha256=sealed, report=report.name, finished=time.time(), seconds=round(outcome.seconds, 1),
-            told=False, production_unknown=self.production_unknown,
-        )  # fmt: skip
+            split=kind.split,
+            epochs=outcome.epochs,
+            best_epoch=outcome.best_epoch,
+            weights=kind.description.weights_file,
+            weights_sha256=sealed,
+            report=report.name,
+            finished=time.time(),
+            seconds=round(outcome.seconds, 1),
+            told=False,
+            production_unknown=self.production_unknown,
+        )
         self._register()
         self.telling.finished(kind, self.record, outcome.steps)
         self.record = self.record.write(self.folder, told=True)
@@ -357,5 +360,5 @@ class GatedRun:
         return RunSummary(
             self.folder, self.folder / record.weights, self.folder / record.report, record.split,
             dict(record.metrics), record.epochs or 0, record.best_epoch, record.seconds, record.verdict,
-            record.exit_status or 0, version, record.project, failed, self._promotion(record),
+            record.exit_status or 0, version, record.project, record.task, failed, self._promotion(record),
         )  # fmt: skip

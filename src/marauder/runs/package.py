@@ -15,26 +15,34 @@ from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
 from marauder.runs.record import RunRecord
 from marauder.runs.settings import RunSettings
+from marauder.runs.task_description import TaskDescription, describe_task
 from marauder.storage.base import StoreError
 from marauder.storage.opening import open_store
 
 log = logging.getLogger("marauder")
 PACKAGE = "package"
-FILES = (
-    "backbone.safetensors", "probe.json", "step2_account.txt", "transfer_account.txt", "thinning.json",
-    "best.pt", "best.safetensors", "last.safetensors", "config.yaml", "data_pin.json", "provenance.json", "gates.json",
-    "eval_report.json", "report.html", "model_card.md", "model_card.json", "reference_profile.json",
-    "reference_profile.npz", "metrics.jsonl", "slices.yaml",
-)  # fmt: skip
+FILES = {
+    "config.yaml": "data",
+    "data_pin.json": "data",
+    "provenance.json": "data",
+    "gates.json": "report",
+    "eval_report.json": "report",
+    "report.html": "report",
+    "model_card.md": "card",
+    "model_card.json": "card",
+    "metrics.jsonl": "",
+    "transfer_account.txt": "",
+}
+"""What every run leaves and a registered version holds, and what it is for trackers (empty: they do not keep it)."""
 EXPORTED = ("model.onnx", "model.torchscript", "export_report.json", "metadata.yaml")
 
 
-def pack(folder: Path) -> Path:
+def pack(folder: Path, task: type[TaskDescription]) -> Path:
     """Bring the files that make a version together in ``folder/package`` (second names of the same files)."""
     package = folder / PACKAGE
     shutil.rmtree(package, ignore_errors=True)
     package.mkdir()
-    found = [folder / name for name in FILES] + [
+    found = [folder / name for name in (*FILES, *task.files)] + [
         path for name in EXPORTED for path in folder.glob(f"exported/*/{name}")
     ]
     for path in found:
@@ -52,7 +60,7 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
     registry, or when it cannot be reached (told in a warning; the same command tries again)."""
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
-    package = pack(settings.folder)
+    package = pack(settings.folder, describe_task(settings.task))
     weights = hash_file(package / record.weights)
     candidate = Candidate(record.project, record.id, package, weights, record.verdict, metrics, tags)
     try:
@@ -77,7 +85,7 @@ def store_files(settings: RunSettings) -> bool:
     prefix = f"models/{settings.project}/{settings.id}"
     package = settings.folder / PACKAGE
     if not package.is_dir():
-        package = pack(settings.folder)
+        package = pack(settings.folder, describe_task(settings.task))
     try:
         for path in sorted(package.iterdir()):
             store.put(f"{prefix}/{path.name}", path)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from marauder.core.files import fingerprint, hash_file
+from marauder.core.decides import decided
+from marauder.core.files import fingerprint
+from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.settings import RunSettings
 
+AnyRun = TypeVar("AnyRun", bound=RunSettings)
 
-def placed(settings: RunSettings, pinned: DataPin) -> RunSettings:
+
+def placed(settings: AnyRun, pinned: DataPin) -> AnyRun:
     """``settings`` with the run's id and folder made from what decides its result, where none is given."""
     if settings.output is not None:
         name = settings.id or settings.output.resolve().name
-        return settings.model_copy(update={"id": name})
+        return settings.changed({"id": name})
     if settings.id is not None:
-        return settings.model_copy(update={"output": settings.runs / settings.id})
-    decides = [
-        settings.described(), settings.training.deciding(), settings.training.epochs, pinned.fingerprint,
-        *(hash_file(path) if path and path.is_file() else None for path in settings.starts()),
-    ]  # fmt: skip
+        return settings.changed({"output": settings.runs / settings.id})
+    decides = [decided(settings, Decides.RESULT, Decides.LENGTH), pinned.fingerprint]
     stem = Path(settings.recipe).stem if settings.recipe else settings.title
     name = f"{stem}-{fingerprint(decides)[:8]}"
-    return settings.model_copy(update={"id": name, "output": settings.runs / name})
+    return settings.changed({"id": name, "output": settings.runs / name})
 
 
 def gate_overrides(given: Mapping[str, Any]) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import yaml
 
+from marauder.core.decides import names
 from marauder.core.errors import UserError
-from marauder.core.settings import Layer, add_values, merge_layers, read_layer, validate_layer
+from marauder.core.settings import Decides, Layer, add_values, merge_layers, read_layer, validate_layer
 from marauder.runs.settings import RunSettings
+from marauder.runs.task_description import all_tasks, describe_task
 
-FIELDS = ("task", "model", "image_size", "weights", "ssl_backbone", "loss", "training", "augmentation")
-"""What a recipe may set; the rest belongs to the run."""
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 OWN_KEYS = ("description", "extends")
 USER_FOLDER = Path("recipes")
@@ -43,6 +43,13 @@ def library() -> list[Recipe]:
     return [found[name] for name in sorted(found)]
 
 
+def recipe_fields() -> tuple[str, ...]:
+    """What a recipe may set, whatever it trains: all that decides the weights. The rest belongs to the run."""
+    models = [task.settings_model for task in all_tasks()]
+    deciding = {name.partition(".")[0] for model in models for name in names(model, Decides.RESULT, Decides.LENGTH)}
+    return tuple(dict.fromkeys(name for model in models for name in model.model_fields if name in deciding))
+
+
 def recipe_layers(name: str, place: str = "") -> list[Layer]:
     """The layers of a recipe, what it extends first. Raises ``UserError``: unknown name, a circle, foreign keys."""
     layers: list[Layer] = []
@@ -54,10 +61,11 @@ def recipe_layers(name: str, place: str = "") -> list[Layer]:
             raise UserError(f"{place or path}: recipe {wanted!r} extends itself: {' -> '.join([*met, str(path)])}")
         met.append(str(path))
         layer = read_layer(path)
+        known = (*recipe_fields(), *OWN_KEYS)
         mistakes = [
-            f"  {layer.places.get((key,), str(path))}: {key}: a recipe sets only {', '.join((*FIELDS, *OWN_KEYS))}"
+            f"  {layer.places.get((key,), str(path))}: {key}: a recipe sets only {', '.join(known)}"
             for key in layer.content
-            if key not in (*FIELDS, *OWN_KEYS)
+            if key not in known
         ]
         if mistakes:
             raise UserError(f"{path}: settings that belong into train.yaml:\n" + "\n".join(mistakes))
@@ -99,6 +107,21 @@ def load_run_settings(
 ) -> AnyRun:
     """The settings of a run. Raises one ``UserError`` that lists every mistake with its file and line."""
     return validate_layer(model, run_layer(path, overrides, options, values), options)
+
+
+def load_settings_of_task(path: Path | None, overrides: Sequence[str] = ()) -> RunSettings:
+    """The settings of a run of the kind that ``task`` names. Raises one ``UserError`` that lists every mistake."""
+    layer = run_layer(path, overrides)
+    return validate_layer(model_of_task(layer), layer)
+
+
+def model_of_task(layer: Layer) -> type[RunSettings]:
+    """The settings model of the task that ``layer`` names. Raises ``UserError`` for one that there is not."""
+    named = layer.content.get("task", RunSettings.model_fields["task"].default)
+    try:
+        return describe_task(str(named)).settings_model
+    except UserError as error:
+        raise UserError(f"{layer.places.get(('task',), layer.name)}: task: {error}") from None
 
 
 def file_and_overrides(first: str, others: Sequence[str] | None) -> tuple[Path | None, list[str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from marauder.core.decides import BY_CONTENT
 from marauder.core.plugins import names
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
@@ -18,6 +19,24 @@ from marauder.tracking.settings import TrackingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """One name: no folder, nothing that leads out of one."""
+
+
+def _whole_cells(size: int) -> int:
+    if size % 32:
+        raise ValueError(f"{size} is no multiple of 32; choose {round(size / 32) * 32}")
+    return size
+
+
+def _weights_file(path: Path) -> Path:
+    if path.suffix not in (".pt", ".safetensors"):
+        raise ValueError(f"{path}: weights are a .pt or .safetensors file")
+    return path
+
+
+ImageSize = Annotated[int, AfterValidator(_whole_cells)]
+"""Pixels of a side: whole cells of a detector's coarsest grid."""
+WeightsFile = Annotated[Path, AfterValidator(_weights_file), BY_CONTENT]
+"""A file of weights, which counts by its content."""
 
 
 class EvaluationSettings(Settings):
@@ -64,37 +83,52 @@ class CardSettings(Settings):
 class RunSettings(Settings):
     """One gated run. Paths are relative to the folder the command is called in."""
 
-    data: Path = Field(description="dataset.yaml with manifests, or a data set with the splits train and val")
-    slices: Path | None = Field(None, description="slices.yaml; default: the data set's, else slices by attributes")
-    recipe: str | None = Field(None, description="name of a recipe in the library, or a recipe file")
-    task: str = Field("detection", description="what kind of model is trained")
-    project: str = Field("marauder", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
-    runs: Path = Field(Path("runs"), description="folder that holds the runs")
-    id: str | None = Field(None, pattern=NAME_PATTERN, description="default: made from settings and data")
-    output: Path | None = Field(None, description="folder of this run; default: RUNS/ID")
-    checkpoints: Path | None = Field(
+    data: Annotated[Path, Decides.PLACE] = Field(
+        description="dataset.yaml with manifests, or a data set with the splits train and val"
+    )
+    recipe: Annotated[str | None, Decides.NOTHING] = Field(
+        None, description="name of a recipe in the library, or a recipe file"
+    )
+    task: Annotated[str, Decides.RESULT] = Field("detection", description="what kind of model is trained")
+    project: Annotated[str, Decides.MEASUREMENT] = Field(
+        "marauder", pattern=NAME_PATTERN, description="name of the model in tracker and registry"
+    )
+    runs: Annotated[Path, Decides.PLACE] = Field(Path("runs"), description="folder that holds the runs")
+    id: Annotated[str | None, Decides.PLACE] = Field(
+        None, pattern=NAME_PATTERN, description="default: made from settings and data"
+    )
+    output: Annotated[Path | None, Decides.PLACE] = Field(None, description="folder of this run; default: RUNS/ID")
+    checkpoints: Annotated[Path | None, Decides.PLACE] = Field(
         None, description="local checkpoints; default: the folder checkpoints in the output"
     )
 
-    training: TrainingSettings = TrainingSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    gates: Path | None = Field(None, description="gates.yaml; default: the gates that ship with Marauder")
-    gate: dict[str, Any] = Field(
+    training: Annotated[TrainingSettings, Decides.RESULT] = TrainingSettings()
+    gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
+        None, description="gates.yaml; default: the gates that ship with Marauder"
+    )
+    gate: Annotated[dict[str, Any], Decides.MEASUREMENT] = Field(
         default_factory=dict, description="single gates, over gates.yaml: gate.drift.severity=warn, gate.latency=off"
     )
-    export: ExportPlan = ExportPlan()
-    card: CardSettings = CardSettings()
+    card: Annotated[CardSettings, Decides.MEASUREMENT] = CardSettings()
 
-    tracking: TrackingSettings = TrackingSettings()
-    registry: RegistrySettings = RegistrySettings()
-    events: EventSettings = EventSettings()
-    checkpoint_tiers: CheckpointTiers = CheckpointTiers()
-    notices: NoticeSettings = NoticeSettings()
-    store: str | None = Field(None, description="folder or s3://bucket/prefix that gets models/<project>/<run id>/")
+    tracking: Annotated[TrackingSettings, Decides.PLACE] = TrackingSettings()
+    registry: Annotated[RegistrySettings, Decides.PLACE] = RegistrySettings()
+    events: Annotated[EventSettings, Decides.PLACE] = EventSettings()
+    checkpoint_tiers: Annotated[CheckpointTiers, Decides.PLACE] = CheckpointTiers()
+    notices: Annotated[NoticeSettings, Decides.NOTHING] = NoticeSettings()
+    store: Annotated[str | None, Decides.PLACE] = Field(
+        None, description="folder or s3://bucket/prefix that gets models/<project>/<run id>/"
+    )
 
-    processes: int = Field(1, ge=1, description="training processes on this machine (one for each GPU)")
-    max_restarts: int = Field(3, ge=0, description="how often a group that lost a process is started again")
-    cache_gigabytes: float = Field(16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use")
+    processes: Annotated[int, Decides.NOTHING] = Field(
+        1, ge=1, description="training processes on this machine (one for each GPU)"
+    )
+    max_restarts: Annotated[int, Decides.NOTHING] = Field(
+        3, ge=0, description="how often a group that lost a process is started again"
+    )
+    cache_gigabytes: Annotated[float, Decides.NOTHING] = Field(
+        16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use"
+    )
 
     @field_validator("task")
     @classmethod
@@ -121,15 +155,3 @@ class RunSettings(Settings):
     def title(self) -> str:
         """What a run is called where it has neither an id nor a recipe."""
         return self.task
-
-    def starts(self) -> tuple[Path | None, ...]:
-        """Files of weights that training starts from."""
-        return ()
-
-    def measured(self) -> tuple[Any, ...]:
-        """What else, beside ``evaluation``, decides how the finished weights are measured."""
-        return ()
-
-    def described(self) -> dict[str, Any]:
-        """Settings beside the training's own that decide the weights, by name, so that a difference can be told."""
-        return {}

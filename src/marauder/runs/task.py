@@ -1,4 +1,4 @@
-"""The task plug point: all that a run asks of a kind of model, its loss, its evaluator and its gates among it."""
+"""What a run asks of a kind of model once it is loaded: its loss, its evaluator, evidence for its gates, its report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from marauder.gates.verdict import Verdict
 from marauder.models.transfer import TransferAccount
 from marauder.registry.base import ModelVersion
 from marauder.runs.settings import RunSettings
+from marauder.runs.task_description import TaskDescription
 
 
 class Evaluator(ABC):
@@ -77,26 +78,12 @@ class Findings:
 
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 
-ENGINE_GATES = ("sanity", "determinism", "health")
-"""The gates whose evidence the engine collects, whatever is trained."""
-EXPORT_GATES = ("latency",)
-"""Those that need a deployable file."""
-
 
 class TaskKind(ABC, Generic[AnyRun]):
     """One kind of model. Made anew for every process; ``open`` is called first."""
 
-    gates: ClassVar[tuple[str, ...]]
-    """Names of the gates whose evidence this kind collects, beside ``ENGINE_GATES`` and ``EXPORT_GATES``."""
-
-    exports: ClassVar[bool] = True
-    """Whether it leaves deployable files."""
-
-    weights_file: ClassVar[str] = "best.pt"
-    """The file, in the run's folder, that other steps take; what is registered."""
-
-    sealed_file: ClassVar[str] = "best.safetensors"
-    """The file of weights whose SHA-256 says that a finished run is whole."""
+    description: ClassVar[type[TaskDescription]]
+    """What is known of this kind without loading it."""
 
     command: ClassVar[tuple[str, ...]] = ("train",)
     """The words of the command line that trains in one of several processes; the file of its settings follows."""
@@ -112,11 +99,6 @@ class TaskKind(ABC, Generic[AnyRun]):
         """Why there is no production model to compare with; the run says so before it asks for evidence."""
         self.production_unknown = False
         """The registry could not be asked, so there may be one."""
-
-    @classmethod
-    def answerable(cls) -> tuple[str, ...]:
-        """The gates that a run of this kind can be asked."""
-        return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
 
     @abstractmethod
     def open(self) -> str:
@@ -141,8 +123,8 @@ class TaskKind(ABC, Generic[AnyRun]):
 
     @abstractmethod
     def evidence(self, gate: str, settings: GateSettings, production: Production | None, clock: Clock) -> Any:
-        """The evidence for one of ``gates``, in the form its ``evidence_model`` says. After training, ``measure`` came
-        before. Raises ``Interrupted``."""
+        """The evidence for one of the description's ``gates``, in the form its ``evidence_model`` says. After training,
+        ``measure`` came before. Raises ``Interrupted``."""
 
     @abstractmethod
     def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:

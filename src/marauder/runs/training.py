@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json, write_text
+from marauder.core.settings import Decides
 from marauder.engine.distributed import Group, process_group
 from marauder.engine.observer import Observer
 from marauder.engine.process import prepare_process
@@ -110,11 +112,20 @@ def _train_in_group(
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     task = kind.task(settings.folder / "cache")
     # The sanity gate has looked at a batch before; the check in the engine serves those who train without gates.
-    training = settings.training.model_copy(update={"sanity_check": False})
+    training = settings.training.changed({"sanity_check": False})
     trainer = Trainer(
-        task, training, group, settings.folder, settings.checkpoint_folder, kind.weights(), clock, identity,
-        settings.described(), observer=observer,
-    )  # fmt: skip
+        task,
+        training,
+        group,
+        settings.folder,
+        settings.checkpoint_folder,
+        kind.weights(),
+        clock,
+        identity,
+        decided(settings, Decides.RESULT),
+        at_default(settings, Decides.RESULT),
+        observer,
+    )
     if group.leads:
         if fresh:
             trainer.checkpointer.prepare(fresh=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.data.splits import DEFAULT_FRACTIONS
 
 FRAMES_PER_CLIP = 6
@@ -22,7 +23,9 @@ class SceneSettings(Settings):
     ``workers``: processes (``None``: as many as worth while). ``fresh``: start over.
     """
 
-    output: Path
+    decides: ClassVar[Decides] = Decides.RESULT
+
+    output: Annotated[Path, Decides.PLACE]
     count: int = Field(400, ge=3)
     seed: int = Field(0, ge=0)
     width: int = Field(640, ge=96, le=4096)
@@ -31,8 +34,8 @@ class SceneSettings(Settings):
     keep_clean: bool = False
     quality: int = Field(92, ge=1, le=100)
     fractions: dict[str, float] = DEFAULT_FRACTIONS
-    workers: int | None = Field(None, ge=1)
-    fresh: bool = False
+    workers: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1)
+    fresh: Annotated[bool, Decides.NOTHING] = False
 
     @model_validator(mode="after")
     def _check_clips(self) -> SceneSettings:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from marauder.core.decides import decided
 from marauder.core.files import atomic_path, write_json
+from marauder.core.settings import Decides
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
 from marauder.selection.basket import Pick, Pool
@@ -60,7 +62,7 @@ class Selected:
 
     def as_dict(self) -> dict[str, Any]:
         """What ``selection.json`` holds: the same for the same pictures, models and settings."""
-        deciding = self.settings.model_dump(mode="json", exclude={"output", "fresh", "batch", "device", "place"})
+        deciding = decided(self.settings, Decides.RESULT, by_content=False)
         return {
             "format": 1,
             "pool": str(self.settings.pool),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.plugins import names
-from marauder.core.settings import Settings, split_commas
+from marauder.core.settings import Decides, Settings, split_commas
 
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 """Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
@@ -31,15 +31,19 @@ class PriceSettings(Settings):
 class SelectionSettings(Settings):
     """What ``marauder select`` does."""
 
+    decides: ClassVar[Decides] = Decides.RESULT
+
     pool: Path = Field(description="data set or folder; its pictures nobody has labelled are the pool")
     models: tuple[Path, ...] = Field((), description=".pt or .safetensors files of detectors with the same class names")
     labelled: Path | None = Field(None, description="data set of what is labelled already; default: that of the pool")
-    output: Path = Path("selected")
+    output: Annotated[Path, Decides.PLACE] = Path("selected")
     count: int = Field(2000, ge=1, description="most pictures to choose (--num-samples)")
     budget_boxes: int | None = Field(None, ge=1, description="most boxes to choose, as the detector estimates them")
     strategy: str = Field("hybrid", description="how to choose: a name of docs/step3_active_learning.md")
     seed: int = Field(0, ge=0)
-    fresh: bool = Field(False, description="start over: forget what an earlier run of the same folder found")
+    fresh: Annotated[bool, Decides.NOTHING] = Field(
+        False, description="start over: forget what an earlier run of the same folder found"
+    )
     names: tuple[str, ...] | None = Field(None, description="class names, where no file of the data sets has them")
 
     use_ensemble: bool = Field(False, description="score with all models together, not with the first alone")
@@ -60,8 +64,8 @@ class SelectionSettings(Settings):
     )
     ensemble_iou: float = Field(0.55, gt=0, lt=1, description="overlap from which boxes of two passes are one object")
     image_size: int | None = Field(None, ge=32, description="long side in pixels; default: the model's own")
-    batch: int = Field(16, ge=1, description="pictures a forward pass")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    batch: Annotated[int, Decides.NOTHING] = Field(16, ge=1, description="pictures a forward pass")
+    device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     calibration: Literal["auto", "off"] = Field(
         "auto", description="fit scores to how often they are right, on labelled validation pictures where there are"
     )
@@ -94,7 +98,9 @@ class SelectionSettings(Settings):
         0.5, ge=0, le=1, description="and where it sees no box in more than this share of the pool; 1: never"
     )
 
-    place: Literal["link", "copy"] = Field("link", description="whether images/ holds links or copies")
+    place: Annotated[Literal["link", "copy"], Decides.PLACE] = Field(
+        "link", description="whether images/ holds links or copies"
+    )
     sheet_pictures: int = Field(60, ge=1, le=400, description="most pictures on the contact sheet")
     map_points: int = Field(5000, ge=50, description="most pictures on the map of the pool")
     price: PriceSettings = PriceSettings()

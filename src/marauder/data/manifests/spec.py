@@ -81,8 +81,8 @@ def load_spec(path: Path) -> DatasetSpec:
     changes: dict[str, Any] = {name: whole(getattr(spec, name)) for name in (*SPLITS, "unlabelled", "slices")}
     changes["uris"] = {prefix: whole(place) for prefix, place in spec.uris.items()}
     if spec.dvc is not None:
-        changes["dvc"] = spec.dvc.model_copy(update={"repo": whole(spec.dvc.repo)})
-    return spec.model_copy(update=changes)
+        changes["dvc"] = spec.dvc.changed({"repo": whole(spec.dvc.repo)})
+    return spec.changed(changes)
 
 
 def require_files(spec: DatasetSpec, path: Path) -> None:

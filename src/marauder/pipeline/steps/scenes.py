@@ -25,10 +25,6 @@ class Scenes(Step):
         """The output."""
         return {"output": workspace.images / "marauder", "fresh": False}
 
-    def without_effect(self) -> frozenset[str]:
-        """The number of processes."""
-        return frozenset({"workers"})
-
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """Nothing but the settings."""
         return ()

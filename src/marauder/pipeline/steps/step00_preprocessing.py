@@ -32,6 +32,8 @@ class Preprocessing(Step):
         from marauder.preprocessing.settings import PreprocessingSettings
 
         class PreprocessingStepSettings(Settings):
+            """Both halves of step 0."""
+
             organize: OrganizeSettings
             enhance: PreprocessingSettings
 
@@ -52,10 +54,6 @@ class Preprocessing(Step):
         """Every folder below ``images`` that has a file in it is a source."""
         sources = [str(folder) for folder, empty in _folders(workspace).items() if not empty]
         return {"organize.inputs": sources or [str(workspace.images / OWN_PICTURES)]}
-
-    def without_effect(self) -> frozenset[str]:
-        """Processes; and the paths of the sources, whose content counts as input."""
-        return frozenset({"organize.inputs", "enhance.workers"})
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The sources."""
@@ -85,7 +83,7 @@ class Preprocessing(Step):
 
         context.begun()
         settings = context.settings
-        organized = organize(settings.organize.model_copy(update={"fresh": context.asked}), context.clock)
+        organized = organize(settings.organize.changed({"fresh": context.asked}), context.clock)
         enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
         # Of pictures that nobody labelled there are none, and the steps that need some say so.
         (settings.enhance.output / "labels").mkdir(exist_ok=True)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marauder.core.settings import Settings
-from marauder.pipeline.runs import around_a_run, run_summary
-from marauder.pipeline.step import Artifact, Step, StepContext
+from marauder.pipeline.run_step import RunStep
+from marauder.pipeline.step import StepContext
 from marauder.pipeline.workspace import Workspace
 
+if TYPE_CHECKING:
+    from marauder.runs.gated import RunSummary
 
-class Baseline(Step):
+
+class Baseline(RunStep):
     """``training/datasets/data.yaml`` to ``training/models/baseline/best.pt`` with its report."""
 
     number, name, title = 2, "baseline", "baseline YOLO detector"
+    folder = "baseline"
+    starts = {"weights to start from": "weights", "pretrained backbone": "ssl_backbone"}
+    leaves = {
+        "best model": "best.pt",
+        "best weights": "best.safetensors",
+        "figures": "eval_report.json",
+        "report": "report.html",
+    }
 
     def settings_model(self) -> type[Settings]:
         """``BaselineSettings``."""
@@ -22,57 +33,17 @@ class Baseline(Step):
 
         return BaselineSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
-        """The data set, the output, the checkpoints, and the folder of the runs' common store."""
-        return {
-            "data": workspace.data_yaml,
-            "output": workspace.model(self.name),
-            "checkpoints": workspace.checkpoints(self.name),
-            "runs": workspace.training / "runs",
-        }
-
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
         """The pretrained backbone, where the pipeline makes one."""
         if "pretraining" not in configured:
             return {}
         return {"ssl_backbone": workspace.model("ssl") / "backbone.safetensors"}
 
-    def without_effect(self) -> frozenset[str]:
-        """What the engine leaves out of a checkpoint's identity, and where the work is done."""
-        return around_a_run() - self.continued()
-
-    def continued(self) -> frozenset[str]:
-        """A finished training can be made longer."""
-        return frozenset({"training.epochs", "training.patience"})
-
-    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """The data set, and the weights to start from where they are named."""
-        starts = {"weights to start from": settings.weights, "pretrained backbone": settings.ssl_backbone}
-        given = [Artifact(name, path, f"{path} is missing") for name, path in starts.items() if path is not None]
-        return (
-            Artifact("data set", workspace.data_yaml),
-            Artifact("pictures", workspace.datasets / "preprocessed" / "images"),
-            Artifact("labels", workspace.datasets / "preprocessed" / "labels"),
-            *given,
-        )
-
-    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """The best weights in both forms, the figures and the report."""
-        folder = workspace.model(self.name)
-        return (
-            Artifact("best model", folder / "best.pt"),
-            Artifact("best weights", folder / "best.safetensors"),
-            Artifact("figures", folder / "eval_report.json"),
-            Artifact("report", folder / "report.html"),
-        )
-
-    def run(self, context: StepContext) -> Mapping[str, Any]:
-        """Train, or go on training, then measure and judge. A gate that failed fails the step."""
+    def train(self, context: StepContext) -> RunSummary:
+        """Train, or go on training, then measure and judge."""
         from marauder.runs.gated import run_gated
 
-        return run_summary(
-            run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun), context.workspace
-        )
+        return run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
 
 
 STEP = Baseline()

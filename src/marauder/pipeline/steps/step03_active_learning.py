@@ -31,10 +31,6 @@ class ActiveLearning(Step):
         """The baseline looks at the pool."""
         return {"models": [str(workspace.model("baseline") / "best.pt")]}
 
-    def without_effect(self) -> frozenset[str]:
-        """Where the work is done, and how pictures get into the folder."""
-        return frozenset({"batch", "device", "link"})
-
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The pool, the detectors that look at it, and what is labelled elsewhere."""
         from marauder.export.folders import folder_names
@@ -63,7 +59,7 @@ class ActiveLearning(Step):
         from marauder.selection.job import select_pictures
 
         context.begun()
-        settings = context.settings.model_copy(update={"fresh": context.asked})
+        settings = context.settings.changed({"fresh": context.asked})
         sent = None if context.asked else sent_selection(context.workspace)
         if sent is not None:
             return {**sent, "report": context.workspace.relative(settings.output / "report.html")}

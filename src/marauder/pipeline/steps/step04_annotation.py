@@ -37,10 +37,6 @@ class Annotation(Step):
         chosen = {"selection": workspace.datasets / "selected"} if "active_learning" in configured else {}
         return {**chosen, "model": workspace.model("baseline") / "best.pt"}
 
-    def without_effect(self) -> frozenset[str]:
-        """What concerns a delivery with problems, the way it is judged, and where the pre-labels are made."""
-        return frozenset({"accept", "limits", "quality", "price", "prelabels.device", "batch", "new"})
-
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The data set, the choice, and the detector behind the pre-labels; another detector sends nothing out anew."""
         selection = settings.selection

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marauder.core.settings import Settings
-from marauder.pipeline.runs import around_a_run, run_summary
-from marauder.pipeline.step import Artifact, Step, StepContext
+from marauder.pipeline.run_step import RunStep
+from marauder.pipeline.step import StepContext
 from marauder.pipeline.workspace import Workspace
 
+if TYPE_CHECKING:
+    from marauder.runs.gated import RunSummary
 
-class Critical(Step):
+
+class Critical(RunStep):
     """The newest data set and ``training/models/baseline/best.pt`` to ``training/models/critical/best.pt``."""
 
     number, name, title, optional = 5, "critical", "critical species", True
+    folder = "critical"
+    starts = {"detector to start from": "base_model"}
+    leaves = {
+        "critical model": "best.pt",
+        "critical weights": "best.safetensors",
+        "critical figures": "critical_report.json",
+        "critical report": "critical_report.html",
+    }
 
     def settings_model(self) -> type[Settings]:
         """``CriticalSettings``."""
@@ -23,12 +34,8 @@ class Critical(Step):
         return CriticalSettings
 
     def placed(self, workspace: Workspace) -> Mapping[str, Any]:
-        """The output, the checkpoints, and the folder of the runs' common store."""
-        return {
-            "output": workspace.model(self.name),
-            "checkpoints": workspace.checkpoints(self.name),
-            "runs": workspace.training / "runs",
-        }
+        """As for every run, but for the data set, which may be the one with what was annotated."""
+        return {name: value for name, value in super().placed(workspace).items() if name != "data"}
 
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
         """The data set with what the provider labelled, where there is one; the baseline to start from."""
@@ -38,37 +45,11 @@ class Critical(Step):
             "base_model": workspace.model("baseline") / "best.pt",
         }
 
-    def without_effect(self) -> frozenset[str]:
-        """What the engine leaves out of a checkpoint's identity, and where the work is done."""
-        return around_a_run()
-
-    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """The data set with its pictures and labels, and the detector to start from."""
-        start = settings.base_model
-        return (
-            Artifact("data set", settings.data, f"{settings.data} is missing"),
-            Artifact("pictures", workspace.datasets / "preprocessed" / "images"),
-            Artifact("labels", settings.data.parent / "labels" if settings.data.parent.name == "annotated"
-                     else workspace.datasets / "preprocessed" / "labels"),
-            *([Artifact("detector to start from", start, f"{start} is missing")] if start is not None else []),
-        )  # fmt: skip
-
-    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """The best weights in both forms, the figures and the reports."""
-        folder = workspace.model(self.name)
-        return (
-            Artifact("critical model", folder / "best.pt"),
-            Artifact("critical weights", folder / "best.safetensors"),
-            Artifact("critical figures", folder / "critical_report.json"),
-            Artifact("critical report", folder / "critical_report.html"),
-        )
-
-    def run(self, context: StepContext) -> Mapping[str, Any]:
-        """The three stages, each going on where it was. A gate that failed fails the step."""
+    def train(self, context: StepContext) -> RunSummary:
+        """The three stages, each going on where it was."""
         from marauder.critical.run import run_critical
 
-        done = run_critical(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
-        return run_summary(done.run, context.workspace)
+        return run_critical(context.settings, context.clock, fresh=context.fresh, begun=context.begun).run
 
 
 STEP = Critical()

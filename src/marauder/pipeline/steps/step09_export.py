@@ -38,10 +38,6 @@ class Export(Step):
         """The detectors of this pipeline."""
         return {"models": [str(workspace.model(name) / "best.pt") for name in DETECTORS if name in configured]}
 
-    def without_effect(self) -> frozenset[str]:
-        """How long is measured changes no file."""
-        return frozenset({"latency"})
-
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The trained detectors."""
         return tuple(
@@ -60,7 +56,7 @@ class Export(Step):
         from marauder.export.job import export_models
 
         context.begun()  # what is there is taken up only where its own record fits model and settings
-        settings = context.settings.model_copy(update={"fresh": context.fresh})
+        settings = context.settings.changed({"fresh": context.fresh})
         done = export_models(settings, context.clock)
         for model in done.models:
             if model.problem is not None:

@@ -144,7 +144,7 @@ def paste_plan(
     negatives, extra = _negatives(settings, records, names) if use.file is not None and use.paste else ((), ())
     plan = PastePlan(
         settings.training.seed, animals, settings.copy_paste, negatives,
-        settings.copy_paste.model_copy(update={"probability": use.paste, "most": use.most}),
+        settings.copy_paste.changed({"probability": use.paste, "most": use.most}),
     )  # fmt: skip
     return (plan, extra) if plan.active else (None, ())
 

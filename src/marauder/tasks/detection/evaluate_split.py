@@ -1,4 +1,4 @@
-"""Running a stored detector over a split, and what its metrics are called."""
+"""Running a stored detector over a split."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from marauder.evaluation.inference import InferenceOptions, detect
 from marauder.models.files import load_detector
 from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.evaluator import pair_up
-
-HEADLINES = ("map50", "map50_95", "precision", "recall", "f1", "pictures", "boxes")
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,11 @@ from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
-from marauder.runs.exporting import export_run
 from marauder.runs.task import Findings, Production
 from marauder.tasks.detection.data import DetectionData, labelled
-from marauder.tasks.detection.evaluate_split import HEADLINES, evaluate_split
+from marauder.tasks.detection.description import Detection
+from marauder.tasks.detection.evaluate_split import evaluate_split
+from marauder.tasks.detection.exporting import export_run
 from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionTask
@@ -53,7 +54,7 @@ class DetectorWeights:
 class DetectionKind(DetectionResults):
     """YOLO detectors."""
 
-    gates = ("contract", "drift", "limits", "slices", "regression")
+    description = Detection
 
     def open(self) -> str:
         """Read data, slices, and the weights to start from."""
@@ -116,7 +117,7 @@ class DetectionKind(DetectionResults):
                 self.production_problem = str(error)
                 log.warning("production cannot be compared with: %s", error)
         plain = self.measured.result.overall.to_json(classes=False)
-        return {name: plain[name] for name in HEADLINES}
+        return {metric.name: plain[metric.name] for metric in Detection.metrics}
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
         """TorchScript and ONNX, checked against the model and timed."""

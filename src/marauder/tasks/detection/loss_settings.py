@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from marauder.core.files import hash_file
+from marauder.core.decides import BY_CONTENT
 from marauder.core.settings import Settings
 
 FLOORED = "critical_with_floor"
@@ -23,6 +23,11 @@ class FocalSettings(Settings):
     class_weights: dict[str, float] = Field(
         default_factory=dict, description="factors on the classification loss by class name; others count 1"
     )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the plain loss is used."""
+        return not self.enabled
 
     @field_validator("class_weights")
     @classmethod
@@ -41,24 +46,18 @@ class LossWeights(Settings):
     dfl: float = Field(1.5, ge=0, description="place of a box's sides (distribution focal loss)")
     focal: FocalSettings = FocalSettings()
 
-    def described(self) -> dict[str, Any]:
-        """What differs from the defaults' result: nothing of the focal loss while it is off, as in checkpoints from
-        before it was there."""
-        content = self.model_dump(mode="json")
-        if not self.focal.enabled:
-            del content["focal"]
-        return content
-
 
 class HardNegativeUse(Settings):
     """What a training makes of hard negatives that were mined (``hard_negatives.json``)."""
 
-    file: Path | None = Field(None, description="hard_negatives.json of a mining; default: none are used")
+    file: Annotated[Path | None, BY_CONTENT] = Field(
+        None, description="hard_negatives.json of a mining; default: none are used"
+    )
     repeat: float = Field(2.0, ge=1, le=10, description="how often pictures that hold some are drawn, times the rest")
     paste: float = Field(0.3, ge=0, le=1, description="probability that a picture gets some pasted in, unlabelled")
     most: int = Field(2, ge=1, le=10, description="at most so many pasted into a picture")
 
-    def described(self) -> dict[str, Any]:
-        """The settings with what is in the file instead of where it lies."""
-        content = self.model_dump(mode="json", exclude={"file"})
-        return {**content, "content": hash_file(self.file) if self.file is not None and self.file.is_file() else None}
+    @property
+    def is_off(self) -> bool:
+        """Without a file there is nothing to use."""
+        return self.file is None

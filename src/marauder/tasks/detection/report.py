@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.clock import Clock, describe_seconds
+from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json
+from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
@@ -65,9 +67,7 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
         data=pin_of(pinned, settings),
         settings={
             "recipe": settings.recipe,
-            **settings.described(),
-            "loss": settings.loss.described(),
-            "training": {"epochs": settings.training.epochs, **settings.training.deciding()},
+            **decided(settings, Decides.RESULT, Decides.LENGTH, by_content=False),
         },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},

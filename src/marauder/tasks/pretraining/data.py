@@ -142,9 +142,9 @@ def _thin(records: Sequence[Record], settings: PretrainingSettings, clock: Clock
     """Like frames first, also of clips that only folder and numbering tell of; then so many of each group at most."""
     plan = settings.pretraining.thinning
     hashes = hash_pictures([one.picture for one in records], clock, _hash_store(settings.data), label=LABEL)
-    unlimited = plan.model_copy(update={"most_per_group": 0})
+    unlimited = plan.changed({"most_per_group": 0})
     single = thin([_in_clips(one) for one in records], unlimited, hashes, clock).kept.tolist()
-    limited = plan.model_copy(update={"near_duplicates": False})
+    limited = plan.changed({"near_duplicates": False})
     last = thin([records[index] for index in single], limited, [hashes[index] for index in single], clock)
     groups: dict[str, list[int]] = {}
     for index, record in enumerate(records):

@@ -24,6 +24,7 @@ from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.task import Findings, Production
 from marauder.tasks.pretraining.data import open_pool, pool_identity, write_account
+from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
 from marauder.tasks.pretraining.probe import probe_backbones
 from marauder.tasks.pretraining.results import PretrainingResults
 from marauder.tasks.pretraining.settings import PretrainingSettings
@@ -40,11 +41,10 @@ from marauder.tasks.pretraining.training import (
 )
 
 log = logging.getLogger("marauder")
-BACKBONE_FILE = "backbone.safetensors"
 PROBE_FILE = "probe.json"
 ACCOUNT_FILE = "step2_account.txt"
 """What a detector takes of the finished backbone."""
-HEADLINES = ("before", "after", "gain", "low", "high")
+PROBED = ("before", "after", "gain", "low", "high")
 
 
 class BackboneWeights:
@@ -71,10 +71,7 @@ class BackboneWeights:
 class PretrainingKind(PretrainingResults):
     """Backbones of detectors, pretrained without labels."""
 
-    gates = ("representation",)
-    exports = False
-    weights_file = BACKBONE_FILE
-    sealed_file = BACKBONE_FILE
+    description = Pretraining
     command = ("pretrain", "--config")
     split = "held out"
 
@@ -155,7 +152,7 @@ class PretrainingKind(PretrainingResults):
         self.probe = probe_backbones(plan, self.pool, backbone, device, clock)
         write_json(folder / PROBE_FILE, self.probe)
         numbers = {name: self.signs["after"][name] for name in SIGNS}
-        numbers |= {f"probe_{name}": self.probe[name] for name in HEADLINES if self.probe[name] is not None}
+        numbers |= {f"probe_{name}": self.probe[name] for name in PROBED if self.probe[name] is not None}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:

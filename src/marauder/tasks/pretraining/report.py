@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from marauder.core.clock import Clock, describe_seconds
+from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json, write_bytes
 from marauder.core.randomness import stream
+from marauder.core.settings import Decides
 from marauder.data.contact_sheets import BACKGROUND
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.data.pictures import PictureStore, UnreadablePictureError
@@ -89,7 +91,7 @@ def pretraining_evidence(
         cautions=_cautions(kind),
         what_next=what_next(kind),
         facts=_facts(kind, findings),
-        settings={**plan.described(), "training": {"epochs": plan.training.epochs, **plan.training.deciding()}},
+        settings=decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
         provenance=provenance_of(read_json(folder / "provenance.json")),
         data=pin_of(pinned, plan),
         lineage=_lineage(plan),

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from marauder.core.decides import BY_CONTENT
 from marauder.core.plugins import names
-from marauder.core.settings import Settings
+from marauder.core.settings import Decides, Settings
 from marauder.data.thinning import ThinningSettings
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
 from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.models.pretraining.settings import MethodSettings
 from marauder.models.pretraining.signs import CollapseSettings
-from marauder.runs.settings import NAME_PATTERN, RunSettings
+from marauder.runs.settings import NAME_PATTERN, ImageSize, RunSettings, WeightsFile
 
-INSTEAD = {
+ELSEWHERE = {
     "weights": "name the detector to start from as init",
     "ssl_backbone": "name the backbone to start from as init",
     "augmentation": "views are drawn as pretraining.views says",
-    "recipe": "recipes are those of detectors; put the settings into the file itself",
+    "loss": "a method has its own, pretraining.settings",
+    "export": "a backbone alone answers nothing, so nothing is exported",
 }
 
 
@@ -67,9 +69,9 @@ class PretrainingPlan(Settings):
     source_size: int | None = Field(
         None, ge=64, description="pixels of the long side that pictures are kept at; default: 3/2 of image_size"
     )
-    collapse: CollapseSettings = CollapseSettings()
+    collapse: Annotated[CollapseSettings, Decides.MEASUREMENT] = CollapseSettings()
     held_out: int = Field(256, ge=16, description="pictures that are not trained on, for signs of collapse")
-    keep: Literal["last", "best"] = Field(
+    keep: Annotated[Literal["last", "best"], Decides.MEASUREMENT] = Field(
         "last", description="which weights become backbone.safetensors; best: by training.best_metric"
     )
 
@@ -91,17 +93,20 @@ class PretrainingPlan(Settings):
 class ProbePlan(Settings):
     """The labelled pictures that say whether it helped."""
 
-    data: Path | None = Field(
+    data: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
         None, description="data set with labels to probe on; default: the labelled pictures of the same data"
     )
     pictures: int = Field(2000, ge=8, description="labelled pictures used at most, whole groups at a time")
-    image_size: int | None = Field(
+    image_size: ImageSize | None = Field(
         None, ge=64, description="pixels of the long side, a multiple of 32; default: image_size"
     )
 
 
 class PretrainingSettings(RunSettings):
-    """Step 1 as a run: the sections of detection that have no effect here are refused."""
+    """Step 1 as a run."""
+
+    decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere = ELSEWHERE
 
     data: Path = Field(
         description="folder of pictures, or any data set, labelled or not; its val and test are left out"
@@ -111,24 +116,17 @@ class PretrainingSettings(RunSettings):
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/ssl")
     model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
-    image_size: int = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
-    init: Path | None = Field(None, description="detector or backbone to start from instead of random weights")
+    image_size: ImageSize = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
+    init: WeightsFile | None = Field(None, description="detector or backbone to start from instead of random weights")
     training: PretrainingTraining = PretrainingTraining()
     pretraining: PretrainingPlan = PretrainingPlan()
-    probe: ProbePlan = ProbePlan()
+    probe: Annotated[ProbePlan, Decides.MEASUREMENT] = ProbePlan()
 
     @field_validator("task")
     @classmethod
     def _only_pretraining(cls, value: str) -> str:
         if value != "pretraining":
             raise ValueError(f"{value!r} is not trained here: `marauder train` trains detectors")
-        return value
-
-    @field_validator("init")
-    @classmethod
-    def _init_file(cls, value: Path | None) -> Path | None:
-        if value is not None and value.suffix not in (".pt", ".safetensors"):
-            raise ValueError(f"{value}: weights are a .pt or .safetensors file")
         return value
 
     @model_validator(mode="after")
@@ -149,20 +147,3 @@ class PretrainingSettings(RunSettings):
     def probe_side(self) -> int:
         """Pixels of the long side at which the probe looks at pictures."""
         return self.probe.image_size or self.image_size
-
-    def measured(self) -> tuple[Any, ...]:
-        """The probe, with the files of its data set, so that another one probes finished weights anew."""
-        data = self.probe.data
-        files = sorted(data.rglob("*")) if data is not None and data.is_dir() else [data] if data is not None else []
-        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
-        return (self.probe.model_dump(mode="json"), stamps)
-
-    def described(self) -> dict[str, Any]:
-        """What decides the weights beside the training's own settings and the data."""
-        plan = self.pretraining.model_dump(mode="json", exclude={"keep", "collapse"})
-        return {
-            "model": self.model,
-            "image_size": self.image_size,
-            "source_size": self.source_side,
-            "pretraining": plan,
-        }

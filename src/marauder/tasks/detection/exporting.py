@@ -9,13 +9,13 @@ from marauder.core.errors import UserError
 from marauder.data.records import Record
 from marauder.export.job import export_models
 from marauder.export.settings import ExportSettings, LatencySettings
-from marauder.runs.settings import RunSettings
 from marauder.runs.task import Exported, Findings
+from marauder.tasks.detection.settings import DetectionSettings
 
 EXPORTED = "exported"
 
 
-def export_run(settings: RunSettings, records: Sequence[Record], clock: Clock, findings: Findings) -> None:
+def export_run(settings: DetectionSettings, records: Sequence[Record], clock: Clock, findings: Findings) -> None:
     """Export ``best`` in the formats of the settings. Formats that are in place already are not made again.
 
     Raises ``UserError`` where a model cannot be exported at all; a format that answers otherwise than the model is

@@ -1,0 +1,125 @@
+"""What settings decide, derived from the marks on their fields: keys, identities, what is stale, what is shown.
+
+One walk over a settings model answers all of it, so that no list of names is kept by hand anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from marauder.core.files import hash_file
+from marauder.core.identity import identify
+from marauder.core.settings import Decides, Settings, section_model
+
+
+class ByContent:
+    """Marks a path whose content decides, not the place where it lies: ``Annotated[Path, Decides.RESULT, BY_CONTENT]``.
+
+    A file counts by its SHA-256, a folder by names, sizes and times of change.
+    """
+
+
+BY_CONTENT = ByContent()
+OFF = "off"
+"""What stands for a section without effect."""
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A single setting, or a section that is off. ``at_default``: it has its default, or is off."""
+
+    keys: tuple[str, ...]
+    decides: Decides | None
+    value: Any
+    at_default: bool
+
+
+def marks(model: type[BaseModel]) -> dict[str, Decides | None]:
+    """Every single setting of a model and its sections, by dotted name, with what it decides (``None``: unmarked)."""
+    return dict(_marks(model, "", None))
+
+
+def names(model: type[BaseModel], *wanted: Decides) -> frozenset[str]:
+    """Dotted names of the single settings that decide what is ``wanted``."""
+    return frozenset(name for name, mark in marks(model).items() if mark in wanted)
+
+
+def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> dict[str, Any]:
+    """The settings that decide what is ``wanted``, as plain nested values; a section without effect is ``"off"``.
+
+    ``by_content``: what counts by its content stands there with a fingerprint of it (``None``: no such file), so that
+    the same file elsewhere is the same setting; otherwise with its path.
+    """
+    found: dict[str, Any] = {}
+    for leaf in _leaves(settings, (), None, by_content):
+        if leaf.decides in wanted:
+            *parents, last = leaf.keys
+            place = found
+            for key in parents:
+                place = place.setdefault(key, {})
+            place[last] = leaf.value
+    return found
+
+
+def at_default(settings: Settings, *wanted: Decides) -> frozenset[str]:
+    """Dotted names of what ``decided`` gives that has its default: what an older record need not have known."""
+    return frozenset(
+        ".".join(leaf.keys) for leaf in _leaves(settings, (), None, False) if leaf.at_default and leaf.decides in wanted
+    )
+
+
+def _marks(model: type[BaseModel], prefix: str, above: Decides | None) -> Iterator[tuple[str, Decides | None]]:
+    for name, field in model.model_fields.items():
+        mark, inner = _mark(model, name, above), section_model(field.annotation)
+        if inner is None:
+            yield f"{prefix}{name}", mark
+        else:
+            yield from _marks(inner, f"{prefix}{name}.", mark)
+
+
+def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None, by_content: bool) -> Iterator[_Leaf]:
+    model = type(settings)
+    plain: dict[str, Any] | None = None
+    for name, field in model.model_fields.items():
+        value, mark = getattr(settings, name), _mark(model, name, above)
+        keys = (*prefix, name)
+        if isinstance(value, Settings) and value.is_off:
+            yield _Leaf(keys, mark or type(value).decides, OFF, True)
+        elif isinstance(value, BaseModel):
+            yield from _leaves(value, keys, mark, by_content)
+        else:
+            if plain is None:
+                plain = settings.model_dump(mode="json")
+            known = not field.is_required() and value == field.get_default(call_default_factory=True)
+            shown = plain[name]
+            if by_content and _counts_by_content(field):
+                shown = _content(value)
+            yield _Leaf(keys, mark, shown, known)
+
+
+def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides | None:
+    """The mark of a field: its own, that of the field it overrides, its section's own, or the one from above."""
+    for holder in model.__mro__:
+        field = holder.model_fields.get(name) if issubclass(holder, BaseModel) else None
+        for mark in field.metadata if field is not None else ():
+            if isinstance(mark, Decides):
+                return mark
+    return (model.decides if issubclass(model, Settings) else None) or above
+
+
+def _counts_by_content(field: FieldInfo) -> bool:
+    return BY_CONTENT in field.metadata or any(
+        BY_CONTENT in getattr(part, "__metadata__", ()) for part in get_args(field.annotation)
+    )
+
+
+def _content(path: Path | None) -> str | None:
+    if path is None or not path.exists():
+        return None
+    return hash_file(path) if path.is_file() else identify(path, with_content=False).listing

@@ -1,0 +1,35 @@
+"""What a task measures: the name of each figure, which way is better, and where it is shown. Whoever compares, gates,
+registers or draws asks this instead of knowing names of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a task. ``share``: it lies in 0..1. ``unit``: what it is counted in, empty for shares.
+
+    ``headline``: named where a run is summed up in a line. ``compared``: shown where two versions stand side by side.
+    ``per_class``: there is one of each class, too.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool = True
+    share: bool = True
+    unit: str = ""
+    headline: bool = False
+    compared: bool = False
+    per_class: bool = False
+
+
+def headlines(metrics: Iterable[Metric]) -> tuple[str, ...]:
+    """Names of the figures that sum up a run."""
+    return tuple(metric.name for metric in metrics if metric.headline)
+
+
+def compared(metrics: Iterable[Metric]) -> tuple[str, ...]:
+    """Names of the figures by which two versions are compared."""
+    return tuple(metric.name for metric in metrics if metric.compared)

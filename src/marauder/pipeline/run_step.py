@@ -1,0 +1,69 @@
+"""What the steps that are gated runs share: where they lie in a workspace, what they read and leave, their summary."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from marauder.pipeline.step import Artifact, Step, StepContext
+from marauder.pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from marauder.runs.gated import RunSummary
+
+
+class RunStep(Step):
+    """A step that trains: ``train`` does it, the rest follows from three names."""
+
+    folder: ClassVar[str]
+    """Its folder in ``training/models`` and in ``training/checkpoints``."""
+    starts: ClassVar[Mapping[str, str]]
+    """What training may start from: an artifact's name to the setting that names its file."""
+    leaves: ClassVar[Mapping[str, str]]
+    """What the step is done with: an artifact's name to its file in the folder."""
+
+    @abstractmethod
+    def train(self, context: StepContext) -> RunSummary:
+        """Train, or go on; then measure and judge."""
+
+    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+        """The data set, the output, the checkpoints, and the folder of the runs' common store."""
+        return {
+            "data": workspace.data_yaml,
+            "output": workspace.model(self.folder),
+            "checkpoints": workspace.checkpoints(self.folder),
+            "runs": workspace.training / "runs",
+        }
+
+    def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The data set with its pictures and labels, and the weights to start from where they are named."""
+        preprocessed, annotated = workspace.datasets / "preprocessed", workspace.datasets / "annotated"
+        labels = annotated if settings.data.parent == annotated else preprocessed
+        starts = {name: getattr(settings, setting) for name, setting in self.starts.items()}
+        return (
+            Artifact("data set", settings.data, f"{settings.data} is missing"),
+            Artifact("pictures", preprocessed / "images"),
+            Artifact("labels", labels / "labels"),
+            *(Artifact(name, path, f"{path} is missing") for name, path in starts.items() if path is not None),
+        )
+
+    def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
+        """The files of ``leaves``."""
+        return tuple(Artifact(name, workspace.model(self.folder) / file) for name, file in self.leaves.items())
+
+    def run(self, context: StepContext) -> Mapping[str, Any]:
+        """Train, or go on. A gate that failed fails the step: raises ``GateStop``."""
+        from marauder.runs.gatekeeper import GateStop
+
+        done = self.train(context)
+        if done.exit_status:
+            raise GateStop(f"gates failed: {'; '.join(done.failed)}. The report: {done.report}")
+        figures = {name: round(value, 4) for name, value in done.metrics.items() if isinstance(value, float)}
+        return {
+            **figures,
+            "measured_on": f"the split {done.split}",
+            "gates": done.verdict,
+            "epochs": done.epochs,
+            "report": context.workspace.relative(done.report),
+        }

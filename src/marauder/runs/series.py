@@ -1,0 +1,165 @@
+"""Runs made of runs: a training stage of several gated runs in a row, each in a folder of its own below the whole's.
+
+A part is recognised by what it is made of: where that has changed, what was there goes and the part begins anew, and
+so does every part that follows from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from marauder.core.clock import Clock
+from marauder.core.decides import decided
+from marauder.core.errors import UserError
+from marauder.core.files import (
+    append_line,
+    atomic_path,
+    fingerprint,
+    hash_file,
+    read_json,
+    read_lines,
+    write_json,
+    write_text,
+)
+from marauder.core.settings import Decides
+from marauder.engine.state import Outcome
+from marauder.runs.announcing import mirrors_of
+from marauder.runs.gated import RunSummary, run_gated
+from marauder.runs.settings import RunSettings
+from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, TrainingStage
+
+log = logging.getLogger("marauder")
+HISTORY_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is done: its weights and its numbers by epoch."""
+
+    name: str
+    folder: Path
+    epochs: int
+    best_epoch: int
+    seconds: float
+    history: list[dict[str, float]]
+
+    @property
+    def weights(self) -> Path:
+        """Its best weights."""
+        return self.folder / "best.pt"
+
+    @property
+    def best_row(self) -> dict[str, float]:
+        """The numbers of its best epoch."""
+        return next(row for row in self.history if row["epoch"] == self.best_epoch)
+
+
+class Series(TrainingStage):
+    """A training stage that is several gated runs."""
+
+    folder_name: ClassVar[str]
+    """The folder of the parts, below the run's."""
+
+    @abstractmethod
+    def make(self, run: RunInHand, parts: PartMaker) -> Outcome:
+        """All parts in order, and the weights that are kept; ``parts`` makes one."""
+
+    def train(self, run: RunInHand, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
+        """The parts, each going on where it was. ``resume`` names a checkpoint of one of them."""
+        settings = run.settings
+        parts = PartMaker(settings.folder / self.folder_name, settings.checkpoint_folder, run.clock, resume)
+        if fresh:
+            for folder in (parts.folder, settings.checkpoint_folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        if begun is not None:
+            begun()
+        return self.make(run, parts)
+
+    def gives_way(self, settings: RunSettings) -> bool:
+        """A run that was refused or stopped before its first update is replaced by the one that was meant."""
+        found = [settings.folder.glob("best.*"), settings.checkpoint_folder.rglob("checkpoint_*")]
+        parts = settings.folder / self.folder_name
+        found += [parts.glob(f"*/{name}") for name in ("best.*", "last.*", HISTORY_FILE)]
+        return not any(path.stat().st_size for paths in found for path in paths)
+
+
+@dataclass(frozen=True)
+class PartMaker:
+    """Makes the parts of a series, each once. ``resume``: a checkpoint to go on from, of whichever part it is."""
+
+    folder: Path
+    checkpoints: Path
+    clock: Clock
+    resume: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume is not None and not self.resume.resolve().is_relative_to(self.checkpoints.resolve()):
+            raise UserError(
+                f"{self.resume}: is no checkpoint of this run; its parts have theirs below {self.checkpoints}"
+            )
+
+    def make(self, name: str, settings: RunSettings, made_of: Mapping[str, Any]) -> Part:
+        """The part ``name`` with ``settings``, which place it below ``folder``. ``made_of``: what else decides it."""
+        _take_up(settings, name, {**made_of, "settings": decided(settings, Decides.RESULT)})
+        resume = self.resume
+        if resume is not None and not resume.resolve().is_relative_to(settings.checkpoint_folder.resolve()):
+            resume = None
+        return _part(name, settings, run_gated(settings, self.clock, resume))
+
+
+def outcome_of(parts: Sequence[Part], chosen: Part, score: float) -> Outcome:
+    """All parts as one training: epochs and updates counted on from part to part."""
+    history: list[dict[str, float]] = []
+    epochs, steps, best_epoch = 0, 0, 0
+    for part in parts:
+        if part is chosen:
+            best_epoch = epochs + part.best_epoch
+        rows = [{**row, "epoch": epochs + row["epoch"], "step": steps + row["step"]} for row in part.history]
+        history += rows
+        epochs, steps = epochs + part.epochs, int(rows[-1]["step"]) if rows else steps
+    return Outcome(epochs, steps, score, best_epoch, sum(part.seconds for part in parts), history, False)
+
+
+def leave_weights(chosen: Part, last: Part, outcome: Outcome, folder: Path) -> None:
+    """The chosen part's best weights become the whole's ``best``, the last part's last its ``last``; the numbers by
+    epoch are those of all parts."""
+    for source, name in ((chosen.folder / "best", "best"), (last.folder / "last", "last")):
+        for suffix in (".safetensors", ".pt"):
+            path, target = source.with_suffix(suffix), folder / f"{name}{suffix}"
+            if target.is_file() and hash_file(target) == hash_file(path):
+                continue
+            with atomic_path(target) as temporary:
+                shutil.copyfile(path, temporary)
+    write_text(folder / HISTORY_FILE, "")
+    for row in outcome.history:
+        append_line(folder / HISTORY_FILE, row)
+
+
+def _take_up(settings: RunSettings, name: str, made_of: Mapping[str, Any]) -> None:
+    """Make the part's folder one of ``made_of``: what was made of something else goes."""
+    marker = settings.folder.parent / f"{name}.json"
+    key = fingerprint(made_of)
+    if marker.is_file() and read_json(marker).get("key") == key:
+        return
+    if settings.folder.exists():
+        log.info("part %s: what it is made of has changed; it begins anew", name)
+    # The marker goes first, so that a kill in between cannot leave old results under a new key.
+    marker.unlink(missing_ok=True)
+    for folder in (settings.folder, settings.checkpoint_folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    for mirror in mirrors_of(settings):
+        mirror.clear()
+        mirror.finish(MIRROR_SECONDS)
+    write_json(marker, {"key": key, "made_of": dict(made_of)})
+
+
+def _part(name: str, settings: RunSettings, summary: RunSummary) -> Part:
+    history = read_lines(settings.folder / HISTORY_FILE)
+    best = summary.best_epoch if summary.best_epoch is not None else summary.epochs
+    return Part(name, settings.folder, summary.epochs, best, summary.seconds, history)

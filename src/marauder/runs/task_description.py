@@ -1,0 +1,67 @@
+"""The task plug point: what is known of a kind of model before anything heavy is loaded, and the way to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from marauder.core.metrics import Metric
+from marauder.core.plugins import load_object, names, resolve
+from marauder.runs.settings import RunSettings
+
+if TYPE_CHECKING:
+    from marauder.runs.task import TaskKind
+
+ENGINE_GATES = ("sanity", "determinism", "health")
+"""The gates whose evidence the engine collects, whatever is trained."""
+EXPORT_GATES = ("latency",)
+"""Those that need a deployable file."""
+
+
+class TaskDescription:
+    """A kind of model that a run can train. Importing it needs no torch."""
+
+    name: ClassVar[str]
+    """What ``task`` says in the settings of a run."""
+    title: ClassVar[str]
+    """What is trained, in a few words."""
+    settings_model: ClassVar[type[RunSettings]]
+    """The settings of its runs."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What a finished run is measured by, the most telling first."""
+    gates: ClassVar[tuple[str, ...]]
+    """Names of the gates whose evidence this kind collects, beside ``ENGINE_GATES`` and ``EXPORT_GATES``."""
+    exports: ClassVar[bool] = True
+    """Whether it leaves deployable files."""
+    weights_file: ClassVar[str]
+    """The file, in the run's folder, that other steps take; what is registered."""
+    sealed_file: ClassVar[str]
+    """The file of weights whose SHA-256 says that a finished run is whole."""
+    files: ClassVar[Mapping[str, str]]
+    """What it leaves beside what every run does and belongs to a registered version: file to what it is for trackers
+    (``model``, ``report``, ``data``)."""
+
+    work: ClassVar[str]
+    """``module:class`` of the work itself, a ``TaskKind``; not imported before it is asked for."""
+
+    @classmethod
+    def load(cls) -> type[TaskKind[Any]]:
+        """The work itself; imports what it needs."""
+        kind: type[TaskKind[Any]] = load_object(cls.work)
+        return kind
+
+    @classmethod
+    def answerable(cls) -> tuple[str, ...]:
+        """The gates that a run of this kind can be asked."""
+        return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
+
+
+def describe_task(name: str) -> type[TaskDescription]:
+    """The description of a task. Raises ``UserError`` for one that there is not."""
+    found: type[TaskDescription] = resolve("task", name)
+    return found
+
+
+def all_tasks() -> list[type[TaskDescription]]:
+    """Every task, in the table's order."""
+    return [describe_task(name) for name in names("task")]

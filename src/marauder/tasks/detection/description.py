@@ -1,0 +1,39 @@
+"""Detection in short: its settings, figures, gates and files; nothing here needs torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from marauder.core.metrics import Metric
+from marauder.runs.settings import RunSettings
+from marauder.runs.task_description import TaskDescription
+from marauder.tasks.detection.settings import DetectionSettings
+
+
+class Detection(TaskDescription):
+    """Detectors of the YOLO family."""
+
+    name = "detection"
+    title = "boxes around animals, by class"
+    settings_model: ClassVar[type[RunSettings]] = DetectionSettings
+    work = "marauder.tasks.detection.kind:DetectionKind"
+    metrics = (
+        Metric("map50", "mAP50", headline=True, compared=True, per_class=True),
+        Metric("map50_95", "mAP50-95", headline=True, compared=True, per_class=True),
+        Metric("precision", "precision", headline=True, per_class=True),
+        Metric("recall", "recall", headline=True, compared=True, per_class=True),
+        Metric("f1", "F1", per_class=True),
+        Metric("pictures", "pictures", share=False, unit="pictures"),
+        Metric("boxes", "boxes", share=False, unit="boxes"),
+    )
+    gates = ("contract", "drift", "limits", "slices", "regression")
+    weights_file = "best.pt"
+    sealed_file = "best.safetensors"
+    files = {
+        "best.pt": "model",
+        "best.safetensors": "",
+        "last.safetensors": "",
+        "reference_profile.json": "",
+        "reference_profile.npz": "",
+        "slices.yaml": "",
+    }
