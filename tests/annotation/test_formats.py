@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from marauder.annotation.formats.answers import read_delivery
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package, Reading, match_class
 from marauder.core.clock import Clock, Interrupted
-from marauder.core.plugins import TABLE, resolve
+from marauder.core.plugins import TABLE, make, resolve
 from marauder.data.formats.base import Format
 from marauder.data.formats.source import Source
 
@@ -60,7 +60,7 @@ def submit(format_name: str, folder: Path) -> None:
 
 def reader(name: str) -> Format:
     """The format that reads what the exchange format ``name`` writes."""
-    layout: Format = resolve("reader", resolve("annotation_format", name).layout or name)()
+    layout: Format = make("reader", resolve("annotation_format", name).layout or name)
     return layout
 
 
@@ -85,7 +85,7 @@ class TestAnnotationFormatContract:
     """What every exchange format promises."""
 
     def round_trip(self, name: str, files: dict[str, Any], folder: Path) -> tuple[Package, Reading]:
-        format: AnnotationFormat = resolve("annotation_format", name)()
+        format: AnnotationFormat = make("annotation_format", name)
         package = make_package(folder / "pictures", files)
         delivery = unpack(format.write(package, folder / "out", Clock()), folder / "back")
         submit(name, delivery)
@@ -108,7 +108,7 @@ class TestAnnotationFormatContract:
         assert reading.answers == {} and not package.items
 
     def test_the_same_package_gives_the_same_bytes_with_checksums_that_hold(self, name: str, tmp_path: Path) -> None:
-        format = resolve("annotation_format", name)()
+        format = make("annotation_format", name)
         package = make_package(tmp_path / "pictures", BOXES)
         one = format.write(package, tmp_path / "one", Clock())
         other = format.write(package, tmp_path / "other", Clock())
@@ -125,7 +125,7 @@ class TestAnnotationFormatContract:
         stop = tmp_path / "stop"
         stop.write_text("enough")
         with pytest.raises(Interrupted):
-            resolve("annotation_format", name)().write(
+            make("annotation_format", name).write(
                 make_package(tmp_path / "pictures", BOXES), tmp_path / "out", Clock(stop_file=stop)
             )
         assert list((tmp_path / "out").iterdir()) == []
@@ -136,13 +136,13 @@ class TestAnnotationFormatContract:
         assert not reading.answers and reading.problems
 
     def test_no_other_format_takes_it_for_its_own(self, name: str, tmp_path: Path) -> None:
-        format = resolve("annotation_format", name)()
+        format = make("annotation_format", name)
         delivery = unpack(format.write(make_package(tmp_path / "p", BOXES), tmp_path, Clock()), tmp_path / "back")
         taken = {other for other in FORMATS if recognises(other, delivery)}
         assert taken == ({"mindy", "coco"} if name in ("mindy", "coco") else {name})
 
     def test_pictures_that_were_not_sent_are_strangers(self, name: str, tmp_path: Path) -> None:
-        format = resolve("annotation_format", name)()
+        format = make("annotation_format", name)
         delivery = unpack(format.write(make_package(tmp_path / "p", BOXES), tmp_path, Clock()), tmp_path / "back")
         submit(name, delivery)
         reading = read_delivery(reader(name), delivery, {"plain.jpg": (640, 480)}, NAMES)
@@ -153,7 +153,7 @@ class TestAnnotationFormatContract:
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_reading_never_raises(self, name: str, tmp_path: Path, data: st.DataObject) -> None:
-        format = resolve("annotation_format", name)()
+        format = make("annotation_format", name)
         source = tmp_path / "valid"
         if not source.exists():
             unpack(format.write(make_package(tmp_path / "p", BOXES), tmp_path, Clock()), source)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from marauder.registry.base import Candidate, ModelVersion, Registry
+from marauder.registry.opening import open_registry
+from marauder.registry.settings import RegistrySettings
 
 PROJECT = "reef-fish"
 
@@ -26,3 +28,10 @@ def candidate(folder: Path, run_id: str, verdict: str = "pass", project: str = P
 
 def register(registry: Registry, folder: Path, *runs: str, verdict: str = "pass") -> list[ModelVersion]:
     return [registry.register(candidate(folder, run, verdict)) for run in runs]
+
+
+def made(folder: Path, kind: str, **options: Any) -> Any:
+    """A registry of a kind, for runs in ``folder/runs``."""
+    registry = open_registry(RegistrySettings(kind=kind, options=options), folder / "runs")
+    assert registry is not None
+    return registry

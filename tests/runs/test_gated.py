@@ -17,7 +17,7 @@ from marauder.registry.promotion import promote
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
-from marauder.storage.folder import FolderStore
+from marauder.storage.opening import open_store
 from marauder.tasks.detection.settings import DetectionSettings
 
 QUICK = [
@@ -193,7 +193,7 @@ def test_files_reach_a_store_that_is_named_later(reef: Path, tmp_path: Path) -> 
 def test_only_starting_over_clears_the_mirrored_checkpoints(
     fresh: bool, reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    volume, key = FolderStore(str(tmp_path / "volume")), "checkpoints/shapes/mine/checkpoint_000000007"
+    volume, key = open_store(str(tmp_path / "volume")), "checkpoints/shapes/mine/checkpoint_000000007"
     digest = write_bytes(tmp_path / "checkpoint", b"of an earlier attempt")
     write_json(tmp_path / "about", {"sha256": digest, "step": 7})
     volume.put(f"{key}.pt", tmp_path / "checkpoint")

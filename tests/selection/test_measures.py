@@ -13,7 +13,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import make, names
 from marauder.selection.box_evidence import (
     BoxEvidence,
     class_distribution,
@@ -29,7 +29,7 @@ CLASSES, MEMBERS, VIEWS = 4, 5, 2
 
 
 def measure(name: str) -> Measure:
-    made: Measure = resolve("uncertainty", name)()
+    made: Measure = make("uncertainty", name)
     return made
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import marauder
 from marauder.core.files import hash_file, write_bytes, write_json
-from marauder.storage.base import Store, StoreError
+from marauder.storage.base import Store, StoreError, StoreSettings
 from marauder.storage.mirror import (
     CheckpointMirror,
     newest_whole,
@@ -148,7 +148,7 @@ class SlowStore(Store):
     """A store that takes its time, or fails, before it passes on to a real one."""
 
     def __init__(self, address: str, pause: float = 0.0, failures: int = 0) -> None:
-        super().__init__(address)
+        super().__init__(StoreSettings(address=address))
         self.real, self.pause, self.failures, self.puts = open_store(address), pause, failures, 0
 
     def put(self, key: str, path: Path):  # type: ignore[no-untyped-def]

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from marauder.core.errors import UserError
+from marauder.core.plugins import make
 from marauder.delivery.journal import Cursor
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
-from marauder.tracking.mlflow import MlflowTracker
+from marauder.tracking.mlflow_store import MlflowSettings, locate
 from marauder.tracking.records import tracking_folder
 from marauder.tracking.settings import TrackingSettings
 
@@ -164,7 +165,7 @@ class TrackerContract:
     def test_an_option_that_is_none_is_told_before_the_run(self, tmp_path: Path) -> None:
         run = TrackedRun("reef", "run-1", tmp_path, {}, {})
         settings = TrackingSettings(trackers=(self.name,), options={self.name: {"colour": "red"}})
-        with pytest.raises(UserError, match=f"tracker {self.name}.*colour"):
+        with pytest.raises(UserError, match=rf"tracking\.options\.{self.name}\.colour"):
             TrackingHub(run, settings).start()
 
 
@@ -211,8 +212,8 @@ class TestMlflowTracker(TrackerContract):
     def read(self, run: TrackedRun, generation: int = 0) -> Recorded:
         from mlflow import MlflowClient
 
-        tracker = MlflowTracker(run, {"folder": str(self.folder)})
-        client = MlflowClient(tracking_uri=tracker.store.uri)
+        store = locate(MlflowSettings(folder=self.folder), self.folder)
+        client = MlflowClient(tracking_uri=store.uri)
         experiment = client.get_experiment_by_name("reef")
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id], f"tags.`marauder.run_id` = '{run.run_id}'")
@@ -233,14 +234,14 @@ class TestMlflowTracker(TrackerContract):
         return recorded
 
     def test_where_the_store_lies(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = TrackedRun("reef", "r", tmp_path / "runs" / "r", {}, {})
-        assert MlflowTracker(run, {}).store.uri == f"sqlite:///{tmp_path}/runs/mlflow/mlflow.db"
+        runs = tmp_path / "runs"
+        assert locate(MlflowSettings(), runs).uri == f"sqlite:///{tmp_path}/runs/mlflow/mlflow.db"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-        assert MlflowTracker(run, {}).store.uri == "http://127.0.0.1:5000"
-        assert MlflowTracker(run, {"folder": tmp_path / "m"}).store.uri == f"sqlite:///{tmp_path}/m/mlflow.db"
-        assert MlflowTracker(run, {"uri": "http://localhost:1"}).store.artifact_location is None
+        assert locate(MlflowSettings(), runs).uri == "http://127.0.0.1:5000"
+        assert locate(MlflowSettings(folder=tmp_path / "m"), runs).uri == f"sqlite:///{tmp_path}/m/mlflow.db"
+        assert locate(MlflowSettings(uri="http://localhost:1"), runs).artifact_location is None
         with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD"):
-            MlflowTracker(run, {"uri": "http://me:word@localhost:1"})
+            make("tracker", "mlflow", {"uri": "http://me:word@localhost:1"})
 
     def test_two_followers_make_the_tables_of_one_new_store(self, tmp_path: Path) -> None:
         self.folder = tmp_path / "new"

@@ -1,11 +1,37 @@
-"""The one literal table of plug points, resolved lazily: naming an implementation imports it, listing them does not."""
+"""Plug points: their one shape, and the one literal table, resolved lazily.
+
+Naming an implementation imports it, listing them does not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from marauder.core.errors import UserError
+from marauder.core.settings import Layer, Settings, validate_layer
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+class Plugin(Generic[SettingsType]):
+    """One implementation of a plug point. Making one is cheap: it checks its settings and opens nothing.
+
+    What is known only at run time (a run, a folder, a clock) is handed to methods.
+    """
+
+    name: ClassVar[str]
+    """As in the table, and in what users write."""
+    title: ClassVar[str]
+    """What it is, in a few words for people."""
+    settings_model: ClassVar[type[Settings]] = Settings
+    """The options that users may give it; by default none."""
+
+    def __init__(self, settings: SettingsType | None = None) -> None:
+        """``settings``: of ``settings_model``; without, its defaults."""
+        self.settings: SettingsType = cast("SettingsType", self.settings_model()) if settings is None else settings
+
 
 TABLE: dict[str, dict[str, str]] = {
     # In the order in which they are tried: a FathomNet export is also COCO, and bare pictures are what nothing else is.
@@ -128,3 +154,17 @@ def resolve(kind: str, name: str) -> Any:
             f"{kind} {name!r} needs the package {error.name!r}, which is not installed; "
             "run `make setup`, or install marauder with the matching extra"
         ) from None
+
+
+def make(kind: str, name: str, values: Mapping[str, Any] | None = None, place: str = "") -> Any:
+    """The implementation ``name`` of ``kind``, made from ``values``, its options as users wrote them.
+
+    ``place``: where these stand, such as ``tracking.options.mlflow``. Raises ``UserError`` for an unknown name, and one
+    that lists every mistake in the options with its place.
+    """
+    implementation = resolve(kind, name)
+    model: type[Settings] = implementation.settings_model
+    content = dict(values or {})
+    stated = {key: f"{place}.{key}" if place else key for key in (*model.model_fields, *content)}
+    layer = Layer(content, {(key,): stated[key] for key in content}, f"the settings of {kind} {name}")
+    return implementation(validate_layer(model, layer, stated))

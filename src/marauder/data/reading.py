@@ -9,8 +9,8 @@ from pathlib import Path
 
 from marauder.core.clock import Clock, listening_clock
 from marauder.core.errors import UserError, printable
+from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
 from marauder.core.settings import read_yaml_mapping
 from marauder.data.formats.assembling import assemble
 from marauder.data.formats.base import Format, ReadOptions
@@ -132,10 +132,10 @@ def choose_reader(path: Path, format: str = "auto") -> Format:
 
 def _choose(source: Source, format: str) -> Format:
     if format != "auto":
-        layout: Format = resolve("reader", format)()
+        layout: Format = make("reader", format)
         return layout
     path, known = source.path, plugin_names("reader")
-    layouts: list[Format] = [resolve("reader", name)() for name in known]
+    layouts: list[Format] = [make("reader", name) for name in known]
     for sure in (True, False):
         for layout in layouts:
             if layout.declared(source) if sure else layout.files(source):

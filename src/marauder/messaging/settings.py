@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import make, names
 from marauder.core.settings import Settings
 
 
@@ -25,3 +25,7 @@ class EventSettings(Settings):
             if name not in names("sink"):
                 raise ValueError(f"no sink named {name!r}; choose of: {', '.join(names('sink'))}")
         return tuple(dict.fromkeys(value))
+
+    def make_sink(self, name: str) -> Any:
+        """The sink ``name``. Raises ``UserError`` where its options do not fit, or its secret is missing."""
+        return make("sink", name, self.options.get(name), f"events.options.{name}")

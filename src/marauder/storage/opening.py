@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import make, names
 from marauder.storage.base import Store
 
 
@@ -17,5 +17,5 @@ def open_store(address: str) -> Store:
             f"{address!r} names no store; write a folder's path, file:///folder or s3://bucket/prefix "
             f"(known: {', '.join(names('store'))})"
         )
-    store: Store = resolve("store", scheme)(address)
+    store: Store = make("store", scheme, {"address": address})
     return store

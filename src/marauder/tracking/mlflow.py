@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.files import write_json
-from marauder.delivery.follower import Refused, check_options
-from marauder.tracking.base import TrackedRun, Tracker
-from marauder.tracking.mlflow_store import locate, open_client
+from marauder.delivery.follower import Refused
+from marauder.tracking.base import Tracker
+from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
 from marauder.tracking.records import flatten, safe_name
 
 if TYPE_CHECKING:
@@ -32,16 +32,15 @@ STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class MlflowTracker(Tracker):
-    """Options: ``uri`` of a store or server, or ``folder`` for the SQLite store (see ``mlflow_store.locate``).
+    """An experiment a project, a run a run.
 
     A number is logged once for a step: where a resumed run comes to a step again, the first one stays.
     """
 
-    def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
-        super().__init__(run, options)
-        check_options("tracker mlflow", options, ("uri", "folder"))
-        self.store = locate(options, run.folder.absolute().parent)
-        self.logged: dict[str, set[int]] = {}
+    name = "mlflow"
+    title = "MLflow"
+    settings_model = MlflowSettings
+    settings: MlflowSettings
 
     @classmethod
     def errors(cls) -> tuple[type[Exception], ...]:
@@ -52,8 +51,10 @@ class MlflowTracker(Tracker):
 
         return (OSError, MlflowException, RequestException, SQLAlchemyError)
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Open the store, find or create the run, log the settings that are not there yet."""
+        self.store = locate(self.settings, self.run.folder.absolute().parent)
+        self.logged: dict[str, set[int]] = {}
         self.client: MlflowClient = open_client(self.store)
         experiment = self._experiment()
         generation = str(self.run.generation)

@@ -6,14 +6,15 @@ Tracking and the registry share it. Importing this file does not import MLflow.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from marauder.core.errors import UserError
+from pydantic import Field, field_validator
+
 from marauder.core.locks import turn
+from marauder.core.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,20 +45,29 @@ class MlflowStore:
         return None if self.folder is None else (self.folder / "artifacts").absolute().as_uri()
 
 
-def locate(options: Mapping[str, Any], runs_folder: Path) -> MlflowStore:
-    """The store that ``options`` name: ``uri``, else ``folder``, else MLFLOW_TRACKING_URI, else ``<runs>/mlflow``.
+class MlflowSettings(Settings):
+    """Options of the tracker and of the registry."""
 
-    Raises ``UserError`` for a ``uri`` with a password in it: options are written into runs.
-    """
-    if options.get("uri"):
-        if urlsplit(str(options["uri"])).password:
-            raise UserError(
-                "option uri of MLflow: holds a password, which would be written into the run; "
+    uri: str | None = Field(None, description="of a store or server")
+    folder: Path | None = Field(None, description="of the embedded SQLite store")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).password:
+            raise ValueError(
+                "holds a password, which would be written into the run; "
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
             )
-        return _at(str(options["uri"]))
-    if options.get("folder"):
-        return _in(Path(options["folder"]))
+        return value
+
+
+def locate(settings: MlflowSettings, runs_folder: Path) -> MlflowStore:
+    """The store that the settings name: ``uri``, else ``folder``, else MLFLOW_TRACKING_URI, else ``<runs>/mlflow``."""
+    if settings.uri:
+        return _at(settings.uri)
+    if settings.folder:
+        return _in(settings.folder)
     if os.environ.get(SERVER_VARIABLE):
         return _at(os.environ[SERVER_VARIABLE])
     return _in(runs_folder / "mlflow")

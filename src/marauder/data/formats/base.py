@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from marauder.core.errors import UserError
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
 from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import Source
 
@@ -62,11 +64,9 @@ class ReadOptions:
             object.__setattr__(self, "names", tuple(unicodedata.normalize("NFC", name) for name in self.names))
 
 
-class Format(ABC):
+class Format(Plugin[Settings], ABC):
     """One format. It never ends on one bad line or picture: it notes a finding and goes on. ``UserError`` is raised
     only when nothing at all can be read."""
-
-    name: str = ""
 
     @abstractmethod
     def files(self, source: Source) -> list[Path]:

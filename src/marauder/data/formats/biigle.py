@@ -33,6 +33,7 @@ class BiigleFormat(Format):
     """BIIGLE's reports."""
 
     name = "biigle"
+    title = "BIIGLE CSV reports"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".csv") if _columns(_header(source, path))]

@@ -28,6 +28,7 @@ class CocoFormat(Format):
     """COCO detection annotations; crowds become ignored boxes."""
 
     name = "coco"
+    title = "COCO JSON"
     unboxed_pictures_are_labelled = True
     category_required = True
     pictures_required = True

@@ -29,6 +29,7 @@ class CvatFormat(Format):
     """CVAT's own XML."""
 
     name = "cvat"
+    title = "CVAT for images XML"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".xml") if "annotations" in source.marks(path).keys]

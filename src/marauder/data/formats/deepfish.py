@@ -34,6 +34,7 @@ class DeepFishFormat(Format):
     """DeepFish; without ``parts`` only the part with the richest labels, since parts share pictures."""
 
     name = "deepfish"
+    title = "DeepFish"
 
     def files(self, source: Source) -> list[Path]:
         return [folder / f"{split}.csv" for folder in _parts(source).values() for split in _splits(folder)]

@@ -24,6 +24,7 @@ class FathomNetFormat(CocoFormat):
     """COCO as FathomNet exports it; a box without a category becomes an ignored one."""
 
     name = "fathomnet"
+    title = "FathomNet export"
     unboxed_pictures_are_labelled = False
     category_required = False
     pictures_required = False

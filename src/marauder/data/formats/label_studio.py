@@ -32,6 +32,7 @@ class LabelStudioFormat(Format):
     """Label Studio's tasks."""
 
     name = "label_studio"
+    title = "Label Studio JSON"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".json") if _holds_tasks(source, path)]

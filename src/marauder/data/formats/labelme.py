@@ -25,6 +25,7 @@ class LabelmeFormat(Format):
     """labelme's JSON."""
 
     name = "labelme"
+    title = "Labelme JSON"
 
     def files(self, source: Source) -> list[Path]:
         files = [(path, source.marks(path).keys) for path in source.with_suffix(".json")]

@@ -21,6 +21,7 @@ class ManifestFormat(Format):
     """A manifest, a folder of ``*.manifest`` files, or a dataset.yaml; names come from the rows' class maps."""
 
     name = "manifest"
+    title = "Manifest of records (CSV or Parquet)"
 
     def files(self, source: Source) -> list[Path]:
         spec = find_spec(source.path) if not source.delivery else None

@@ -16,6 +16,7 @@ class PicturesFormat(Format):
     """Pictures without labels; subfolders count. They are unlabelled, or empty where the options say so."""
 
     name = "pictures"
+    title = "Pictures without labels"
 
     def files(self, source: Source) -> list[Path]:
         """The pictures, if none of them has a file of its own name that could be its labels."""

@@ -29,6 +29,7 @@ class ViameFormat(Format):
     """VIAME's and DIVE's CSV."""
 
     name = "viame"
+    title = "VIAME CSV"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".csv") if _is_viame(source.marks(path).start)]

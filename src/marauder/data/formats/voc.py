@@ -39,6 +39,7 @@ class VocFormat(Format):
     """Pascal VOC folders, and XML files beside their pictures."""
 
     name = "voc"
+    title = "Pascal VOC XML"
 
     def files(self, source: Source) -> list[Path]:
         marks = {path: source.marks(path).keys for path in source.with_suffix(".xml")}

@@ -47,6 +47,7 @@ class YoloFormat(Format):
     """YOLO's text files, in every layout that tools write."""
 
     name = "yolo"
+    title = "YOLO text files"
 
     def files(self, source: Source) -> list[Path]:
         if source.path.is_file():
