@@ -12,11 +12,11 @@ import pytest
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.plugins import make, names
+from marauder.core.plugins import names
 from marauder.core.settings import load_settings
-from marauder.launch.notices.base import NoticeSource
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.settings import NoticeSettings
+from marauder.testing.notices import NoticeContract
 from metadata_service import MetadataService, metadata_service
 
 
@@ -24,50 +24,6 @@ from metadata_service import MetadataService, metadata_service
 def service() -> Iterator[MetadataService]:
     with metadata_service() as running:
         yield running
-
-
-class NoticeContract:
-    """What every source does."""
-
-    @pytest.fixture
-    def options(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def announce(self) -> Callable[[], None]:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def unreachable(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    name = ""
-
-    def make(self, options: dict[str, Any]) -> NoticeSource:
-        source = make("notice", self.name, options, f"notices.options.{self.name}")
-        assert isinstance(source, NoticeSource)
-        return source
-
-    def test_it_is_silent_until_announced_and_then_says_it_again_and_again(
-        self, options: dict[str, Any], announce: Callable[[], None]
-    ) -> None:
-        source = self.make(options)
-        assert [source.poll(), source.poll()] == [None, None]
-        announce()
-        first = source.poll()
-        assert first
-        assert source.poll() == first
-        assert self.make(options).poll() == first, "a source made later hears it too"
-
-    def test_a_look_takes_a_second_at_most(self, options: dict[str, Any], unreachable: dict[str, Any]) -> None:
-        for given in (options, unreachable):
-            source, started = self.make(given), time.monotonic()
-            assert source.poll() is None
-            assert time.monotonic() - started < 1.3
-
-    def test_an_option_it_does_not_know_is_named(self, options: dict[str, Any]) -> None:
-        with pytest.raises(UserError, match=rf"notices\.options\.{self.name}\.tomorrow"):
-            self.make({**options, "tomorrow": 1})
 
 
 class TestFile(NoticeContract):

@@ -15,7 +15,8 @@ from marauder.registry import promotion
 from marauder.registry.base import PREVIOUS, PRODUCTION, Registry
 from marauder.registry.files import FilesRegistry
 from marauder.registry.promotion import Move, Override, decide, decide_rollback, promote, rollback
-from models import PROJECT, candidate, made, register
+from marauder.testing.registries import PROJECT, candidate, register
+from models import made
 
 NAMED = Override("Ada", "the deep slice has three pictures")
 numbers = st.integers(1, 5).map(str)

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from marauder.cli.registry import app
 from marauder.core.errors import UserError
 from marauder.registry.comparison import LEFT_BETTER, RIGHT_BETTER, compare_reports, differences_of_data, summary
-from models import candidate, made
+from marauder.testing.registries import candidate
+from models import made
 
 REEF = "reef-fish"
 

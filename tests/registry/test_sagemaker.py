@@ -10,7 +10,8 @@ import pytest
 import servers
 from marauder.core.errors import UserError
 from marauder.registry.base import PRODUCTION
-from models import PROJECT, candidate, made, register
+from marauder.testing.registries import PROJECT, candidate, register
+from models import made
 
 
 @pytest.fixture

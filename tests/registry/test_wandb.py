@@ -15,7 +15,8 @@ from marauder.core.errors import UserError
 from marauder.registry import wandb as registry_wandb
 from marauder.registry.base import PRODUCTION
 from marauder.registry.wandb import WandbRegistry
-from models import PROJECT, made, register
+from marauder.testing.registries import PROJECT, register
+from models import made
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Plug points: their one shape, and the one literal table, resolved lazily.
+"""Plug points: their one shape, the one literal table, and what other packages add.
 
-Naming an implementation imports it, listing them does not.
+All is resolved lazily: naming an implementation imports it, listing them does not. A package adds one by an entry point
+in the group ``marauder.<kind>``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from marauder.core.errors import UserError
@@ -130,8 +133,16 @@ TABLE: dict[str, dict[str, str]] = {
 
 
 def names(kind: str) -> list[str]:
-    """Names of the implementations of a kind, in the table's order."""
-    return list(TABLE[kind])
+    """Names of the implementations of a kind: the table's in its order, then those of other packages by name.
+
+    Raises ``UserError`` where a package offers one under a name that is taken.
+    """
+    return [*TABLE[kind], *sorted(_offered(kind))]
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Whether there is an implementation of this name. Other packages are looked at only where the table has none."""
+    return name in TABLE[kind] or name in _offered(kind)
 
 
 def load_object(reference: str) -> Any:
@@ -141,10 +152,13 @@ def load_object(reference: str) -> Any:
 
 
 def resolve(kind: str, name: str) -> Any:
-    """Import and return the implementation ``name`` of ``kind``; an unknown name raises ``UserError``."""
+    """Import and return the implementation ``name`` of ``kind``.
+
+    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is no plugin.
+    """
     table = TABLE[kind]
     if name not in table:
-        raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(table)}")
+        return _resolve_offered(kind, name)
     try:
         return load_object(table[name])
     except ModuleNotFoundError as error:
@@ -154,6 +168,47 @@ def resolve(kind: str, name: str) -> Any:
             f"{kind} {name!r} needs the package {error.name!r}, which is not installed; "
             "run `make setup`, or install marauder with the matching extra"
         ) from None
+
+
+def _resolve_offered(kind: str, name: str) -> Any:
+    entry = _offered(kind).get(name)
+    if entry is None:
+        raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(names(kind))}")
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise UserError(
+            f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; mend or remove it"
+        ) from error
+    model = getattr(found, "settings_model", None)
+    if getattr(found, "name", None) != name or not (isinstance(model, type) and issubclass(model, Settings)):
+        raise UserError(
+            f"{kind} {name!r} of {_origin(entry)} is no plugin: it needs name = {name!r}, a title and a settings_model "
+            "(CONTRIBUTING.md says what else)"
+        )
+    return found
+
+
+def _offered(kind: str) -> dict[str, EntryPoint]:
+    """What installed packages offer of a kind, by name."""
+    found: dict[str, EntryPoint] = {}
+    for entry in _entry_points(kind):
+        if entry.name in TABLE[kind] or entry.name in found:
+            taken = (
+                "Marauder has one of its own" if entry.name in TABLE[kind] else f"so does {_origin(found[entry.name])}"
+            )
+            raise UserError(f"{_origin(entry)} offers a {kind} named {entry.name!r}, but {taken}; rename or remove it")
+        found[entry.name] = entry
+    return found
+
+
+@cache
+def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"marauder.{kind}"))
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"the package {entry.dist.name} ({entry.value})" if entry.dist is not None else entry.value
 
 
 def make(kind: str, name: str, values: Mapping[str, Any] | None = None, place: str = "") -> Any:

@@ -134,7 +134,8 @@ def _choose(source: Source, format: str) -> Format:
     if format != "auto":
         layout: Format = make("reader", format)
         return layout
-    path, known = source.path, plugin_names("reader")
+    # Bare pictures are what nothing else is, what other packages read included.
+    path, known = source.path, sorted(plugin_names("reader"), key=lambda name: name == "pictures")
     layouts: list[Format] = [make("reader", name) for name in known]
     for sure in (True, False):
         for layout in layouts:

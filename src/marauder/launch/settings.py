@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import is_known, names
 from marauder.core.settings import Settings
 
 
@@ -21,7 +21,7 @@ class NoticeSettings(Settings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in names("notice"):
+            if not is_known("notice", name):
                 raise ValueError(f"no notice named {name!r}; choose of: {', '.join(names('notice'))}")
         return tuple(dict.fromkeys(value))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import make, names
+from marauder.core.plugins import is_known, make, names
 from marauder.core.settings import Settings
 
 
@@ -22,7 +22,7 @@ class EventSettings(Settings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in names("sink"):
+            if not is_known("sink", name):
                 raise ValueError(f"no sink named {name!r}; choose of: {', '.join(names('sink'))}")
         return tuple(dict.fromkeys(value))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.plugins import names
+from marauder.core.plugins import is_known, names
 from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
@@ -65,7 +65,7 @@ class ExportPlan(Settings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in names("exporter"):
+            if not is_known("exporter", name):
                 raise ValueError(f"no format named {name!r}; choose of: {', '.join(names('exporter'))}")
         return value
 
@@ -133,7 +133,7 @@ class RunSettings(Settings):
     @field_validator("task")
     @classmethod
     def _known_task(cls, value: str) -> str:
-        if value not in names("task"):
+        if not is_known("task", value):
             raise ValueError(f"no task named {value!r}; choose of: {', '.join(names('task'))}")
         return value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import is_known, names
 from marauder.core.settings import Settings
 
 
@@ -21,6 +21,6 @@ class TrackingSettings(Settings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in names("tracker"):
+            if not is_known("tracker", name):
                 raise ValueError(f"no tracker named {name!r}; choose of: {', '.join(names('tracker'))}")
         return tuple(dict.fromkeys(value))
