@@ -1,6 +1,10 @@
 """Marauder: training detectors where labels are scarce, machines get interrupted and mistakes cost.
 
-Importing this package is fast and loads no optional dependency; import the subpackage you need.
+``open_dataset``, ``train``, ``evaluate`` and ``export`` are its commands as functions. Importing this package is fast
+and loads no optional dependency; each function imports what it needs when it is called.
 """
 
-__version__ = "0.1.0"
+from marauder.api import evaluate, export, open_dataset, train
+from marauder.core.version import __version__
+
+__all__ = ["__version__", "evaluate", "export", "open_dataset", "train"]

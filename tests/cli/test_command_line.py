@@ -234,6 +234,7 @@ def test_a_wrapping_script_says_its_own_line(monkeypatch: pytest.MonkeyPatch) ->
         (["baseline", "--resume", "old.pt", "--fresh", "--epochs", "3"], ["baseline", "--epochs", "3"]),
         (["baseline", "--resume=old.pt", "--epochs", "3"], ["baseline", "--epochs", "3"]),
         (["baseline", "--epochs", "3", "--resume", "my old.pt"], ["baseline", "--epochs", "3"]),
+        (["baseline", "--resume", "--epochs", "3"], ["baseline", "--epochs", "3"]),
         (["preprocess", "--resume", "method=full"], ["preprocess", "method=full"]),
     ],
 )

@@ -55,7 +55,7 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     def train(*given: Any) -> RunSummary:
         return RunSummary(
             Path("my reef"), Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0, "pass", 0,
-            None, "reef",
+            None, "reef", "detection",
         )  # fmt: skip
 
     monkeypatch.setattr("marauder.runs.gated.run_gated", train)

@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_reef import NAMES, write_small_reef
 
-from marauder.cli.pretrain import batches
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
@@ -28,10 +27,11 @@ from marauder.engine.failures import TrainingFailure
 from marauder.engine.task import SampleKey
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.gated import run_gated
+from marauder.runs.recipes import load_run_settings
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.pretraining.data import open_pool, probe_records
 from marauder.tasks.pretraining.kind import PretrainingKind
-from marauder.tasks.pretraining.run import pretrain
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import PretrainingTask, collapse_in, unjudged
 
@@ -116,10 +116,6 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("values", "words"),
         [
-            ({"weights": "a.pt"}, "weights"),
-            ({"augmentation": {"mosaic": 0.5}}, "augmentation has no effect.*pretraining.views"),
-            ({"loss": {"box": 1.0}}, "loss has no effect"),
-            ({"export": {"formats": ["onnx"]}}, "export has no effect"),
             ({"task": "detection"}, "marauder train"),
             ({"pretraining": {"method": "simclr"}}, "no method named 'simclr'"),
             ({"pretraining": {"views": {"views": 1}}}, "views must be 2 or more"),
@@ -132,17 +128,22 @@ class TestSettings:
         with pytest.raises(ValueError, match=words):
             settings(tmp_path, tmp_path, **values)
 
+    @pytest.mark.parametrize(
+        ("word", "told"),
+        [
+            ("weights=a.pt", "weights: no such setting here: .*init"),
+            ("augmentation.mosaic=0.5", "augmentation: no such setting here: .*pretraining.views"),
+            ("loss.box=1", "loss: no such setting here"),
+            ("export.formats=[onnx]", "export: no such setting here"),
+        ],
+    )
+    def test_what_belongs_to_detectors_is_refused_with_the_right_place(self, word: str, told: str) -> None:
+        with pytest.raises(UserError, match=told):
+            load_run_settings(PretrainingSettings, None, ["data=x", word])
+
     def test_they_survive_being_written_and_read(self, tmp_path: Path) -> None:
         given = settings(tmp_path, tmp_path)
         assert PretrainingSettings.model_validate_json(given.model_dump_json()) == given
-
-    def test_accumulation_is_a_batch_cut_into_passes(self) -> None:
-        assert batches(None, 1, 1) == (None, None)
-        assert batches(64, 1, 2) == (64, None)
-        assert batches(64, 4, 1) == (256, 64)
-        assert batches(64, 4, 2) == (256, 32)
-        with pytest.raises(UserError, match="--accumulate multiplies --batch-size"):
-            batches(None, 4, 1)
 
     def test_a_detectors_settings_are_sent_to_the_right_command(self, reef: Path) -> None:
         with pytest.raises(UserError, match="marauder pretrain"):
@@ -214,7 +215,7 @@ class TestTask:
 class TestRun:
     def test_leaves_what_step_2_takes_and_says_whether_it_helped(self, reef: Path, tmp_path: Path) -> None:
         given = settings(reef, tmp_path / "run")
-        summary = pretrain(given, Clock())
+        summary = run_gated(given, Clock())
         assert summary.exit_status == 0
         assert summary.weights == tmp_path / "run" / "backbone.safetensors"
         account = load_matching(build_detector("yolov8t", NAMES), summary.weights, backbone_only=True)
@@ -252,14 +253,14 @@ class TestRun:
 
     def test_the_same_call_does_nothing_again(self, reef: Path, tmp_path: Path) -> None:
         given = settings(reef, tmp_path / "run")
-        first = pretrain(given, Clock())
+        first = run_gated(given, Clock())
         before = (first.weights.stat().st_mtime_ns, hash_file(first.folder / "report.html"))
-        again = pretrain(given, Clock())
+        again = run_gated(given, Clock())
         assert (again.weights.stat().st_mtime_ns, hash_file(again.folder / "report.html")) == before
 
     def test_without_labels_the_probe_says_why_it_cannot_tell(self, tmp_path: Path) -> None:
         write_noise(tmp_path / "bare", 30)
-        summary = pretrain(settings(tmp_path / "bare", tmp_path / "run"), Clock())
+        summary = run_gated(settings(tmp_path / "bare", tmp_path / "run"), Clock())
         probe = read_json(summary.folder / "probe.json")
         assert (probe["verdict"], probe["gain"]) == ("unclear", None)
         assert "nothing labelled to probe on" in probe["why"]
@@ -277,7 +278,7 @@ class TestRun:
         )
         rate = {"optimizer": {"learning_rate": 1e-12, "weight_decay": 0.0}}
         given = settings(reef, tmp_path / "run", init=tmp_path / "d.safetensors", training=rate)
-        summary = pretrain(given, Clock())
+        summary = run_gated(given, Clock())
         kept = load_file(summary.weights)["model.0.conv.weight"]
         assert torch.allclose(kept, detector.state_dict()["model.0.conv.weight"], atol=1e-6)
         assert "tensors taken" in capsys.readouterr().err
@@ -288,7 +289,7 @@ class TestRun:
         other = build_detector("yolov8n", NAMES)
         save_file({name: value.contiguous() for name, value in other.state_dict().items()}, tmp_path / "n.safetensors")
         with pytest.raises(UserError, match="tensors fit yolov8t"):
-            pretrain(settings(reef, tmp_path / "run", init=tmp_path / "n.safetensors"), Clock())
+            run_gated(settings(reef, tmp_path / "run", init=tmp_path / "n.safetensors"), Clock())
 
     def test_collapse_stops_training_with_status_3(self, tmp_path: Path) -> None:
         write_noise(tmp_path / "bare", 60)
@@ -297,7 +298,7 @@ class TestRun:
             pretraining={"settings": {"queue": 64}, "collapse": {"smallest_deviation": 1.0}},
         )  # fmt: skip
         with pytest.raises(TrainingFailure, match=r"features collapsed.*--fresh") as failure:
-            pretrain(given, Clock())
+            run_gated(given, Clock())
         assert failure.value.exit_status == 3
         assert failure.value.kind == "collapsed"
         record = read_json(tmp_path / "run" / "run.json")
@@ -308,11 +309,11 @@ class TestRun:
     def test_a_gate_that_pretraining_cannot_answer_is_told_at_once(self, reef: Path, tmp_path: Path) -> None:
         given = settings(reef, tmp_path / "run", gate={"regression": {"severity": "warn"}})
         with pytest.raises(UserError, match="gate regression: this kind of run has no evidence for it"):
-            pretrain(given, Clock())
+            run_gated(given, Clock())
 
     def test_bfloat16_trains_too(self, reef: Path, tmp_path: Path) -> None:
         given = settings(reef, tmp_path / "run", training={"precision": "bfloat16", "epochs": 1})
-        assert pretrain(given, Clock()).exit_status == 0
+        assert run_gated(given, Clock()).exit_status == 0
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

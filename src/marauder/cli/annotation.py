@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 from marauder.core.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -30,10 +31,9 @@ Outbox = Annotated[Path | None, typer.Option(help="Where packages are put; defau
 Inbox = Annotated[Path | None, typer.Option(help="Where deliveries are looked for; default: annotation/inbox.")]
 BatchId = Annotated[str | None, typer.Option(help="Id of the batch; default: the newest that is open.")]
 MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where it was left; the same command does so anyway.")]
 
 
-@app.command()
+@app.command(cls=ResumableCommand)
 def export(
     words: Words = None,
     data: Annotated[Path | None, typer.Option("--data", "--data-yaml", help="data.yaml of the data set.")] = None,
@@ -61,7 +61,7 @@ def export(
     taxonomy: Annotated[Path | None, typer.Option(help="Species table for the guidelines; default: ours.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Make another batch although one is open.")] = False,
     config: Config = None,
-    resume: Resume = False,
+    resume: Resume = None,
     max_hours: MaxHours = None,
 ) -> None:
     """Write packages for annotators: pictures, pre-labels, classes, guidelines, checksums, and a price estimate.
@@ -70,6 +70,7 @@ def export(
     """
     from marauder.core.clock import Clock
 
+    checkpoint(resume, fresh=False, has_checkpoints=False)
     overrides = list(words or [])
     if confidence is not None:
         overrides.append(f"prelabels.confidence={confidence}")
@@ -92,7 +93,7 @@ def export(
         _tell_export(export_batch(settings, clock), settings)
 
 
-@app.command("import")
+@app.command("import", cls=ResumableCommand)
 def import_(
     words: Words = None,
     delivery: Annotated[
@@ -111,7 +112,7 @@ def import_(
     inbox: Inbox = None,
     batch: BatchId = None,
     config: Config = None,
-    resume: Resume = False,
+    resume: Resume = None,
     max_hours: MaxHours = None,
 ) -> None:
     """Check what came back, judge it, report by picture, and merge it into the data set as a new version.
@@ -120,6 +121,7 @@ def import_(
     """
     from marauder.core.clock import Clock
 
+    checkpoint(resume, fresh=False, has_checkpoints=False)
     settings = _settings(
         config, words, data=data, output=output, outbox=outbox, inbox=inbox, batch=batch, accept=accept or None
     )

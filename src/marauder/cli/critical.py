@@ -4,105 +4,87 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from marauder.cli.train import show, speaks
+from marauder.cli.run_command import Flag, Option, RunCommand
+from marauder.cli.train import show
 
 if TYPE_CHECKING:
-    from marauder.critical.run import CriticalSummary
-
-OPTIONS = {"data": "--data-dir", "image_size": "--imgsz"}
-"""Settings whose option has another name."""
-
-app = typer.Typer(add_completion=False)
+    from marauder.core.clock import Clock
+    from marauder.critical.settings import CriticalSettings
+    from marauder.runs.gated import RunSummary
 
 
-@app.command(no_args_is_help=True)
-def critical(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="any setting, as key=value: loss.focal.enabled=true keep=last")
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="data set with splits train and val (or its data.yaml)")] = None,
-    oversample: Annotated[bool, typer.Option("--oversample", help="plan how often each picture is drawn")] = False,
-    oversample_factor: Annotated[
-        float | None, typer.Option(help="pictures of critical classes are drawn at least this often")
-    ] = None,
-    train: Annotated[bool, typer.Option("--train", help="train the three stages")] = False,
-    base_model: Annotated[Path | None, typer.Option(help="detector to specialise (.pt or .safetensors)")] = None,
-    output: Annotated[Path | None, typer.Option(help="folder for weights, plan and reports")] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs of all three stages together")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="pictures of one update, over all processes")] = None,
-    imgsz: Annotated[
-        int | None, typer.Option(help="pixels of the long side, a multiple of 32; default: the base model's")
-    ] = None,
-    critical: Annotated[str | None, typer.Option(help="names of the critical classes, with commas")] = None,
-    config: Annotated[Path | None, typer.Option(help="settings file (YAML); options given here come before it")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; default: the base model's")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where it was, which happens anyway")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former stages")] = False,
-    max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
-) -> None:
-    """Specialise a detector on critical species: --oversample plans how often pictures are drawn, --train trains.
-
-    The same command goes on after any interruption. docs/step5_critical_species.md tells of every setting.
-    """
+def _plan(settings: CriticalSettings, flags: frozenset[str]) -> bool:
+    """Write the plan of draws where it was asked for; whether there is something to train."""
     from marauder.core.errors import UserError
 
-    if not (oversample or train):
+    if not flags:
         raise UserError(
             "choose what to do: --oversample writes the plan of draws (nothing is copied), --train trains; both may be "
             "given together"
         )
-    from marauder.core.clock import Clock
-    from marauder.critical.settings import CriticalSettings
-    from marauder.runs.recipes import load_run_settings
-
-    words = list(overrides or [])
-    named = [name.strip() for name in critical.split(",") if name.strip()] if critical else None
-    single = {
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "balance.critical_factor": oversample_factor,
-    }
-    for key, value in single.items():
-        if value is not None:
-            words.append(f"{key}={value}")
-    given: dict[str, Any] = {
-        "data": data_dir, "output": output, "model": model, "image_size": imgsz, "base_model": base_model,
-        "critical": named,
-    }  # fmt: skip
-    settings = load_run_settings(CriticalSettings, config, words, OPTIONS, **given)
-    assert isinstance(settings, CriticalSettings)
-    if oversample:
+    if "--oversample" in flags:
         from marauder.critical.balance_plan import plan_balance
 
-        plan = plan_balance(settings)
-        typer.echo(plan.describe())
-        if not train:
+        typer.echo(plan_balance(settings).describe())
+        if "--train" not in flags:
             typer.echo("next:    the same command with --train")
-            return
+    return "--train" in flags
+
+
+def _run(settings: CriticalSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
     from marauder.critical.run import run_critical
 
-    with Clock.for_hours(max_hours).listening() as clock:
-        summary = run_critical(settings, clock, None, fresh)
-    if speaks():
-        _show(summary)
-    raise typer.Exit(summary.run.exit_status)
+    return run_critical(settings, clock, resume, fresh).run
 
 
-def _show(summary: CriticalSummary) -> None:
+def _show(_: CriticalSettings, summary: RunSummary) -> None:
     """What changed, then the end of the run."""
-    before, after = summary.content["before"], summary.content["after"]
+    from marauder.core.files import read_json
+    from marauder.critical.report import REPORT_JSON, REPORT_PAGE
+
+    content = read_json(summary.folder / REPORT_JSON)
+    before, after = content["before"], content["after"]
     for name in ("critical/map50", "others/map50"):
         values = [f"{one[name]:.3f}" if one[name] is not None else "–" for one in (before, after)]
         typer.echo(f"{name}: {values[0]} before, {values[1]} after")
-    missing = summary.content["stages"][-1]["missing"]
+    missing = content["stages"][-1]["missing"]
     if missing:
-        suspected = summary.report.with_name("suspected_missing.json")
+        suspected = summary.folder / "suspected_missing.json"
         typer.echo(f"look at: {shlex.quote(str(suspected))} ({missing} labels may be missing)")
-    typer.echo(f"changes: {summary.report}")
-    show(summary.run)
+    typer.echo(f"changes: {summary.folder / REPORT_PAGE}")
+    show(summary)
+
+
+CRITICAL = RunCommand(
+    name="critical",
+    help="""Specialise a detector on critical species: --oversample plans how often pictures are drawn, --train trains.
+
+    The same command goes on after any interruption. docs/step5_critical_species.md tells of every setting.
+    """,
+    settings="marauder.critical.settings:CriticalSettings",
+    options=(
+        Option("--data-dir", "data", Path, "data set with splits train and val (or its data.yaml)"),
+        Option(
+            "--oversample-factor",
+            "balance.critical_factor",
+            float,
+            "pictures of critical classes are drawn at least this often",
+        ),
+        Option("--base-model", "base_model", Path, "detector to specialise (.pt or .safetensors)"),
+        Option("--critical", "critical", str, "names of the critical classes, with commas"),
+        Option("--model", "model", str, "yolov8 or yolo11, scale t (tiny), n, s, m, l or x; default: the base model's"),
+    ),
+    flags=(
+        Flag("--oversample", "plan how often each picture is drawn"),
+        Flag("--train", "train the three stages"),
+    ),
+    before=_plan,
+    run=_run,
+    show=_show,
+    example="loss.focal.enabled=true keep=last",
+)
+app = CRITICAL.app()

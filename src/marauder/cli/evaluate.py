@@ -28,39 +28,19 @@ def evaluate(
 ) -> None:
     """Measure a detector on a split, overall, by class and by every slice its attributes make, and write the report."""
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError, printable
+    from marauder.core.errors import UserError
 
     if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
         nearest = max(1, round(imgsz / STRIDE)) * STRIDE
         raise UserError(f"--imgsz {imgsz}: must be a multiple of {STRIDE}; choose {nearest}")
 
-    from marauder.data.check import told
-    from marauder.data.reading import read_dataset
-    from marauder.data.repair import without_doubtful
-    from marauder.engine.distributed import choose_device
-    from marauder.reporting.run_report import write_evaluation
-    from marauder.tasks.detection.evaluate_split import evaluate_split
+    from marauder.tasks.detection.evaluate_model import evaluate_model
 
     with Clock.for_hours(max_hours).listening() as clock:
-        dataset = read_dataset(data_yaml, pictures=pictures, clock=clock)
-        for line in told(dataset.problems):
-            typer.echo(printable(line), err=True)
-        dataset, set_aside = without_doubtful(dataset)
-        if set_aside:
-            typer.echo(f"{len(set_aside):,} pictures set aside: their labels say too little to measure on", err=True)
-        measured = evaluate_split(model, dataset, split, choose_device(device), clock, imgsz)
-    facts = {"Detector": str(model), "Measured on": f"the split {split} of {data_yaml}"}
-    report = write_evaluation(
-        output,
-        measured.result,
-        measured.records,
-        measured.detections,
-        dataset.names,
-        title=f"{model.parent.name}/{model.name} on {split}",
-        facts=facts,
-        history=None,
-        what_next="The weakest classes and slices above are where more labelled pictures help most.",
-    )
-    overall = measured.result.overall
-    typer.echo(f"map50 {overall.map50:.4f}, map50_95 {overall.map50_95:.4f} on {len(measured.records)} pictures")
+        measured, report = evaluate_model(
+            model, data_yaml, split, clock, output=output, image_size=imgsz, pictures=pictures, device=device
+        )
+    figures = measured.result.overall.to_json(classes=False)
+    named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("map50", "map50_95"))
+    typer.echo(f"{named} on {len(measured.records)} pictures")
     typer.echo(f"report: {report}")

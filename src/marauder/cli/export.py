@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+
 if TYPE_CHECKING:
     from marauder.export.job import ExportSummary
     from marauder.export.model_export import ModelResult
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(cls=ResumableCommand)
 def export(
     words: Annotated[
         list[str] | None,
@@ -42,6 +44,7 @@ def export(
         bool | None, typer.Option("--dynamic/--static", help="Let batch and size differ from call to call.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
+    resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again, also what is done.")] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop in time after so many hours.")] = None,
 ) -> None:
@@ -56,6 +59,7 @@ def export(
     from marauder.export.folders import weight_files
     from marauder.export.settings import ExportSettings
 
+    checkpoint(resume, fresh, has_checkpoints=False)
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more_models = [word for word in words or [] if word not in overrides]
     settings = load_settings(

@@ -22,15 +22,13 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from marauder import __version__
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted, going_on
 from marauder.core.environment import share_cores, use_utf8
 from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
+from marauder.core.version import __version__
 
 EXIT_USER_ERROR = UserError.exit_status
-RESUME_TAKES_A_CHECKPOINT = ("baseline", "train", "pretrain")
-"""The commands whose ``--resume`` names a checkpoint; the others' is a flag."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("marauder.cli.train:app", "A gated run: pinned data and a recipe in, a model with evidence out."),
@@ -159,12 +157,12 @@ def _leave_early(number: int, _frame: FrameType | None) -> None:
 def resume_command() -> str:
     """The command line of this process, quoted for a shell, that continues the work.
 
-    ``--fresh`` is left out: it would start over. So is ``--resume``, with its checkpoint where the command takes one:
-    what goes on is the newest. A script that wraps the command says its own line in ``MARAUDER_RESUME_COMMAND``.
+    ``--fresh`` is left out, for it would start over, and so is ``--resume`` with its checkpoint: what goes on is the
+    newest. A script that wraps the command says its own line in ``MARAUDER_RESUME_COMMAND``.
     """
     wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
     words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join(going_on(words, any(word in RESUME_TAKES_A_CHECKPOINT for word in sys.argv[1:2])))
+    return shlex.join(going_on(words))
 
 
 def _program(path: str) -> list[str]:

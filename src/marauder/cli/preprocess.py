@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+
 app = typer.Typer(add_completion=False)
 
 
-@app.command(no_args_is_help=True)
+@app.command(cls=ResumableCommand, no_args_is_help=True)
 def preprocess(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="any setting, as key=value: jpeg_quality=90 plan.dehaze=0.5")
@@ -27,7 +29,7 @@ def preprocess(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="processes; 0 for one a core")] = None,
     clean: Annotated[Path | None, typer.Option(help="folder of the clean pictures, for PSNR and SSIM")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where it was: what happens anyway")] = False,
+    resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting what earlier runs wrote")] = False,
     max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
 ) -> None:
@@ -36,13 +38,11 @@ def preprocess(
     The same command goes on after any interruption, and does only what changed. See docs/step0_preprocessing.md.
     """
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
     from marauder.core.settings import load_settings
     from marauder.preprocessing.job import preprocess_folder
     from marauder.preprocessing.settings import PreprocessingSettings
 
-    if resume and fresh:
-        raise UserError("--resume goes on and --fresh starts over; give one of them")
+    checkpoint(resume, fresh, has_checkpoints=False)
     given: dict[str, Any] = {
         "input": input_folder,
         "output": output_folder,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from marauder.runs.index import IndexedRun
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="List runs; deliver what trackers and event sinks missed."
 )
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
-
-RECORD = "run.json"
 
 
 @app.command("list")
@@ -26,20 +28,20 @@ def list_runs(runs: Runs = Path("runs")) -> None:
 
     from marauder.core.errors import UserError
     from marauder.core.metrics import headlines
+    from marauder.runs.index import index_runs
     from marauder.runs.task_description import all_tasks
 
     if not runs.is_dir():
-        raise UserError(f"{runs}: is no folder; name the one that holds the runs with --runs")
-    found = [(path.parent, read_run(path)) for path in runs.glob(f"*/{RECORD}")]
+        raise UserError(f"{runs}: no such folder; name the one that holds the runs with --runs")
+    found = index_runs(runs)
     if not found:
         typer.echo(f"no runs in {runs}; `marauder train` makes one")
         return
-    found.sort(key=lambda run: (float(run[1].get("started") or 0), run[0].name))
     known = dict.fromkeys(name for task in all_tasks() for name in headlines(task.metrics))
-    metrics = [name for name in known if any(about["metrics"].get(name) is not None for _, about in found)]
+    metrics = [name for name in known if any(run.metrics.get(name) is not None for run in found)]
     table = Table("run", "project", "state", "gates", *metrics, "version", "started", "took")
-    for folder, about in found:
-        table.add_row(*row(folder, about, metrics))
+    for run in found:
+        table.add_row(*row(run, metrics))
     # A pipe has no width to fit into: names must come out whole.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -105,41 +107,20 @@ def ui(
         os.execve(words[0], words, {**QUIET, **os.environ})
 
 
-def read_run(path: Path) -> dict[str, Any]:
-    """What a run's record says. One that cannot be read is shown as damaged instead of hiding the others."""
-    from marauder.core.files import DamagedFileError, read_json
-
-    try:
-        about = read_json(path)
-    except DamagedFileError:
-        about = None
-    if not isinstance(about, dict):
-        return {"state": "damaged", "metrics": {}}
-    metrics = about.get("metrics")
-    return {**about, "metrics": metrics if isinstance(metrics, dict) else {}}
-
-
-def row(folder: Path, about: dict[str, Any], metrics: list[str]) -> list[str]:
+def row(run: IndexedRun, metrics: Sequence[str]) -> list[str]:
     """The cells of a run in the table."""
     import time
 
     from marauder.core.clock import describe_seconds
-    from marauder.core.locks import is_held
 
-    state = str(about.get("state") or "unknown")
-    if state == "running" and not is_held(folder / ".lock"):
-        state = "killed"
-    values = [about["metrics"].get(name) for name in metrics]
-    started, seconds = about.get("started"), about.get("seconds")
-    if not seconds and started and about.get("finished"):
-        seconds = float(about["finished"]) - float(started)
+    values = [run.metrics.get(name) for name in metrics]
     return [
-        folder.name,
-        str(about.get("project") or ""),
-        state,
-        str(about.get("verdict") or ""),
+        run.folder.name,
+        str(run.about.get("project") or ""),
+        run.state,
+        str(run.about.get("verdict") or ""),
         *("" if value is None else f"{float(value):.3f}" for value in values),
-        str(about.get("version") or ""),
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(float(started))) if started else "",
-        describe_seconds(float(seconds)) if seconds else "",
+        str(run.about.get("version") or ""),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)) if run.started else "",
+        describe_seconds(run.seconds) if run.seconds else "",
     ]

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+
 OPTIONS = {"pool": "--unlabeled-dir", "labelled": "--labeled", "count": "--num-samples", "models": "--model"}
 """Settings whose option has another name."""
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(no_args_is_help=True)
+@app.command(cls=ResumableCommand, no_args_is_help=True)
 def select(
     words: Annotated[
         list[str] | None,
@@ -44,7 +46,7 @@ def select(
     ] = None,
     random_share: Annotated[float | None, typer.Option(help="share drawn at random, 0 to 1 [default: 0.15]")] = None,
     config: Annotated[Path | None, typer.Option(help="settings file (YAML); options given here come before it")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where it was: what happens anyway")] = False,
+    resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, forgetting what earlier runs found")] = False,
     max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
 ) -> None:
@@ -54,12 +56,10 @@ def select(
     same command goes on after any interruption. See docs/step3_active_learning.md.
     """
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
     from marauder.core.settings import load_settings
     from marauder.selection.settings import SelectionSettings
 
-    if resume and fresh:
-        raise UserError("--resume goes on and --fresh starts over; give one of them")
+    checkpoint(resume, fresh, has_checkpoints=False)
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more_models = [word for word in words or [] if word not in overrides]
     given: dict[str, Any] = {

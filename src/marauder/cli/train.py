@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.cli.run_command import speaks
 
 if TYPE_CHECKING:
     from marauder.runs.gated import RunSummary
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(no_args_is_help=True)
+@app.command(cls=ResumableCommand, no_args_is_help=True)
 def train(
     config: Annotated[str, typer.Argument(help="train.yaml; or a first setting as key=value, where no file is needed")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="any setting, as key=value: training.epochs=20 gate.drift.severity=warn")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="go on from this checkpoint instead of the newest")] = None,
+    resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former checkpoints")] = False,
     max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
 ) -> None:
@@ -34,19 +35,13 @@ def train(
     from marauder.runs.gated import run_gated
     from marauder.runs.recipes import file_and_overrides, load_settings_of_task
 
+    start = checkpoint(resume, fresh)
     settings = load_settings_of_task(*file_and_overrides(config, overrides))
     with Clock.for_hours(max_hours).listening() as clock:
-        summary = run_gated(settings, clock, resume, fresh)
+        summary = run_gated(settings, clock, start, fresh)
     if speaks():
         show(summary)
     raise typer.Exit(summary.exit_status)
-
-
-def speaks() -> bool:
-    """Whether this process tells the user how it ended: one of several does, the launching one or torchrun's first."""
-    from marauder.launch.processes import launched_by_marauder
-
-    return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
 
 
 def show(summary: RunSummary) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,13 @@ class Clock:
 
     @contextmanager
     def listening(self) -> Iterator[Clock]:
-        """Catch SIGTERM and SIGINT while the block runs (main thread only); a second signal ends the process."""
+        """Catch SIGTERM and SIGINT while the block runs; a second signal ends the process.
+
+        Python gives signals to the main thread only: in another one the budget alone is kept.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
         global _listening
         before, _listening = _listening, self
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -150,18 +157,20 @@ def describe_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def going_on(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
-    """A command line without ``--fresh`` and ``--resume``: what goes on is what was saved last.
+def is_checkpoint_of_resume(word: str | None) -> bool:
+    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
+    return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
 
-    ``takes_checkpoint``: the word after ``--resume`` belongs to it.
-    """
+
+def going_on(words: Sequence[str]) -> list[str]:
+    """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
     kept: list[str] = []
     waiting = False
-    for word in words:
+    for word, following in zip(words, [*words[1:], None], strict=True):
         if waiting or word == "--fresh" or word.startswith("--resume="):
             waiting = False
         elif word == "--resume":
-            waiting = takes_checkpoint
+            waiting = is_checkpoint_of_resume(following)
         else:
             kept.append(word)
     return kept

@@ -62,10 +62,14 @@ def _describe(keys: tuple[str, ...], field: FieldInfo, layer: Layer, section: bo
     given = _given(layer.content, keys)
     value = default if given is PydanticUndefined else _show(given)
     return Explanation(
-        ".".join(keys), _kind(field, section), default, " ".join(description.split()),
+        ".".join(keys),
+        _kind(field, section),
+        default,
+        " ".join(description.split()),
         "see below" if section else value,
-        layer.places.get(keys, "default" if given is PydanticUndefined else layer.name), section,
-    )  # fmt: skip
+        layer.places.get(keys, "default" if given is PydanticUndefined else layer.name),
+        section,
+    )
 
 
 def _given(content: Any, keys: tuple[str, ...]) -> Any:

@@ -145,9 +145,9 @@ def is_known(kind: str, name: str) -> bool:
     return name in TABLE[kind] or name in _offered(kind)
 
 
-def load_object(reference: str) -> Any:
-    """What ``module:attribute`` names, imported now."""
-    module, _, attribute = reference.partition(":")
+def imported(place: str) -> Any:
+    """What ``module:attribute`` names."""
+    module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
 
 
@@ -160,7 +160,7 @@ def resolve(kind: str, name: str) -> Any:
     if name not in table:
         return _resolve_offered(kind, name)
     try:
-        return load_object(table[name])
+        return imported(table[name])
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "marauder":
             raise

@@ -11,15 +11,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from marauder import __version__
 from marauder.core.files import write_text
+from marauder.core.version import __version__
 
 CONTAINER_VARIABLES = ("MARAUDER_CONTAINER_DIGEST", "CONTAINER_IMAGE_DIGEST", "IMAGE_DIGEST")
 """Environment variables that a launcher sets to the digest of the container image (nothing inside can know it)."""
 PACKAGES = (
-    "torch", "torchvision", "ultralytics", "numpy", "opencv-python-headless", "pillow", "onnx", "onnxruntime",
-    "safetensors", "pydantic", "polars", "mlflow", "wandb", "evidently",
-)  # fmt: skip
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "pydantic",
+    "polars",
+    "mlflow",
+    "wandb",
+    "evidently",
+)
 
 
 def provenance(folder: Path, seed: int) -> dict[str, Any]:
@@ -80,9 +92,13 @@ def hardware() -> dict[str, Any]:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30, check=False,
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
             errors="replace",
-        )  # fmt: skip
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -143,23 +143,18 @@ def load_settings(
 def add_values(
     layer: Layer, overrides: Sequence[str], options: Mapping[str, str] | None, values: Mapping[str, Any]
 ) -> Layer:
-    """``layer`` with dotted overrides and then keyword values put over it; ``None`` among these is left out."""
+    """``layer`` with dotted overrides and then values (by dotted name; ``None`` is left out) put over it."""
     content, places = copy.deepcopy(layer.content), dict(layer.places)
     for override in overrides:
         key, found, text = override.partition("=")
         keys = tuple(key.strip().split("."))
         if not found or not all(keys):
             raise UserError(f"override {override!r}: write it as key=value, for example epochs=20")
-        _assign(content, keys, _parse_value(text, override), override)
-        for old in [old for old in places if old[: len(keys)] == keys]:
-            del places[old]
-        places[keys] = f"override {override!r}"
+        _put(content, places, keys, _parse_value(text, override), f"override {override!r}")
     for name, value in values.items():
         if value is not None:
-            content[name] = value
-            for old in [old for old in places if old[:1] == (name,)]:
-                del places[old]
-            places[(name,)] = f"option {(options or {}).get(name, '--' + name.replace('_', '-'))}"
+            place = f"option {(options or {}).get(name, '--' + name.replace('_', '-'))}"
+            _put(content, places, tuple(name.split(".")), value, place)
     return Layer(content, places, layer.name)
 
 
@@ -201,12 +196,17 @@ def _parse_value(text: str, override: str) -> Any:
     return parsed.content
 
 
-def _assign(content: dict[str, Any], keys: tuple[str, ...], value: Any, override: str) -> None:
+def _put(
+    content: dict[str, Any], places: dict[tuple[str, ...], str], keys: tuple[str, ...], value: Any, place: str
+) -> None:
     for key in keys[:-1]:
         content = content.setdefault(key, {})
         if not isinstance(content, dict):
-            raise UserError(f"override {override!r}: {key!r} is a single value and has no keys below it")
+            raise UserError(f"{place}: {key!r} is a single value and has no keys below it")
     content[keys[-1]] = value
+    for old in [old for old in places if old[: len(keys)] == keys]:
+        del places[old]
+    places[keys] = place
 
 
 def _describe(

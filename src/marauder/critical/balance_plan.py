@@ -70,21 +70,37 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
         boxes = sum(int((one.classes[~one.ignored] == number).sum()) for one in records)
         draws = float(factors[shown].sum())
         classes.append(
-            ClassDraws(name, name in data.critical, int(shown.sum()), boxes, float(frequencies[number]), draws,
-                       draws / shown.sum() if shown.any() else math.nan)
-        )  # fmt: skip
+            ClassDraws(
+                name,
+                name in data.critical,
+                int(shown.sum()),
+                boxes,
+                float(frequencies[number]),
+                draws,
+                draws / shown.sum() if shown.any() else math.nan,
+            )
+        )
     assert settings.output is not None
     plan = BalancePlan(
-        tuple(classes), len(records), resampling.length if resampling is not None else len(records),
-        settings.output / PLAN_FILE, settings.output / PLAN_PAGE,
-    )  # fmt: skip
+        tuple(classes),
+        len(records),
+        resampling.length if resampling is not None else len(records),
+        settings.output / PLAN_FILE,
+        settings.output / PLAN_PAGE,
+    )
     pictures = sorted(zip(factors.tolist(), records, strict=True), key=lambda pair: (-pair[0], pair[1].key))
-    write_json(plan.file, {
-        "format": 1, "settings": settings.balance.model_dump(mode="json"), "length": plan.length,
-        "classes": [one.__dict__ for one in plan.classes],
-        "pictures": [{"key": record.key, "picture": str(record.picture), "factor": factor}
-                     for factor, record in pictures],
-    })  # fmt: skip
+    write_json(
+        plan.file,
+        {
+            "format": 1,
+            "settings": settings.balance.model_dump(mode="json"),
+            "length": plan.length,
+            "classes": [one.__dict__ for one in plan.classes],
+            "pictures": [
+                {"key": record.key, "picture": str(record.picture), "factor": factor} for factor, record in pictures
+            ],
+        },
+    )
     from marauder.reporting.render import page_environment
 
     shown_pictures = [{"key": record.key, "factor": factor} for factor, record in pictures[:50]]

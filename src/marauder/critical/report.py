@@ -52,9 +52,7 @@ def write_critical_report(
     names, records = after.result.matches.names, after.records
     pair = (after.result.matches, before.result.matches)
     everywhere = np.ones(len(records), bool)
-    masks = [
-        SliceMask(name, everywhere, boxes) for name, boxes in tier_masks(records, names, critical).items()
-    ]  # fmt: skip
+    masks = [SliceMask(name, everywhere, boxes) for name, boxes in tier_masks(records, names, critical).items()]
     clock.check()
     compared = {
         metric: compare(*pair, records, masks, metric, draws=draws, least_groups=2, least_boxes=1)
@@ -88,9 +86,15 @@ def _tiers(one: Measured, critical: Sequence[str]) -> dict[str, float]:
 
 def _delta(one: SliceDelta) -> dict[str, Any]:
     return {
-        "name": one.name, "boxes": one.boxes, "before": one.production, "after": one.candidate, "delta": one.delta,
-        "low": one.low, "high": one.high, "groups": one.groups,
-    }  # fmt: skip
+        "name": one.name,
+        "boxes": one.boxes,
+        "before": one.production,
+        "after": one.candidate,
+        "delta": one.delta,
+        "low": one.low,
+        "high": one.high,
+        "groups": one.groups,
+    }
 
 
 def _page(
@@ -105,13 +109,18 @@ def _page(
 
     telling = {one.name.removeprefix("class "): min(one.groups, one.boxes) >= LEAST for one in compared.everything}
     rows = [
-        {"name": {"others": "other"}.get(one.name, one.name.removeprefix("class ")),
-         "tier": one.name in ("critical", "others"), "boxes": one.boxes,
-         "critical": one.name == "critical" or one.name.removeprefix("class ") in content["critical"],
-         "before": one.production, "after": one.candidate, "delta": one.delta,
-         "interval": interval_words(one.delta, one.low, one.high, telling[one.name.removeprefix("class ")])}
+        {
+            "name": {"others": "other"}.get(one.name, one.name.removeprefix("class ")),
+            "tier": one.name in ("critical", "others"),
+            "boxes": one.boxes,
+            "critical": one.name == "critical" or one.name.removeprefix("class ") in content["critical"],
+            "before": one.production,
+            "after": one.candidate,
+            "delta": one.delta,
+            "interval": interval_words(one.delta, one.low, one.high, telling[one.name.removeprefix("class ")]),
+        }
         for one in compared.slices
-    ]  # fmt: skip
+    ]
     suspected = folder / SUSPECTED_FILE
     context = {
         "content": content,
@@ -134,8 +143,12 @@ def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str
     row: dict[str, Any] = {name: getattr(one, name) for name in ("name", "boxes", "recall", "reached")}
     for name, enough in parts.items():
         of = getattr(one, name)
-        row[name] = {"before": of.before, "after": of.after, "delta": of.delta,
-                     "interval": interval_words(of.delta, of.low, of.high, enough)}  # fmt: skip
+        row[name] = {
+            "before": of.before,
+            "after": of.after,
+            "delta": of.delta,
+            "interval": interval_words(of.delta, of.low, of.high, enough),
+        }
     return row
 
 

@@ -18,8 +18,9 @@ from typing import Any
 from marauder.core.clock import Clock
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
-from marauder.core.files import atomic_path, fingerprint, hash_file, read_json, write_json
+from marauder.core.files import atomic_path, hash_file, read_json
 from marauder.core.settings import Decides
+from marauder.core.work import Work
 from marauder.critical.base_detector import resolve_base
 from marauder.critical.kind import CriticalKind, Specialised
 from marauder.critical.report import REPORT_JSON, REPORT_PAGE
@@ -145,15 +146,16 @@ class _Specialising:
             "critical": list(self.kind.critical),
             "data": self.run.identity,
         }
-        known = self.parts.folder / "floor.json"
-        if known.is_file() and (content := read_json(known)).get("of") == asked:
-            return None if content["floor"] is None else float(content["floor"])
+        work = Work(self.parts.folder / "floor.json", asked)
+        known = work.done()
+        if known is not None:
+            return None if known["floor"] is None else float(known["floor"])
         measured = evaluate_split(
             weights, self.kind.data.dataset, "val", self.run.device, self.run.clock, self.settings.image_size
         )
         others = tier_metrics(measured.result.overall, self.kind.critical, None)["others/map50"]
         floor = None if math.isnan(others) else others * (1 - self.settings.floor.allowed_loss)
-        write_json(known, {"of": asked, "others_map50": others, "floor": floor})
+        work.finish(about={"others_map50": others if floor is not None else None, "floor": floor})
         log.info("floor of the other classes: %s", "none" if floor is None else f"map50 {floor:.3f}")
         return floor
 
@@ -169,19 +171,16 @@ class _Specialising:
     def _mine(self, stage: str, weights: Path, earlier: Path | None) -> Path:
         """Mine with ``weights`` for ``stage``, unless it is done."""
         settings, folder = self.settings, self.parts.folder / f"{stage}_mining"
-        marker = folder / "mined.json"
-        asked = fingerprint(
-            {
-                "weights": weights_hash(weights),
-                "data": self.run.identity,
-                "image_size": settings.image_size,
-                "settings": decided(settings, Decides.RESULT)["mining"],
-                "seed": settings.training.seed,
-                "earlier": hash_file(earlier) if earlier is not None else None,
-            }
-        )
-        found = folder / NEGATIVES_FILE
-        if marker.is_file() and found.is_file() and read_json(marker) == {"of": asked, "sha256": hash_file(found)}:
+        asked = {
+            "weights": weights_hash(weights),
+            "data": self.run.identity,
+            "image_size": settings.image_size,
+            "settings": decided(settings, Decides.RESULT)["mining"],
+            "seed": settings.training.seed,
+            "earlier": hash_file(earlier) if earlier is not None else None,
+        }
+        work, found = Work(folder / "mined.json", asked), folder / NEGATIVES_FILE
+        if work.done() is not None:
             return found
         summary = mine(
             weights,
@@ -194,7 +193,7 @@ class _Specialising:
             earlier=earlier,
             seed=settings.training.seed,
         )
-        write_json(marker, {"of": asked, "sha256": hash_file(found)})
+        work.finish([found, found.with_name(SUSPECTED_FILE)])
         log.info(
             "mined for stage %s: %d errors, %d to train on, %d labels suspected to be missing",
             stage,

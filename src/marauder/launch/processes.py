@@ -181,7 +181,7 @@ class _Supervisor:
     def _restart(self, why: str, before: Saved, counted: bool) -> None:
         saved = Saved.look(self.checkpoints)
         if saved.is_newer_than(before):
-            self.arguments = going_on(self.arguments, takes_checkpoint=True)
+            self.arguments = going_on(self.arguments)
         self._happened("group_restarted", why=why, step=saved.step, processes=self.processes)
         count = f" (restart {self.policy.used} of {self.policy.max_restarts})" if counted else ""
         where = f"from step {saved.step}" if saved.step is not None else "from the beginning"

@@ -353,12 +353,22 @@ class GatedRun:
     def _summary(self) -> RunSummary:
         record = self.record
         assert record is not None
-        failed = tuple(
-            f"{one.gate}: {one.why}" for one in self.keeper.all() if one.answer == "fail"
-        )  # fmt: skip
+        failed = tuple(f"{one.gate}: {one.why}" for one in self.keeper.all() if one.answer == "fail")
         version = record.version if registry_place(self.settings) else None
         return RunSummary(
-            self.folder, self.folder / record.weights, self.folder / record.report, record.split,
-            dict(record.metrics), record.epochs or 0, record.best_epoch, record.seconds, record.verdict,
-            record.exit_status or 0, version, record.project, record.task, failed, self._promotion(record),
-        )  # fmt: skip
+            self.folder,
+            self.folder / record.weights,
+            self.folder / record.report,
+            record.split,
+            dict(record.metrics),
+            record.epochs or 0,
+            record.best_epoch,
+            record.seconds,
+            record.verdict,
+            record.exit_status or 0,
+            version,
+            record.project,
+            record.task,
+            failed,
+            self._promotion(record),
+        )

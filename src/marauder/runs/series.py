@@ -20,14 +20,12 @@ from marauder.core.errors import UserError
 from marauder.core.files import (
     append_line,
     atomic_path,
-    fingerprint,
     hash_file,
-    read_json,
     read_lines,
-    write_json,
     write_text,
 )
 from marauder.core.settings import Decides
+from marauder.core.work import Work
 from marauder.engine.state import Outcome
 from marauder.runs.announcing import mirrors_of
 from marauder.runs.gated import RunSummary, run_gated
@@ -143,20 +141,19 @@ def leave_weights(chosen: Part, last: Part, outcome: Outcome, folder: Path) -> N
 
 def _take_up(settings: RunSettings, name: str, made_of: Mapping[str, Any]) -> None:
     """Make the part's folder one of ``made_of``: what was made of something else goes."""
-    marker = settings.folder.parent / f"{name}.json"
-    key = fingerprint(made_of)
-    if marker.is_file() and read_json(marker).get("key") == key:
+    work = Work(settings.folder.parent / f"{name}.json", made_of)
+    if work.done() is not None:
         return
     if settings.folder.exists():
         log.info("part %s: what it is made of has changed; it begins anew", name)
     # The marker goes first, so that a kill in between cannot leave old results under a new key.
-    marker.unlink(missing_ok=True)
+    work.begin()
     for folder in (settings.folder, settings.checkpoint_folder):
         shutil.rmtree(folder, ignore_errors=True)
     for mirror in mirrors_of(settings):
         mirror.clear()
         mirror.finish(MIRROR_SECONDS)
-    write_json(marker, {"key": key, "made_of": dict(made_of)})
+    work.finish(about={"made_of": dict(made_of)})
 
 
 def _part(name: str, settings: RunSettings, summary: RunSummary) -> Part:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from marauder.core.metrics import Metric
-from marauder.core.plugins import load_object, names, resolve
+from marauder.core.plugins import imported, names, resolve
 from marauder.runs.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -18,13 +19,15 @@ EXPORT_GATES = ("latency",)
 """Those that need a deployable file."""
 
 
-class TaskDescription:
+class TaskDescription(ABC):
     """A kind of model that a run can train. Importing it needs no torch."""
 
     name: ClassVar[str]
     """What ``task`` says in the settings of a run."""
     title: ClassVar[str]
     """What is trained, in a few words."""
+    kind: ClassVar[str]
+    """The class that does the work, as ``module:class``."""
     settings_model: ClassVar[type[RunSettings]]
     """The settings of its runs."""
     metrics: ClassVar[tuple[Metric, ...]]
@@ -41,14 +44,11 @@ class TaskDescription:
     """What it leaves beside what every run does and belongs to a registered version: file to what it is for trackers
     (``model``, ``report``, ``data``)."""
 
-    work: ClassVar[str]
-    """``module:class`` of the work itself, a ``TaskKind``; not imported before it is asked for."""
-
     @classmethod
-    def load(cls) -> type[TaskKind[Any]]:
+    def load(cls) -> type[TaskKind]:
         """The work itself; imports what it needs."""
-        kind: type[TaskKind[Any]] = load_object(cls.work)
-        return kind
+        found: type[TaskKind] = imported(cls.kind)
+        return found
 
     @classmethod
     def answerable(cls) -> tuple[str, ...]:

@@ -85,14 +85,20 @@ def _train_in_processes(
     if begun is not None and not fresh:
         begun()
     arguments: Sequence[str] = [
-        *kind.command, str(folder / CONFIG_FILE),
+        *kind.command,
+        str(folder / CONFIG_FILE),
         *(["--resume", str(resume)] if resume is not None else []),
         *(["--fresh"] if fresh else []),
-    ]  # fmt: skip
+    ]
     launch_processes(
-        folder, settings.processes, arguments, clock, max_restarts=settings.max_restarts,
-        checkpoints=settings.checkpoint_folder, happened=observer.happened,
-    )  # fmt: skip
+        folder,
+        settings.processes,
+        arguments,
+        clock,
+        max_restarts=settings.max_restarts,
+        checkpoints=settings.checkpoint_folder,
+        happened=observer.happened,
+    )
     if begun is not None and fresh:
         begun()
     return Outcome(**read_json(folder / OUTCOME_FILE))

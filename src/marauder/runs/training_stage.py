@@ -1,4 +1,4 @@
-"""The training stage of a gated run: how its weights come about. One training is the usual way; see runs.series."""
+"""The training stage of a gated run: how its weights come about. Mostly by one training; runs.series knows another."""
 
 from __future__ import annotations
 

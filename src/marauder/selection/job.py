@@ -13,9 +13,10 @@ import numpy as np
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import fingerprint, hash_file, read_json, remove_leftovers, write_json
+from marauder.core.files import hash_file, read_json, remove_leftovers
 from marauder.core.locks import exclusive
 from marauder.core.randomness import stream
+from marauder.core.work import Work, claim
 from marauder.data.reading import refuse_output_among_pictures
 from marauder.data.records import Detections, Record
 from marauder.selection.basket import Pool
@@ -58,7 +59,7 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
     must mend.
     """
     refuse_output_among_pictures(settings.output, settings.pool)
-    _claim(settings.output)
+    claim(settings.output, settings.output / STATE, "selection", (WORK,))
     with exclusive(settings.output / ".lock", f"the selection in {settings.output}"):
         remove_leftovers(settings.output)
         if settings.fresh:
@@ -66,14 +67,14 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
             (settings.output / STATE).unlink(missing_ok=True)
         models = _model_files(settings)
         records = read_pool(settings)
-        mark = _fingerprint(settings, records, models)
-        done = _finished(settings.output, mark)
+        work = Work(settings.output / STATE, _made_from(settings, records, models))
+        done = _finished(settings.output, work)
         if done is not None:
             return done
-        write_json(settings.output / STATE, {"format": 1, "complete": False})
+        work.begin()
         selected = _choose(settings, records, clock)
         clock.check()
-        return _write(selected, mark, clock)
+        return _write(selected, work, clock)
 
 
 def next_command(settings: SelectionSettings) -> str:
@@ -83,20 +84,6 @@ def next_command(settings: SelectionSettings) -> str:
     if settings.models:
         words += ["--model", str(settings.models[0])]
     return shlex.join(words)
-
-
-def _claim(output: Path) -> None:
-    """Refuse a folder with somebody else's files."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is a file; name a folder for the selection")
-    if output.is_dir() and not (output / STATE).is_file():
-        strangers = sorted(
-            path.name for path in output.iterdir() if not path.name.startswith(".") and path.name != WORK
-        )
-        if strangers:
-            raise UserError(
-                f"{output}: is not empty and holds no selection ({', '.join(strangers[:3])} ...); name another folder"
-            )
 
 
 def _model_files(settings: SelectionSettings) -> list[Path]:
@@ -114,7 +101,7 @@ def _model_files(settings: SelectionSettings) -> list[Path]:
     return weight_files(settings.models)
 
 
-def _fingerprint(settings: SelectionSettings, records: PoolRecords, models: Sequence[Path]) -> str:
+def _made_from(settings: SelectionSettings, records: PoolRecords, models: Sequence[Path]) -> list[Any]:
     """Equal for equal pictures, labels, models and settings that decide."""
     decides = settings.model_dump(mode="json", exclude={"output", "fresh", "batch", "device", "models"})
     labelled = [
@@ -122,25 +109,15 @@ def _fingerprint(settings: SelectionSettings, records: PoolRecords, models: Sequ
         for record in (*records.centres, *records.validation)
     ]
     pool = [[*picture_stamp(record), record.group, str(sorted(record.attributes.items()))] for record in records.pool]
-    return fingerprint(
-        [VERSION, decides, [hash_file(path) for path in models], pool, labelled, records.left_out, records.names]
-    )
+    return [VERSION, decides, [hash_file(path) for path in models], pool, labelled, records.left_out, records.names]
 
 
-def _finished(output: Path, mark: str) -> SelectionSummary | None:
-    """The summary of an earlier run with the same fingerprint whose outputs still stand."""
-    state = read_json(output / STATE) if (output / STATE).is_file() else {}
-    if not isinstance(state, dict) or not state.get("complete") or state.get("fingerprint") != mark:
+def _finished(output: Path, work: Work) -> SelectionSummary | None:
+    """The summary of an earlier run of the same work whose outputs still stand."""
+    summary = work.done()
+    if summary is None or not all((output / pick["file"]).is_file() for pick in read_json(output / SELECTION)["picks"]):
         return None
-    if any(
-        not (output / name).is_file() or hash_file(output / name) != known for name, known in state["files"].items()
-    ):
-        return None
-    picks = read_json(output / SELECTION)["picks"]
-    if not all((output / pick["file"]).is_file() for pick in picks):
-        return None
-    summary = {**state["summary"], "output": output, "reused": True}
-    return SelectionSummary(**{**summary, "notes": tuple(summary["notes"])})
+    return SelectionSummary(**{**summary, "output": output, "reused": True, "notes": tuple(summary["notes"])})
 
 
 def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> Selected:
@@ -278,7 +255,7 @@ def _slices(records: Sequence[Record], settings: SelectionSettings) -> dict[str,
     return found
 
 
-def _write(selected: Selected, mark: str, clock: Clock) -> SelectionSummary:
+def _write(selected: Selected, work: Work, clock: Clock) -> SelectionSummary:
     from marauder.selection.page import write_page
     from marauder.selection.pick_sheet import draw_sheet, shown_ranks
     from marauder.selection.pool_map import draw_map
@@ -295,9 +272,7 @@ def _write(selected: Selected, mark: str, clock: Clock) -> SelectionSummary:
     write_page(selected, command)
     summary = summarise(selected, command)
     plain: dict[str, Any] = {name: value for name, value in asdict(summary).items() if name not in ("output", "reused")}
-    files = {name: hash_file(settings.output / name) for name in (SELECTION, SHEET, MAP, PAGE)}
-    state = {"format": 1, "complete": True, "fingerprint": mark, "files": files, "summary": plain}
-    write_json(settings.output / STATE, state)
+    work.finish([settings.output / name for name in (SELECTION, SHEET, MAP, PAGE)], plain)
     return summary
 
 

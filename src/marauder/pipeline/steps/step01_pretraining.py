@@ -29,9 +29,9 @@ class Pretraining(RunStep):
 
     def train(self, context: StepContext) -> RunSummary:
         """Pretrain, or go on; then ask the probe whether it helped. Collapse fails the step."""
-        from marauder.tasks.pretraining.run import pretrain
+        from marauder.runs.gated import run_gated
 
-        return pretrain(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
+        return run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """The summary begins with the probe's answer."""

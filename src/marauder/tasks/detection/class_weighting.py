@@ -106,8 +106,9 @@ def check_critical_boxes(critical: Sequence[str], training: Sequence[Record], na
     for name in absent:
         log.warning(
             "THE CRITICAL CLASS %s HAS NO BOX IN THE SPLIT TRAIN: nothing will be learned of it; label some, or leave "
-            "it out of --critical", name,
-        )  # fmt: skip
+            "it out of --critical",
+            name,
+        )
 
 
 def resampling_of(
@@ -143,9 +144,12 @@ def paste_plan(
     use = settings.hard_negatives
     negatives, extra = _negatives(settings, records, names) if use.file is not None and use.paste else ((), ())
     plan = PastePlan(
-        settings.training.seed, animals, settings.copy_paste, negatives,
+        settings.training.seed,
+        animals,
+        settings.copy_paste,
+        negatives,
         settings.copy_paste.changed({"probability": use.paste, "most": use.most}),
-    )  # fmt: skip
+    )
     return (plan, extra) if plan.active else (None, ())
 
 

@@ -15,8 +15,8 @@ class Detection(TaskDescription):
 
     name = "detection"
     title = "boxes around animals, by class"
+    kind = "marauder.tasks.detection.kind:DetectionKind"
     settings_model: ClassVar[type[RunSettings]] = DetectionSettings
-    work = "marauder.tasks.detection.kind:DetectionKind"
     metrics = (
         Metric("map50", "mAP50", headline=True, compared=True, per_class=True),
         Metric("map50_95", "mAP50-95", headline=True, compared=True, per_class=True),

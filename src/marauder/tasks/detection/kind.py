@@ -149,10 +149,17 @@ class DetectionKind(DetectionResults):
         for name, target in self.settings.evaluation.target.items():
             value = known[name].map50
             if math.isnan(value) or value < target:
-                found.append({
-                    "project": self.settings.project, "slice": name, "metric": "map50", "value": value,
-                    "target": target, "pictures": known[name].pictures, "boxes": known[name].boxes,
-                })  # fmt: skip
+                found.append(
+                    {
+                        "project": self.settings.project,
+                        "slice": name,
+                        "metric": "map50",
+                        "value": value,
+                        "target": target,
+                        "pictures": known[name].pictures,
+                        "boxes": known[name].boxes,
+                    }
+                )
         return found
 
     def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:

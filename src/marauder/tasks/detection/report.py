@@ -35,8 +35,19 @@ from marauder.tasks.detection.settings import DetectionSettings
 
 UNDRAWN = ("step", "seconds")
 """Numbers of an epoch that only grow, and would be drawn as a straight line."""
-DRAWN = ("train/", "val/map50", "val/map50_95", "val/precision", "val/recall", "val/f1", "val/d_ece", "learning_rate",
-         "epoch", "gradient_norm", "data_wait")  # fmt: skip
+DRAWN = (
+    "train/",
+    "val/map50",
+    "val/map50_95",
+    "val/precision",
+    "val/recall",
+    "val/f1",
+    "val/d_ece",
+    "learning_rate",
+    "epoch",
+    "gradient_norm",
+    "data_wait",
+)
 
 
 def write_reports(kind: DetectionResults, findings: Findings, pinned: Pin, clock: Clock) -> Path:
@@ -149,8 +160,11 @@ def _latency(findings: Findings) -> LatencyFigures | None:
 
 def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Artifact]:
     folder = settings.folder
-    found = {"best weights": folder / "best.safetensors", "last weights": folder / "last.safetensors",
-             "for Ultralytics": folder / "best.pt"}  # fmt: skip
+    found = {
+        "best weights": folder / "best.safetensors",
+        "last weights": folder / "last.safetensors",
+        "for Ultralytics": folder / "best.pt",
+    }
     found |= {one.format: one.path for one in findings.exported if not one.problems}
     return {
         name: Artifact(path.relative_to(folder).as_posix(), hash_file(path))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.settings import Decides
+from marauder.core.settings import Decides, split_commas
 from marauder.data.balancing import BalanceSettings
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
@@ -41,6 +41,11 @@ class DetectionSettings(RunSettings):
     )
     evaluation: Annotated[EvaluationSettings, Decides.MEASUREMENT] = EvaluationSettings()
     export: Annotated[ExportPlan, Decides.MEASUREMENT] = ExportPlan()
+
+    @field_validator("critical", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return split_commas(value)
 
     @property
     def title(self) -> str:

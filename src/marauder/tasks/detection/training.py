@@ -76,9 +76,14 @@ class DetectionTask:
         spare = cache_bytes - int(self.training_store.offsets[-1])
         self.validation_store = PictureStore(plan.validation, plan.image_size, cache_folder, max(spare, 0))
         self.evaluator = DetectionEvaluator(
-            plan.validation, plan.names, self.validation_store, plan.inference, plan.book, plan.critical,
+            plan.validation,
+            plan.names,
+            self.validation_store,
+            plan.inference,
+            plan.book,
+            plan.critical,
             plan.others_floor,
-        )  # fmt: skip
+        )
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -91,10 +91,12 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
 def pool_identity(pool: PicturePool, settings: PretrainingSettings) -> str:
     """Fingerprint of the pictures trained on and held out, and of the weights that training starts from."""
     init = settings.init
-    return fingerprint([
-        [[one.key, one.width, one.height, one.picture.stat().st_size] for one in (*pool.training, *pool.held_out)],
-        hash_file(init) if init is not None and init.is_file() else None,
-    ])  # fmt: skip
+    return fingerprint(
+        [
+            [[one.key, one.width, one.height, one.picture.stat().st_size] for one in (*pool.training, *pool.held_out)],
+            hash_file(init) if init is not None and init.is_file() else None,
+        ]
+    )
 
 
 def write_account(pool: PicturePool, folder: Path) -> None:

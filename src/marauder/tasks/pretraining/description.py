@@ -17,8 +17,8 @@ class Pretraining(TaskDescription):
 
     name = "pretraining"
     title = "a detector's backbone, without labels"
+    kind = "marauder.tasks.pretraining.kind:PretrainingKind"
     settings_model: ClassVar[type[RunSettings]] = PretrainingSettings
-    work = "marauder.tasks.pretraining.kind:PretrainingKind"
     metrics = (
         Metric("probe_after", "probe, pretrained", headline=True, compared=True),
         Metric("probe_gain", "gain of the probe", headline=True, compared=True),

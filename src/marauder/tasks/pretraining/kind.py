@@ -15,6 +15,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.pictures import PictureStore
+from marauder.data.reading import refuse_output_among_pictures
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
 from marauder.gates.representation import RepresentationEvidence
@@ -58,9 +59,12 @@ class BackboneWeights:
         assert isinstance(model, PretrainingMethod)
         settings = self.settings
         described = {
-            **about, "architecture": settings.model, "method": settings.pretraining.method,
-            "image_size": settings.image_size, "seed": settings.training.seed,
-        }  # fmt: skip
+            **about,
+            "architecture": settings.model,
+            "method": settings.pretraining.method,
+            "image_size": settings.image_size,
+            "seed": settings.training.seed,
+        }
         save_backbone(model.backbone_state(), settings.folder / f"{name}.safetensors", described)
 
     def has(self, name: str) -> bool:
@@ -76,8 +80,9 @@ class PretrainingKind(PretrainingResults):
     split = "held out"
 
     def open(self) -> str:
-        """Read and thin the pictures; refuse weights to start from that do not fit."""
+        """Read and thin the pictures; refuse an output among them, and weights to start from that do not fit."""
         plan = self.settings
+        refuse_output_among_pictures(plan.folder, plan.data)
         if plan.init is not None:
             self._fits(plan.init)
         self._pool = open_pool(plan, self.clock)

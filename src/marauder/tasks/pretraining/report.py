@@ -105,14 +105,22 @@ def pretraining_evidence(
             "Licence": card.licence or "not said",
             "Contact": card.contact or "not said",
         },
-    )  # fmt: skip
+    )
 
 
 def step2_command(plan: PretrainingSettings) -> str:
     """The command that trains the detector from this backbone; a plain folder of pictures cannot be its data."""
     data = str(plan.data) if _may_hold_labels(plan.data) else LABELLED
-    words = ["marauder", "baseline", "--data-yaml", data, "--model", plan.model,
-             "--ssl-backbone", str(plan.folder / "backbone.safetensors")]  # fmt: skip
+    words = [
+        "marauder",
+        "baseline",
+        "--data-yaml",
+        data,
+        "--model",
+        plan.model,
+        "--ssl-backbone",
+        str(plan.folder / "backbone.safetensors"),
+    ]
     return shlex.join(words)
 
 

@@ -1,0 +1,116 @@
+"""The public Python face: the commands as functions. ``import marauder`` offers them; each imports what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marauder.data.records import Dataset
+    from marauder.export.job import ExportSummary
+    from marauder.runs.gated import RunSummary
+    from marauder.tasks.detection.evaluate_split import Measured
+
+    PathOrText = str | PathLike[str]
+
+
+def open_dataset(
+    path: PathOrText, *, format: str = "auto", names: Sequence[str] | None = None, pictures: PathOrText | None = None
+) -> Dataset:
+    """A data set in any layout of docs/formats.md, as records.
+
+    ``format``: a reader's name, by default whichever recognises the files. ``names``: class names, where no file has
+    them. ``pictures``: their folder where they are not beside the labels. Raises ``marauder.core.errors.UserError``.
+    """
+    from marauder.data.reading import read_dataset
+
+    return read_dataset(Path(path), format, names=names, pictures=Path(pictures) if pictures is not None else None)
+
+
+def train(
+    data: PathOrText,
+    *,
+    task: str = "detection",
+    recipe: str | None = None,
+    output: PathOrText | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: PathOrText | None = None,
+    fresh: bool = False,
+    max_hours: float | None = None,
+) -> RunSummary:
+    """A gated run, or its continuation: the same call goes on after any interruption.
+
+    ``settings``: any setting of docs/runs.md by its dotted name, ``{"training.epochs": 20}``; it takes precedence over
+    the ``recipe``. ``resume``: a checkpoint instead of the newest. Gates that failed are in the summary
+    (``exit_status``, ``failed``). Raises ``marauder.core.errors.UserError`` for mistakes, ``GateStop`` (one of these)
+    when a gate stops it before training, ``marauder.core.clock.Interrupted`` when its hours are spent or on SIGTERM.
+    """
+    from marauder.core.clock import Clock
+    from marauder.core.settings import validate_layer
+    from marauder.runs.gated import run_gated
+    from marauder.runs.recipes import model_of_task, run_layer
+
+    given = {"data": data, "task": task, "recipe": recipe, "output": output, **(settings or {})}
+    plain = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
+    layer = run_layer(None, values=plain)
+    with Clock.for_hours(max_hours).listening() as clock:
+        return run_gated(
+            validate_layer(model_of_task(layer), layer), clock, Path(resume) if resume is not None else None, fresh
+        )
+
+
+def evaluate(
+    model: PathOrText,
+    data: PathOrText,
+    *,
+    split: str = "test",
+    output: PathOrText | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
+    max_hours: float | None = None,
+) -> Measured:
+    """What a stored detector is worth on a split of labelled pictures: ``result`` has figures, classes and slices.
+
+    With ``output`` a folder, the report is written there. ``image_size``: pixels of the long side, by default as
+    trained. Raises ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
+    """
+    from marauder.core.clock import Clock
+    from marauder.tasks.detection.evaluate_model import evaluate_model
+
+    with Clock.for_hours(max_hours).listening() as clock:
+        measured, _ = evaluate_model(
+            Path(model),
+            Path(data),
+            split,
+            clock,
+            output=Path(output) if output is not None else None,
+            image_size=image_size,
+            device=device,
+        )
+    return measured
+
+
+def export(
+    models: PathOrText | Sequence[PathOrText],
+    output: PathOrText = "exported",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    max_hours: float | None = None,
+) -> ExportSummary:
+    """ONNX and TorchScript files of trained detectors, each compared with its model before it is put in place.
+
+    ``settings``: those of ``marauder export`` by dotted name, ``{"formats": ["onnx"], "latency.enabled": False}``.
+    Raises ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
+    """
+    from marauder.core.clock import Clock
+    from marauder.core.settings import load_settings
+    from marauder.export.job import export_models
+    from marauder.export.settings import ExportSettings
+
+    one = isinstance(models, (str, PathLike))
+    named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]
+    values = {"models": named, "output": str(output), **(settings or {})}
+    with Clock.for_hours(max_hours).listening() as clock:
+        return export_models(load_settings(ExportSettings, None, (), None, **values), clock)

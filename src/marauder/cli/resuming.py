@@ -1,0 +1,54 @@
+"""``--resume``, which means the same for every command: alone it goes on from the newest, with a path from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from marauder.core.clock import is_checkpoint_of_resume
+from marauder.core.errors import UserError
+
+NEWEST = "newest"
+"""What stands for a checkpoint where ``--resume`` names none."""
+
+
+class ResumableCommand(TyperCommand):
+    """A command whose ``--resume`` takes a checkpoint or nothing."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put a value behind a ``--resume`` that has none, for the parser knows only options with one."""
+        return super().parse_args(ctx, with_value(args))
+
+
+def with_value(words: Sequence[str]) -> list[str]:
+    """The words of a command line, each ``--resume`` with its checkpoint or with ``newest``."""
+    found: list[str] = []
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        found.append(word)
+        if word == "--resume" and not is_checkpoint_of_resume(following):
+            found.append(NEWEST)
+    return found
+
+
+Resume = Annotated[
+    str | None,
+    typer.Option("--resume", metavar="[CHECKPOINT]", help="go on from the newest checkpoint, or from the one named"),
+]
+
+
+def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) -> Path | None:
+    """The checkpoint that ``--resume`` names; ``None``: the newest, as without the option.
+
+    Raises ``UserError`` beside ``--fresh``, and for a checkpoint of a command that has none.
+    """
+    if resume is not None and fresh:
+        raise UserError("--resume goes on and --fresh starts over; give one of them")
+    if resume is None or resume == NEWEST:
+        return None
+    if not has_checkpoints:
+        raise UserError(f"--resume {resume}: this command has no checkpoints to choose from; --resume alone goes on")
+    return Path(resume)

@@ -1,0 +1,76 @@
+"""Work that is done once: a folder is claimed, what it is made from is written down, and a marker comes last that seals
+what was left. The same call finds it done; another one, or a damaged file, does it again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marauder.core.errors import UserError
+from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, write_json
+
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work. ``marker``: the file that says it is done; ``made_from``: all that decides its result.
+
+    What it leaves lies below the marker's folder.
+    """
+
+    marker: Path
+    made_from: Any
+
+    @property
+    def key(self) -> str:
+        """Equal for work with the same result."""
+        return fingerprint(self.made_from)
+
+    def done(self) -> dict[str, Any] | None:
+        """What ``finish`` was told, if it was this very work and every file it left is whole; else ``None``."""
+        state = _read(self.marker)
+        if state is None or not state.get("complete") or state.get("key") != self.key:
+            return None
+        files = state.get("files", {})
+        whole = all(
+            (self.marker.parent / name).is_file() and hash_file(self.marker.parent / name) == known
+            for name, known in files.items()
+        )
+        return dict(state["about"]) if whole else None
+
+    def begin(self) -> None:
+        """Say that it is under way: the folder is claimed, and what was done before counts no more."""
+        write_json(self.marker, {"format": FORMAT, "complete": False})
+
+    def finish(self, files: Iterable[Path] = (), about: Mapping[str, Any] | None = None) -> None:
+        """Seal ``files`` and say that it is done; ``about``: plain values that ``done`` gives back."""
+        sealed = {path.relative_to(self.marker.parent).as_posix(): hash_file(path) for path in files}
+        state = {"format": FORMAT, "complete": True, "key": self.key, "files": sealed, "about": dict(about or {})}
+        write_json(self.marker, state)
+
+
+def claim(folder: Path, marker: Path, what: str, ours: Collection[str] = ()) -> None:
+    """Refuse a folder that holds somebody else's files: one that is not empty and has no ``marker``.
+
+    ``ours``: names that may lie there without it, as hidden ones may. ``what``: the work in a word. Raises
+    ``UserError``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder for the {what}")
+    if not folder.is_dir() or marker.is_file():
+        return
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    strangers = ", ".join([name for name in names if name not in ours][:3])
+    if strangers:
+        raise UserError(f"{folder}: is not empty and holds no {what} ({strangers} …); name another folder")
+
+
+def _read(marker: Path) -> dict[str, Any] | None:
+    try:
+        content = read_json(marker) if marker.is_file() else None
+    except DamagedFileError:
+        return None  # it is done again
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else None

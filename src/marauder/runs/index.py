@@ -1,0 +1,107 @@
+"""An index over a folder of runs: what their records say, read again only where a record changed. Never the truth.
+
+It is a file beside the runs that may be deleted at any time; what cannot be read of it is made anew from the records.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marauder.core.files import DamagedFileError, read_json, write_json
+from marauder.core.locks import is_held
+from marauder.runs.record import RUN_FILE
+
+log = logging.getLogger("marauder")
+INDEX_FILE = ".runs_index.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class IndexedRun:
+    """A run as its record describes it. ``about``: the record's content, empty where it is damaged.
+
+    ``state``: that of the record, or ``killed`` (it says running, and no process holds it), or ``damaged``.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    state: str
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """Its headline figures."""
+        found = self.about.get("metrics")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def started(self) -> float:
+        """Seconds since 1970; 0 where unknown."""
+        return float(self.about.get("started") or 0)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took over all attempts, where known."""
+        if self.about.get("seconds"):
+            return float(self.about["seconds"])
+        finished = self.about.get("finished")
+        return float(finished) - self.started if finished and self.started else None
+
+
+def index_runs(folder: Path) -> list[IndexedRun]:
+    """The runs in ``folder``, the oldest first. A record that cannot be read is shown as damaged and hides no other."""
+    known = _read(folder / INDEX_FILE)
+    found = {path.parent.name: _stamp(path) for path in folder.glob(f"*/{RUN_FILE}")}
+    entries = {
+        name: known[name] if known.get(name, {}).get("stamp") == stamp else _entry(folder / name, stamp)
+        for name, stamp in found.items()
+    }
+    if entries != known:
+        _write(folder / INDEX_FILE, entries)
+    runs = [_run(folder / name, entry["about"]) for name, entry in entries.items()]
+    return sorted(runs, key=lambda run: (run.started, run.folder.name))
+
+
+def _run(folder: Path, about: Mapping[str, Any] | None) -> IndexedRun:
+    if about is None:
+        return IndexedRun(folder, {}, "damaged")
+    state = str(about.get("state") or "unknown")
+    return IndexedRun(folder, about, "killed" if state == "running" and not is_held(folder / ".lock") else state)
+
+
+def _entry(folder: Path, stamp: list[int]) -> dict[str, Any]:
+    try:
+        about = read_json(folder / RUN_FILE)
+    except DamagedFileError:
+        about = None
+    return {"stamp": stamp, "about": about if isinstance(about, dict) else None}
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = read_json(path) if path.is_file() else None
+    except DamagedFileError:
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return {}
+    runs = content.get("runs")
+    return {name: entry for name, entry in runs.items() if _is_entry(entry)} if isinstance(runs, dict) else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("about"), dict | None) and "stamp" in entry
+
+
+def _write(path: Path, entries: Mapping[str, Any]) -> None:
+    try:
+        write_json(path, {"format": FORMAT, "runs": entries})
+    except OSError as error:  # a folder that may only be read is listed all the same, each time from the records
+        log.debug("%s: the index is not kept (%s)", path, error)

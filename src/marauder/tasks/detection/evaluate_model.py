@@ -1,0 +1,57 @@
+"""Measuring any stored detector on any labelled data set, apart from a run: figures, slices and a report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from marauder.core.clock import Clock
+from marauder.core.errors import printable
+from marauder.data.check import told
+from marauder.data.reading import read_dataset
+from marauder.data.repair import without_doubtful
+from marauder.engine.distributed import choose_device
+from marauder.reporting.run_report import write_evaluation
+from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
+
+log = logging.getLogger("marauder")
+
+
+def evaluate_model(
+    model: Path,
+    data: Path,
+    split: str,
+    clock: Clock,
+    *,
+    output: Path | None = None,
+    image_size: int | None = None,
+    pictures: Path | None = None,
+    device: str = "auto",
+) -> tuple[Measured, Path | None]:
+    """What a detector is worth on a split, by class and by every slice that attributes make; and its report's page.
+
+    ``data``: any data set of docs/formats.md; ``pictures``: their folder where they are not beside the labels;
+    ``image_size``: pixels of the long side, by default as trained. Without ``output`` no report is written. What is odd
+    in the data is told as warnings. Raises ``UserError``, ``Interrupted``.
+    """
+    dataset = read_dataset(data, pictures=pictures, clock=clock)
+    for line in told(dataset.problems):
+        log.warning("%s", printable(line))
+    dataset, set_aside = without_doubtful(dataset)
+    if set_aside:
+        log.warning("%s pictures set aside: their labels say too little to measure on", f"{len(set_aside):,}")
+    measured = evaluate_split(model, dataset, split, choose_device(device), clock, image_size)
+    if output is None:
+        return measured, None
+    report = write_evaluation(
+        output,
+        measured.result,
+        measured.records,
+        measured.detections,
+        dataset.names,
+        title=f"{model.parent.name}/{model.name} on {split}",
+        facts={"Detector": str(model), "Measured on": f"the split {split} of {data}"},
+        history=None,
+        what_next="The weakest classes and slices above are where more labelled pictures help most.",
+    )
+    return measured, report

@@ -1,0 +1,69 @@
+"""The index over a folder of runs: as fresh as the records, and never needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from marauder.core.files import write_json
+from marauder.runs import index
+from marauder.runs.index import INDEX_FILE, index_runs
+
+
+def record(folder: Path, name: str, **about: object) -> Path:
+    path = folder / name / "run.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"id": name, "project": "reef", "task": "detection", "state": "finished", **about})
+    return path
+
+
+def test_runs_come_in_the_order_they_were_started(tmp_path: Path) -> None:
+    record(tmp_path, "late", started=20.0, metrics={"map50": 0.4}, seconds=5.0)
+    record(tmp_path, "early", started=10.0, finished=13.0)
+    early, late = index_runs(tmp_path)
+    assert (early.folder.name, late.folder.name) == ("early", "late")
+    assert (early.seconds, late.seconds, late.metrics) == (3.0, 5.0, {"map50": 0.4})
+
+
+def test_only_changed_records_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        record(tmp_path, name)
+    index_runs(tmp_path)
+    read: list[str] = []
+    plain = index.read_json
+    monkeypatch.setattr(index, "read_json", lambda path: read.append(path.parent.name) or plain(path))
+    record(tmp_path, "b", state="interrupted")
+    assert [run.state for run in index_runs(tmp_path)] == ["finished", "interrupted"]
+    assert [name for name in read if name in ("a", "b")] == ["b"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"format": 1, "runs": {"a": 3}}', '{"format": 99}'])
+def test_a_damaged_index_is_made_anew(tmp_path: Path, content: str) -> None:
+    record(tmp_path, "a")
+    (tmp_path / INDEX_FILE).write_text(content, encoding="utf-8")
+    assert [run.state for run in index_runs(tmp_path)] == ["finished"]
+    (tmp_path / "a" / "run.json").unlink()
+    assert index_runs(tmp_path) == []
+
+
+def test_a_damaged_record_hides_no_other_and_a_killed_run_is_called_so(tmp_path: Path) -> None:
+    record(tmp_path, "whole")
+    record(tmp_path, "gone", state="running")
+    record(tmp_path, "damaged").write_text("{", encoding="utf-8")
+    assert {run.folder.name: run.state for run in index_runs(tmp_path)} == {
+        "whole": "finished",
+        "gone": "killed",
+        "damaged": "damaged",
+    }
+
+
+def test_a_folder_that_may_only_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(tmp_path, "a")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(os.strerror(13))
+
+    monkeypatch.setattr(index, "write_json", refuse)
+    assert len(index_runs(tmp_path)) == 1 and not (tmp_path / INDEX_FILE).exists()
