@@ -95,6 +95,9 @@ TABLE: dict[str, dict[str, str]] = {
         "file": "marauder.launch.notices.file:FileNotice",
         "ec2": "marauder.launch.notices.ec2:Ec2Notice",
     },
+    "launcher": {
+        "local": "marauder.launch.local:LocalLauncher",
+    },
     "task": {
         "detection": "marauder.tasks.detection.description:Detection",
         "pretraining": "marauder.tasks.pretraining.description:Pretraining",

@@ -76,7 +76,6 @@ class PretrainingKind(PretrainingResults):
     """Backbones of detectors, pretrained without labels."""
 
     description = Pretraining
-    command = ("pretrain", "--config")
     split = "held out"
 
     def open(self) -> str:
