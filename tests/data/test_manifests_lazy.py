@@ -219,16 +219,18 @@ class TestScan:
             "width == 80 and height > 75",
             "labelled and group in ['clip2', 'clip11']",
             "depth % 10 < 3 or weather == 'sun'",
+            "depth BETWEEN 3 AND 20 AND weather LIKE 'r%' OR weather IN ('sun')",
         ],
     )
     def test_queries_take_the_same_pictures_as_on_records(self, tmp_path: Path, query: str):
-        from marauder.data.slices.columns import evaluate_query, picture_columns
+        from marauder.data.slices.columns import picture_columns
         from marauder.data.slices.query import parse_query
+        from marauder.data.slices.query_polars import evaluate_query, frame_of
 
         spec = spec_of_both(tmp_path)
         records = [record for record in read_dataset(spec) if record.labelled]
         parsed = parse_query(query)
-        mask = evaluate_query(parsed, picture_columns(records, sorted(parsed.names)), len(records))
+        mask = evaluate_query(parsed, frame_of(picture_columns(records, sorted(parsed.names)), len(records)))
         expected = {record.key for record, taken in zip(records, mask) if taken}
         found = scan(spec).where("labelled").where(query).sample(1000).rows
         assert set(found["key"]) == expected

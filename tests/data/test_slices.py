@@ -133,6 +133,14 @@ def test_the_areas_that_a_query_means(tmp_path: Path, query: str, area: tuple[fl
         assert ((areas[mask.boxes] >= area[0]) & (areas[mask.boxes] <= area[1])).all()
 
 
+def test_queries_need_polars_and_the_rest_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.delitem(sys.modules, "marauder.data.slices.query_polars", raising=False)
+    assert places(masks(tmp_path, "slices: {one: {ids: [picture3]}, each: {by: site}}")["one"].pictures) == [3]
+    with pytest.raises(UserError, match=r"package 'polars'.*extra 'data'"):
+        masks(tmp_path, "slices: {deep: {where: depth > 3}}")
+
+
 def test_one_slice_for_each_value(tmp_path: Path) -> None:
     found = masks(
         tmp_path,
@@ -175,7 +183,7 @@ def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
             tmp_path,
             """slices:
   fog:
-    where: weather = 'fog'
+    where: weather == = 'fog'
     protectd: true
   odd: {boxes: "size == 'tiny'", minimum_pictures: 0}
   none: {}
@@ -194,7 +202,7 @@ def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "slices.yaml"
     for part in (
         "12 mistakes in",
-        f"{path}:3: slices.fog.where: cannot be read: invalid syntax (equal is written ==) (column 9",
+        f"{path}:3: slices.fog.where: cannot be read: = does not belong here (column 12",
         f"{path}:4: slices.fog.protectd: no such setting",
         f"{path}:5: slices.odd.boxes: size is one of 'small', 'medium', 'large'",
         f"{path}:5: slices.odd.minimum_pictures:",

@@ -135,7 +135,7 @@ def show(
 def sample(
     input: Annotated[Path, typer.Option("--input", help="Manifest (JSON lines or Parquet) or dataset.yaml.")],
     where: Annotated[
-        str | None, typer.Option(help="Query over attributes: \"depth > 20 and weather == 'rain'\".")
+        str | None, typer.Option(help="Query over attributes: \"depth > 20 AND weather = 'rain'\".")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Rows in the sample.")] = 20,
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,

@@ -66,9 +66,10 @@ class ManifestScan:
         Raises ``UserError`` for a query that cannot be read or asks for what is not there.
         """
         if isinstance(query, str):
-            from marauder.data.slices.query import to_polars
+            from marauder.data.slices.query import parse_query
+            from marauder.data.slices.query_polars import to_polars
 
-            query = to_polars(query, self.frame.collect_schema())
+            query = to_polars(parse_query(query), self.frame.collect_schema())
         return replace(self, frame=self.frame.filter(query))
 
     def count(self) -> int:

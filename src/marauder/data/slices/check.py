@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal as OneOf
 
@@ -12,26 +12,23 @@ import numpy as np
 from marauder.core.errors import UserError
 from marauder.data.records import Dataset, Record
 from marauder.data.slices.columns import (
-    KIND_NAMES,
+    KINDS,
     NUMBER,
     TEXT,
-    TRUTH,
-    Column,
+    Values,
     box_columns,
     box_names,
     picture_columns,
     picture_names,
+    plain,
 )
 from marauder.data.slices.counting import Counter, SliceCount
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.query import parse_query
 from marauder.data.slices.query_tree import (
-    Arithmetic,
-    Comparison,
-    Contains,
-    Flag,
-    Literal,
-    Name,
+    ARITHMETIC,
+    MIRRORED,
+    Node,
     Query,
     QueryError,
     unknown_name,
@@ -174,62 +171,53 @@ def _wrong_by(
         yield SliceFinding(name, "error", "unknown-attribute", f"by: {unknown_name(attribute, known)}", place=place)
         return
     columns = box_columns(dataset.records, [attribute], dataset.names) or picture_columns(dataset.records, [attribute])
-    values = {value for column in columns.values() for value in column.values()} - {None}
+    values = {value for column in columns.values() for value in plain(column)} - {None}
     texts = sum(isinstance(value, (str, bool)) for value in values)
     if texts and len(values) > MOST_VALUES:
         words = f"by: {attribute!r} has {len(values):,} values, more than {MOST_VALUES}; write the slices that matter"
         yield SliceFinding(name, "error", "too-many-values", words, place=place)
 
 
-def _of_other_kinds(query: Query, columns: dict[str, Column]) -> Iterator[tuple[OneOf["error", "warning"], str, str]]:
+def _of_other_kinds(
+    query: Query, columns: Mapping[str, Values]
+) -> Iterator[tuple[OneOf["error", "warning"], str, str]]:
     """Comparisons that no value in the data can ever meet."""
-    told: set[tuple[str, object]] = set()
+    held = {name: set(plain(values)) - {None} for name, values in columns.items()}
+    told: set[tuple[object, object]] = set()
     for one, wanted in _wanted_kinds(query):
-        column = columns.get(one.name)
-        if column is None or (one.name, wanted) in told:
-            continue
-        told.add((one.name, wanted))
-        present = set(column.kinds.tolist()) - {0}
-        if present and wanted not in present:
-            holds = " and ".join(KIND_NAMES[kind] for kind in sorted(present))
-            words = f"{one.name!r} holds {holds}, but is compared with {KIND_NAMES[wanted]}"
+        present = {KINDS[type(value)] for value in held.get(str(one.value), ())}
+        if present and wanted not in present and (one.value, wanted) not in told:
+            told.add((one.value, wanted))
+            words = f"{one.value!r} holds {' and '.join(sorted(present))}, but is compared with {wanted}"
             yield "error", "other-kind", str(QueryError(words, query.text, one.position))
-    for one, text in _compared_texts(query):
-        column = columns.get(one.name)
-        values = {value for value in column.texts.tolist() if value is not None} if column is not None else set()
-        if values and text not in values and (one.name, text) not in told:
-            told.add((one.name, text))
+    for node in walk(query.root):
+        if node.operator not in ("=", "<>") or [part.operator for part in node.parts] != ["name", "literal"]:
+            continue
+        one, text = node.parts[0], node.parts[1].value
+        if not isinstance(text, str):
+            continue
+        values = {value for value in held.get(str(one.value), ()) if isinstance(value, str)}
+        if values and text not in values and (one.value, text) not in told:
+            told.add((one.value, text))
             close = difflib.get_close_matches(text, values, 1)
             listed = ", ".join(sorted(values)[:VALUES_SHOWN]) + (" …" if len(values) > VALUES_SHOWN else "")
             meant = f"; did you mean {close[0]!r}?" if close else ";"
-            words = f"{one.name!r} is never {text!r}{meant} it is: {listed}"
+            words = f"{one.value!r} is never {text!r}{meant} it is: {listed}"
             yield "warning", "unknown-value", str(QueryError(words, query.text, one.position))
 
 
-def _wanted_kinds(query: Query) -> Iterator[tuple[Name, int]]:
+def _wanted_kinds(query: Query) -> Iterator[tuple[Node, str]]:
     """Names with the kind of value that the query compares them with."""
-    kinds = {float: NUMBER, str: TEXT, bool: TRUTH}
     for node in walk(query.root):
-        if isinstance(node, Comparison):
-            for one, other in ((node.left, node.right), (node.right, node.left)):
-                if isinstance(one, Name) and isinstance(other, Literal) and other.value is not None:
-                    yield one, kinds[type(other.value)]
-                elif isinstance(one, Name) and isinstance(other, Arithmetic):
-                    yield one, NUMBER
-        elif isinstance(node, Arithmetic):
-            yield from ((one, NUMBER) for one in (node.left, node.right) if isinstance(one, Name))
-        elif isinstance(node, Contains):
-            yield node.value, TEXT
-        elif isinstance(node, Flag) and isinstance(node.value, Name):
-            yield node.value, TRUTH
-
-
-def _compared_texts(query: Query) -> Iterator[tuple[Name, str]]:
-    for node in walk(query.root):
-        if isinstance(node, Comparison) and node.operator in ("==", "!="):
-            for one, other in ((node.left, node.right), (node.right, node.left)):
-                if isinstance(one, Name) and isinstance(other, Literal) and isinstance(other.value, str):
-                    yield one, other.value
+        for one, other in zip(node.parts, node.parts[::-1]):
+            if one.operator != "name":
+                continue
+            if node.operator in ARITHMETIC or (node.operator in MIRRORED and other.operator in ARITHMETIC):
+                yield one, NUMBER
+            elif node.operator == "matches":
+                yield one, TEXT
+            elif node.operator in MIRRORED and other.operator == "literal":
+                yield one, KINDS[type(other.value)]
 
 
 def _sizes(book: SliceBook, rows: Sequence[SliceRow], split: str, broken: set[str]) -> Iterator[SliceFinding]:

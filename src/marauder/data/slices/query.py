@@ -1,59 +1,68 @@
-"""A small query language over named values: ``depth > 20 and weather in ['rain', 'fog']``.
+"""Reads queries, which are SQL conditions over named values: ``depth > 20 AND weather IN ('rain', 'fog')``.
 
-It reads like Python and is parsed by Python's own parser, but nothing is ever executed: only comparisons (also
-chained), ``and``, ``or``, ``not``, ``in``, arithmetic on numbers, constants and names are let through.
+``=``, ``<>``, ``<``, ``<=``, ``>``, ``>=``, ``AND``, ``OR``, ``NOT``, ``IN (...)``, ``LIKE``, ``BETWEEN``, ``IS NULL``,
+arithmetic on numbers, constants and names; keywords in any case. Python's forms are read as well: ``==`` and ``!=``,
+chained comparisons, ``in [...]``, ``'text' in name``, ``is None``. There are no functions, and nothing is executed.
 
 Logic is three-valued, as in SQL (Kleene, "Introduction to Metamathematics", 1952): what compares with a missing value,
-or with a value of another kind (a text with a number), is unknown; ``not`` of unknown is unknown; only what is true
-belongs to the slice. A picture without a depth is thus neither in ``depth > 20`` nor in ``not depth > 20``;
-``depth is None`` finds it. NaN counts as missing. Numbers are compared in double precision; a division by zero is
+or with a value of another kind (a text with a number), is unknown; ``NOT`` of unknown is unknown; only what is true
+belongs to the slice. A picture without a depth is thus neither in ``depth > 20`` nor in ``NOT depth > 20``;
+``depth IS NULL`` finds it. NaN counts as missing. Numbers are compared in double precision; a division by zero is
 unknown.
+
+The parser is our own, because ``polars.sql_expr`` (2.1) names no place in a mistake, misreads chained comparisons, has
+clocks and subqueries, takes minutes for some texts of a few kilobytes, and a long one ends the whole process.
 """
 
 from __future__ import annotations
 
 import ast
-import keyword
 import math
+import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Callable
+from typing import Any
 
-from marauder.data.slices.query_tree import (
-    Arithmetic,
-    Comparison,
-    Condition,
-    Contains,
-    Flag,
-    Junction,
-    Literal,
-    Missing,
-    Name,
-    Negation,
-    Query,
-    QueryError,
-    Value,
-    modulo,
-)
-
-if TYPE_CHECKING:
-    import polars
+from marauder.data.slices.query_tree import MIRRORED, Node, Query, QueryError
 
 LONGEST = 10_000
 DEEPEST = 100
-"""Characters and nested levels of a query; more is a mistake, and would only exhaust the parser."""
+"""Characters and nested levels of a query; more is a mistake, and would only exhaust parser and evaluation."""
 
-_COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
-}  # fmt: skip
-_ARITHMETIC: dict[type[ast.operator], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
-}  # fmt: skip
-_WORDS = {"and", "or", "not", "in", "is", "True", "False", "None"}
-_TOKEN = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\W\d]\w*|&&|\|\|")
-_MEANT = {"true": "True", "false": "False", "null": "None", "none": "None", "nil": "None"}
-NAMES_OF_ANY_SPELLING = "attribute"
-"""``attribute['time-of-day']`` names what is no identifier."""
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>'(?:\\.|''|[^'\\])*'|"(?:\\.|""|[^"\\])*")
+    |(?P<number>\.?\d(?:[eE][+-]\d|[\w.])*)
+    |(?P<name>`[^`]+`|attribute\s*\[\s*(?P<any>'[^']+'|"[^"]+")\s*\])
+    |(?P<word>[^\W\d]\w*)
+    |(?P<sign>\*\*|//|<=|>=|<>|==|!=|&&|\|\||\S))""",
+    re.VERBOSE,
+)
+"""``attribute['time-of-day']``, or the name in backquotes, names what is no identifier."""
+_SPELLINGS = {"==": "=", "!=": "<>"}
+_MEANT = {"&&": "and", "&": "and", "||": "or", "|": "or"}
+_REFUSED = {"(": "a function call", ".": "a dotted name", "[": "an index"}
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_CONSTANTS = {"true": True, "false": False, "none": None}
+_NO_OPERANDS = {("word", token) for token in ("and", "or", "in", "is")}
+_OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _SIGN, _POWER = range(1, 9)
+_STRENGTH = {
+    "or": _OR,
+    "and": _AND,
+    **dict.fromkeys((*MIRRORED, "not", "in", "is", "like", "between"), _COMPARISON),
+    **dict.fromkeys(("+", "-"), _SUM),
+    **dict.fromkeys(("*", "/", "//", "%"), _PRODUCT),
+    "**": _POWER,
+}
+_FOLD: dict[str, Callable[[float, float], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": lambda a, b: math.floor(a / b),
+    "%": lambda a, b: a - b * math.floor(a / b),
+    "**": operator.pow,
+}
 
 
 def parse_query(text: str) -> Query:
@@ -63,205 +72,251 @@ def parse_query(text: str) -> Query:
         raise QueryError("the query is empty; write for example: depth > 20", text, 0)
     if len(line) > LONGEST:
         raise QueryError(f"the query is longer than {LONGEST:,} characters; use a list of ids", line[:60] + "…", 0)
-    code, spelled = _spell_out_keywords(line)
-    try:
-        tree = ast.parse(code, mode="eval")
-    except SyntaxError as error:
-        place = max(0, (error.offset or 1) - 1)
-        meant = " (equal is written ==)" if line[place : place + 2].startswith("=") else ""
-        raise QueryError(f"cannot be read: {error.msg}{meant}", line, place) from None
-    except (RecursionError, MemoryError, ValueError):
-        raise QueryError("cannot be read: nested too deeply, or not text", line[:60] + "…", 0) from None
-    return Query(line, _Translator(line, spelled).condition(tree.body, 0))
+    parser = _Parser(line)
+    root = parser.condition(parser.expression(_OR, 0))
+    if parser.kind:
+        raise parser.unexpected(root)
+    return Query(line, root)
 
 
-def to_polars(
-    text: str,
-    schema: Mapping[str, Any] | None = None,
-    column: Callable[[str], polars.Expr] | None = None,
-) -> polars.Expr:
-    """The query as a polars expression that is true or false, never null: for ``LazyFrame.filter``.
+class _Parser:
+    """Precedence climbing (Richards and Whitby-Strevens, "BCPL", 1979) over one token at a time.
 
-    ``schema``: types of the columns (``frame.collect_schema()``). With it the expression agrees with
-    ``evaluate_query`` in every case and unknown names raise ``QueryError``; without, the columns must be of the kinds
-    that the query compares them with. ``column``: how to reach an attribute; ``polars.col`` by default.
+    ``kind``: of the token at hand, "" at the end; ``token``: the token, keywords in lower case; ``place``: its column.
     """
-    from marauder.data.slices.query_polars import translate
 
-    return translate(parse_query(text), schema, column)
+    def __init__(self, text: str) -> None:
+        self.text, self.end = text, 0
+        self.advance()
 
+    def advance(self) -> None:
+        """Go to the next token."""
+        found = _TOKEN.match(self.text, self.end)
+        if found is None:  # only spaces are no token
+            self.kind, self.token, self.spelled, self.place = "", "", "", len(self.text)
+            return
+        self.kind = next(kind for kind in ("text", "number", "name", "word", "sign") if found[kind] is not None)
+        self.spelled, self.place, self.end = found[self.kind], found.start(self.kind), found.end()
+        self.token = _SPELLINGS.get(self.spelled, self.spelled)
+        if self.kind == "name":
+            self.token = (found["any"] or self.spelled)[1:-1]
+        elif self.kind == "word":
+            self.token = self.spelled.lower()
 
-def _spell_out_keywords(line: str) -> tuple[str, dict[int, str]]:
-    """Let attributes have the names of Python's keywords (``class``): replaced by as many letters, and where."""
-    spelled: dict[int, str] = {}
+    def take(self, token: str) -> bool:
+        """Go on if the token at hand is this keyword or sign."""
+        found = self.kind in ("word", "sign") and self.token == token
+        if found:
+            self.advance()
+        return found
 
-    def replace(found: re.Match[str]) -> str:
-        word = found[0]
-        if word in ("&&", "||"):
-            raise QueryError(f"write {'and' if word == '&&' else 'or'!r} instead of {word!r}", line, found.start())
-        if keyword.iskeyword(word) and word not in _WORDS:
-            spelled[found.start()] = word
-            return "x" * len(word)
-        return word
+    def refusal(self, message: str, position: int | None = None) -> QueryError:
+        """The error about a place; by default about the token at hand."""
+        return QueryError(message, self.text, self.place if position is None else position)
 
-    return _TOKEN.sub(replace, line), spelled
-
-
-class _Translator:
-    """Turns Python's tree into a query's, refusing what does not belong."""
-
-    def __init__(self, text: str, spelled: Mapping[int, str]) -> None:
-        self.text, self.spelled = text, spelled
-        self.encoded = text.encode("utf-8")
-
-    def position(self, node: ast.AST) -> int:
-        """Place of a node in the text; Python counts bytes."""
-        return len(self.encoded[: getattr(node, "col_offset", 0)].decode("utf-8", "ignore"))
-
-    def refusal(self, node: ast.AST, message: str) -> QueryError:
-        """The error about a node."""
-        return QueryError(message, self.text, self.position(node))
-
-    def condition(self, node: ast.expr, depth: int) -> Condition:
-        """What is true or false."""
-        place = self.position(node)
-        if depth > DEEPEST:
-            raise self.refusal(node, f"more than {DEEPEST} levels of parentheses or operators")
-        if isinstance(node, ast.BoolOp):
-            operator = "and" if isinstance(node.op, ast.And) else "or"
-            return Junction(operator, tuple(self.condition(part, depth + 1) for part in node.values), place)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return Negation(self.condition(node.operand, depth + 1), place)
-        if isinstance(node, ast.Compare):
-            operands = [node.left, *node.comparators]
-            links = tuple(
-                self.link(left, operator, right, depth + 1)
-                for left, operator, right in zip(operands, node.ops, operands[1:])
+    def unexpected(self, before: Node | None = None) -> QueryError:
+        """The error about a token that does not belong here."""
+        if not self.kind:
+            return self.refusal("cannot be read: something is missing at the end")
+        if self.token in _MEANT:
+            return self.refusal(f"write {_MEANT[self.token]!r} instead of {self.token!r}")
+        if before is not None and before.is_value and self.token in _REFUSED:
+            return self.refusal(
+                f"{_REFUSED[self.token]} cannot stand in a query; it knows comparisons, and, or, not, in, like, "
+                "between, is null, arithmetic, constants and names",
+                before.position,
             )
-            return links[0] if len(links) == 1 else Junction("and", links, place)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitAnd, ast.BitOr)):
-            raise self.refusal(node, f"write {'and' if isinstance(node.op, ast.BitAnd) else 'or'!r} between conditions")
-        value = self.value(node, depth)
-        if isinstance(value, Name) or (isinstance(value, Literal) and isinstance(value.value, bool)):
-            return Flag(value, place)
-        raise self.refusal(node, "is a value, not a condition; compare it, for example: depth > 20")
+        return self.refusal(f"cannot be read: {self.spelled} does not belong here")
 
-    def link(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, depth: int) -> Condition:
-        """One comparison of a chain."""
-        place = self.position(left)
-        if isinstance(operator, (ast.In, ast.NotIn)):
-            inside = self.membership(left, right, depth)
-            return inside if isinstance(operator, ast.In) else Negation(inside, place)
-        first, second = self.value(left, depth), self.value(right, depth)
-        if isinstance(operator, (ast.Is, ast.IsNot)):
-            if not (isinstance(second, Literal) and second.value is None):
-                raise self.refusal(right, "'is' asks for None only; write ==")
-            equal = isinstance(operator, ast.Is)
-            return Missing(first, place) if equal else Negation(Missing(first, place), place)
-        return self.comparison(_COMPARISONS[type(operator)], first, second, place)
+    def node(self, kind: str, *parts: Node, value: Any = None, position: int) -> Node:
+        """A node, unless it is nested too deeply."""
+        made = Node(kind, parts, value, position)
+        if made.height > DEEPEST:
+            raise self.too_deep(position)
+        return made
 
-    def comparison(self, operator: str, left: Value, right: Value, place: int) -> Condition:
-        for one, other in ((left, right), (right, left)):
-            if isinstance(one, Literal) and isinstance(one.value, (bool, type(None))):
-                if operator not in ("==", "!="):
-                    raise QueryError(f"{one.value} has no order; use == or !=", self.text, one.position)
-                if one.value is None:
-                    missing = Missing(other, place)
-                    return missing if operator == "==" else Negation(missing, place)
-        return Comparison(operator, left, right, place)
+    def too_deep(self, position: int) -> QueryError:
+        """The error about too many levels."""
+        return self.refusal(f"more than {DEEPEST} levels of parentheses or operators", position)
 
-    def membership(self, left: ast.expr, right: ast.expr, depth: int) -> Condition:
-        """``name in [values]`` or ``'text' in name``."""
-        place = self.position(left)
-        value = self.value(left, depth)
-        if isinstance(right, (ast.List, ast.Tuple, ast.Set)):
-            items = [self.value(item, depth) for item in right.elts]
-            for item, node in zip(items, right.elts):
-                if not isinstance(item, Literal):
-                    raise self.refusal(node, "a list holds constants only")
-            return Junction("or", tuple(self.comparison("==", value, item, place) for item in items), place)
-        container = self.value(right, depth)
-        if isinstance(container, Name) and isinstance(value, Literal) and isinstance(value.value, str):
-            return Contains(value.value, container, place)
-        raise self.refusal(right, "'in' wants a list behind it (weather in ['rain', 'fog']) or a text before it "
-                           "('MOV' in key)")  # fmt: skip
+    def condition(self, node: Node) -> Node:
+        """What must be true or false; a name by itself is asked whether it is true."""
+        if not node.is_value:
+            return node
+        if node.operator == "name" or isinstance(node.value, bool):
+            return self.node("=", node, Node("literal", (), True, node.position), position=node.position)
+        raise self.refusal("is a value, not a condition; compare it, for example: depth > 20", node.position)
 
-    def value(self, node: ast.expr, depth: int) -> Value:
-        """A constant, a name or arithmetic."""
-        place = self.position(node)
+    def value(self, node: Node) -> Node:
+        """What must be a value."""
+        if not node.is_value:
+            raise self.refusal("a condition stands where a value is needed", node.position)
+        return node
+
+    def expression(self, weakest: int, depth: int) -> Node:
+        """All that binds at least as strongly as ``weakest``."""
         if depth > DEEPEST:
-            raise self.refusal(node, f"more than {DEEPEST} levels of parentheses or operators")
-        if isinstance(node, ast.Constant):
-            return self.literal(node)
-        if isinstance(node, ast.Name):
-            name = self.spelled.get(place, node.id)
-            if name in _MEANT:
-                raise self.refusal(node, f"write {_MEANT[name]} instead of {name}")
-            return Name(name, place)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            called = isinstance(node.value, ast.Name) and node.value.id == NAMES_OF_ANY_SPELLING
-            if called and isinstance(node.slice.value, str):
-                return Name(node.slice.value, place)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-            sign = -1.0 if isinstance(node.op, ast.USub) else 1.0
-            return self.arithmetic(node, "*", Literal(sign, place), self.value(node.operand, depth + 1))
-        if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-            left, right = self.value(node.left, depth + 1), self.value(node.right, depth + 1)
-            return self.arithmetic(node, _ARITHMETIC[type(node.op)], left, right)
-        if isinstance(node, (ast.Compare, ast.BoolOp)) or isinstance(getattr(node, "op", None), ast.Not):
-            raise self.refusal(node, "a condition stands where a value is needed")
-        raise self.refusal(node, f"{_describe(node)} cannot stand in a query; it knows comparisons, and, or, not, in, "
-                          "arithmetic, constants and names")  # fmt: skip
+            raise self.too_deep(self.place)
+        left = self.operand(depth + 1)
+        while self.kind in ("word", "sign"):
+            sign, strength = self.token, _STRENGTH.get(self.token, 0)
+            if strength < weakest:
+                if not strength and self.token not in _CLOSING.values() and self.token != ",":
+                    raise self.unexpected(left)
+                break
+            if strength == _COMPARISON:
+                left = self.comparisons(self.value(left), depth + 1)
+                continue
+            self.advance()
+            right = self.expression(strength + (sign != "**"), depth + 1)
+            if strength > _COMPARISON:
+                left = self.arithmetic(sign, left, right)
+            else:
+                both = (self.condition(left), self.condition(right))
+                parts = [part for one in both for part in (one.parts if one.operator == sign else (one,))]
+                left = self.node(sign, *parts, position=left.position)
+        return left
 
-    def literal(self, node: ast.Constant) -> Literal:
-        value = node.value
-        if value is None or isinstance(value, (bool, str)):
-            return Literal(value, self.position(node))
-        if isinstance(value, (int, float)) and abs(value) < 1e300:
-            return Literal(float(value), self.position(node))
-        raise self.refusal(node, "only numbers below 1e300, texts, True, False and None can be constants")
+    def operand(self, depth: int) -> Node:
+        """A constant, a name, something in parentheses, or one of these behind a sign or ``not``."""
+        kind, token, spelled, place = self.kind, self.token, self.spelled, self.place
+        if not kind or (kind, token) in _NO_OPERANDS or (kind == "sign" and token not in ("+", "-", "(")):
+            raise self.unexpected()
+        self.advance()
+        if kind in ("text", "number") or (kind == "word" and token in _CONSTANTS):
+            return Node("literal", (), self.constant(kind, token, place), place)
+        if kind == "word" and token == "null":
+            raise self.refusal("nothing is equal to NULL; write IS NULL", place)
+        if kind == "word" and token == "not":
+            return self.node("not", self.condition(self.expression(_NOT, depth)), position=place)
+        if kind != "sign":
+            return Node("name", (), token if kind == "name" else spelled, place)
+        if token == "(":
+            inner = self.expression(_OR, depth)
+            if not self.take(")"):
+                raise self.unexpected(inner)
+            return inner
+        factor = Node("literal", (), -1.0 if token == "-" else 1.0, place)
+        return self.arithmetic("*", factor, self.expression(_SIGN, depth))
 
-    def arithmetic(self, node: ast.expr, operator: str, left: Value, right: Value) -> Value:
-        place = self.position(node)
-        for operand in (left, right):
-            if isinstance(operand, Literal) and (isinstance(operand.value, (str, bool)) or operand.value is None):
-                raise QueryError(f"{operand.value!r} is no number to calculate with", self.text, operand.position)
-        if isinstance(left, Literal) and isinstance(right, Literal):
-            return self.folded(node, operator, float(left.value or 0), float(right.value or 0))
-        if operator == "**":
-            raise self.refusal(node, "powers of attributes cannot be asked for; multiply, as in width * width")
-        return Arithmetic(operator, left, right, place)
-
-    def folded(self, node: ast.expr, operator: str, left: float, right: float) -> Literal:
-        """Arithmetic of two constants."""
+    def constant(self, kind: str, token: str, place: int) -> float | str | bool | None:
+        """The value of a text, with SQL's doubled quotes or Python's backslashes; of a number; of a keyword."""
+        if kind == "word":
+            return _CONSTANTS[token]
+        quote = token[0]
+        if kind == "text":
+            body = re.sub(rf"\\.|{quote * 2}", lambda found: found[0].replace(quote * 2, "\\" + quote), token[1:-1])
+            token = quote + body + quote
         try:
-            result = FOLD[operator](left, right)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a backslash before a letter that it means nothing for is a backslash
+                constant: str | complex = ast.literal_eval(token)
+        except (SyntaxError, ValueError):
+            raise self.refusal(f"cannot be read: {token}", place) from None
+        if isinstance(constant, str):
+            return constant
+        if isinstance(constant, complex) or abs(constant) >= 1e300:
+            raise self.refusal("only numbers below 1e300, texts, true, false and null can be constants", place)
+        return float(constant)
+
+    def comparisons(self, left: Node, depth: int) -> Node:
+        """A chain of comparisons (``10 < depth <= 20``), a predicate (``depth IS NULL``), or one behind the other."""
+        links, place = [], left.position
+        while self.kind == "sign" and self.token in MIRRORED:
+            sign = self.token
+            self.advance()
+            right = self.value(self.expression(_SUM, depth))
+            links.append(self.comparison(sign, left, right))
+            left = right
+        negated = self.take("not")
+        predicates = {"in": self.membership, "like": self.like, "between": self.between, "is": self.missing}
+        predicate = predicates.get(self.token) if self.kind == "word" else None
+        if predicate is not None:
+            self.advance()
+            negated = self.take("not") or negated
+            link = predicate(left, depth)
+            links.append(self.node("not", link, position=link.position) if negated else link)
+        elif negated:
+            raise self.unexpected()
+        return links[0] if len(links) == 1 else self.node("and", *links, position=place)
+
+    def comparison(self, sign: str, left: Node, right: Node) -> Node:
+        """``left sign right``; ``== None`` asks whether a value is missing, as Python's readers expect."""
+        for one, other in ((left, right), (right, left)):
+            if one.operator == "literal" and isinstance(one.value, (bool, type(None))):
+                if sign not in ("=", "<>"):
+                    raise self.refusal(f"{one.value} has no order; use = or <>", one.position)
+                if one.value is None:
+                    missing = self.node("missing", other, position=left.position)
+                    return missing if sign == "=" else self.node("not", missing, position=left.position)
+        if left.operator == "literal" != right.operator:
+            return self.node(MIRRORED[sign], right, left, position=left.position)
+        return self.node(sign, left, right, position=left.position)
+
+    def missing(self, left: Node, depth: int) -> Node:
+        """What stands behind ``is``."""
+        if not self.take("null") and not self.take("none"):
+            raise self.refusal("'is' asks for NULL only; write =")
+        return self.node("missing", left, position=left.position)
+
+    def between(self, left: Node, depth: int) -> Node:
+        """``low and high`` behind ``between``, both included."""
+        low = self.value(self.expression(_SUM, depth))
+        if not self.take("and"):
+            raise self.unexpected(low)
+        high = self.value(self.expression(_SUM, depth))
+        bounds = (self.comparison(">=", left, low), self.comparison("<=", left, high))
+        return self.node("and", *bounds, position=left.position)
+
+    def like(self, left: Node, depth: int) -> Node:
+        """A pattern behind ``like``: ``%`` is any text, ``_`` any character, a backslash takes the next as it is."""
+        pattern = self.expression(_SUM, depth)
+        if left.operator != "name" or not isinstance(pattern.value, str) or pattern.operator != "literal":
+            raise self.refusal("'like' wants a name before it and a text behind it: key like '%MOV%'", pattern.position)
+        wild = {"%": ".*", "_": "."}
+        parts = [wild.get(part, re.escape(part[-1])) for part in re.findall(r"(?s)\\.|.", pattern.value)]
+        return self.node("matches", left, value=f"(?s)^{''.join(parts)}$", position=left.position)
+
+    def membership(self, left: Node, depth: int) -> Node:
+        """What stands behind ``in``: a list of constants, or a name that holds a text."""
+        place, closing = self.place, _CLOSING.get(self.token, "") if self.kind == "sign" else ""
+        items = []
+        if closing:
+            self.advance()
+            while not self.take(closing):
+                items.append(self.value(self.expression(_SUM, depth)))
+                if not self.take(",") and self.token != closing:
+                    raise self.unexpected(items[-1])
+        else:
+            items.append(self.expression(_SUM, depth))
+        named = next((item for item in items if item.operator != "literal"), None)
+        if closing and named is None:
+            equal = (self.comparison("=", left, item) for item in items)
+            return self.node("or", *equal, position=left.position)
+        is_text = left.operator == "literal" and isinstance(left.value, str)
+        if is_text and len(items) == 1 and named is not None and named.operator == "name" and closing in ("", ")"):
+            return self.node("matches", named, value=f"(?s){re.escape(str(left.value))}", position=left.position)
+        if named is not None and closing:
+            raise self.refusal("a list holds constants only", named.position)
+        raise self.refusal(
+            "'in' wants a list behind it (weather in ('rain', 'fog')) or a text before it ('MOV' in key)", place
+        )
+
+    def arithmetic(self, sign: str, left: Node, right: Node) -> Node:
+        """``left sign right`` of numbers; of two constants their result."""
+        literal = True
+        for operand in (self.value(left), self.value(right)):
+            literal &= operand.operator == "literal"
+            if operand.operator == "literal" and not isinstance(operand.value, float):
+                raise self.refusal(f"{operand.value!r} is no number to calculate with", operand.position)
+        if not literal and sign == "**":
+            raise self.refusal("powers of attributes cannot be asked for; multiply, as in width * width", left.position)
+        if not literal:
+            return self.node(sign, left, right, position=left.position)
+        try:
+            result = _FOLD[sign](left.value, right.value)  # type: ignore[arg-type]
         except (ZeroDivisionError, OverflowError):
             result = math.nan
         if isinstance(result, complex) or not math.isfinite(result):
-            raise self.refusal(node, "these constants make no number")
-        return Literal(float(result), self.position(node))
-
-
-FOLD: dict[str, Callable[[float, float], Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "//": lambda a, b: math.floor(a / b),
-    "%": lambda a, b: modulo(a, b, math.floor),
-    "**": lambda a, b: a**b,
-}
-
-
-def _describe(node: ast.expr) -> str:
-    known: dict[type[ast.expr], str] = {
-        ast.Call: "a function call",
-        ast.Attribute: "a dotted name",
-        ast.Subscript: "an index",
-        ast.JoinedStr: "an f-string",
-        ast.List: "a list by itself",
-        ast.Tuple: "a list by itself",
-        ast.Dict: "a mapping",
-    }
-    return known.get(type(node), "this")
+            raise self.refusal("these constants make no number", left.position)
+        return Node("literal", (), float(result), left.position)

@@ -1,139 +1,122 @@
-"""Queries as polars expressions, for manifests that are too large to become records."""
+"""Answers queries with polars: on a frame of values of pictures or boxes, or on a manifest too large for records."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from marauder.core.errors import UserError
-from marauder.data.slices.columns import ABSENT, NUMBER, OPERATORS, TEXT, TRUTH
-from marauder.data.slices.query_tree import (
-    MIRRORED,
-    Arithmetic,
-    Comparison,
-    Condition,
-    Contains,
-    Junction,
-    Literal,
-    Missing,
-    Name,
-    Negation,
-    Query,
-    Value,
-    modulo,
-)
+from marauder.data.slices.columns import KINDS, NUMBER, TEXT, TRUTH, Values, plain
+from marauder.data.slices.query_tree import Node, Query
 
-UNKNOWN = pl.lit(None, dtype=pl.Boolean)
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_CALCULATE: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
 
-
-@dataclass(frozen=True)
-class _Typed:
-    """An expression and the kind of its values; ``None``: not known before the frame is."""
-
-    expression: pl.Expr
-    kind: int | None
+_UNKNOWN = pl.lit(None, dtype=pl.Boolean)
 
 
-def translate(
-    query: Query, schema: Mapping[str, Any] | None = None, column: Callable[[str], pl.Expr] | None = None
-) -> pl.Expr:
-    """See ``query.to_polars``."""
-    if schema is not None:
-        query.require(list(schema))
-    return _Translation(schema, column or pl.col).condition(query.root).fill_null(False)
+def frame_of(columns: Mapping[str, Values], count: int) -> pl.DataFrame:
+    """``count`` values for each name as typed columns; those of several kinds as a struct with a field for each."""
+    return pl.DataFrame({name: _series(values) for name, values in columns.items()} or None, height=count)
+
+
+def evaluate_query(query: Query, frame: pl.DataFrame) -> np.ndarray:
+    """Which of N rows a query takes: bool (N,); a name that is no column is absent in every row."""
+    answer = _Translation(frame.schema).condition(query.root).fill_null(False)
+    return frame.with_columns(answer.alias("answer"))["answer"].to_numpy()
+
+
+def to_polars(query: Query, schema: Mapping[str, pl.DataType]) -> pl.Expr:
+    """The query as an expression that is true or false, never null: for ``LazyFrame.filter``.
+
+    ``schema``: types of the frame's columns. Raises ``QueryError`` for a name that is none of them.
+    """
+    query.require(schema)
+    return _Translation(schema).condition(query.root).fill_null(False)
+
+
+def _series(values: Values) -> pl.Series:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iufb":
+        return pl.Series(values)
+    cells = plain(values)
+    fields = [
+        pl.Series(KINDS[kind], [cell if type(cell) is kind else None for cell in cells])
+        for kind in sorted({type(cell) for cell in cells} - {type(None)}, key=str)
+    ]
+    if len(fields) > 1:
+        return pl.DataFrame(fields).to_struct()
+    return fields[0] if fields else pl.Series([None] * len(cells), dtype=pl.Null)
 
 
 class _Translation:
-    def __init__(self, schema: Mapping[str, Any] | None, column: Callable[[str], pl.Expr]) -> None:
-        self.schema, self.column = schema, column
+    """Turns a tree into an expression. A value is an expression for each kind that it can have, null in rows where it
+    is of another kind, so that what compares values of unlike kinds is null."""
 
-    def condition(self, node: Condition) -> pl.Expr:
-        if isinstance(node, Junction):
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self.schema = schema
+
+    def condition(self, node: Node) -> pl.Expr:
+        """True, false, or null where unknown."""
+        if node.operator in ("and", "or", "not"):
             parts = [self.condition(part) for part in node.parts]
-            if not parts:
-                return pl.lit(False)
-            return pl.any_horizontal(parts) if node.operator == "or" else pl.all_horizontal(parts)
-        if isinstance(node, Negation):
-            return ~self.condition(node.part)
-        if isinstance(node, Comparison):
-            return self.comparison(node)
-        value = self.value(node.value)
-        if isinstance(node, Missing):
-            return value.expression.is_null()
-        if isinstance(node, Contains):
-            fits = value.kind in (TEXT, None)
-            return value.expression.str.contains(node.text, literal=True) if fits else UNKNOWN
-        return value.expression if value.kind in (TRUTH, None) else UNKNOWN
+            if node.operator == "not":
+                return ~parts[0]
+            return pl.any_horizontal(pl.lit(False), *parts) if node.operator == "or" else pl.all_horizontal(parts)
+        values = [self.value(part) for part in node.parts]
+        if node.operator == "missing":
+            return pl.all_horizontal(pl.lit(True), *(one.is_null() for one in values[0].values()))
+        if node.operator == "matches":
+            return values[0][TEXT].str.contains(str(node.value)) if TEXT in values[0] else _UNKNOWN
+        left, right = values
+        kinds = [kind for kind in left if kind in right and (kind != TRUTH or node.operator in ("=", "<>"))]
+        return pl.coalesce([_COMPARE[node.operator](left[kind], right[kind]) for kind in kinds] or _UNKNOWN)
 
-    def comparison(self, node: Comparison) -> pl.Expr:
-        left, right, operator = self.value(node.left), self.value(node.right), node.operator
-        if isinstance(node.left, Literal):
-            # polars 2.1 gives one row instead of all for a literal compared with a column of nulls on its right.
-            left, right, operator = right, left, MIRRORED[operator]
-        if left.kind is None and right.kind is not None:
-            left = _assumed(left, right.kind)
-        elif right.kind is None and left.kind is not None:
-            right = _assumed(right, left.kind)
-        ordered = operator not in ("==", "!=")
-        if left.kind != right.kind or left.kind == ABSENT or (ordered and left.kind == TRUTH):
-            return UNKNOWN
-        result: pl.Expr = OPERATORS[operator](left.expression, right.expression)
-        return result
+    def value(self, node: Node) -> dict[str, pl.Expr]:
+        """By kind; numbers are never NaN."""
+        values = self.raw(node)
+        return {kind: one.fill_nan(None) if kind == NUMBER else one for kind, one in values.items()}
 
-    def value(self, node: Value) -> _Typed:
-        if isinstance(node, Literal):
-            return _literal(node)
-        if isinstance(node, Name):
-            expression = self.column(node.name)
-            return _Typed(expression, None) if self.schema is None else _typed(node, expression, self.schema[node.name])
-        return self.arithmetic(node)
-
-    def arithmetic(self, node: Arithmetic) -> _Typed:
-        left, right = (_assumed(self.value(side), NUMBER) for side in (node.left, node.right))
-        if left.kind != NUMBER or right.kind != NUMBER:
-            return _Typed(pl.lit(None, dtype=pl.Float64), ABSENT)
-        a, b = left.expression, right.expression
+    def raw(self, node: Node) -> dict[str, pl.Expr]:
+        """By kind. No operand stands twice in what is made of it, else nested arithmetic would grow without bounds."""
+        if node.operator == "literal":
+            return {KINDS[type(node.value)]: pl.lit(node.value)} if node.value is not None else {}
+        if node.operator == "name":
+            return _attribute(str(node.value), self.schema)
+        left, right = (self.raw(part).get(NUMBER, pl.lit(None, dtype=pl.Float64)) for part in node.parts)
         if node.operator in ("/", "//", "%"):
-            b = pl.when(b != 0).then(b)
-        if node.operator == "%":
-            result = modulo(a, b, lambda one: one.floor())
-        elif node.operator == "//":
-            result = (a / b).floor()
-        else:
-            result = {"+": a.__add__, "-": a.__sub__, "*": a.__mul__, "/": a.__truediv__}[node.operator](b)
-        return _Typed(result.fill_nan(None), NUMBER)
+            right = right.replace(0.0, None)
+        return {NUMBER: _CALCULATE[node.operator](left, right)}
 
 
-def _literal(node: Literal) -> _Typed:
-    if node.value is None:
-        return _Typed(pl.lit(None), ABSENT)
-    if isinstance(node.value, bool):
-        return _Typed(pl.lit(node.value), TRUTH)
-    if isinstance(node.value, str):
-        return _Typed(pl.lit(node.value), TEXT)
-    return _Typed(pl.lit(node.value, dtype=pl.Float64), NUMBER)
-
-
-def _typed(node: Name, expression: pl.Expr, kind: Any) -> _Typed:
-    """A column of a known type, made comparable."""
+def _attribute(name: str, schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
+    """A column by the kinds of its values."""
+    column, kind = pl.col(name), schema.get(name, pl.Null())
     if kind.is_numeric():
-        return _Typed(expression.cast(pl.Float64).fill_nan(None), NUMBER)
+        return {NUMBER: column.cast(pl.Float64)}
     if kind == pl.Boolean:
-        return _Typed(expression, TRUTH)
+        return {TRUTH: column}
     if kind in (pl.String, pl.Categorical, pl.Enum):
-        return _Typed(expression.cast(pl.String), TEXT)
+        return {TEXT: column.cast(pl.String)}
     if kind == pl.Null:
-        return _Typed(expression, ABSENT)
-    raise UserError(f"attribute {node.name!r} holds {kind}, which a query cannot compare; store text or numbers")
-
-
-def _assumed(value: _Typed, kind: int) -> _Typed:
-    """A column of unknown type, taken to be of the kind that it meets."""
-    if value.kind is not None:
-        return value
-    if kind == NUMBER:
-        return _Typed(value.expression.cast(pl.Float64, strict=False).fill_nan(None), NUMBER)
-    return _Typed(value.expression, kind)
+        return {}
+    if isinstance(kind, pl.Struct) and all(field.name in KINDS.values() for field in kind.fields):
+        return {field.name: column.struct.field(field.name) for field in kind.fields}
+    raise UserError(f"attribute {name!r} holds {kind}, which a query cannot compare; store text or numbers")

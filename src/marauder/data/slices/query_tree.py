@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 from marauder.core.errors import UserError
 
-MIRRORED = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
+MIRRORED = {"=": "=", "<>": "<>", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 """Comparisons with their sides exchanged."""
+ARITHMETIC = ("+", "-", "*", "/", "//", "%")
 
 
 class QueryError(UserError):
@@ -21,86 +22,29 @@ class QueryError(UserError):
 
 
 @dataclass(frozen=True)
-class Literal:
-    """A constant: float, str, bool or None (missing)."""
+class Node:
+    """A value or a condition, and where it stands in the text (from 0).
 
-    value: float | str | bool | None
-    position: int
-
-
-@dataclass(frozen=True)
-class Name:
-    """The value of an attribute."""
-
-    name: str
-    position: int
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """``left operator right`` of numbers; ``operator``: + - * / // %."""
+    Values: ``literal`` (``value``: float, str, bool or None, which is missing), ``name`` (``value``: of an attribute),
+    and two parts of one of ``ARITHMETIC``. Conditions: two parts of a comparison in ``MIRRORED``, a literal on the
+    right where one side is a literal; ``missing`` (one part), ``matches`` (one part and, as ``value``, a regular
+    expression made from LIKE or from ``'text' in name``); ``not`` of one part, ``and`` and ``or`` of any number.
+    """
 
     operator: str
-    left: Value
-    right: Value
-    position: int
+    parts: tuple[Node, ...] = ()
+    value: float | str | bool | None = None
+    position: int = 0
 
+    @property
+    def is_value(self) -> bool:
+        """Whether it is a value, not a condition."""
+        return self.operator in ("literal", "name", *ARITHMETIC)
 
-@dataclass(frozen=True)
-class Comparison:
-    """``left operator right``; ``operator``: == != < <= > >=."""
-
-    operator: str
-    left: Value
-    right: Value
-    position: int
-
-
-@dataclass(frozen=True)
-class Missing:
-    """``value is None``; never unknown."""
-
-    value: Value
-    position: int
-
-
-@dataclass(frozen=True)
-class Contains:
-    """``'text' in name``: the attribute's text contains it."""
-
-    text: str
-    value: Name
-    position: int
-
-
-@dataclass(frozen=True)
-class Flag:
-    """An attribute that is true or false by itself, or the constant True or False."""
-
-    value: Name | Literal
-    position: int
-
-
-@dataclass(frozen=True)
-class Junction:
-    """``and`` or ``or`` of two or more conditions; ``or`` of none is false."""
-
-    operator: str
-    parts: tuple[Condition, ...]
-    position: int
-
-
-@dataclass(frozen=True)
-class Negation:
-    """``not part``."""
-
-    part: Condition
-    position: int
-
-
-Value = Literal | Name | Arithmetic
-Condition = Comparison | Missing | Contains | Flag | Junction | Negation
-Node = Value | Condition
+    @cached_property
+    def height(self) -> int:
+        """Levels below it."""
+        return 1 + max((part.height for part in self.parts), default=0)
 
 
 @dataclass(frozen=True)
@@ -108,22 +52,22 @@ class Query:
     """A query that was read: its text and its tree."""
 
     text: str
-    root: Condition
+    root: Node
 
     @property
     def names(self) -> dict[str, int]:
         """The attributes it asks for, each with the place in the text (from 0) where it stands first."""
         found: dict[str, int] = {}
-        for node in walk(self.root):
-            if isinstance(node, Name):
-                found.setdefault(node.name, node.position)
+        for node in sorted(walk(self.root), key=lambda one: one.position):
+            if node.operator == "name":
+                found.setdefault(str(node.value), node.position)
         return found
 
-    def require(self, known: Collection[str], hint: str = "") -> None:
+    def require(self, known: Collection[str]) -> None:
         """Raise ``QueryError`` for the first name that is not among ``known``, with what was perhaps meant."""
         for name, position in self.names.items():
             if name not in known:
-                raise QueryError(unknown_name(name, known) + hint, self.text, position)
+                raise QueryError(unknown_name(name, known), self.text, position)
 
 
 def unknown_name(name: str, known: Collection[str], what: str = "attribute") -> str:
@@ -134,22 +78,7 @@ def unknown_name(name: str, known: Collection[str], what: str = "attribute") -> 
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all below it, from left to right."""
+    """The node and all below it."""
     yield node
-    if isinstance(node, (Arithmetic, Comparison)):
-        below: tuple[Node, ...] = (node.left, node.right)
-    elif isinstance(node, (Missing, Contains, Flag)):
-        below = (node.value,)
-    elif isinstance(node, Junction):
-        below = node.parts
-    elif isinstance(node, Negation):
-        below = (node.part,)
-    else:
-        below = ()
-    for part in below:
+    for part in node.parts:
         yield from walk(part)
-
-
-def modulo(left: Any, right: Any, floor: Callable[[Any], Any]) -> Any:
-    """The remainder with the sign of ``right``, by the same operations for numbers, arrays and columns."""
-    return left - right * floor(left / right)

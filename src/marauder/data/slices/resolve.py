@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings, read_yaml_mapping
 from marauder.data.records import Record
-from marauder.data.slices.columns import box_columns, evaluate_query, picture_columns
+from marauder.data.slices.columns import Values, box_columns, picture_columns, plain
 from marauder.data.slices.counting import Counter
 from marauder.data.slices.mask import Limit, SliceMask
 from marauder.data.slices.query import parse_query
@@ -108,13 +108,13 @@ class _Application:
 
     def __init__(self, book: SliceBook, records: Sequence[Record], names: Sequence[str]) -> None:
         self.book, self.records, self.names = book, records, names
-        self.where = {name: parse_query(one.where) for name, one in book.slices.items() if one.where is not None}
+        where = {name: parse_query(one.where) for name, one in book.slices.items() if one.where is not None}
+        self.where = _answers(where, picture_columns(records, _names(where)), len(records))
         self.of_boxes = {
             name: expand_sizes(parse_query(one.boxes)) for name, one in book.slices.items() if one.boxes is not None
         }
-        self.columns = picture_columns(records, _names(self.where.values()))
-        self.box_columns = box_columns(records, _names(self.of_boxes.values()), names)
-        self.boxes = sum(len(record.boxes) for record in records)
+        count = sum(len(record.boxes) for record in records)
+        self.boxes = _answers(self.of_boxes, box_columns(records, _names(self.of_boxes), names), count)
         self.counter = Counter(records)
         self.parts: dict[str, _Part] = {}
 
@@ -142,30 +142,43 @@ class _Application:
         if name not in self.parts:
             part = _Part(np.ones(len(self.records), bool))
             if name in self.where:
-                part = part.within(_Part(evaluate_query(self.where[name], self.columns, len(self.records))))
+                part = part.within(_Part(self.where[name]))
             if name in self.book.ids:
                 part = part.within(
                     _Part(np.array([record.key in self.book.ids[name] for record in self.records], bool))
                 )
             if name in self.of_boxes:
-                query = self.of_boxes[name]
-                boxes = evaluate_query(query, self.box_columns, self.boxes)
-                part = part.within(_Part(part.pictures, boxes, allowed_area(query)))
+                part = part.within(_Part(part.pictures, self.boxes[name], allowed_area(self.of_boxes[name])))
             for other in self.book.slices[name].all_of:
                 part = part.within(self.part(other))
             self.parts[name] = part
         return self.parts[name]
 
 
-def _names(queries: Iterable[Query]) -> list[str]:
-    return sorted({name for query in queries for name in query.names})
+def _names(queries: Mapping[str, Query]) -> list[str]:
+    return sorted({name for query in queries.values() for name in query.names})
+
+
+def _answers(queries: Mapping[str, Query], columns: Mapping[str, Values], count: int) -> dict[str, np.ndarray]:
+    """Which of ``count`` rows each query takes: bool (count,)."""
+    if not queries:
+        return {}
+    try:
+        from marauder.data.slices.query_polars import evaluate_query, frame_of
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"queries of slices need the package {error.name!r}, which is not installed; install marauder with the "
+            "extra 'data'"
+        ) from None
+    frame = frame_of(columns, count)
+    return {name: evaluate_query(query, frame) for name, query in queries.items()}
 
 
 def _parts_by(prefix: str, attribute: str, records: Sequence[Record], names: Sequence[str]) -> dict[str, _Part]:
     """A part for each value of an attribute of boxes or pictures, by ``prefix=value``; boxes' attributes come first."""
     everything = np.ones(len(records), bool)
     if attribute == "size":
-        area = box_columns(records, ["area"], names)["area"].numbers
+        area = np.asarray(box_columns(records, ["area"], names)["area"])
         inside = {name: (area >= low) & (area <= high) for name, (low, high) in SIZES.items()}
         return {f"{prefix}={name}": _Part(everything, mask, SIZES[name]) for name, mask in inside.items() if mask.any()}
     if attribute == "class":
@@ -177,7 +190,7 @@ def _parts_by(prefix: str, attribute: str, records: Sequence[Record], names: Seq
         }
     of_boxes = box_columns(records, [attribute], names)
     column = of_boxes or picture_columns(records, [attribute])
-    masks = value_masks(prefix, column[attribute].values(), QUARTERED_FROM, MOST_VALUES) if column else {}
+    masks = value_masks(prefix, plain(column[attribute]), QUARTERED_FROM, MOST_VALUES) if column else {}
     if masks is None:
         raise UserError(f"{attribute!r} has more than {MOST_VALUES} values; write the slices that matter by themselves")
     return {label: _Part(everything, mask) if of_boxes else _Part(mask) for label, mask in masks.items()}

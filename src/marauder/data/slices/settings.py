@@ -13,9 +13,22 @@ from marauder.data.slices.query_tree import unknown_name
 from marauder.data.slices.sizes import expand_sizes
 
 METRICS = (
-    "map50", "map50_95", "map75", "map_small", "map_medium", "map_large", "ar_1", "ar_10", "ar_100",
-    "ar_small", "ar_medium", "ar_large", "precision", "recall", "f1",
-)  # fmt: skip
+    "map50",
+    "map50_95",
+    "map75",
+    "map_small",
+    "map_medium",
+    "map_large",
+    "ar_1",
+    "ar_10",
+    "ar_100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+    "precision",
+    "recall",
+    "f1",
+)
 """Metrics that a limit can bound: those of ``evaluation.metrics.Metrics`` that measure a detector, all from 0 to 1."""
 FEWEST_PICTURES = 10
 LONGEST_NAME = 100
@@ -43,8 +56,8 @@ class LimitSettings(Settings):
 class SliceSettings(Settings):
     """One slice: all that is given must hold (where, ids and all_of for the picture; boxes for its boxes)."""
 
-    where: str | None = Field(None, description="query over pictures: depth > 20 and weather == 'fog'")
-    boxes: str | None = Field(None, description="query over boxes that count: class == 'fish' and size == 'small'")
+    where: str | None = Field(None, description="query over pictures: depth > 20 AND weather = 'fog'")
+    boxes: str | None = Field(None, description="query over boxes that count: class = 'fish' AND size = 'small'")
     ids: tuple[str, ...] | str | None = Field(
         None, description="picture keys, or a text file of them (one a line), relative to slices.yaml"
     )
