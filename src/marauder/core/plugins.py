@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from marauder.core.errors import UserError
 from marauder.core.settings import Layer, Settings, validate_layer
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
@@ -207,6 +209,8 @@ def _offered(kind: str) -> dict[str, EntryPoint]:
 
 @cache
 def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # reads every installed package, and takes a while to import
+
     return tuple(entry_points(group=f"marauder.{kind}"))
 
 
