@@ -102,6 +102,20 @@ def test_export_then_two_annotators_then_the_merged_set(tmp_path: Path, format_n
         assert record.labelled and same_labels(record, world.truth[record.key])
 
 
+def test_a_delivery_for_a_batch_that_was_moved_since(tmp_path: Path) -> None:
+    first = make_world(tmp_path / "first")
+    (tmp_path / "first").rename(tmp_path / "moved ?")
+    places = {
+        name: getattr(first.settings, name).relative_to(first.root) for name in ("data", "outbox", "inbox", "output")
+    }
+    settings = first.settings.model_copy(update={name: tmp_path / "moved ?" / place for name, place in places.items()})
+    batch = read_batch(settings.outbox / "batch-1")
+    assert batch.data == str(settings.data) and all(item.picture.is_file() for item in batch.items)
+    world = replace(first, root=tmp_path / "moved ?", settings=settings, batch=batch)
+    summary = take(world, deliver(world, "d.zip", "mindy"))
+    assert (summary.accepted, summary.returned, summary.complete) == (EVERY, 0, True)
+
+
 BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "unknown class": (
         lambda c: c["categories"][own(c, "dive_05.jpg")[0]["category_id"] - c["categories"][0]["id"]].update(

@@ -154,8 +154,8 @@ def test_a_name_that_is_no_run_is_told(tmp_path: Path) -> None:
 def test_the_command_for_mlflows_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     words = shlex.split(run_command("ui", "--runs", str(tmp_path), "--port", "5055", "--show").output)
-    assert words[1:4] == ["-m", "mlflow", "ui"] and "127.0.0.1" in words
-    assert f"sqlite:///{tmp_path}/mlflow/mlflow.db" in words
+    assert words[:3] == ["cd", str(tmp_path / "mlflow"), "&&"] and words[4:7] == ["-m", "mlflow", "ui"]
+    assert "sqlite:///mlflow.db" in words and "127.0.0.1" in words
     missing = run_command("ui", "--runs", str(tmp_path))
     assert isinstance(missing.exception, UserError) and "mlflow.db" in str(missing.exception)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")

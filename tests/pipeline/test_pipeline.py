@@ -15,7 +15,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, read_json
 from marauder.core.identity import identify, is_same
 from marauder.pipeline import graph, steps
-from marauder.pipeline.record import read_record
+from marauder.pipeline.record import StepRecord, read_record, write_record
 from marauder.pipeline.run import last_config, select
 from marauder.pipeline.status import State
 from marauder.pipeline.table import plan, status_table
@@ -90,6 +90,17 @@ def test_a_workspace_that_was_moved_or_copied_stays_done(root: Path, tmp_path: P
     shutil.copytree(root / "images", tmp_path / "copy" / "images", dirs_exist_ok=True)
     assert states(tmp_path / "copy")["collect"] == State.DONE
     assert states(tmp_path / "copy")["digest"] == State.DONE
+
+
+def test_what_a_step_waits_for_is_told_with_the_place_where_the_workspace_lies_now(tmp_path: Path) -> None:
+    first, moved = Workspace.at(tmp_path / "first"), Workspace.at(tmp_path / "moved")
+    words = f"put what comes back into {first.annotation / 'inbox'}"
+    write_record(
+        first, "letter", StepRecord(state="paused", version=1, settings={}, inputs={}, message=words, started=1)
+    )
+    first.root.rename(moved.root)
+    record = read_record(moved, "letter")
+    assert record is not None and record.message == f"put what comes back into {moved.annotation / 'inbox'}"
 
 
 def test_raw_pictures_may_be_cleared_away_after_the_step(root: Path) -> None:

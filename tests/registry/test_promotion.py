@@ -175,3 +175,22 @@ def test_a_version_whose_gates_were_not_asked_is_refused(tmp_path: Path) -> None
     registry.register(candidate(tmp_path, "a", verdict="off"))
     with pytest.raises(UserError, match="its gates were not asked"):
         promote(registry, PROJECT, "1", "Ada")
+
+
+def test_a_version_that_nobody_could_fetch_is_not_promoted(tmp_path: Path) -> None:
+    registry = made(tmp_path, "files")
+    register(registry, tmp_path, "a", "b")
+    promote(registry, PROJECT, "1", "Ada")
+    weights = tmp_path / "runs" / "registry" / "models" / PROJECT / "2" / "best.pt"
+    content = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(UserError, match="not there any more"):
+        promote(registry, PROJECT, "2", "Ada", override=NAMED)
+    weights.write_bytes(content)
+    promote(registry, PROJECT, "2", "Ada")
+    (weights.parents[1] / "1" / "best.pt").unlink()
+    with pytest.raises(UserError, match="not there any more"):
+        rollback(registry, PROJECT, "Ada")
+    production = registry.find(PROJECT, PRODUCTION)
+    assert production is not None and production.version == "2"
+    assert [entry["version"] for entry in registry.promotions(PROJECT)] == ["1", "1", "2", "2"]

@@ -11,7 +11,7 @@ import pytest
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
 from marauder.testing.registries import PROJECT, candidate
-from marauder.tracking.mlflow import RUN_TAG
+from marauder.tracking.mlflow_moves import RUN_TAG
 from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
 from models import made
 

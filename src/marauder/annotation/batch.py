@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from marauder.core.errors import UserError
-from marauder.core.files import DamagedFileError, read_json, write_json
+from marauder.core.files import DamagedFileError, located_path, portable_path, read_json, write_json
 
 RECORD = "batch.json"
 FORMAT = 1
@@ -100,9 +100,12 @@ class Batch:
 def write_batch(outbox: Path, batch: Batch) -> Path:
     """Write the record atomically and return the batch's folder."""
     folder = outbox / batch.id
-    items = [{**vars(item), "size": list(item.size)} for item in batch.items]
+    items = [
+        {**vars(item), "size": list(item.size), "picture": portable_path(item.picture, folder)} for item in batch.items
+    ]
     packages = [vars(package) for package in batch.packages]
-    write_json(folder / RECORD, {**vars(batch), "items": items, "packages": packages, "format": FORMAT})
+    data = portable_path(Path(batch.data), folder)
+    write_json(folder / RECORD, {**vars(batch), "data": data, "items": items, "packages": packages, "format": FORMAT})
     return folder
 
 
@@ -117,9 +120,9 @@ def read_batch(folder: Path) -> Batch:
             )
         return Batch(
             id=str(content["id"]),
-            data=str(content["data"]),
+            data=str(located_path(content["data"], folder)),
             names=tuple(content["names"]),
-            items=tuple(_item(row) for row in content["items"]),
+            items=tuple(_item(row, folder) for row in content["items"]),
             formats=tuple(content["formats"]),
             created=str(content["created"]),
             state=content["state"],
@@ -183,11 +186,11 @@ def close_settled(outbox: Path) -> None:
             set_state(outbox, batch.id, "imported", {"event": "closed", "sent_again": rest})
 
 
-def _item(row: Mapping[str, Any]) -> BatchItem:
+def _item(row: Mapping[str, Any], folder: Path) -> BatchItem:
     width, height = row["size"]
     return BatchItem(
         key=str(row["key"]),
-        picture=Path(row["picture"]),
+        picture=located_path(row["picture"], folder),
         file=str(row["file"]),
         second_file=str(row["second_file"]),
         sha256=str(row["sha256"]),

@@ -19,7 +19,7 @@ from marauder.annotation.batch import Batch, BatchItem
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import DamagedFileError, hash_file, read_json, write_bytes
+from marauder.core.files import DamagedFileError, hash_file, located_path, read_json, write_bytes
 from marauder.core.progress import Progress
 from marauder.core.randomness import stream
 from marauder.data.picture_files import Header, PictureError, find_pictures, load_rgb, load_small_grey, read_header
@@ -87,7 +87,10 @@ def _picks(folder: Path, dataset: Dataset) -> tuple[list[Chosen], tuple[str, ...
         raise UserError(f"{file}: no such file; name the folder that `marauder select` wrote")
     content = read_json(file)
     try:
-        rows = [(str(row["key"]), Path(row["picture"]), row.get("estimated_boxes")) for row in content["picks"]]
+        rows = [
+            (str(row["key"]), located_path(row["picture"], file.parent), row.get("estimated_boxes"))
+            for row in content["picks"]
+        ]
         names = tuple(str(name) for name in content["names"])
     except (KeyError, TypeError) as error:
         raise DamagedFileError(f"{file}: not a selection ({error!r}); run `marauder select` again") from None

@@ -90,20 +90,24 @@ def ui(
     import shlex
 
     from marauder.core.errors import UserError
-    from marauder.tracking.mlflow_store import QUIET, MlflowSettings, locate
+    from marauder.tracking.mlflow_store import QUIET, MlflowSettings, follow_move, locate
 
     store = locate(MlflowSettings(folder=folder), runs)
-    if store.folder is None:
+    if store.database is None:
         typer.echo(f"the runs are on a server: {store.uri}")
         return
-    database = Path(store.uri.removeprefix("sqlite:///"))
-    if not database.exists() and not show:
-        raise UserError(f"{database}: is not there; a run with the tracker mlflow makes it, or name it with --folder")
-    words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+    if not store.database.exists() and not show:
+        raise UserError(
+            f"{store.database}: is not there; a run with the tracker mlflow makes it, or name it with --folder"
+        )
+    # Named from its own folder: not every path can stand in a URI.
+    words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{store.database.name}"]
     words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    typer.echo(shlex.join(words))
+    typer.echo(f"cd {shlex.quote(str(store.database.parent))} && {shlex.join(words)}")
     if not show:
+        follow_move(store)
         sys.stdout.flush()
+        os.chdir(store.database.parent)
         os.execve(words[0], words, {**QUIET, **os.environ})
 
 

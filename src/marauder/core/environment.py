@@ -1,10 +1,17 @@
-"""Names and settings of the process's environment: what numerical libraries must find, what processes tell another."""
+"""Names and settings of the process's environment: what numerical libraries must find, what processes tell another,
+and where caches lie."""
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 
+log = logging.getLogger("marauder")
 SPIN_COUNT = "3000"
 RENDEZVOUS = "MARAUDER_RENDEZVOUS"
 """The file through which the training processes of one attempt find one another."""
@@ -30,3 +37,44 @@ def share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
+def cache_folder() -> Path:
+    """A folder that can be written, for what can be worked out again: ``$XDG_CACHE_HOME/marauder``, else
+    ``~/.cache/marauder``, else one among the temporary files, which is told once.
+
+    A container or a service account often has no home, or one that cannot be written; no work depends on it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = (Path(base) if base else Path.home() / ".cache") / "marauder"
+        _check_writable(folder)
+        return folder
+    except OSError as error:
+        problem = f"{folder} cannot be written ({error.strerror})"
+    except RuntimeError:  # this user has no home at all
+        problem = "there is no home folder"
+    shelter = _shelter()
+    log.warning("caches: %s; they are kept in %s, or where XDG_CACHE_HOME says", problem, shelter)
+    # Libraries, and processes started from here, find it too, and do not tell it again.
+    os.environ["XDG_CACHE_HOME"] = str(shelter)
+    os.environ.setdefault("MPLCONFIGDIR", str(shelter / "matplotlib"))
+    return cache_folder()
+
+
+@cache
+def _check_writable(folder: Path) -> None:
+    """Asked by trying: permissions say nothing of a disk that is mounted for reading, nor of root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
+def _shelter() -> Path:
+    """A private folder of this user among the temporary files; a new one where somebody else took its name."""
+    folder = Path(tempfile.gettempdir()) / f"marauder-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    about = folder.lstat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & others:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="marauder-cache-"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 
 TEMPORARY_SUFFIX = ".partial"
+log = logging.getLogger("marauder")
+_UNWRITTEN: set[Path] = set()
 
 
 class DamagedFileError(Exception):
@@ -123,6 +126,23 @@ def append_line(path: Path | str, value: Any) -> None:
         stream.flush()
 
 
+def append_to_cache(path: Path, value: Any) -> None:
+    """``append_line`` to a file that only saves time: where it cannot be written, that is told once, and no error."""
+    with skipping_cache(path):
+        append_line(path, value)
+
+
+@contextmanager
+def skipping_cache(path: Path) -> Iterator[None]:
+    """Go on where the body cannot write ``path``, which only saves time; told once for each file."""
+    try:
+        yield
+    except OSError as error:
+        if path not in _UNWRITTEN:
+            _UNWRITTEN.add(path)
+            log.warning("%s: cannot be written (%s), so it is worked out again next time", path, error.strerror)
+
+
 def read_lines(path: Path | str) -> list[Any]:
     """Read a JSON-lines file, skipping lines that a kill cut short. A missing file reads as no lines."""
     target = Path(path)
@@ -136,6 +156,19 @@ def read_lines(path: Path | str) -> list[Any]:
             except (json.JSONDecodeError, UnicodeDecodeError):
                 continue
     return values
+
+
+def portable_path(path: Path, folder: Path) -> str:
+    """``path`` as it is written into a file in ``folder``: from there, so that both can move together; absolute where
+    they share no folder but the root of the disk. ``located_path`` reads it back."""
+    absolute, base = path.absolute(), folder.absolute()
+    together = len(Path(os.path.commonpath([absolute, base])).parts) > 1
+    return Path(os.path.relpath(absolute, base)).as_posix() if together else absolute.as_posix()
+
+
+def located_path(text: str, folder: Path) -> Path:
+    """The path that ``text`` means in a file in ``folder``, absolute (see ``portable_path``)."""
+    return Path(os.path.normpath(folder.absolute() / text))
 
 
 def hash_file(path: Path | str) -> str:

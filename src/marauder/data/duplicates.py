@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.clock import Clock
-from marauder.core.files import append_line, read_lines
+from marauder.core.files import append_to_cache, read_lines
 from marauder.core.progress import Progress
 from marauder.data.picture_files import DECODING_VERSION, PictureError, load_small_grey, missing_picture
 
@@ -102,7 +102,8 @@ def hash_pictures(
             found = list(pool.map(hash_one, block))
             for path, result in zip(block, found):
                 if store is not None and isinstance(result, PictureHash) and _stamp(path) not in known:
-                    append_line(store, [*_stamp(path), result.value, result.flat, result.grey.hex(), DECODING_VERSION])
+                    row = [*_stamp(path), result.value, result.flat, result.grey.hex(), DECODING_VERSION]
+                    append_to_cache(store, row)
             results.extend(found)
             progress.advance(len(block))
     return results

@@ -32,6 +32,7 @@ from marauder.core.files import (
     atomic_path,
     fingerprint,
     hash_file,
+    portable_path,
     read_json,
     to_plain,
     write_json,
@@ -252,11 +253,11 @@ def _remove_strangers(root: Path, plan: list[_Planned], mode: str) -> None:
 
 
 def place_picture(source: Path, target: Path, mode: str) -> None:
-    """Bring a picture to ``target``, as a relative symbolic link with ``mode`` ``link``, else as a copy; what is right
-    already is left alone."""
+    """Bring a picture to ``target``, as a symbolic link with ``mode`` ``link`` (relative as ``portable_path`` says),
+    else as a copy; what is right already is left alone."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if mode == "link":
-        link = os.path.relpath(source.resolve(), target.parent.resolve())
+        link = portable_path(source.resolve(), target.parent.resolve())
         if target.is_symlink() and os.readlink(target) == link:  # noqa: PTH115 - compared as text
             return
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")

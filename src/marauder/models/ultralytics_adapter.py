@@ -19,13 +19,15 @@ import torch
 import torchvision  # noqa: F401 - Ultralytics picks torchvision's suppression only when it is already imported
 from torch import nn
 
+from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
 
 _THREADS_BEFORE = os.environ.get("OMP_NUM_THREADS")
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_VERBOSE", "false")
-os.environ.setdefault("YOLO_CONFIG_DIR", str(Path.home() / ".cache" / "marauder" / "ultralytics"))
+if "YOLO_CONFIG_DIR" not in os.environ:
+    os.environ["YOLO_CONFIG_DIR"] = str(cache_folder() / "ultralytics")
 Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
 
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load  # noqa: E402

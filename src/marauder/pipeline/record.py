@@ -11,6 +11,9 @@ from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.core.identity import Identity
 from marauder.pipeline.workspace import Workspace
 
+ROOT_MARK = "{workspace}"
+"""What stands in a recorded message for the workspace's root, which may be another one when the message is read."""
+
 
 class StepRecord(BaseModel):
     """State of a step when it was last touched, with the settings and inputs it started from."""
@@ -44,7 +47,8 @@ def read_record(workspace: Workspace, step_name: str) -> StepRecord | None:
     if not path.exists():
         return None
     try:
-        return StepRecord.model_validate(read_json(path))
+        record = StepRecord.model_validate(read_json(path))
+        return record.model_copy(update={"message": record.message.replace(ROOT_MARK, str(workspace.root))})
     except ValidationError as error:
         mistake = error.errors()[0]
         place = ".".join(str(part) for part in mistake["loc"])
@@ -53,7 +57,9 @@ def read_record(workspace: Workspace, step_name: str) -> StepRecord | None:
 
 def write_record(workspace: Workspace, step_name: str, record: StepRecord) -> None:
     """Replace the record of a step."""
-    write_json(record_path(workspace, step_name), record.model_dump(mode="json"))
+    content = record.model_dump(mode="json")
+    content["message"] = record.message.replace(str(workspace.root), ROOT_MARK)
+    write_json(record_path(workspace, step_name), content)
 
 
 def lock_path(workspace: Workspace) -> Path:

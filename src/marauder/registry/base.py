@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -126,8 +127,23 @@ class Registry(Plugin[Settings], ABC):
     def fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...] = ()) -> Path:
         """Bring the version's files (``names``: only these) into ``folder``, each checked against its SHA-256.
 
-        Returns the weights there. Raises ``UserError`` for a file that is not the registered one.
+        Returns the weights there. Raises ``UserError`` for a file that is missing, or is not the registered one.
         """
+        try:
+            return self._fetch(version, folder, names)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{version.project} version {version.version}: a file is not there any more ({error}); restore it from "
+                "a copy, or register the run anew in another registry"
+            ) from error
+
+    def require_files(self, version: ModelVersion) -> None:
+        """Raise ``UserError`` unless the weights of the version can be fetched, and are the registered ones."""
+        weights = weights_name(self.files(version))
+        with tempfile.TemporaryDirectory(prefix="marauder-") as folder:
+            self.fetch(version, Path(folder), () if weights is None else (weights,))
+
+    def _fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...]) -> Path:
         known = self.files(version)
         weights = weights_name(known)
         if weights is None or known[weights] != version.weights_sha256:

@@ -30,8 +30,8 @@ from marauder.registry.record import (
     make_record,
     must_be_folder,
 )
-from marauder.tracking.mlflow import RUN_TAG
-from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
+from marauder.tracking.mlflow_moves import RUN_TAG
+from marauder.tracking.mlflow_store import MlflowSettings, create_experiment, locate, open_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -134,18 +134,30 @@ class MlflowRegistry(Registry):
         """As listed in the version's ``version.json``."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / RECORD
-            self.fetch_file(version, RECORD, path)
+            try:
+                self.fetch_file(version, RECORD, path)
+            except FileNotFoundError as error:
+                raise UserError(
+                    f"{version.location}: the files of {version.project} version {version.version} are not there any "
+                    "more; restore them from a copy, or register the run anew"
+                ) from error
             return VersionRecord.from_bytes(path.read_bytes(), f"{version.location}/{RECORD}").files
 
     def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
         """An artifact of the version's run."""
+        from mlflow.exceptions import MlflowException
+
         with self._explained(), tempfile.TemporaryDirectory(dir=path.parent) as folder:
             found = self._client.get_model_version(version.project, version.version)
             source = f"{_facts(found)['folder']}/{name}"
             try:
                 fetched = self._client.download_artifacts(str(found.run_id), source, folder)
-            except OSError as error:
-                raise FileNotFoundError(f"{version.location}/{name}: is not there ({error})") from error
+            except (OSError, MlflowException) as error:
+                # MLflow has no error of its own for a file that is missing.
+                listed = self._client.list_artifacts(str(found.run_id), source.rpartition("/")[0])
+                if source in (one.path for one in listed):
+                    raise
+                raise FileNotFoundError(f"{version.location}/{name}") from error
             shutil.move(fetched, path)
 
     def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
@@ -171,7 +183,7 @@ class MlflowRegistry(Registry):
 
     def _is_unmade(self) -> bool:
         """Whether the embedded store is not there yet: looking into it must not make it."""
-        return self.place.folder is not None and not Path(self.place.uri.removeprefix("sqlite:///")).exists()
+        return self.place.database is not None and not self.place.database.exists()
 
     def _alone(self) -> Any:
         if self.place.folder is None:
@@ -186,11 +198,7 @@ class MlflowRegistry(Registry):
         if found:
             return found[0]
         mine = [experiment.experiment_id for experiment in experiments if experiment.name == candidate.project]
-        if mine:
-            experiment = mine[0]
-        else:
-            location = self.place.artifact_location
-            experiment = self._client.create_experiment(candidate.project, artifact_location=location)
+        experiment = mine[0] if mine else create_experiment(self._client, self.place, candidate.project)
         run = self._client.create_run(experiment, tags={RUN_TAG: candidate.run_id}, run_name=candidate.run_id)
         self._client.set_terminated(run.info.run_id)  # nothing is running; files can still be added
         return run
@@ -267,10 +275,7 @@ class MlflowRegistry(Registry):
         try:
             yield
         except (MlflowException, RequestException, SQLAlchemyError) as error:
-            raise UserError(
-                f"MLflow at {self.place.uri}: {str(error).splitlines()[0]}; check that it is up, and that its version "
-                "fits (uri or folder in registry.options, else MLFLOW_TRACKING_URI)"
-            ) from error
+            raise self.place.explained(error) from error
 
 
 def _facts(version: MlflowVersion) -> dict[str, str]:

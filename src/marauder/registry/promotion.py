@@ -84,7 +84,10 @@ def promote(
     override: Override | None = None,
     emit: Emit | None = None,
 ) -> ModelVersion:
-    """Put a version (number, alias or run id) into production. Raises ``UserError`` with the reason of a refusal."""
+    """Put a version (number, alias or run id) into production.
+
+    Raises ``UserError`` with the reason of a refusal, and where nobody could fetch the version's weights.
+    """
     settle(registry, project, emit)
     wanted = registry.require(project, version)
     production = _number(registry.find(project, PRODUCTION))
@@ -159,6 +162,7 @@ def _carry_out(registry: Registry, decision: Decision, entry: dict[str, Any], em
         raise UserError(decision.refusal)
     project, version = entry["project"], entry["version"]
     if decision.moves:
+        registry.require_files(registry.require(project, version))
         _note(registry, entry, BEGUN)
         registry.move_aliases(project, {move.alias: move.version for move in decision.moves})
         _tell(registry, entry, emit)

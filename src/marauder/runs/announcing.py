@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from marauder.core.decides import decided
+from marauder.core.files import portable_path
 from marauder.core.settings import Decides
 from marauder.gates.verdict import Verdict
 from marauder.messaging.outbox import Outbox
@@ -87,14 +89,16 @@ def _tracked(settings: RunSettings) -> TrackedRun:
 
 
 def _trackers(settings: RunSettings) -> TrackingHub:
-    """Tracker and registry share one MLflow store where neither names its own."""
+    """Tracker and registry share one MLflow store where neither names its own.
+
+    Its folder is written into the run's journal, as seen from the run's folder: both may have moved when it is read.
+    """
     tracking = settings.tracking
     chosen = dict(tracking.options.get("mlflow", {}))
-    if (
-        "mlflow" in tracking.trackers
-        and not {"uri", "folder"} & chosen.keys()
-        and "MLFLOW_TRACKING_URI" not in os.environ
-    ):
-        chosen["folder"] = str((settings.runs / "mlflow").absolute())
+    named = chosen.get("folder") or (
+        settings.runs / "mlflow" if not chosen.get("uri") and "MLFLOW_TRACKING_URI" not in os.environ else None
+    )
+    if "mlflow" in tracking.trackers and named is not None:
+        chosen["folder"] = portable_path(Path(named), settings.folder)
         tracking = tracking.changed({"options": {**tracking.options, "mlflow": chosen}})
     return TrackingHub(_tracked(settings), tracking)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from marauder.core.decides import decided
-from marauder.core.files import atomic_path, write_json
+from marauder.core.files import atomic_path, portable_path, write_json
 from marauder.core.settings import Decides
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
@@ -87,7 +87,7 @@ class Selected:
         }
         return {
             "key": record.key,
-            "picture": str(record.picture.absolute()),
+            "picture": portable_path(record.picture, self.settings.output),
             "file": self.file_of(rank),
             "rank": rank,
             "kind": pick.kind,

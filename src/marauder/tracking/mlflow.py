@@ -14,17 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marauder.core.files import write_json
+from marauder.core.files import located_path, write_json
 from marauder.delivery.follower import Refused
 from marauder.tracking.base import Tracker
-from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
+from marauder.tracking.mlflow_moves import RUN_TAG
+from marauder.tracking.mlflow_store import MlflowSettings, create_experiment, locate, open_client
 from marauder.tracking.records import flatten, safe_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-RUN_TAG = "marauder.run_id"
 GENERATION_TAG = "marauder.generation"
 CHANGED_TAG = "marauder.changed_settings"
 LONGEST_VALUE, LONGEST_TAG, LONGEST_KEY, BATCH = 500, 5000, 250, 100
@@ -32,7 +32,7 @@ STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class MlflowTracker(Tracker):
-    """An experiment a project, a run a run.
+    """An experiment a project, a run a run. A relative ``folder`` in the settings is seen from the run's folder.
 
     A number is logged once for a step: where a resumed run comes to a step again, the first one stays.
     """
@@ -53,7 +53,10 @@ class MlflowTracker(Tracker):
 
     def open(self) -> None:
         """Open the store, find or create the run, log the settings that are not there yet."""
-        self.store = locate(self.settings, self.run.folder.absolute().parent)
+        settings = self.settings
+        if settings.folder is not None:
+            settings = settings.changed({"folder": located_path(str(settings.folder), self.run.folder)})
+        self.store = locate(settings, self.run.folder.absolute().parent)
         self.logged: dict[str, set[int]] = {}
         self.client: MlflowClient = open_client(self.store)
         experiment = self._experiment()
@@ -119,7 +122,7 @@ class MlflowTracker(Tracker):
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.run.project)
         if found is None:
-            return self.client.create_experiment(self.run.project, artifact_location=self.store.artifact_location)
+            return create_experiment(self.client, self.store, self.run.project)
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

@@ -5,22 +5,29 @@ Tracking and the registry share it. Importing this file does not import MLflow.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator
 
+from marauder.core.errors import UserError
 from marauder.core.locks import turn
 from marauder.core.settings import Settings
+from marauder.tracking.mlflow_moves import ARTIFACTS, OWN_TAG, replace_places
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SERVER_VARIABLE = "MLFLOW_TRACKING_URI"
 OPENING_SECONDS = 120.0
+DATABASE = "mlflow.db"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -34,15 +41,29 @@ QUIET = {
 
 @dataclass(frozen=True)
 class MlflowStore:
-    """``uri`` of the store; ``folder`` where it lies on this machine, ``None`` for a server."""
+    """``uri`` of the store; ``database``: its file on this machine, ``None`` for a server."""
 
     uri: str
-    folder: Path | None
+    database: Path | None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where an embedded store lies."""
+        return None if self.database is None else self.database.parent
 
     @property
     def artifact_location(self) -> str | None:
-        """Where a new experiment's files go; ``None`` leaves it to the server."""
-        return None if self.folder is None else (self.folder / "artifacts").absolute().as_uri()
+        """Where a new experiment's files go, the same by whatever links one comes; ``None`` leaves it to the server."""
+        return None if self.folder is None else (self.folder.resolve() / ARTIFACTS).as_uri()
+
+    def explained(self, error: Exception) -> UserError:
+        """What to do about an ``error`` of MLflow."""
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        if self.database is None:
+            place, remedy = f"MLflow at {self.uri}", "check that it is up, and that its version fits"
+        else:
+            place, remedy = f"MLflow's store {self.database}", "check that it can be written, and that MLflow is as new"
+        return UserError(f"{place}: {problem}; {remedy} (uri or folder in registry.options, else {SERVER_VARIABLE})")
 
 
 class MlflowSettings(Settings):
@@ -83,17 +104,44 @@ def open_client(store: MlflowStore) -> MlflowClient:
         return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
     store.folder.mkdir(parents=True, exist_ok=True)
     with turn(store.folder / ".opening.lock", f"MLflow's store {store.folder}", OPENING_SECONDS):
+        follow_move(store)
         client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
     return client
 
 
+def follow_move(store: MlflowStore) -> None:
+    """Let an embedded store that was moved or copied name the places where its files lie now."""
+    if store.database is not None and store.artifact_location is not None:
+        replace_places(store.database, store.artifact_location)
+
+
+def create_experiment(client: MlflowClient, store: MlflowStore, name: str) -> str:
+    """A new experiment, its files beside the database of an embedded store; returns its id."""
+    tags = {} if store.folder is None else {OWN_TAG: ARTIFACTS}
+    return str(client.create_experiment(name, artifact_location=store.artifact_location, tags=tags))
+
+
 def _in(folder: Path) -> MlflowStore:
-    return MlflowStore(f"sqlite:///{folder.absolute() / 'mlflow.db'}", folder.absolute())
+    return MlflowStore(f"sqlite:///{_plain(folder.absolute()) / DATABASE}", folder.absolute() / DATABASE)
 
 
 def _at(uri: str) -> MlflowStore:
     if uri.startswith("sqlite:///"):
-        return MlflowStore(uri, Path(uri.removeprefix("sqlite:///")).absolute().parent)
+        return MlflowStore(uri, Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).absolute())
     return MlflowStore(uri, None)
+
+
+@cache
+def _plain(folder: Path) -> Path:
+    """A name of ``folder`` that MLflow takes for no other one; a link that goes with this process, where it needs one.
+
+    In a URI a path ends at ``?``, and ``%20`` is a blank; of a quoted one MLflow makes the parents as they stand.
+    """
+    if not set("?%#") & set(str(folder)):
+        return folder
+    place = Path(tempfile.mkdtemp(prefix="marauder-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    (place / "mlflow").symlink_to(folder)
+    return place / "mlflow"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marauder.core.clock import Clock
+from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, fingerprint, read_json, write_json
 from marauder.core.progress import Progress
@@ -33,7 +34,7 @@ from marauder.data.manifests.format import (
     label_of,
     parse_row,
 )
-from marauder.data.manifests.journal import cache_folder, stamp_of
+from marauder.data.manifests.journal import stamp_of
 from marauder.data.records import Attribute, Problem
 
 if TYPE_CHECKING:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from marauder.core.files import append_line, fingerprint, read_lines, write_text
+from marauder.core.environment import cache_folder
+from marauder.core.files import append_to_cache, fingerprint, read_lines, skipping_cache, write_text
 
 SETTLED_SECONDS = 2.0
 """A file changed so short ago may change again within one tick of its time stamp; nothing of it is kept."""
 
 Stamp = tuple[str, int, int]
-
-
-def cache_folder() -> Path:
-    """Where what can be worked out again is kept: ``$XDG_CACHE_HOME/marauder``, else ``~/.cache/marauder``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "marauder"
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -54,7 +48,7 @@ class FileJournal:
         latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
         for stamp, value in found.items():
             if stamp[2] < latest:
-                append_line(self.path, [*stamp, value])
+                append_to_cache(self.path, [*stamp, value])
                 self.values[stamp] = value
 
     def keep_only(self, stamps: set[Stamp]) -> None:
@@ -62,4 +56,5 @@ class FileJournal:
         if self.values.keys() - stamps:
             self.values = {stamp: self.values[stamp] for stamp in self.values if stamp in stamps}
             lines = (json.dumps([*stamp, value]) for stamp, value in self.values.items())
-            write_text(self.path, "".join(f"{line}\n" for line in lines))
+            with skipping_cache(self.path):
+                write_text(self.path, "".join(f"{line}\n" for line in lines))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.clock import Clock
+from marauder.core.environment import cache_folder
 from marauder.core.files import fingerprint
 from marauder.data.duplicates import PictureHash, hash_pictures, near_clusters
 from marauder.data.groups import join_groups
-from marauder.data.manifests.journal import cache_folder
 from marauder.data.records import Dataset
 from marauder.data.splits import split_dataset
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from marauder.core.clock import Clock
+from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, write_json
 from marauder.core.randomness import stream
 from marauder.data.duplicates import hash_pictures
-from marauder.data.manifests.journal import cache_folder
 from marauder.data.picture_files import PictureError
 from marauder.data.pictures import scaled_size
 from marauder.data.reading import read_dataset
