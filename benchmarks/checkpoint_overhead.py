@@ -55,17 +55,17 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     from marauder.core.settings import load_settings
     from marauder.engine.checkpoints import Checkpointer
     from marauder.engine.distributed import process_group
+    from marauder.engine.process import prepare_process
     from marauder.engine.trainer import Trainer
     from marauder.tasks.detection.data import DetectionData
     from marauder.tasks.detection.kind import DetectorWeights
     from marauder.tasks.detection.settings import BaselineSettings
-    from marauder.tasks.detection.training import DetectionTask, prepare_process
+    from marauder.tasks.detection.training import DetectionTask
 
     data = prepare_aquarium(folder / "data", 128)
     overrides = [
         "training.epochs=1000", f"training.batch_size={arguments.batch_size}", f"training.device={arguments.device}",
         "training.evaluate_every=1000", f"training.checkpoint_steps={arguments.every_steps}",
-        "training.sanity_check=false",
         "training.checkpoint_seconds=100000",
     ]  # fmt: skip
     settings = load_settings(
@@ -96,7 +96,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
             busy = trainer.checkpointer.is_writing()
             started = time.perf_counter()
             result = step(batch)
-            float(result.weight)  # wait for the device
+            float(result.samples)  # wait for the device
             times.append(time.perf_counter() - started)
             writing.append(busy)
             if len(times) >= arguments.steps:

@@ -149,12 +149,12 @@ def train_detector(
     plan = DetectionPlan(
         scale.model, names, records, evaluation, scale.image_size, seed,
         AugmentationSettings(mosaic=scale.mosaic), weights, backbone,
-        resampling=Resampling(np.full(len(records), length / len(records))),
+        resampling=Resampling(np.full(len(records), length / len(records))), close_mosaic_epochs=2,
     )  # fmt: skip
     optimizer = {"name": "adamw", "learning_rate": scale.learning_rate, "momentum": 0.9, "warmup_epochs": 1.0}
     settings = TrainingSettings.model_validate({
-        "epochs": PERIODS, "batch_size": scale.batch_size, "seed": seed, "close_mosaic_epochs": 2, "patience": 0,
-        "evaluate_every": PERIODS, "device": device, "sanity_check": False, "optimizer": optimizer,
+        "epochs": PERIODS, "batch_size": scale.batch_size, "seed": seed, "patience": 0,
+        "evaluate_every": PERIODS, "device": device, "optimizer": optimizer,
         "average_ramp": scale.updates / 4, "average_decay": 0.99, "workers": 0 if device == "cpu" else None,
     })  # fmt: skip
     row = fit(DetectionTask(plan, folder.parent / "pictures", int(8e9)), settings, folder, Kept(folder, scale), plan)
@@ -179,7 +179,7 @@ def pretrain_backbone(
     optimizer = {"learning_rate": scale.pretraining_rate, "warmup_epochs": max(1.0, epochs / 20), "weight_decay": 1e-4}
     settings = PretrainingTraining.model_validate({
         "epochs": epochs, "batch_size": scale.pretraining_batch, "seed": seed, "evaluate_every": epochs,
-        "device": device, "sanity_check": False, "optimizer": optimizer, "workers": 0 if device == "cpu" else None,
+        "device": device, "optimizer": optimizer, "workers": 0 if device == "cpu" else None,
     })  # fmt: skip
     task = PretrainingTask(plan, folder.parent / "pictures", int(8e9))
     row = fit(task, settings, folder, KeptBackbone(folder), plan)
@@ -215,9 +215,13 @@ class Kept:
         if name == "last":
             save_detector(model, self.folder / name, self.scale.image_size, about)
 
-    def has(self, name: str) -> bool:
-        """Whether they are there."""
-        return name != "last" or (self.folder / "last.safetensors").is_file()
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """Nothing but whether they are there."""
+        return {} if name == "last" and self.files(name)[0].is_file() else None
+
+    def files(self, name: str) -> Sequence[Path]:
+        """One file."""
+        return [self.folder / f"{name}.safetensors"]
 
 
 class KeptBackbone:
@@ -236,9 +240,13 @@ class KeptBackbone:
         if name == "last":
             write_bytes(self.folder / "backbone.safetensors", save(model.backbone_state()))
 
-    def has(self, name: str) -> bool:
-        """Whether it is there."""
-        return name != "last" or (self.folder / "backbone.safetensors").is_file()
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """Nothing but whether it is there."""
+        return {} if name == "last" and self.files(name)[0].is_file() else None
+
+    def files(self, name: str) -> Sequence[Path]:
+        """One file, of the last weights."""
+        return [self.folder / "backbone.safetensors"] if name == "last" else []
 
 
 class Bench:
@@ -372,7 +380,7 @@ def begin(parser: argparse.ArgumentParser, scales: Mapping[str, AnyScale]) -> tu
         parser.error(f"--set: no such size: {', '.join(sorted(unknown))}")
     scale = replace(scale, **{name: type(getattr(scale, name))(value) for name, value in changes.items()})
 
-    from marauder.tasks.detection.training import prepare_process
+    from marauder.engine.process import prepare_process
 
     prepare_process(arguments.threads, 1)
     print(describe_machine(), flush=True)

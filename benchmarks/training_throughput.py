@@ -31,15 +31,16 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
     from marauder.engine.distributed import process_group
+    from marauder.engine.process import prepare_process
     from marauder.engine.trainer import Trainer
     from marauder.tasks.detection.data import DetectionData
     from marauder.tasks.detection.kind import DetectorWeights
     from marauder.tasks.detection.settings import BaselineSettings
-    from marauder.tasks.detection.training import DetectionTask, prepare_process
+    from marauder.tasks.detection.training import DetectionTask
 
     output = Path(arguments.output)
     overrides = [f"training.epochs={arguments.epochs}", f"training.batch_size={arguments.batch_size}",
-                 "training.close_mosaic_epochs=0", "training.sanity_check=false", f"training.device={arguments.device}",
+                 "training.close_mosaic_epochs=0", f"training.device={arguments.device}",
                  "training.patience=0", "training.optimizer.warmup_epochs=0",
                  "evaluation.slices_each_epoch=false"]  # fmt: skip
     settings = load_settings(

@@ -18,7 +18,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError
 from marauder.data.manifests import pinning
 from marauder.data.manifests.journal import FileJournal
-from marauder.data.manifests.pinning import DataPin, hash_files, pin, verify
+from marauder.data.manifests.pinning import DataPin, hash_files, hash_pinned, pin, verify
 from marauder.data.reading import read_dataset
 from marauder.data.writers import write_yolo
 
@@ -120,6 +120,30 @@ class TestJournal:
         small_sets.picture(tmp_path / "set/images/b.jpg", 5)
         assert pin(tmp_path / "set").fingerprint != first.fingerprint
         assert [name for name in read if name.endswith(".jpg")] == ["b.jpg"]
+
+    def test_other_content_of_the_same_size_and_time_is_read(self, tmp_path: Path):
+        file = tmp_path / "p" / "a.bmp"
+        file.parent.mkdir()
+        file.write_bytes(b"one")
+        settle(tmp_path / "p")
+        known = FileJournal(tmp_path / "journal.jsonl")
+        first = hash_files([file], known)
+        assert known.values
+        state = file.stat()
+        file.write_bytes(b"two")
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+        assert hash_files([file], FileJournal(tmp_path / "journal.jsonl")) != first
+
+    def test_of_some_pictures_the_others_stay_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        small_spec(tmp_path / "set")
+        settle(tmp_path / "set")
+        pin(tmp_path / "set")
+        some = [tmp_path / "set/images/b.jpg", tmp_path / "set/images/absent.jpg"]
+        monkeypatch.setattr(pinning, "hash_file", lambda path: pytest.fail(f"{path} was read again"))
+        known = FileJournal.of("hashes", tmp_path / "set")
+        found = hash_pinned(some, tmp_path / "set")
+        assert found[some[0]] is not None and found[some[1]] is None
+        assert FileJournal.of("hashes", tmp_path / "set").values == known.values and len(known.values) > 1
 
     def test_a_file_changed_just_now_is_not_kept(self, tmp_path: Path):
         fresh = small_sets.picture(tmp_path / "a.jpg")

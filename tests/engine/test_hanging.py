@@ -19,7 +19,7 @@ from marauder.engine.watchdog import Stillness
 
 def step_of(index: int, epochs: int = 3) -> int:
     """The update in which the sample ``index`` is first drawn by a trainer of ``toy``."""
-    order = Order(16, 4, 0, epochs, 10)
+    order = Order(16, 4, 0, epochs)
     return next(step for step in range(order.total_steps) if any(key.index == index for key in order.batch(0, step)))
 
 
@@ -49,7 +49,7 @@ def test_a_loading_process_that_gives_nothing_is_a_dead_loader(tmp_path: Path) -
 
 
 def test_an_error_of_the_program_is_not_blamed_on_the_loader() -> None:
-    loader = Loader(LineTask(), Order(16, 4, 0, 1, 0), 0, 0, 1, 0, False)
+    loader = Loader(LineTask(), Order(16, 4, 0, 1), 0, 0, 1, 0, False)
     assert loader.explain(RuntimeError("shapes do not match"), 0) is None
     assert loader.explain(RuntimeError(), 0) is None
 

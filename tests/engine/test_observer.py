@@ -100,11 +100,11 @@ def test_a_resumed_training_tells_that_it_is_one(tmp_path: Path) -> None:
     task = LineTask()
     load, drawn = task.load, []
 
-    def load_and_stop(keys: Any) -> Any:
+    def load_and_stop(keys: Any, context: Any) -> Any:
         drawn.append(keys)
         if len(drawn) == 6:
             clock.notice = "the machine goes away"
-        return load(keys)
+        return load(keys, context)
 
     task.load = load_and_stop  # type: ignore[method-assign]
     with pytest.raises(Interrupted, match="the machine goes away; saved at step 6"):

@@ -13,7 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
+from marauder.core.settings import Decides
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import LATEST, Checkpointer
 from marauder.engine.guards import LossWatch
@@ -34,7 +36,7 @@ def test_shares_cover_a_batch_once(length: int, size: int) -> None:
 def test_every_epoch_sees_every_sample_once_whatever_the_ranks_and_the_start(
     length: int, batch_size: int, seed: int, epochs: int, size: int
 ) -> None:
-    order = Order(length, batch_size, seed, epochs, 1)
+    order = Order(length, batch_size, seed, epochs)
     per_step = [list(order.shares(0, rank, size)) for rank in range(size)]
     for epoch in range(epochs):
         seen = []
@@ -43,7 +45,7 @@ def test_every_epoch_sees_every_sample_once_whatever_the_ranks_and_the_start(
             for rank in range(size):
                 seen += per_step[rank][step][: order.share_weight(step, rank, size)]
         assert sorted(key.index for key in seen) == list(range(length))
-        assert {key.closing for key in seen} == {epoch >= epochs - 1}
+        assert {key.epoch for key in seen} == {epoch}
     start = order.total_steps // 2
     assert list(order.shares(start, 0, size)) == per_step[0][start:]
 
@@ -187,12 +189,15 @@ def test_a_failed_write_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_differences_are_named() -> None:
-    base = {"data": "1", "settings": TrainingSettings().deciding()}
-    other = {"data": "2", "settings": TrainingSettings(optimizer=OptimizerSettings(learning_rate=0.5)).deciding()}
+    def of(settings: TrainingSettings) -> dict[str, object]:
+        return decided(settings, Decides.RESULT)
+
+    base = {"data": "1", "settings": of(TrainingSettings())}
+    other = {"data": "2", "settings": of(TrainingSettings(optimizer=OptimizerSettings(learning_rate=0.5)))}
     words = describe_differences(base, other)
     assert "optimizer.learning_rate was 0.01, is 0.5" in words
     assert "other pictures" in words
-    longer = {"data": "1", "settings": TrainingSettings(epochs=300).deciding()}
+    longer = {"data": "1", "settings": of(TrainingSettings(epochs=300))}
     assert describe_differences(base, longer) == ""
 
 

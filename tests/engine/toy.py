@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marauder.core.clock import Clock
+from marauder.core.files import read_json, write_json
 from marauder.core.randomness import stream
 from marauder.engine.distributed import Group
 from marauder.engine.observer import Observer
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
-from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
+from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
 from marauder.engine.trainer import Trainer
 
 SAMPLES = 16
@@ -45,13 +46,16 @@ class LineTask:
         self.kill_at, self.stall_at = kill_at, stall_at
         self.factor: Callable[[], float] = lambda: 1.0
         self.scores: Callable[[int], dict[str, float]] = lambda number: {
-            "accuracy": 0.1 * number, "slice/dark/accuracy": 0.5, "class/crab/ap50": float("nan"),
-        }  # fmt: skip
+            "accuracy": 0.1 * number,
+            "slice/dark/accuracy": 0.5,
+            "class/crab/ap50": float("nan"),
+        }
         self.evaluations = 0
 
     def build_model(self, seed: int) -> torch.nn.Module:
-        torch.manual_seed(seed)
-        return Line()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Line()
 
     def criterion(self, model: torch.nn.Module) -> Any:
         def sums(outputs: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +64,10 @@ class LineTask:
 
         return sums
 
-    def load(self, keys: list[SampleKey]) -> LocalBatch:
+    def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
+        return SampleContext()
+
+    def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         for key in keys:
             if key.index == self.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -80,7 +87,7 @@ class LineTask:
         pass
 
     def predict(self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]) -> Any:
-        return [rank]
+        return None if should_stop() else [rank]
 
     def score(self, shares: list[Any]) -> dict[str, float]:
         self.evaluations += 1
@@ -104,9 +111,16 @@ class Files:
 
     def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
         save_file({key: value.contiguous() for key, value in model.state_dict().items()}, self.folder / f"{name}.st")
+        write_json(self.folder / f"{name}.json", about)
 
-    def has(self, name: str) -> bool:
-        return (self.folder / f"{name}.st").is_file()
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        if not (self.folder / f"{name}.st").is_file():
+            return None
+        noted: dict[str, Any] = read_json(self.folder / f"{name}.json")
+        return noted
+
+    def files(self, name: str) -> Sequence[Path]:
+        return [self.folder / f"{name}.st"]
 
     def read(self, name: str) -> dict[str, torch.Tensor]:
         return load_file(self.folder / f"{name}.st")
@@ -118,11 +132,23 @@ def make_trainer(
     """A trainer of ``task`` in ``folder``, 4 updates an epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     defaults: dict[str, Any] = {
-        "epochs": 3, "batch_size": 4, "checkpoint_steps": 2, "workers": 0, "device": "cpu", "best_metric": "accuracy",
-        "sanity_check": False, "optimizer": OptimizerSettings(learning_rate=0.01, warmup_epochs=0),
-    }  # fmt: skip
+        "epochs": 3,
+        "batch_size": 4,
+        "checkpoint_steps": 2,
+        "workers": 0,
+        "device": "cpu",
+        "best_metric": "accuracy",
+        "optimizer": OptimizerSettings(learning_rate=0.01, warmup_epochs=0),
+    }
     settings = TrainingSettings(**{**defaults, **values})
     return Trainer(
-        task, settings, Group(), folder, folder / "checkpoints", Files(folder), clock or Clock(), "data",
+        task,
+        settings,
+        Group(),
+        folder,
+        folder / "checkpoints",
+        Files(folder),
+        clock or Clock(),
+        "data",
         observer=observer,
-    )  # fmt: skip
+    )

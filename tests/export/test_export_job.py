@@ -82,9 +82,7 @@ def test_two_models_of_one_name_get_folders_of_their_own(exports: Exports, model
         }
         report = json.loads((model.folder / "export_report.json").read_text(encoding="utf-8"))
         assert report["names"] == list(NAMES) and report["pictures"]["real"]
-        assert (model.folder / report["source"]).resolve() == (
-            models[0].parents[1] / model.name / "best.safetensors"
-        ).resolve()
+        assert (model.folder / report["source"]).resolve() == (models[0].parents[1] / model.name / "best.pt").resolve()
         for name in ("onnx", "torchscript"):
             parity = report["formats"][name]["parity"]
             assert parity["verdict"] == "pass" and parity["boxes"] >= 20 and parity["unmatched"] == 0
@@ -283,10 +281,13 @@ def test_no_two_models_ever_share_a_folder(paths: list[str]) -> None:
     assert all(name and "/" not in name for name in names)
 
 
-def test_one_model_under_two_names_is_exported_once(models: list[Path]) -> None:
-    assert weight_files([models[0], models[0].with_suffix(".safetensors"), models[0]]) == [
-        models[0].with_suffix(".safetensors")
-    ]
+def test_one_model_named_twice_is_exported_once_and_never_from_another_file(models: list[Path]) -> None:
+    for named in (models[0], models[0].with_suffix(".safetensors")):
+        assert weight_files([named, named]) == [named]
+    with pytest.raises(UserError, match=r"best\.pt: is named beside a file of the same name .*name one of them"):
+        weight_files([models[0], models[0].with_suffix(".safetensors")])
+    with pytest.raises(UserError, match=r"(?s)x\.pt: no such file.*y\.safetensors: no such file"):
+        weight_files([models[0].with_name("x.pt"), models[0].with_name("y.safetensors")])
 
 
 @pytest.mark.parametrize(

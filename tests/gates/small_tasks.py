@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from marauder.core.randomness import stream
-from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
+from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
 
 
 class PointsTask:
@@ -31,7 +31,10 @@ class PointsTask:
 
         return loss
 
-    def load(self, keys: list[SampleKey]) -> LocalBatch:
+    def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
+        return SampleContext()
+
+    def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         x = np.array([stream(0, "point", key.epoch, key.index).normal() for key in keys], np.float32)[:, None]
         return LocalBatch({"images": torch.from_numpy(x), "y": torch.from_numpy(3 * x - 1)}, list(keys))
 

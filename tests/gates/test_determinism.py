@@ -49,8 +49,8 @@ def test_the_updates_do_change_the_weights() -> None:
     """Otherwise equal weights would prove nothing: other samples are seen in them."""
 
     class Unseeded(PointsTask):
-        def load(self, keys):  # type: ignore[no-untyped-def]
-            local = super().load(keys)
+        def load(self, keys, context):  # type: ignore[no-untyped-def]
+            local = super().load(keys, context)
             local.tensors["y"] = local.tensors["y"] + torch.tensor(float(os.urandom(1)[0]))
             return local
 

@@ -89,8 +89,8 @@ def test_a_batch_without_anything_to_find_is_passed_over() -> None:
     loads: list[int] = []
 
     class Sparse(PointsTask):
-        def load(self, keys):  # type: ignore[no-untyped-def]
-            local = super().load(keys)
+        def load(self, keys, context):  # type: ignore[no-untyped-def]
+            local = super().load(keys, context)
             local.tensors["weight"] = torch.full((len(keys), 1), float(len(loads) >= 2))
             loads.append(len(keys))
             return local

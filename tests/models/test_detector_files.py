@@ -15,12 +15,19 @@ from ultralytics import YOLO
 
 from lively_detectors import lively_detector
 from marauder.core.errors import UserError
+from marauder.core.files import hash_file
 from marauder.data.picture_files import find_pictures
 from marauder.data.pictures import decode_picture
 from marauder.export.parity import pairs_by_overlap
 from marauder.imaging.letterbox import fit
-from marauder.models.files import load_detector, save_detector
-from marauder.models.ultralytics_adapter import DetectionModel, load_foreign_checkpoint, prepare, suppress
+from marauder.models.files import load_detector, restore_detector, save_detector
+from marauder.models.ultralytics_adapter import (
+    DetectionModel,
+    build_detector,
+    load_foreign_checkpoint,
+    prepare,
+    suppress,
+)
 
 NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 SIZE = 320
@@ -66,7 +73,7 @@ def boxes_of(model: DetectionModel, path: Path) -> np.ndarray:
 def test_a_saved_detector_comes_back_with_the_same_answers(detector: DetectionModel, saved: Path) -> None:
     for suffix in (".pt", ".safetensors"):
         loaded = load_detector(saved.with_suffix(suffix))
-        assert loaded.path.suffix == ".safetensors", "what holds numbers only is read where it is there"
+        assert loaded.path == saved.with_suffix(suffix)
         assert (loaded.names, loaded.image_size, loaded.metadata["epochs"]) == (NAMES, SIZE, 3)
         assert not loaded.model.training
         pictures = torch.rand(2, 3, 96, 64)
@@ -121,6 +128,68 @@ def test_a_pt_alone_is_opened_through_the_restricted_door(saved: Path, tmp_path:
     with torch.inference_mode():
         expected = load_detector(saved.with_suffix(".safetensors")).model(pictures)[0]
         assert torch.equal(loaded.model(pictures)[0], expected)
+
+
+def test_the_file_that_is_named_is_read_whatever_lies_beside_it(detector: DetectionModel, tmp_path: Path) -> None:
+    stem = tmp_path / "best"
+    save_detector(detector, stem, SIZE, {"epoch": 1})
+    former = stem.with_suffix(".safetensors").read_bytes()
+    save_detector(build_detector("yolov8t", ["eel"], seed=7), stem, 64, {"epoch": 9})
+    stem.with_suffix(".safetensors").write_bytes(former)
+    named, beside = load_detector(stem.with_suffix(".pt")), load_detector(stem.with_suffix(".safetensors"))
+    assert (named.names, named.image_size, named.metadata["epoch"]) == (("eel",), 64, 9)
+    assert (beside.names, beside.image_size, beside.metadata["epoch"]) == (NAMES, SIZE, 1)
+    assert not torch.equal(
+        named.model.state_dict()["model.0.conv.weight"], detector.state_dict()["model.0.conv.weight"]
+    )
+
+
+def test_one_of_another_kind_is_not_read_for_a_file_that_is_missing(saved: Path, tmp_path: Path) -> None:
+    for suffix, other in ((".pt", ".safetensors"), (".safetensors", ".pt")):
+        folder = tmp_path / other[1:]
+        folder.mkdir()
+        (folder / f"best{other}").write_bytes(saved.with_suffix(other).read_bytes())
+        with pytest.raises(UserError, match=rf"best\{suffix}: no such file; there is .*best\{other}: name it"):
+            load_detector(folder / f"best{suffix}")
+
+
+def test_both_files_answer_alike_to_the_last_bit_however_the_weights_lay_in_memory(
+    detector: DetectionModel, tmp_path: Path
+) -> None:
+    save_detector(load_copy(detector).to(memory_format=torch.channels_last), tmp_path / "best", SIZE, {})
+    pictures = torch.rand(2, 3, 96, 64)
+    with torch.inference_mode():
+        answers = [load_detector(tmp_path / f"best{suffix}").model(pictures)[0] for suffix in (".pt", ".safetensors")]
+    assert torch.equal(*answers)
+
+
+def test_a_pt_that_a_kill_left_behind_is_written_anew_from_the_safetensors(
+    detector: DetectionModel, tmp_path: Path
+) -> None:
+    stem = tmp_path / "best"
+    save_detector(build_detector("yolov8t", NAMES, seed=7), stem, SIZE, {"epoch": 1})
+    former = stem.with_suffix(".pt").read_bytes()
+    hashes = save_detector(detector, stem, SIZE, {"epoch": 2})
+    assert (restore_detector(stem) or {})["epoch"] == 2
+    stem.with_suffix(".pt").write_bytes(former)
+    assert (restore_detector(stem) or {})["epoch"] == 2
+    assert hash_file(stem.with_suffix(".safetensors")) == hashes["best.safetensors"]
+    written = load_detector(stem.with_suffix(".pt"))
+    assert written.metadata == load_detector(stem.with_suffix(".safetensors")).metadata
+    weights = written.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in detector.float().state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "noted", ["no JSON", "{}", '{"architecture": "yolov8t", "names": ["a"], "image_size": 64}', "[]"]
+)
+def test_a_description_that_does_not_fit_is_told(noted: str, detector: DetectionModel, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    model = load_copy(detector)
+    model.args = {"imgsz": 64}
+    torch.save({"model": model, "marauder": noted}, path)
+    with pytest.raises(UserError, match=r"best\.pt: (what it says of itself|its weights are not)"):
+        load_detector(path)
 
 
 def test_a_checkpoint_as_ultralytics_trains_it_opens(detector: DetectionModel, tmp_path: Path) -> None:

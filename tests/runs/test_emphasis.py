@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
+from marauder.core.settings import Decides
 from marauder.critical.settings import CriticalSettings
-from marauder.engine.task import SampleKey
+from marauder.engine.task import SampleContext, SampleKey
 from marauder.imaging.augmentation import AugmentationSettings, Source
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.hard_negatives import HardNegative, Trust
@@ -38,22 +41,25 @@ def task(data: Path, *words: str) -> DetectionTask:
 
 
 def keys(task: DetectionTask, epoch: int = 0) -> list[SampleKey]:
-    return [SampleKey(epoch, index, False) for index in range(task.training_length)]
+    return [SampleKey(epoch, index) for index in range(task.training_length)]
 
 
-def test_a_run_without_emphasis_is_described_as_before_there_was_any(small_reef: Path) -> None:
-    plain = settings(small_reef).described()
-    assert set(plain) == {"model", "image_size", "augmentation"}
-    assert settings(small_reef, "loss.cls=1").described()["loss"] == {"box": 7.5, "cls": 1.0, "dfl": 1.5}
+def weights_by(settings: DetectionSettings) -> dict[str, Any]:
+    return decided(settings, Decides.RESULT)
+
+
+def test_what_emphasises_decides_the_weights_and_what_is_off_does_not(small_reef: Path) -> None:
+    plain = weights_by(settings(small_reef))
+    assert plain["copy_paste"] == plain["hard_negatives"] == plain["loss"]["focal"] == "off"
     for words in (
+        "loss.cls=1",
         "balance.kind=repeat_factor",
         "copy_paste.probability=0.5",
         "loss.focal.enabled=true",
         "critical=[disc]",
     ):
-        assert set(settings(small_reef, words).described()) - set(plain), words
-    # Settings of what is off decide nothing.
-    assert settings(small_reef, "balance.limit=3", "copy_paste.most=4", "loss.focal.gamma=3").described() == plain
+        assert weights_by(settings(small_reef, words)) != plain, words
+    assert weights_by(settings(small_reef, "copy_paste.most=4", "loss.focal.gamma=3")) == plain
 
 
 def test_critical_classes_are_names_of_the_data_set_or_those_of_the_taxonomy(small_reef: Path) -> None:
@@ -88,15 +94,15 @@ def test_balanced_draws_make_critical_pictures_come_more_often_and_epochs_differ
     assert len(epochs) > 1, "what is drawn a half time more is drawn in some epochs"
     names = balanced.describe_batch(keys(balanced)[:3])
     assert names == [str(balanced.plan.training[place].picture) for place in drawn[:3]]
-    batch = balanced.load(keys(balanced))
+    batch = balanced.load(keys(balanced), SampleContext())
     assert len(batch.tensors["images"]) == balanced.training_length
 
 
 def test_samples_are_functions_of_their_key_with_everything_on(small_reef: Path) -> None:
     words = ("critical=[disc]", "balance.kind=class_aware", "copy_paste.probability=1", "copy_paste.least_side=5")
     one, other = task(small_reef, *words), task(small_reef, *words)
-    first = one.load(keys(one, 2)[::-1]).tensors["images"].flip(0)
-    assert first.equal(other.load(keys(other, 2)).tensors["images"])
+    first = one.load(keys(one, 2)[::-1], SampleContext()).tensors["images"].flip(0)
+    assert first.equal(other.load(keys(other, 2), SampleContext()).tensors["images"])
 
 
 def test_pasted_animals_are_of_critical_classes_and_bring_their_boxes(small_reef: Path) -> None:
@@ -106,12 +112,12 @@ def test_pasted_animals_are_of_critical_classes_and_bring_their_boxes(small_reef
     quiet = AugmentationSettings(mosaic=0, translate=0, scale=0, flip_horizontal=0, hue=0, saturation=0, value=0)
     for one in (plain, pasted):
         one.plan = replace(one.plan, augmentation=quiet)
-    before = [
-        int((one.load([key]).tensors["cls"] == c).sum()) for c in range(3) for one in (plain,) for key in keys(plain)
-    ]
-    after = [
-        int((one.load([key]).tensors["cls"] == c).sum()) for c in range(3) for one in (pasted,) for key in keys(plain)
-    ]
+
+    def boxes(of: DetectionTask) -> list[int]:
+        classes = [of.load([key], SampleContext()).tensors["cls"] for key in keys(plain)]
+        return [int((one == c).sum()) for c in range(3) for one in classes]
+
+    before, after = boxes(plain), boxes(pasted)
     count = len(keys(plain))
     assert sum(after[:count]) > sum(before[:count]), "discs came"
     assert sum(after[count:]) <= sum(before[count:]), "and nothing else"
@@ -137,9 +143,9 @@ def test_pictures_with_hard_negatives_are_drawn_more_often_and_the_content_of_th
     moved = tmp_path / "elsewhere.json"
     moved.write_bytes(file.read_bytes())
     same = settings(small_reef, f"hard_negatives.file={moved}", "hard_negatives.repeat=3")
-    assert same.described() == used.described()
+    assert weights_by(same) == weights_by(used)
     write_json(moved, {**read_json(moved), "weights": "other"})
-    assert same.described() != used.described()
+    assert weights_by(same) != weights_by(used)
 
 
 def test_pasted_negatives_bring_no_label_and_confusions_their_true_one(small_reef: Path) -> None:

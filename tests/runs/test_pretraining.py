@@ -24,13 +24,13 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
 from marauder.engine.failures import TrainingFailure
-from marauder.engine.task import SampleKey
+from marauder.engine.task import SampleContext, SampleKey
 from marauder.models.transfer import load_matching
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.gated import run_gated
 from marauder.runs.recipes import load_run_settings
 from marauder.tasks.detection.settings import DetectionSettings
-from marauder.tasks.pretraining.data import open_pool, probe_records
+from marauder.tasks.pretraining.data import open_pool, pool_identity, probe_records
 from marauder.tasks.pretraining.kind import PretrainingKind
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import PretrainingTask, collapse_in, unjudged
@@ -41,6 +41,8 @@ WORDS = [
     "registry.kind=none", "pretraining.settings.queue=64",
 ]  # fmt: skip
 """Words of a `marauder pretrain` on the small reef that takes seconds."""
+
+PLAIN = SampleContext()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,22 @@ def write_noise(folder: Path, count: int, first: int = 0) -> None:
         coarse = np.random.default_rng(number).integers(0, 255, (8, 10, 3)).astype(np.uint8)
         picture = cv2.resize(coarse, (100, 80), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / f"dive{number % 7}_frame_{number:05d}.png"), picture)
+
+
+def test_other_pictures_of_the_same_size_are_another_pretraining(tmp_path: Path) -> None:
+    write_noise(tmp_path / "bare", 12)
+    for path in sorted((tmp_path / "bare").iterdir()):
+        cv2.imwrite(str(path.with_suffix(".bmp")), cv2.imread(str(path)))
+        path.unlink()
+    given = settings(tmp_path / "bare", tmp_path / "out")
+    before = pool_identity(open_pool(given), given)
+    assert pool_identity(open_pool(given), given) == before
+    changed = open_pool(given).training[0].picture
+    size = changed.stat().st_size
+    cv2.imwrite(str(changed), 255 - cv2.imread(str(changed)))
+    pool = open_pool(given)
+    assert changed.stat().st_size == size and changed in [one.picture for one in pool.training]
+    assert pool_identity(pool, given) != before
 
 
 class TestPictures:
@@ -160,14 +178,14 @@ class TestTask:
         return made
 
     def test_a_sample_is_a_function_of_its_key(self, task: PretrainingTask) -> None:
-        keys = [SampleKey(1, 3, False), SampleKey(1, 5, False)]
-        one, other = task.load(keys).tensors, task.load(keys[::-1]).tensors
+        keys = [SampleKey(1, 3), SampleKey(1, 5)]
+        one, other = task.load(keys, PLAIN).tensors, task.load(keys[::-1], PLAIN).tensors
         assert torch.equal(one["views"][0], other["views"][1])
         assert torch.equal(one["matrices"][1], other["matrices"][0])
-        assert not torch.equal(one["views"][0], task.load([SampleKey(2, 3, False)]).tensors["views"][0])
+        assert not torch.equal(one["views"][0], task.load([SampleKey(2, 3)], PLAIN).tensors["views"][0])
 
     def test_batches_are_what_methods_take(self, task: PretrainingTask) -> None:
-        batch = task.load([SampleKey(0, index, False) for index in range(3)]).tensors
+        batch = task.load([SampleKey(0, index) for index in range(3)], PLAIN).tensors
         assert task.inputs(batch).shape == (3, 2, 3, 64, 64)
         assert task.inputs(batch).max() <= 1
         assert batch["matrices"].shape == (3, 2, 3, 3)
@@ -181,7 +199,7 @@ class TestTask:
         task.store.close(remove=True)
         task.store.kept = False
         try:
-            loaded = task.load([SampleKey(0, 0, False)])
+            loaded = task.load([SampleKey(0, 0)], PLAIN)
         finally:
             object.__setattr__(task.plan.training[0], "picture", first)
         assert list(loaded.set_aside) == [str(broken)]

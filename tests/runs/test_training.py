@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from small_reef import NAMES, PLAIN, write_small_reef
 
+from marauder.cli.train import show
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines
@@ -57,15 +60,31 @@ def make_task(data: Path) -> DetectionTask:
     return DetectionTask(plan, None, 0)
 
 
-def fit(task: Any, folder: Path, clock: Clock | None = None, resume: Path | None = None, **values: Any) -> Outcome:
+def fit(
+    task: Any,
+    folder: Path,
+    clock: Clock | None = None,
+    resume: Path | None = None,
+    sanity_check: bool = False,
+    **values: Any,
+) -> Outcome:
     """Train ``task`` in ``folder``, going on from what lies there."""
-    defaults = {"epochs": 3, "batch_size": 4, "close_mosaic_epochs": 0, "checkpoint_steps": 2, "workers": 0, "seed": 1}
+    defaults = {"epochs": 3, "batch_size": 4, "checkpoint_steps": 2, "workers": 0, "seed": 1}
     settings = TrainingSettings(**{**defaults, **values})
 
     weights = DetectorWeights(BaselineSettings(data=folder, output=folder, image_size=64))
-    return Trainer(task, settings, Group(), folder, folder / "checkpoints", weights, clock or Clock(), "data").fit(
-        resume
+    trainer = Trainer(
+        task,
+        settings,
+        Group(),
+        folder,
+        folder / "checkpoints",
+        weights,
+        clock or Clock(),
+        "data",
+        sanity_check=sanity_check,
     )
+    return trainer.fit(resume)
 
 
 def test_a_run_leaves_everything_and_is_not_done_twice(small_reef: Path, tmp_path: Path) -> None:
@@ -109,11 +128,11 @@ def test_after_damage_the_new_checkpoints_count(small_reef: Path, tmp_path: Path
     load = task.load
     drawn = []
 
-    def load_and_stop(keys: Any) -> Any:
+    def load_and_stop(keys: Any, context: Any) -> Any:
         drawn.append(keys)
         if len(drawn) == 3:
             clock.signal_name = "SIGTERM"
-        return load(keys)
+        return load(keys, context)
 
     task.load = load_and_stop  # type: ignore[method-assign]
     with pytest.raises(Interrupted, match="saved at step 3"):
@@ -135,6 +154,121 @@ def test_going_back_to_an_older_checkpoint_stays(small_reef: Path, tmp_path: Pat
     fit(make_task(small_reef), tmp_path, keep_checkpoints=9, epochs=2)
     resumed = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "resumed"]
     assert resumed == [2, 3]
+
+
+def scored(task: DetectionTask, scores: list[float]) -> DetectionTask:
+    """Let the evaluations of the epochs have these scores, whoever asks."""
+    epoch = {"now": 0}
+    score = task.score
+
+    def planted(shares: list[Any]) -> dict[str, float]:
+        epoch["now"] += 1
+        return {**score(shares), "map50_95": scores[epoch["now"] - 1]}
+
+    task.score = planted  # type: ignore[method-assign]
+    return task
+
+
+def noted(folder: Path, name: str) -> int:
+    """The epoch that the weights of that name are of, in both files."""
+    epochs = {load_detector(folder / f"{name}{suffix}").metadata["epoch"] for suffix in (".pt", ".safetensors")}
+    (epoch,) = epochs
+    return int(epoch)
+
+
+def test_going_back_takes_the_best_of_the_branch_along(small_reef: Path, tmp_path: Path) -> None:
+    """Epoch 2 is the best that the checkpoint after it knows; the file is of epoch 4, which is given up."""
+    fit(
+        scored(make_task(small_reef), [0.1, 0.2, 0.1, 0.4]), tmp_path, keep_checkpoints=99, epochs=4, checkpoint_steps=1
+    )
+    assert (noted(tmp_path, "best"), noted(tmp_path, "last")) == (4, 4)
+    given_up = hash_file(tmp_path / "best.safetensors")
+    older = tmp_path / "checkpoints" / "checkpoint_000000006.pt"
+    outcome = fit(make_task(small_reef), tmp_path, resume=older, epochs=2)
+    assert (outcome.epochs, outcome.best_epoch, outcome.best_score) == (2, 2, 0.2)
+    assert (noted(tmp_path, "best"), noted(tmp_path, "last")) == (2, 2)
+    assert hash_file(tmp_path / "set_aside" / "best.safetensors") == given_up
+    assert [row["epoch"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_going_back_behind_the_best_that_is_lost_seeks_it_anew(
+    small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The checkpoint within epoch 3 knows epoch 1 as the best, whose weights were replaced by those of epoch 4."""
+    scores = [0.3, 0.1, 0.2, 0.4]
+    fit(scored(make_task(small_reef), scores), tmp_path, keep_checkpoints=99, epochs=4, checkpoint_steps=1)
+    older = tmp_path / "checkpoints" / "checkpoint_000000008.pt"
+    outcome = fit(scored(make_task(small_reef), [0.2]), tmp_path, resume=older, epochs=3)
+    assert (outcome.epochs, outcome.best_epoch, outcome.best_score) == (3, 3, 0.2)
+    assert (noted(tmp_path, "best"), noted(tmp_path, "last")) == (3, 3)
+    assert "best weights (epoch 4) are of a branch given up" in caplog.text
+    assert "the best weights (epoch 1) are not here; the best is sought anew" in caplog.text
+
+
+def test_last_weights_that_a_kill_kept_from_being_written_are_written(small_reef: Path, tmp_path: Path) -> None:
+    fit(make_task(small_reef), tmp_path, epochs=2)
+    older = {name: (tmp_path / name).read_bytes() for name in ("last.pt", "last.safetensors")}
+    fit(make_task(small_reef), tmp_path, epochs=3)
+    wanted = hash_file(tmp_path / "last.safetensors")
+    for name, content in older.items():  # as it lies there after a kill behind the last checkpoint
+        (tmp_path / name).write_bytes(content)
+    fit(make_task(small_reef), tmp_path, epochs=3)
+    assert noted(tmp_path, "last") == 3 and hash_file(tmp_path / "last.safetensors") == wanted
+
+
+def test_a_run_that_goes_back_registers_the_branch_it_is_on(
+    small_reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["registry.kind=files", f"runs={tmp_path / 'runs'}", "training.keep_checkpoints=9"]
+    words += ["training.checkpoint_steps=3", f"store={tmp_path / 'store'}"]
+    rising = iter(range(1, 9))
+    score = DetectionTask.score
+    monkeypatch.setattr(
+        DetectionTask, "score", lambda self, shares: {**score(self, shares), "map50_95": next(rising) / 10}
+    )
+
+    def settings(epochs: int) -> BaselineSettings:
+        return settings_for(small_reef, tmp_path / "out", *words, f"training.epochs={epochs}")
+
+    first = run_gated(settings(4), Clock())
+    older = tmp_path / "out" / "checkpoints" / "checkpoint_000000006.pt"
+    second = run_gated(settings(2), Clock(), resume=older)
+    record = read_json(tmp_path / "out" / "run.json")
+    assert (record["epochs"], record["best_epoch"]) == (2, 2)
+    assert (noted(tmp_path / "out", "best"), noted(tmp_path / "out", "last")) == (2, 2)
+    assert record["weights_sha256"] == hash_file(tmp_path / "out" / "best.safetensors")
+    assert [row["epoch"] for row in read_lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2]
+    (stored,) = (tmp_path / "store").rglob("best.safetensors")
+    assert hash_file(stored) == record["weights_sha256"]
+    assert first.version is not None and second.version not in (None, first.version)
+    again = run_gated(settings(2), Clock(), resume=older)
+    assert again.version == second.version, "the same weights again"
+
+
+def bitmaps(data: Path) -> list[Path]:
+    """Make the pictures of a data set uncompressed, so that what they show changes no size; those of train."""
+    for path in sorted(data.parent.glob("images/*/*.png")):
+        cv2.imwrite(str(path.with_suffix(".bmp")), cv2.imread(str(path)))
+        path.unlink()
+    return sorted(data.parent.glob("images/train/*.bmp"))
+
+
+def test_pictures_rewritten_at_the_same_size_are_other_data(tmp_path: Path) -> None:
+    data = write_small_reef(tmp_path / "data")
+    pictures = bitmaps(data)
+    run_gated(settings_for(data, tmp_path / "out"), Clock())
+    before = read_json(tmp_path / "out" / "run.json")
+    for path in pictures:
+        state = path.stat()
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # as by what unpacks or copies with times
+        assert path.stat().st_size == state.st_size
+    with pytest.raises(UserError, match="other pictures, labels or weights"):
+        run_gated(settings_for(data, tmp_path / "out"), Clock())
+    assert read_json(tmp_path / "out" / "run.json") == before
+    checkpoint = tmp_path / "out" / "checkpoints"
+    with pytest.raises(UserError, match="other pictures, labels or weights"):
+        run_gated(settings_for(data, tmp_path / "out"), Clock(), resume=checkpoint)
 
 
 def test_a_finished_checkpoint_of_another_folder_gives_weights(small_reef: Path, tmp_path: Path) -> None:
@@ -195,7 +329,7 @@ class Short(DetectionTask):
 
 def test_out_of_memory_halves_the_micro_batch_and_goes_on(small_reef: Path, tmp_path: Path) -> None:
     base = make_task(small_reef)
-    outcome = fit(Short(base.plan, None, 0), tmp_path, batch_size=8, sanity_check=False)
+    outcome = fit(Short(base.plan, None, 0), tmp_path, batch_size=8)
     events = [event for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "out_of_memory"]
     assert [event["micro_batch_size"] for event in events] == [4, 2]
     assert outcome.epochs == 3
@@ -221,13 +355,13 @@ def poisoned(task: DetectionTask, value: float, after: int) -> DetectionTask:
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_batch_and_it_goes_on(small_reef: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match="loss is nan") as failure:
-        fit(poisoned(make_task(small_reef), math.nan, 5), tmp_path, sanity_check=False)
+        fit(poisoned(make_task(small_reef), math.nan, 5), tmp_path)
     saved = torch.load(tmp_path / "failed_batch_rank0.pt", weights_only=True)
     assert saved["step"] == 5
     assert saved["images"].shape[0] == 4
     assert all(Path(name).is_file() and name in str(saved["pictures"]) for name in saved["pictures"])
     assert Path(saved["pictures"][0]).name in str(failure.value)
-    outcome = fit(make_task(small_reef), tmp_path, sanity_check=False)
+    outcome = fit(make_task(small_reef), tmp_path)
     resumed = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "resumed"]
     assert resumed == [4]
     assert outcome.epochs == 3
@@ -235,15 +369,20 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_batch_and_it_goes_on(sm
 
 def test_an_exploding_loss_stops_the_run(small_reef: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match="times its running mean"):
-        fit(poisoned(make_task(small_reef), 1e6, 60), tmp_path, sanity_check=False, epochs=40, evaluate_every=40)
+        fit(poisoned(make_task(small_reef), 1e6, 60), tmp_path, epochs=40, evaluate_every=40)
 
 
 def test_sanity_check_catches_a_loss_that_cannot_fall(small_reef: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did not fall"):
-        fit(poisoned(make_task(small_reef), 0.0, 0), tmp_path)
+        fit(poisoned(make_task(small_reef), 0.0, 0), tmp_path, sanity_check=True)
     with pytest.raises(UserError, match="sanity check: loss nan"):
-        fit(poisoned(make_task(small_reef), math.nan, 0), tmp_path)
-    assert fit(make_task(small_reef), tmp_path).epochs == 3
+        fit(poisoned(make_task(small_reef), math.nan, 0), tmp_path, sanity_check=True)
+    assert fit(make_task(small_reef), tmp_path, sanity_check=True).epochs == 3
+
+
+def test_what_the_sanity_gate_does_is_no_setting_of_the_training(small_reef: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.sanity_check: no such setting here: the gate sanity"):
+        settings_for(small_reef, tmp_path, "training.sanity_check=false")
 
 
 def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path, tmp_path: Path) -> None:
@@ -253,6 +392,22 @@ def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path
     again = fit(task, tmp_path, epochs=9, patience=2)
     assert (again.epochs, again.stopped_early) == (3, True)
     assert fit(task, tmp_path, epochs=9, patience=4).epochs == 5
+    told = [event for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "stopped_early"]
+    assert [(event["epoch"], event["of_epochs"]) for event in told] == [(3, 9), (5, 9)]
+
+
+def test_stopping_early_is_told_wherever_people_look(
+    small_reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DetectionTask, "score", lambda self, shares: {"map50_95": 0.0, "map50": 0.0})
+    settings = settings_for(small_reef, tmp_path, "training.epochs=6", "training.patience=2")
+    for _ in range(2):  # the second time it is found finished
+        show(run_gated(settings, Clock()))
+        told = "stopped early after 3 of 6 epochs: map50_95 did not rise above 0 (epoch 1) in 2 evaluations"
+        assert f"note:    {told}" in capsys.readouterr().out
+    assert told in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert told in read_json(tmp_path / "run.json")["stopped_early"]
+    assert any(told in event.get("why", "") for event in read_lines(tmp_path / "events.jsonl"))
 
 
 def test_stopping_in_an_evaluation_goes_on_with_it(small_reef: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from marauder.annotation.batch import (
 from marauder.annotation.choosing import Choice, batch_items, choose, expected_boxes, identity_of
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package
 from marauder.annotation.guidelines import GuidelineOptions, guideline_inputs, write_guidelines
-from marauder.annotation.prelabels import prelabel, weights_of
+from marauder.annotation.prelabels import prelabel
 from marauder.annotation.price import estimate
 from marauder.annotation.readme import readme
 from marauder.annotation.settings import AnnotationSettings
@@ -40,6 +40,7 @@ from marauder.core.plugins import make
 from marauder.core.progress import Progress
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
+from marauder.models.naming import model_file
 
 GUIDELINES = "guidelines"
 PRELABELS = "prelabels.jsonl"
@@ -117,7 +118,7 @@ def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, kn
             [settings.seed, settings.overlap_share, settings.least_overlap],
             guideline_inputs(choice.names, dataset.records, _guideline_options(settings)),
             settings.prelabels.model_dump(exclude={"device"}) if settings.model else None,
-            hash_file(weights_of(settings.model)) if settings.model else None,
+            hash_file(model_file(settings.model)) if settings.model else None,
         ]
     )
     base = f"batch-{content[:20]}"
@@ -170,7 +171,7 @@ class _Export:
         """The record that says that this batch is being written; when it was begun stays as first written."""
         if (self.folder / RECORD).is_file():
             return replace(read_batch(self.folder), items=tuple(items))
-        model = hash_file(weights_of(self.settings.model)) if self.settings.model else ""
+        model = hash_file(model_file(self.settings.model)) if self.settings.model else ""
         batch = Batch(
             self.id,
             str(self.settings.data.absolute()),

@@ -34,16 +34,6 @@ class Prelabels:
     unreadable: tuple[str, ...]
 
 
-def weights_of(model: Path) -> Path:
-    """The file that is read for a detector named so. Raises ``UserError`` when there is none."""
-    beside = model.with_suffix(".safetensors")
-    if beside.is_file():
-        return beside
-    if not model.is_file():
-        raise UserError(f"{model}: no such file; check the path after --model")
-    return model
-
-
 def prelabel(
     model: Path,
     records: Sequence[Record],

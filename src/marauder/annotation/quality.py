@@ -127,10 +127,11 @@ def model_boxes(
     """
     if settings.model is None:
         return None, "the pre-labels that went out with the pictures"
-    from marauder.annotation.prelabels import prelabel, weights_of
+    from marauder.annotation.prelabels import prelabel
+    from marauder.models.naming import model_file
 
     # Under the name of the weights' hash: what another model said before is not taken for this one's.
-    journal = folder / f"predictions-{hash_file(weights_of(settings.model))[:16]}.jsonl"
+    journal = folder / f"predictions-{hash_file(model_file(settings.model))[:16]}.jsonl"
     records = [Record(item.key, item.picture, *item.size) for item in batch.items]
     lower = settings.prelabels.changed({"confidence": LOWEST_CONFIDENCE})
     found = prelabel(settings.model, records, batch.names, lower, journal, clock)

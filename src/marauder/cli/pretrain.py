@@ -31,6 +31,8 @@ def _show(settings: PretrainingSettings, summary: RunSummary) -> None:
     typer.echo(
         f"done:     {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
     )
+    if summary.stopped_early:
+        typer.echo(f"note:     {summary.stopped_early}")
     typer.echo(f"helped:   {probe['verdict']}, {probe['why']}")
     typer.echo(f"gates:    {summary.verdict}")
     for why in summary.failed:

@@ -55,6 +55,8 @@ def show(summary: RunSummary) -> None:
         if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
     typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")
+    if summary.stopped_early:
+        typer.echo(f"note:    {summary.stopped_early}")
     typer.echo(f"gates:   {summary.verdict}")
     for why in summary.failed:
         typer.echo(f"  failed: {why}")

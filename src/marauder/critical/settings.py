@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 
 from marauder.core.settings import Decides, Settings
 from marauder.data.balancing import BalanceSettings
-from marauder.engine.settings import TrainingSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
 from marauder.runs.settings import NAME_PATTERN, ImageSize, WeightsFile
 from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
-from marauder.tasks.detection.settings import DetectionSettings
+from marauder.tasks.detection.settings import DetectionSettings, DetectionTraining
 
 STAGES = ("standard", "mined", "fine_tune")
 """The stages in their order."""
@@ -60,7 +59,7 @@ class StagesSettings(Settings):
     fine_tune: FineTuneStage = FineTuneStage()
 
 
-class CriticalTraining(TrainingSettings):
+class CriticalTraining(DetectionTraining):
     """Training as always, but the critical classes pick the best weights."""
 
     best_metric: str = Field(FLOORED, description="the evaluation metric that picks the best weights")

@@ -14,6 +14,7 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, fingerprint, write_bytes
+from marauder.data.manifests.journal import Stamp, stamp_of
 from marauder.data.picture_files import DECODING_VERSION, PictureError, load_rgb
 from marauder.data.records import Record
 
@@ -114,7 +115,7 @@ class PictureStore:
             [
                 self.long_side,
                 DECODING_VERSION,
-                [(str(record.picture.absolute()), *_file_stamp(record.picture)) for record in self.records],
+                [_file_stamp(record.picture) for record in self.records],
             ]
         )
 
@@ -144,12 +145,11 @@ class PictureStore:
         return self._pixels, self._states
 
 
-def _file_stamp(path: Path) -> tuple[int, int]:
+def _file_stamp(path: Path) -> Stamp:
     try:
-        status = path.stat()
+        return stamp_of(path)
     except OSError:
-        return (-1, -1)
-    return status.st_size, status.st_mtime_ns
+        return str(path.absolute()), -1, -1, -1
 
 
 def _boot_identity() -> bytes:

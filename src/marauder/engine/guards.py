@@ -19,7 +19,7 @@ from marauder.core.errors import UserError
 from marauder.engine.failures import FailureKind, TrainingFailure
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Position
-from marauder.engine.task import Batch, Task
+from marauder.engine.task import Batch, Task, loss_of
 
 __all__ = [
     "CollapseWatch",
@@ -234,8 +234,7 @@ def _losses_on_one_batch(task: Task, model: nn.Module, batch: Batch, learning_ra
     losses: list[float] = []
     for _ in range(SANITY_STEPS):
         optimizer.zero_grad(set_to_none=True)
-        sums, weight = criterion(trial(task.inputs(batch)), batch)
-        loss = sums.sum() / weight.clamp(min=1)
+        loss = loss_of(*criterion(trial(task.inputs(batch)), batch))
         loss.backward()
         norm = nn.utils.clip_grad_norm_(trial.parameters(), 10.0)
         losses.append(loss.item())

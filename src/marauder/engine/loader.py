@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from marauder.core.randomness import permutation
 from marauder.engine.failures import TrainingFailure, name_some
-from marauder.engine.task import LocalBatch, SampleKey, Task
+from marauder.engine.task import LocalBatch, SampleContext, SampleKey, Task
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Order:
     batch_size: int
     seed: int
     epochs: int
-    close_mosaic_epochs: int
 
     @property
     def steps_per_epoch(self) -> int:
@@ -42,8 +41,11 @@ class Order:
         """The global batch number ``position`` (from 0) of ``epoch``."""
         indices = permutation(self.seed, epoch, self.length)
         chosen = indices[position * self.batch_size : (position + 1) * self.batch_size]
-        closing = epoch >= self.epochs - self.close_mosaic_epochs
-        return [SampleKey(epoch, int(index), closing) for index in chosen]
+        return [SampleKey(epoch, int(index)) for index in chosen]
+
+    def context(self, task: Task, step: int) -> SampleContext:
+        """What ``task`` says of the samples of the global batch of ``step``."""
+        return task.context(step // self.steps_per_epoch, step, self.epochs)
 
     def shares(self, first_step: int, rank: int, size: int) -> Iterator[list[SampleKey]]:
         """From the global step ``first_step`` on, the samples of each global batch that ``rank`` of ``size`` takes.
@@ -71,12 +73,22 @@ def share_of(length: int, rank: int, size: int) -> slice:
     return slice(length * rank // size, length * (rank + 1) // size)
 
 
-class _Shares(Sampler[tuple[int, list[SampleKey]]]):
-    def __init__(self, order: Order, first_step: int, rank: int, size: int) -> None:
-        self.order, self.first_step, self.rank, self.size = order, first_step, rank, size
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one process loads for the update ``step``; it travels to the loading process."""
 
-    def __iter__(self) -> Iterator[tuple[int, list[SampleKey]]]:
-        return enumerate(self.order.shares(self.first_step, self.rank, self.size), self.first_step)
+    step: int
+    keys: list[SampleKey]
+    context: SampleContext
+
+
+class _Shares(Sampler[_Share]):
+    def __init__(self, task: Task, order: Order, first_step: int, rank: int, size: int) -> None:
+        self.task, self.order, self.first_step, self.rank, self.size = task, order, first_step, rank, size
+
+    def __iter__(self) -> Iterator[_Share]:
+        for step, keys in enumerate(self.order.shares(self.first_step, self.rank, self.size), self.first_step):
+            yield _Share(step, keys, self.order.context(self.task, step))
 
     def __len__(self) -> int:
         return self.order.total_steps - self.first_step
@@ -91,19 +103,15 @@ class _Samples(Dataset[LocalBatch]):
     def __init__(self, task: Task, board: torch.Tensor) -> None:
         self.task, self.board = task, board
 
-    def __getitems__(self, share: tuple[int, list[SampleKey]]) -> LocalBatch:
-        step, keys = share
+    def __getitems__(self, share: _Share) -> LocalBatch:
         worker = get_worker_info()
         if worker is None:
-            return self.task.load(keys)
+            return self.task.load(share.keys, share.context)
         row = self.board[worker.id]
-        row[0], row[1] = os.getpid(), step
-        batch = self.task.load(keys)
+        row[0], row[1] = os.getpid(), share.step
+        batch = self.task.load(share.keys, share.context)
         row[1] = -1
         return batch
-
-    def __getitem__(self, key: SampleKey) -> LocalBatch:
-        return self.task.load([key])
 
 
 class Loader:
@@ -126,7 +134,7 @@ class Loader:
     ) -> None:
         self.task, self.order, self.rank, self.size = task, order, rank, size
         self.board = torch.full((workers, 2), -1, dtype=torch.int64).share_memory_()
-        shares: Any = _Shares(order, first_step, rank, size)  # torch's annotation knows lists of keys alone
+        shares: Any = _Shares(task, order, first_step, rank, size)  # torch's annotation knows lists of keys alone
         loader: DataLoader[LocalBatch] = DataLoader(
             _Samples(task, self.board),
             batch_sampler=shares,
@@ -163,13 +171,6 @@ class Loader:
             "dead_loader",
             step,
         )
-
-
-def batches(
-    task: Task, order: Order, first_step: int, rank: int, size: int, workers: int, pin_memory: bool
-) -> Iterator[LocalBatch]:
-    """The batches of a ``Loader``, where no one needs to know why they stop coming."""
-    return iter(Loader(task, order, first_step, rank, size, workers, pin_memory))
 
 
 _TIMED_OUT = "DataLoader timed out"

@@ -14,6 +14,7 @@ import torch
 from marauder.core.files import fingerprint, read_json, write_json
 from marauder.engine.distributed import Group
 from marauder.engine.failures import GroupRestart, TrainingFailure
+from marauder.engine.task import SampleContext
 
 FILE = "micro_batch.json"
 
@@ -33,15 +34,21 @@ def recorded_micro_batch(folder: Path, identity: dict[str, Any], processes: int)
 
 
 def halved(
-    size: int, step: int, group: Group, folder: Path, identity: dict[str, Any], error: torch.OutOfMemoryError
+    size: int,
+    context: SampleContext,
+    step: int,
+    group: Group,
+    folder: Path,
+    identity: dict[str, Any],
+    error: torch.OutOfMemoryError,
 ) -> int:
-    """The micro-batch after one of ``size`` samples did not fit at ``step``.
+    """The micro-batch after one of ``size`` samples, as many as ``context`` makes of them, did not fit at ``step``.
 
     Raises ``GroupRestart`` where other processes wait in the backward pass, with the size written down for the group
     that starts anew, and ``TrainingFailure`` when a single sample did not fit.
     """
     half = size // 2
-    if half < 1:
+    if half < 1 or context.samples_per_pass(size) == 1:
         why = f"out of memory at step {step} with one sample: choose a smaller --imgsz or model"
         raise TrainingFailure(why, "out_of_memory", step) from error
     if group.size > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import torch
 
 from marauder.core.errors import UserError
-from marauder.engine.checkpoints import Checkpointer
+from marauder.engine.checkpoints import SET_ASIDE, Checkpointer
 from marauder.engine.distributed import Group
 from marauder.engine.identity import describe_differences
 from marauder.engine.micro_batch import recorded_micro_batch
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import TrainState
+from marauder.engine.state import TrainState, about_epoch, agrees
 from marauder.engine.task import Weights
 
 log = logging.getLogger("marauder")
@@ -37,8 +38,8 @@ class Resumption:
     def take_up(self, named: Path | None) -> bool:
         """Restore the checkpoint ``named``, else the newest whole one, on every rank; ``False``: there is none.
 
-        Later checkpoints, damaged or of a branch given up, are set aside. Raises ``UserError`` for a checkpoint of
-        another training.
+        Later checkpoints, damaged or of a branch given up, are set aside, and so are the weights of such a branch.
+        Raises ``UserError`` for a checkpoint of another training.
         """
         stored = None
         if self.group.leads:
@@ -64,7 +65,7 @@ class Resumption:
         if self.group.leads:
             self.checkpointer.set_aside_after(position.step)
         self.checkpointer.saved_step = position.step if named is None else None
-        self._forget_lost_best()
+        self._keep_to_this_branch(named is not None)
         return True
 
     def _begin(self) -> None:
@@ -85,12 +86,43 @@ class Resumption:
         if recorded is not None:
             self.state.position.micro_batch_size = min(self.state.position.micro_batch_size, recorded)
 
-    def _forget_lost_best(self) -> None:
-        """Without the best weights' file (lost, or left with another run) the best is sought anew from here on."""
+    def _keep_to_this_branch(self, given_up: bool) -> None:
+        """See to it that ``best`` holds what the checkpoint knows as the best weights.
+
+        The file may be lost, or newer than the checkpoint. Where these weights are the checkpoint's own they are saved
+        once more, else the best is sought anew from here on. ``given_up``: what was trained after the checkpoint counts
+        no more, and its weights are set aside.
+        """
         position = self.state.position
-        lost = self.group.broadcast(not self.weights.has("best") if self.group.leads else None)
-        if lost and position.best_score is not None:
+        held = False
+        if self.group.leads:
+            best = [row for row in position.history if row["epoch"] == position.best_epoch]
+            if given_up:
+                self._set_aside("best", best)
+                self._set_aside("last", position.history)
+            held = agrees(self.weights.about("best"), best) or self._save_best_again(best)
+        held = self.group.broadcast(held)
+        if not held and position.best_score is not None:
             if self.group.leads:
                 log.warning("the best weights (epoch %s) are not here; the best is sought anew", position.best_epoch)
             position.best_score, position.best_epoch, position.evaluations_since_best = None, None, 0
             self.checkpointer.saved_step = None
+
+    def _set_aside(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Move weights that are not of one of the epochs ``rows`` into the folder ``set_aside``."""
+        about = self.weights.about(name)
+        if about is None or agrees(about, rows):
+            return
+        log.warning("the %s weights (epoch %s) are of a branch given up; they are set aside", name, about.get("epoch"))
+        (self.folder / SET_ASIDE).mkdir(exist_ok=True)
+        for path in self.weights.files(name):
+            if path.is_file():
+                path.replace(self.folder / SET_ASIDE / path.name)
+
+    def _save_best_again(self, best: Sequence[Mapping[str, float]]) -> bool:
+        """Save the checkpoint's own weights as the best, if they are: it was made right after their evaluation."""
+        for row in best:
+            if row["step"] == self.state.position.step:
+                self.weights.save(self.state.average.model, "best", about_epoch(row))
+                return True
+        return False

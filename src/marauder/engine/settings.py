@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -28,6 +29,9 @@ class TrainingSettings(Settings):
     """One training. ``batch_size`` is the global batch: samples of one update, over all processes and micro-batches."""
 
     decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "sanity_check": "the gate sanity looks at a batch before every run; gate.sanity=off leaves it out",
+    }
 
     epochs: Annotated[int, Decides.LENGTH] = Field(100, ge=1, description="passes over the training pictures")
     batch_size: int = Field(16, ge=1, description="samples of one update, over all processes")
@@ -35,7 +39,6 @@ class TrainingSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     average_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights, ramped up")
     average_ramp: float = Field(2000.0, gt=0, description="updates over which that decay ramps up")
-    close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
     patience: Annotated[int, Decides.LENGTH] = Field(
         100, ge=0, description="stop after this many evaluations without a better one; 0: never"
     )
@@ -45,7 +48,7 @@ class TrainingSettings(Settings):
 
     device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda or cuda:N")
     micro_batch_size: Annotated[int | None, Decides.NOTHING] = Field(
-        None, ge=1, description="samples of one forward pass; halved when memory is short"
+        None, ge=1, description="samples of one forward pass at the base size; halved when memory is short"
     )
     workers: Annotated[int | None, Decides.NOTHING] = Field(
         None, ge=0, description="loading processes per training process"
@@ -54,7 +57,6 @@ class TrainingSettings(Settings):
     checkpoint_seconds: Annotated[float, Decides.NOTHING] = Field(60.0, gt=0)
     checkpoint_steps: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1)
     keep_checkpoints: Annotated[int, Decides.NOTHING] = Field(2, ge=1)
-    sanity_check: Annotated[bool, Decides.NOTHING] = True
     log_steps: Annotated[int, Decides.NOTHING] = Field(
         10, ge=1, description="updates between two reports of numbers to trackers"
     )

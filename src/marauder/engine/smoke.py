@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from marauder.core.errors import UserError
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.distributed import Group, choose_precision
 from marauder.engine.guards import check_sanity
-from marauder.engine.loader import Order, batches
+from marauder.engine.loader import Order
 from marauder.engine.optimizer import apply_schedule, build_optimizer
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Position, TrainState
-from marauder.engine.task import Batch, Task
+from marauder.engine.task import Batch, SampleContext, Task, loss_of
 from marauder.engine.update import Updater
 
 SANITY_SAMPLES = 8
@@ -78,9 +78,9 @@ def look_at_one_batch(task: Task, settings: TrainingSettings, device: torch.devi
         samples = min(SANITY_SAMPLES, settings.batch_size, settings.micro_batch_size or SANITY_SAMPLES)
         norm, parameters = math.nan, len(list(model.parameters()))
         missing: tuple[str, ...] = ()
-        for batch in islice(_shard(task, settings, device, samples), BATCHES_LOOKED_AT):
-            norm, missing, weight = _gradients(task, model, batch, choose_precision(settings.precision, device))
-            if weight > 0:
+        for batch, _ in islice(_shard(task, settings, device, samples), BATCHES_LOOKED_AT):
+            norm, missing, found = _gradients(task, model, batch, choose_precision(settings.precision, device))
+            if found:
                 break
         try:
             first, lowest = check_sanity(task, model, batch)
@@ -151,10 +151,10 @@ def _short_run(task: Task, settings: TrainingSettings, device: torch.device, ste
     updater = Updater(task, state, Group(device=device), settings, precision, 10 * steps)
     schedule = Schedule(settings.optimizer, total_steps=10 * steps, steps_per_epoch=steps)
     loaded: list[Batch] = []
-    for number, batch in enumerate(islice(_shard(task, settings, device, samples), steps)):
+    for number, (batch, context) in enumerate(islice(_shard(task, settings, device, samples), steps)):
         loaded.append({name: tensor.cpu() for name, tensor in batch.items()})
         apply_schedule(state.optimizer, schedule.values(schedule.warmup_steps() + number))
-        updater.update(batch, len(task.inputs(batch)))
+        updater.update(batch, len(task.inputs(batch)), context)
         position.step += 1
     return _Run(start, {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, loaded)
 
@@ -174,30 +174,34 @@ def _build(task: Task, settings: TrainingSettings, device: torch.device) -> nn.M
     return task.build_model(settings.seed).to(device).to(memory_format=torch.channels_last).train()
 
 
-def _shard(task: Task, settings: TrainingSettings, device: torch.device, samples: int) -> Iterator[Batch]:
-    """The first samples of the training's own order, ``samples`` at a time, loaded in this process."""
-    size = min(samples, task.training_length)
-    order = Order(task.training_length, size, settings.seed, settings.epochs + BATCHES_LOOKED_AT, 0)
-    for local in batches(task, order, 0, 0, 1, workers=0, pin_memory=False):
-        yield {name: tensor.to(device) for name, tensor in local.tensors.items()}
+def _shard(
+    task: Task, settings: TrainingSettings, device: torch.device, samples: int
+) -> Iterator[tuple[Batch, SampleContext]]:
+    """The first samples of the training's own order, ``samples`` at a time, loaded in this process; without end, since
+    a short training may have too few."""
+    order = Order(task.training_length, min(samples, task.training_length), settings.seed, settings.epochs)
+    for step in count():
+        context = order.context(task, step)
+        local = task.load(order.batch(step // order.steps_per_epoch, step % order.steps_per_epoch), context)
+        yield {name: tensor.to(device) for name, tensor in local.tensors.items()}, context
 
 
 def _gradients(
     task: Task, model: nn.Module, batch: Batch, precision: torch.dtype
-) -> tuple[float, tuple[str, ...], float]:
-    """Gradient norm, trainable parameters without a gradient, and the weight of the positives; the model is unchanged
-    but for its running statistics."""
+) -> tuple[float, tuple[str, ...], bool]:
+    """Gradient norm, trainable parameters without a gradient, and whether the batch holds something to learn for every
+    part of the loss; the model is unchanged but for its running statistics."""
     device = next(model.parameters()).device
     model.zero_grad(set_to_none=True)
     with torch.autocast(device.type, precision, precision != torch.float32):
         outputs = model(task.inputs(batch))
-    sums, weight = task.criterion(model)(outputs, batch)
-    (sums.sum() / weight.clamp(min=1)).backward()
+    sums, counts = task.criterion(model)(outputs, batch)
+    loss_of(sums, counts).backward()
     missing = tuple(name for name, p in model.named_parameters() if p.requires_grad and p.grad is None)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
     model.zero_grad(set_to_none=True)
-    return norm, missing, float(weight)
+    return norm, missing, bool((counts > 0).all())
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

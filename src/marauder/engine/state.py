@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from marauder.core.files import to_plain
 from marauder.engine.averaging import AveragedModel
+from marauder.engine.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,17 @@ class Outcome:
     seconds: float
     history: list[dict[str, float]]
     stopped_early: bool
+
+
+def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
+    """Why a training ended before its last epoch, in a sentence; empty: it did not."""
+    if not outcome.stopped_early or outcome.epochs >= training.epochs:
+        return ""
+    best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
+    return (
+        f"stopped early after {outcome.epochs} of {training.epochs} epochs: {training.best_metric} did not rise{best} "
+        f"in {training.patience} evaluations (training.patience)"
+    )
 
 
 @dataclass
@@ -57,6 +71,19 @@ class Position:
             self.history,
             self.stopped_early,
         )
+
+
+def about_epoch(row: Mapping[str, float]) -> dict[str, Any]:
+    """What is noted with weights that are saved after an epoch, from its row (an entry of ``history``)."""
+    metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
+    return {"epoch": int(row["epoch"]), "metrics": metrics}
+
+
+def agrees(about: Mapping[str, Any] | None, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether weights with which ``about`` is noted (``None``: there are none) are of one of the epochs ``rows``."""
+    if about is None:
+        return False
+    return any(to_plain(about_epoch(row)).items() <= dict(about).items() for row in rows)
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,12 +15,37 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """Names one training sample: its content is a function of the seed and this key alone."""
+    """Names one training sample: its content is a function of the seed, this key and the sample's context."""
 
     epoch: int
     index: int
-    closing: bool
-    """Whether the epoch is one of the last ones, without mosaic."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleContext:
+    """What the samples of one update have in common beside their keys, as the task decides it for that update.
+
+    The engine hands it on and reads only the sizes, since they say how many samples fit into one forward pass.
+    Raises ``ValueError`` for one size without the other.
+    """
+
+    closing: bool = False
+    """Whether samples are drawn as at the end of a training, closer to plain pictures (a detector's without mosaic)."""
+    image_size: int | None = None
+    """Pixels of a side; ``None``: the task's own size."""
+    base_image_size: int | None = None
+    """Pixels of a side of the samples that ``training.micro_batch_size`` counts; ``None`` where ``image_size`` is."""
+
+    def __post_init__(self) -> None:
+        if (self.image_size is None) != (self.base_image_size is None):
+            raise ValueError("image_size and base_image_size go together: give both or neither")
+
+    def samples_per_pass(self, micro_batch_size: int) -> int:
+        """Samples of one forward pass: as many as have the pixels of ``micro_batch_size`` of the base size, but one at
+        least."""
+        if self.image_size is None or self.base_image_size is None:
+            return micro_batch_size
+        return max(1, micro_batch_size * self.base_image_size**2 // self.image_size**2)
 
 
 @dataclass
@@ -46,10 +72,21 @@ class Trouble:
 
 
 class Criterion(Protocol):
-    """Loss of a model, in sums that add up over any cut of a batch."""
+    """Loss of a model, in sums and counts that add up over any cut of a batch."""
 
     def __call__(self, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Numerators, one a part of the loss (k,), and the weight () that the whole batch's are divided by."""
+        """Sums (k,), one a part of the loss, and what each is divided by once those of the global batch are added up:
+        counts (k,), or () or (1,) where all parts share one. Counts have no gradient, and one below 1 counts as 1.
+
+        Counts that differ by part must be known before a backward pass, so that micro-batches still to come are passed
+        forward once more to count them. All that a call changes must therefore stand in the model's buffers, which
+        are put back.
+        """
+
+
+def loss_of(sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The loss () of a batch taken by itself, from what a ``Criterion`` says of it."""
+    return (sums / counts.clamp(min=1)).sum()
 
 
 class Task(Protocol):
@@ -71,7 +108,11 @@ class Task(Protocol):
     def criterion(self, model: nn.Module) -> Criterion:
         """The loss of ``model`` (on its device)."""
 
-    def load(self, keys: list[SampleKey]) -> LocalBatch:
+    def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
+        """What the samples of the update ``step`` (from 0) have in common, in ``epoch`` (from 0) of ``epochs``: a
+        function of the arguments and the task's own settings, the same on every rank."""
+
+    def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         """Load and collate samples; called in loading processes."""
 
     def cut(self, batch: Batch, start: int, stop: int) -> Batch:
@@ -112,5 +153,9 @@ class Weights(Protocol):
     def save(self, model: nn.Module, name: str, about: dict[str, Any]) -> None:
         """Write a model's weights with what to remember of them."""
 
-    def has(self, name: str) -> bool:
-        """Whether whole weights of that name are there."""
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """What was told of the weights of that name when they were saved, and maybe more, as JSON knows it; ``None``
+        unless they are there and whole."""
+
+    def files(self, name: str) -> Sequence[Path]:
+        """The files that hold the weights of that name, whether they are there or not."""

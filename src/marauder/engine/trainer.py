@@ -31,8 +31,8 @@ from marauder.engine.resume import Resumption
 from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome, Position, TrainState
-from marauder.engine.task import Batch, LocalBatch, Task, Weights
+from marauder.engine.state import Outcome, Position, TrainState, about_epoch, agrees, early_stop
+from marauder.engine.task import Batch, LocalBatch, SampleContext, Task, Weights
 from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
 from marauder.engine.update import Updater, UpdateResult
@@ -56,7 +56,8 @@ class Trainer:
 
     A checkpoint only goes on under the same ``data_fingerprint`` and the same ``described`` settings: all that decide
     the weights, by default those of ``settings``. ``at_default``: which of them an older checkpoint need not know.
-    ``observer`` hears how it goes, on the first rank.
+    ``observer`` hears how it goes, on the first rank. ``sanity_check``: first see that one batch trains, for a training
+    that no gate looked at before.
     """
 
     def __init__(
@@ -72,12 +73,13 @@ class Trainer:
         described: Mapping[str, Any] | None = None,
         at_default: frozenset[str] = frozenset(),
         observer: Observer | None = None,
+        sanity_check: bool = False,
     ) -> None:
         if settings.best_metric not in task.metric_names:
             known = ", ".join(task.metric_names)
             raise UserError(f"best_metric {settings.best_metric!r}: not measured here; choose one of: {known}")
         self.task, self.settings, self.group, self.folder, self.clock = task, settings, group, folder, clock
-        self.weights = weights
+        self.weights, self.sanity_check = weights, sanity_check
         self.identity = {
             "settings": dict(described or {"training": decided(settings, Decides.RESULT)}),
             "data": data_fingerprint,
@@ -87,9 +89,7 @@ class Trainer:
         self.checkpointer = Checkpointer(
             checkpoint_folder, settings.keep_checkpoints, self.run_log.observer.checkpointed
         )
-        self.order = Order(
-            task.training_length, settings.batch_size, settings.seed, settings.epochs, settings.close_mosaic_epochs
-        )
+        self.order = Order(task.training_length, settings.batch_size, settings.seed, settings.epochs)
         self.schedule = Schedule(settings.optimizer, self.order.total_steps, self.order.steps_per_epoch)
         self.precision = choose_precision(settings.precision, group.device)
         self.state = self._build_state()
@@ -124,11 +124,20 @@ class Trainer:
         if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
             self._train()
         if position.best_score is None and position.step:
-            self._evaluate(position.step // self.order.steps_per_epoch)
-            if self.group.leads:
-                self._save_checkpoint(wait=True)
-        if self.group.leads and not self.weights.has("last"):
+            self._evaluate_again()
+        if self.group.leads and not agrees(self.weights.about("last"), position.history[-1:]):
             self._save_last()
+
+    def _evaluate_again(self) -> None:
+        """Measure the weights as they stand, the best there are, where no best ones are known at the end."""
+        position = self.state.position
+        epoch = position.step // self.order.steps_per_epoch
+        metrics = self._evaluate(epoch)
+        if position.history and position.history[-1]["epoch"] == epoch:
+            position.history[-1] |= {f"val/{name}": value for name, value in metrics.items()}
+            self.run_log.rewrite_epochs(position.history)
+        if self.group.leads:
+            self._save_checkpoint(wait=True)
 
     def _build_state(self) -> TrainState:
         model = self.task.build_model(self.settings.seed).to(self.group.device)
@@ -177,9 +186,15 @@ class Trainer:
     def _train(self) -> None:
         position = self.state.position
         loader = Loader(
-            self.task, self.order, position.step, self.group.rank, self.group.size, self._workers(),
-            self.group.device.type == "cuda", self.settings.loader_timeout,
-        )  # fmt: skip
+            self.task,
+            self.order,
+            position.step,
+            self.group.rank,
+            self.group.size,
+            self._workers(),
+            self.group.device.type == "cuda",
+            self.settings.loader_timeout,
+        )
         try:
             self._do_steps(loader)
         except RuntimeError as error:  # a loading process that ends interrupts whatever is under way
@@ -201,7 +216,7 @@ class Trainer:
         for local in self.stopwatch.timed("data", loader):
             batch = self._to_device(local.tensors)
             self._report_set_aside(local)
-            if self.settings.sanity_check and not position.sanity_passed:
+            if self.sanity_check and not position.sanity_passed:
                 self._check_sanity(batch)
             self._pending.append(Pending(position.step, self._step(batch), local, batch))
             position.step += 1
@@ -224,25 +239,29 @@ class Trainer:
         assert self.updater is not None
         position = self.state.position
         samples = self.order.share_weight(position.step, self.group.rank, self.group.size)
+        context = self.order.context(self.task, position.step)
         apply_schedule(self.state.optimizer, self.schedule.values(position.step))
         while True:
             try:
                 with self.stopwatch.measure("update"):
-                    return self.updater.update(batch, samples)
+                    return self.updater.update(batch, samples, context)
             except torch.OutOfMemoryError as error:
-                self._halve(error)
+                self._halve(context, error)
 
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
+    def _halve(self, context: SampleContext, error: torch.OutOfMemoryError) -> None:
         position = self.state.position
-        half = halved(position.micro_batch_size, position.step, self.group, self.folder, self.identity, error)
+        size, step = position.micro_batch_size, position.step
+        half = halved(size, context, step, self.group, self.folder, self.identity, error)
         position.micro_batch_size = half
         if self.group.device.type == "cuda":
             torch.cuda.empty_cache()
         log.warning(
             "out of memory at step %d: going on with %d samples at a time, %d times an update (same result)",
-            position.step, half, -(-self.settings.batch_size // half),
-        )  # fmt: skip
-        self.run_log.event("out_of_memory", step=position.step, micro_batch_size=half)
+            step,
+            half,
+            -(-self.settings.batch_size // half),
+        )
+        self.run_log.event("out_of_memory", step=step, micro_batch_size=half)
 
     def _settle(self, keep: int) -> None:
         """Judge and count the numbers of finished updates, all but the newest ``keep``."""
@@ -251,18 +270,18 @@ class Trainer:
             pending = self._pending.popleft()
             result = pending.result
             sums = result.sums.to("cpu", torch.float64)
-            per_positive, per_sample = float(sums.sum() / result.weight), float(sums.sum() / result.samples)
+            losses = (sums / result.counts.cpu()).tolist()
+            loss, per_sample = sum(losses), float(sums.sum() / result.samples)
             norm = float(result.gradient_norm)
             judged = None if self.state.scaler.is_enabled() else norm  # the scaler skips bad ones
-            finding = self.guards.judge_update(per_positive, per_sample, judged)
+            finding = self.guards.judge_update(loss, per_sample, judged)
             if finding is not None:
                 self._fail(finding, pending)
-            losses = (sums / result.weight.cpu()).tolist()
             self._report(pending.step, losses, norm)
             totals = position.epoch_sums or [0.0] * len(losses)
             position.epoch_sums = [total + value for total, value in zip(totals, losses, strict=True)]
             position.epoch_steps += 1
-            self._loss = per_positive
+            self._loss = loss
             now = time.monotonic()
             position.epoch_seconds += now - self._mark
             position.seconds_spent += now - self._mark
@@ -305,7 +324,9 @@ class Trainer:
             self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
             position.stopped_early = True
-            log.info("no better evaluation in %d: stopping early after epoch %d", settings.patience, epoch)
+            why = early_stop(position.outcome(self.order.steps_per_epoch), settings)
+            log.info("%s", why)
+            self.run_log.event("stopped_early", step=position.step, epoch=epoch, of_epochs=settings.epochs, why=why)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         position = self.state.position
@@ -378,10 +399,8 @@ class Trainer:
 
     def _save_last(self) -> None:
         position = self.state.position
-        row = position.history[-1] if position.history else {}
-        metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
-        epoch = position.step // self.order.steps_per_epoch
-        self.weights.save(self.state.average.model, "last", {"epoch": epoch, "metrics": metrics})
+        row = position.history[-1] if position.history else {"epoch": 0}
+        self.weights.save(self.state.average.model, "last", about_epoch(row))
         self.run_log.event(
             "finished", step=position.step, best_epoch=position.best_epoch, best_score=position.best_score
         )

@@ -100,16 +100,23 @@ class HangWatch:
     def _end(self, now: Moment, still: float) -> None:
         """Write the evidence and leave. Nothing of the stuck thread can be waited for."""
         about = {
-            "rank": self.rank, "process": os.getpid(), "time": round(time.time(), 3), "phase": now.phase,
-            "seconds": round(still, 1), "stack": _stacks(),
-        }  # fmt: skip
+            "rank": self.rank,
+            "process": os.getpid(),
+            "time": round(time.time(), 3),
+            "phase": now.phase,
+            "seconds": round(still, 1),
+            "stack": _stacks(),
+        }
         # Should the disk or the description hang as well, this ends the process without asking Python.
         faulthandler.dump_traceback_later(LAST_WORDS_SECONDS, exit=True)
         log.error(
             "rank %d hangs: no progress in %s in the phase %r; where every thread stands is in %s. Run the same "
             "command again: it goes on from the last checkpoint",
-            self.rank, describe_seconds(still), now.phase, self.path,
-        )  # fmt: skip
+            self.rank,
+            describe_seconds(still),
+            now.phase,
+            self.path,
+        )
         try:
             write_json(self.path, about)
             write_json(self.path, {**about, **self.describe()})

@@ -1,4 +1,4 @@
-"""Which file a model is read from, and which folder its exports go to, so that no two models share one."""
+"""The files of the models that were named, and which folder the exports of each go to: no two models share one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marauder.core.errors import UserError
+from marauder.models.naming import explain_missing
 
 BEST = "best"
 UNTELLING = frozenset({"best", "last", "model", "weights"})
@@ -14,16 +15,19 @@ UNTELLING = frozenset({"best", "last", "model", "weights"})
 
 
 def weight_files(models: Sequence[Path]) -> list[Path]:
-    """The files that ``load_detector`` reads for these paths, each once. Raises ``UserError`` with what is missing."""
-    missing = [path for path in models if not path.is_file() and not path.with_suffix(".safetensors").is_file()]
+    """``models``, each file once. Raises ``UserError`` for files that are missing, and for both files of one model."""
+    missing = [why for path in models if (why := explain_missing(path)) is not None]
     if missing:
-        names = ", ".join(str(path) for path in missing)
-        raise UserError(f"{names}: no such file; check the paths after --models")
-    chosen = []
-    for path in models:
-        beside = path.with_suffix(".safetensors")
-        chosen.append(beside if path.suffix == ".pt" and beside.is_file() else path)
-    return list({path.resolve(): path for path in chosen}.values())
+        raise UserError("\n".join(missing))
+    chosen = list({path.resolve(): path for path in models}.values())
+    stems = Counter(path.resolve().with_suffix("") for path in chosen)
+    for path in chosen:
+        if stems[path.resolve().with_suffix("")] > 1:
+            raise UserError(
+                f"{path}: is named beside a file of the same name and another kind; a training leaves the same weights "
+                "in both: name one of them"
+            )
+    return chosen
 
 
 def folder_names(paths: Sequence[Path]) -> list[str]:

@@ -20,6 +20,7 @@ from marauder.data.profile import DEFAULT_SAMPLE, Profile, profile_dataset
 from marauder.data.records import Dataset, Record
 from marauder.imaging.letterbox import fit
 from marauder.models.files import load_detector
+from marauder.models.naming import model_file
 from marauder.models.ultralytics_adapter import DetectionModel, input_stride
 
 BATCH = 16
@@ -61,9 +62,8 @@ def embed_profile(
 
 
 def weights_hash(weights: Path) -> str:
-    """SHA-256 of the file that ``load_detector`` reads: of ``NAME.safetensors`` where it stands beside ``NAME.pt``."""
-    numbers = weights.with_suffix(".safetensors")
-    return hash_file(numbers if numbers.is_file() else weights)
+    """SHA-256 of the file that ``load_detector`` reads."""
+    return hash_file(model_file(weights))
 
 
 def embed(

@@ -1,10 +1,12 @@
-"""Trained detectors on disk: ``NAME.safetensors`` (which Marauder reads back) and ``NAME.pt`` (for Ultralytics)."""
+"""Trained detectors on disk: ``NAME.safetensors`` (which holds numbers only) and ``NAME.pt`` (for Ultralytics)."""
 
 from __future__ import annotations
 
 import copy
 import io
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ from safetensors.torch import save as safetensors_bytes
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain, write_bytes
 from marauder.core.version import __version__
+from marauder.models.naming import SUFFIXES, model_file
 from marauder.models.ultralytics_adapter import (
     DetectionModel,
     build_detector,
     load_foreign_checkpoint,
-    prepare,
 )
+
+log = logging.getLogger("marauder")
 
 
 @dataclass(frozen=True)
@@ -74,40 +78,60 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     return hashes
 
 
-def restore_detector(stem: Path) -> bool:
-    """Whether ``stem.safetensors`` and ``stem.pt`` are whole, after writing a lost one anew from the other."""
-    try:
-        found = _load_safetensors(stem.with_name(stem.name + ".safetensors"))
-    except UserError:
-        found = None
-    try:
-        model, image_size, encoded = load_foreign_checkpoint(stem.with_name(stem.name + ".pt"))
-    except UserError:
-        if found is not None:
-            save_detector(found.model, stem, found.image_size, found.metadata)
-        return found is not None
-    if found is None:
-        if encoded is None:
-            return False
-        metadata = json.loads(encoded)
-        model = prepare(model, metadata["names"], metadata["architecture"])
-        save_detector(model, stem, image_size, metadata)
-    return True
+def restore_detector(stem: Path) -> dict[str, Any] | None:
+    """The metadata of the detector in ``stem.safetensors`` and ``stem.pt``; ``None`` unless one of them is whole.
+
+    One that is lost, or damaged, is written anew from the other; where both are whole and differ, as after a kill
+    between the two, the safetensors stand and the ``.pt`` is written anew.
+    """
+    found = _open_if_whole(stem.with_name(stem.name + ".safetensors"))
+    other = _open_if_whole(stem.with_name(stem.name + ".pt"))
+    if found is None and (other is None or other.metadata.get("foreign")):
+        return None
+    whole = found or other
+    assert whole is not None
+    if found is None or other is None or not _same(found, other):
+        if found is not None and other is not None:
+            log.warning("%s: is not the model of %s; written anew from it", other.path, found.path.name)
+        save_detector(whole.model, stem, whole.image_size, whole.metadata)
+    return whole.metadata
 
 
 def load_detector(path: Path | str) -> LoadedDetector:
     """Open a detector written by ``save_detector`` or, through the restricted door, one of Ultralytics' own.
 
-    For ``NAME.pt`` with ``NAME.safetensors`` beside it the latter is read: it holds numbers only. Raises ``UserError``
-    with the file and the remedy when it cannot be opened.
+    The file that is named is the one that is read: a ``.pt`` always through the door, whatever lies beside it. Raises
+    ``UserError`` with the file and the remedy when it cannot be opened.
     """
     path = Path(path)
-    weights = path.with_suffix(".safetensors")
-    if path.suffix == ".safetensors" or (path.suffix == ".pt" and weights.is_file()):
-        return _load_safetensors(weights)
-    if path.suffix != ".pt":
+    if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: a detector is a .pt or .safetensors file")
-    model, image_size, _ = load_foreign_checkpoint(path)
+    model_file(path)
+    return _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickled(path)
+
+
+def _open_if_whole(path: Path) -> LoadedDetector | None:
+    try:
+        return load_detector(path)
+    except UserError:
+        return None
+
+
+def _same(one: LoadedDetector, other: LoadedDetector) -> bool:
+    """Whether two detectors have the same description and the same weights, bit for bit."""
+    first, second = one.model.state_dict(), other.model.state_dict()
+    return (
+        one.metadata == other.metadata
+        and first.keys() == second.keys()
+        and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    )
+
+
+def _load_pickled(path: Path) -> LoadedDetector:
+    model, image_size, noted = load_foreign_checkpoint(path)
+    if noted is not None:
+        # Built anew, it answers to the last bit as from the safetensors: the layout of tensors in memory is another.
+        return _build(path, noted, model.state_dict())
     names = tuple(model.names[key] for key in sorted(model.names))
     return LoadedDetector(model.eval(), names, image_size, {"image_size": image_size, "foreign": True}, path)
 
@@ -117,13 +141,27 @@ def _load_safetensors(path: Path) -> LoadedDetector:
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - it is no dict
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: is damaged ({error}); restore it or train again") from None
     if "marauder" not in header:
         raise UserError(f"{path}: holds weights but no description of the detector; expected a file Marauder wrote")
-    metadata = json.loads(header["marauder"])
-    model = build_detector(metadata["architecture"], metadata["names"])
-    model.load_state_dict(tensors)
-    return LoadedDetector(model.eval(), tuple(metadata["names"]), int(metadata["image_size"]), metadata, path)
+    return _build(path, header["marauder"], tensors)
+
+
+def _build(path: Path, described: str, tensors: Mapping[str, torch.Tensor]) -> LoadedDetector:
+    """The detector that ``described`` (JSON, see ``save_detector``) says, with its weights."""
+    try:
+        metadata = json.loads(described)
+        architecture, names = str(metadata["architecture"]), tuple(str(name) for name in metadata["names"])
+        image_size = int(metadata["image_size"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path}: what it says of itself cannot be read ({error}); restore the file") from None
+    model = build_detector(architecture, names)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise UserError(
+            f"{path}: its weights are not those of a {architecture} of {len(names)} classes, which it says it is; "
+            "restore the file"
+        ) from None
+    return LoadedDetector(model.eval(), names, image_size, metadata, path)

@@ -28,7 +28,7 @@ from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.identity import describe_differences
 from marauder.engine.process import prepare_process
-from marauder.engine.state import Outcome
+from marauder.engine.state import Outcome, early_stop
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
 from marauder.gates.plan import GatePlan, load_gates
@@ -71,6 +71,8 @@ class RunSummary:
     task: str
     failed: tuple[str, ...] = ()
     """Why gates failed, a sentence each."""
+    stopped_early: str = ""
+    """Why training ended before its last epoch; empty: it did not."""
     promote: tuple[str, ...] = ()
     """Words after ``marauder registry promote`` that make it the production model."""
 
@@ -179,7 +181,7 @@ class GatedRun:
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
         weights = self.kind.weights()
-        if not (weights.has("best") and weights.has("last") and (self.folder / record.report).is_file()):
+        if None in (weights.about("best"), weights.about("last")) or not (self.folder / record.report).is_file():
             return None
         sealed = self.folder / self.kind.description.sealed_file
         if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
@@ -287,6 +289,8 @@ class GatedRun:
         decision = decide(findings.verdicts)
         report = kind.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / kind.description.sealed_file)
+        if sealed != self.record.weights_sha256:  # another branch's may be registered already
+            self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
         self.record = self.record.write(
             self.folder,
             state="finished",
@@ -299,6 +303,7 @@ class GatedRun:
             weights=kind.description.weights_file,
             weights_sha256=sealed,
             report=report.name,
+            stopped_early=early_stop(outcome, self.settings.training),
             finished=time.time(),
             seconds=round(outcome.seconds, 1),
             told=False,
@@ -349,5 +354,6 @@ class GatedRun:
             record.project,
             record.task,
             failed,
+            record.stopped_early,
             self._promotion(record),
         )

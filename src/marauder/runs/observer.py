@@ -36,6 +36,6 @@ class RunObserver(Observer):
         self.outbox.emit("io.marauder.run.checkpoint", {"step": step, "checkpoint": path.name})
 
     def happened(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Set-aside pictures and restarts are tags, so that they show beside the numbers."""
-        if kind in ("set_aside", "out_of_memory", "worker_died", "group_restarted"):
+        """Set-aside pictures, restarts and an early stop are tags, so that they show beside the numbers."""
+        if kind in ("set_aside", "out_of_memory", "worker_died", "group_restarted", "stopped_early"):
             self.hub.tags({f"happened.{kind}": str(dict(fields))[:400]})

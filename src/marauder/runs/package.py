@@ -83,9 +83,7 @@ def store_files(settings: RunSettings) -> bool:
         return False
     store = open_store(settings.store)
     prefix = f"models/{settings.project}/{settings.id}"
-    package = settings.folder / PACKAGE
-    if not package.is_dir():
-        package = pack(settings.folder, describe_task(settings.task))
+    package = pack(settings.folder, describe_task(settings.task))
     try:
         for path in sorted(package.iterdir()):
             store.put(f"{prefix}/{path.name}", path)

@@ -19,6 +19,7 @@ class RunRecord(BaseModel):
     """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
 
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
+    ``stopped_early``: why training ended before its last epoch, empty where it did not;
     ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
     and events know how it ended; ``production_unknown``: the registry could not be asked what to compare with. Times in
     seconds since 1970.
@@ -40,6 +41,7 @@ class RunRecord(BaseModel):
     weights: str = ""
     weights_sha256: str = ""
     report: str = ""
+    stopped_early: str = ""
     registry: str = ""
     stored: str = ""
     told: bool = False
@@ -73,7 +75,7 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
         return RunRecord(**identity, started=time.time(), attempts=1)
     kept: dict[str, Any] = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
     if earlier.key == identity.get("key"):
-        kept |= {"version": earlier.version, "registry": earlier.registry, "stored": earlier.stored}
+        kept |= {name: getattr(earlier, name) for name in ("weights_sha256", "version", "registry", "stored")}
     return RunRecord(**{**identity, **kept})
 
 

@@ -50,7 +50,7 @@ class Part:
     @property
     def weights(self) -> Path:
         """Its best weights."""
-        return self.folder / "best.pt"
+        return self.folder / "best.safetensors"
 
     @property
     def best_row(self) -> dict[str, float]:
@@ -157,6 +157,8 @@ def _take_up(settings: RunSettings, name: str, made_of: Mapping[str, Any]) -> No
 
 
 def _part(name: str, settings: RunSettings, summary: RunSummary) -> Part:
+    if summary.stopped_early:
+        log.warning("part %s: %s", name, summary.stopped_early)
     history = read_lines(settings.folder / HISTORY_FILE)
     best = summary.best_epoch if summary.best_epoch is not None else summary.epochs
     return Part(name, settings.folder, summary.epochs, best, summary.seconds, history)

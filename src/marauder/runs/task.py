@@ -51,8 +51,9 @@ class Production:
 
     @property
     def weights(self) -> Path:
-        """Its weights."""
-        return self.folder / "best.pt"
+        """Its weights: in the file that holds numbers only, where the version has it."""
+        numbers = self.folder / "best.safetensors"
+        return numbers if numbers.is_file() else self.folder / "best.pt"
 
 
 @dataclass(frozen=True)

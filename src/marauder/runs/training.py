@@ -115,11 +115,9 @@ def _train_in_group(
     settings = kind.settings
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     task = kind.task(settings.folder / "cache")
-    # The sanity gate has looked at a batch before; the check in the engine serves those who train without gates.
-    training = settings.training.changed({"sanity_check": False})
     trainer = Trainer(
         task,
-        training,
+        settings.training,
         group,
         settings.folder,
         settings.checkpoint_folder,

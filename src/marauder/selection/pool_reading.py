@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from marauder.core.errors import UserError
+from marauder.data.manifests.pinning import hash_pinned
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.selection.settings import SelectionSettings
@@ -94,10 +96,10 @@ def _unreadable(kind: str) -> bool:
 def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings) -> dict[str, str]:
     """Pool records that are no candidates, with the reason."""
     judging = {record.group for record in labelled if record.split in JUDGING}
-    known = _identities(labelled) if settings.labelled is not None else set()
+    known = _also_labelled(pool, labelled, settings) if settings.labelled is not None else set()
     found: dict[str, str] = {}
     for record in pool:
-        if known and not known.isdisjoint(_identities([record])):
+        if record.key in known:
             found[record.key] = "are labelled already"
         elif record.split in JUDGING:
             found[record.key] = "belong to validation or test"
@@ -106,13 +108,32 @@ def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: Sele
     return found
 
 
-def _identities(records: Sequence[Record]) -> set[object]:
-    """What tells that two records are of one picture: the same file, or a copy with its name and number of bytes."""
-    found: set[object] = set()
-    for record in records:
-        try:
-            real = record.picture.resolve(strict=True)
-            found |= {real, (real.name, real.stat().st_size)}
-        except OSError:
-            continue  # a missing picture is no candidate and stands for none
-    return found
+def _also_labelled(pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings) -> set[str]:
+    """Keys of pool records whose picture is a labelled one: the same file, or a copy of it under the same name."""
+    assert settings.labelled is not None
+    places: dict[tuple[str, int], list[Path]] = {}
+    for record in labelled:
+        if (real := _real(record.picture)) is not None:
+            places.setdefault((real.name, real.stat().st_size), []).append(real)
+    files = {record.key: real for record in pool if (real := _real(record.picture)) is not None}
+    found, alike = set(), {}
+    for key, real in files.items():
+        of_its_kind = places.get((real.name, real.stat().st_size), [])
+        if real in of_its_kind:
+            found.add(key)
+        elif of_its_kind:
+            alike[key] = of_its_kind
+    if not alike:
+        return found
+    # Of uncompressed pictures all have one size, and cameras name them alike in every dive.
+    own = hash_pinned([files[key] for key in alike], settings.pool)
+    theirs = hash_pinned([path for paths in alike.values() for path in paths], settings.labelled)
+    return found | {key for key, paths in alike.items() if own[files[key]] in {theirs[path] for path in paths}}
+
+
+def _real(picture: Path) -> Path | None:
+    """The file itself; ``None`` for a missing picture, which is no candidate and stands for none."""
+    try:
+        return picture.resolve(strict=True)
+    except OSError:
+        return None

@@ -131,7 +131,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _identity(path: Path) -> list[Any]:
-    return [VERSION, *stamp_of(path)[1:]]
+    return [VERSION, *stamp_of(path)[1:3]]
 
 
 def _valid(folder: Path, path: Path) -> tuple[list[Path], list[Problem]] | None:

@@ -1,4 +1,4 @@
-"""What was worked out of files, kept by (path, size, time of change): what has not changed is not read again."""
+"""What was worked out of files, kept by path, size and times of change: what has not changed is not read again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from marauder.core.files import append_to_cache, fingerprint, read_lines, skippi
 SETTLED_SECONDS = 2.0
 """A file changed so short ago may change again within one tick of its time stamp; nothing of it is kept."""
 
-Stamp = tuple[str, int, int]
+Stamp = tuple[str, int, int, int]
+"""Absolute path, size in bytes, and two times of change in ns: that of the content, which unpacking and copying set to
+what it was elsewhere, and that of the file as the file system keeps it, which nobody can set."""
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Absolute path, size in bytes, time of change in ns. Raises ``OSError`` for a file that is not there."""
+    """The stamp of a file as it is now. Raises ``OSError`` for one that is not there."""
     status = path.stat()
-    return str(path.absolute()), status.st_size, status.st_mtime_ns
+    return str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class FileJournal:
-    """A JSON-lines file of ``[path, size, time of change, value]``; the last line of a path counts.
+    """A JSON-lines file of ``[*stamp, value]``; the last line of a path counts.
 
     It is a cache: lines that are damaged or lost cost time only. Values go to disk as blocks finish, so that an
     interrupted pass goes on; ``keep_only`` drops what is no longer asked for.
@@ -34,8 +36,8 @@ class FileJournal:
         self.path = path
         self.values: dict[Stamp, Any] = {}
         for row in read_lines(path):
-            if isinstance(row, list) and len(row) == 4 and isinstance(row[0], str):
-                self.values[row[0], row[1], row[2]] = row[3]
+            if isinstance(row, list) and len(row) == 5 and isinstance(row[0], str):
+                self.values[row[0], row[1], row[2], row[3]] = row[4]
 
     @classmethod
     def of(cls, purpose: str, place: Path, folder: Path | None = None) -> FileJournal:

@@ -172,9 +172,20 @@ def verify(
     return [*found, *(f"file {name}: content changed" for name in changed)] or ["slices.yaml is another file"]
 
 
-def hash_files(paths: Sequence[Path], journal: FileJournal, clock: Clock | None = None) -> dict[Path, tuple[int, str]]:
+def hash_files(
+    paths: Sequence[Path], journal: FileJournal, clock: Clock | None = None, forget: bool = True
+) -> dict[Path, tuple[int, str]]:
     """Size and SHA-256 of files. What ``journal`` knows is not read. A file that is gone has size 0 and no hash."""
-    return measure_files(paths, lambda path: hash_file(path), journal, clock, "hashing pictures")
+    return measure_files(paths, lambda path: hash_file(path), journal, clock, "hashing pictures", forget)
+
+
+def hash_pinned(pictures: Sequence[Path], source: Path, clock: Clock | None = None) -> dict[Path, str | None]:
+    """SHA-256 of pictures, maybe not all, of the data set at ``source``; what ``pin`` has read is not read again.
+
+    ``None`` for a file that is gone. Raises ``Interrupted``.
+    """
+    found = hash_files(pictures, FileJournal.of("hashes", source.expanduser()), clock, forget=False)
+    return {path: content for path, (_, content) in found.items()}
 
 
 def measure_files(
@@ -183,10 +194,12 @@ def measure_files(
     journal: FileJournal,
     clock: Clock | None,
     label: str,
+    forget: bool = True,
 ) -> dict[Path, tuple[int, Any]]:
     """Size of each file and what ``work`` makes of it (plain JSON), in threads; kept in ``journal`` block by block.
 
-    The clock is asked between blocks; raises ``Interrupted``. A file that is not there has size 0 and ``None``.
+    ``forget``: drop from ``journal`` what is not among ``paths``. A file that is not there has size 0 and ``None``. The
+    clock is asked between blocks; raises ``Interrupted``.
     """
     stamps = {path: stamp_of(path) for path in dict.fromkeys(paths) if path.is_file()}
     results = {path: (stamp[1], journal.values[stamp]) for path, stamp in stamps.items() if stamp in journal.values}
@@ -202,7 +215,8 @@ def measure_files(
                 journal.add({stamps[path]: value for path, value in values.items()})
                 results |= {path: (stamps[path][1], value) for path, value in values.items()}
                 progress.advance(len(block))
-    journal.keep_only(set(stamps.values()))
+    if forget:
+        journal.keep_only(set(stamps.values()))
     return {path: results.get(path, (0, None)) for path in dict.fromkeys(paths)}
 
 

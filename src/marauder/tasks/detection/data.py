@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file
+from marauder.data.manifests.pinning import hash_pinned
 from marauder.data.manifests.spec import find_spec, load_spec
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
@@ -76,18 +78,20 @@ class DetectionData:
             critical=self.critical,
             others_floor=settings.others_floor,
             resampling=resampling,
+            close_mosaic_epochs=settings.training.close_mosaic_epochs,
             pasting=pasting,
             donors=donors,
             book=self.masks if settings.evaluation.slices_each_epoch else None,
         )
 
-    def identity(self) -> str:
-        """Fingerprint of the data set and of the weights that training starts from."""
+    def identity(self, clock: Clock | None = None) -> str:
+        """Fingerprint of the data set, its pictures by content, and of the weights that training starts from."""
+        hashes = hash_pinned([record.picture for record in self.dataset], self.settings.data, clock)
         records = [
             [
                 record.key,
                 record.split,
-                record.picture.stat().st_size if record.picture.is_file() else -1,
+                hashes[record.picture],
                 record.boxes.round(4).tolist(),
                 record.classes.tolist(),
                 record.labelled,

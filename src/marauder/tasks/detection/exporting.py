@@ -25,7 +25,7 @@ def export_run(settings: DetectionSettings, records: Sequence[Record], clock: Cl
     if not plan.formats:
         return
     wanted = ExportSettings(
-        models=(settings.folder / "best.pt",),
+        models=(settings.folder / "best.safetensors",),
         output=settings.folder / EXPORTED,
         formats=plan.formats,
         opset=plan.opset,

@@ -20,6 +20,7 @@ from marauder.evaluation.intervals import OVERALL
 from marauder.gates.base import GateSettings
 from marauder.models.embeddings import make_profile
 from marauder.models.files import restore_detector, save_detector
+from marauder.models.naming import SUFFIXES
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
 from marauder.runs.task import Findings, Production
@@ -46,9 +47,13 @@ class DetectorWeights:
         about = {**about, "seed": self.settings.training.seed}
         save_detector(model, self.settings.folder / name, self.settings.image_size, about)
 
-    def has(self, name: str) -> bool:
-        """Whether both files are whole; one that is lost is written anew from the other."""
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """What both files say; one that is lost is written anew from the other."""
         return restore_detector(self.settings.folder / name)
+
+    def files(self, name: str) -> Sequence[Path]:
+        """``name.pt`` and ``name.safetensors``."""
+        return [self.settings.folder / f"{name}{suffix}" for suffix in SUFFIXES]
 
 
 class DetectionKind(DetectionResults):
@@ -62,7 +67,7 @@ class DetectionKind(DetectionResults):
         self._data.check_slices()
         self.split = self._data.split
         self._check_targets()
-        return self._data.identity()
+        return self._data.identity(self.clock)
 
     def _check_targets(self) -> None:
         """Refuse targets on slices that there are not, before anything is trained."""
@@ -105,7 +110,13 @@ class DetectionKind(DetectionResults):
         """The best weights on the chosen split and every slice; production's on the same pictures."""
         settings, data = self.settings, self.data
         self.measured = evaluate_split(
-            settings.folder / "best.pt", data.dataset, self.split, device, clock, settings.image_size, data.masks
+            settings.folder / self.description.sealed_file,
+            data.dataset,
+            self.split,
+            device,
+            clock,
+            settings.image_size,
+            data.masks,
         )
         production = findings.production
         if production is not None:
@@ -126,11 +137,11 @@ class DetectionKind(DetectionResults):
 
     def profile(self, device: torch.device, clock: Clock) -> None:
         """The training pictures' features and embeddings by the best weights; made once for the same weights."""
-        best = self.settings.folder / "best.pt"
+        best = self.settings.folder / self.description.sealed_file
         known = self.settings.folder / "reference_profile.json"
         if known.is_file():
             stored = load_profile(self.settings.folder)
-            if stored.embedded_by == hash_file(best.with_suffix(".safetensors")):
+            if stored.embedded_by == hash_file(best):
                 return
         save_profile(make_profile(self.data.dataset.split("train"), best, device, clock=clock), self.settings.folder)
 

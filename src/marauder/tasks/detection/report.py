@@ -13,6 +13,7 @@ from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json
 from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin as Pin
+from marauder.engine.state import early_stop
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
 from marauder.evaluation.roc import presence_curves
@@ -128,6 +129,7 @@ def presence_roc_rows(measured: Measured) -> list[list[Any]]:
 def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
     settings, outcome, dataset = kind.settings, findings.outcome, kind.data.dataset
     training, optimizer = settings.training, settings.training.optimizer
+    stopped = early_stop(outcome, training)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.splits().items())
     return {
         "Measured on": f"the split {kind.split}" + (", which training never saw" if kind.split == "test" else ""),
@@ -136,6 +138,7 @@ def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
         "Pictures": f"{counts}; classes {', '.join(dataset.names)}",
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
         f"{describe_seconds(outcome.seconds)}; best epoch {outcome.best_epoch}",
+        **({"Stopped early": stopped} if stopped else {}),
         "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
         "Processes": str(settings.processes),
     }

@@ -10,10 +10,17 @@ from pydantic import Field, field_validator
 from marauder.core.decides import BY_CONTENT
 from marauder.core.settings import Decides, split_commas
 from marauder.data.balancing import BalanceSettings
+from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.runs.settings import NAME_PATTERN, EvaluationSettings, ExportPlan, ImageSize, RunSettings, WeightsFile
 from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
+
+
+class DetectionTraining(TrainingSettings):
+    """A detector's training."""
+
+    close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
 
 
 class DetectionSettings(RunSettings):
@@ -25,6 +32,7 @@ class DetectionSettings(RunSettings):
     image_size: ImageSize = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
     weights: WeightsFile | None = Field(None, description="detector to start from instead of random weights")
     ssl_backbone: WeightsFile | None = Field(None, description="pretrained backbone to start from")
+    training: DetectionTraining = DetectionTraining()
     loss: LossWeights = LossWeights()
     augmentation: AugmentationSettings = AugmentationSettings()
     critical: tuple[str, ...] = Field(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -16,7 +17,7 @@ from marauder.data.balancing import Resampling
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
-from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
+from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
 from marauder.evaluation.inference import InferenceOptions
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
@@ -55,6 +56,8 @@ class DetectionPlan:
     others_floor: float | None = None
     resampling: Resampling | None = None
     """Which training record each sample of an epoch is; ``None``: each once."""
+    close_mosaic_epochs: int = 0
+    """Last epochs of the training whose samples are no mosaics."""
     pasting: PastePlan | None = None
     donors: Sequence[Record] = ()
     """Pictures beside the training records that something is cut out of (places after theirs)."""
@@ -107,11 +110,16 @@ class DetectionTask:
         weights = [focal.class_weights.get(name, 1.0) for name in self.plan.names] if focal.class_weights else None
         return DetectionLossSums(model, *loss, FocalLoss(focal.gamma, focal.alpha), weights).sums
 
-    def load(self, keys: list[SampleKey]) -> LocalBatch:
+    def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
+        """The last epochs have no mosaic; the size is always the plan's."""
+        return SampleContext(closing=epoch >= epochs - self.plan.close_mosaic_epochs)
+
+    def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
         set_aside: dict[str, str] = {}
-        samples = [self._sample(key, set_aside) for key in keys]
         size = self.plan.image_size
+        samples = [self._sample(key, context.closing, set_aside) for key in keys]
+        pictures = [_resized(sample.picture, context.image_size or size) for sample in samples]
         numbers, classes, boxes = [], [], []
         for number, sample in enumerate(samples):
             numbers.append(np.full(len(sample.boxes), number))
@@ -119,7 +127,7 @@ class DetectionTask:
             x0, y0, x1, y1 = sample.boxes.T / size
             boxes.append(np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1))
         tensors = {
-            "images": torch.from_numpy(np.stack([sample.picture for sample in samples])),
+            "images": torch.from_numpy(np.stack(pictures)),
             "batch_idx": torch.from_numpy(np.concatenate(numbers)).float(),
             "cls": torch.from_numpy(np.concatenate(classes)).float()[:, None],
             "bboxes": torch.from_numpy(np.concatenate(boxes)).float(),
@@ -167,11 +175,11 @@ class DetectionTask:
         resampling = self.plan.resampling
         return index if resampling is None else resampling.record_at(self.plan.seed, epoch, index)
 
-    def _sample(self, key: SampleKey, set_aside: dict[str, str]) -> Source:
+    def _sample(self, key: SampleKey, closing: bool, set_aside: dict[str, str]) -> Source:
         random = stream(self.plan.seed, "sample", key.epoch, key.index)
         chosen = [key.index]
         draw, partners = random.random(), random.integers(self.training_length, size=3)
-        if draw < self.plan.augmentation.mosaic and not key.closing:
+        if draw < self.plan.augmentation.mosaic and not closing:
             chosen += [int(partner) for partner in partners]
         sources = [self._source(self._record(key.epoch, index), set_aside) for index in chosen]
         if self.pasting is not None:
@@ -198,6 +206,14 @@ class DetectionTask:
             return None  # reported when it is a sample itself
         record = store.records[index]
         return _with_boxes(picture, record), picture.shape[1] / record.width
+
+
+def _resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """A square picture at ``size`` pixels of a side."""
+    side = picture.shape[0]
+    if side == size:
+        return picture
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_LINEAR)
 
 
 def _with_boxes(picture: np.ndarray, record: Record) -> Source:

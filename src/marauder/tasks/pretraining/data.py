@@ -16,6 +16,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, write_json
 from marauder.core.randomness import stream
 from marauder.data.duplicates import hash_pictures
+from marauder.data.manifests.pinning import hash_pinned
 from marauder.data.picture_files import PictureError
 from marauder.data.pictures import scaled_size
 from marauder.data.reading import read_dataset
@@ -88,15 +89,12 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
     return PicturePool(dataset, training, held, left_out, account, thinned.total(), told, aside)
 
 
-def pool_identity(pool: PicturePool, settings: PretrainingSettings) -> str:
-    """Fingerprint of the pictures trained on and held out, and of the weights that training starts from."""
-    init = settings.init
-    return fingerprint(
-        [
-            [[one.key, one.width, one.height, one.picture.stat().st_size] for one in (*pool.training, *pool.held_out)],
-            hash_file(init) if init is not None and init.is_file() else None,
-        ]
-    )
+def pool_identity(pool: PicturePool, settings: PretrainingSettings, clock: Clock | None = None) -> str:
+    """Fingerprint of the pictures trained on and held out, by content, and of the weights that training starts from."""
+    init, records = settings.init, (*pool.training, *pool.held_out)
+    hashes = hash_pinned([one.picture for one in records], settings.data, clock)
+    pictures = [[one.key, one.width, one.height, hashes[one.picture]] for one in records]
+    return fingerprint([pictures, hash_file(init) if init is not None and init.is_file() else None])
 
 
 def write_account(pool: PicturePool, folder: Path) -> None:

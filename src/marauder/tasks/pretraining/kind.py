@@ -67,9 +67,13 @@ class BackboneWeights:
         }
         save_backbone(model.backbone_state(), settings.folder / f"{name}.safetensors", described)
 
-    def has(self, name: str) -> bool:
-        """Whether the file is whole."""
-        return describe_backbone(self.settings.folder / f"{name}.safetensors") is not None
+    def about(self, name: str) -> Mapping[str, Any] | None:
+        """What the file says, if it is whole."""
+        return describe_backbone(self.files(name)[0])
+
+    def files(self, name: str) -> Sequence[Path]:
+        """``name.safetensors``."""
+        return [self.settings.folder / f"{name}.safetensors"]
 
 
 class PretrainingKind(PretrainingResults):
@@ -85,7 +89,7 @@ class PretrainingKind(PretrainingResults):
         if plan.init is not None:
             self._fits(plan.init)
         self._pool = open_pool(plan, self.clock)
-        return pool_identity(self._pool, plan)
+        return pool_identity(self._pool, plan, self.clock)
 
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the backbone that training starts from."""

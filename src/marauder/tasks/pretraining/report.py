@@ -20,6 +20,7 @@ from marauder.data.contact_sheets import BACKGROUND
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.reading import choose_reader
+from marauder.engine.state import early_stop
 from marauder.evaluation.figures import group_history, training_curves
 from marauder.imaging.underwater_views import draw_views
 from marauder.reporting.evidence import Artifact, Lineage
@@ -231,6 +232,7 @@ def _cautions(kind: PretrainingResults) -> list[str]:
 def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
     plan, outcome = kind.settings, findings.outcome
     training, optimizer, section = plan.training, plan.training.optimizer, plan.pretraining
+    stopped = early_stop(outcome, training)
     micro = f", {training.micro_batch_size} at a time" if training.micro_batch_size else ""
     return {
         "Method": f"{section.method}, {section.views.views} views of {plan.image_size} pixels",
@@ -240,6 +242,7 @@ def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
         f"{describe_seconds(outcome.seconds)}",
         "Weights": f"the {section.keep} ones"
         + (f" (epoch {outcome.best_epoch} by {training.best_metric})" if section.keep == "best" else ""),
+        **({"Stopped early": stopped} if stopped else {}),
         "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
         "Processes": str(plan.processes),
     }

@@ -51,7 +51,9 @@ class PretrainingTraining(TrainingSettings):
     batch_size: int = Field(64, ge=2, description="pictures of one update, over all processes and micro-batches")
     optimizer: PretrainingOptimizer = PretrainingOptimizer()
     average_decay: float = Field(0.0, ge=0, lt=1, description="0: no average; the method has a teacher of its own")
-    close_mosaic_epochs: int = Field(0, ge=0, le=0, description="there is no mosaic here")
+    close_mosaic_epochs: int = Field(
+        0, ge=0, le=0, description="there is no mosaic here; 0 as in files and checkpoints that name it"
+    )
     patience: int = Field(0, ge=0, description="stop after this many evaluations without a better one; 0: never")
     best_metric: str = Field("effective_rank", description="what `keep: best` goes by")
 

@@ -14,7 +14,7 @@ import torch
 from marauder.core.randomness import stream
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
-from marauder.engine.task import Batch, LocalBatch, SampleKey, Trouble
+from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
 from marauder.imaging.letterbox import fit
 from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.imaging.underwater_views import View, draw_views
@@ -87,20 +87,25 @@ class PretrainingTask:
         """The method's own loss."""
         return _method(model).loss
 
-    def load(self, keys: list[SampleKey]) -> LocalBatch:
+    def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
+        """Views are drawn alike from the first update to the last."""
+        return SampleContext()
+
+    def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         """Draw the views of ``keys``; in the place of a picture that cannot be read stands the next, and it is told."""
         set_aside: dict[str, str] = {}
-        drawn = [self.views_of(key, set_aside) for key in keys]
+        size = context.image_size or self.plan.image_size
+        drawn = [self.views_of(key, size, set_aside) for key in keys]
         pictures = np.stack([[view.picture for view in views] for views in drawn])
         matrices = np.stack([[view.matrix for view in views] for views in drawn]).astype(np.float32)
         tensors = {"views": torch.from_numpy(pictures), "matrices": torch.from_numpy(matrices)}
         return LocalBatch(tensors, list(keys), set_aside)
 
-    def views_of(self, key: SampleKey, set_aside: dict[str, str]) -> list[View]:
-        """The views of a sample: a function of the seed, the epoch and the index alone."""
+    def views_of(self, key: SampleKey, size: int, set_aside: dict[str, str]) -> list[View]:
+        """The views of a sample, ``size`` pixels a side: a function of the seed, the epoch and the index besides."""
         picture = self._picture(key.index, set_aside)
         random = stream(self.plan.seed, "view", key.epoch, key.index)
-        return draw_views(picture, self.plan.image_size, self.plan.views, random)
+        return draw_views(picture, size, self.plan.views, random)
 
     def cut(self, batch: Batch, start: int, stop: int) -> Batch:
         """Samples ``start`` to ``stop``."""
