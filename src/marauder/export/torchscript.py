@@ -35,6 +35,7 @@ class TorchScriptExporter(Exporter):
     """
 
     name = "torchscript"
+    title = "TorchScript"
     suffix = ".torchscript"
     packages = ("torch", "ultralytics")
 
