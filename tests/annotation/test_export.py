@@ -26,7 +26,7 @@ from marauder.cli.annotation import app
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, write_json
-from marauder.core.plugins import TABLE, resolve
+from marauder.core.plugins import TABLE, make
 from marauder.core.settings import load_settings
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
@@ -284,7 +284,7 @@ def test_pre_labels_of_a_model_go_out_in_the_data_sets_classes(settings_for: Any
     back = tmp_path / "back"
     back.mkdir()
     (back / "annotations.json").write_bytes(first["prelabels.json"])
-    reading = read_delivery(resolve("reader", "coco")(), back, batch.expected(), batch.names)
+    reading = read_delivery(make("reader", "coco"), back, batch.expected(), batch.names)
     assert sum(len(answer.boxes) for answer in reading.answers.values()) == summary.prelabels
 
 

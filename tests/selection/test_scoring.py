@@ -20,7 +20,7 @@ import torch
 from lively_detectors import lively_detector
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import make, names
 from marauder.data.pictures import decode_picture
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
@@ -99,7 +99,7 @@ def test_every_picture_has_every_number(scored: PoolScores, records: list[Record
     assert tuple(scored.measures) == ALL
     for name, values in scored.measures.items():
         assert values.dtype == np.float32 and values.shape == (COUNT,)
-        assert 0 <= values.min() < values.max() <= resolve("uncertainty", name)().upper_limit(len(NAMES), 3)
+        assert 0 <= values.min() < values.max() <= make("uncertainty", name).upper_limit(len(NAMES), 3)
         assert len(np.unique(values)) > COUNT // 2
     assert scored.class_counts.shape == (COUNT, len(NAMES))
     assert np.all(scored.class_counts >= 0)

@@ -36,7 +36,7 @@ from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import Clock
 from marauder.core.files import fingerprint, hash_file, remove_leftovers, write_text
 from marauder.core.locks import exclusive
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.core.progress import Progress
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
@@ -223,7 +223,7 @@ class _Export:
         begun = {package.file: package for package in batch.packages}
         with Progress("packages", len(plan), unit="zips") as progress:
             for name, part in plan:
-                format = resolve("annotation_format", name)()
+                format = make("annotation_format", name)
                 package = make_package(batch, part, format, sources, self.folder / GUIDELINES)
                 target = self.folder / f"{package.name}.zip"
                 known = begun.get(target.name)

@@ -46,8 +46,8 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError, printable
 from marauder.core.files import read_json, to_plain, write_json
 from marauder.core.locks import exclusive
+from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 
@@ -199,7 +199,7 @@ def _merged(settings: AnnotationSettings, base: Dataset) -> Dataset:
 def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
     """(format, answers) of an unpacked delivery: the format that recognises it, those that went out first."""
     layouts = {layout.name: layout for layout in delivered_formats(unpacked.folder)}
-    sent: list[AnnotationFormat] = [resolve("annotation_format", name)() for name in batch.formats]
+    sent: list[AnnotationFormat] = [make("annotation_format", name) for name in batch.formats]
     for name in dict.fromkeys((*((one.layout or one.name) for one in sent), *layouts)):
         if name in layouts:
             return name, read_delivery(layouts[name], unpacked.folder, batch.expected(), batch.names)

@@ -86,9 +86,6 @@ class TaskKind(ABC, Generic[AnyRun]):
     description: ClassVar[type[TaskDescription]]
     """What is known of this kind without loading it."""
 
-    command: ClassVar[tuple[str, ...]] = ("train",)
-    """The words of the command line that trains in one of several processes; the file of its settings follows."""
-
     split: str
     """Where the finished model is measured; known once it is open."""
 

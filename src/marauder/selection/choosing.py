@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.selection.basket import Basket, Pick, Pool
 from marauder.selection.settings import SelectionSettings
 from marauder.selection.strategies.base import Space, Strategy
@@ -60,10 +60,10 @@ def _interleaved(picks: list[Pick]) -> list[Pick]:
 
 def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -> Strategy:
     """The strategy that fits what is known; a change from the one asked for is told in ``notes``."""
-    asked: Strategy = resolve("strategy", settings.strategy)()
+    asked: Strategy = make("strategy", settings.strategy)
     if not asked.needs_scores:
         return asked
-    typical: Strategy = resolve("strategy", "typical")()
+    typical: Strategy = make("strategy", "typical")
     if pool.scores is None:
         if settings.strategy != "hybrid":
             raise UserError(f"strategy {settings.strategy!r} asks a detector for its doubts; name one with --model")

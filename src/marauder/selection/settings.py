@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import is_known, names
 from marauder.core.settings import Decides, Settings, split_commas
 from marauder.selection.price import PriceSettings
 
@@ -110,7 +110,7 @@ class SelectionSettings(Settings):
     @classmethod
     def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in names("uncertainty"):
+            if not is_known("uncertainty", name):
                 raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
         return value
 
@@ -118,7 +118,7 @@ class SelectionSettings(Settings):
     @classmethod
     def _known_weights(cls, value: dict[str, float]) -> dict[str, float]:
         for name, weight in value.items():
-            if name not in names("uncertainty"):
+            if not is_known("uncertainty", name):
                 raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
             if weight < 0:
                 raise ValueError(f"the weight of {name} is {weight:g}; weights are 0 or more")
@@ -127,7 +127,7 @@ class SelectionSettings(Settings):
     @field_validator("strategy")
     @classmethod
     def _known_strategy(cls, value: str) -> str:
-        if value not in names("strategy"):
+        if not is_known("strategy", value):
             raise ValueError(f"no strategy named {value!r}; choose one of: {', '.join(names('strategy'))}")
         return value
 

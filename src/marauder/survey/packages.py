@@ -15,7 +15,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import write_bytes
 from marauder.core.many_files import ManyFiles
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.data.frames import frame_name
 from marauder.data.media_files import MediaFile, flat_names
 from marauder.data.writers import place_picture
@@ -41,7 +41,7 @@ def write_packages(
     written = []
     with ManyFiles() as many:
         for name in formats:
-            layout: AnnotationFormat = resolve("annotation_format", name)()
+            layout: AnnotationFormat = make("annotation_format", name)
             package = Package(name, folder.absolute().name, survey.names, items)
             for entry in layout.entries(package):
                 clock.check()
