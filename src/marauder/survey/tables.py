@@ -14,9 +14,8 @@ from marauder.survey.seen import Seen, Survey
 
 COUNTS_FILE, MAX_N_FILE, SET_ASIDE_FILE = "counts.csv", "maxn.csv", "set_aside.csv"
 BOXES_FILE, PARQUET_FILE = "boxes.csv", "boxes.parquet"
-BOX_COLUMNS = (
-    "file", "clip", "frame", "seconds", "width", "height", "species", "score", "x0", "y0", "x1", "y1",
-)  # fmt: skip
+PLACE_COLUMNS = ("file", "clip", "frame", "seconds", "width", "height")
+BOX_COLUMNS = (*PLACE_COLUMNS, "species", "score", "x0", "y0", "x1", "y1")
 BLOCK_ROWS = 50_000
 
 
