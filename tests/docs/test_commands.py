@@ -22,6 +22,7 @@ import typer
 from documents import REPOSITORY, Block, Command, blocks, commands, pages
 
 from marauder.cli import main as cli
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings, read_layer
 from marauder.data.slices.resolve import load_slices
@@ -29,6 +30,8 @@ from marauder.gates.plan import load_gates
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.recipes import load_run_settings
+from marauder.scenes.settings import SceneSettings
+from marauder.scenes.writing import generate_scenes
 from marauder.selection.settings import SelectionSettings
 from marauder.tasks.detection.settings import DetectionSettings
 
@@ -163,6 +166,26 @@ def test_the_blocks_marked_run_do_run(page: list[Block], tmp_path: Path) -> None
             timeout=180,
         )
         assert done.returncode == 0, f"{block}:\n{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def somebodys_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with labelled pictures in ``my-pictures``, as a reader has, and a recipe that takes seconds."""
+    folder = tmp_path_factory.mktemp("somebody")
+    settings = SceneSettings(output=folder / "my-pictures", count=30, clips=6, width=128, height=96, workers=1)
+    generate_scenes(settings, Clock())
+    (folder / "recipes").mkdir()
+    words = "extends: two_cores\nmodel: yolov8t\nimage_size: 64\ntraining: {close_mosaic_epochs: 1, batch_size: 8}\n"
+    (folder / "recipes" / "trial.yaml").write_text(words, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if "run" in block.words[1:]], ids=str)
+def test_the_python_that_is_shown_runs(block: Block, somebodys_folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block.text], cwd=somebodys_folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{block}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("yaml") if "pipeline" in block.words[1:]], ids=str)
