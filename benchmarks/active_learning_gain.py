@@ -136,7 +136,7 @@ def choose_order(
         "strategy": "uncertainty", "measures": (arm,), "random_share": 0.0, "most_per_group": None,
     }  # fmt: skip
     settings = SelectionSettings(
-        pool=folder, models=(weights,), seed=seed, count=plenty, device=device, typical_below=0.0, **chosen
+        pool=folder, models=(weights,), seed=seed, count=plenty, device=device, min_labelled_share=0.0, **chosen
     )
     candidates = [hidden(data.pool[place]) for place in rest]
     scores = score_pool(candidates, settings, data.names, Clock(), folder / "scores", data.validation)

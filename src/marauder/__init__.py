@@ -5,6 +5,6 @@ and loads no optional dependency; each function imports what it needs when it is
 """
 
 from marauder.api import evaluate, export, open_dataset, train
+from marauder.core.version import __version__
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "export", "open_dataset", "train"]

@@ -16,7 +16,7 @@ from marauder.annotation.formats.base import Item, Package
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import Clock
 from marauder.core.files import hash_file
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.core.randomness import stream
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
@@ -126,7 +126,7 @@ def deliver(
                 one = known[item.key]
                 items.append(Item(item.key, file, item.picture, *item.size, one.boxes, one.classes))
         package = Package(f"{part}", world.batch.id, NAMES, tuple(items))
-        layout = resolve("annotation_format", format_name)()
+        layout = make("annotation_format", format_name)
         with zipfile.ZipFile(layout.write(package, work, Clock())) as archive:
             archive.extractall(work / part)
         submit(format_name, work / part)

@@ -26,11 +26,13 @@ from marauder.cli.annotation import app
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, write_json
-from marauder.core.plugins import TABLE, resolve
+from marauder.core.plugins import TABLE, make
 from marauder.core.settings import load_settings
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.writers import write_yolo
+from marauder.selection.job import select_pictures
+from marauder.selection.settings import SelectionSettings
 
 NAMES = ("Purple Sea Urchin", "Red Sea Urchin", "gizmo")
 UNLABELLED = 12
@@ -45,7 +47,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (96, 64), **options: Any
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Four labelled pictures with two boxes each, and ``UNLABELLED`` that nobody looked at."""
+    """Four labelled pictures with two boxes each, and ``UNLABELLED`` without labels."""
     records = []
     for number in range(4 + UNLABELLED):
         picture = draw(tmp_path / "raw" / f"Bild {number} ü.png", number)
@@ -282,7 +284,7 @@ def test_pre_labels_of_a_model_go_out_in_the_data_sets_classes(settings_for: Any
     back = tmp_path / "back"
     back.mkdir()
     (back / "annotations.json").write_bytes(first["prelabels.json"])
-    reading = read_delivery(resolve("reader", "coco")(), back, batch.expected(), batch.names)
+    reading = read_delivery(make("reader", "coco"), back, batch.expected(), batch.names)
     assert sum(len(answer.boxes) for answer in reading.answers.values()) == summary.prelabels
 
 
@@ -371,6 +373,24 @@ def test_the_estimate_names_the_boxes_that_the_price_is_for(settings_for: Any, d
     done = CliRunner().invoke(app, [*words, "price.per_picture=0", "price.per_box=1", "least_overlap=2"])
     views = UNLABELLED + 3  # labelled pictures hold two boxes each
     assert f"{2 * views} boxes in {views} pictures, the second annotator counted; {2 * views}.00 EUR" in done.output
+
+
+def test_both_steps_quote_the_same_price_and_other_prices_are_told(
+    settings_for: Any, data: Path, tmp_path: Path
+) -> None:
+    quoting = {"strategy": "random", "count": 6, "price": {"per_box": 0.5, "boxes_per_picture": 3, "currency": "USD"}}
+    chosen = tmp_path / "selected"
+    select_pictures(load_settings(SelectionSettings, pool=data, output=chosen, **quoting), Clock())
+    quoted = json.loads((chosen / "selection.json").read_text(encoding="utf-8"))["price"]
+    assert (quoted["boxes"], quoted["currency"]) == (18.0, "USD")
+    plain = {"selection": chosen, "overlap_share": 0.0}
+    summary, batch = export(settings_for(**plain))
+    assert batch.price == quoted and summary.price.as_dict() == quoted
+    assert not any("priced otherwise" in note for note in summary.notes)
+    other = settings_for(**plain, new=True, outbox=tmp_path / "other", price={"per_box": 0.25})
+    summary, batch = export(other)
+    assert any("per_box 0.25 (there 0.5)" in note for note in summary.notes)
+    assert batch.price["amount"] == pytest.approx(6 * 0.02 + 18 * 0.25) and batch.price["currency"] == "USD"
 
 
 def test_import_and_status_find_the_data_set_from_another_folder(

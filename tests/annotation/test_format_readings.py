@@ -12,7 +12,7 @@ import pytest
 
 from marauder.annotation.formats.answers import read_delivery
 from marauder.annotation.formats.base import Reading, match_class
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make, resolve
 
 NAMES = ("Purple Sea Urchin", "fish", "Ängelhaj & <co>")
 
@@ -24,7 +24,7 @@ def read(name: str, folder: Path, files: Mapping[str, str | bytes], expected: di
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     layout = resolve("annotation_format", name)
-    reader = resolve("reader", layout.layout or name)()
+    reader = make("reader", layout.layout or name)
     return read_delivery(reader, folder, expected or {"a.jpg": (200, 100), "b.jpg": (200, 100)}, NAMES)
 
 

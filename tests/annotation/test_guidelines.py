@@ -12,11 +12,11 @@ from PIL import Image
 from marauder.annotation.batch import BatchItem
 from marauder.annotation.examples import example_crops
 from marauder.annotation.guidelines import GuidelineOptions, write_guidelines
-from marauder.annotation.price import estimate
-from marauder.annotation.settings import PriceSettings
+from marauder.annotation.price import batch_price
 from marauder.core.clock import Clock
 from marauder.core.files import write_json
 from marauder.data.records import Record
+from marauder.selection.price import PriceSettings
 
 NAMES = ("Purple Sea Urchin", "Red Sea Urchin", "gizmo")
 
@@ -33,9 +33,9 @@ def test_the_price_counts_corrections_drawn_boxes_and_the_second_look() -> None:
     base = BatchItem("a", Path("a"), "a.jpg", "", "", (10, 10), boxes, classes, scores, 5.0)
     twice = replace(base, second_file="s.jpg")
     prices = PriceSettings(per_picture=1, per_box=10, per_corrected_box=100, seconds_per_picture=3600)
-    assert estimate([base], prices).price == 1 + 2 * 10 + 3 * 100
-    assert estimate([twice], prices).price == 2 + (2 + 5) * 10 + 3 * 100
-    assert estimate([base], prices).hours == pytest.approx(1 + (2 * 10 + 3 * 4) / 3600, abs=0.01)
+    assert batch_price([base], prices).amount == 1 + 2 * 10 + 3 * 100
+    assert batch_price([twice], prices).amount == 2 + (2 + 5) * 10 + 3 * 100
+    assert batch_price([base], prices).hours == pytest.approx(1 + (2 * 10 + 3 * 4) / 3600, abs=0.01)
 
 
 def test_guidelines_hold_every_class_its_look_alikes_and_examples(tmp_path: Path) -> None:

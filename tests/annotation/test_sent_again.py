@@ -13,7 +13,7 @@ from marauder.annotation.batch import list_batches, read_batch, write_batch
 from marauder.annotation.delivery import find_delivery
 from marauder.annotation.export import export_batch
 from marauder.annotation.importing import ImportSummary, import_delivery
-from marauder.annotation.price import estimate
+from marauder.annotation.price import batch_price
 from marauder.annotation.status import batch_status
 from marauder.core.clock import Clock
 from marauder.data.reading import read_dataset
@@ -93,7 +93,7 @@ def test_what_nobody_answered_of_a_delivery_that_is_none_of_ours_stays_out(world
     stray.write_bytes(b"no zip")
     assert not take(world, stray).merged
     assert read_batch(world.settings.outbox / FIRST).back == ()
-    price = estimate(world.batch.items, world.settings.price).to_plain()
+    price = batch_price(world.batch.items, world.settings.price).as_dict()
     write_batch(world.settings.outbox, replace(world.batch, price=price))
     again = export_batch(world.settings.model_copy(update={"new": True}), Clock())
     assert again.existed and again.batch == FIRST

@@ -108,7 +108,7 @@ def test_without_labels_scores_stay() -> None:
     plain = no_calibration(NAMES)
     scores = np.random.default_rng(0).random((5, 7, 3))
     assert np.allclose(plain.apply(scores), scores)
-    assert "left as they are" in plain.describe()
+    assert "unchanged" in plain.describe()
     random = np.random.default_rng(5)
     few = scene(random, [0, 1])
     assert calibrate_scores([few[0]], [few[1]], [few[2]], NAMES).methods == ("none",) * 3

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from marauder.data.formats.base import Findings, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, ReadOptions
 from marauder.data.formats.biigle import BiigleFormat
 from marauder.data.formats.deepfish import DeepFishFormat
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.labelme import LabelmeFormat
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text

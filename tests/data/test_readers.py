@@ -13,7 +13,7 @@ import small_sets
 from PIL import Image
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import make, names
 from marauder.data.formats.source import Source
 from marauder.data.reading import choose_reader, read_dataset, refuse_output_among_pictures
 
@@ -37,7 +37,7 @@ class TestEveryReader:
         assert choose_reader(folder).name == name
 
     def test_does_not_recognise_or_choke_on_other_content(self, name: str, tmp_path: Path):
-        reader = resolve("reader", name)()
+        reader = make("reader", name)
         (tmp_path / "notes.json").write_text('{"pages": ')
         (tmp_path / "settings.yaml").write_text("a: [1, 2\n")
         (tmp_path / "empty.xml").write_text("")

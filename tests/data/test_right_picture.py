@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from marauder.annotation.formats.answers import delivered_formats, read_delivery
 from marauder.core.errors import UserError
 from marauder.data.check import check_dataset
-from marauder.data.formats.base import Findings
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import decode
 from marauder.data.organize import OrganizeSettings, organize

@@ -1,4 +1,4 @@
-"""Thinning: like frames of a clip go, groups never thin each other, limits spread in time, nothing depends on order."""
+"""Thinning: near-duplicate frames of a clip go, groups never thin each other, limits spread in time, in any order."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Entry, Finding, Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
 from marauder.data.formats.cvat import CvatFormat
+from marauder.data.formats.entries import Entry, Finding, Findings
 from marauder.data.formats.label_studio import LabelStudioFormat
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import class_list, csv_rows, lines_of, parse_xml

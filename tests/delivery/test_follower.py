@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marauder.core.errors import UserError
 from marauder.delivery import follower
-from marauder.delivery.follower import Receiver, Refused, Watch, check_options, follow
+from marauder.delivery.follower import Receiver, Refused, Watch, follow
 from marauder.delivery.journal import Cursor, Journal
 
 WATCH = Watch(None, 60.0, 60.0)
@@ -103,9 +102,3 @@ def test_an_unknown_error_ends_the_process(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError):
         follow(journal, tmp_path / "c.json", Broken([], [], False), WATCH, 1.0, False)
-
-
-def test_options_that_are_none_are_named_with_those_there_are() -> None:
-    check_options("sink webhook", {"url": 1}, ("url", "secret_env"))
-    with pytest.raises(UserError, match=r"sink webhook: no option 'colour'; it knows: url, secret_env"):
-        check_options("sink webhook", {"url": 1, "colour": 2}, ("url", "secret_env"))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from marauder.data.records import Detections, Record
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
+from marauder.evaluation.group_draws import draw_groups
 from marauder.evaluation.intervals import bootstrap
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.outcomes import picture_outcomes
-from marauder.evaluation.resampling import draw_groups
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.comparison import Statistic, adjusted_p_values, compare
+from marauder.evaluation.group_draws import draw_groups
 from marauder.evaluation.intervals import OVERALL, bootstrap, intervals_by_slice
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import aggregate
-from marauder.evaluation.resampling import draw_groups
 from marauder.evaluation.slice_pairs import restrict
 
 NAMES = "ab"

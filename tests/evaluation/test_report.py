@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.canvas import show_confidence
 from marauder.evaluation.evaluate import attribute_slices, evaluate
 from marauder.evaluation.figures import confusion_figure, group_history, training_curves
 from marauder.evaluation.matching import match
 from marauder.evaluation.outcomes import picture_outcomes
 from marauder.evaluation.sheet import predictions_sheet, rank_pictures
+from marauder.pages.canvas import show_confidence
 from marauder.reporting.run_report import write_evaluation
 
 NAMES = ["fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray"]

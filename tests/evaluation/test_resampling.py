@@ -8,11 +8,13 @@ from evaluation_cases import perturbed_detections, random_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marauder.core.randomness import stream
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation import resampling
+from marauder.evaluation.group_draws import Draws, draw_groups, draw_names
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
-from marauder.evaluation.resampling import METRICS, Draws, draw_groups, resample
+from marauder.evaluation.resampling import METRICS, resample
 from marauder.evaluation.slice_pairs import restrict
 
 
@@ -77,3 +79,16 @@ def test_other_metrics_and_a_missing_confidence_are_refused() -> None:
         resample(matches, draw_groups(records, 2, 0), "accuracy")
     with pytest.raises(ValueError, match="give the confidence"):
         resample(matches, draw_groups(records, 2, 0), "recall")
+
+
+def test_draws_are_those_of_the_generators_one_after_the_other() -> None:
+    names = [f"clip {number % 7}" for number in range(30)]
+    once = stream(3, "one for all")
+    drawn = draw_names(names, 40, lambda draw: once)
+    expected = stream(3, "one for all").integers(0, 7, (40, 7))
+    np.testing.assert_array_equal(drawn.counts, np.stack([np.bincount(row, minlength=7) for row in expected], axis=1))
+    weights = drawn.weights_from_original()
+    assert (weights[:, 0] == 1).all() and weights.shape == (30, 41)
+    for draw in (0, 17, 39):
+        np.testing.assert_array_equal(weights[:, 1 + draw], drawn.weights(draw))
+    assert draw_names([], 40, lambda draw: once).weights_from_original().shape == (0, 41)

@@ -12,7 +12,7 @@ from export_cases import NAMES, SIZE, save_lively, write_pictures
 from ultralytics import YOLO
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import make, names
 from marauder.data.pictures import decode_picture
 from marauder.export.base import Exporter, GraphOptions, run_of
 from marauder.export.graph import describe_graph
@@ -43,7 +43,7 @@ class TestExporterContract:
 
     @pytest.fixture
     def exporter(self, name: str) -> Exporter:
-        return resolve("exporter", name)()
+        return make("exporter", name)
 
     def export(
         self, exporter: Exporter, detector: LoadedDetector, folder: Path, options: GraphOptions
@@ -144,7 +144,7 @@ def boxes_of(detector: LoadedDetector, path: Path) -> np.ndarray:
 def test_onnx_stays_within_what_old_runtimes_read(detector: LoadedDetector, tmp_path: Path) -> None:
     """Opset and IR version as asked for, and operators that TensorRT 8.2 has."""
     options = GraphOptions(HEIGHT, WIDTH)
-    exporter = resolve("exporter", "onnx")()
+    exporter = make("exporter", "onnx")
     facts = exporter.export(detector, options, describe_graph(detector, options, ""), tmp_path / "model.onnx")
     assert facts["opset"] == 13 and facts["ir_version"] <= 7
     missing = {"Mod", "OneHot", "RoiAlign", "NonMaxSuppression", "ScatterND", "Einsum"}
@@ -152,7 +152,7 @@ def test_onnx_stays_within_what_old_runtimes_read(detector: LoadedDetector, tmp_
 
 
 def test_simplifying_removes_nodes_and_changes_no_answer(detector: LoadedDetector, tmp_path: Path) -> None:
-    exporter = resolve("exporter", "onnx")()
+    exporter = make("exporter", "onnx")
     facts, answers = [], []
     batch = make_batches([pattern(2, 0)], GraphOptions(HEIGHT, WIDTH), 32)[0]
     for simplify in (False, True):
@@ -169,4 +169,4 @@ def test_a_head_that_picks_its_own_boxes_is_refused(tmp_path: Path) -> None:
     head = detector.model.model[-1]
     head.one2one_cv2, head.one2one_cv3, head.end2end = head.cv2, head.cv3, True
     with pytest.raises(UserError, match="only detectors of the YOLOv8 and YOLO11 kind"):
-        resolve("exporter", "onnx")().export(detector, GraphOptions(64, 64), {}, tmp_path / "model.onnx")
+        make("exporter", "onnx").export(detector, GraphOptions(64, 64), {}, tmp_path / "model.onnx")

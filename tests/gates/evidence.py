@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from marauder.data.slices.mask import Limit
@@ -19,14 +18,7 @@ from marauder.gates.regression import RegressionEvidence
 from marauder.gates.representation import RepresentationEvidence
 from marauder.gates.sanity import SanityEvidence
 from marauder.gates.slices import SliceFigures, SlicesEvidence
-
-
-@dataclass(frozen=True)
-class Sample:
-    """``make`` gives the evidence anew each time, so that nothing but its content can make two verdicts equal."""
-
-    make: Callable[[], Any]
-    settings: dict[str, Any] = field(default_factory=dict)
+from marauder.testing.gates import Sample
 
 
 def delta(name: str, change: float = 0.0, p: float = 0.5, **others: Any) -> SliceDelta:

@@ -1,108 +1,21 @@
-"""The contract of gates, which every one in the table of plug points passes."""
+"""Every gate in the table of plug points passes the contract."""
 
 from __future__ import annotations
-
-import dataclasses
-import json
-from pathlib import Path
-from typing import Any, get_args
 
 import evidence as samples
 import pytest
 
-from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
-from marauder.gates.base import Gate, GateSettings
-from marauder.gates.outcome import decide
-from marauder.gates.plan import load_gates
-from marauder.gates.verdict import SEVERITY, Phase, Verdict
+from marauder.core.plugins import names
+from marauder.testing.gates import GateContract
 
 
 @pytest.mark.parametrize("name", names("gate"))
-class TestEveryGate:
-    """What gates.base.Gate promises."""
+class TestEveryGate(GateContract):
+    """All there are."""
 
-    def gate(self, name: str, sample: samples.Sample, **settings: Any) -> Gate[Any, Any]:
-        kind = resolve("gate", name)
-        return kind(kind.settings_model.model_validate({**sample.settings, **settings}))
+    passing, broken, nothing_asked = samples.PASSING, samples.BROKEN, samples.NOTHING_ASKED
 
-    def test_says_what_it_is(self, name: str) -> None:
-        kind = resolve("gate", name)
-        assert issubclass(kind, Gate)
-        assert kind.name == name
-        assert kind.phase in get_args(Phase)
-        assert kind.title and kind.title[0].isupper()
-        assert issubclass(kind.settings_model, GateSettings)
-        assert dataclasses.is_dataclass(kind.evidence_model)
-        assert kind.evidence_model.__dataclass_params__.frozen
-        assert kind.settings_model().severity == "fail"
 
-    def test_passes_what_is_right(self, name: str) -> None:
-        sample = samples.PASSING[name]
-        verdict = self.gate(name, sample).judge(sample.make())
-        assert (verdict.gate, verdict.phase, verdict.answer) == (name, resolve("gate", name).phase, "pass")
-        assert verdict.why
-
-    def test_fails_what_is_broken_and_says_value_limit_and_why(self, name: str) -> None:
-        sample = samples.BROKEN[name]
-        verdict = self.gate(name, sample).judge(sample.make())
-        assert verdict.answer == "fail"
-        assert verdict.value is not None
-        assert verdict.limit is not None
-        assert len(verdict.why) > 20
-        assert verdict.evidence
-        assert decide([verdict]).exit_status == 3
-
-    def test_never_fails_at_severity_warn(self, name: str) -> None:
-        sample = samples.BROKEN[name]
-        strict, lenient = self.gate(name, sample), self.gate(name, sample, severity="warn")
-        verdict = lenient.judge(sample.make())
-        assert verdict == dataclasses.replace(strict.judge(sample.make()), answer="warn")
-        assert decide([verdict]).exit_status == 0
-
-    def test_is_pure(self, name: str) -> None:
-        for sample in (samples.PASSING[name], samples.BROKEN[name]):
-            gate, given = self.gate(name, sample), sample.make()
-            first = gate.judge(given)
-            assert given == sample.make()  # the evidence is as it was
-            assert first == gate.judge(sample.make()) == self.gate(name, sample).judge(given)
-
-    def test_verdict_survives_json(self, name: str) -> None:
-        for sample in (samples.PASSING[name], samples.BROKEN[name]):
-            verdict = self.gate(name, sample).judge(sample.make())
-            assert Verdict.from_json(json.loads(json.dumps(verdict.to_json(), allow_nan=False))) == verdict
-
-    def test_is_shown_as_off_when_switched_off_or_not_named(self, name: str, tmp_path: Path) -> None:
-        file = tmp_path / "gates.yaml"
-        for text, why in ((f"{name}: off", "switched off in gates.yaml"), ("", "not named in gates.yaml")):
-            file.write_text(text, encoding="utf-8")
-            plan = load_gates(file)
-            assert plan.gate(name) is None
-            assert plan.names() == []
-            verdict = plan.judge(name, samples.BROKEN[name].make())
-            assert (verdict.answer, verdict.why) == ("off", why)
-            assert verdict in plan.off_verdicts()
-            assert plan.unanswered(name, UserError("the disk is full")).answer == "off"
-        assert decide(plan.off_verdicts()).answer == "pass"
-
-    def test_evidence_that_cannot_be_collected_breaks_it(self, name: str) -> None:
-        verdict = load_gates(overrides=[f"{name}.severity=fail"]).unanswered(name, UserError("a.csv:3: no number"))
-        assert (verdict.answer, verdict.gate) == ("fail", name)
-        assert "a.csv:3: no number" in verdict.why
-        assert load_gates(overrides=[f"{name}.severity=warn"]).unanswered(name, UserError("no")).answer == "warn"
-
-    def test_answers_are_of_the_allowed_set(self, name: str) -> None:
-        for sample in (samples.PASSING[name], samples.BROKEN[name]):
-            for severity in ("fail", "warn"):
-                answer = self.gate(name, sample, severity=severity).judge(sample.make()).answer
-                assert answer in SEVERITY and answer != "off"
-
-    def test_does_not_pass_what_it_was_not_asked(self, name: str) -> None:
-        """A gate that always has something to judge has no such sample."""
-        sample = samples.NOTHING_ASKED.get(name)
-        assert (sample is None) == (name in ("sanity", "determinism", "health", "representation"))
-        for severity in ("fail", "warn") if sample is not None else ():
-            verdict = self.gate(name, sample, severity=severity).judge(sample.make())
-            assert (verdict.answer, verdict.gate) == ("off", name)
-            assert verdict.why
-            assert decide([verdict]).exit_status == 0
+def test_only_gates_that_always_judge_have_no_sample_without_a_question() -> None:
+    always = {"sanity", "determinism", "health", "representation"}
+    assert set(names("gate")) - set(samples.NOTHING_ASKED) == always

@@ -103,9 +103,9 @@ def test_limits_outside_of_what_a_metric_can_reach_are_told_with_their_line(tmp_
         load_gates(file)
     message = str(caught.value)
     assert message.startswith("3 mistakes in ")
-    assert f"{file}:4: limits.metrics.map50.minimum: lies outside 0 to 1" in message
-    assert f"{file}:6: limits.metrics.ap50/sea/star.maximum: lies outside 0 to 1" in message
-    assert f"{file}:7: limits.metrics.d_ece.minimum: lies outside 0 to 1" in message
+    assert f"{file}:4: limits.metrics.map50.minimum: must be between 0 and 1" in message
+    assert f"{file}:6: limits.metrics.ap50/sea/star.maximum: must be between 0 and 1" in message
+    assert f"{file}:7: limits.metrics.d_ece.minimum: must be between 0 and 1" in message
 
 
 def test_limits_of_slices_are_held_to_the_same(tmp_path: Path) -> None:

@@ -12,13 +12,11 @@ import pytest
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import names
 from marauder.core.settings import load_settings
-from marauder.launch.notices.base import NoticeSource
-from marauder.launch.notices.ec2 import Ec2Notice
-from marauder.launch.notices.file import FileNotice
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.launch.settings import NoticeSettings
+from marauder.testing.notices import NoticeContract
 from metadata_service import MetadataService, metadata_service
 
 
@@ -26,50 +24,6 @@ from metadata_service import MetadataService, metadata_service
 def service() -> Iterator[MetadataService]:
     with metadata_service() as running:
         yield running
-
-
-class NoticeContract:
-    """What every source does."""
-
-    @pytest.fixture
-    def options(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def announce(self) -> Callable[[], None]:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def unreachable(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    name = ""
-
-    def make(self, options: dict[str, Any]) -> NoticeSource:
-        source = resolve("notice", self.name)(options)
-        assert isinstance(source, NoticeSource)
-        return source
-
-    def test_it_is_silent_until_announced_and_then_says_it_again_and_again(
-        self, options: dict[str, Any], announce: Callable[[], None]
-    ) -> None:
-        source = self.make(options)
-        assert [source.poll(), source.poll()] == [None, None]
-        announce()
-        first = source.poll()
-        assert first
-        assert source.poll() == first
-        assert self.make(options).poll() == first, "a source made later hears it too"
-
-    def test_a_look_takes_a_second_at_most(self, options: dict[str, Any], unreachable: dict[str, Any]) -> None:
-        for given in (options, unreachable):
-            source, started = self.make(given), time.monotonic()
-            assert source.poll() is None
-            assert time.monotonic() - started < 1.3
-
-    def test_an_option_it_does_not_know_is_named(self, options: dict[str, Any]) -> None:
-        with pytest.raises(UserError, match=rf"notices\.options\.{self.name}\.tomorrow"):
-            self.make({**options, "tomorrow": 1})
 
 
 class TestFile(NoticeContract):
@@ -96,11 +50,11 @@ class TestFile(NoticeContract):
     def test_the_first_line_is_the_reason_and_an_empty_file_is_enough(self, tmp_path: Path) -> None:
         path = tmp_path / "leaving"
         path.touch()
-        assert FileNotice({"path": path}).poll() == f"{path} announces an interruption"
+        assert self.make({"path": path}).poll() == f"{path} announces an interruption"
         path.write_text("\n  maintenance at noon \nof the rack")
-        assert FileNotice({"path": path}).poll() == f"{path} announces an interruption: maintenance at noon"
+        assert self.make({"path": path}).poll() == f"{path} announces an interruption: maintenance at noon"
         path.write_bytes(b"\xff\xfe\x00" * 500)
-        assert len(FileNotice({"path": path}).poll() or "") < 400
+        assert len(self.make({"path": path}).poll() or "") < 400
 
     @pytest.mark.parametrize(
         ("content", "announced"),
@@ -118,7 +72,7 @@ class TestFile(NoticeContract):
         self, tmp_path: Path, content: Any, announced: bool
     ) -> None:
         path = tmp_path / "node.json"
-        source = FileNotice({"path": path, "key": "node.leaving"})
+        source = self.make({"path": path, "key": "node.leaving"})
         assert source.poll() is None
         text = json.dumps(content)
         path.write_text(text[: len(text) // 2])
@@ -128,7 +82,7 @@ class TestFile(NoticeContract):
 
     def test_a_path_is_needed(self) -> None:
         with pytest.raises(UserError, match=r"notices\.options\.file\.path"):
-            FileNotice({})
+            self.make({})
 
 
 class TestEc2(NoticeContract):
@@ -149,7 +103,7 @@ class TestEc2(NoticeContract):
         return {"endpoint": "http://127.0.0.1:1", "timeout": 0.5}
 
     def test_one_token_serves_many_looks(self, service: MetadataService) -> None:
-        source = Ec2Notice({"endpoint": service.endpoint})
+        source = self.make({"endpoint": service.endpoint})
         for _ in range(5):
             source.poll()
         asked = [(method, status) for method, _, status in service.requests]
@@ -157,11 +111,11 @@ class TestEc2(NoticeContract):
 
     def test_the_reason_tells_action_and_time(self, service: MetadataService) -> None:
         service.terminate()
-        reason = Ec2Notice({"endpoint": service.endpoint}).poll()
+        reason = self.make({"endpoint": service.endpoint}).poll()
         assert reason == "EC2 is going to terminate this spot instance at 2026-11-18T08:22:00Z"
 
     def test_a_token_that_expired_or_was_withdrawn_is_replaced(self, service: MetadataService) -> None:
-        source = Ec2Notice({"endpoint": service.endpoint, "token_seconds": 1})
+        source = self.make({"endpoint": service.endpoint, "token_seconds": 1})
         source.poll()
         service.tokens.clear()  # withdrawn before its time
         service.terminate()
@@ -173,32 +127,32 @@ class TestEc2(NoticeContract):
 
     def test_a_recommendation_counts_only_where_it_is_asked_for(self, service: MetadataService) -> None:
         service.announce("events/recommendations/rebalance", {"noticeTime": "2026-11-18T08:00:00Z"})
-        assert Ec2Notice({"endpoint": service.endpoint}).poll() is None
-        reason = Ec2Notice({"endpoint": service.endpoint, "rebalance": True}).poll()
+        assert self.make({"endpoint": service.endpoint}).poll() is None
+        reason = self.make({"endpoint": service.endpoint, "rebalance": True}).poll()
         assert reason == "EC2 recommends to leave this spot instance (since 2026-11-18T08:00:00Z)"
         service.terminate()
-        assert "terminate" in (Ec2Notice({"endpoint": service.endpoint, "rebalance": True}).poll() or "")
+        assert "terminate" in (self.make({"endpoint": service.endpoint, "rebalance": True}).poll() or "")
 
     def test_a_slow_or_odd_service_says_nothing(self, service: MetadataService) -> None:
         service.terminate()
         service.delay = 2.0
         started = time.monotonic()
-        assert Ec2Notice({"endpoint": service.endpoint, "timeout": 0.3}).poll() is None
+        assert self.make({"endpoint": service.endpoint, "timeout": 0.3}).poll() is None
         assert time.monotonic() - started < 0.6
         service.delay = 0.0
         for odd in (b"<html>", b"[1]", b"\xff"):
             service.content["/latest/meta-data/spot/instance-action"] = odd
-            assert Ec2Notice({"endpoint": service.endpoint}).poll() is None
+            assert self.make({"endpoint": service.endpoint}).poll() is None
 
     def test_no_proxy_stands_between(self, service: MetadataService, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         service.terminate()
-        assert Ec2Notice({"endpoint": service.endpoint}).poll() is not None
+        assert self.make({"endpoint": service.endpoint}).poll() is not None
 
     @pytest.mark.parametrize("endpoint", ["https://169.254.169.254", "169.254.169.254", "http://"])
     def test_an_endpoint_that_cannot_be_is_named(self, endpoint: str) -> None:
         with pytest.raises(UserError, match=r"http://HOST"):
-            Ec2Notice({"endpoint": endpoint})
+            self.make({"endpoint": endpoint})
 
 
 def test_every_source_of_the_table_is_under_the_contract() -> None:

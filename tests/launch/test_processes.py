@@ -21,6 +21,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import read_lines, write_json
 from marauder.engine.failures import EXIT_HUNG, TrainingFailure
 from marauder.launch import processes
+from marauder.launch.base import Job
 from marauder.launch.processes import launch_processes
 from marauder.launch.restarts import Death, RestartPolicy, Saved, describe_status
 
@@ -31,11 +32,13 @@ from pathlib import Path
 from marauder.core.clock import Interrupted
 from marauder.core.files import write_json
 from marauder.engine.failures import GroupRestart, TrainingFailure
+from marauder.launch.base import Job
 from marauder.launch.processes import end_worker, report_outcome, stop_file
 
-folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+job = Job.read(Path(sys.argv[1]))
+folder, rank = job.folder, int(os.environ["RANK"])
 attempt = len(list(folder.glob(f"began{{rank}}.*")))
-(folder / f"began{{rank}}.{{attempt}}").write_text(" ".join(sys.argv[2:]))
+(folder / f"began{{rank}}.{{attempt}}").write_text(f"fresh={{job.fresh}} resume={{job.resume}} {{job.content}}")
 (folder / f"process{{rank}}.{{attempt}}").write_text(str(os.getpid()))
 
 def save(step):
@@ -52,18 +55,17 @@ Launch = Callable[..., None]
 def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     """Launch two processes of a script; its ``folder`` is ``tmp_path``."""
 
-    def start(body: str, *arguments: str, clock: Clock | None = None, **options: Any) -> None:
-        script = tmp_path / "worker.py"
-        script.write_text(HEAD + body, encoding="utf-8")
-        monkeypatch.setattr(processes, "WORKER", (str(script),))
+    def start(body: str, clock: Clock | None = None, happened: Any = None, **job: Any) -> None:
+        (tmp_path / "small_worker.py").write_text(HEAD + body, encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.setattr(processes, "EVIDENCE_SECONDS", 1.5)
-        launch_processes(tmp_path, 2, [str(tmp_path), *arguments], clock or Clock(), **options)
+        launch_processes(Job("small_worker", tmp_path, processes=2, **job), clock or Clock(), happened)
 
     return start
 
 
 def attempts(folder: Path, rank: int = 0) -> list[str]:
-    """The arguments of each attempt of a rank."""
+    """What the job said at each attempt of a rank."""
     return [path.read_text() for path in sorted(folder.glob(f"began{rank}.*"))]
 
 
@@ -93,11 +95,14 @@ if attempt == 0:
         time.sleep(0.01)
     die()
 """,
-        "--fresh", "--resume", "old.pt", "--config", "c.json",
+        fresh=True,
+        resume=Path("old.pt"),
+        content={"settings": "c.json"},
         happened=lambda kind, fields: heard.append(kind),
-    )  # fmt: skip
+    )
     assert time.monotonic() - started < 15
-    assert attempts(tmp_path) == attempts(tmp_path, 1) == ["--fresh --resume old.pt --config c.json", "--config c.json"]
+    expected = ["fresh=True resume=old.pt {'settings': 'c.json'}", "fresh=False resume=None {'settings': 'c.json'}"]
+    assert attempts(tmp_path) == attempts(tmp_path, 1) == expected
     assert alive(tmp_path) == [], "not even what they had started"
     died, restarted = events(tmp_path)
     assert (died["kind"], died["rank"], died["status"], died["step"]) == ("worker_died", 1, -9, 7)
@@ -109,8 +114,8 @@ if attempt == 0:
 
 def test_what_starts_a_training_over_counts_until_something_is_saved(launch: Launch, tmp_path: Path) -> None:
     write_json(tmp_path / "checkpoints" / "checkpoint_000000099.json", {"step": 99})  # of the training given up
-    launch("if rank == 0 and attempt < 2: die()", "--fresh")
-    assert attempts(tmp_path) == ["--fresh"] * 3
+    launch("if rank == 0 and attempt < 2: die()", fresh=True)
+    assert attempts(tmp_path) == ["fresh=True resume=None {}"] * 3
 
 
 def test_a_group_that_keeps_dying_is_given_up(launch: Launch, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +14,12 @@ import pytest
 from receiver import Receiver
 
 from marauder.core.errors import UserError
-from marauder.messaging.base import DeliveryError, Sink
-from marauder.messaging.cloud_events import make_event
-from marauder.messaging.eventbridge import EventBridgeSink
-from marauder.messaging.webhook import SignatureError, WebhookSink, sign, verify
+from marauder.messaging.base import DeliveryError
+from marauder.messaging.webhook import SignatureError, sign, verify
+from marauder.testing.sinks import SinkContract, event_of
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 KEY = bytes(range(32))
-
-
-def event_of(number: int = 1, **data: Any) -> dict[str, Any]:
-    return make_event(number, "run.finished", "marauder", "run-1", data, 1_795_316_954.0 + number)
-
-
-class SinkContract:
-    """Run by every sink: a subclass makes it, reads what arrived, and makes the receiver unreachable or choosy."""
-
-    sink: Sink
-    unreachable: Mapping[str, Any]
-    name: str
-
-    def arrived(self) -> list[dict[str, Any]]:
-        raise NotImplementedError
-
-    def refuse(self) -> dict[str, Any]:
-        """Make the receiver refuse for good; returns the event that it will refuse."""
-        raise NotImplementedError
-
-    def test_events_arrive_whole_in_order_and_twice_with_the_same_id(self) -> None:
-        events = [event_of(1, metrics={"map50": 0.5}), event_of(2, word="Größe 🐟")]
-        for event in [*events, events[1]]:
-            self.sink.deliver(event)
-        assert self.arrived() == [*events, events[1]]
-
-    def test_nobody_there_is_worth_another_attempt(self) -> None:
-        with pytest.raises(DeliveryError) as caught:
-            type(self.sink)(self.unreachable).deliver(event_of())
-        assert not caught.value.final
-
-    def test_a_refusal_for_good_is_told_apart(self) -> None:
-        event = self.refuse()
-        with pytest.raises(DeliveryError) as caught:
-            self.sink.deliver(event)
-        assert caught.value.final and self.arrived() == []
-
-    def test_an_option_that_is_none_is_told(self) -> None:
-        with pytest.raises(UserError, match=f"sink {self.name}.*colour"):
-            type(self.sink)({**self.sink.options, "colour": "red"})
 
 
 class TestWebhookSink(SinkContract):
@@ -71,7 +30,7 @@ class TestWebhookSink(SinkContract):
         monkeypatch.setenv("HOOK_SECRET", SECRET)
         self.receiver = Receiver(SECRET)
         self.options = {"url": f"{self.receiver.url}/hook", "secret_env": "HOOK_SECRET", "timeout_seconds": 2}
-        self.sink = WebhookSink(self.options)
+        self.sink = self.make(self.options)
         self.unreachable = {**self.options, "url": "http://127.0.0.1:9/hook"}
         yield
         self.receiver.close()
@@ -102,7 +61,7 @@ class TestWebhookSink(SinkContract):
     def test_a_hanging_receiver_is_given_up_in_time(self) -> None:
         self.receiver.moods.append("hang")
         with pytest.raises(DeliveryError, match="timed out") as caught:
-            WebhookSink({**self.options, "timeout_seconds": 0.3}).deliver(event_of())
+            self.make({**self.options, "timeout_seconds": 0.3}).deliver(event_of())
         assert not caught.value.final
 
     def test_a_lost_answer_brings_the_event_again_with_the_same_id(self) -> None:
@@ -127,7 +86,7 @@ class TestWebhookSink(SinkContract):
     def test_a_wrong_secret_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOOK_SECRET", "another secret of enough length")
         with pytest.raises(DeliveryError, match="401"):
-            WebhookSink(self.options).deliver(event_of())
+            self.make(self.options).deliver(event_of())
 
     @pytest.mark.parametrize(
         ("change", "word"),
@@ -142,18 +101,18 @@ class TestWebhookSink(SinkContract):
     )
     def test_bad_options_are_told_before_anything_is_sent(self, change: dict[str, Any], word: str) -> None:
         with pytest.raises(UserError, match=word):
-            WebhookSink({**self.options, **change})
+            self.make({**self.options, **change})
 
     def test_a_secret_may_stand_in_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text(f"{SECRET}\n")
-        WebhookSink({"url": self.options["url"], "secret_file": str(tmp_path / "secret")}).deliver(event_of())
+        self.make({"url": self.options["url"], "secret_file": str(tmp_path / "secret")}).deliver(event_of())
         assert len(self.receiver.events) == 1
 
     @pytest.mark.parametrize("secret", ["brief", "whsec_c2hvcnQ=", "whsec_not/base64!"])
     def test_a_weak_or_damaged_secret_is_told_but_not_shown(self, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
         monkeypatch.setenv("HOOK_SECRET", secret)
         with pytest.raises(UserError) as caught:
-            WebhookSink(self.options)
+            self.make(self.options)
         assert secret not in str(caught.value)
 
 
@@ -222,7 +181,7 @@ class TestEventBridgeSink(SinkContract):
             events.put_rule(Name="all", EventBusName="reef", EventPattern=pattern)
             target = {"Id": "queue", "Arn": attributes["QueueArn"]}
             events.put_targets(Rule="all", EventBusName="reef", Targets=[target])
-            self.sink = EventBridgeSink({"bus": "reef", "region": "eu-west-1"})
+            self.sink = self.make({"bus": "reef", "region": "eu-west-1"})
             # Unreachable is tested against a closed port: moto answers for Amazon's own addresses only.
             self.unreachable = {"region": "eu-west-1", "endpoint_url": "http://127.0.0.1:9"}
             yield
@@ -239,7 +198,7 @@ class TestEventBridgeSink(SinkContract):
         return event_of(1, text="x" * 300_000)
 
     def test_an_entry_that_the_bus_refuses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        sink = EventBridgeSink({"bus": "reef", "region": "eu-west-1"})
+        sink = self.make({"bus": "reef", "region": "eu-west-1"})
         client = sink._client()
         for code, final in (("InternalFailure", False), ("ThrottlingException", False), ("MalformedDetail", True)):
             answer = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": "no"}]}

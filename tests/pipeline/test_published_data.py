@@ -102,7 +102,7 @@ def test_label_problems_are_counted_in_the_summary(root: Path) -> None:
     record = read_record(preprocess(root).workspace, "preprocessing")
     assert record is not None
     assert (record.summary["pictures"], record.summary["set_aside"]) == (14, 2)
-    assert record.summary["set_aside_for"] == record.summary["problems"] == "1 x class-unknown, 1 x label-encoding"
+    assert record.summary["set_aside_for"] == record.summary["problems"] == "class-unknown (1), label-encoding (1)"
 
 
 def test_the_last_settings_see_a_new_folder_and_a_moved_workspace(root: Path, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ __all__ = ["s3_endpoint", "sagemaker_endpoint"]
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database: making one takes a second."""
-    from marauder.tracking.mlflow_store import locate, open_client
+    from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
 
     folder = tmp_path_factory.mktemp("mlflow")
-    open_client(locate({"folder": folder}, folder))
+    open_client(locate(MlflowSettings(folder=folder), folder))
     return folder / "mlflow.db"
 
 

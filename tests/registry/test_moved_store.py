@@ -14,19 +14,21 @@ from mlflow.tracking._tracking_service import utils
 
 from marauder.core.errors import UserError
 from marauder.core.files import portable_path
+from marauder.core.plugins import make
 from marauder.registry.base import PRODUCTION
 from marauder.registry.mlflow import MlflowRegistry
 from marauder.registry.promotion import promote
+from marauder.testing.registries import PROJECT, register
 from marauder.tracking.base import TrackedRun
-from marauder.tracking.mlflow import MlflowTracker
 from marauder.tracking.mlflow_moves import OWN_TAG
-from models import PROJECT, register
+from models import made
 
 ODD = "a b?c=%20#é%"
 
 
 def registry_in(workspace: Path) -> MlflowRegistry:
-    return MlflowRegistry({"runs_folder": str(workspace / "runs")})
+    registry: MlflowRegistry = made(workspace, "mlflow")
+    return registry
 
 
 @contextmanager
@@ -40,8 +42,8 @@ def track(workspace: Path, run_id: str) -> Path:
     folder = workspace / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
     options = {"folder": portable_path(workspace / "runs" / "mlflow", folder)}
-    tracker = MlflowTracker(TrackedRun(PROJECT, run_id, folder, {"epochs": 3}, {}), options)
-    tracker.start()
+    tracker = make("tracker", "mlflow", options)
+    tracker.start(TrackedRun(PROJECT, run_id, folder, {"epochs": 3}, {}))
     (folder / "note.txt").write_text("seen")
     tracker.log_artifact(folder / "note.txt", "report")
     return workspace / "runs" / "mlflow" / "artifacts" / tracker.id / "artifacts" / "report"

@@ -15,7 +15,8 @@ from marauder.registry import promotion
 from marauder.registry.base import PREVIOUS, PRODUCTION, Registry
 from marauder.registry.files import FilesRegistry
 from marauder.registry.promotion import Move, Override, decide, decide_rollback, promote, rollback
-from models import PROJECT, candidate, register
+from marauder.testing.registries import PROJECT, candidate, register
+from models import made
 
 NAMED = Override("Ada", "the deep slice has three pictures")
 numbers = st.integers(1, 5).map(str)
@@ -106,7 +107,7 @@ def test_the_gates_are_asked_and_an_override_is_recorded_everywhere(registry: Re
 
 
 def test_what_cannot_be_rolled_back_is_told(tmp_path: Path) -> None:
-    registry = FilesRegistry({"address": str(tmp_path / "registry")})
+    registry = made(tmp_path, "files", address=str(tmp_path / "registry"))
     with pytest.raises(UserError, match="no project"):
         rollback(registry, PROJECT, "Ada")
     register(registry, tmp_path, "a")
@@ -170,14 +171,14 @@ def test_a_kill_between_any_two_steps_is_made_good_by_the_next_command(
 
 
 def test_a_version_whose_gates_were_not_asked_is_refused(tmp_path: Path) -> None:
-    registry = FilesRegistry({"address": str(tmp_path / "registry")})
+    registry = made(tmp_path, "files", address=str(tmp_path / "registry"))
     registry.register(candidate(tmp_path, "a", verdict="off"))
-    with pytest.raises(UserError, match="its gates were not asked"):
+    with pytest.raises(UserError, match="its gates were not run"):
         promote(registry, PROJECT, "1", "Ada")
 
 
 def test_a_version_that_nobody_could_fetch_is_not_promoted(tmp_path: Path) -> None:
-    registry = FilesRegistry({"runs_folder": str(tmp_path / "runs")})
+    registry = made(tmp_path, "files")
     register(registry, tmp_path, "a", "b")
     promote(registry, PROJECT, "1", "Ada")
     weights = tmp_path / "runs" / "registry" / "models" / PROJECT / "2" / "best.pt"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from marauder.registry.mlflow import MlflowRegistry
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
+from marauder.testing.registries import PROJECT, candidate
 from marauder.tracking.mlflow_moves import RUN_TAG
-from marauder.tracking.mlflow_store import locate, open_client
-from models import PROJECT, candidate
+from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
+from models import made
 
 
 @pytest.fixture
@@ -24,18 +24,18 @@ def runs(tmp_path: Path, mlflow_database: Path) -> Path:
 
 
 def test_the_version_belongs_to_the_tracked_run(runs: Path, tmp_path: Path) -> None:
-    client = open_client(locate({}, runs))
+    client = open_client(locate(MlflowSettings(), runs))
     experiment = client.create_experiment("another", artifact_location=str(tmp_path / "artifacts"))
     tracked = client.create_run(experiment, tags={RUN_TAG: "run-a"})
-    registry = MlflowRegistry({"runs_folder": str(runs)})
+    registry = made(tmp_path, "mlflow")
     registry.register(candidate(tmp_path, "run-a"))
     registry.register(candidate(tmp_path, "run-b"))
     first, second = (client.get_model_version(PROJECT, number) for number in ("1", "2"))
     assert first.run_id == tracked.info.run_id
-    made = client.get_run(str(second.run_id))
-    assert made.data.tags[RUN_TAG] == "run-b" and made.info.status == "FINISHED"
+    own = client.get_run(str(second.run_id))
+    assert own.data.tags[RUN_TAG] == "run-b" and own.info.status == "FINISHED"
     experiment_of_project = client.get_experiment_by_name(PROJECT)
-    assert experiment_of_project is not None and made.info.experiment_id == experiment_of_project.experiment_id
+    assert experiment_of_project is not None and own.info.experiment_id == experiment_of_project.experiment_id
 
 
 @pytest.mark.parametrize("kind", ["files", "mlflow"])

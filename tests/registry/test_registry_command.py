@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from marauder.cli.registry import app
 from marauder.core.errors import UserError
 from marauder.registry.comparison import LEFT_BETTER, RIGHT_BETTER, compare_reports, differences_of_data, summary
-from marauder.registry.files import FilesRegistry
-from models import candidate
+from marauder.testing.registries import candidate
+from models import made
 
 REEF = "reef-fish"
 
@@ -42,7 +42,7 @@ RIGHT: dict[str, Any] = {
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     """Options that lead to a registry with two versions of which the second has failed its gates."""
-    registry = FilesRegistry({"address": str(tmp_path / "registry")})
+    registry = made(tmp_path, "files", address=str(tmp_path / "registry"))
     registry.register(candidate(tmp_path, "a", **LEFT))
     registry.register(candidate(tmp_path, "b", verdict="fail", **RIGHT))
     return ["--registry", "files", "--option", f"address={tmp_path / 'registry'}", "--runs", str(tmp_path / "runs")]

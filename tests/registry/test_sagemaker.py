@@ -10,8 +10,8 @@ import pytest
 import servers
 from marauder.core.errors import UserError
 from marauder.registry.base import PRODUCTION
-from marauder.registry.sagemaker import SageMakerRegistry
-from models import PROJECT, candidate, register
+from marauder.testing.registries import PROJECT, candidate, register
+from models import made
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def packages(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], tmp_path: Path) -> None:
-    registry = SageMakerRegistry(options)
+    registry = made(tmp_path, "sagemaker", **options)
     register(registry, tmp_path, "a")
     register(registry, tmp_path, "b", verdict="fail")
     assert [one["ModelApprovalStatus"] for one in packages(options)] == ["PendingManualApproval", "Rejected"]
@@ -41,7 +41,7 @@ def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], 
 
 def test_with_a_container_the_version_can_be_served(options: dict[str, Any], tmp_path: Path) -> None:
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serve:1"
-    version = SageMakerRegistry({**options, "image": image}).register(candidate(tmp_path, "a"))
+    version = made(tmp_path, "sagemaker", **options, image=image).register(candidate(tmp_path, "a"))
     container = packages(options)[0]["InferenceSpecification"]["Containers"][0]
     assert container["Image"] == image
     assert container["ModelDataSource"]["S3DataSource"]["S3Uri"] == f"{version.location}/"
@@ -49,8 +49,8 @@ def test_with_a_container_the_version_can_be_served(options: dict[str, Any], tmp
 
 def test_mistakes_are_told(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="address=s3://bucket/prefix"):
-        SageMakerRegistry({})
+        made(tmp_path, "sagemaker")
     with pytest.raises(UserError, match="rename the project"):
-        SageMakerRegistry(options).register(candidate(tmp_path, "a", project="reef_fish"))
+        made(tmp_path, "sagemaker", **options).register(candidate(tmp_path, "a", project="reef_fish"))
     with pytest.raises(UserError, match="check the region"):
-        SageMakerRegistry({**options, "endpoint_url": "http://127.0.0.1:9"}).versions(PROJECT)
+        made(tmp_path, "sagemaker", **{**options, "endpoint_url": "http://127.0.0.1:9"}).versions(PROJECT)

@@ -15,14 +15,16 @@ from marauder.core.errors import UserError
 from marauder.registry import wandb as registry_wandb
 from marauder.registry.base import PRODUCTION
 from marauder.registry.wandb import WandbRegistry
-from models import PROJECT, register
+from marauder.testing.registries import PROJECT, register
+from models import made
 
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WandbRegistry:
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    return WandbRegistry({"runs_folder": str(tmp_path / "runs")})
+    registry: WandbRegistry = made(tmp_path, "wandb")
+    return registry
 
 
 def artifacts(registry: WandbRegistry) -> list[dict[str, Any]]:
@@ -80,13 +82,13 @@ def test_a_wandb_that_fails_is_told_later_and_stops_nothing(
 
 
 def test_the_mode_follows_the_key_and_a_wrong_one_is_told(
-    registry: WandbRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    registry: WandbRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    assert registry.mode == "offline"
+    assert registry.settings.mode == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert WandbRegistry({}).mode == "online"
+    assert made(tmp_path, "wandb").settings.mode == "online"
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert WandbRegistry({}).mode == "offline"
-    with pytest.raises(UserError, match="mode must be one of"):
-        WandbRegistry({"mode": "shared"})
+    assert made(tmp_path, "wandb").settings.mode == "offline"
+    with pytest.raises(UserError, match=r"registry\.options\.mode.*offline"):
+        made(tmp_path, "wandb", mode="shared")

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,6 +24,7 @@ from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
 from marauder.evaluation.outcomes import picture_outcomes
 from marauder.gates.verdict import Answer, Verdict
+from marauder.reporting import run_report
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content, schema
 from marauder.reporting.gallery import build_gallery
@@ -167,17 +167,39 @@ def test_what_is_undefined_is_null_and_the_form_holds(seed: int, pictures: int, 
         assert (content["slices"][name]["map50"] is None) == np.isnan(part.map50)
 
 
-def test_a_signal_stops_the_report_soon_and_the_next_call_writes_all(shared_data: Path, tmp_path: Path) -> None:
-    evidence = aquarium_run(shared_data, 60)
+@pytest.mark.parametrize(
+    ("during", "later"),
+    [
+        ("precision_recall_figure", "roc_figure"),
+        ("reliability_figure", "slices_figure"),
+        ("slices_figure", "predictions_sheet"),
+        ("predictions_sheet", "slice_confusion"),
+        ("slice_confusion", "report_content"),
+        ("build_gallery", "render_page"),
+    ],
+)
+def test_a_signal_stops_the_report_before_its_next_part(
+    during: str, later: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = box_run(3, 40, 3)
     write_run_report(tmp_path / "whole", evidence)
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    with Clock().listening() as clock:
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    part = getattr(run_report, during)
+    begun: list[str] = []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        begun.append(during)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return part(*arguments, **named)
+
+    with monkeypatch.context() as patch, Clock().listening() as clock:
+        patch.setattr(run_report, during, interrupted)
+        patch.setattr(run_report, later, lambda *_, **__: begun.append(later))
         with pytest.raises(Interrupted, match="SIGTERM"):
-            for _ in range(100):
-                write_run_report(tmp_path / "cut", evidence, clock)
-    for path in (tmp_path / "cut").iterdir():
-        assert path.read_bytes() == whole[path.name]
+            write_run_report(tmp_path / "cut", evidence, clock)
+    assert begun == [during]
+    left = {path.name: path.read_bytes() for path in (tmp_path / "cut").iterdir()}
+    assert "report.html" not in left and left.items() <= whole.items()
     write_run_report(tmp_path / "cut", evidence)
     assert {path.name: path.read_bytes() for path in (tmp_path / "cut").iterdir()} == whole
 
@@ -311,13 +333,13 @@ def test_no_gate_no_production_no_latency(tmp_path: Path) -> None:
     ("answers", "heading", "text"),
     [
         ("pass pass", "✓ All gates passed", "Passed: gate0, gate1."),
-        ("pass off", "✓ All gates that were asked passed", "Passed: gate0; off: gate1."),
-        ("off off", "– No gate was asked", "Off: gate0, gate1."),
-        ("off warn pass", "! Passed, with warnings", "Warned: gate1; passed: gate2; off: gate0."),
-        ("fail off", "✗ Did not pass its gates", "Failed: gate0; off: gate1."),
+        ("pass off off", "✓ 1 of 3 gates passed, 2 were not run", "Passed: gate0; not run: gate1, gate2."),
+        ("off off", "– No gate was run", "Not run: gate0, gate1."),
+        ("off warn pass", "! Passed, with warnings", "Warned: gate1; passed: gate2; not run: gate0."),
+        ("fail off", "✗ Did not pass its gates", "Failed: gate0; not run: gate1."),
     ],
 )
-def test_the_banner_claims_no_pass_of_a_gate_that_was_not_asked(answers: str, heading: str, text: str) -> None:
+def test_the_banner_claims_no_pass_of_a_gate_that_was_not_run(answers: str, heading: str, text: str) -> None:
     verdicts = [
         Verdict(f"gate{number}", "end", cast(Answer, answer), "why") for number, answer in enumerate(answers.split())
     ]

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from small_reef import NAMES, write_small_reef
 
-from marauder.core.clock import Clock
+from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import hash_file, read_json, read_lines, write_json
+from marauder.core.files import hash_file, read_json, read_lines, write_bytes, write_json
 from marauder.registry.opening import open_registry
 from marauder.registry.promotion import promote
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
+from marauder.storage.opening import open_store
 from marauder.tasks.detection.settings import DetectionSettings
 
 QUICK = [
@@ -186,6 +187,29 @@ def test_files_reach_a_store_that_is_named_later(reef: Path, tmp_path: Path) -> 
     run(reef, tmp_path / "runs", *words, f"store={store}")
     stored = store / "models" / "shapes" / done.folder.name / "best.pt"
     assert hash_file(stored) == hash_file(done.folder / "best.pt")
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_only_starting_over_clears_the_mirrored_checkpoints(
+    fresh: bool, reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, key = open_store(str(tmp_path / "volume")), "checkpoints/shapes/mine/checkpoint_000000007"
+    digest = write_bytes(tmp_path / "checkpoint", b"of an earlier attempt")
+    write_json(tmp_path / "about", {"sha256": digest, "step": 7})
+    volume.put(f"{key}.pt", tmp_path / "checkpoint")
+    volume.put(f"{key}.json", tmp_path / "about")
+
+    def stopped(*_: Any) -> None:
+        raise Interrupted("before the first new checkpoint")
+
+    monkeypatch.setattr("marauder.runs.training_stage.train", stopped)
+    words = ["id=mine", "gate.sanity=off", "gate.determinism=off", "gate.drift=off", "registry.kind=none"]
+    words += [f"checkpoint_tiers.volume={{address: {tmp_path / 'volume'}, seconds: 0}}"]
+    with pytest.raises(Interrupted):
+        run(reef, tmp_path / "runs", *words, fresh=fresh)
+    local = {path.name for path in (tmp_path / "runs" / "mine" / "checkpoints").glob("*.pt")}
+    kept = {entry.key for entry in volume.list("checkpoints")}
+    assert (local, kept) == ((set(), set()) if fresh else ({"checkpoint_000000007.pt"}, {f"{key}.pt", f"{key}.json"}))
 
 
 @pytest.mark.parametrize("words", [["id=a/../../b"], ["project=a b"], ["project=../x"], ["weights=picture.jpg"]])

@@ -14,8 +14,8 @@ from pools import make_pool, make_settings
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
 from marauder.selection.choosing import choose, combined_scores, rank_shares
-from marauder.selection.price import estimate_price
-from marauder.selection.settings import PriceSettings, SelectionSettings
+from marauder.selection.price import PriceSettings, estimate_price
+from marauder.selection.settings import SelectionSettings
 
 
 @pytest.mark.parametrize("name", ["hybrid", "uncertainty"])
@@ -30,7 +30,7 @@ def test_with_few_labels_typical_pictures_are_chosen_and_that_is_said(name: str)
 @pytest.mark.parametrize("share", [0.5, None])
 def test_a_detector_that_is_not_to_be_trusted_gives_typical_pictures(name: str, share: float | None) -> None:
     pool = make_pool(labelled_share=share, distrust="it sees nothing")
-    choice = choose(pool, make_settings(strategy=name, typical_below=0))
+    choice = choose(pool, make_settings(strategy=name, min_labelled_share=0))
     assert choice.strategy == "typical"
     assert any("doubts mean nothing here: it sees nothing; typical pictures" in note for note in choice.notes)
 
@@ -61,8 +61,8 @@ def test_equal_scores_are_drawn_by_the_seed_and_not_by_name() -> None:
 
 
 def test_the_limit_can_be_moved() -> None:
-    assert choose(make_pool(labelled_share=0.01), make_settings(typical_below=0)).strategy == "hybrid"
-    assert choose(make_pool(labelled_share=0.3), make_settings(typical_below=0.5)).strategy == "typical"
+    assert choose(make_pool(labelled_share=0.01), make_settings(min_labelled_share=0)).strategy == "hybrid"
+    assert choose(make_pool(labelled_share=0.3), make_settings(min_labelled_share=0.5)).strategy == "typical"
     assert choose(make_pool(labelled_share=0.01), make_settings(strategy="k_center")).strategy == "k_center"
 
 

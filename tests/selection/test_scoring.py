@@ -20,7 +20,7 @@ import torch
 from lively_detectors import lively_detector
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import make, names
 from marauder.data.pictures import decode_picture
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
@@ -99,7 +99,7 @@ def test_every_picture_has_every_number(scored: PoolScores, records: list[Record
     assert tuple(scored.measures) == ALL
     for name, values in scored.measures.items():
         assert values.dtype == np.float32 and values.shape == (COUNT,)
-        assert 0 <= values.min() < values.max() <= resolve("uncertainty", name)().upper_limit(len(NAMES), 3)
+        assert 0 <= values.min() < values.max() <= make("uncertainty", name).upper_limit(len(NAMES), 3)
         assert len(np.unique(values)) > COUNT // 2
     assert scored.class_counts.shape == (COUNT, len(NAMES))
     assert np.all(scored.class_counts >= 0)
@@ -385,7 +385,7 @@ class TestValidation:
     def test_without_labels_says_so(self, records: list[Record], detectors: dict[str, Path], tmp_path: Path) -> None:
         settings = settings_of(detectors, calibration="auto", class_difficulty="auto", measures=("entropy",))
         found = score_pool(records, settings, NAMES, Clock(), tmp_path / "scores", [])
-        assert any("left as they are" in note for note in found.notes)
+        assert any("unchanged" in note for note in found.notes)
         assert any("All classes weigh the same" in note for note in found.notes)
 
     def test_labels_of_unknown_classes_are_told(self, detectors: dict[str, Path], tmp_path: Path) -> None:

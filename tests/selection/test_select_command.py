@@ -80,7 +80,7 @@ def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def settings(output: str, **changes: Any) -> SelectionSettings:
     # The detectors of these tests are lively and never right: their doubts are to be looked at all the same.
     fields = {"pool": "data/data.yaml", "models": ["a/best.pt"], "count": 12, "output": output, "map_points": 100,
-              "least_map50": 0}  # fmt: skip
+              "min_map50": 0}  # fmt: skip
     return SelectionSettings(**{**fields, **changes})
 
 
@@ -98,7 +98,7 @@ def content(output: Path) -> dict[str, Any]:
 def test_the_script_chooses_and_tells_and_does_nothing_twice(workspace: Path) -> None:
     script = str(REPOSITORY / "scripts" / "run_active_learning.sh")
     words = ["bash", script, "--unlabeled-dir", "data/data.yaml", "--model", "a/best.pt", "--num-samples", "10"]
-    done = run([*words, "--output", "script", "critical=[starfish]", "least_map50=0"], workspace)
+    done = run([*words, "--output", "script", "critical=[starfish]", "min_map50=0"], workspace)
     assert done.returncode == 0, done.stderr
     assert "10 of 26 pictures chosen by the strategy hybrid" in done.stdout
     assert "left out: 2 pictures: they are of a clip that validation or test holds" in done.stdout
@@ -117,11 +117,11 @@ def test_the_script_chooses_and_tells_and_does_nothing_twice(workspace: Path) ->
     assert {path.name for path in (output / "images").iterdir()} == {Path(p["file"]).name for p in found["picks"]}
     assert found["price"]["boxes"] == pytest.approx(sum(p["estimated_boxes"] for p in found["picks"]), abs=0.1)
     page = (output / "report.html").read_text(encoding="utf-8")
-    assert "http" not in page and page.count("data:image/") == 2 and "starfish" in page
+    assert "://" not in page and page.count("data:image/") == 2 and "starfish" in page
     for name in ("contact_sheet.jpg", "pool_map.png"):
         assert min(Image.open(output / name).size) > 400
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != ".lock"}
-    again = run([*words, "--output", "script", "critical=[starfish]", "least_map50=0", "--resume"], workspace)
+    again = run([*words, "--output", "script", "critical=[starfish]", "min_map50=0", "--resume"], workspace)
     assert again.returncode == 0 and "done before; nothing changed since" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != ".lock"}
 
@@ -208,7 +208,7 @@ def test_a_users_mistake_is_told_in_words(words: list[str], said: str, here: Pat
 def test_a_detector_that_sees_nothing_gives_typical_pictures_and_no_free_boxes(here: Path) -> None:
     (here / "blind").mkdir()
     save_detector(build_detector("yolov8t", NAMES, seed=3), here / "blind" / "best", SIZE, {})
-    chosen = settings("blindly", models=["blind/best.pt"], typical_below=0, least_map50=0.1, random_share=0)
+    chosen = settings("blindly", models=["blind/best.pt"], min_labelled_share=0, min_map50=0.1, random_share=0)
     summary = select_pictures(chosen, Clock())
     told = summary.message()
     assert summary.strategy == "typical" and set(summary.kinds) <= {"typical", "far"}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import marauder
 from marauder.core.files import hash_file, write_bytes, write_json
-from marauder.storage.base import Store, StoreError
+from marauder.storage.base import Store, StoreError, StoreSettings
 from marauder.storage.mirror import (
     CheckpointMirror,
     newest_whole,
@@ -128,17 +128,27 @@ def test_steps_of_a_branch_given_up_go_with_the_first_copy_after_it(mirror: Chec
     assert stored_steps(mirror.store, PREFIX) == [10, 15]
 
 
-def test_starting_over_clears_the_mirror(mirror: CheckpointMirror, local: Path) -> None:
-    offer(mirror, local, 10, 20)
-    mirror.clear()
-    assert mirror.store.list(PREFIX) == []
+def test_a_cleared_mirror_holds_nothing_of_its_run_and_leaves_the_others(address: str, local: Path) -> None:
+    companion = local / "best.safetensors"
+    companion.write_bytes(b"weights")
+    store = open_store(address)
+    one = CheckpointMirror(store, PREFIX, every_seconds=0.0, keep=2, companions=[companion])
+    other = CheckpointMirror(store, "runs/8/checkpoints", every_seconds=0.0, keep=2, companions=[companion])
+    for mirror in (one, other):
+        offer(mirror, local, 10, 20)
+        assert stored_steps(store, mirror.prefix) == [10, 20]
+        assert mirror.companion_key(companion) in {entry.key for entry in store.list(mirror.prefix)}
+    kept = store.list(other.prefix)
+    one.clear()
+    assert store.list(one.prefix) == []
+    assert store.list(other.prefix) == kept
 
 
 class SlowStore(Store):
     """A store that takes its time, or fails, before it passes on to a real one."""
 
     def __init__(self, address: str, pause: float = 0.0, failures: int = 0) -> None:
-        super().__init__(address)
+        super().__init__(StoreSettings(address=address))
         self.real, self.pause, self.failures, self.puts = open_store(address), pause, failures, 0
 
     def put(self, key: str, path: Path):  # type: ignore[no-untyped-def]

@@ -34,7 +34,10 @@ class FaultyTracker(Tracker):
         with (self.run.folder / "calls.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(call) + "\n")
 
-    def start(self) -> None:
+    name = "faulty"
+    title = "Faulty"
+
+    def open(self) -> None:
         """Noted."""
         self._note("start")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from marauder.core.randomness import stream
 from marauder.data.boxes import iou_matrix
-from marauder.evaluation.intervals import percentiles
+from marauder.evaluation.group_draws import draw_names, percentiles
 
 DRAWS = 500
 LEVEL = 0.95
@@ -136,7 +136,8 @@ def agree(
         both.append(cells[-1][: len(pairing.iou)])
     sums = np.array(rows, np.float64).reshape(-1, 4)
     names = list(groups) if groups is not None else list(keys)
-    draws = _draws(names, seed)
+    drawn = draw_names(np.array(names, object).astype(str), DRAWS, lambda draw: stream(seed, "agreement", draw + 1))
+    draws = np.ascontiguousarray(drawn.weights_from_original().T, np.float64)
     paired = sums[:, 2].sum()
     return Agreement(
         pictures=tuple(pictures),
@@ -176,16 +177,6 @@ def _table(cells: Sequence[np.ndarray], class_count: int) -> np.ndarray:
     width = class_count + 1
     flat = np.concatenate(cells) if cells else np.zeros(0, np.int64)
     return np.bincount(flat, minlength=width * width).reshape(width, width)
-
-
-def _draws(groups: Sequence[str], seed: int) -> np.ndarray:
-    """How often each picture counts: float64 (1 + DRAWS, pictures); row 0 is the pictures as they are."""
-    names, number = np.unique(np.array(groups, object).astype(str), return_inverse=True)
-    draws = np.ones((1 + (DRAWS if len(names) else 0), len(groups)))
-    for draw in range(1, len(draws)):
-        drawn = stream(seed, "agreement", draw).integers(0, len(names), len(names))
-        draws[draw] = np.bincount(drawn, minlength=len(names))[number]
-    return draws
 
 
 def _figure(above: np.ndarray, below: np.ndarray) -> Figure:

@@ -68,7 +68,7 @@ class PackageRecord:
 @dataclass(frozen=True, eq=False)
 class Batch:
     """A batch. ``data``: the data set's absolute path. ``model``: SHA-256 of the pre-labelling detector, or "" without
-    one. ``price``: of ``annotation.price``. ``history``: what happened to it, oldest first. ``answered``: file names
+    one. ``price``: of ``Price.as_dict``. ``history``: what happened to it, oldest first. ``answered``: file names
     (of either package) whose answers were merged; ``back``: those that a delivery answered badly or not at all, and
     that nobody has answered since: their pictures may go out again with another batch."""
 

@@ -53,7 +53,7 @@ MENDED = frozenset(
 OWNERLESS = frozenset({"label-without-picture", "label-syntax"})
 DOUBTFUL = OWNERLESS | {"negatives-many"}
 """Serious kinds that, even where they name no picture, leave in doubt what the pictures in order say: a box that
-belongs to a picture nobody can name may be missing in any of them."""
+belongs to an unknown picture may be missing in any of them."""
 USUAL_EMPTY = 0.25
 """Share of pictures without any object where no labelled picture says what is usual."""
 LEAST_NEGATIVES = 3
@@ -144,7 +144,7 @@ def check_delivery(
 
     ``answered``: file names that earlier deliveries answered; they are not missing, and a new answer replaces theirs. A
     package that is not in the delivery at all (``_absent_parts``) is not missing, it has not come yet. ``usual_empty``:
-    of ``Checked``; many more empty answers than that look like a package nobody finished (``_many_negatives``).
+    of ``Checked``; many more empty answers than that look like an unfinished package (``_many_negatives``).
     """
     answered = set(answered)
     absent = _absent_parts(batch, reading, answered)
@@ -194,7 +194,7 @@ def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
     """A note where more than twice the usual share of pictures, and a tenth of all, came back empty.
 
     It is serious where so many of them were thought to hold boxes: an empty entry or label file is what some packages
-    are sent with, so that pictures nobody opened look like pictures that hold nothing.
+    are sent with, so that unopened pictures look like pictures that hold nothing.
     """
     known = batch.by_file()
     accepted, empty = len(checked.of_status("accepted")), checked.empty

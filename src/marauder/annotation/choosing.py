@@ -1,4 +1,4 @@
-"""Which pictures go out: picks of step 3, a list, or all that nobody labelled; checked, named, some drawn twice."""
+"""Which pictures go out: picks of step 3, a list, or all without labels; checked, named, some drawn twice."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from marauder.core.progress import Progress
 from marauder.core.randomness import stream
 from marauder.data.picture_files import Header, PictureError, find_pictures, load_rgb, load_small_grey, read_header
 from marauder.data.records import Dataset, Record
+from marauder.selection.price import PriceSettings, boxes_of_a_picture
 
 SELECTION_FILE = "selection.json"
 UPRIGHT = "upright"
@@ -207,15 +208,10 @@ def batch_items(choice: Choice, settings: AnnotationSettings, folder: Path) -> t
     return items, sources
 
 
-def expected_boxes(choice: Choice, dataset: Dataset, settings: AnnotationSettings) -> Mapping[str, float | None]:
-    """Boxes thought to be in each picture, by key: step 3's estimate, else the setting, else the labelled average."""
-    labelled = [len(record.boxes) for record in dataset if record.labelled]
-    average: float | None = settings.price.boxes_per_picture
-    if average is None and labelled:
-        average = float(np.mean(labelled))
-    return {
-        one.record.key: one.estimated_boxes if one.estimated_boxes is not None else average for one in choice.chosen
-    }
+def expected_boxes(choice: Choice, dataset: Dataset, prices: PriceSettings) -> Mapping[str, float | None]:
+    """Boxes thought to be in each picture, by key: step 3's estimate, else what ``boxes_of_a_picture`` says."""
+    usual = boxes_of_a_picture([record for record in dataset if record.labelled], prices)
+    return {one.record.key: one.estimated_boxes if one.estimated_boxes is not None else usual for one in choice.chosen}
 
 
 def identity_of(choice: Choice) -> list[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -30,17 +30,18 @@ from marauder.annotation.choosing import Choice, batch_items, choose, expected_b
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package
 from marauder.annotation.guidelines import GuidelineOptions, guideline_inputs, write_guidelines
 from marauder.annotation.prelabels import prelabel
-from marauder.annotation.price import estimate
+from marauder.annotation.price import batch_price, prices_in_use
 from marauder.annotation.readme import readme
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import Clock
 from marauder.core.files import fingerprint, hash_file, remove_leftovers, write_text
 from marauder.core.locks import exclusive
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.core.progress import Progress
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 from marauder.models.naming import weights_hash
+from marauder.selection.price import Price
 
 GUIDELINES = "guidelines"
 PRELABELS = "prelabels.jsonl"
@@ -53,8 +54,7 @@ FORMAT_VERSION = 1
 class ExportSummary:
     """What went out. ``folder``: of the batch; ``packages``: the zips; ``pictures``, ``overlap``: how many, and how
     many of them twice; ``prelabels``: boxes suggested; ``estimated_boxes``: in the pictures, each counted once;
-    ``priced_boxes``, ``priced_pictures``: what ``price`` (in ``currency``) and ``hours`` are estimated for, those of
-    the second annotator counted too;
+    ``price``: of all that annotators open, draw and correct, the second annotator counted too;
     ``existed``: the batch was open before; ``notes``: what was left out and what else is worth knowing."""
 
     batch: str
@@ -64,11 +64,7 @@ class ExportSummary:
     overlap: int
     prelabels: int
     estimated_boxes: float
-    priced_boxes: float
-    priced_pictures: int
-    price: float
-    currency: str
-    hours: float
+    price: Price
     existed: bool
     notes: tuple[str, ...] = ()
 
@@ -143,7 +139,8 @@ class _Export:
         self.settings, self.dataset, self.choice, self.clock = settings, dataset, choice, clock
         self.id, self.begun = batch_id, begun
         self.folder = settings.outbox / batch_id
-        self.notes = list(choice.notes)
+        self.prices, told = prices_in_use(settings)
+        self.notes = [*choice.notes, *told]
 
     def run(self) -> ExportSummary:
         """Write what is missing, the record last."""
@@ -152,7 +149,7 @@ class _Export:
         items, sources = batch_items(self.choice, self.settings, self.folder)
         started = self._begun(items)
         items = self._with_prelabels(items)
-        batch = replace(started, items=tuple(items), price=self._price(items))
+        batch = replace(started, items=tuple(items), price=batch_price(items, self.prices).as_dict())
         write_guidelines(
             self.folder / GUIDELINES,
             self.choice.names,
@@ -185,7 +182,7 @@ class _Export:
         return batch
 
     def _with_prelabels(self, items: Sequence[BatchItem]) -> list[BatchItem]:
-        expected = expected_boxes(self.choice, self.dataset, self.settings)
+        expected = expected_boxes(self.choice, self.dataset, self.prices)
         found = None
         if self.settings.model is not None:
             records = [one.record for one in self.choice.chosen]
@@ -217,9 +214,6 @@ class _Export:
             )
         return done
 
-    def _price(self, items: Sequence[BatchItem]) -> dict[str, Any]:
-        return dict(estimate(items, self.settings.price).to_plain())
-
     def _packages(self, batch: Batch, sources: dict[str, Path]) -> tuple[PackageRecord, ...]:
         """The zips; those that stand whole are left alone. ``SHA256SUMS`` in the folder covers them all."""
         overlap = [item for item in batch.items if item.overlap]
@@ -229,7 +223,7 @@ class _Export:
         begun = {package.file: package for package in batch.packages}
         with Progress("packages", len(plan), unit="zips") as progress:
             for name, part in plan:
-                format = resolve("annotation_format", name)()
+                format = make("annotation_format", name)
                 package = make_package(batch, part, format, sources, self.folder / GUIDELINES)
                 target = self.folder / f"{package.name}.zip"
                 known = begun.get(target.name)
@@ -279,11 +273,7 @@ def _summary(outbox: Path, batch: Batch, existed: bool, notes: tuple[str, ...]) 
         overlap=sum(item.overlap for item in batch.items),
         prelabels=sum(len(item.boxes) for item in batch.items),
         estimated_boxes=round(sum(item.estimated_boxes for item in batch.items), 1),
-        priced_boxes=float(batch.price["drawn"]) + float(batch.price["corrected"]),
-        priced_pictures=int(batch.price["pictures"]),
-        price=float(batch.price["price"]),
-        currency=str(batch.price["currency"]),
-        hours=float(batch.price["hours"]),
+        price=Price.of(batch.price),
         existed=existed,
         notes=notes,
     )

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from marauder.annotation.examples import example_crops
-from marauder.annotation.templating import environment
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, read_json, write_bytes, write_text
@@ -23,6 +20,7 @@ from marauder.core.progress import Progress
 from marauder.data.contact_sheets import colour_of
 from marauder.data.records import Record
 from marauder.data.taxonomy import Species, Taxonomy, normalise
+from marauder.pages.rendering import embed_picture, render_page
 from marauder.reporting.markdown import escape
 
 PAGE, TEXT, EXAMPLES = "guidelines.html", "guidelines.md", "examples"
@@ -35,28 +33,46 @@ TIERS = {
     "important": "Important: look for it with care.",
     "general": "",
 }
-RULES: tuple[tuple[str, str], ...] = (
-    ("Every animal", "Draw a box around every animal (or plant) of the classes below, small and blurred ones too, as "
-     "long as you are sure of the class. Work through the picture from left to right, near to far."),
-    ("Tight", "The box touches the outermost visible points on all four sides, fins, tentacles, arms and spines "
-     "included; not more than two or three pixels of water around it. Shadows, reflections and clouds of sand are "
-     "left out."),
-    ("Hidden parts (occlusion)", "Box what you can see. Do not guess the part behind a rock or another animal. If one "
-     "animal is seen in two pieces, draw one box around both."),
-    ("Cut off by the border (truncation)", "Box what is in the picture, up to the border and not beyond. Leave out an "
-     "animal of which less than about a tenth, or nothing typical of it, is seen."),
-    ("Groups", "One box for each animal, as long as they can be told apart, in a school too. Where they cannot, one "
-     "box around the part that merges; where your tool lets you mark it (crowd, group), do so."),
-    ("Mirror pictures", "Reflections on the surface or a pane of glass are no animals. Animals on posters, signs and "
-     "screens are none either."),
-    ("In doubt", "If you cannot say which of the classes it is, leave it out rather than guess. If it is none of the "
-     "classes, leave it out too. There is no class 'other'."),
-    ("Nothing there", "A picture without any of the classes is an answer like every other: submit it without boxes. Do "
-     "not skip it."),
-    ("Suggested boxes", "Some pictures come with boxes that a model suggests. They are often right and sometimes "
-     "wrong: move those that are not tight, rename those of the wrong class, delete those with nothing in them, and "
-     "above all look for what the model did not see."),
-)  # fmt: skip
+RULES = {
+    "Every animal": (
+        "Draw a box around every animal (or plant) of the classes below, small and blurred ones too, as long "
+        "as you are sure of the class. Work through the picture from left to right, near to far."
+    ),
+    "Tight": (
+        "The box touches the outermost visible points on all four sides, fins, tentacles, arms and spines "
+        "included; not more than two or three pixels of water around it. Shadows, reflections and clouds of "
+        "sand are left out."
+    ),
+    "Hidden parts (occlusion)": (
+        "Box what you can see. Do not guess the part behind a rock or another animal. If one animal is seen "
+        "in two pieces, draw one box around both."
+    ),
+    "Cut off by the border (truncation)": (
+        "Box what is in the picture, up to the border and not beyond. Leave out an animal of which less than "
+        "about a tenth, or nothing typical of it, is seen."
+    ),
+    "Groups": (
+        "One box for each animal, as long as they can be told apart, in a school too. Where they cannot, one "
+        "box around the part that merges; where your tool lets you mark it (crowd, group), do so."
+    ),
+    "Mirror pictures": (
+        "Reflections on the surface or a pane of glass are no animals. Animals on posters, signs and screens "
+        "are none either."
+    ),
+    "In doubt": (
+        "If you cannot say which of the classes it is, leave it out rather than guess. If it is none of the "
+        "classes, leave it out too. There is no class 'other'."
+    ),
+    "Nothing there": (
+        "A picture without any of the classes is an answer like every other: submit it without boxes. Do not skip it."
+    ),
+    "Suggested boxes": (
+        "Some pictures come with boxes that a model suggests. They are often right and sometimes wrong: move "
+        "those that are not tight, rename those of the wrong class, delete those with nothing in them, and "
+        "above all look for what the model did not see."
+    ),
+}
+"""What an annotator keeps to in every picture: a heading and its text."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ def write_guidelines(
 ) -> Path:
     """Write the guidelines for the classes ``names`` into ``folder`` and return the page.
 
-    ``records``: of the data set, for the examples; those that nobody labelled are passed over. The same inputs give
+    ``records``: of the data set, for the examples; those without labels are passed over. The same inputs give
     the same files. Raises ``UserError`` for a taxonomy that cannot be read.
     """
     taxonomy = Taxonomy.load(options.taxonomy)
@@ -185,7 +201,7 @@ def _confusions(model: Path | None, names: Sequence[str]) -> dict[tuple[int, int
 
 def _markdown(guides: Sequence[ClassGuide]) -> str:
     lines = ["# How to label these pictures", "", "## Rules", ""]
-    lines += [f"- **{title}.** {text}" for title, text in RULES]
+    lines += [f"- **{title}.** {text}" for title, text in RULES.items()]
     lines += ["", "## Classes", "", "Use these names exactly as they are written.", ""]
     for guide in guides:
         lines += [f"### {escape(guide.name)}", ""]
@@ -198,23 +214,18 @@ def _markdown(guides: Sequence[ClassGuide]) -> str:
         lines += [""] if guide.look_alikes else []
         crops = range(1, len(guide.crops) + 1)
         lines += [" ".join(f"![{escape(guide.name)}]({EXAMPLES}/{guide.slug}-{number}.jpg)" for number in crops)]
-        lines += [""] if guide.crops else ["No example yet: nobody has labelled one.", ""]
+        lines += [""] if guide.crops else ["No example yet: none is labelled.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _page(guides: Sequence[ClassGuide]) -> str:
     rows: list[dict[str, Any]] = [
-        {"guide": guide, "also": _listed(guide.also), "crops": [_embed(crop) for crop in guide.crops]}
+        {"guide": guide, "also": _listed(guide.also), "crops": [embed_picture(crop) for crop in guide.crops]}
         for guide in guides
     ]
-    text = environment().get_template(PAGE).render(rules=RULES, rows=rows)
-    return re.sub(r"\n{2,}", "\n", text)
+    return render_page("annotation/guidelines.html", rules=RULES.items(), rows=rows)
 
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SYNONYMS_SHOWN
     return ", ".join(names[:SYNONYMS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _embed(crop: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(crop).decode("ascii")

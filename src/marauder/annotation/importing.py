@@ -46,8 +46,8 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError, printable
 from marauder.core.files import read_json, to_plain, write_json
 from marauder.core.locks import exclusive
+from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 
@@ -150,7 +150,7 @@ def _import(
 
 
 def outstanding_files(settings: AnnotationSettings, batch: Batch) -> list[str]:
-    """File names of a batch that nobody has answered and whose pictures did not go out again with a later batch."""
+    """File names of a batch that are not answered and whose pictures did not go out again with a later batch."""
     settled = (
         sent_again(batch, list_batches(settings.outbox)) | stored_answers(imports_folder(settings, batch.id)).keys()
     )
@@ -199,7 +199,7 @@ def _merged(settings: AnnotationSettings, base: Dataset) -> Dataset:
 def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
     """(format, answers) of an unpacked delivery: the format that recognises it, those that went out first."""
     layouts = {layout.name: layout for layout in delivered_formats(unpacked.folder)}
-    sent: list[AnnotationFormat] = [resolve("annotation_format", name)() for name in batch.formats]
+    sent: list[AnnotationFormat] = [make("annotation_format", name) for name in batch.formats]
     for name in dict.fromkeys((*((one.layout or one.name) for one in sent), *layouts)):
         if name in layouts:
             return name, read_delivery(layouts[name], unpacked.folder, batch.expected(), batch.names)
@@ -231,7 +231,7 @@ def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_pa
     """What is wrong with the delivery as a whole comes first in its report."""
     whole = delivery.is_dir() or is_whole_zip(delivery)
     if own_package:
-        note = Note("package-unchanged", "this is the package that went out, byte for byte; nobody labelled it")
+        note = Note("package-unchanged", "this is the package that went out, byte for byte, without any label added")
     elif not unpacked.refused and not format_name and delivery.suffix.lower() == ".zip" and not whole:
         note = Note("delivery-cut", "the zip has no end: it is still being copied, or was cut off; copy it again")
     elif not unpacked.refused and not format_name:

@@ -18,10 +18,10 @@ from marauder.annotation.checking import Taken
 from marauder.annotation.quality import Quality, suspect_json
 from marauder.annotation.settings import QualitySettings
 from marauder.annotation.suspects import KINDS, Suspect, ranked_pictures
-from marauder.annotation.templating import environment
 from marauder.core.clock import Clock
 from marauder.core.files import atomic_path, write_text
 from marauder.data.picture_files import PictureError, load_rgb
+from marauder.pages.rendering import render_page
 
 MOST_A_PICTURE = 6
 """Suspects shown of one picture; who looks at it sees the others too."""
@@ -63,20 +63,17 @@ def write_quality_page(
         taken = answers.get(item.file) or answers.get(item.second_file)
         cards.extend(_cards(folder, place, item, suspects, taken, batch.names))
     kinds = {kind: sum(one.kind == kind for one in quality.suspects) for kind in KINDS}
-    page = (
-        environment()
-        .get_template("quality.html")
-        .render(
-            batch=batch.id,
-            pictures=len(batch.items),
-            answered=sum(item.file in answers or item.second_file in answers for item in batch.items),
-            reviewed=len(ranked),
-            kinds=kinds,
-            quality=quality,
-            tables=[_table(title, agreement, batch.names) for title, agreement in _sides(quality)],
-            worst=_worst(quality.overlap),
-            cards=cards,
-        )
+    page = render_page(
+        "annotation/quality.html",
+        batch=batch.id,
+        pictures=len(batch.items),
+        answered=sum(item.file in answers or item.second_file in answers for item in batch.items),
+        reviewed=len(ranked),
+        kinds=kinds,
+        quality=quality,
+        tables=[_table(title, agreement, batch.names) for title, agreement in _sides(quality)],
+        worst=_worst(quality.overlap),
+        cards=cards,
     )
     write_text(folder / "index.html", page)
     return folder / "index.html"

@@ -1,43 +1,48 @@
-"""What a batch will cost and take: pictures to open, boxes to draw or to correct, and the second look at the overlap.
-
-Counted in boxes, not pictures alone: that is what annotators are paid for.
-"""
+"""What a batch will cost and take: its views counted into the price that step 3 quotes by, and whose prices count."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from marauder.annotation.batch import BatchItem
-from marauder.annotation.settings import PriceSettings
+from marauder.annotation.choosing import SELECTION_FILE
+from marauder.annotation.settings import AnnotationSettings
+from marauder.core.files import read_json
+from marauder.selection.price import Price, PriceSettings, estimate_price
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """``pictures``: views to pay for, those of the second annotator counted. ``drawn``, ``corrected``: boxes expected
-    to be drawn from nothing, and pre-labels to be checked. ``price`` in ``currency``, ``hours`` of one annotator."""
-
-    pictures: int
-    drawn: float
-    corrected: float
-    price: float
-    hours: float
-    currency: str
-
-    def to_plain(self) -> dict[str, float | int | str]:
-        """For the batch's record."""
-        return asdict(self)
-
-
-def estimate(items: Sequence[BatchItem], settings: PriceSettings) -> Estimate:
+def batch_price(items: Sequence[BatchItem], settings: PriceSettings) -> Price:
     """The price of a batch. A picture of n expected boxes and m pre-labels costs m corrections and max(0, n - m) boxes
     drawn; its second copy, which has no pre-labels, n boxes drawn."""
     second = [item for item in items if item.overlap]
-    pictures = len(items) + len(second)
     corrected = float(sum(len(item.boxes) for item in items))
     drawn = sum(max(0.0, item.estimated_boxes - len(item.boxes)) for item in items)
     drawn += sum(max(item.estimated_boxes, float(len(item.boxes))) for item in second)
-    price = pictures * settings.per_picture + drawn * settings.per_box + corrected * settings.per_corrected_box
-    seconds = pictures * settings.seconds_per_picture
-    seconds += drawn * settings.seconds_per_box + corrected * settings.seconds_per_corrected_box
-    return Estimate(pictures, round(drawn, 1), corrected, round(price, 2), round(seconds / 3600, 2), settings.currency)
+    return estimate_price(len(items) + len(second), drawn, settings, corrected)
+
+
+def prices_in_use(settings: AnnotationSettings) -> tuple[PriceSettings, tuple[str, ...]]:
+    """The prices that count, and what to tell of them: those given here, and for all others those that the selection
+    was quoted by, so that both quotes agree unless somebody asked for other prices; then that is told."""
+    own, quoted = settings.price, _quoted(settings.selection)
+    if quoted is None:
+        return own, ()
+    given = {name: getattr(own, name) for name in own.model_fields_set}
+    known = quoted.model_dump()
+    other = [f"{name} {value} (there {known[name]})" for name, value in given.items() if value != known[name]]
+    told = (f"priced otherwise than the selection was: {', '.join(other)}",) if other else ()
+    return PriceSettings.model_validate({**known, **given}), told
+
+
+def _quoted(selection: Path | None) -> PriceSettings | None:
+    """The prices in the settings of a selection; ``None`` without one, or where one of an older version has none."""
+    if selection is None:
+        return None
+    content = read_json(selection / SELECTION_FILE if selection.is_dir() else selection)
+    try:
+        return PriceSettings.model_validate(content["settings"]["price"])
+    except (KeyError, TypeError, ValidationError):
+        return None

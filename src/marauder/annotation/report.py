@@ -12,9 +12,9 @@ from marauder.annotation.batch import Batch
 from marauder.annotation.checking import Checked, Note, PictureCheck
 from marauder.annotation.quality import Quality
 from marauder.annotation.settings import AnnotationSettings
-from marauder.annotation.templating import environment
 from marauder.core.errors import printable
 from marauder.core.files import write_json, write_text
+from marauder.pages.rendering import render_page
 
 JSON_FILE, HTML_FILE, TEXT_FILE = "import_report.json", "import_report.html", "import_report.txt"
 RETURN_LIST = "return_list.csv"
@@ -59,13 +59,7 @@ def write_report(
     """Write the report's files into ``folder``; those of an earlier import of the same delivery are replaced."""
     content = report_json(batch, delivery, format_name, checked, words)
     write_json(folder / JSON_FILE, content)
-    page = (
-        environment()
-        .get_template("import_report.html")
-        .render(
-            **content, explained=EXPLAINED, warnings=quality.warnings if quality else (), quality=quality is not None
-        )
-    )
+    page = render_page("annotation/import_report.html", **content, explained=EXPLAINED, quality=quality is not None)
     write_text(folder / HTML_FILE, page)
     write_text(folder / TEXT_FILE, _text(content))
     back = [picture for picture in checked.pictures if picture.status != "accepted"]

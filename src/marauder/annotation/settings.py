@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Decides, Settings, split_commas
+from marauder.selection.price import PriceSettings
 
 
 class PrelabelSettings(Settings):
@@ -17,21 +18,6 @@ class PrelabelSettings(Settings):
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
     image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
     device: Annotated[Literal["auto", "cpu", "cuda"], Decides.NOTHING] = "auto"
-
-
-class PriceSettings(Settings):
-    """What an annotator is expected to take and cost; the provider's offer says the real numbers."""
-
-    currency: str = Field("EUR", min_length=1)
-    per_picture: float = Field(0.02, ge=0, description="price of opening and judging a picture")
-    per_box: float = Field(0.06, ge=0, description="price of a box drawn from nothing")
-    per_corrected_box: float = Field(0.03, ge=0, description="price of a box that a pre-label suggests")
-    seconds_per_picture: float = Field(6.0, ge=0, description="time to open and judge a picture")
-    seconds_per_box: float = Field(10.0, ge=0, description="time to draw a box from nothing")
-    seconds_per_corrected_box: float = Field(4.0, ge=0, description="time to check and mend a suggested box")
-    boxes_per_picture: float | None = Field(
-        None, ge=0, description="boxes expected in a picture; default: as in the labelled pictures of the data set"
-    )
 
 
 class LimitSettings(Settings):
@@ -58,7 +44,7 @@ class AnnotationSettings(Settings):
     """What ``marauder annotation export | import | status`` do.
 
     ``data``: the data set that the pictures belong to. ``selection``: the folder of step 3 with its
-    ``selection.json``; without it, and without ``pictures``, all pictures of ``data`` that nobody labelled go out.
+    ``selection.json``; without it, and without ``pictures``, all pictures of ``data`` without labels go out.
     ``output``: the merged data set, a new version beside ``data``, which stays as it is.
     """
 
@@ -92,7 +78,9 @@ class AnnotationSettings(Settings):
     copy_pictures: bool = Field(False, description="copy pictures into the merged data set instead of linking them")
     seed: int = 0
     prelabels: PrelabelSettings = PrelabelSettings()
-    price: Annotated[PriceSettings, Decides.NOTHING] = PriceSettings()
+    price: Annotated[PriceSettings, Decides.NOTHING] = Field(
+        PriceSettings(), description="what is not given here is as the selection was priced"
+    )
     limits: Annotated[LimitSettings, Decides.NOTHING] = LimitSettings()
     quality: Annotated[QualitySettings, Decides.NOTHING] = QualitySettings()
 
@@ -104,8 +92,4 @@ class AnnotationSettings(Settings):
     @field_validator("formats")
     @classmethod
     def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = names("annotation_format")
-        for name in value:
-            if name not in known:
-                raise ValueError(f"no format named {name!r}; choose of: {', '.join(known)}")
-        return value
+        return check_names("annotation_format", "format", value)

@@ -289,7 +289,7 @@ class _Work:
                 if position in overlapping:
                     why, kind = "its bytes are those of another entry too (a zip bomb)", "entry-bomb"
                 elif name in twice:
-                    why, kind = "its name stands more than once, so that nobody knows which is meant", "entry-twice"
+                    why, kind = "its name occurs more than once, so it is not known which is meant", "entry-twice"
                 if why:
                     self.find(shown, kind, f"{why}; not taken")
                     continue

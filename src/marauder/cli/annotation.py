@@ -199,10 +199,11 @@ def _tell_export(summary: ExportSummary, settings: AnnotationSettings) -> None:
         lines.append(f"batch {summary.batch}")
     twice = f", {summary.overlap} of them for a second annotator too" if summary.overlap else ""
     lines.append(f"  {summary.pictures} pictures{twice}; {summary.prelabels} boxes suggested")
+    price = summary.price
     lines.append(
-        f"  estimate: {summary.priced_boxes:,.0f} boxes in {summary.priced_pictures:,} pictures"
-        f"{', the second annotator counted' if summary.overlap else ''}; {summary.price:,.2f} {summary.currency}, "
-        f"{summary.hours:,.1f} hours of annotation"
+        f"  estimate: {price.boxes or 0:,.0f} boxes in {price.pictures:,} pictures"
+        f"{', the second annotator counted' if summary.overlap else ''}; {price.amount:,.2f} {price.currency}, "
+        f"{price.hours:,.1f} hours of annotation"
     )
     lines += [f"  {package}" for package in summary.packages]
     lines.append(f"  guidelines: {summary.guidelines}")

@@ -27,7 +27,7 @@ def explain_command(
     found = explain(model_of_task(layer), key, layer)
     if len(found) == 1:
         one = found[0]
-        typer.echo(f"{one.key}: {one.description or 'no more to say than its name'}")
+        typer.echo(f"{one.key}: {one.description or 'no description'}")
         typer.echo(f"  kind:    {one.kind}\n  default: {one.default}\n  now:     {one.value} ({one.place})")
         return
     width = max(len(one.key) for one in found)

@@ -31,7 +31,7 @@ GroupPattern = Annotated[
     str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) stay together.")
 ]
 MissingLabel = Annotated[
-    str, typer.Option(help="What a picture without a label file means: unlabelled (nobody looked) or empty.")
+    str, typer.Option(help="What a picture without a label file means: unlabelled (not checked) or empty.")
 ]
 Fractions = Annotated[str | None, typer.Option(help="Shares of the splits: train=0.7,val=0.2,test=0.1 or 0.7,0.2,0.1.")]
 Inputs = Annotated[
@@ -271,7 +271,7 @@ def _show_summary(summary: OrganizeSummary) -> None:
     typer.echo(f"{state}: {summary.pictures:,} pictures, {summary.boxes:,} boxes, {summary.groups:,} groups")
     if summary.set_aside:
         reasons = in_words(Counter(row["kind"] for row in summary.set_aside))
-        typer.echo(f"set aside: {len(summary.set_aside):,} pictures ({reasons})")
+        typer.echo(f"set aside: {len(summary.set_aside):,} pictures: {reasons}")
     if summary.problems:
         details = summary.data_yaml.with_name(SUMMARY_FILE)
         typer.echo(f"problems: {in_words(summary.problems)}; examples in {details}")

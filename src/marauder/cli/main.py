@@ -22,11 +22,11 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from marauder import __version__
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted, going_on
 from marauder.core.environment import share_cores, use_utf8
 from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError
+from marauder.core.version import __version__
 
 EXIT_USER_ERROR = UserError.exit_status
 

@@ -214,7 +214,7 @@ def _tell_problems(problems: Sequence[Problem]) -> None:
 
 
 def _tell_left_out(dataset: Dataset) -> None:
-    """What of the source is in no manifest, where nobody looks for it later: the contract gate sees rows alone."""
+    """What of the source is in no manifest, where it is not looked for later: the contract gate sees rows alone."""
     from marauder.data.repair import SET_ASIDE_KINDS
 
     kept = {record.key for record in dataset}

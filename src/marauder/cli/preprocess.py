@@ -23,7 +23,7 @@ def preprocess(
     output_folder: Annotated[
         Path | None, typer.Option("--output", "--output-dir", help="folder to write; keeps the input's tree")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="settings file (YAML); options given here come before it")] = None,
+    config: Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence")] = None,
     method: Annotated[
         str | None, typer.Option(help="auto, full, colour, dehaze, contrast, none, or manual (with plan.*)")
     ] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ class ResumableCommand(TyperCommand):
 def with_value(words: Sequence[str]) -> list[str]:
     """The words of a command line, each ``--resume`` with its checkpoint or with ``newest``."""
     found: list[str] = []
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         found.append(word)
         if word == "--resume" and not is_checkpoint_of_resume(following):
             found.append(NEWEST)

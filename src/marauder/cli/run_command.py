@@ -123,9 +123,7 @@ COMMON = (
 """Settings that every training has."""
 FRESH = Flag("--fresh", "start over, deleting the former checkpoints")
 ALWAYS: dict[str, Any] = {
-    "config": Annotated[
-        Path | None, typer.Option(help="settings file (YAML); options given here take precedence over it")
-    ],
+    "config": Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence over it")],
     "accumulate": Annotated[
         int | None, typer.Option(min=1, help="forward passes that an update is cut into, where memory is short")
     ],

@@ -90,9 +90,9 @@ def ui(
     import shlex
 
     from marauder.core.errors import UserError
-    from marauder.tracking.mlflow_store import QUIET, follow_move, locate
+    from marauder.tracking.mlflow_store import QUIET, MlflowSettings, follow_move, locate
 
-    store = locate({"folder": folder} if folder is not None else {}, runs)
+    store = locate(MlflowSettings(folder=folder), runs)
     if store.database is None:
         typer.echo(f"the runs are on a server: {store.uri}")
         return

@@ -45,7 +45,7 @@ def select(
         str | None, typer.Option(help="from boxes to a picture: sum, mean, max or top_k_mean [default: top_k_mean]")
     ] = None,
     random_share: Annotated[float | None, typer.Option(help="share drawn at random, 0 to 1 [default: 0.15]")] = None,
-    config: Annotated[Path | None, typer.Option(help="settings file (YAML); options given here come before it")] = None,
+    config: Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence")] = None,
     resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, forgetting what earlier runs found")] = False,
     max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,

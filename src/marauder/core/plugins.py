@@ -1,11 +1,42 @@
-"""The one literal table of plug points, resolved lazily: naming an implementation imports it, listing them does not."""
+"""Plug points: their one shape, the one literal table, and what other packages add.
+
+All is resolved lazily: naming an implementation imports it, listing them does not. A package adds one by an entry point
+in the group ``marauder.<kind>``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from marauder.core.errors import UserError
+from marauder.core.settings import Layer, Settings, validate_layer
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+class Plugin(Generic[SettingsType]):
+    """One implementation of a plug point. Making one is cheap: it checks its settings and opens nothing.
+
+    What is known only at run time (a run, a folder, a clock) is handed to methods.
+    """
+
+    name: ClassVar[str]
+    """As in the table, and in what users write."""
+    title: ClassVar[str]
+    """What it is, in a few words for people."""
+    settings_model: ClassVar[type[Settings]] = Settings
+    """The options that users may give it; by default none."""
+
+    def __init__(self, settings: SettingsType | None = None) -> None:
+        """``settings``: of ``settings_model``; without, its defaults."""
+        self.settings: SettingsType = cast("SettingsType", self.settings_model()) if settings is None else settings
+
 
 TABLE: dict[str, dict[str, str]] = {
     # In the order in which they are tried: a FathomNet export is also COCO, and bare pictures are what nothing else is.
@@ -74,6 +105,9 @@ TABLE: dict[str, dict[str, str]] = {
         "file": "marauder.launch.notices.file:FileNotice",
         "ec2": "marauder.launch.notices.ec2:Ec2Notice",
     },
+    "launcher": {
+        "local": "marauder.launch.local:LocalLauncher",
+    },
     "task": {
         "detection": "marauder.tasks.detection.description:Detection",
         "pretraining": "marauder.tasks.pretraining.description:Pretraining",
@@ -112,8 +146,25 @@ TABLE: dict[str, dict[str, str]] = {
 
 
 def names(kind: str) -> list[str]:
-    """Names of the implementations of a kind, in the table's order."""
-    return list(TABLE[kind])
+    """Names of the implementations of a kind: the table's in its order, then those of other packages by name.
+
+    Raises ``UserError`` where a package offers one under a name that is taken.
+    """
+    return [*TABLE[kind], *sorted(_offered(kind))]
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Whether there is an implementation of this name. Other packages are looked at only where the table has none."""
+    return name in TABLE[kind] or name in _offered(kind)
+
+
+def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that is no implementation of
+    ``kind``, which is called ``word`` there."""
+    for name in wanted:
+        if not is_known(kind, name):
+            raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")
+    return tuple(dict.fromkeys(wanted))
 
 
 def imported(place: str) -> Any:
@@ -123,10 +174,13 @@ def imported(place: str) -> Any:
 
 
 def resolve(kind: str, name: str) -> Any:
-    """Import and return the implementation ``name`` of ``kind``; an unknown name raises ``UserError``."""
+    """Import and return the implementation ``name`` of ``kind``.
+
+    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is no plugin.
+    """
     table = TABLE[kind]
     if name not in table:
-        raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(table)}")
+        return _resolve_offered(kind, name)
     try:
         return imported(table[name])
     except ModuleNotFoundError as error:
@@ -136,3 +190,60 @@ def resolve(kind: str, name: str) -> Any:
             f"{kind} {name!r} needs the package {error.name!r}, which is not installed; "
             "run `make setup`, or install marauder with the matching extra"
         ) from None
+
+
+def _resolve_offered(kind: str, name: str) -> Any:
+    entry = _offered(kind).get(name)
+    if entry is None:
+        raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(names(kind))}")
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise UserError(
+            f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; mend or remove it"
+        ) from error
+    model = getattr(found, "settings_model", None)
+    if getattr(found, "name", None) != name or not (isinstance(model, type) and issubclass(model, Settings)):
+        raise UserError(
+            f"{kind} {name!r} of {_origin(entry)} is no plugin: it needs name = {name!r}, a title and a settings_model "
+            "(CONTRIBUTING.md says what else)"
+        )
+    return found
+
+
+def _offered(kind: str) -> dict[str, EntryPoint]:
+    """What installed packages offer of a kind, by name."""
+    found: dict[str, EntryPoint] = {}
+    for entry in _entry_points(kind):
+        if entry.name in TABLE[kind] or entry.name in found:
+            taken = (
+                "Marauder has one of its own" if entry.name in TABLE[kind] else f"so does {_origin(found[entry.name])}"
+            )
+            raise UserError(f"{_origin(entry)} offers a {kind} named {entry.name!r}, but {taken}; rename or remove it")
+        found[entry.name] = entry
+    return found
+
+
+@cache
+def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # reads every installed package, and takes a while to import
+
+    return tuple(entry_points(group=f"marauder.{kind}"))
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"the package {entry.dist.name} ({entry.value})" if entry.dist is not None else entry.value
+
+
+def make(kind: str, name: str, values: Mapping[str, Any] | None = None, place: str = "") -> Any:
+    """The implementation ``name`` of ``kind``, made from ``values``, its options as users wrote them.
+
+    ``place``: where these stand, such as ``tracking.options.mlflow``. Raises ``UserError`` for an unknown name, and one
+    that lists every mistake in the options with its place.
+    """
+    implementation = resolve(kind, name)
+    model: type[Settings] = implementation.settings_model
+    content = dict(values or {})
+    stated = {key: f"{place}.{key}" if place else key for key in (*model.model_fields, *content)}
+    layer = Layer(content, {(key,): stated[key] for key in content}, f"the settings of {kind} {name}")
+    return implementation(validate_layer(model, layer, stated))

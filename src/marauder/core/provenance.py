@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from marauder import __version__
 from marauder.core.files import write_text
+from marauder.core.version import __version__
 
 CONTAINER_VARIABLES = ("MARAUDER_CONTAINER_DIGEST", "CONTAINER_IMAGE_DIGEST", "IMAGE_DIGEST")
 """Environment variables that a launcher sets to the digest of the container image (nothing inside can know it)."""

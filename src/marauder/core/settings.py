@@ -82,7 +82,7 @@ def read_layer(path: Path | str) -> Layer:
 
 
 def merge_layers(layers: Sequence[Layer]) -> Layer:
-    """Later layers come before earlier ones, key by key; what is no mapping is replaced as a whole."""
+    """Later layers take precedence, key by key; a value that is not a mapping is replaced as a whole."""
     content: dict[str, Any] = {}
     places: dict[tuple[str, ...], str] = {}
     for layer in layers:

@@ -11,6 +11,7 @@ import numpy as np
 from marauder.core.files import write_json, write_text
 from marauder.critical.settings import CriticalSettings
 from marauder.data.balancing import class_frequencies
+from marauder.pages.rendering import render_page
 
 PLAN_FILE, PLAN_PAGE = "balance.json", "balance.html"
 
@@ -71,39 +72,35 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
         draws = float(factors[shown].sum())
         classes.append(
             ClassDraws(
-                name,
-                name in data.critical,
-                int(shown.sum()),
-                boxes,
-                float(frequencies[number]),
-                draws,
-                draws / shown.sum() if shown.any() else math.nan,
+                name=name,
+                critical=name in data.critical,
+                pictures=int(shown.sum()),
+                boxes=boxes,
+                share=float(frequencies[number]),
+                draws=draws,
+                factor=draws / shown.sum() if shown.any() else math.nan,
             )
         )
     assert settings.output is not None
     plan = BalancePlan(
-        tuple(classes),
-        len(records),
-        resampling.length if resampling is not None else len(records),
-        settings.output / PLAN_FILE,
-        settings.output / PLAN_PAGE,
+        classes=tuple(classes),
+        records=len(records),
+        length=resampling.length if resampling is not None else len(records),
+        file=settings.output / PLAN_FILE,
+        page=settings.output / PLAN_PAGE,
     )
     pictures = sorted(zip(factors.tolist(), records, strict=True), key=lambda pair: (-pair[0], pair[1].key))
-    write_json(
-        plan.file,
-        {
-            "format": 1,
-            "settings": settings.balance.model_dump(mode="json"),
-            "length": plan.length,
-            "classes": [one.__dict__ for one in plan.classes],
-            "pictures": [
-                {"key": record.key, "picture": str(record.picture), "factor": factor} for factor, record in pictures
-            ],
-        },
-    )
-    from marauder.reporting.render import page_environment
-
+    content = {
+        "format": 1,
+        "settings": settings.balance.model_dump(mode="json"),
+        "length": plan.length,
+        "classes": [vars(one) for one in plan.classes],
+        "pictures": [
+            {"key": record.key, "picture": str(record.picture), "factor": factor} for factor, record in pictures
+        ],
+    }
+    write_json(plan.file, content)
     shown_pictures = [{"key": record.key, "factor": factor} for factor, record in pictures[:50]]
     context = {"plan": plan, "settings": settings, "pictures": shown_pictures}
-    write_text(plan.page, page_environment().get_template("balance.html").render(**context))
+    write_text(plan.page, render_page("critical/balance.html", **context))
     return plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,8 @@ from marauder.evaluation.critical_metrics import tier_metrics
 from marauder.evaluation.fixed_recall import AtFixedRecall, ClassAtRecall, at_fixed_recall, tier_masks
 from marauder.evaluation.outcomes import judge_detections
 from marauder.mining.hard_negatives_file import SUSPECTED_FILE, unsure_classes
-from marauder.reporting.formats import show_signed
+from marauder.pages.rendering import embed_picture, render_page
+from marauder.pages.showing import show_signed
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.loss_settings import FLOORED
 
@@ -85,16 +85,8 @@ def _tiers(one: Measured, critical: Sequence[str]) -> dict[str, float]:
 
 
 def _delta(one: SliceDelta) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "boxes": one.boxes,
-        "before": one.production,
-        "after": one.candidate,
-        "delta": one.delta,
-        "low": one.low,
-        "high": one.high,
-        "groups": one.groups,
-    }
+    numbers = {"before": one.production, "after": one.candidate, "delta": one.delta, "low": one.low, "high": one.high}
+    return {"name": one.name, "boxes": one.boxes, **numbers, "groups": one.groups}
 
 
 def _page(
@@ -105,22 +97,17 @@ def _page(
     crops: list[dict[str, Any]],
     folder: Path,
 ) -> str:
-    from marauder.reporting.render import page_environment
-
     telling = {one.name.removeprefix("class "): min(one.groups, one.boxes) >= LEAST for one in compared.everything}
-    rows = [
-        {
-            "name": {"others": "other"}.get(one.name, one.name.removeprefix("class ")),
+    rows = []
+    for one in compared.slices:
+        name = one.name.removeprefix("class ")
+        row = {
+            "name": {"others": "other"}.get(one.name, name),
             "tier": one.name in ("critical", "others"),
-            "boxes": one.boxes,
-            "critical": one.name == "critical" or one.name.removeprefix("class ") in content["critical"],
-            "before": one.production,
-            "after": one.candidate,
-            "delta": one.delta,
-            "interval": interval_words(one.delta, one.low, one.high, telling[one.name.removeprefix("class ")]),
+            "critical": one.name == "critical" or name in content["critical"],
+            "interval": interval_words(one.delta, one.low, one.high, telling[name]),
         }
-        for one in compared.slices
-    ]
+        rows.append({**_delta(one), **row})
     suspected = folder / SUSPECTED_FILE
     context = {
         "content": content,
@@ -134,7 +121,7 @@ def _page(
         "unsure": unsure_classes(suspected) if suspected.is_file() else {},
         "suspected_file": SUSPECTED_FILE,
     }
-    return str(page_environment().get_template("critical_report.html").render(**context))
+    return render_page("critical/report.html", **context)
 
 
 def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str, Any]:
@@ -143,12 +130,8 @@ def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str
     row: dict[str, Any] = {name: getattr(one, name) for name in ("name", "boxes", "recall", "reached")}
     for name, enough in parts.items():
         of = getattr(one, name)
-        row[name] = {
-            "before": of.before,
-            "after": of.after,
-            "delta": of.delta,
-            "interval": interval_words(of.delta, of.low, of.high, enough),
-        }
+        interval = interval_words(of.delta, of.low, of.high, enough)
+        row[name] = {"before": of.before, "after": of.after, "delta": of.delta, "interval": interval}
     return row
 
 
@@ -280,4 +263,4 @@ def _crop(one: dict[str, Any]) -> str | None:
     good, encoded = cv2.imencode(".jpg", cv2.cvtColor(scale_picture(part, CROP_PIXELS), cv2.COLOR_RGB2BGR))
     if not good:
         return None
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return embed_picture(encoded.tobytes())

@@ -60,7 +60,7 @@ def repeat_factors(
 
     A class that a share f of the labelled records shows has max(1, sqrt(threshold / f)); a record the largest of its
     classes. ``at_least``: class index to the factor that its records get at least. Records without boxes, and those
-    nobody labelled, have 1.
+    without labels, have 1.
     """
     frequencies = class_frequencies(records, class_count)
     known = np.maximum(frequencies, np.finfo(float).tiny)
@@ -76,7 +76,7 @@ def class_aware_factors(
 
     Of M records with boxes and C classes seen, a record has the sum over its classes of M / (C x records of the class):
     the expected number of draws if each of M draws takes a class and then one of its records. ``at_least`` as in
-    ``repeat_factors`` (the sum then grows). Records without boxes, and those nobody labelled, have 1.
+    ``repeat_factors`` (the sum then grows). Records without boxes, and those without labels, have 1.
     """
     members = _members(records, class_count)
     counts = np.zeros(class_count, np.int64)
@@ -158,7 +158,7 @@ def _parts_that_sum(whole: np.ndarray, parts: np.ndarray, length: int) -> tuple[
 
 
 def _members(records: Sequence[Record], class_count: int) -> list[np.ndarray]:
-    """The classes of each record, without repetition; none for records that nobody labelled."""
+    """The classes of each record, without repetition; none for records without labels."""
     return [_classes_of(record, class_count) if record.labelled else np.zeros(0, np.int64) for record in records]
 
 

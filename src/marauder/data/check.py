@@ -112,7 +112,7 @@ DEFECTS: dict[str, Defect] = {
     "units-converted": Defect("warning", "boxes in fractions where pixels belong", "read as fractions", True),
     "shape-converted": Defect("warning", "shapes other than upright boxes", "the box around each is taken", True),
     "several-answers": Defect("warning", "pictures with several annotations", "one is taken"),
-    "not-answered": Defect("warning", "tasks that nobody submitted", "their pictures are unlabelled"),
+    "not-answered": Defect("warning", "tasks that were not submitted", "their pictures are unlabelled"),
     "text-encoding": Defect("warning", "text that is not UTF-8", "read as it declares; save it as UTF-8"),
     "labels-none": Defect("warning", "folders of pictures without any label", "label some: start with step 3"),
     "picture-unread": Defect("warning", "pictures that no label names", "left out; label them, or mend the paths"),

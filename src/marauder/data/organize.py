@@ -161,9 +161,9 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
 
 
 def in_words(counts: Mapping[str, int]) -> str:
-    """How often each kind of problem occurs, most first: ``47 x class-unknown, 2 x box-duplicate``."""
+    """How often each kind of problem occurs, most first: ``class-unknown (47), box-duplicate (2)``."""
     shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} x {kind}" for kind, count in shown) or "none"
+    return ", ".join(f"{kind} ({count})" for kind, count in shown) or "none"
 
 
 def _identity(settings: OrganizeSettings, clock: Clock) -> dict[str, Any]:

@@ -7,7 +7,7 @@ trains on a picture, measures, compares or shows it decodes it with ``decode``, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -87,17 +87,23 @@ def is_picture(path: Path | str) -> bool:
 def find_pictures(folder: Path) -> list[Path]:
     """All pictures below ``folder``, sorted by path; hidden folders are skipped, linked folders followed
     once."""
-    found: list[Path] = []
+    found = (Path(directory, name) for directory, files in walk_once(folder) for name in files if is_picture(name))
+    return sorted(found)
+
+
+def walk_once(folder: Path, passing_over: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Every folder from ``folder`` on with the names of its files, in the order of paths; hidden folders, and the one
+    named ``passing_over`` at the top, are skipped, linked folders followed once."""
     seen: set[str] = set()
     for directory, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(directory)
+        skipped = {passing_over} if not seen else set()
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.extend(Path(directory, name) for name in files if is_picture(name))
-    return sorted(found)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skipped)
+        yield directory, files
 
 
 def read_header(path: Path) -> Header:

@@ -30,8 +30,9 @@ DEFAULT_SAMPLE = 2000
 LONG_SIDE = 256
 """Pixels of the longer side at which pictures are measured: sharpness and contrast depend on the size."""
 PICTURE_FEATURES = (
-    "brightness", "contrast", "red", "green", "blue", "blue_red", "sharpness", "width", "height", "boxes",
-)  # fmt: skip
+    *("brightness", "contrast", "red", "green", "blue", "blue_red"),
+    *("sharpness", "width", "height", "boxes"),
+)
 BOX_FEATURES = ("box_size",)
 MOST_VALUES = 50
 """Different values above which a text attribute is a name of the picture (a URL, a date) and is not compared."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from marauder.core.clock import Clock, listening_clock
 from marauder.core.errors import UserError, printable
+from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
 from marauder.core.settings import read_yaml_mapping
 from marauder.data.formats.assembling import assemble
-from marauder.data.formats.base import Findings, Format, ReadOptions
+from marauder.data.formats.base import Format, ReadOptions
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.manifest import ManifestFormat, parse_manifests
 from marauder.data.formats.source import Source
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank, is_manifest
@@ -131,10 +132,11 @@ def choose_reader(path: Path, format: str = "auto") -> Format:
 
 def _choose(source: Source, format: str) -> Format:
     if format != "auto":
-        layout: Format = resolve("reader", format)()
+        layout: Format = make("reader", format)
         return layout
-    path, known = source.path, plugin_names("reader")
-    layouts: list[Format] = [resolve("reader", name)() for name in known]
+    # Bare pictures are what nothing else is, what other packages read included.
+    path, known = source.path, sorted(plugin_names("reader"), key=lambda name: name == "pictures")
+    layouts: list[Format] = [make("reader", name) for name in known]
     for sure in (True, False):
         for layout in layouts:
             if layout.declared(source) if sure else layout.files(source):

@@ -50,8 +50,8 @@ class Record:
     that is after EXIF rotation. ``boxes``: float64 (N, 4), x0 y0 x1 y1 in pixels of the displayed picture.
     ``classes``: int64 (N,), indices into the data set's names. ``ignored``: bool (N,), boxes that neither reward nor
     punish a detection (COCO crowds, VOC difficult ones). ``group``: pictures of one group (clip, deployment,
-    near-duplicates) never stand on two sides of a split. ``labelled``: False when nobody looked for objects, so that
-    an empty box list means "unknown", not "none". ``box_attributes``: what is known of single boxes (occluded,
+    near-duplicates) never stand on two sides of a split. ``labelled``: False when it was not checked, so that an
+    empty box list means "unknown", not "none". ``box_attributes``: what is known of single boxes (occluded,
     truncated ...), each (N,); a box that says nothing holds NaN among numbers, "" in text, None among flags.
     """
 

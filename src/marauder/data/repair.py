@@ -20,7 +20,7 @@ from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.data.boxes import clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
-from marauder.data.formats.base import DOUBTFUL_LABELS
+from marauder.data.formats.entries import DOUBTFUL_LABELS
 from marauder.data.records import Dataset, Problem, Record, joined
 from marauder.data.writers import claim_folder, demand_own_folder, write_yolo
 

@@ -93,7 +93,8 @@ def thin(
     cannot be read are not kept.
     """
     if hashes is None:
-        hashes = hash_pictures([record.picture for record in records], clock, store, threads, "looking for like frames")
+        pictures = [record.picture for record in records]
+        hashes = hash_pictures(pictures, clock, store, threads, "looking for near-duplicate frames")
     if len(hashes) != len(records):
         raise ValueError(f"{len(records)} records, {len(hashes)} hashes")
     members: dict[str, list[int]] = {}

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marauder.core.errors import UserError
 from marauder.core.locks import is_held, turn
 from marauder.delivery.journal import Cursor, Journal
 
@@ -342,13 +341,6 @@ class FollowerGroup:
 def is_followed(cursor_path: Path) -> bool:
     """Whether a process follows for this cursor now."""
     return is_held(lock_of(cursor_path))
-
-
-def check_options(what: str, options: Any, known: Sequence[str]) -> None:
-    """Raise ``UserError`` naming the options of ``what`` that are none."""
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise UserError(f"{what}: no option {', '.join(map(repr, unknown))}; it knows: {', '.join(known) or 'none'}")
 
 
 def command_of(module: str, *words: str) -> list[str]:

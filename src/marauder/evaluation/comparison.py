@@ -20,10 +20,11 @@ import numpy as np
 from marauder.core.randomness import stream
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
-from marauder.evaluation.intervals import OVERALL, percentiles
+from marauder.evaluation.group_draws import Draws, draw_groups, percentiles
+from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import aggregate
-from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
+from marauder.evaluation.resampling import check_metric, resample
 from marauder.evaluation.slice_pairs import restrict
 
 LEVEL = 0.95

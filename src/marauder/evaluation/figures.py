@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marauder.evaluation.calibration import Calibration
-from marauder.evaluation.canvas import (
+from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
+from marauder.evaluation.metrics import RECALL_POINTS, Metrics
+from marauder.evaluation.roc import PresenceCurve
+from marauder.pages.canvas import (
     ACCENT,
     FAINT,
     HEAT_COLORS,
@@ -25,9 +28,6 @@ from marauder.evaluation.canvas import (
     style_axes,
     to_png,
 )
-from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
-from marauder.evaluation.metrics import RECALL_POINTS, Metrics
-from marauder.evaluation.roc import PresenceCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,10 +64,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
             best = epochs[_best_epoch(series) or 0]
             axes.axvline(best, color=MUTED, linewidth=0.8, linestyle=":")
             late = best > (epochs[0] + epochs[-1]) / 2
-            axes.text(
-                best, 0.02, f" best: epoch {best} ", fontsize=7, color=MUTED, ha="right" if late else "left",
-                transform=axes.get_xaxis_transform(),
-            )  # fmt: skip
+            side, place = ("right" if late else "left"), axes.get_xaxis_transform()
+            axes.text(best, 0.02, f" best: epoch {best} ", fontsize=7, color=MUTED, ha=side, transform=place)
         axes.margins(x=0.02)
     return to_png(figure)
 
@@ -154,10 +152,8 @@ def f1_figure(curves: ConfidenceCurves, metrics: Metrics) -> bytes:
     axes.axvline(metrics.confidence, color=MUTED, linewidth=0.9, linestyle=":")
     note = f"F1 {metrics.f1:.3f} at {show_confidence(metrics.confidence)}"
     left = metrics.confidence > 0.7
-    axes.text(
-        metrics.confidence + (-0.01 if left else 0.01), 0.97, note, fontsize=8, color=MUTED,
-        ha="right" if left else "left",
-    )  # fmt: skip
+    side, beside = ("right", -0.01) if left else ("left", 0.01)
+    axes.text(metrics.confidence + beside, 0.97, note, fontsize=8, color=MUTED, ha=side)
     _finish_unit_square(axes)
     return to_png(figure)
 

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from marauder.data.records import Record
-from marauder.evaluation.intervals import percentiles
+from marauder.evaluation.group_draws import draw_groups, percentiles
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import defined_mean
 from marauder.evaluation.outcomes import judge_detections
-from marauder.evaluation.resampling import draw_groups
 
 LEVEL = 0.95
 DRAWS_AT_ONCE = 100
@@ -92,7 +91,7 @@ def at_fixed_recall(
     """
     if before.names != after.names or not (before.pictures == after.pictures == len(records)):
         raise ValueError("both detectors must be matched with the same pictures and the same classes")
-    weights = _weights(records, draws, seed)
+    weights = draw_groups(records, draws, seed).weights_from_original()
     shows = _shown(before)
     nothing = before.counted & ~shows.any(axis=1)
     rows = [
@@ -102,19 +101,7 @@ def at_fixed_recall(
         for name in classes
         for number in [before.names.index(name)]
     ]
-    return AtFixedRecall(
-        tuple(row.summary for row in rows), _mean(rows), int(nothing.sum()), draws,
-    )  # fmt: skip
-
-
-def _weights(records: Sequence[Record], draws: int, seed: int) -> np.ndarray:
-    """How often each picture counts: int64 (P, 1 + draws); the first column is the pictures as they are."""
-    drawn = draw_groups(records, draws, seed)
-    known = drawn.group >= 0
-    weights = np.zeros((len(records), 1 + draws), np.int64)
-    weights[known, 0] = 1
-    weights[known, 1:] = drawn.counts[drawn.group[known]]
-    return weights
+    return AtFixedRecall(tuple(row.summary for row in rows), _mean(rows), int(nothing.sum()), draws)
 
 
 def _shown(matches: Matches) -> np.ndarray:

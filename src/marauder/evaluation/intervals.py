@@ -1,8 +1,4 @@
-"""How sure a metric is: bootstrap intervals over groups of pictures (clips).
-
-The percentile bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; whole groups
-are drawn, because frames of one clip are not independent. Matching is not repeated: a draw is a set of weights.
-"""
+"""How sure a metric is: its interval over groups of pictures (clips), of all pictures and by slice."""
 
 from __future__ import annotations
 
@@ -13,9 +9,10 @@ import numpy as np
 
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
+from marauder.evaluation.group_draws import Draws, draw_groups, percentiles
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.metrics import aggregate
-from marauder.evaluation.resampling import Draws, check_metric, draw_groups, resample
+from marauder.evaluation.resampling import check_metric, resample
 from marauder.evaluation.slice_pairs import restrict
 
 OVERALL = "overall"
@@ -69,15 +66,6 @@ def intervals_by_slice(
     for mask in masks:
         result[mask.name] = _interval(restrict(matches, records, mask), drawn, metric, level, confidence)
     return result
-
-
-def percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    """The bounds that hold ``level`` of the defined values; NaN twice if there are none."""
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
 
 
 def _interval(matches: Matches, draws: Draws, metric: str, level: float, confidence: float) -> Interval:

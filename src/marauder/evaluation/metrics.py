@@ -19,9 +19,10 @@ from marauder.evaluation.pairing import run_starts
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 SCALARS = (
-    "map50", "map50_95", "map75", "map_small", "map_medium", "map_large", "ar_1", "ar_10", "ar_100",
-    "ar_small", "ar_medium", "ar_large", "precision", "recall", "f1", "confidence", "pictures", "boxes", "detections",
-)  # fmt: skip
+    *("map50", "map50_95", "map75", "map_small", "map_medium", "map_large"),
+    *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
+    *("precision", "recall", "f1", "confidence", "pictures", "boxes", "detections"),
+)
 
 
 @dataclass(frozen=True, eq=False)

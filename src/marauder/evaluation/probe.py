@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marauder.core.randomness import stream
+from marauder.evaluation.group_draws import draw_names, percentiles
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties tried, as shares of the features' variance; each side is judged at its own best."""
@@ -67,16 +68,15 @@ def compare_probes(
         return ProbeResult("unclear", nan, nan, nan, nan, nan, level, len(classes), len(known), why, {})
     fold = assign_folds(classes, group, min(folds, len(known)), seed)
     scores = [held_out_scores(features, classes, fold, judged) for features in (before, after)]
-    counts = _draw(len(known), draws, seed)
-    times = np.concatenate([np.ones((len(known), 1), np.int64), counts], axis=1)[group]
+    random = stream(seed, "probe bootstrap")
+    times = draw_names(group, draws, lambda draw: random).weights_from_original()
     # (2, classes judged, 1 + draws); the first column is the data as they are.
     precision = np.array(
         [[average_precision(s[:, i], classes == k, times) for i, k in enumerate(judged)] for s in scores]
     )
     macro = _macro(precision)
     gains = macro[1] - macro[0]
-    drawn = gains[1:][np.isfinite(gains[1:])]
-    low, high = (float(value) for value in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
+    low, high = percentiles(gains[1:], level)
     verdict = "yes" if low > 0 else "no" if high < 0 else "unclear"
     by_class = {names[k]: (float(precision[0, i, 0]), float(precision[1, i, 0])) for i, k in enumerate(judged)}
     words = {"yes": "it helped", "no": "it made features worse", "unclear": "no difference that is sure"}[verdict]
@@ -85,9 +85,18 @@ def compare_probes(
         f"({level:.0%} interval {low:+.3f} to {high:+.3f})"
     )
     return ProbeResult(
-        verdict, float(macro[0, 0]), float(macro[1, 0]), float(gains[0]), low, high, level, len(classes), len(known),
-        why, by_class,
-    )  # fmt: skip
+        verdict=verdict,
+        before=float(macro[0, 0]),
+        after=float(macro[1, 0]),
+        gain=float(gains[0]),
+        low=low,
+        high=high,
+        level=level,
+        crops=len(classes),
+        groups=len(known),
+        why=why,
+        by_class=by_class,
+    )
 
 
 def assign_folds(classes: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -163,9 +172,3 @@ def _macro(precision: np.ndarray) -> np.ndarray:
     held = np.isfinite(precision)
     total = np.where(held, precision, 0.0).sum(axis=1)
     return np.where(held.any(axis=1), total / np.maximum(held.sum(axis=1), 1), np.nan)
-
-
-def _draw(groups: int, draws: int, seed: int) -> np.ndarray:
-    """How often each group is in each draw: int64 (groups, draws)."""
-    drawn = stream(seed, "probe bootstrap").integers(0, groups, (draws, groups))
-    return np.stack([np.bincount(row, minlength=groups) for row in drawn], axis=1)

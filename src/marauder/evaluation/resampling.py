@@ -14,8 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from marauder.core.randomness import stream
-from marauder.data.records import Record
+from marauder.evaluation.group_draws import Draws
 from marauder.evaluation.matching import IOU_THRESHOLDS, Matches
 from marauder.evaluation.metrics import RECALL_POINTS, last_point_reached
 from marauder.evaluation.pairing import run_starts
@@ -35,41 +34,6 @@ POINT_METRICS = ("precision", "recall", "f1")
 METRICS = (*PRECISION_METRICS, *POINT_METRICS)
 NUMBERS_AT_ONCE = 400_000
 """Detections times draws in a block: small enough to stay in the processor's cache."""
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """``counts``: int32 (G, N), how often each group of labelled pictures is in each of N draws. ``group``: int64
-    (P,), the group of each picture, -1 for pictures that nobody labelled."""
-
-    group: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def number(self) -> int:
-        """How many draws."""
-        return self.counts.shape[1]
-
-    def weights(self, draw: int) -> np.ndarray:
-        """How often each picture counts in one draw: int64 (P,), as ``aggregate`` takes it."""
-        result = np.zeros(len(self.group), np.int64)
-        known = self.group >= 0
-        result[known] = self.counts[self.group[known], draw]
-        return result
-
-
-def draw_groups(records: Sequence[Record], draws: int, seed: int) -> Draws:
-    """Draw as many groups as there are, with replacement, ``draws`` times; a function of the seed and the groups."""
-    labelled = np.array([record.labelled for record in records], bool)
-    names, number = np.unique([record.group for record in records if record.labelled], return_inverse=True)
-    group = np.full(len(records), -1, np.int64)
-    group[labelled] = number
-    count = len(names)
-    counts = np.zeros((count, draws), np.int32)
-    for draw in range(draws if count else 0):
-        drawn = stream(seed, "bootstrap", draw).integers(0, count, count)
-        counts[:, draw] = np.bincount(drawn, minlength=count)
-    return Draws(group, counts)
 
 
 def resample(matches: Matches, draws: Draws, metric: str, confidence: float | None = None) -> np.ndarray:

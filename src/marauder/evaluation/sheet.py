@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.canvas import (
+from marauder.evaluation.outcomes import PictureOutcome
+from marauder.pages.canvas import (
     BAD,
     FAINT,
     GOOD,
@@ -21,7 +22,6 @@ from marauder.evaluation.canvas import (
     show_confidence,
     to_png,
 )
-from marauder.evaluation.outcomes import PictureOutcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,9 +108,8 @@ def _tile_height(records: Sequence[Record]) -> float:
 def _draw_legend(part: SubFigure, confidence: float) -> None:
     from matplotlib.lines import Line2D
 
-    part.text(
-        0.006, 0.5, f"Confidence at least {show_confidence(confidence)}, IoU 0.5", va="center", fontsize=9, color=MUTED,
-    )  # fmt: skip
+    words = f"Confidence at least {show_confidence(confidence)}, IoU 0.5"
+    part.text(0.006, 0.5, words, va="center", fontsize=9, color=MUTED)
     entries = [
         Line2D([], [], color=GOOD, linewidth=2.2, label="found"),
         Line2D([], [], color=BAD, linewidth=2.2, label="false or wrong class"),

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
 from marauder.models.files import LoadedDetector
 from marauder.prediction.predictor import Predictor
 
@@ -40,14 +42,13 @@ class GraphOptions:
         return asdict(self)
 
 
-class Exporter(ABC):
+class Exporter(Plugin[Settings], ABC):
     """One format. Two exports of the same detector with the same options give the same bytes.
 
-    ``name``: as in the table of plug points. ``suffix``: of the file, chosen so that Ultralytics recognises it.
+    ``suffix``: of the file, chosen so that Ultralytics recognises it.
     ``packages``: those whose version the bytes depend on.
     """
 
-    name: ClassVar[str]
     suffix: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from marauder import __version__
 from marauder.core.errors import UserError
+from marauder.core.version import __version__
 from marauder.export.base import GraphOptions
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import DetectionModel, input_stride

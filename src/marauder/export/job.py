@@ -10,7 +10,7 @@ from typing import Any
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, write_json
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.core.progress import Progress
 from marauder.export.folders import folder_names, weight_files
 from marauder.export.inputs import load_pictures
@@ -45,7 +45,7 @@ def export_models(settings: ExportSettings, clock: Clock) -> ExportSummary:
     """
     sources = weight_files(settings.models)
     folders = [settings.output / name for name in folder_names(sources)]
-    exporters = {name: resolve("exporter", name)() for name in settings.formats}
+    exporters = {name: make("exporter", name) for name in settings.formats}
     pictures = load_pictures(settings.pictures, settings.parity.picture_count, settings.seed)
     tensorrt = describe_tensorrt()
     for source, folder in zip(sources, folders):

@@ -24,6 +24,7 @@ class OnnxExporter(Exporter):
     """ONNX through the tracing exporter, which keeps the opset that was asked for."""
 
     name = "onnx"
+    title = "ONNX"
     suffix = ".onnx"
     packages = ("torch", "onnx", "onnxslim", "ultralytics")
 

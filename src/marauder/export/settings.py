@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Decides, Settings, split_commas
 
 
@@ -64,11 +64,7 @@ class ExportSettings(Settings):
     @field_validator("formats")
     @classmethod
     def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = names("exporter")
-        for name in value:
-            if name not in known:
-                raise ValueError(f"no format named {name!r}; choose of: {', '.join(known)}")
-        return value
+        return check_names("exporter", "format", value)
 
     @field_validator("image_size", mode="before")
     @classmethod

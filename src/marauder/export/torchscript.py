@@ -28,6 +28,7 @@ class TorchScriptExporter(Exporter):
     """
 
     name = "torchscript"
+    title = "TorchScript"
     suffix = ".torchscript"
     packages = ("torch", "ultralytics")
 

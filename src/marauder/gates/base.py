@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, field_validator
 
+from marauder.core.plugins import Plugin
 from marauder.core.settings import Settings
 from marauder.gates.verdict import Answer, Phase, Verdict
 
@@ -31,21 +32,16 @@ SettingsType = TypeVar("SettingsType", bound=GateSettings)
 EvidenceType = TypeVar("EvidenceType")
 
 
-class Gate(ABC, Generic[SettingsType, EvidenceType]):
+class Gate(Plugin[SettingsType], ABC, Generic[SettingsType, EvidenceType]):
     """One question about a run.
 
     ``settings_model``: its section of ``gates.yaml``. ``evidence_model``: the frozen dataclass that the run hands in;
     it lives in the gate's own file. ``judge`` reads no files, keeps no state and uses no time.
     """
 
-    name: ClassVar[str]
     phase: ClassVar[Phase]
-    title: ClassVar[str]
-    settings_model: ClassVar[type[GateSettings]] = GateSettings
+    settings_model: ClassVar[type[Settings]] = GateSettings
     evidence_model: ClassVar[type[Any]]
-
-    def __init__(self, settings: SettingsType) -> None:
-        self.settings = settings
 
     @abstractmethod
     def judge(self, evidence: EvidenceType) -> Verdict:

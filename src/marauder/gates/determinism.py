@@ -40,10 +40,7 @@ class DeterminismEvidence:
     @classmethod
     def of(cls, result: SmokeResult, device: str) -> DeterminismEvidence:
         """The evidence in what ``two_short_runs`` found on ``device`` (``cpu`` or ``cuda``)."""
-        return cls(
-            device, result.largest_difference, result.exact, result.steps, result.seconds,
-            result.same_batches, result.share_of_change,
-        )  # fmt: skip
+        return cls(device, **vars(result))
 
 
 class DeterminismGate(Gate[DeterminismSettings, DeterminismEvidence]):

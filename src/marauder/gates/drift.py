@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.data.profile import Profile
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.drift_embeddings import EmbeddingDrift, comparable, embedding_drift
-from marauder.gates.drift_engine_base import DriftEngine, DriftLimits, FeatureDrift
+from marauder.gates.drift_engine_base import DriftEngine, FeatureDrift
 from marauder.gates.verdict import SEVERITY, Answer, Verdict
 
 SHOWN = 4
@@ -103,11 +103,14 @@ def drift_evidence(
     if min(sizes[:2]) < settings.least_pictures or min(sizes[2:]) < settings.least_groups:
         return DriftEvidence(*sizes, engine=settings.engine, embeddings_why_not="too few pictures or groups")
     why_not = comparable(reference, current)
-    limits = DriftLimits(
-        settings.numeric_limit, settings.categorical_limit,
-        settings.false_alarm_rate * (0.5 if why_not is None else 1.0), settings.permutations, settings.seed,
-    )  # fmt: skip
-    engine: DriftEngine = resolve("drift_engine", settings.engine)(limits)
+    limits = {
+        "numeric": settings.numeric_limit,
+        "categorical": settings.categorical_limit,
+        "false_alarm_rate": settings.false_alarm_rate * (0.5 if why_not is None else 1.0),
+        "permutations": settings.permutations,
+        "seed": settings.seed,
+    }
+    engine: DriftEngine = make("drift_engine", settings.engine, limits)
     report = folder / REPORT if folder is not None else None
     if report is not None:
         report.unlink(missing_ok=True)

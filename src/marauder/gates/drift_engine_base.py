@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
 from marauder.data.profile import Profile
 from marauder.gates.drift_noise import Column, Kind, columns_of, deals, noise_of, significant_p_value
 
@@ -37,8 +38,7 @@ class FeatureDrift:
     current: str
 
 
-@dataclass(frozen=True)
-class DriftLimits:
+class DriftLimits(Settings):
     """From which distance a feature may count as drifted, and how sure that must be."""
 
     numeric: float = 0.1
@@ -48,21 +48,18 @@ class DriftLimits:
     seed: int = 0
 
 
-class DriftEngine(ABC):
-    """Measures distances of features. ``name``: as in the table of plug points."""
+class DriftEngine(Plugin[DriftLimits], ABC):
+    """Measures distances of features."""
 
-    name: ClassVar[str]
-
-    def __init__(self, limits: DriftLimits | None = None) -> None:
-        self.limits = limits if limits is not None else DriftLimits()
+    settings_model = DriftLimits
 
     def compare(self, reference: Profile, current: Profile, report: Path | None = None) -> list[FeatureDrift]:
         """The drift of every feature that both profiles know. ``report``: where an engine that draws one leaves it."""
         columns, _, first, second = columns_of(reference, current)
-        dealt = deals(first, second, self.limits.permutations, self.limits.seed)
+        dealt = deals(first, second, self.settings.permutations, self.settings.seed)
         noises = [noise_of(column, dealt) for column in columns]
-        certain = significant_p_value([noise.p_value for noise in noises], self.limits.false_alarm_rate)
-        least = {"numeric": self.limits.numeric, "categorical": self.limits.categorical}
+        certain = significant_p_value([noise.p_value for noise in noises], self.settings.false_alarm_rate)
+        least = {"numeric": self.settings.numeric, "categorical": self.settings.categorical}
         limits = {
             column.name: max(least[column.kind], noise.limit(certain))
             for column, noise in zip(columns, noises, strict=True)

@@ -28,6 +28,7 @@ class EvidentlyEngine(DriftEngine):
     """One ``ValueDrift`` a feature, method ``wasserstein`` or ``jensenshannon``, each with its own threshold."""
 
     name = "evidently"
+    title = "Evidently"
 
     def measure(self, columns: Sequence[Column], limits: Mapping[str, float], report: Path | None) -> dict[str, float]:
         """Distances by name; the page goes to ``report`` where one is given."""

@@ -15,6 +15,7 @@ class ScipyEngine(DriftEngine):
     """Wasserstein and Jensen-Shannon distances of scipy."""
 
     name = "scipy"
+    title = "SciPy"
 
     def measure(self, columns: Sequence[Column], limits: Mapping[str, float], report: Path | None) -> dict[str, float]:
         """Distances by name; ``report`` is not used."""

@@ -25,8 +25,8 @@ NAMES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class HealthEvidence:
-    """What the engine reported. ``kind``: what ended the training, ``None`` if it ended by itself; ``step`` and
-    ``batch``: where; ``why``: the engine's own words. ``counts``: what was lived through (skipped batches, restarts)
+    """What the engine reported. ``kind``: what ended the training, ``None`` if it finished normally; ``step`` and
+    ``batch``: where; ``why``: the engine's own words. ``counts``: what happened on the way (skipped batches, restarts)
     by kind. ``finished``: all epochs ran, or it stopped early because nothing got better.
     """
 
@@ -39,7 +39,7 @@ class HealthEvidence:
 
 
 class HealthGate(Gate[GateSettings, HealthEvidence]):
-    """Passes a training that ended by itself; tells what was lived through on the way."""
+    """Passes a training that finished normally; lists what happened on the way."""
 
     name = "health"
     phase = "during"
@@ -63,5 +63,5 @@ class HealthGate(Gate[GateSettings, HealthEvidence]):
             why = evidence.why or "the training has not finished; run the same command again, it goes on from there"
             return self.verdict(self.broken(), why, "unfinished", "none", **facts)
         lived = ", ".join(f"{count} times {kind}" for kind, count in evidence.counts.items() if count)
-        why = "the training ended by itself" + (f"; lived through: {lived}" if lived else "")
+        why = "training finished normally" + (f"; on the way: {lived}" if lived else "")
         return self.verdict("pass", why, "none", "none", **facts)

@@ -51,7 +51,7 @@ class LimitsSettings(GateSettings):
         mistakes = [
             # Each with its own location, so that it is told with its own line.
             InitErrorDetails(
-                type=PydanticCustomError("out_of_range", "lies outside 0 to 1, which this metric never does"),
+                type=PydanticCustomError("out_of_range", "must be between 0 and 1"),
                 loc=(name, side),
                 input=bound,
             )

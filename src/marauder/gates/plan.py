@@ -69,7 +69,7 @@ class GatePlan:
         gate = self.gate(name)
         if gate is None:
             return self._off(name)
-        return gate.verdict(gate.broken(), f"could not be asked: {error}")
+        return gate.verdict(gate.broken(), f"check failed to run: {error}")
 
     def off_verdicts(self) -> list[Verdict]:
         """What stands in the report for each gate that is not asked: those switched off, then those not named."""

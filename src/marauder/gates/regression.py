@@ -33,7 +33,7 @@ class RegressionSettings(GateSettings):
     least_loss: float = Field(0.01, ge=0, lt=1, description="a smaller measured loss never fails, however sure it is")
     margin: float = Field(
         0.0, ge=0, lt=1, description="a loss that is tolerated: it must be sure that more than this is lost"
-    )  # fmt: skip
+    )
     protected_only: bool = Field(
         True, description="only protected slices and the whole can fail; a loss on another slice warns"
     )
@@ -69,12 +69,19 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
     ) -> RegressionEvidence:
         """The evidence of two detectors matched with the same records, by this gate's settings."""
         given = self.settings
-        return RegressionEvidence(
-            compare(
-                candidate, production, records, masks, given.metric, given.draws, seed, given.margin,
-                given.least_groups, given.least_boxes,
-            )
-        )  # fmt: skip
+        compared = compare(
+            candidate,
+            production,
+            records,
+            masks,
+            given.metric,
+            draws=given.draws,
+            seed=seed,
+            margin=given.margin,
+            least_groups=given.least_groups,
+            least_boxes=given.least_boxes,
+        )
+        return RegressionEvidence(compared)
 
     def judge(self, evidence: RegressionEvidence) -> Verdict:
         """Fail on a sure loss of a protected slice; warn of one elsewhere, and of protected slices too small."""

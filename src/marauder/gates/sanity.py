@@ -38,10 +38,7 @@ class SanityEvidence:
     @classmethod
     def of(cls, result: OneBatch) -> SanityEvidence:
         """The evidence in what ``look_at_one_batch`` found."""
-        return cls(
-            result.first_loss, result.lowest_loss, result.gradient_norm,
-            result.without_gradient, result.parameters, result.error,
-        )  # fmt: skip
+        return cls(**vars(result))
 
 
 class SanityGate(Gate[SanitySettings, SanityEvidence]):

@@ -129,9 +129,8 @@ def _enhance(view: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def _through_water(view: np.ndarray, settings: ViewSettings, random: np.random.Generator) -> np.ndarray:
     """Caustics on the scene, then water and snow before it, then the camera's blur and noise."""
-    cast, haze, snow, light_waves, noise = random.random(5) < [
-        settings.cast, settings.haze, settings.snow, settings.caustics, settings.noise,
-    ]  # fmt: skip
+    chances = [settings.cast, settings.haze, settings.snow, settings.caustics, settings.noise]
+    cast, haze, snow, light_waves, noise = random.random(5) < chances
     if not (cast or haze or snow or light_waves or noise):
         return view
     size = view.shape[0]
@@ -174,9 +173,8 @@ def _colour_matrix(
     Hue turns around the grey axis of the colour cube (Haeberli, "Matrix Operations for Image Processing", 1993), which
     unlike the hue of HSV is linear.
     """
-    bright, contrast, saturation, hue = random.uniform(-1, 1, 4) * [
-        settings.brightness, settings.contrast, settings.saturation, settings.hue,
-    ]  # fmt: skip
+    widths = [settings.brightness, settings.contrast, settings.saturation, settings.hue]
+    bright, contrast, saturation, hue = random.uniform(-1, 1, 4) * widths
     matrix = np.eye(3)
     offset = np.zeros(3)
     to_grey = np.tile(LUMA, (3, 1))

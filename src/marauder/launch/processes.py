@@ -11,25 +11,23 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted, going_on
+from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
 from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
 from marauder.core.files import write_json, write_text
 from marauder.engine.failures import EXIT_HUNG, GroupRestart, TrainingFailure
+from marauder.launch.base import Job
 from marauder.launch.restarts import Death, RestartPolicy, Saved, describe_hang, describe_status, read_reports
 
 LAUNCHER = "MARAUDER_LAUNCHER"
 """Environment variable with the number of the launching process."""
-WORKER = ("-m", "marauder.cli.main")
-"""What Python runs in each process, before the arguments."""
 POLL_SECONDS = 0.1
 EXIT_USER_ERROR = 2
 """Status of a process that ended for a ``UserError`` that it has shown itself."""
@@ -69,48 +67,38 @@ def end_worker(output: Path, stop: Interrupted | UserError) -> NoReturn:
     raise SystemExit(0 if isinstance(stop, Interrupted) else EXIT_USER_ERROR) from None
 
 
-def launch_processes(
-    output: Path,
-    processes: int,
-    arguments: Sequence[str],
-    clock: Clock,
-    *,
-    max_restarts: int = 3,
-    checkpoints: Path | None = None,
-    happened: Callable[[str, Mapping[str, Any]], None] | None = None,
-) -> None:
-    """Run ``marauder <arguments>`` in ``processes`` processes of one group until they end.
+def launch_processes(job: Job, clock: Clock, happened: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
+    """Run the processes of ``job`` as one group until they end; its file is written first.
 
-    When one dies or hangs the others are ended and the group starts again from the newest checkpoint in
-    ``checkpoints`` (default: the folder of that name in ``output``), at most ``max_restarts`` times without a new
-    checkpoint in between; then ``--fresh`` and ``--resume`` count no more. ``happened`` hears the events
-    ``worker_died`` and ``group_restarted``, which also go to ``events.jsonl``.
+    When one dies or hangs the others are ended and the group starts again from the newest checkpoint, at most
+    ``job.max_restarts`` times without a new checkpoint in between; once there is one, ``job.fresh`` and ``job.resume``
+    count no more. ``happened`` hears the events ``worker_died`` and ``group_restarted``, which also go to
+    ``events.jsonl``.
 
     Raises ``Interrupted``, ``UserError`` or ``TrainingFailure`` as a worker did, ``TrainingFailure`` of kind ``died``
     or ``hung`` when no restart is left.
     """
-    _Supervisor(
-        output, processes, arguments, clock, RestartPolicy(max_restarts),
-        checkpoints if checkpoints is not None else output / "checkpoints", happened,
-    ).run()  # fmt: skip
+    _Supervisor(job, clock, happened).run()
+
+
+def variables_of(rank: int, processes: int) -> dict[str, str]:
+    """The environment variables that tell a process of a group which one it is."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+    }
 
 
 class _Supervisor:
     """Attempts of one group, one after another."""
 
-    def __init__(
-        self,
-        output: Path,
-        processes: int,
-        arguments: Sequence[str],
-        clock: Clock,
-        policy: RestartPolicy,
-        checkpoints: Path,
-        happened: Callable[[str, Mapping[str, Any]], None] | None,
-    ) -> None:
-        self.output, self.processes, self.arguments, self.clock = output, processes, list(arguments), clock
-        self.policy, self.checkpoints, self.happened = policy, checkpoints, happened
-        self.events = EventLog(output / "events.jsonl")
+    def __init__(self, job: Job, clock: Clock, happened: Callable[[str, Mapping[str, Any]], None] | None) -> None:
+        self.job, self.clock, self.happened = job, clock, happened
+        self.output, self.processes, self.checkpoints = job.folder, job.processes, job.checkpoint_folder
+        self.policy = RestartPolicy(job.max_restarts)
+        self.events = EventLog(self.output / "events.jsonl")
         self.stop_asked: str | None = None
 
     def run(self) -> None:
@@ -129,7 +117,8 @@ class _Supervisor:
         stop_file(self.output).unlink(missing_ok=True)
         self._forget_reports()
         before, started = Saved.look(self.checkpoints), time.time()
-        group = _Group(self.processes, self.arguments, meeting)
+        self.job.write()
+        group = _Group(self.job, meeting)
         try:
             self._wait(group)
         finally:
@@ -181,7 +170,7 @@ class _Supervisor:
     def _restart(self, why: str, before: Saved, counted: bool) -> None:
         saved = Saved.look(self.checkpoints)
         if saved.is_newer_than(before):
-            self.arguments = going_on(self.arguments)
+            self.job = self.job.going_on()
         self._happened("group_restarted", why=why, step=saved.step, processes=self.processes)
         count = f" (restart {self.policy.used} of {self.policy.max_restarts})" if counted else ""
         where = f"from step {saved.step}" if saved.step is not None else "from the beginning"
@@ -228,19 +217,20 @@ class _Supervisor:
 class _Group:
     """The processes of one attempt."""
 
-    def __init__(self, processes: int, arguments: Sequence[str], meeting: Path) -> None:
-        command = [sys.executable, *WORKER, *arguments]
+    def __init__(self, job: Job, meeting: Path) -> None:
         common = {
-            **os.environ, LAUNCHER: str(os.getpid()), RENDEZVOUS: str(meeting), "TORCH_GLOO_LAZY_INIT": "1",
+            **os.environ,
+            LAUNCHER: str(os.getpid()),
+            RENDEZVOUS: str(meeting),
+            "TORCH_GLOO_LAZY_INIT": "1",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-            "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-        }  # fmt: skip
+        }
         self.members: list[subprocess.Popen[bytes]] = []
         self._first: Death | None = None
         try:
-            for rank in range(processes):
-                environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                self.members.append(subprocess.Popen(command, env=environment, start_new_session=True))
+            for rank in range(job.processes):
+                environment = {**common, **variables_of(rank, job.processes)}
+                self.members.append(subprocess.Popen(job.command(), env=environment, start_new_session=True))
         except OSError:
             self.kill()
             raise

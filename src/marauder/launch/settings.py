@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Settings
 
 
@@ -20,10 +20,7 @@ class NoticeSettings(Settings):
     @field_validator("sources")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in names("notice"):
-                raise ValueError(f"no notice named {name!r}; choose of: {', '.join(names('notice'))}")
-        return tuple(dict.fromkeys(value))
+        return check_names("notice", "notice", value)
 
     @model_validator(mode="after")
     def _no_options_for_nothing(self) -> NoticeSettings:

@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
+
 
 class DeliveryError(Exception):
     """An event was not delivered. ``final``: trying again cannot help (the receiver refuses this very event)."""
@@ -15,11 +18,8 @@ class DeliveryError(Exception):
         self.final = final
 
 
-class Sink(ABC):
+class Sink(Plugin[Settings], ABC):
     """A place that events go to."""
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.options = options
 
     @abstractmethod
     def deliver(self, event: Mapping[str, Any]) -> None:

@@ -6,26 +6,37 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from marauder.delivery.follower import check_options
+from pydantic import Field
+
+from marauder.core.settings import Settings
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import encode
 
-OPTIONS = ("bus", "region", "endpoint_url")
 LARGEST_BYTES = 256 * 1024
 """Of an entry, its source, type and time included (quota of PutEvents)."""
 AT_FAULT = ("InvalidArgument", "MalformedDetail", "ValidationException", "NotAuthorizedForSourceException")
 """Error codes that say the entry itself is refused; another attempt gives the same."""
 
 
-class EventBridgeSink(Sink):
-    """Options: ``bus`` (name or ARN, ``default``), ``region``, ``endpoint_url`` (another server). Credentials are those
-    of the AWS environment.
-    """
+class EventBridgeSettings(Settings):
+    """Which bus. Credentials are those of the AWS environment."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        check_options("sink eventbridge", options, OPTIONS)
-        self.bus = str(options.get("bus", "default"))
+    bus: str = Field("default", description="its name or ARN")
+    region: str | None = None
+    endpoint_url: str | None = Field(None, description="of another server than Amazon's")
+
+
+class EventBridgeSink(Sink):
+    """Puts events on a bus of Amazon EventBridge."""
+
+    name = "eventbridge"
+    title = "Amazon EventBridge"
+    settings_model = EventBridgeSettings
+    settings: EventBridgeSettings
+
+    def __init__(self, settings: EventBridgeSettings) -> None:
+        super().__init__(settings)
+        self.bus = settings.bus
         self.client: Any = None
 
     def deliver(self, event: Mapping[str, Any]) -> None:
@@ -62,8 +73,8 @@ class EventBridgeSink(Sink):
             config = Config(connect_timeout=10, read_timeout=20, retries={"total_max_attempts": 2, "mode": "standard"})
             self.client = boto3.client(
                 "events",
-                region_name=self.options.get("region"),
-                endpoint_url=self.options.get("endpoint_url"),
+                region_name=self.settings.region,
+                endpoint_url=self.settings.endpoint_url,
                 config=config,
             )
         return self.client

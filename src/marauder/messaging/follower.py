@@ -7,7 +7,6 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
-from marauder.core.plugins import resolve
 from marauder.delivery.follower import Receiver, Refused, Watch, follow, follower_arguments
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.outbox import folder_of, journal_of
@@ -55,7 +54,7 @@ def main() -> None:
     """Deliver until the parent is done, or gone, and nothing is left."""
     arguments = follower_arguments("Deliver an outbox to one sink.")
     settings = read_settings(arguments.folder)
-    sink: Sink = resolve("sink", arguments.name)(settings.options.get(arguments.name, {}))
+    sink: Sink = settings.make_sink(arguments.name)
     watch = Watch(arguments.parent, settings.finish_seconds, arguments.call_seconds)
     cursor_path = folder_of(arguments.folder) / f"{arguments.name}.json"
     patience = settings.finish_seconds + PATIENCE_SECONDS

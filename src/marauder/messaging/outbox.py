@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 from marauder.core.files import write_json
-from marauder.core.plugins import resolve
 from marauder.delivery.follower import FollowerGroup, command_of
 from marauder.delivery.journal import Journal
 from marauder.messaging.cloud_events import make_event
@@ -52,7 +51,7 @@ class Outbox:
     def start(self) -> Outbox:
         """Start delivering. Raises ``UserError`` where a sink's options or its secret are missing."""
         for name in self.settings.sinks:
-            resolve("sink", name)(self.settings.options.get(name, {}))
+            self.settings.make_sink(name)
         if self.settings.sinks:
             write_json(folder_of(self.path) / "settings.json", self.settings.model_dump(mode="json"))
         self.followers.start()

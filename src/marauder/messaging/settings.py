@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names, make
 from marauder.core.settings import Settings
 
 
@@ -21,7 +21,8 @@ class EventSettings(Settings):
     @field_validator("sinks")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in names("sink"):
-                raise ValueError(f"no sink named {name!r}; choose of: {', '.join(names('sink'))}")
-        return tuple(dict.fromkeys(value))
+        return check_names("sink", "sink", value)
+
+    def make_sink(self, name: str) -> Any:
+        """The sink ``name``. Raises ``UserError`` where its options do not fit, or its secret is missing."""
+        return make("sink", name, self.options.get(name), f"events.options.{name}")

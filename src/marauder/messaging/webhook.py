@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from pydantic import Field, field_validator, model_validator
+
 from marauder.core.errors import UserError
-from marauder.delivery.follower import check_options
+from marauder.core.settings import Settings
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import CONTENT_TYPE, encode
 
@@ -30,7 +32,6 @@ SECRET_PREFIX = "whsec_"
 SHORTEST_SECRET = 24
 TOLERANCE_SECONDS = 300.0
 TRY_AGAIN = (408, 429)
-OPTIONS = ("url", "secret_env", "secret_file", "timeout_seconds")
 
 
 class SignatureError(Exception):
@@ -44,22 +45,43 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class WebhookSink(Sink):
-    """Options: ``url`` (https or http), ``secret_env`` (name of an environment variable) or ``secret_file`` with the
-    secret (``whsec_`` and base64, or at least 24 characters), ``timeout_seconds`` (10) for each step of a request.
-    """
+class WebhookSettings(Settings):
+    """Where to, and where the secret is: ``whsec_`` and base64, or at least 24 characters."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        check_options("sink webhook", options, OPTIONS)
-        self.url = str(options.get("url", ""))
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"sink webhook: option url must be an http(s) address, not {self.url!r}")
+    url: str = Field(description="https or http")
+    secret_env: str | None = Field(None, description="environment variable with the secret")
+    secret_file: Path | None = Field(None, description="or a file with it")
+    timeout_seconds: float = Field(10.0, gt=0, description="for each step of a request")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
         if parts.username or parts.password:
-            raise UserError("sink webhook: the url holds a password, which would be written into runs; use the secret")
-        self.timeout = float(options.get("timeout_seconds", 10.0))
-        self.key = _key(_read_secret(options))
+            raise ValueError("holds a password, which would be written into runs; use the secret")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"must be an http(s) address, not {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> WebhookSettings:
+        if (self.secret_env is None) == (self.secret_file is None):
+            raise ValueError("name the secret with one of the options secret_env and secret_file")
+        return self
+
+
+class WebhookSink(Sink):
+    """POSTs events. Raises ``UserError`` where the secret is not there, or too weak."""
+
+    name = "webhook"
+    title = "Signed HTTP requests (Standard Webhooks)"
+    settings_model = WebhookSettings
+    settings: WebhookSettings
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        super().__init__(settings)
+        self.url, self.timeout = settings.url, settings.timeout_seconds
+        self.key = _key(_read_secret(settings))
         self.opener = urllib.request.build_opener(_NoRedirects)
 
     def deliver(self, event: Mapping[str, Any]) -> None:
@@ -124,18 +146,18 @@ def _signature(event_id: str, seconds: str, body: bytes, key: bytes) -> str:
     return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
 
 
-def _read_secret(options: Mapping[str, Any]) -> str:
-    variable, file = options.get("secret_env"), options.get("secret_file")
-    if (variable is None) == (file is None):
-        raise UserError("sink webhook: name the secret with one of the options secret_env and secret_file")
-    if variable is not None:
-        if not os.environ.get(str(variable)):
-            raise UserError(f"sink webhook: the environment variable {variable} is not set; put the secret there")
-        return os.environ[str(variable)].strip()
+def _read_secret(settings: WebhookSettings) -> str:
+    if settings.secret_file is None:
+        secret = os.environ.get(settings.secret_env or "", "").strip()
+        if not secret:
+            raise UserError(
+                f"sink webhook: the environment variable {settings.secret_env} is not set; put the secret there"
+            )
+        return secret
     try:
-        return Path(str(file)).read_text(encoding="utf-8").strip()
+        return settings.secret_file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise UserError(f"sink webhook: {file}: {error.strerror}; put the secret there") from None
+        raise UserError(f"sink webhook: {settings.secret_file}: {error.strerror}; put the secret there") from None
 
 
 def _key(secret: str) -> bytes:

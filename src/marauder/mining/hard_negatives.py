@@ -5,7 +5,7 @@ Detection Errors", ECCV 2020): *background*, it overlaps no box by more than ``B
 lies on a box of another class (IoU of at least ``FOREGROUND``); or neither: a second detection of a box that has one,
 or a badly placed one, which are errors of location and no hard negatives.
 
-What the labels call background may be an animal that nobody drew. Such a detection comes with confidence, and the
+What the labels call background may be an animal without a box. Such a detection comes with confidence, and the
 flipped picture shows it too; both are taken for a suspicion when both scores reach what the class's precision on
 held-out pictures makes believable (``trusted_scores``). Suspected ones are never negatives: a person looks first. Nor
 is any other detection at that place, of whatever class (IoU of at least ``SAME_PLACE``). That costs some negatives,
@@ -162,20 +162,19 @@ def judge_picture(
             true = names[int(record.classes[best])]
         else:
             continue
-        errors.append(
-            HardNegative(record.key, record.group, str(record.picture), box, names[predicted], true, score,
-                         empty=not len(record.boxes))
-        )  # fmt: skip
+        place = (record.key, record.group, str(record.picture), box)
+        errors.append(HardNegative(*place, names[predicted], true, score, empty=not len(record.boxes)))
     return off_suspected(errors, suspicions), suspicions
 
 
 def off_suspected(errors: Sequence[HardNegative], suspicions: Sequence[Suspicion]) -> list[HardNegative]:
     """The errors that do not lie where a label is suspected to be missing, whatever their class."""
     places = _boxes_by_key(suspicions)
-    return [
-        one for one in errors
-        if one.key not in places or not (iou_matrix(np.array([one.box]), places[one.key]) >= SAME_PLACE).any()
-    ]  # fmt: skip
+
+    def suspected(one: HardNegative) -> bool:
+        return one.key in places and bool((iou_matrix(np.array([one.box]), places[one.key]) >= SAME_PLACE).any())
+
+    return [one for one in errors if not suspected(one)]
 
 
 def _boxes_by_key(suspicions: Sequence[Suspicion]) -> dict[str, np.ndarray]:
@@ -201,9 +200,8 @@ def settle(
             if iou_matrix(np.array([one.box]), box)[0, 0] >= FOREGROUND
         ]
         if known and known[0] == "background":
-            errors.append(
-                HardNegative(one.key, groups[one.key], one.picture, one.box, one.predicted, "", one.score)
-            )  # fmt: skip
+            place = (one.key, groups[one.key], one.picture, one.box)
+            errors.append(HardNegative(*place, one.predicted, "", one.score))
         elif not known:
             open_ones.append(one)
     return errors, open_ones
@@ -220,9 +218,8 @@ def without_copies(
     for places in _by((one.group, one.pool) for one in found).values():
         ranked = sorted(places, key=lambda place: (-found[place].score, found[place].key, found[place].box))
         hashed = [(place, one) for place in ranked if (one := hashes[place]) is not None]
-        copies = {
-            hashed[other][0] for cluster in near_clusters([one for _, one in hashed]) for other in cluster[1:]
-        }  # fmt: skip
+        alike = near_clusters([one for _, one in hashed])
+        copies = {hashed[other][0] for cluster in alike for other in cluster[1:]}
         kept += [place for place in ranked if place not in copies][:most_of_a_group]
     return [found[place] for place in sorted(kept)]
 

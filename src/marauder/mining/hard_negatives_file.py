@@ -95,22 +95,29 @@ def write_mining(
         row["sampled"] += one.sampled
         row["share"] = row["errors"] / len(pool)
     # The list for a person first: whoever finds the negatives finds a finished mining.
-    write_json(folder / SUSPECTED_FILE, {
+    suspected = {
         "format": FORMAT,
         "what": "confident detections without a label, seen in the flipped picture too; write a verdict to each, "
-                "'missing' (and label it) or 'background', and give the file as mining.reviewed",
+        "'missing' (and label it) or 'background', and give the file as mining.reviewed",
         "precision": precision,
-        "believed": {name: {"score": float(score), "precision_reached": bool(reached)}
-                     for name, score, reached in zip(names, trust.scores, trust.reached, strict=True)},
-        "suspected": [{**asdict(one), "verdict": ""}
-                      for one in sorted(suspicions, key=lambda one: (-one.score, one.key))],
+        "believed": {
+            name: {"score": float(score), "precision_reached": bool(reached)}
+            for name, score, reached in zip(names, trust.scores, trust.reached, strict=True)
+        },
+        "suspected": [
+            {**asdict(one), "verdict": ""} for one in sorted(suspicions, key=lambda one: (-one.score, one.key))
+        ],
         "unlabelled": list(unlabelled),
-    })  # fmt: skip
-    write_json(folder / NEGATIVES_FILE, {
-        "format": FORMAT, "weights": weights, "names": list(names),
+    }
+    negatives = {
+        "format": FORMAT,
+        "weights": weights,
+        "names": list(names),
         "pools": {name: pools[name] for name in sorted(pools)},
         "entries": [{**asdict(one), "pool": one.pool} for one in pool],
-    })  # fmt: skip
+    }
+    write_json(folder / SUSPECTED_FILE, suspected)
+    write_json(folder / NEGATIVES_FILE, negatives)
     return MiningSummary(
         folder / NEGATIVES_FILE, folder / SUSPECTED_FILE, found, sum(one.sampled for one in pool), len(suspicions)
     )

@@ -4,7 +4,7 @@ What it saw is kept picture by picture in ``looked.jsonl``, so that a mining tha
 decided by ``selection.hard_negatives``. Left in the folder: ``hard_negatives.json``, what training takes, and
 ``suspected_missing.json``, what a person should look at.
 
-Pictures that nobody labelled: a detection there is as likely right as wrong, so none becomes a negative, unless the
+Pictures without labels: a detection there is as likely right as wrong, so none becomes a negative, unless the
 picture is declared to be empty (attribute ``empty``: true). The others' most certain ones are listed for labelling.
 """
 
@@ -120,9 +120,12 @@ def mine(
     unsure = [name for name, reached in zip(dataset.names, trusted.reached, strict=True) if not reached]
     if unsure:
         log.warning(
-            "no score makes %s right in %.0f %% on val (mining.precision): believed from a strict score instead, "
-            "written in %s", ", ".join(unsure), 100 * settings.precision, SUSPECTED_FILE,
-        )  # fmt: skip
+            "no score makes %s right in %.0f %% on val (mining.precision): "
+            "their detections count only from a high score, written in %s",
+            ", ".join(unsure),
+            100 * settings.precision,
+            SUSPECTED_FILE,
+        )
     errors, suspicions = _judge(looked, pictures, dataset.names, trusted.scores, settings)
     hashes = _crop_hashes(errors, pictures, size, clock)
     fresh = without_copies(errors, hashes, settings.most_of_a_clip)
@@ -284,7 +287,7 @@ def _crop_hash(grey: np.ndarray, box: np.ndarray) -> PictureHash | None:
 
 
 def _of_unlabelled(looked: Mapping[int, Looked], pictures: Pictures, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The most certain detections on pictures that nobody labelled: what to send to annotators first."""
+    """The most certain detections on pictures without labels: what to send to annotators first."""
     first = len(pictures.training) + len(pictures.held_out)
     rows = []
     for place in range(first, len(pictures.all)):
@@ -292,6 +295,6 @@ def _of_unlabelled(looked: Mapping[int, Looked], pictures: Pictures, names: Sequ
         if one is None or one.record.attributes.get(EMPTY_ATTRIBUTE) is True:
             continue
         for box, score, number in zip(one.detections.boxes, one.detections.scores, one.detections.classes, strict=True):
-            rows.append({"key": one.record.key, "picture": str(one.record.picture), "box": box.tolist(),
-                         "predicted": names[int(number)], "score": float(score)})  # fmt: skip
+            row = {"key": one.record.key, "picture": str(one.record.picture), "box": box.tolist()}
+            rows.append({**row, "predicted": names[int(number)], "score": float(score)})
     return sorted(rows, key=lambda row: (-row["score"], row["key"]))[:LISTED_UNLABELLED]

@@ -15,7 +15,7 @@ class MiningSettings(Settings):
     """Where errors are looked for, which are kept, and what is left to a person."""
 
     unlabelled: Annotated[Path | None, BY_CONTENT] = Field(
-        None, description="more pictures that nobody labelled: a data set or a folder"
+        None, description="more pictures without labels: a data set or a folder"
     )
     reviewed: Annotated[Path | None, BY_CONTENT] = Field(
         None, description="suspected_missing.json in which a person wrote a verdict, background or missing, to each"

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from marauder import __version__
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain, write_bytes
+from marauder.core.version import __version__
 from marauder.models.naming import SUFFIXES, model_file
 from marauder.models.ultralytics_adapter import (
     DetectionModel,

@@ -45,9 +45,9 @@ TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
 _NAME = re.compile(rf"(yolov8|yolo11)([{SCALES}])")
 LOSS_NAMES = ("box", "cls", "dfl")
 UNREADABLE = (
-    TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError, LookupError, ValueError,
-    ArithmeticError, AssertionError, UnpicklingError, struct.error,
-)  # fmt: skip
+    *(TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError, LookupError, ValueError),
+    *(ArithmeticError, AssertionError, UnpicklingError, struct.error),
+)
 """What torch's restricted loader raises for files that are no checkpoint, whatever bytes stand in them."""
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from marauder.core.plugins import Plugin
 from marauder.core.settings import Decides, Settings
 from marauder.prediction.predictor import Predictor
 
@@ -25,18 +26,10 @@ class OpeningSettings(Settings):
     )
 
 
-class PredictorFormat(ABC):
-    """One kind of model file.
+class PredictorFormat(Plugin[OpeningSettings], ABC):
+    """One kind of model file. ``name``: the suffix of its files without the dot, ``folder`` for folders."""
 
-    ``name``: the suffix of its files without the dot, ``folder`` for folders. Making one opens nothing.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
     settings_model: ClassVar[type[Settings]] = OpeningSettings
-
-    def __init__(self, settings: OpeningSettings | None = None) -> None:
-        self.settings = OpeningSettings() if settings is None else settings
 
     @abstractmethod
     def open(self, path: Path) -> Predictor:

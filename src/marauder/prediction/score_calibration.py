@@ -56,7 +56,7 @@ class ScoreCalibration:
             "isotonic": "isotonic regression",
             "logistic": "logistic regression",
             "all classes": "the curve of all classes together (too few boxes of their own)",
-            "none": "left as they are (too few labelled validation boxes)",
+            "none": "unchanged (too few labelled validation boxes)",
         }
         for method, text in words.items():
             of_method = [name for name, used in zip(self.names, self.methods, strict=True) if used == method]

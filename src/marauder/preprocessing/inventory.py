@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.picture_files import is_picture
+from marauder.data.picture_files import is_picture, walk_once
 from marauder.preprocessing.journal import REPORT_FOLDER, Journal
 from marauder.preprocessing.settings import PreprocessingSettings
 
@@ -93,17 +93,5 @@ def check_folders(settings: PreprocessingSettings) -> None:
 
 def _folders(root: Path) -> list[tuple[str, str]]:
     """All folders below ``root`` with their relative paths (with ``/``), linked ones once, hidden ones not."""
-    found: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    for directory, folders, _ in os.walk(root, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        relative = Path(directory).relative_to(root).as_posix()
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not (relative == "." and name == REPORT_FOLDER)
-        )
-        found.append((directory, "" if relative == "." else relative))
-    return found
+    found = [(directory, os.path.relpath(directory, root)) for directory, _ in walk_once(root, REPORT_FOLDER)]
+    return [(directory, "" if relative == "." else Path(relative).as_posix()) for directory, relative in found]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,6 +17,7 @@ from marauder.core.clock import describe_seconds
 from marauder.core.files import to_plain, write_json, write_text
 from marauder.data.contact_sheets import Tile, contact_sheet
 from marauder.imaging.plan import METHODS
+from marauder.pages.rendering import embed_picture, render_page
 from marauder.preprocessing.codec import decode, read_bytes
 from marauder.preprocessing.inventory import Inventory
 from marauder.preprocessing.journal import REPORT_FOLDER
@@ -73,7 +72,7 @@ class PreprocessingSummary:
     def message(self) -> str:
         """The result in plain words, with what to do next."""
         lines = [
-            f"{self.pictures:,} pictures: {self.enhanced:,} enhanced, {self.left_alone:,} left as they are, "
+            f"{self.pictures:,} pictures: {self.enhanced:,} enhanced, {self.left_alone:,} unchanged, "
             f"{len(self.set_aside):,} set aside; {self.companions:,} other files copied. "
             f"{self.redone:,} pictures worked on in this run, in {describe_seconds(self.seconds)}."
         ]
@@ -161,31 +160,24 @@ def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictur
     rows = [
         ("pictures", f"{summary.pictures:,}"),
         ("enhanced", f"{summary.enhanced:,}"),
-        ("left as they are", f"{summary.left_alone:,}"),
+        ("unchanged", f"{summary.left_alone:,}"),
         ("set aside", f"{len(summary.set_aside):,}"),
         ("method", f"{summary.method}: {METHODS.get(summary.method, ('strengths from the settings', None))[0]}"),
         *((f"pictures with {stage}", f"{count:,}") for stage, count in summary.stages.items()),
         *((name.replace("_", " "), f"{value:.3f}") for name, value in summary.means.items()),
     ]
-    table = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in rows)
-    bad = "".join(f"<li>{escape(path)}: {escape(reason)}" for path, reason in summary.set_aside)
-    notes = "".join(f"<li>{escape(note)}" for note in summary.notes)
-    sheet = _sheet(settings, pictures)
-    image = f'<img alt="before and after" src="data:image/jpeg;base64,{sheet}">' if sheet else ""
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Preprocessing</title>'
-        "<style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:100rem;padding:0 1rem;"
-        "color:#222}th{text-align:left;font-weight:normal;padding-right:2rem;color:#555}img{max-width:100%}</style>"
-        f"<h1>Preprocessing</h1><table>{table}</table>"
-        f"<h2>Before (left) and after (right)</h2>{image}"
-        f"<p>UIQM and UCIQE are measured with the longer side at {settings.measure_side} pixels; higher is better."
-        f"{'<h2>Set aside</h2><ul>' + bad + '</ul>' if bad else ''}"
-        f"{'<h2>Notes</h2><ul>' + notes + '</ul>' if notes else ''}</html>\n"
+    return render_page(
+        "preprocessing/report.html",
+        rows=rows,
+        sheet=_sheet(settings, pictures),
+        measure_side=settings.measure_side,
+        set_aside=[f"{path}: {reason}" for path, reason in summary.set_aside],
+        notes=summary.notes,
     )
 
 
 def _sheet(settings: PreprocessingSettings, pictures: list[dict[str, Any]]) -> str | None:
-    """Pictures before and after, spread evenly over the enhanced ones, as a base64 JPEG; ``None`` without any."""
+    """Pictures before and after, spread evenly over the enhanced ones, as a data address; ``None`` without any."""
     shown = [result for result in pictures if result["status"] == ENHANCED] or pictures
     count = min(settings.sheet_pictures, len(shown))
     if not count:
@@ -198,7 +190,7 @@ def _sheet(settings: PreprocessingSettings, pictures: list[dict[str, Any]]) -> s
         tiles.append(Tile(np.ascontiguousarray(np.hstack(sides)[..., ::-1]), caption))
     with tempfile.TemporaryDirectory() as folder_name:
         sheet = contact_sheet(tiles, Path(folder_name) / "sheet.jpg", TILE_COLUMNS, TILE_WIDTH)
-        return base64.b64encode(sheet.read_bytes()).decode("ascii")
+        return embed_picture(sheet.read_bytes())
 
 
 def _thumbnail(path: Path) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import Plugin, names, resolve
+from marauder.core.settings import Settings
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
@@ -60,14 +61,14 @@ class ModelVersion:
     location: str
 
 
-class Registry(ABC):
+class Registry(Plugin[Settings], ABC):
     """Versions and aliases. Registering the same run and weights twice gives the same version.
 
     Methods raise ``UserError`` for a wrong name, a version that is not there, or a server that does not answer.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.options = options
+    def open(self, runs_folder: Path) -> None:
+        """Comes first: a registry without an address of its own lies in ``runs_folder``. Nothing is read or written."""
 
     @abstractmethod
     def register(self, candidate: Candidate) -> ModelVersion:

@@ -14,10 +14,12 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from marauder.core.errors import UserError
-from marauder.delivery.follower import check_options
+from marauder.core.settings import Settings
 from marauder.registry.base import Candidate, ModelVersion, Registry
 from marauder.registry.objects import (
     PROMOTIONS,
@@ -46,14 +48,25 @@ from marauder.storage.updating import update
 CLAIM, ALIASES_FILE = "claim.json", "aliases.json"
 
 
-class FilesRegistry(Registry):
-    """Option ``address``: a folder, ``file:///folder``, ``s3://bucket/prefix``; default ``<runs folder>/registry``."""
+class FilesRegistrySettings(Settings):
+    """Where the record and the files lie."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        check_options("registry files", options, ("address", "runs_folder"))
-        default = Path(options.get("runs_folder", "runs")) / "registry"
-        self.store = open_store(str(options.get("address") or default))
+    address: str | None = Field(
+        None, description="a folder, file:///folder or s3://bucket/prefix; by default <runs folder>/registry"
+    )
+
+
+class FilesRegistry(Registry):
+    """Plain files, and aliases by compare and swap."""
+
+    name = "files"
+    title = "Plain files in a folder or bucket"
+    settings_model: ClassVar[type[Settings]] = FilesRegistrySettings
+    settings: FilesRegistrySettings
+
+    def open(self, runs_folder: Path) -> None:
+        """The store of the address."""
+        self.store = open_store(self.settings.address or str(runs_folder / "registry"))
 
     def register(self, candidate: Candidate) -> ModelVersion:
         """A killed registration is finished by the next one of the same run, under the same number."""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain
 from marauder.core.locks import turn
-from marauder.delivery.follower import check_options
 from marauder.registry.base import Candidate, ModelVersion, Registry
 from marauder.registry.record import (
     RECORD,
@@ -32,7 +31,7 @@ from marauder.registry.record import (
     must_be_folder,
 )
 from marauder.tracking.mlflow_moves import RUN_TAG
-from marauder.tracking.mlflow_store import create_experiment, locate, open_client
+from marauder.tracking.mlflow_store import MlflowSettings, create_experiment, locate, open_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,16 +47,20 @@ REGISTERING_SECONDS = 600.0
 
 
 class MlflowRegistry(Registry):
-    """Options: ``uri`` of a store or server, or ``folder`` for the SQLite store (see ``mlflow_store.locate``).
+    """MLflow's versions and aliases.
 
     On the embedded store registrations wait for one another; a server has no way to refuse the second of two that
     register the same run at the same moment, and then lists it twice.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        check_options("registry mlflow", options, ("uri", "folder", "runs_folder"))
-        self.place = locate(options, Path(options.get("runs_folder", "runs")).absolute())
+    name = "mlflow"
+    title = "MLflow"
+    settings_model = MlflowSettings
+    settings: MlflowSettings
+
+    def open(self, runs_folder: Path) -> None:
+        """Find out where the store is."""
+        self.place = locate(self.settings, runs_folder.absolute())
 
     def register(self, candidate: Candidate) -> ModelVersion:
         """Files first, then ``version.json`` with their list, then the version: MLflow creates it in one step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.registry.base import Registry
 from marauder.registry.settings import RegistrySettings
 
@@ -16,5 +16,6 @@ def open_registry(settings: RegistrySettings, runs_folder: Path) -> Registry | N
     """
     if settings.kind == "none":
         return None
-    registry: Registry = resolve("registry", settings.kind)({"runs_folder": str(runs_folder), **settings.options})
+    registry: Registry = make("registry", settings.kind, settings.options, "registry.options")
+    registry.open(runs_folder)
     return registry

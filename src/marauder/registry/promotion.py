@@ -56,7 +56,7 @@ def decide(version: str, production: str | None, verdict: str, override: Overrid
     if override is not None and not (override.who.strip() and override.why.strip()):
         return Decision(refusal="an override needs both who promotes and why; give --who and --why")
     if verdict not in ACCEPTED and override is None:
-        said = "its gates were not asked" if verdict == "off" else f"its gates say {verdict!r}"
+        said = "its gates were not run" if verdict == "off" else f"its gates say {verdict!r}"
         return Decision(
             refusal=f"version {version} is not promoted: {said}. Look at its report; to promote it all the same, "
             "say --override --who NAME --why REASON, which is recorded"

@@ -138,5 +138,5 @@ def read_object(content: bytes, where: str) -> dict[str, Any]:
 def must_be_folder(path: Path) -> Path:
     """``path`` where it is a folder, else ``UserError``."""
     if not path.is_dir():
-        raise UserError(f"{path}: is no folder; name the folder with the files of the version")
+        raise UserError(f"no such folder: {path}; name the one with the files of the version")
     return path

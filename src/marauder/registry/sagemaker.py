@@ -16,8 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, field_validator
+
 from marauder.core.errors import UserError
-from marauder.delivery.follower import check_options
+from marauder.core.settings import Settings
 from marauder.registry.base import PRODUCTION, Candidate, ModelVersion, Registry
 from marauder.registry.objects import (
     PROMOTIONS,
@@ -49,18 +51,33 @@ LONGEST_PROPERTY = 256
 APPROVED, REJECTED, PENDING = "Approved", "Rejected", "PendingManualApproval"
 
 
-class SageMakerRegistry(Registry):
-    """Options: ``address`` of the store (``s3://bucket/prefix``); ``image``: the serving container, which makes the
-    versions deployable; ``region`` and ``endpoint_url`` where boto3's own settings do not say them.
-    """
+class SageMakerSettings(Settings):
+    """Where the files go, and which SageMaker."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        known = ("address", "image", "region", "endpoint_url", "runs_folder")
-        check_options("registry sagemaker", options, known)
-        if not options.get("address"):
-            raise UserError("registry sagemaker: say where the files go, with the option address=s3://bucket/prefix")
-        self.store = open_store(str(options["address"]))
+    address: str = Field("", description="of the store, s3://bucket/prefix")
+    image: str | None = Field(None, description="the serving container, which makes the versions deployable")
+    region: str | None = Field(None, description="where boto3's own settings do not say it")
+    endpoint_url: str | None = Field(None, description="where boto3's own settings do not say it")
+
+    @field_validator("address")
+    @classmethod
+    def _given(cls, value: str) -> str:
+        if not value:
+            raise ValueError("say where the files go: address=s3://bucket/prefix")
+        return value
+
+
+class SageMakerRegistry(Registry):
+    """SageMaker's groups and packages, and files in a store."""
+
+    name = "sagemaker"
+    title = "Amazon SageMaker"
+    settings_model = SageMakerSettings
+    settings: SageMakerSettings
+
+    def __init__(self, settings: SageMakerSettings) -> None:
+        super().__init__(settings)
+        self.store = open_store(settings.address)
 
     def register(self, candidate: Candidate) -> ModelVersion:
         """Files and ``version.json`` first, then the model package. Twice at once, AWS makes one of it by its token."""
@@ -159,19 +176,17 @@ class SageMakerRegistry(Registry):
         from botocore.config import Config
 
         session = Session()
-        region = self.options.get("region") or session.region_name or "us-east-1"
+        region = self.settings.region or session.region_name or "us-east-1"
         config = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60)
-        return session.client(
-            "sagemaker", region_name=region, endpoint_url=self.options.get("endpoint_url"), config=config
-        )
+        return session.client("sagemaker", region_name=region, endpoint_url=self.settings.endpoint_url, config=config)
 
     def _source(self, location: str) -> dict[str, Any]:
         """Where the model comes from: SageMaker takes a serving container with its files, or a plain address."""
-        image = self.options.get("image")
+        image = self.settings.image
         if not image:
             return {"SourceUri": location}
         files = {"S3Uri": f"{location}/", "S3DataType": "S3Prefix", "CompressionType": "None"}
-        container = {"Image": str(image), "ModelDataSource": {"S3DataSource": files}}
+        container = {"Image": image, "ModelDataSource": {"S3DataSource": files}}
         types = {"SupportedContentTypes": ["application/x-image"], "SupportedResponseMIMETypes": ["application/json"]}
         return {"InferenceSpecification": {"Containers": [container], **types}}
 

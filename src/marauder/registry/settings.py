@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import is_known, names
 from marauder.core.settings import Settings
 
 
@@ -19,6 +19,6 @@ class RegistrySettings(Settings):
     @field_validator("kind")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value != "none" and value not in names("registry"):
+        if value != "none" and not is_known("registry", value):
             raise ValueError(f"no registry named {value!r}; choose of: {', '.join(names('registry'))}, none")
         return value

@@ -10,41 +10,45 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from marauder.core.errors import UserError
+from pydantic import Field
+
 from marauder.core.files import read_json, write_json
 from marauder.core.locks import turn
-from marauder.delivery.follower import check_options
 from marauder.registry.base import Candidate, ModelVersion
-from marauder.registry.files import FilesRegistry
+from marauder.registry.files import FilesRegistry, FilesRegistrySettings
+from marauder.tracking.wandb import usual_mode
 
-MODES = ("offline", "online", "disabled")
 SEND_SECONDS = 300.0
 log = logging.getLogger("marauder")
 
 
+class WandbRegistrySettings(FilesRegistrySettings):
+    """``entity``: a team. ``mode``: by default that of the environment, see ``tracking.wandb.usual_mode``."""
+
+    mode: str = Field(default_factory=usual_mode, pattern="^(offline|online|disabled)$")
+    entity: str | None = None
+
+
 class WandbRegistry(FilesRegistry):
-    """Options: ``address`` of the record as for the files registry; ``entity`` (a team); ``mode`` (offline, online or
-    disabled; default: WANDB_MODE, else online with WANDB_API_KEY, else offline).
+    """The record of the files registry, told to W&B.
 
     A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away is not told to W&B.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        check_options("registry wandb", options, ("address", "entity", "mode", "runs_folder"))
-        super().__init__({name: options[name] for name in ("address", "runs_folder") if name in options})
-        self.options = options
-        default = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
-        self.mode = str(options.get("mode", default))
-        if self.mode not in MODES:
-            raise UserError(f"registry wandb: mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        self.folder = Path(options.get("runs_folder", "runs")).absolute() / "wandb-registry"
+    name = "wandb"
+    title = "Plain files, told to Weights & Biases"
+    settings_model = WandbRegistrySettings
+    settings: WandbRegistrySettings
+
+    def open(self, runs_folder: Path) -> None:
+        """The store of the address; what W&B is told is prepared in the runs' folder."""
+        super().open(runs_folder)
+        self.folder = runs_folder.absolute() / "wandb-registry"
 
     def register(self, candidate: Candidate) -> ModelVersion:
         """In the record, then told."""
@@ -59,7 +63,7 @@ class WandbRegistry(FilesRegistry):
 
     def tell(self, project: str) -> bool:
         """Log what W&B does not know yet; whether it now knows all."""
-        if self.mode == "disabled":
+        if self.settings.mode == "disabled":
             return True
         state = self.folder / project / "told.json"
         with turn(state.with_name(".telling.lock"), f"W&B's part of the registry {self.folder}", 2 * SEND_SECONDS):
@@ -85,8 +89,8 @@ class WandbRegistry(FilesRegistry):
                 )
         order = {
             "project": project,
-            "entity": self.options.get("entity"),
-            "mode": self.mode,
+            "entity": self.settings.entity,
+            "mode": self.settings.mode,
             "folder": str(self.folder / project),
             "artifacts": artifacts,
         }

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from marauder.tracking.wandb_quietly import open_quietly
 
 
 def log_artifacts(order: dict[str, Any]) -> None:
     """One W&B run that logs every artifact of the order with its aliases, all files inside the order's folder."""
     folder = Path(order["folder"])
-    os.environ |= {
-        "WANDB_DIR": str(folder),
-        "WANDB_DATA_DIR": str(folder / "data"),
-        "WANDB_CACHE_DIR": str(folder / "cache"),
-        "WANDB_CONFIG_DIR": str(folder / "config"),
-        "WANDB_ERROR_REPORTING": "false",
-    }
-    import wandb
+    run = open_quietly(
+        folder, project=order["project"], entity=order["entity"], job_type="registry", mode=order["mode"]
+    )
+    import wandb  # after the environment was set for it
 
-    settings = wandb.Settings(
-        console="off",
-        disable_git=True,
-        disable_job_creation=True,
-        save_code=False,
-        silent=True,
-        symlink=False,
-        x_disable_stats=True,
-    )
-    run = wandb.init(
-        project=order["project"],
-        entity=order["entity"],
-        job_type="registry",
-        dir=folder,
-        mode=order["mode"],
-        settings=settings,
-    )
     for wanted in order["artifacts"]:
         artifact = wandb.Artifact(order["project"], type="model", metadata=wanted["metadata"])
         source = Path(wanted["folder"])

@@ -123,9 +123,10 @@ def _row(row: Row) -> dict[str, Any]:
         for cell in row.cells
     }
     return {
-        "name": "all pictures" if row.whole else row.name, "protected": row.protected, "pictures": row.pictures,
-        "boxes": row.boxes, "groups": row.groups, "small": row.small, "metrics": cells,
-    }  # fmt: skip
+        "name": "all pictures" if row.whole else row.name,
+        **{name: getattr(row, name) for name in ("protected", "pictures", "boxes", "groups", "small")},
+        "metrics": cells,
+    }
 
 
 def _latency(evidence: RunEvidence) -> dict[str, Any] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marauder.evaluation.canvas import show_confidence
 from marauder.evaluation.figures import CALIBRATION_ERRORS
-from marauder.reporting.formats import show_any, show_milliseconds, show_number, show_signed
+from marauder.pages.canvas import show_confidence
+from marauder.pages.showing import show_any, show_milliseconds, show_number, show_signed
 from marauder.reporting.markdown import bullets, escape, table, terms
 
 
@@ -62,7 +62,7 @@ def _metrics(content: Mapping[str, Any]) -> str:
     return (
         "mAP is COCO's. Precision, recall and F1 are means over the classes that have boxes, at confidence "
         f"{show_confidence(content['metrics']['confidence'])} and IoU 0.5. D-ECE is the calibration error of the "
-        "confidences. Intervals hold 95 % of bootstrap draws over groups of pictures (clips)."
+        "confidences. Intervals are 95 % bootstrap intervals over groups of pictures (clips)."
     )
 
 

@@ -51,7 +51,7 @@ def _of_gates(evidence: RunEvidence) -> list[Caveat]:
             found.append(Caveat("gate_warned", "note", f"The gate {verdict.gate} warned: {verdict.why}"))
     off = [verdict.gate for verdict in evidence.verdicts if verdict.answer == "off"]
     if off:
-        text = f"Not looked at, since these gates were off or nothing was asked of them: {_list(off)}."
+        text = f"Not checked, since these gates were off or had nothing to check: {_list(off)}."
         found.append(Caveat("gates_off", "note", text))
     if evidence.run_id and not evidence.verdicts:
         found.append(Caveat("no_gates", "note", "No gate judged this model."))

@@ -5,7 +5,6 @@ A mark names its class and score when pointed at, and stays sharp when printed. 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from marauder.data.records import Detections, Record
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.outcomes import PictureOutcome, picture_outcomes
 from marauder.evaluation.sheet import rank_pictures
+from marauder.pages.rendering import embed_picture
 
 PHOTO_PIXELS = 480
 """Long side of an embedded photograph."""
@@ -155,7 +155,7 @@ def embed_photo(record: Record) -> str:
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
+    return embed_picture(content.tobytes())
 
 
 def _tile(place: int, record: Record, found: Detections, outcome: PictureOutcome, names: Sequence[str]) -> Tile:
@@ -178,10 +178,8 @@ def _tile(place: int, record: Record, found: Detections, outcome: PictureOutcome
             name = "" if single else f"{names[found.classes[index]]} "
             text = f"{name}{found.scores[index]:.2f}"
             marks.append(mark(kind, found.boxes[index], text, int(index) in surest))
-    return Tile(
-        place, record.key, record.width, record.height,
-        len(outcome.right), len(outcome.missed), len(outcome.wrong), tuple(marks),
-    )  # fmt: skip
+    counts = (len(outcome.right), len(outcome.missed), len(outcome.wrong))
+    return Tile(place, record.key, record.width, record.height, *counts, tuple(marks))
 
 
 def worst_pictures(

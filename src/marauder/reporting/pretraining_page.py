@@ -9,13 +9,14 @@ from typing import Any
 
 from marauder.core.files import to_plain, write_json, write_text
 from marauder.gates.verdict import Verdict, worst
+from marauder.pages.rendering import embed_picture, render_page
+from marauder.pages.showing import show_number, show_plain, show_signed
 from marauder.reporting.card import ETHICS
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import Artifact, DataPin, Lineage, Provenance
-from marauder.reporting.formats import embed_png, show_number, show_plain, show_signed
 from marauder.reporting.markdown import bullets, escape, table, terms
 from marauder.reporting.origin import data_lines, lineage_lines, origin_tables, provenance_lines
-from marauder.reporting.render import ReportFigure, gate_row, gates_banner, page_environment
+from marauder.reporting.render import ReportFigure, gate_row, gates_banner
 
 ANSWERS = {"yes": "Yes.", "no": "No.", "unclear": "Unclear."}
 GROUPS_SHOWN = 25
@@ -93,7 +94,7 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
         "classes": classes,
         "probe_caption": PROBE_CAPTION,
         "figures": [
-            {"title": one.title, "caption": one.caption, "source": embed_png(one.png)} for one in evidence.figures
+            {"title": one.title, "caption": one.caption, "source": embed_picture(one.png)} for one in evidence.figures
         ],
         "thinning": evidence.thinning,
         "groups": [{"name": name, **account} for name, account in groups[:GROUPS_SHOWN]],
@@ -102,14 +103,13 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
         "latency": None,
         "origin": origin_tables(evidence),
         "settings": show_plain(evidence.settings) if evidence.settings else "",
-    }  # fmt: skip
-    page: str = page_environment().get_template("pretraining.html").render(**context)
-    return page
+    }
+    return render_page("reporting/pretraining.html", **context)
 
 
 def card_content(evidence: PretrainingEvidence) -> dict[str, Any]:
     """The card as plain values, in the sections of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019)."""
-    content: dict[str, Any] = to_plain({
+    content = {
         "title": evidence.title,
         "model_details": {
             "task": "self-supervised pretraining of a detector's backbone",
@@ -125,8 +125,9 @@ def card_content(evidence: PretrainingEvidence) -> dict[str, Any]:
         "verdict": worst(evidence.verdicts),
         "caveats": list(evidence.cautions),
         "ethical_considerations": list(ETHICS),
-    })  # fmt: skip
-    return content
+    }
+    plain: dict[str, Any] = to_plain(content)
+    return plain
 
 
 def render_card(content: Mapping[str, Any]) -> str:
@@ -140,18 +141,18 @@ def render_card(content: Mapping[str, Any]) -> str:
     ]
     gates = [[escape(one["gate"]), one["answer"], escape(one["why"])] for one in content["gates"]]
     parts = [f"# {escape(content['title'])}"]
+    made = [("Task", details["task"]), *details["lineage"].items(), *details["provenance"].items(), *files]
+    helped = f"{ANSWERS[probe['verdict']]} {escape(probe['why'])}\n\n{table(['sign', 'before', 'after'], measured)}"
     for heading, body in (
-        ("Model details", terms([("Task", details["task"]), *details["lineage"].items(), *details["provenance"].items(),
-                                 *files])),
+        ("Model details", terms(made)),
         ("Intended use", terms(list(content["intended_use"].items()))),
         ("Training data", terms(list(content["data"].items()))),
         ("Training", terms(list(content["training"]["facts"].items()))),
-        ("Did it help", f"{ANSWERS[probe['verdict']]} {escape(probe['why'])}\n\n"
-         + table(["sign", "before", "after"], measured)),
-        ("Gates", table(["gate", "answer", "why"], gates, (0, 1, 2)) if gates else "No gate was asked."),
+        ("Did it help", helped),
+        ("Gates", table(["gate", "answer", "why"], gates, (0, 1, 2)) if gates else "No gate was run."),
         ("Ethical considerations", bullets(content["ethical_considerations"])),
         ("Caveats and recommendations", bullets(content["caveats"]) if content["caveats"] else "None known."),
-    ):  # fmt: skip
+    ):
         parts.append(f"## {heading}\n\n{body}")
     return "\n\n".join(parts) + "\n"
 
@@ -160,8 +161,10 @@ def _tiles(evidence: PretrainingEvidence) -> list[dict[str, Any]]:
     probe, after, before = evidence.probe, evidence.signs["after"], evidence.signs["before"]
     tiles = [{"label": "did it help", "value": probe["verdict"], "notes": ["a linear probe on frozen features"]}]
     if probe["gain"] is not None:
-        notes = [f"{show_signed(probe['low'])} to {show_signed(probe['high'])} ({probe['level']:.0%})",
-                 f"{show_number(probe['before'])} before, {show_number(probe['after'])} after"]  # fmt: skip
+        notes = [
+            f"{show_signed(probe['low'])} to {show_signed(probe['high'])} ({probe['level']:.0%})",
+            f"{show_number(probe['before'])} before, {show_number(probe['after'])} after",
+        ]
         tiles.append({"label": "gain of the probe", "value": show_signed(probe["gain"]), "notes": notes})
     for name, label in (("effective_rank", "effective rank"), ("deviation", "spread")):
         notes = [f"{show_number(before[name])} before", f"of {after['pictures']:.0f} held-out pictures"]

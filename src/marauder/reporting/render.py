@@ -9,26 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from marauder.evaluation.canvas import shorten, show_confidence
 from marauder.evaluation.matching import AREA_NAMES
 from marauder.evaluation.metrics import Metrics, defined_mean
 from marauder.gates.verdict import Answer, Phase, Verdict, worst
+from marauder.pages.canvas import show_confidence
+from marauder.pages.rendering import embed_picture, render_page
+from marauder.pages.showing import shade_color, show_any, show_milliseconds, show_number, show_plain, show_signed
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import RunEvidence
-from marauder.reporting.formats import (
-    HIGH,
-    MIDDLE,
-    embed_png,
-    mark_commands,
-    mix_colors,
-    shade_color,
-    show_any,
-    show_milliseconds,
-    show_number,
-    show_plain,
-    show_share,
-    show_signed,
-)
 from marauder.reporting.gallery import Gallery, Tile
 from marauder.reporting.origin import origin_tables
 from marauder.reporting.slice_table import COLUMNS, FEW_BOXES, FEW_GROUPS, SIGNIFICANT, Row
@@ -66,7 +54,7 @@ class Matrix:
     counts: np.ndarray
 
 
-def render_page(
+def render_report(
     evidence: RunEvidence,
     rows: Sequence[Row],
     found: Sequence[Caveat],
@@ -88,41 +76,13 @@ def render_page(
         "slices": _slices(evidence, rows),
         "gallery": _gallery(gallery, {row.name for row in rows if row.protected}),
         "sizes": sizes(overall),
-        "figures": [{"title": one.title, "caption": one.caption, "source": embed_png(one.png)} for one in figures],
+        "figures": [{"title": one.title, "caption": one.caption, "source": embed_picture(one.png)} for one in figures],
         "matrices": [_matrix(one, [*evidence.names, "background"]) for one in matrices],
         "latency": _latency(evidence),
         "origin": origin_tables(evidence),
         "settings": show_plain(evidence.settings) if evidence.settings else "",
     }
-    return page_environment().get_template("report.html").render(**context, sections=_sections(context))
-
-
-def page_environment() -> Any:
-    """The templates of the folder ``page`` with their filters."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("marauder.reporting", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": show_number,
-        "signed": show_signed,
-        "count": "{:,}".format,
-        "percent": lambda value: "–" if math.isnan(value) else f"{value:.0%}",
-        "milliseconds": show_milliseconds,
-        "share": show_share,
-        "confidence": show_confidence,
-        "commands": mark_commands,
-        "shorten": shorten,
-        "shade": shade_color,
-        "tint": lambda share: mix_colors(MIDDLE, HIGH, math.sqrt(share)),
-        "defined_number": lambda value: value is not None and not math.isnan(value),
-    }
-    return environment
+    return render_page("reporting/report.html", **context, sections=_sections(context))
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -157,13 +117,14 @@ def gates_banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
     """One sentence on top: what the gates say together."""
     answer = worst(verdicts)
     named = {one: [verdict.gate for verdict in verdicts if verdict.answer == one] for one in MARKS}
+    passed = f"{len(named['pass'])} of {len(verdicts)} gates"
     heading = {
-        "pass": "✓ All gates that were asked passed" if named["off"] else "✓ All gates passed",
+        "pass": f"✓ {passed} passed, {len(named['off'])} were not run" if named["off"] else "✓ All gates passed",
         "warn": "! Passed, with warnings",
         "fail": "✗ Did not pass its gates",
-        "off": "– No gate was asked",
+        "off": "– No gate was run",
     }[answer]
-    words = (("fail", "failed"), ("warn", "warned"), ("pass", "passed"), ("off", "off"))
+    words = (("fail", "failed"), ("warn", "warned"), ("pass", "passed"), ("off", "not run"))
     text = "; ".join(f"{word}: {', '.join(named[one])}" for one, word in words if named[one])  # type: ignore[index]
     return {"answer": answer, "heading": heading, "text": text[:1].upper() + text[1:] + ("." if text else "")}
 

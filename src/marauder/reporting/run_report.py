@@ -31,13 +31,13 @@ from marauder.evaluation.metrics import precision_at_recall
 from marauder.evaluation.outcomes import picture_outcomes
 from marauder.evaluation.roc import presence_curves
 from marauder.evaluation.sheet import predictions_sheet
+from marauder.pages.showing import show_signed
 from marauder.reporting.captions import CAPTIONS
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content
 from marauder.reporting.evidence import RunEvidence
-from marauder.reporting.formats import show_signed
 from marauder.reporting.gallery import build_gallery, slice_outcomes
-from marauder.reporting.render import Matrix, ReportFigure, render_page
+from marauder.reporting.render import Matrix, ReportFigure, render_report
 from marauder.reporting.slice_table import COLUMNS, FEW_GROUPS, Cell, Row, calibration_of, protected_names, slice_rows
 
 BOOTSTRAP_DRAWS = 200
@@ -84,7 +84,7 @@ def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = 
     gallery = build_gallery(result, records, detections, outcomes, [row.name for row in rows[1:]], clock)
     figures = [ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures]
     asked()
-    write_text(folder / "report.html", render_page(evidence, rows, found, gallery, figures, matrices))
+    write_text(folder / "report.html", render_report(evidence, rows, found, gallery, figures, matrices))
     return folder / "report.html"
 
 
@@ -109,10 +109,15 @@ def write_evaluation(
         raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
     interval = map50_interval(result, records)
     evidence = RunEvidence(
-        title, result, records, detections,
-        facts=facts, history=history or (), what_next=what_next,
+        title,
+        result,
+        records,
+        detections,
+        facts=facts,
+        history=history or (),
+        what_next=what_next,
         intervals={"map50": interval} if interval is not None else {},
-    )  # fmt: skip
+    )
     return write_run_report(folder, evidence)
 
 

@@ -43,7 +43,7 @@ HEALTH_EVENTS = ("out_of_memory", "set_aside", "worker_died", "group_restarted",
 
 
 def health_evidence(folder: Path, failure: TrainingFailure | None) -> HealthEvidence:
-    """How the training in ``folder`` went, with what it lived through."""
+    """How the training in ``folder`` went, with what happened on the way."""
     counts: dict[str, int] = {}
     for event in EventLog(folder / "events.jsonl").read():
         if event.get("kind") in HEALTH_EVENTS:

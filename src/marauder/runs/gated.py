@@ -27,7 +27,6 @@ from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.identity import describe_differences
-from marauder.engine.observer import Observer
 from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome, early_stop
 from marauder.gates.base import GateSettings
@@ -35,10 +34,10 @@ from marauder.gates.outcome import decide
 from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
-from marauder.launch.processes import launched_by_marauder
-from marauder.runs.announcing import Telling, mirrors_of
+from marauder.runs.announcing import Telling
 from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
+from marauder.runs.one_of_several import train_only
 from marauder.runs.package import register, registry_place, registry_words, store_files
 from marauder.runs.placing import gate_overrides, placed
 from marauder.runs.production import find_production
@@ -47,8 +46,8 @@ from marauder.runs.record import RunRecord, State, open_record, read_record, set
 from marauder.runs.settings import RunSettings
 from marauder.runs.task import Findings, Production, TaskKind
 from marauder.runs.task_description import describe_task
-from marauder.runs.training import is_one_of_several, leads, train, train_as_worker
-from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, SingleTraining, TrainingStage
+from marauder.runs.training import is_one_of_several, leads
+from marauder.runs.training_stage import RunInHand, SingleTraining, TrainingStage
 
 log = logging.getLogger("marauder")
 
@@ -96,8 +95,8 @@ def run_gated(
     cannot go on.
     """
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    if is_one_of_several() and (launched_by_marauder() or not leads()):
-        _train_only(settings, clock, resume, fresh)
+    if is_one_of_several() and not leads():
+        train_only(settings, clock, resume, fresh)
         raise SystemExit(0)
     task = describe_task(settings.task)
     plan = load_gates(settings.gates, gate_overrides(settings.gate))
@@ -112,26 +111,6 @@ def run_gated(
         return GatedRun(settings, kind, identity, pinned, plan, clock, stage or SingleTraining()).go(
             resume, fresh, begun
         )
-
-
-def _train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> None:
-    """One of several processes, all that does not lead a run: only the training."""
-    if settings.output is None and settings.id is None:
-        raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
-    name = settings.id or settings.folder.resolve().name
-    settings = settings.changed({"id": name, "output": settings.folder})
-    kind = describe_task(settings.task).load()(settings)
-    kind.clock = clock
-    identity = kind.open()
-    if not launched_by_marauder():
-        train(kind, identity, clock, Observer(), resume, fresh, None)
-        return
-    mirrors = mirrors_of(settings) if leads() else []
-    try:
-        train_as_worker(kind, identity, clock, Telling(settings).observer(mirrors), resume, fresh)
-    finally:
-        for mirror in mirrors:
-            mirror.finish(MIRROR_SECONDS)
 
 
 class GatedRun:

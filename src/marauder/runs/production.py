@@ -18,7 +18,7 @@ FETCHED = "version.json"
 
 @dataclass(frozen=True)
 class Found:
-    """The production model, or ``why`` there is none to compare with; ``unknown``: the registry could not be asked."""
+    """The production model, or ``why`` there is none to compare with; ``unknown``: the registry did not answer."""
 
     production: Production | None
     why: str = ""
@@ -41,5 +41,5 @@ def find_production(settings: RunSettings) -> Found:
             write_json(known, {"version": version.version, "weights_sha256": version.weights_sha256})
     except UserError as error:
         log.warning("the registry cannot be asked for the production model: %s", error)
-        return Found(None, f"the registry could not be asked what is in production: {error}", unknown=True)
+        return Found(None, f"asking the registry what is in production failed: {error}", unknown=True)
     return Found(Production(version, folder))

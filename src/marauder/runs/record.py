@@ -21,7 +21,7 @@ class RunRecord(BaseModel):
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
     ``stopped_early``: why training ended before its last epoch, empty where it did not;
     ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
-    and events know how it ended; ``production_unknown``: the registry could not be asked what to compare with. Times in
+    and events know how it ended; ``production_unknown``: the registry did not answer what to compare with. Times in
     seconds since 1970.
     """
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
@@ -64,10 +64,7 @@ class ExportPlan(Settings):
     @field_validator("formats")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in names("exporter"):
-                raise ValueError(f"no format named {name!r}; choose of: {', '.join(names('exporter'))}")
-        return value
+        return check_names("exporter", "format", value)
 
 
 class CardSettings(Settings):
@@ -133,9 +130,7 @@ class RunSettings(Settings):
     @field_validator("task")
     @classmethod
     def _known_task(cls, value: str) -> str:
-        if value not in names("task"):
-            raise ValueError(f"no task named {value!r}; choose of: {', '.join(names('task'))}")
-        return value
+        return check_names("task", "task", (value,))[0]
 
     @property
     def folder(self) -> Path:

@@ -86,9 +86,6 @@ class TaskKind(ABC, Generic[AnyRun]):
     description: ClassVar[type[TaskDescription]]
     """What is known of this kind without loading it."""
 
-    command: ClassVar[tuple[str, ...]] = ("train",)
-    """The words of the command line that trains in one of several processes; the file of its settings follows."""
-
     split: str
     """Where the finished model is measured; known once it is open."""
 
@@ -99,7 +96,7 @@ class TaskKind(ABC, Generic[AnyRun]):
         self.why_no_production = ""
         """Why there is no production model to compare with; the run says so before it asks for evidence."""
         self.production_unknown = False
-        """The registry could not be asked, so there may be one."""
+        """The registry did not answer, so there may be one."""
 
     @abstractmethod
     def open(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,11 +18,14 @@ from marauder.engine.observer import Observer
 from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
-from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder, stop_file
+from marauder.launch.base import Job
+from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder
 from marauder.runs.task import TaskKind
 
 OUTCOME_FILE = "outcome.json"
 CONFIG_FILE = "config.json"
+WORKER = "marauder.runs.worker"
+"""What each of several processes runs."""
 log = logging.getLogger("marauder")
 
 
@@ -61,7 +64,6 @@ def train_as_worker(
 ) -> None:
     """One of the processes that ``train`` launched. Tells the launching process how it ended."""
     folder = kind.settings.folder
-    clock.stop_file, clock.parent = stop_file(folder), int(os.environ["MARAUDER_LAUNCHER"])
     with process_group(kind.settings.training.device) as group:
         try:
             outcome = _train_in_group(kind, identity, group, clock, observer, resume, fresh, None)
@@ -84,21 +86,17 @@ def _train_in_processes(
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
     if begun is not None and not fresh:
         begun()
-    arguments: Sequence[str] = [
-        *kind.command,
-        str(folder / CONFIG_FILE),
-        *(["--resume", str(resume)] if resume is not None else []),
-        *(["--fresh"] if fresh else []),
-    ]
-    launch_processes(
-        folder,
+    job = Job(
+        WORKER,
+        folder.absolute(),
+        {"settings": CONFIG_FILE},
         settings.processes,
-        arguments,
-        clock,
-        max_restarts=settings.max_restarts,
-        checkpoints=settings.checkpoint_folder,
-        happened=observer.happened,
+        settings.checkpoint_folder.absolute(),
+        settings.max_restarts,
+        fresh,
+        resume.absolute() if resume is not None else None,
     )
+    launch_processes(job, clock, observer.happened)
     if begun is not None and fresh:
         begun()
     return Outcome(**read_json(folder / OUTCOME_FILE))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.selection.basket import Basket, Pick, Pool
 from marauder.selection.settings import SelectionSettings
 from marauder.selection.strategies.base import Space, Strategy
@@ -60,10 +60,10 @@ def _interleaved(picks: list[Pick]) -> list[Pick]:
 
 def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -> Strategy:
     """The strategy that fits what is known; a change from the one asked for is told in ``notes``."""
-    asked: Strategy = resolve("strategy", settings.strategy)()
+    asked: Strategy = make("strategy", settings.strategy)
     if not asked.needs_scores:
         return asked
-    typical: Strategy = resolve("strategy", "typical")()
+    typical: Strategy = make("strategy", "typical")
     if pool.scores is None:
         if settings.strategy != "hybrid":
             raise UserError(f"strategy {settings.strategy!r} asks a detector for its doubts; name one with --model")
@@ -81,11 +81,11 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -
             "--labeled, so that pictures like it are left out"
         )
         return asked
-    if pool.labelled_share < settings.typical_below:
+    if pool.labelled_share < settings.min_labelled_share:
         notes.append(
             f"only {100 * pool.labelled_share:.1f} % of the pictures are labelled (the limit is "
-            f"{100 * settings.typical_below:g} %): a detector that has seen so little is unsure of the wrong pictures, "
-            "so typical ones were chosen instead of uncertain ones (typical_below=0 switches this off)"
+            f"{100 * settings.min_labelled_share:g} %): a detector that has seen so little is unsure of the wrong "
+            "pictures, so typical ones were chosen instead of uncertain ones (min_labelled_share=0 switches this off)"
         )
         return typical
     return asked

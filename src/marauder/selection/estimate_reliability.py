@@ -11,6 +11,7 @@ import numpy as np
 
 from marauder.data.records import Record
 from marauder.selection.pool_scores import PoolScores
+from marauder.selection.price import boxes_of_a_picture
 from marauder.selection.settings import SelectionSettings
 
 
@@ -18,15 +19,15 @@ def why_distrust(scores: PoolScores, settings: SelectionSettings) -> str:
     """Why the detector's doubts mean nothing on this pool, in words; empty: they do."""
     reasons = []
     unseen = float((scores.box_counts == 0).mean()) if len(scores) else 0.0
-    if unseen > settings.most_unseen:
+    if unseen > settings.max_unseen_share:
         reasons.append(
             f"in {100 * unseen:.0f} % of the pool it sees no box at all with a score of {settings.confidence:g} or "
-            f"more (the limit is {100 * settings.most_unseen:g} %; most_unseen=1 switches this off)"
+            f"more (the limit is {100 * settings.max_unseen_share:g} %; max_unseen_share=1 switches this off)"
         )
-    if scores.map50 is not None and scores.map50 < settings.least_map50:
+    if scores.map50 is not None and scores.map50 < settings.min_map50:
         reasons.append(
-            f"its mAP50 on validation pictures is {scores.map50:.3f} (at least {settings.least_map50:g} is asked for; "
-            "least_map50=0 switches this off)"
+            f"its mAP50 on validation pictures is {scores.map50:.3f} (at least {settings.min_map50:g} is asked for; "
+            "min_map50=0 switches this off)"
         )
     return ", and ".join(reasons)
 
@@ -36,23 +37,20 @@ def expected_boxes(
 ) -> np.ndarray | None:
     """Boxes to expect in each picture, float64 (M,); ``None``: nothing says how many.
 
-    Those that the detector estimates; where it is not to be trusted, the mean number of the ``labelled`` pictures: for
+    Those that the detector estimates; where it is not to be trusted, what ``boxes_of_a_picture`` says: for
     pictures in which it sees nothing, and for all where its mAP50 is too low. That is told in ``notes``.
     """
     estimated = scores.estimated_boxes.astype(np.float64)
     if not why_distrust(scores, settings):
         return estimated
-    poor = scores.map50 is not None and scores.map50 < settings.least_map50
+    poor = scores.map50 is not None and scores.map50 < settings.min_map50
     guessed = np.full(len(scores), True) if poor else scores.box_counts == 0
-    if not labelled:
-        notes.append(
-            f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing, and no labelled "
-            "picture says how many to expect; name some with --labeled"
-        )
+    mean = boxes_of_a_picture(labelled, settings.price)
+    told = f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing"
+    if mean is None:
+        notes.append(f"{told}, and no labelled picture says how many to expect; name some with --labeled")
         return None
-    mean = float(np.mean([int((~record.ignored).sum()) for record in labelled]))
-    notes.append(
-        f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing: {mean:.1f}, the mean "
-        f"of the {len(labelled):,} labelled pictures, stands for it, in the price, too"
-    )
+    stated = settings.price.boxes_per_picture is not None
+    source = "price.boxes_per_picture" if stated else f"the mean of the {len(labelled):,} labelled pictures"
+    notes.append(f"{told}: {mean:.1f}, {source}, stands for it, in the price, too")
     return np.where(guessed, mean, estimated)

@@ -36,7 +36,7 @@ from marauder.selection.outputs import (
 )
 from marauder.selection.pool_reading import PoolRecords, read_pool
 from marauder.selection.pool_scores import PoolScores
-from marauder.selection.price import estimate_price
+from marauder.selection.price import boxes_of_a_picture, estimate_price
 from marauder.selection.settings import MODEL_FREE, SelectionSettings
 
 STATE, WORK = "selection_state.json", "work"
@@ -135,7 +135,7 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
         pool, candidates = _plain_pool(settings, records, work, clock, notes, aside)
         if not records.names:
             notes.append("annotation needs the names of the classes: give them here, as 'names=[fish,shark]'")
-        measures, boxes_known = {}, bool(len(records.centres))
+        measures, boxes_known = {}, boxes_of_a_picture(records.centres, settings.price) is not None
     choice = choose(pool, settings)
     boxes = float(pool.boxes[choice.indices()].sum()) if boxes_known else None
     return Selected(
@@ -215,14 +215,14 @@ def _plain_pool(
     centres = _centre_records(records.centres, settings, notes)
     known = plain_features(centres, clock, work) if centres else np.zeros((0, looks.shape[1]), np.float32)
     known = known[np.isfinite(known).all(axis=1)]
-    held = [int((~record.ignored).sum()) for record in records.centres]
-    if settings.budget_boxes is not None and not held:
+    held = boxes_of_a_picture(records.centres, settings.price)
+    if settings.budget_boxes is not None and held is None:
         raise UserError(NO_BOXES)
     pool = Pool(
         features=looks[readable],
         scores=None,
         class_counts=np.zeros((len(candidates), 0)),
-        boxes=np.full(len(candidates), float(np.mean(held)) if held else 0.0),
+        boxes=np.full(len(candidates), held or 0.0),
         groups=_group_numbers(candidates),
         centres=known,
         centre_counts=np.zeros((len(known), 0)),

@@ -1,4 +1,4 @@
-"""What there is: the pictures of the pool that nobody labelled, the labelled ones beside them, and what is left out.
+"""What there is: the pictures of the pool without labels, the labelled ones beside them, and what is left out.
 
 Pictures that show what validation or test already hold (their clip stands there) never become candidates: chosen, they
 would train the detector on what it is judged by.
@@ -54,7 +54,7 @@ def read_pool(settings: SelectionSettings) -> PoolRecords:
     if not unlabelled:
         raise UserError(
             f"{settings.pool}: every picture is labelled already, so there is nothing to choose; name the folder or "
-            "the data set with the pictures that nobody has labelled yet"
+            "the data set with the pictures without labels so far"
         )
     left_out = _left_out(unlabelled, labelled, settings)
     pool = tuple(record for record in unlabelled if record.key not in left_out)

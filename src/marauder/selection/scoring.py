@@ -18,7 +18,7 @@ from marauder.calibration.model_calibration import calibrate_model
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import remove_leftovers
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.core.progress import Progress
 from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Record
@@ -55,9 +55,9 @@ __all__ = ["PoolScores", "score_pool"]
 CHUNK = 64
 """Pictures that are held decoded at a time."""
 DECISIVE = (
-    "image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views", "ensemble_iou",
-    "critical", "critical_weight", "seed",
-)  # fmt: skip
+    *("image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views"),
+    *("ensemble_iou", "critical", "critical_weight", "seed"),
+)
 """Settings that change scores, beside models, measures and calibration; batch size and device do not."""
 
 
@@ -120,7 +120,7 @@ def score_pool(
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     models = open_models(settings, names)
-    measures: dict[str, Measure] = {name: resolve("uncertainty", name)() for name in settings.all_measures()}
+    measures: dict[str, Measure] = {name: make("uncertainty", name) for name in settings.all_measures()}
     passes = needed_passes(settings, {measure.needs for measure in measures.values()}, len(models))
     calibrations, weights, map50, notes = _calibrate(models, settings, validation, clock, folder)
     scorer = _Scorer(models, calibrations, measures, passes, weights, settings)

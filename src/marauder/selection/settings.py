@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import is_known, names
 from marauder.core.settings import Decides, Settings, split_commas
+from marauder.selection.price import PriceSettings
 
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 """Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
@@ -18,22 +19,12 @@ MODEL_FREE = ("random", "typical", "k_center", "k_medoids")
 """Strategies that work without a detector, on how pictures look."""
 
 
-class PriceSettings(Settings):
-    """What annotation costs; the defaults are of the order of what providers ask, put in your own."""
-
-    per_box: float = Field(0.06, ge=0, description="price of one box")
-    per_picture: float = Field(0.02, ge=0, description="price of looking at one picture, with or without boxes")
-    seconds_per_box: float = Field(10.0, ge=0, description="working time for one box, seconds")
-    seconds_per_picture: float = Field(6.0, ge=0, description="working time for opening one picture, seconds")
-    currency: str = Field("EUR", min_length=1, max_length=8)
-
-
 class SelectionSettings(Settings):
     """What ``marauder select`` does."""
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    pool: Path = Field(description="data set or folder; its pictures nobody has labelled are the pool")
+    pool: Path = Field(description="data set or folder; its unlabelled pictures are the pool")
     models: tuple[Path, ...] = Field((), description=".pt or .safetensors files of detectors with the same class names")
     labelled: Path | None = Field(None, description="data set of what is labelled already; default: that of the pool")
     output: Annotated[Path, Decides.PLACE] = Path("selected")
@@ -87,14 +78,14 @@ class SelectionSettings(Settings):
     most_per_group: int | None = Field(10, ge=1, description="most pictures of one clip; null: any number")
     class_quotas: dict[str, int] = Field({}, description="least pictures in which a class is expected, by its name")
     slice_quotas: dict[str, int] = Field({}, description="least pictures of a slice; NAME=VALUE of an attribute")
-    typical_below: float = Field(
+    min_labelled_share: float = Field(
         0.02, ge=0, le=1, description="below this labelled share hybrid and uncertainty choose typical pictures"
     )
 
-    least_map50: float = Field(
+    min_map50: float = Field(
         0.1, ge=0, le=1, description="below this mAP50 on validation pictures they do so, too; 0: never"
     )
-    most_unseen: float = Field(
+    max_unseen_share: float = Field(
         0.5, ge=0, le=1, description="and where it sees no box in more than this share of the pool; 1: never"
     )
 
@@ -119,7 +110,7 @@ class SelectionSettings(Settings):
     @classmethod
     def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in names("uncertainty"):
+            if not is_known("uncertainty", name):
                 raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
         return value
 
@@ -127,7 +118,7 @@ class SelectionSettings(Settings):
     @classmethod
     def _known_weights(cls, value: dict[str, float]) -> dict[str, float]:
         for name, weight in value.items():
-            if name not in names("uncertainty"):
+            if not is_known("uncertainty", name):
                 raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
             if weight < 0:
                 raise ValueError(f"the weight of {name} is {weight:g}; weights are 0 or more")
@@ -136,7 +127,7 @@ class SelectionSettings(Settings):
     @field_validator("strategy")
     @classmethod
     def _known_strategy(cls, value: str) -> str:
-        if value not in names("strategy"):
+        if not is_known("strategy", value):
             raise ValueError(f"no strategy named {value!r}; choose one of: {', '.join(names('strategy'))}")
         return value
 

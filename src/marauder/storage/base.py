@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from marauder.core.errors import UserError, explain_file_error
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
 
 
 class StoreError(UserError):
@@ -55,11 +59,21 @@ class StoredObject:
     version: str
 
 
-class Store(ABC):
+class StoreSettings(Settings):
+    """Where a store is."""
+
+    address: str = Field(description="with its scheme: s3://bucket/prefix, file:///folder; a plain path is a folder")
+
+
+class Store(Plugin[StoreSettings], ABC):
     """Objects under keys such as ``models/reef/7/best.pt``. An object is seen whole or not at all."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    settings_model = StoreSettings
+
+    @property
+    def address(self) -> str:
+        """Where it is, as users write it."""
+        return self.settings.address
 
     @abstractmethod
     def put(self, key: str, path: Path) -> StoredObject:

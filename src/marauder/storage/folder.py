@@ -17,7 +17,15 @@ from pathlib import Path
 
 from marauder.core.files import TEMPORARY_SUFFIX, DamagedFileError, flush_directory, hash_file, read_json, write_json
 from marauder.core.locks import turn
-from marauder.storage.base import ConflictError, Store, StoredObject, StoreError, check_key, explained
+from marauder.storage.base import (
+    ConflictError,
+    Store,
+    StoredObject,
+    StoreError,
+    StoreSettings,
+    check_key,
+    explained,
+)
 
 LOCK = ".marauder.lock"
 BLOCK = 1 << 20
@@ -33,15 +41,18 @@ class FolderStore(Store):
     ``address``: a path, or ``file:///path``.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.root = Path(address.removeprefix("file://")).expanduser().absolute()
+    name = "file"
+    title = "Folder"
+
+    def __init__(self, settings: StoreSettings) -> None:
+        super().__init__(settings)
+        self.root = Path(self.address.removeprefix("file://")).expanduser().absolute()
 
     def put(self, key: str, path: Path) -> StoredObject:
         """Copy ``path`` in; large copies run outside the lock."""
         target = self._path(key)
         if not path.is_file():
-            raise StoreError(f"{path}: is no file, so it cannot be stored as {target}; check the path")
+            raise StoreError(f"no such file: {path}; it cannot be stored as {target}; check the path")
         with explained(f"{path} cannot be stored as {target}"), self._staged(target) as staged:
             digest = _copy(path, staged)
             with self._locked():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import is_known, make, names
 from marauder.storage.base import Store
 
 
@@ -12,10 +12,10 @@ def open_store(address: str) -> Store:
     scheme, separator, _ = address.partition("://")
     if not separator:
         scheme = "file"
-    if not address.strip() or scheme not in names("store"):
+    if not address.strip() or not is_known("store", scheme):
         raise UserError(
             f"{address!r} names no store; write a folder's path, file:///folder or s3://bucket/prefix "
             f"(known: {', '.join(names('store'))})"
         )
-    store: Store = resolve("store", scheme)(address)
+    store: Store = make("store", scheme, {"address": address})
     return store

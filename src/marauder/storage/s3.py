@@ -23,7 +23,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from marauder.core.files import DamagedFileError, atomic_path, hash_file
-from marauder.storage.base import ConflictError, Store, StoredObject, StoreError, check_key, explained
+from marauder.storage.base import (
+    ConflictError,
+    Store,
+    StoredObject,
+    StoreError,
+    StoreSettings,
+    check_key,
+    explained,
+)
 
 PART_BYTES = 64 << 20
 """Files above this go up in parts of this size; 10,000 parts are allowed, so objects may reach 640 GB."""
@@ -46,14 +54,17 @@ REMEDIES = {
 class S3Store(Store):
     """Objects in a bucket, each with its SHA-256 in its metadata. Safe for threads, processes and machines."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        parts = urlsplit(address)
+    name = "s3"
+    title = "S3 bucket"
+
+    def __init__(self, settings: StoreSettings) -> None:
+        super().__init__(settings)
+        parts = urlsplit(self.address)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         unknown = sorted(set(query) - {"endpoint_url", "region"})
         if parts.scheme != "s3" or not parts.netloc or unknown or parts.username or parts.password:
             raise StoreError(
-                f"{address.partition('?')[0]}: write it as s3://bucket/prefix, with ?endpoint_url=… and &region=… "
+                f"{self.address.partition('?')[0]}: write it as s3://bucket/prefix, with ?endpoint_url=… and &region=… "
                 "where needed; keys and secrets belong into the environment or ~/.aws"
             )
         self.bucket = parts.netloc
@@ -75,7 +86,7 @@ class S3Store(Store):
         """Upload with a SHA-256 that the server checks part by part, and that of the whole in the metadata."""
         full = self._full(key)
         if not path.is_file():
-            raise StoreError(f"{path}: is no file, so it cannot be stored as {self._show(key)}; check the path")
+            raise StoreError(f"no such file: {path}; it cannot be stored as {self._show(key)}; check the path")
         before = path.stat()
         digest = hash_file(path)
         with self._explained(key), path.open("rb") as stream:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
+
 
 @dataclass(frozen=True)
 class TrackedRun:
@@ -24,20 +27,20 @@ class TrackedRun:
     generation: int = 0
 
 
-class Tracker(ABC):
+class Tracker(Plugin[Settings], ABC):
     """Writes a run into a tracking system. Runs in a process of its own; may raise and may hang: the run goes on.
 
-    Calls come in the journal's order, at least once each: the same call again must not add a second entry. Creating
-    one is cheap and checks ``options`` (``UserError``); only ``start`` opens anything.
+    Calls come in the journal's order, at least once each: the same call again must not add a second entry. Only
+    ``start``, which comes first, opens anything.
 
-    A call may raise ``core.follower.Refused``: it is passed over. ``replays``: what was logged is safe only after
+    A call may raise ``delivery.follower.Refused``: it is passed over. ``replays``: what was logged is safe only after
     ``finish``, so that a new process begins at the journal's first record.
     """
 
     replays = False
 
-    def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
-        self.run, self.options = run, options
+    run: TrackedRun
+    """The one it was started for."""
 
     @classmethod
     def errors(cls) -> tuple[type[Exception], ...]:
@@ -45,9 +48,14 @@ class Tracker(ABC):
         again later."""
         return (OSError,)
 
+    def start(self, run: TrackedRun) -> None:
+        """Take on a run."""
+        self.run = run
+        self.open()
+
     @abstractmethod
-    def start(self) -> None:
-        """Open the run in the tracking system, or go on with the one of this ``run_id``; log config and tags."""
+    def open(self) -> None:
+        """Open ``self.run`` in the tracking system, or go on with the one of this ``run_id``; log config and tags."""
 
     @abstractmethod
     def log_metrics(self, step: int, values: Mapping[str, float], time: float) -> None:
@@ -69,7 +77,7 @@ class Tracker(ABC):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Add or replace tags (verdicts, status)."""
 
-    def flush(self) -> None:  # noqa: B027 - most have nothing to do here
+    def flush(self) -> None:
         """Make safe what was logged so far."""
 
     @abstractmethod

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.files import atomic_path, read_json, write_json
-from marauder.delivery.follower import check_options
-from marauder.tracking.base import TrackedRun, Tracker
+from marauder.tracking.base import Tracker
 from marauder.tracking.records import relative_path, safe_name, tracking_folder
 
 FOLDER = "files"
@@ -25,15 +24,14 @@ LEADING = ("step", "time")
 class FilesTracker(Tracker):
     """Writes plain files. It has no options."""
 
-    def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
-        super().__init__(run, options)
-        check_options("tracker files", options, ())
-        self.folder = tracking_folder(run.folder) / FOLDER
+    name = "files"
+    title = "CSV, JSON and pictures in the run's folder"
+
+    def open(self) -> None:
+        """Read what an earlier process wrote, unless the run started over since; write config, tags and status."""
+        self.folder = tracking_folder(self.run.folder) / FOLDER
         self.rows: dict[int, dict[str, str]] = {}
         self.changed = False
-
-    def start(self) -> None:
-        """Read what an earlier process wrote, unless the run started over since; write config, tags and status."""
         if self._read("status.json").get("generation", self.run.generation) != self.run.generation:
             shutil.rmtree(self.folder)
         write_json(self.folder / "config.json", self.run.config)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make, resolve
 from marauder.delivery.follower import Receiver, Refused, Watch, follow, follower_arguments
 from marauder.delivery.journal import Journal
 from marauder.tracking.base import Tracker
@@ -62,7 +62,7 @@ class TrackerReceiver(Receiver):
         elif record["kind"] == "tags":
             tracker.set_tags(record["tags"])
         else:
-            raise Refused(f"nobody knows records of kind {record['kind']!r}")
+            raise Refused(f"unknown kind of record: {record['kind']!r}")
 
     def flush(self) -> None:
         """Make safe what the tracker has."""
@@ -85,8 +85,8 @@ class TrackerReceiver(Receiver):
             start = latest_start(self.journal, self.run_folder)
             if start is None:
                 raise Refused("the journal holds no start before this record")
-            tracker = self.kind(start.run, start.options.get(self.name, {}))
-            tracker.start()
+            tracker: Tracker = make("tracker", self.name, start.options.get(self.name), f"tracking.options.{self.name}")
+            tracker.start(start.run)
             self.tracker, self.finished = tracker, False
             self.generation, self.first = start.run.generation, start.first
         return self.tracker

@@ -14,7 +14,7 @@ from typing import Any
 
 from marauder.core.clock import Interrupted
 from marauder.core.files import to_plain
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.delivery.follower import FollowerGroup, command_of
 from marauder.delivery.journal import Journal
 from marauder.tracking.base import TrackedRun
@@ -57,7 +57,7 @@ class TrackingHub:
         earlier = latest_start(self.journal, self.run.folder)
         generation = 0 if earlier is None else earlier.run.generation + int(fresh)
         for name in self.settings.trackers:
-            resolve("tracker", name)(self.run, self.settings.options.get(name, {}))
+            make("tracker", name, self.settings.options.get(name), f"tracking.options.{name}")
         self._append(
             START,
             project=self.run.project,

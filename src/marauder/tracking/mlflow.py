@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.files import located_path, write_json
-from marauder.delivery.follower import Refused, check_options
-from marauder.tracking.base import TrackedRun, Tracker
+from marauder.delivery.follower import Refused
+from marauder.tracking.base import Tracker
 from marauder.tracking.mlflow_moves import RUN_TAG
-from marauder.tracking.mlflow_store import create_experiment, locate, open_client
+from marauder.tracking.mlflow_store import MlflowSettings, create_experiment, locate, open_client
 from marauder.tracking.records import flatten, safe_name
 
 if TYPE_CHECKING:
@@ -32,18 +32,15 @@ STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class MlflowTracker(Tracker):
-    """Options: ``uri`` of a store or server, or ``folder`` for the SQLite store, absolute or as seen from the run's
-    folder (see ``mlflow_store.locate``).
+    """An experiment a project, a run a run. A relative ``folder`` in the settings is seen from the run's folder.
 
     A number is logged once for a step: where a resumed run comes to a step again, the first one stays.
     """
 
-    def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
-        super().__init__(run, options)
-        check_options("tracker mlflow", options, ("uri", "folder"))
-        named = {"folder": located_path(str(options["folder"]), run.folder)} if options.get("folder") else {}
-        self.store = locate({**options, **named}, run.folder.absolute().parent)
-        self.logged: dict[str, set[int]] = {}
+    name = "mlflow"
+    title = "MLflow"
+    settings_model = MlflowSettings
+    settings: MlflowSettings
 
     @classmethod
     def errors(cls) -> tuple[type[Exception], ...]:
@@ -54,8 +51,13 @@ class MlflowTracker(Tracker):
 
         return (OSError, MlflowException, RequestException, SQLAlchemyError)
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Open the store, find or create the run, log the settings that are not there yet."""
+        settings = self.settings
+        if settings.folder is not None:
+            settings = settings.changed({"folder": located_path(str(settings.folder), self.run.folder)})
+        self.store = locate(settings, self.run.folder.absolute().parent)
+        self.logged: dict[str, set[int]] = {}
         self.client: MlflowClient = open_client(self.store)
         experiment = self._experiment()
         generation = str(self.run.generation)

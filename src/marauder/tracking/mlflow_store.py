@@ -9,15 +9,17 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, field_validator
 
 from marauder.core.errors import UserError
 from marauder.core.locks import turn
+from marauder.core.settings import Settings
 from marauder.tracking.mlflow_moves import ARTIFACTS, OWN_TAG, replace_places
 
 if TYPE_CHECKING:
@@ -64,20 +66,29 @@ class MlflowStore:
         return UserError(f"{place}: {problem}; {remedy} (uri or folder in registry.options, else {SERVER_VARIABLE})")
 
 
-def locate(options: Mapping[str, Any], runs_folder: Path) -> MlflowStore:
-    """The store that ``options`` name: ``uri``, else ``folder``, else MLFLOW_TRACKING_URI, else ``<runs>/mlflow``.
+class MlflowSettings(Settings):
+    """Options of the tracker and of the registry."""
 
-    Raises ``UserError`` for a ``uri`` with a password in it: options are written into runs.
-    """
-    if options.get("uri"):
-        if urlsplit(str(options["uri"])).password:
-            raise UserError(
-                "option uri of MLflow: holds a password, which would be written into the run; "
+    uri: str | None = Field(None, description="of a store or server")
+    folder: Path | None = Field(None, description="of the embedded SQLite store")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).password:
+            raise ValueError(
+                "holds a password, which would be written into the run; "
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
             )
-        return _at(str(options["uri"]))
-    if options.get("folder"):
-        return _in(Path(options["folder"]))
+        return value
+
+
+def locate(settings: MlflowSettings, runs_folder: Path) -> MlflowStore:
+    """The store that the settings name: ``uri``, else ``folder``, else MLFLOW_TRACKING_URI, else ``<runs>/mlflow``."""
+    if settings.uri:
+        return _at(settings.uri)
+    if settings.folder:
+        return _in(settings.folder)
     if os.environ.get(SERVER_VARIABLE):
         return _at(os.environ[SERVER_VARIABLE])
     return _in(runs_folder / "mlflow")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Settings
 
 
@@ -20,7 +20,4 @@ class TrackingSettings(Settings):
     @field_validator("trackers")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in names("tracker"):
-                raise ValueError(f"no tracker named {name!r}; choose of: {', '.join(names('tracker'))}")
-        return tuple(dict.fromkeys(value))
+        return check_names("tracker", "tracker", value)

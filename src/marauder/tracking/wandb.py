@@ -13,36 +13,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marauder.core.errors import UserError
-from marauder.delivery.follower import check_options
-from marauder.tracking.base import TrackedRun, Tracker
+from pydantic import Field
+
+from marauder.core.settings import Settings
+from marauder.tracking.base import Tracker
 from marauder.tracking.records import safe_name, tracking_folder
+from marauder.tracking.wandb_quietly import open_quietly
 
 if TYPE_CHECKING:
     from wandb import Run
 
-OPTIONS = ("mode", "entity")
-MODES = ("offline", "online")
 EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 255}
 
 
+def usual_mode() -> str:
+    """The mode that the environment asks for: WANDB_MODE, else online with WANDB_API_KEY, else offline."""
+    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+
+
+class WandbTrackerSettings(Settings):
+    """``entity``: a team. ``mode``: by default that of the environment, see ``usual_mode``."""
+
+    mode: str = Field(default_factory=usual_mode, pattern="^(offline|online)$")
+    entity: str | None = None
+
+
 class WandbTracker(Tracker):
-    """Options: ``mode`` (offline or online; default: WANDB_MODE, else online with WANDB_API_KEY, else offline),
-    ``entity`` (a team).
-    """
+    """A run a run, offline a copy for ``wandb sync``."""
 
+    name = "wandb"
+    title = "Weights & Biases"
+    settings_model = WandbTrackerSettings
+    settings: WandbTrackerSettings
     replays = True
-
-    def __init__(self, run: TrackedRun, options: Mapping[str, Any]) -> None:
-        super().__init__(run, options)
-        check_options("tracker wandb", options, OPTIONS)
-        default = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
-        self.mode = str(options.get("mode", default))
-        if self.mode not in MODES:
-            raise UserError(f"tracker wandb: mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        self.folder = tracking_folder(run.folder).absolute() / "wandb"
-        self.tags: dict[str, str] = {}
-        self.logged: set[tuple[str, int]] = set()
 
     @classmethod
     def errors(cls) -> tuple[type[Exception], ...]:
@@ -51,37 +54,22 @@ class WandbTracker(Tracker):
 
         return (OSError, wandb.errors.Error)
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Open the run; offline, begin a new copy of it."""
+        self.mode = self.settings.mode
+        self.folder = tracking_folder(self.run.folder).absolute() / "wandb"
+        self.tags: dict[str, str] = {}
+        self.logged: set[tuple[str, int]] = set()
         self.folder.mkdir(parents=True, exist_ok=True)
-        os.environ |= {
-            "WANDB_DIR": str(self.folder),
-            "WANDB_DATA_DIR": str(self.folder / "data"),
-            "WANDB_CACHE_DIR": str(self.folder / "cache"),
-            "WANDB_CONFIG_DIR": str(self.folder / "config"),
-            "WANDB_ERROR_REPORTING": "false",
-        }
-        import wandb
-
-        settings = wandb.Settings(
-            console="off",
-            disable_git=True,
-            disable_job_creation=True,
-            save_code=False,
-            silent=True,
-            symlink=False,
-            x_disable_stats=True,
-        )
-        self.wandb_run: Run = wandb.init(
+        self.wandb_run: Run = open_quietly(
+            self.folder,
             project=self.run.project,
-            entity=self.options.get("entity"),
+            entity=self.settings.entity,
             id=self._id(),
             name=self.run.run_id,
             config=dict(self.run.config),
-            dir=self.folder,
-            mode=self.mode,  # type: ignore[arg-type]  # checked against MODES
+            mode=self.mode,
             resume="allow" if self.mode == "online" else None,
-            settings=settings,
         )
         # Online, the server may have steps already: those before its latest are in.
         self.first_step = self.wandb_run.step

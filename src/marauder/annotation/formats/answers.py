@@ -14,10 +14,11 @@ import numpy as np
 from marauder.annotation.formats.base import Answer, Reading, Size
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
 from marauder.data.boxes import BOUNDS_TOLERANCE, SMALLEST_SIDE
-from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Box, Entry, Findings, Label
 from marauder.data.formats.source import NameIndex, Source
 from marauder.data.formats.text import clean_text, rotated
 from marauder.data.records import Problem
@@ -50,7 +51,7 @@ def read_delivery(
 def delivered_formats(folder: Path) -> list[Format]:
     """The formats that an unpacked delivery holds, the most particular first."""
     source = Source(folder, delivery=True)
-    layouts: list[Format] = [resolve("reader", name)() for name in plugin_names("reader")]
+    layouts: list[Format] = [make("reader", name) for name in plugin_names("reader")]
     found = {layout.name: layout for layout in layouts if layout.files(source)}
     if "fathomnet" in found:
         found.pop("coco", None)  # the same files

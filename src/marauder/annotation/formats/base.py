@@ -15,6 +15,8 @@ import numpy as np
 
 from marauder.annotation.packing import Entry, pack
 from marauder.core.clock import Clock
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
 from marauder.data.records import Attribute, Problem
 from marauder.data.taxonomy import normalise
 
@@ -95,10 +97,9 @@ class Reading:
     strangers: tuple[str, ...] = ()
 
 
-class AnnotationFormat(ABC):
+class AnnotationFormat(Plugin[Settings], ABC):
     """One exchange format: how a package is laid out, and how a delivery of that layout is read."""
 
-    name: str = ""
     layout: str = ""
     """The format of data.formats that reads it, where that has another name."""
     how_to: str = ""

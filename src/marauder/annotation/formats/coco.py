@@ -19,6 +19,7 @@ class CocoFormat(AnnotationFormat):
     """Plain COCO, for any tool that takes it."""
 
     name = "coco"
+    title = "COCO JSON"
     annotation_file = "annotations/instances_default.json"
     how_to = "Loading it: annotations/instances_default.json is COCO; take it into your tool together with images/."
 

@@ -21,6 +21,7 @@ class CvatFormat(AnnotationFormat):
     """CVAT's own XML."""
 
     name = "cvat"
+    title = "CVAT for images XML"
     how_to = (
         'Loading it into CVAT: make a task, paste labels.json under "Raw" for its labels, choose the files of images/; '
         'then Actions, Upload annotations, "CVAT 1.1", annotations.xml. Send back: Export task dataset, '

@@ -23,6 +23,7 @@ class LabelStudioFormat(AnnotationFormat):
     """Label Studio's tasks."""
 
     name = "label_studio"
+    title = "Label Studio JSON"
     how_to = (
         "Loading it into Label Studio: make a project, paste label_config.xml under Labeling Interface, Code. Unpack "
         "this zip into a folder of its own name below the one that LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT names, start "

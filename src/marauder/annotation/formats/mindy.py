@@ -13,6 +13,7 @@ class MindyFormat(CocoFormat):
     """COCO at the top of the zip, under a name that the provider does not overwrite by accident."""
 
     name = "mindy"
+    title = "Mindy package (COCO JSON)"
     layout = "coco"
     annotation_file = f"{PRELABEL_MARK}.json"
     how_to = (

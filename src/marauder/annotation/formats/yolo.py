@@ -21,6 +21,7 @@ class YoloFormat(AnnotationFormat):
     """YOLO detection labels, as Ultralytics reads them."""
 
     name = "yolo"
+    title = "YOLO text files"
     how_to = (
         "Loading it: labels/ holds one text file a picture, one box a line: class number, centre x, centre y, width, "
         "height, as fractions of the picture; numbers count from 0 in the order of classes.txt. Send back labels/ with "

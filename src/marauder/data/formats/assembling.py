@@ -15,17 +15,8 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.data.boxes import clean_boxes
-from marauder.data.formats.base import (
-    DOUBTFUL_LABELS,
-    SPLIT_NAMES,
-    Box,
-    Entry,
-    Finding,
-    Findings,
-    Format,
-    Parsed,
-    ReadOptions,
-)
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings
 from marauder.data.formats.placing import Placing
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import rotated

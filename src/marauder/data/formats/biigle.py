@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, csv_rows, first_rows, number, pairs
@@ -32,6 +33,7 @@ class BiigleFormat(Format):
     """BIIGLE's reports."""
 
     name = "biigle"
+    title = "BIIGLE CSV reports"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".csv") if _columns(_header(source, path))]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, numbers, pairs, parse_json, whole
 from marauder.data.records import Attribute
@@ -27,6 +28,7 @@ class CocoFormat(Format):
     """COCO detection annotations; crowds become ignored boxes."""
 
     name = "coco"
+    title = "COCO JSON"
     unboxed_pictures_are_labelled = True
     category_required = True
     pictures_required = True

@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import SPLIT_NAMES, Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import Node, clean_text, number, parse_xml, plain_value
@@ -28,6 +29,7 @@ class CvatFormat(Format):
     """CVAT's own XML."""
 
     name = "cvat"
+    title = "CVAT for images XML"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".xml") if "annotations" in source.marks(path).keys]

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Box, Entry, Findings, Label
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, csv_rows, number
 from marauder.data.picture_files import DECODER_ERRORS, plain_reason
@@ -33,6 +34,7 @@ class DeepFishFormat(Format):
     """DeepFish; without ``parts`` only the part with the richest labels, since parts share pictures."""
 
     name = "deepfish"
+    title = "DeepFish"
 
     def files(self, source: Source) -> list[Path]:
         return [folder / f"{split}.csv" for folder in _parts(source).values() for split in _splits(folder)]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from marauder.data.formats.base import Entry
 from marauder.data.formats.coco import CocoFormat
+from marauder.data.formats.entries import Entry
 from marauder.data.formats.source import Source
 
 DIVE = re.compile(r"/(?P<vehicle>[^/]+)/images/(?P<dive>[^/]+)/[^/]+$")
@@ -24,6 +24,7 @@ class FathomNetFormat(CocoFormat):
     """COCO as FathomNet exports it; a box without a category becomes an ignored one."""
 
     name = "fathomnet"
+    title = "FathomNet export"
     unboxed_pictures_are_labelled = False
     category_required = False
     pictures_required = False

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, unusable, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, number, numbers, parse_json
@@ -31,6 +32,7 @@ class LabelStudioFormat(Format):
     """Label Studio's tasks."""
 
     name = "label_studio"
+    title = "Label Studio JSON"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".json") if _holds_tasks(source, path)]

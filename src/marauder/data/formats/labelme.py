@@ -10,7 +10,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, pairs, parse_json
@@ -24,6 +25,7 @@ class LabelmeFormat(Format):
     """labelme's JSON."""
 
     name = "labelme"
+    title = "Labelme JSON"
 
     def files(self, source: Source) -> list[Path]:
         files = [(path, source.marks(path).keys) for path in source.with_suffix(".json")]

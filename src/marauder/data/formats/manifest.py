@@ -6,8 +6,9 @@ import unicodedata
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
 from marauder.data.formats.coco import split_of_file
+from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.source import Listing, Source
 from marauder.data.manifests.format import local_path
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_manifest, manifest_rows
@@ -20,6 +21,7 @@ class ManifestFormat(Format):
     """A manifest, a folder of ``*.manifest`` files, or a dataset.yaml; names come from the rows' class maps."""
 
     name = "manifest"
+    title = "Manifest of records (CSV or Parquet)"
 
     def files(self, source: Source) -> list[Path]:
         spec = find_spec(source.path) if not source.delivery else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Entry, Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import Source, stem
 
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
@@ -15,6 +16,7 @@ class PicturesFormat(Format):
     """Pictures without labels; subfolders count. They are unlabelled, or empty where the options say so."""
 
     name = "pictures"
+    title = "Pictures without labels"
 
     def files(self, source: Source) -> list[Path]:
         """The pictures, if none of them has a file of its own name that could be its labels."""

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from marauder.data.formats.base import Entry, Findings, ReadOptions
+from marauder.data.formats.base import ReadOptions
+from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source
 from marauder.data.picture_files import is_picture, path_exists
 

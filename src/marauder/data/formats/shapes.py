@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from marauder.data.formats.base import Box, Entry, Findings, Label
+from marauder.data.formats.entries import Box, Entry, Findings, Label
 from marauder.data.formats.text import clean_text, envelope, numbers, pairs
 
 WITHOUT_EXTENT = {

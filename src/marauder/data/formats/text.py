@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
 
-from marauder.data.formats.base import Box, Findings
+from marauder.data.formats.entries import Box, Findings
 from marauder.data.picture_files import pointer_hint
 from marauder.data.records import Attribute
 

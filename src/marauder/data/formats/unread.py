@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marauder.core.errors import printable
+from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.plugins import resolve
-from marauder.data.formats.base import Findings, Format, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.source import Source
 from marauder.data.picture_files import is_picture, pointer_hint
 from marauder.data.stored import RECORDS_FILE, STATE_FILE
@@ -87,7 +88,7 @@ def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Fi
     for name in plugin_names("reader") if rest else ():
         if name in (layout.name, "pictures") or {name, layout.name} == {"coco", "fathomnet"}:
             continue
-        files = [path.absolute() for path in resolve("reader", name)().files(source)]
+        files = [path.absolute() for path in make("reader", name).files(source)]
         files = [path for path in files if path in rest - found]
         if files:
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""

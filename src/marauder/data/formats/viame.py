@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from marauder.data.formats.base import Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, extended, unusable, usable
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, csv_rows, first_rows, number, numbers, whole
@@ -28,6 +29,7 @@ class ViameFormat(Format):
     """VIAME's and DIVE's CSV."""
 
     name = "viame"
+    title = "VIAME CSV"
 
     def files(self, source: Source) -> list[Path]:
         return [path for path in source.with_suffix(".csv") if _is_viame(source.marks(path).start)]

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import SPLIT_NAMES, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import SPLIT_NAMES, Entry, Findings, Label
 from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import NameIndex, Source, fold, stem
 from marauder.data.formats.text import Node, clean_text, lines_of, number, parse_xml, plain_value, read_text
@@ -38,6 +39,7 @@ class VocFormat(Format):
     """Pascal VOC folders, and XML files beside their pictures."""
 
     name = "voc"
+    title = "Pascal VOC XML"
 
     def files(self, source: Source) -> list[Path]:
         marks = {path: source.marks(path).keys for path in source.with_suffix(".xml")}

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import SPLIT_NAMES, Box, Entry, Findings, Format, Label, Parsed, ReadOptions
+from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text
 from marauder.data.formats.yolo_settings import (
@@ -46,6 +47,7 @@ class YoloFormat(Format):
     """YOLO's text files, in every layout that tools write."""
 
     name = "yolo"
+    title = "YOLO text files"
 
     def files(self, source: Source) -> list[Path]:
         if source.path.is_file():

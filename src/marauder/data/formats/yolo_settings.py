@@ -7,7 +7,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.yaml_text import parse_yaml
-from marauder.data.formats.base import SPLIT_NAMES, Findings
+from marauder.data.formats.entries import SPLIT_NAMES, Findings
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, lines_of, read_text, whole
 

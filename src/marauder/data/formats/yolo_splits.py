@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from marauder.data.formats.base import Findings, ReadOptions
+from marauder.data.formats.base import ReadOptions
+from marauder.data.formats.entries import Findings
 from marauder.data.formats.source import Listing, Source
 from marauder.data.formats.text import clean_text, lines_of, read_text
 from marauder.data.picture_files import PICTURE_SUFFIXES, common_suffix_match, is_picture, path_exists

@@ -2,7 +2,7 @@
 
 A manifest is a file of JSON lines. ``source-ref`` names the picture; a label attribute of any name holds ``image_size``
 and ``annotations``; ``<label>-metadata`` holds the class map and ``type: groundtruth/object-detection``. A row without
-a label attribute is a picture that nobody labelled. Our own keys beside them: ``id``, ``group``, ``attributes`` (of the
+a label attribute is a picture without labels. Our own keys beside them: ``id``, ``group``, ``attributes`` (of the
 picture), and further keys of an annotation (of the box; ``ignored`` marks one that neither rewards nor punishes).
 Source: Amazon SageMaker Developer Guide, "Labeling job output data", bounding box job output.
 """

@@ -1,4 +1,4 @@
-"""Picture attributes measured from pixels, for slices of data that nobody described: light, contrast, colour, focus.
+"""Picture attributes measured from pixels, for slices of data without attributes: light, contrast, colour, focus.
 
 All are taken from the picture as displayed, shrunk so that its longer side has ``LONG_SIDE`` pixels: sharpness and
 contrast depend on size, and only values of one size compare.

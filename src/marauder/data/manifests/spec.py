@@ -27,7 +27,7 @@ class DatasetSpec(Settings):
     """What ``dataset.yaml`` holds; paths are relative to its folder.
 
     ``train``, ``val``, ``test``: a manifest, a Parquet file, or any other source (one data.yaml or COCO folder may
-    stand for all three: each takes its own split of it). ``unlabelled``: pictures that nobody labelled, in no split.
+    stand for all three: each takes its own split of it). ``unlabelled``: pictures without labels, in no split.
     ``slices``: the file of named slices. ``names``: class names in order (else from the class maps). ``label``: the
     rows' label attribute where there are several. ``uris``: beginnings of addresses and the folders in their place.
     """

@@ -10,14 +10,13 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from marauder.core.settings import Settings
-from marauder.launch.notices.base import NoticeSource, read_options
+from marauder.launch.notices.base import NoticeSource
 
 TOKEN_PATH = "/latest/api/token"
 ACTION_PATH = "/latest/meta-data/spot/instance-action"
@@ -45,12 +44,15 @@ class Ec2NoticeOptions(Settings):
 
 
 class Ec2Notice(NoticeSource):
-    """Asks the metadata service of the instance; elsewhere it never says anything. Raises ``UserError`` for options
-    that do not fit."""
+    """Asks the metadata service of the instance; elsewhere it never says anything."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        self.settings = read_options(Ec2NoticeOptions, "ec2", options)
+    name = "ec2"
+    title = "EC2 instance metadata"
+    settings_model = Ec2NoticeOptions
+    settings: Ec2NoticeOptions
+
+    def __init__(self, settings: Ec2NoticeOptions) -> None:
+        super().__init__(settings)
         self._token: str | None = None
         self._token_ends = 0.0
 

@@ -6,12 +6,10 @@ Schedulers, node agents and people write such files; ``touch`` is enough to stop
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from marauder.core.settings import Settings
-from marauder.launch.notices.base import NoticeSource, read_options
+from marauder.launch.notices.base import NoticeSource
 
 LONGEST_REASON = 200
 
@@ -25,11 +23,12 @@ class FileNoticeOptions(Settings):
 
 
 class FileNotice(NoticeSource):
-    """Looks at one file. Raises ``UserError`` for options that do not fit."""
+    """Looks at one file."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__(options)
-        self.settings = read_options(FileNoticeOptions, "file", options)
+    name = "file"
+    title = "File"
+    settings_model = FileNoticeOptions
+    settings: FileNoticeOptions
 
     def poll(self) -> str | None:
         """The file's first line, or the value at ``key``; a file that is half written says nothing yet."""

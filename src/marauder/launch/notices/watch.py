@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from marauder.core.clock import Clock
-from marauder.core.plugins import resolve
+from marauder.core.plugins import make
 from marauder.launch.notices.base import NoticeSource
 from marauder.launch.settings import NoticeSettings
 
@@ -25,7 +25,7 @@ class NoticeWatch:
     def __init__(self, settings: NoticeSettings, clock: Clock) -> None:
         self.settings, self.clock = settings, clock
         self.sources: Sequence[NoticeSource] = [
-            resolve("notice", name)(settings.options.get(name, {})) for name in settings.sources
+            make("notice", name, settings.options.get(name), f"notices.options.{name}") for name in settings.sources
         ]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notice watch", daemon=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -28,7 +28,13 @@ class PretrainingMethod(nn.Module, ABC):
     Everything that decides how training goes on is in ``state_dict``: student, teacher, queues or centres. Teacher
     parameters never have gradients. All trainable parameters take part in every ``forward``, so that
     ``DistributedDataParallel`` finds none unused; ``loss`` uses no parameters, only outputs and buffers.
+
+    It is the network itself, so that it is made of more than its settings, see ``build_method``.
     """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    settings_model: ClassVar[type[MethodSettings]] = MethodSettings
 
     loss_names: tuple[str, ...]
     """Names of the parts of the loss, k of them: ``global_p3`` ... ``dense_p5``."""

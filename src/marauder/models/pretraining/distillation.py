@@ -44,6 +44,9 @@ class FollowedCenter(Center):
 class SelfDistillation(TwoTowers):
     """DINO on P3, P4 and P5, for whole views and for places; see the head of this file."""
 
+    name = "distillation"
+    title = "Self-distillation"
+
     def build_head(self, term: str, channels: int) -> nn.Module:
         """DINO's head: three layers, unit length, prototypes of unit length."""
         settings = self.settings

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from marauder import __version__
 from marauder.core.files import to_plain, write_bytes
+from marauder.core.version import __version__
 
 HEADER = "marauder_backbone"
 

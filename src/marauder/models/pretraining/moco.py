@@ -75,6 +75,9 @@ class QueueContrast(NTXentLoss):
 class MomentumContrast(TwoTowers):
     """MoCo v3 on P3, P4 and P5, with queues, and DenseCL's term beside it; see the head of this file."""
 
+    name = "moco"
+    title = "Momentum contrast"
+
     def build_head(self, term: str, channels: int) -> nn.Module:
         """MoCo v3's projection for whole views, DenseCL's for places."""
         hidden, output = self.settings.hidden, self.settings.output

@@ -42,7 +42,7 @@ class Crops:
 def choose_crops(records: Sequence[Record], class_count: int, seed: int, boxes_a_picture: int = 20) -> Crops:
     """Labelled boxes (at most so many a picture) and as many crops of background, of the same sizes.
 
-    A function of the seed and each record alone. Records that nobody labelled and ignored boxes are left out; a picture
+    A function of the seed and each record alone. Records without labels and ignored boxes are left out; a picture
     labelled as empty gives one crop of background, of a quarter of its sides.
     """
     rows: list[np.ndarray] = []

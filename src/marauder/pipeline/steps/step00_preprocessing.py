@@ -85,7 +85,7 @@ class Preprocessing(Step):
         settings = context.settings
         organized = organize(settings.organize.changed({"fresh": context.asked}), context.clock)
         enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
-        # Of pictures that nobody labelled there are none, and the steps that need some say so.
+        # Of pictures without labels there are none, and the steps that need some say so.
         (settings.enhance.output / "labels").mkdir(exist_ok=True)
         publish(settings.enhance.output, context.workspace.data_yaml)
         empty_folders = [folder for folder, empty in _folders(context.workspace).items() if empty]

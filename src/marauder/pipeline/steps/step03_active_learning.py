@@ -1,4 +1,4 @@
-"""Step 3 of the pipeline: choose, among the pictures nobody labelled, those that are worth labelling."""
+"""Step 3 of the pipeline: choose, among the unlabelled pictures, those that are worth labelling."""
 
 from __future__ import annotations
 

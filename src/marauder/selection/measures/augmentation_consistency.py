@@ -22,6 +22,7 @@ class AugmentationConsistency(Measure):
     """
 
     name = "augmentation_consistency"
+    title = "Disagreement of altered views"
     needs = "views"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

@@ -8,19 +8,20 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from marauder.core.plugins import Plugin
+from marauder.core.settings import Settings
 from marauder.selection.box_evidence import BoxEvidence
 
 Need = Literal["scores", "members", "sides", "views"]
 
 
-class Measure(ABC):
+class Measure(Plugin[Settings], ABC):
     """One measure. ``needs``: the part of ``BoxEvidence`` it reads, and so the passes that have to be run.
 
     Every measure is 0 for a box about which the detector is certain, that there is nothing included; does not depend on
     the order of boxes, classes or members; and lies in 0 .. ``upper_limit``.
     """
 
-    name: ClassVar[str]
     needs: ClassVar[Need]
 
     @abstractmethod

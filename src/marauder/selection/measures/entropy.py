@@ -17,6 +17,7 @@ class Entropy(Measure):
     """
 
     name = "entropy"
+    title = "Entropy of the class"
     needs = "scores"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

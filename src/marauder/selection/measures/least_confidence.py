@@ -16,6 +16,7 @@ class LeastConfidence(Measure):
     """
 
     name = "least_confidence"
+    title = "Distance of the likeliest class from certainty"
     needs = "scores"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

@@ -23,6 +23,7 @@ class LocalisationStability(Measure):
     """
 
     name = "localisation_stability"
+    title = "Spread of the sides of a box"
     needs = "sides"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

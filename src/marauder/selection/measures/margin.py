@@ -16,6 +16,7 @@ class Margin(Measure):
     """
 
     name = "margin"
+    title = "Nearness of the two likeliest classes"
     needs = "scores"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

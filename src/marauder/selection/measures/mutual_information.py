@@ -17,6 +17,7 @@ class MutualInformation(Measure):
     """
 
     name = "mutual_information"
+    title = "Mutual information of class and committee"
     needs = "members"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

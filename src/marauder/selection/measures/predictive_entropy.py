@@ -17,6 +17,7 @@ class PredictiveEntropy(Measure):
     """
 
     name = "predictive_entropy"
+    title = "Entropy of the committee's mean"
     needs = "members"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

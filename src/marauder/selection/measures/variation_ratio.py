@@ -20,6 +20,7 @@ class VariationRatio(Measure):
     """
 
     name = "variation_ratio"
+    title = "Share of the committee that votes otherwise"
     needs = "members"
 
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:

@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from marauder.core.plugins import Plugin
 from marauder.core.randomness import stream
+from marauder.core.settings import Settings
 from marauder.selection.basket import Basket, Pool
 from marauder.selection.clustering import nearest
 from marauder.selection.diversity import conditioned_features
@@ -48,13 +50,12 @@ class Space:
         return stream(self.settings.seed, "selection", *purpose)
 
 
-class Strategy(ABC):
+class Strategy(Plugin[Settings], ABC):
     """A way to choose pictures.
 
     It offers pictures to the basket, which may refuse; it never decides on budget, clips or quotas itself.
     """
 
-    name: str = ""
     needs_scores: bool = False
     """Whether it asks how uncertain the detector is, so that it cannot do without one."""
 

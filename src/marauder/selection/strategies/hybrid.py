@@ -27,6 +27,7 @@ class Hybrid(Strategy):
     """Uncertain first, then different from one another and from what is labelled."""
 
     name = "hybrid"
+    title = "Uncertain and diverse pictures"
     needs_scores = True
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:

@@ -19,6 +19,7 @@ class KCenter(Strategy):
     """Farthest first, from the labelled pictures as fixed centres."""
 
     name = "k_center"
+    title = "Pictures far from what is labelled"
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         places = self.choosable(basket, among)

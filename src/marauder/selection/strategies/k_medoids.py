@@ -16,6 +16,7 @@ class KMedoids(Strategy):
     """The picture nearest to the mean of each cluster; what is like labelled pictures belongs to these."""
 
     name = "k_medoids"
+    title = "Centres of clusters"
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         end = len(basket.picks) + count

@@ -15,6 +15,7 @@ class Random(Strategy):
     """Every picture has the same chance."""
 
     name = "random"
+    title = "Random pictures"
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         end = len(basket.picks) + count

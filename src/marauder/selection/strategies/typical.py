@@ -23,6 +23,7 @@ class Typical(Strategy):
     """The most typical picture of each cluster without a labelled one, largest clusters first."""
 
     name = "typical"
+    title = "Typical pictures"
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         end = len(basket.picks) + count

@@ -16,6 +16,7 @@ class MostUncertain(Strategy):
     """Highest score first, equal ones in a random order of the seed; typical ones where no doubts are left."""
 
     name = "uncertainty"
+    title = "The least certain pictures"
     needs_scores = True
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marauder.core.clock import Clock
 from marauder.data.profile import load_profile
@@ -16,12 +16,12 @@ from marauder.gates.regression import RegressionEvidence, RegressionSettings
 from marauder.gates.slices import SlicesEvidence
 from marauder.prediction.embeddings import make_profile
 from marauder.runs.task import Production
-
-if TYPE_CHECKING:
-    from marauder.tasks.detection.kind import DetectionKind
+from marauder.tasks.detection.results import DetectionResults
 
 
-def collect(kind: DetectionKind, gate: str, settings: GateSettings, production: Production | None, clock: Clock) -> Any:
+def collect(
+    kind: DetectionResults, gate: str, settings: GateSettings, production: Production | None, clock: Clock
+) -> Any:
     """The evidence of ``gate``. Raises ``UserError`` for what the user has to mend, ``Interrupted``."""
     if gate == "contract":
         assert isinstance(settings, ContractSettings)
@@ -39,7 +39,7 @@ def collect(kind: DetectionKind, gate: str, settings: GateSettings, production: 
     return _regression(kind, settings, production)
 
 
-def _drift(kind: DetectionKind, settings: DriftSettings, production: Production | None, clock: Clock) -> Any:
+def _drift(kind: DetectionResults, settings: DriftSettings, production: Production | None, clock: Clock) -> Any:
     train = kind.data.dataset.split("train")
     reference, why_none = None, kind.why_no_production if kind.production_unknown else ""
     if production is not None and (production.folder / "reference_profile.json").is_file():
@@ -52,7 +52,7 @@ def _drift(kind: DetectionKind, settings: DriftSettings, production: Production 
     return drift_evidence(reference, current, settings, kind.settings.folder, why_no_reference=why_none)
 
 
-def _regression(kind: DetectionKind, settings: RegressionSettings, production: Production | None) -> Any:
+def _regression(kind: DetectionResults, settings: RegressionSettings, production: Production | None) -> Any:
     if production is None:
         why = kind.why_no_production or "no model is in production yet"
         return RegressionEvidence(None, why, expected=kind.production_unknown)

@@ -16,21 +16,19 @@ from marauder.core.files import hash_file
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.profile import load_profile, save_profile
 from marauder.engine.task import Task, Weights
-from marauder.evaluation.calibration import Calibration, calibrate
-from marauder.evaluation.comparison import Comparison, compare
-from marauder.evaluation.intervals import OVERALL, Interval, intervals_by_slice
+from marauder.evaluation.intervals import OVERALL
 from marauder.gates.base import GateSettings
-from marauder.gates.regression import RegressionSettings
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.naming import SUFFIXES
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
 from marauder.prediction.embeddings import make_profile
-from marauder.runs.task import Findings, Production, TaskKind
+from marauder.runs.task import Findings, Production
 from marauder.tasks.detection.data import DetectionData, labelled
 from marauder.tasks.detection.description import Detection
-from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
+from marauder.tasks.detection.evaluate_split import evaluate_split
 from marauder.tasks.detection.exporting import export_run
+from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionTask
 
@@ -58,25 +56,10 @@ class DetectorWeights:
         return [self.settings.folder / f"{name}{suffix}" for suffix in SUFFIXES]
 
 
-class DetectionKind(TaskKind[DetectionSettings]):
+class DetectionKind(DetectionResults):
     """YOLO detectors."""
 
     description = Detection
-
-    def __init__(self, settings: DetectionSettings) -> None:
-        super().__init__(settings)
-        self._data: DetectionData | None = None
-        self.measured: Measured | None = None
-        self.production: Measured | None = None
-        self.production_problem = ""
-        self.comparison: Comparison | None = None
-        self._intervals: dict[str, Interval] | None = None
-
-    @property
-    def data(self) -> DetectionData:
-        """The data, once ``open`` was called."""
-        assert self._data is not None, "open() comes first"
-        return self._data
 
     def open(self) -> str:
         """Read data, slices, and the weights to start from."""
@@ -146,42 +129,6 @@ class DetectionKind(TaskKind[DetectionSettings]):
                 log.warning("production cannot be compared with: %s", error)
         plain = self.measured.result.overall.to_json(classes=False)
         return {metric.name: plain[metric.name] for metric in Detection.metrics}
-
-    def compared(self, asked: RegressionSettings) -> Comparison | None:
-        """The paired comparison with production, made once; ``None`` where there is none."""
-        if self.comparison is None and self.production is not None and self.measured is not None:
-            result = self.measured.result
-            self.comparison = compare(
-                result.matches,
-                self.production.result.matches,
-                self.measured.records,
-                result.masks,
-                asked.metric,
-                draws=asked.draws,
-                margin=asked.margin,
-                least_groups=asked.least_groups,
-                least_boxes=asked.least_boxes,
-            )
-        return self.comparison
-
-    def intervals(self) -> dict[str, Interval]:
-        """95 % intervals of map50: ``overall`` and every slice, drawn over groups of pictures."""
-        assert self.measured is not None
-        if self._intervals is None:
-            measured = self.measured
-            self._intervals = intervals_by_slice(
-                measured.result.matches,
-                measured.records,
-                measured.result.masks,
-                "map50",
-                draws=self.settings.evaluation.draws,
-            )
-        return dict(self._intervals)
-
-    def calibration(self) -> Calibration:
-        """How far scores are from what they promise, on all pictures."""
-        assert self.measured is not None
-        return calibrate(self.measured.result.matches, self.measured.result.overall.confidence)
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
         """TorchScript and ONNX, checked against the model and timed."""

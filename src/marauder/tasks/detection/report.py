@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from marauder.core.clock import Clock, describe_seconds
 from marauder.core.decides import decided
@@ -30,12 +31,8 @@ from marauder.runs.package import registry_words
 from marauder.runs.run_origin import pin_of, provenance_of
 from marauder.runs.task import Findings
 from marauder.tasks.detection.evaluate_split import Measured
+from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from marauder.tasks.detection.kind import DetectionKind
 
 UNDRAWN = ("step", "seconds")
 """Numbers of an epoch that only grow, and would be drawn as a straight line."""
@@ -54,7 +51,7 @@ DRAWN = (
 )
 
 
-def write_reports(kind: DetectionKind, findings: Findings, pinned: Pin, clock: Clock) -> Path:
+def write_reports(kind: DetectionResults, findings: Findings, pinned: Pin, clock: Clock) -> Path:
     """All that people read of a run; returns the page's path. Raises ``Interrupted`` between figures."""
     evidence = run_evidence(kind, findings, pinned)
     report = write_run_report(kind.settings.folder, evidence, clock)
@@ -62,7 +59,7 @@ def write_reports(kind: DetectionKind, findings: Findings, pinned: Pin, clock: C
     return report
 
 
-def run_evidence(kind: DetectionKind, findings: Findings, pinned: Pin) -> RunEvidence:
+def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> RunEvidence:
     """What the run found out, as the report takes it."""
     settings, measured, folder = kind.settings, kind.measured, kind.settings.folder
     assert measured is not None
@@ -129,7 +126,7 @@ def presence_roc_rows(measured: Measured) -> list[list[Any]]:
     ]
 
 
-def _facts(kind: DetectionKind, findings: Findings) -> dict[str, str]:
+def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
     settings, outcome, dataset = kind.settings, findings.outcome, kind.data.dataset
     training, optimizer = settings.training, settings.training.optimizer
     stopped = early_stop(outcome, training)

@@ -34,7 +34,7 @@ LEAST_SIDE = 8
 HELD_OUT_SHARE = 10
 """Of so many pictures that are left after thinning, one at most is held out."""
 LEAST_HELD_OUT = 16
-LABEL = "looking for like frames"
+LABEL = "looking for near-duplicate frames"
 THINNING_FILE = "thinning.json"
 
 

@@ -23,10 +23,11 @@ from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.files import describe_backbone, save_backbone
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import build_detector
-from marauder.runs.task import Findings, Production, TaskKind
-from marauder.tasks.pretraining.data import PicturePool, open_pool, pool_identity, write_account
+from marauder.runs.task import Findings, Production
+from marauder.tasks.pretraining.data import open_pool, pool_identity, write_account
 from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
 from marauder.tasks.pretraining.probe import probe_backbones
+from marauder.tasks.pretraining.results import PretrainingResults
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import (
     SIGNS,
@@ -75,27 +76,11 @@ class BackboneWeights:
         return [self.settings.folder / f"{name}.safetensors"]
 
 
-class PretrainingKind(TaskKind[PretrainingSettings]):
+class PretrainingKind(PretrainingResults):
     """Backbones of detectors, pretrained without labels."""
 
     description = Pretraining
-    command = ("pretrain", "--config")
     split = "held out"
-
-    def __init__(self, settings: PretrainingSettings) -> None:
-        if not isinstance(settings, PretrainingSettings):
-            raise UserError("task pretraining: `marauder pretrain` runs it, and knows its settings")
-        super().__init__(settings)
-        self._pool: PicturePool | None = None
-        self.probe: dict[str, Any] = {}
-        self.signs: dict[str, dict[str, float]] = {}
-        self.account: TransferAccount | None = None
-
-    @property
-    def pool(self) -> PicturePool:
-        """The pictures, once ``open`` was called."""
-        assert self._pool is not None, "open() comes first"
-        return self._pool
 
     def open(self) -> str:
         """Read and thin the pictures; refuse an output among them, and weights to start from that do not fit."""

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -29,11 +28,9 @@ from marauder.reporting.pretraining_page import PretrainingEvidence, write_pretr
 from marauder.reporting.render import ReportFigure
 from marauder.runs.run_origin import pin_of, provenance_of
 from marauder.runs.task import Findings
+from marauder.tasks.pretraining.results import PretrainingResults
+from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import unjudged
-
-if TYPE_CHECKING:
-    from marauder.tasks.pretraining.kind import PretrainingKind
-    from marauder.tasks.pretraining.settings import PretrainingSettings
 
 EXAMPLES = 6
 EXAMPLE_SIDE = 160
@@ -50,7 +47,7 @@ PANELS = {
 """Numbers of an epoch that are drawn beside the losses: those of one scale share a panel."""
 
 
-def write_reports(kind: PretrainingKind, findings: Findings, pinned: Pin, clock: Clock) -> Path:
+def write_reports(kind: PretrainingResults, findings: Findings, pinned: Pin, clock: Clock) -> Path:
     """All that people read of the run; returns the page's path. Raises ``Interrupted`` between figures."""
     folder = kind.settings.folder
     figures = []
@@ -76,7 +73,7 @@ def write_reports(kind: PretrainingKind, findings: Findings, pinned: Pin, clock:
 
 
 def pretraining_evidence(
-    kind: PretrainingKind, findings: Findings, pinned: Pin, figures: list[ReportFigure]
+    kind: PretrainingResults, findings: Findings, pinned: Pin, figures: list[ReportFigure]
 ) -> PretrainingEvidence:
     """What the run found out, as the report takes it."""
     plan, folder = kind.settings, kind.settings.folder
@@ -133,7 +130,7 @@ def _may_hold_labels(data: Path) -> bool:
     return not data.is_dir() or choose_reader(data).name != "pictures"
 
 
-def what_next(kind: PretrainingKind) -> str:
+def what_next(kind: PretrainingResults) -> str:
     """Plain words on what to do with the result, commands between backticks."""
     command = f"`{step2_command(kind.settings)}`"
     if LABELLED in command:
@@ -154,7 +151,7 @@ def what_next(kind: PretrainingKind) -> str:
     )
 
 
-def example_views(kind: PretrainingKind) -> bytes:
+def example_views(kind: PretrainingResults) -> bytes:
     """PNG of a few pictures with their views, a row each; drawn as in the first epoch."""
     plan, records = kind.settings, kind.pool.training
     store = PictureStore(records, plan.source_side, None, 0)
@@ -195,7 +192,7 @@ def _drawn(row: Mapping[str, float]) -> dict[str, float]:
     return {"epoch": row["epoch"], **losses, **others}
 
 
-def _left_out(kind: PretrainingKind) -> str:
+def _left_out(kind: PretrainingResults) -> str:
     pool = kind.pool
     words = f"{len(pool.training):,} were trained on, {len(pool.held_out):,} held out to look for collapse"
     if pool.left_out:
@@ -204,7 +201,7 @@ def _left_out(kind: PretrainingKind) -> str:
     return words + "."
 
 
-def _cautions(kind: PretrainingKind) -> list[str]:
+def _cautions(kind: PretrainingResults) -> list[str]:
     pool, probe = kind.pool, kind.probe
     found = []
     why = unjudged(kind.signs["after"])
@@ -232,7 +229,7 @@ def _cautions(kind: PretrainingKind) -> list[str]:
     return found
 
 
-def _facts(kind: PretrainingKind, findings: Findings) -> dict[str, str]:
+def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
     plan, outcome = kind.settings, findings.outcome
     training, optimizer, section = plan.training, plan.training.optimizer, plan.pretraining
     stopped = early_stop(outcome, training)

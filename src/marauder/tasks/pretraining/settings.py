@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.plugins import names
+from marauder.core.plugins import check_names
 from marauder.core.settings import Decides, Settings
 from marauder.data.thinning import ThinningSettings
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
@@ -80,9 +80,7 @@ class PretrainingPlan(Settings):
     @field_validator("method")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in names("pretraining_method"):
-            raise ValueError(f"no method named {value!r}; choose of: {', '.join(names('pretraining_method'))}")
-        return value
+        return check_names("pretraining_method", "method", (value,))[0]
 
     @field_validator("views")
     @classmethod

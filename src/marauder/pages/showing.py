@@ -1,8 +1,7 @@
-"""Numbers, colours and pictures as the report and the card show them."""
+"""Numbers, colours and texts as pages and model cards show them."""
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from marauder.core.files import to_plain
-from marauder.evaluation.canvas import HEAT_COLORS
+from marauder.pages.canvas import HEAT_COLORS
 
 EVIDENCE_CHARACTERS = 4000
 LOW, MIDDLE, HIGH = (tuple(bytes.fromhex(color[1:])) for color in HEAT_COLORS)
@@ -27,6 +26,16 @@ def show_signed(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
+
+
+def show_two_decimals(value: float | None) -> str:
+    """Two decimals, or a dash for what is undefined."""
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def show_percent(value: float | None) -> str:
+    """A share of 1 as whole per cent, or a dash for what is undefined."""
+    return "–" if value is None or math.isnan(value) else f"{value:.0%}"
 
 
 def show_milliseconds(value: float | None) -> str:
@@ -61,6 +70,11 @@ def show_share(value: float) -> str:
     return "0%" if math.isnan(value) else f"{100 * min(max(value, 0.0), 1.0):.1f}%"
 
 
+def begin_sentence(text: str) -> str:
+    """``text`` with a capital, unless it begins with the name of a file."""
+    return text if "." in text.split(" ")[0] else text[:1].upper() + text[1:]
+
+
 def shade_color(shade: float) -> str:
     """The colour of a cell from -1 (worst) to 1 (best)."""
     return mix_colors(MIDDLE, HIGH if shade > 0 else LOW, min(1.0, abs(shade)))
@@ -69,8 +83,3 @@ def shade_color(shade: float) -> str:
 def mix_colors(start: tuple[int, ...], end: tuple[int, ...], share: float) -> str:
     """The colour at ``share`` (0..1) of the way between two."""
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
-
-
-def embed_png(content: bytes) -> str:
-    """A PNG as a data address."""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

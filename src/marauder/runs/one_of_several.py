@@ -1,0 +1,35 @@
+"""One of several processes of a run, all that does not lead it: only the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from marauder.core.clock import Clock
+from marauder.core.errors import UserError
+from marauder.engine.observer import Observer
+from marauder.launch.processes import launched_by_marauder
+from marauder.runs.announcing import Telling, mirrors_of
+from marauder.runs.settings import RunSettings
+from marauder.runs.task_description import describe_task
+from marauder.runs.training import leads, train, train_as_worker
+from marauder.runs.training_stage import MIRROR_SECONDS
+
+
+def train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> None:
+    """Train in this process, as one of the group. Raises ``UserError`` where it cannot know its run."""
+    if settings.output is None and settings.id is None:
+        raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
+    name = settings.id or settings.folder.resolve().name
+    settings = settings.changed({"id": name, "output": settings.folder})
+    kind = describe_task(settings.task).load()(settings)
+    kind.clock = clock
+    identity = kind.open()
+    if not launched_by_marauder():
+        train(kind, identity, clock, Observer(), resume, fresh, None)
+        return
+    mirrors = mirrors_of(settings) if leads() else []
+    try:
+        train_as_worker(kind, identity, clock, Telling(settings).observer(mirrors), resume, fresh)
+    finally:
+        for mirror in mirrors:
+            mirror.finish(MIRROR_SECONDS)

@@ -1,0 +1,63 @@
+"""What a detection run knows once it is open and measured: the part of its kind that gate evidence and report read."""
+
+from __future__ import annotations
+
+from marauder.evaluation.calibration import Calibration, calibrate
+from marauder.evaluation.comparison import Comparison, compare
+from marauder.evaluation.intervals import Interval, intervals_by_slice
+from marauder.gates.regression import RegressionSettings
+from marauder.runs.task import TaskKind
+from marauder.tasks.detection.data import DetectionData
+from marauder.tasks.detection.evaluate_split import Measured
+from marauder.tasks.detection.settings import DetectionSettings
+
+
+class DetectionResults(TaskKind[DetectionSettings]):
+    """The data of a detection run, its model and production's as measured on them, and what follows from both."""
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        super().__init__(settings)
+        self._data: DetectionData | None = None
+        self.measured: Measured | None = None
+        self.production: Measured | None = None
+        self.production_problem = ""
+        self.comparison: Comparison | None = None
+        self._intervals: dict[str, Interval] | None = None
+
+    @property
+    def data(self) -> DetectionData:
+        """The data, once ``open`` was called."""
+        assert self._data is not None, "open() comes first"
+        return self._data
+
+    def compared(self, asked: RegressionSettings) -> Comparison | None:
+        """The paired comparison with production, made once; ``None`` where there is none."""
+        if self.comparison is None and self.production is not None and self.measured is not None:
+            result = self.measured.result
+            self.comparison = compare(
+                result.matches,
+                self.production.result.matches,
+                self.measured.records,
+                result.masks,
+                asked.metric,
+                draws=asked.draws,
+                margin=asked.margin,
+                least_groups=asked.least_groups,
+                least_boxes=asked.least_boxes,
+            )
+        return self.comparison
+
+    def intervals(self) -> dict[str, Interval]:
+        """95 % intervals of map50: ``overall`` and every slice, drawn over groups of pictures."""
+        assert self.measured is not None
+        if self._intervals is None:
+            result, draws = self.measured.result, self.settings.evaluation.draws
+            self._intervals = intervals_by_slice(
+                result.matches, self.measured.records, result.masks, "map50", draws=draws
+            )
+        return dict(self._intervals)
+
+    def calibration(self) -> Calibration:
+        """How far scores are from what they promise, on all pictures."""
+        assert self.measured is not None
+        return calibrate(self.measured.result.matches, self.measured.result.overall.confidence)

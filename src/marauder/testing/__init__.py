@@ -1,0 +1,12 @@
+"""Contract tests of plug points, for those who write an implementation: subclass one in a test module of your own.
+
+Needs the packages of the extra ``test``; nothing else in Marauder imports it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))

@@ -1,0 +1,163 @@
+"""Every plug point has one shape, and what is wrong in the options of one is told with its place."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import Field
+
+from marauder.core import plugins
+from marauder.core.errors import UserError
+from marauder.core.plugins import TABLE, Plugin, make, resolve
+from marauder.core.settings import Settings
+
+EVERY = [(kind, name) for kind in TABLE for name in TABLE[kind]]
+BUILT_LATER = ("task", "pretraining_method")
+"""A task is described before anything heavy is loaded, and its work is made of its settings; a pretraining method is a
+network, whose weights come from an architecture and a seed as well."""
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_implementation_has_the_shape(kind: str, name: str) -> None:
+    implementation = resolve(kind, name)
+    assert implementation.name == name
+    assert implementation.title
+    assert issubclass(implementation.settings_model, Settings)
+    if kind in BUILT_LATER:
+        return
+    assert issubclass(implementation, Plugin)
+    (parameter,) = inspect.signature(implementation).parameters.values()
+    assert parameter.name == "settings"
+
+
+@pytest.mark.parametrize("name", TABLE["task"])
+def test_the_work_of_a_task_is_made_of_its_settings(name: str) -> None:
+    work = resolve("task", name).load()
+    (parameter,) = inspect.signature(work).parameters.values()
+    assert parameter.name == "settings" and work.description is resolve("task", name)
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_titles_tell_the_implementations_of_a_kind_apart(kind: str) -> None:
+    titles = [resolve(kind, name).title for name in TABLE[kind]]
+    assert len(set(titles)) == len(titles)
+
+
+class BucketSettings(Settings):
+    """Options of the made-up kind."""
+
+    colour: str = Field("red", pattern="^(red|blue)$")
+    litres: int
+
+
+class Bucket(Plugin[BucketSettings]):
+    """Something to make."""
+
+    name = "bucket"
+    title = "A bucket"
+    settings_model: ClassVar[type[Settings]] = BucketSettings
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins.TABLE, "vessel", {"bucket": f"{__name__}:Bucket"})
+
+
+def test_options_become_settings(table: None) -> None:
+    made: Any = make("vessel", "bucket", {"litres": 3})
+    assert (made.settings.litres, made.settings.colour) == (3, "red")
+
+
+def test_every_mistake_is_told_with_its_place(table: None) -> None:
+    with pytest.raises(UserError) as told:
+        make("vessel", "bucket", {"colour": "green", "handel": 1}, "kitchen.options.bucket")
+    text = str(told.value)
+    assert text.startswith("3 mistakes in the settings of vessel bucket:")
+    for part in ("kitchen.options.bucket.colour", "kitchen.options.bucket.litres", "kitchen.options.bucket.handel"):
+        assert part in text
+
+
+def test_an_unknown_name_is_told_with_those_there_are(table: None) -> None:
+    with pytest.raises(UserError, match="no vessel named 'jug'; choose one of: bucket"):
+        make("vessel", "jug")
+
+
+PLUGIN = """
+from marauder.core.settings import Settings
+from marauder.launch.notices.base import NoticeSource
+
+class Options(Settings):
+    days: int = 3
+
+class Tide(NoticeSource):
+    name, title, settings_model = "tide", "The tide", Options
+
+    def poll(self):
+        return f"high water in {self.settings.days} days"
+
+class Shapeless:
+    pass
+"""
+
+
+def ask(folder: Path, entries: str, *lines: str) -> str:
+    """What a process prints that runs ``lines`` where a package offers ``entries``."""
+    about = folder / "reef_plugins-1.0.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: reef-plugins\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(entries)
+    (folder / "reef_plugins.py").write_text(PLUGIN)
+    (folder / "reef_broken.py").write_text("import a_module_that_is_not_there")
+    script = "\n".join(["from marauder.core.plugins import is_known, make, names, resolve", *lines])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_a_package_adds_its_own_by_an_entry_point(tmp_path: Path) -> None:
+    said = ask(
+        tmp_path,
+        "[marauder.notice]\ntide = reef_plugins:Tide\n",
+        "import sys",
+        "assert names('notice') == ['file', 'ec2', 'tide'] and 'reef_plugins' not in sys.modules",
+        "assert is_known('notice', 'tide') and not is_known('notice', 'ebb') and not is_known('tracker', 'tide')",
+        "print(make('notice', 'tide', {'days': 2}).poll())",
+        "from marauder.launch.settings import NoticeSettings",
+        "print(NoticeSettings(sources=('tide',)).sources)",
+        "make('notice', 'tide', {'hours': 2}, 'notices.options.tide')",
+    )
+    assert "high water in 2 days" in said and "('tide',)" in said
+    assert "UserError" in said and "notices.options.tide.hours" in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "told"),
+    [
+        ("tide = reef_broken:Tide", "tide", r"reef-plugins \(reef_broken:Tide\) cannot be loaded: ModuleNotFoundError"),
+        ("tide = reef_plugins:Ebb", "tide", "reef-plugins.*cannot be loaded: AttributeError"),
+        ("tide = reef_plugins:Shapeless", "tide", "reef-plugins.*is no plugin: it needs name = 'tide'"),
+        ("ebb = reef_plugins:Tide", "ebb", "reef-plugins.*is no plugin: it needs name = 'ebb'"),
+        ("file = reef_plugins:Tide", "ebb", "reef-plugins.*offers a notice named 'file', but Marauder has one"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_named(entry: str, name: str, told: str, tmp_path: Path) -> None:
+    said = ask(tmp_path, f"[marauder.notice]\n{entry}\n", f"resolve('notice', '{name}')")
+    assert re.search(f"UserError.*{told}", said), said
+
+
+def test_what_is_in_the_table_stays_and_other_packages_are_not_looked_at_for_it(tmp_path: Path) -> None:
+    said = ask(
+        tmp_path,
+        "[marauder.notice]\nfile = reef_plugins:Tide\n",
+        "from marauder.core import plugins",
+        "print(resolve('notice', 'file').__module__, is_known('notice', 'file'))",
+        "print(plugins._entry_points.cache_info().misses)",
+    )
+    assert said.split() == ["marauder.launch.notices.file", "True", "0"]
