@@ -27,12 +27,9 @@ class OpeningSettings(Settings):
 
 
 class PredictorFormat(Plugin[OpeningSettings], ABC):
-    """One kind of model file.
+    """One kind of model file. ``name``: the suffix of its files without the dot, ``folder`` for folders."""
 
-    ``name``: the suffix of its files without the dot, ``folder`` for folders. Making one opens nothing.
-    """
-
-    settings_model = OpeningSettings
+    settings_model: ClassVar[type[Settings]] = OpeningSettings
 
     @abstractmethod
     def open(self, path: Path) -> Predictor:

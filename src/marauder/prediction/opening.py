@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import names, resolve
-from marauder.prediction.format import OpeningSettings, PredictorFormat
+from marauder.core.plugins import make, names
+from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Predictor
 
 KIND = "predictor"
@@ -34,7 +34,7 @@ def open_predictor(
             raise UserError(f"{path}: no such file or folder; check the path")
         known = ", ".join(f".{name}" for name in names(KIND) if name != FOLDER)
         raise UserError(f"{path}: no model that can be opened; a model is a {known} file, or a predictor folder")
-    opened_as: PredictorFormat = resolve(KIND, kind)(OpeningSettings(device=str(device), threads=threads, fuse=fuse))
-    predictor = opened_as.open(path)
+    opening: PredictorFormat = make(KIND, kind, {"device": str(device), "threads": threads, "fuse": fuse})
+    predictor = opening.open(path)
     predictor.image_size = predictor.input_size(image_size)
     return predictor
