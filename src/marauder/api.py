@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marauder.data.records import Dataset
-    from marauder.export.job import ExportSummary
+    from marauder.exporting.job import ExportSummary
     from marauder.runs.gated import RunSummary
     from marauder.survey.job import PredictSummary
     from marauder.tasks.detection.evaluate_split import Measured
@@ -132,8 +132,8 @@ def export(
     """
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
-    from marauder.export.job import export_models
-    from marauder.export.settings import ExportSettings
+    from marauder.exporting.job import export_models
+    from marauder.exporting.settings import ExportSettings
 
     one = isinstance(models, (str, PathLike))
     named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]

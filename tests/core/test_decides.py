@@ -14,7 +14,7 @@ from marauder.core.settings import Decides, Settings
 from marauder.critical.settings import CriticalSettings
 from marauder.data.frames import FramesSettings
 from marauder.data.organize import OrganizeSettings
-from marauder.export.settings import ExportSettings
+from marauder.exporting.settings import ExportSettings
 from marauder.preprocessing.settings import PreprocessingSettings
 from marauder.scenes.settings import SceneSettings
 from marauder.selection.settings import SelectionSettings

@@ -18,7 +18,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import hash_file
 from marauder.data.picture_files import find_pictures
 from marauder.data.pictures import decode_picture
-from marauder.export.parity import pairs_by_overlap
+from marauder.exporting.parity import pairs_by_overlap
 from marauder.imaging.letterbox import fit
 from marauder.models.files import load_detector, restore_detector, save_detector
 from marauder.models.ultralytics_adapter import (

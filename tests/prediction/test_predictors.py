@@ -22,10 +22,10 @@ from marauder.data.boxes import iou_matrix
 from marauder.data.picture_files import load_rgb
 from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Detections, Record
-from marauder.export.base import GraphOptions
-from marauder.export.graph import describe_graph
-from marauder.export.inputs import make_batches, pattern
-from marauder.export.tracing import trace
+from marauder.exporting.base import GraphOptions
+from marauder.exporting.graph import describe_graph
+from marauder.exporting.inputs import make_batches, pattern
+from marauder.exporting.tracing import trace
 from marauder.models.files import LoadedDetector, load_detector, save_detector
 from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.exported import describe_exported

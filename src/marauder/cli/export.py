@@ -10,8 +10,8 @@ import typer
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 
 if TYPE_CHECKING:
-    from marauder.export.job import ExportSummary
-    from marauder.export.model_export import ModelResult
+    from marauder.exporting.job import ExportSummary
+    from marauder.exporting.model_export import ModelResult
 
 app = typer.Typer(add_completion=False)
 
@@ -56,8 +56,8 @@ def export(
     """
     from marauder.core.clock import Clock
     from marauder.core.settings import load_settings
-    from marauder.export.folders import weight_files
-    from marauder.export.settings import ExportSettings
+    from marauder.exporting.folders import weight_files
+    from marauder.exporting.settings import ExportSettings
 
     checkpoint(resume, fresh, has_checkpoints=False)
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
@@ -79,7 +79,7 @@ def export(
 
     weight_files(settings.models)  # a mistyped path is told before PyTorch is loaded
 
-    from marauder.export.job import export_models
+    from marauder.exporting.job import export_models
 
     with Clock.for_hours(max_hours).listening() as clock:
         summary = export_models(settings, clock)

@@ -63,8 +63,8 @@ TABLE: dict[str, dict[str, str]] = {
         "folder": "marauder.prediction.folder:FolderFormat",
     },
     "exporter": {
-        "onnx": "marauder.export.onnx:OnnxExporter",
-        "torchscript": "marauder.export.torchscript:TorchScriptExporter",
+        "onnx": "marauder.exporting.onnx:OnnxExporter",
+        "torchscript": "marauder.exporting.torchscript:TorchScriptExporter",
     },
     "gate": {
         "contract": "marauder.gates.contract:ContractGate",

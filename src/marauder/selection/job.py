@@ -89,7 +89,7 @@ def next_command(settings: SelectionSettings) -> str:
 def _model_files(settings: SelectionSettings) -> list[Path]:
     """The files behind ``settings.models``. Raises ``UserError`` with what is missing, and without any where one is
     needed."""
-    from marauder.export.folders import weight_files
+    from marauder.exporting.folders import weight_files
 
     if not settings.models:
         if settings.strategy not in (*MODEL_FREE, "hybrid"):

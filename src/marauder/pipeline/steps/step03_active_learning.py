@@ -33,7 +33,7 @@ class ActiveLearning(Step):
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The pool, the detectors that look at it, and what is labelled elsewhere."""
-        from marauder.export.folders import folder_names
+        from marauder.exporting.folders import folder_names
 
         models = zip(folder_names(settings.models), settings.models)
         labelled = settings.labelled

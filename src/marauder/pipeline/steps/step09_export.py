@@ -7,7 +7,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.settings import Settings
-from marauder.export.folders import folder_names
+from marauder.exporting.folders import folder_names
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
@@ -22,7 +22,7 @@ class Export(Step):
 
     def settings_model(self) -> type[Settings]:
         """``ExportSettings``."""
-        from marauder.export.settings import ExportSettings
+        from marauder.exporting.settings import ExportSettings
 
         return ExportSettings
 
@@ -53,7 +53,7 @@ class Export(Step):
 
     def run(self, context: StepContext) -> Mapping[str, Any]:
         """Export, or go on; a format that does not answer as the model does is a failure."""
-        from marauder.export.job import export_models
+        from marauder.exporting.job import export_models
 
         context.begun()  # what is there is taken up only where its own record fits model and settings
         settings = context.settings.changed({"fresh": context.fresh})

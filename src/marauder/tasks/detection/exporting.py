@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.data.records import Record
-from marauder.export.job import export_models
-from marauder.export.settings import ExportSettings, LatencySettings
+from marauder.exporting.job import export_models
+from marauder.exporting.settings import ExportSettings, LatencySettings
 from marauder.runs.task import Exported, Findings
 from marauder.tasks.detection.settings import DetectionSettings
 

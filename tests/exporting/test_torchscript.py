@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from marauder.core.errors import UserError
-from marauder.export import torchscript
+from marauder.exporting import torchscript
 
 STUCK = """
 import os, pathlib, signal, subprocess, sys, time

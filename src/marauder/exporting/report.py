@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marauder.export.latency import PYTORCH
+from marauder.exporting.latency import PYTORCH
 
 
 def markdown(report: dict[str, Any]) -> str:

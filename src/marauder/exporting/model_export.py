@@ -28,13 +28,13 @@ from marauder.core.files import (
     write_text,
 )
 from marauder.core.progress import Progress
-from marauder.export.base import Exporter, GraphOptions, Run, run_of
-from marauder.export.graph import deployable, describe_graph
-from marauder.export.inputs import Pictures, make_batches
-from marauder.export.latency import PYTORCH, available_threads, describe_machine, measure_latency
-from marauder.export.parity import Parity, Reference, check_parity, make_reference
-from marauder.export.report import markdown
-from marauder.export.settings import ExportSettings
+from marauder.exporting.base import Exporter, GraphOptions, Run, run_of
+from marauder.exporting.graph import deployable, describe_graph
+from marauder.exporting.inputs import Pictures, make_batches
+from marauder.exporting.latency import PYTORCH, available_threads, describe_machine, measure_latency
+from marauder.exporting.parity import Parity, Reference, check_parity, make_reference
+from marauder.exporting.report import markdown
+from marauder.exporting.settings import ExportSettings
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.ultralytics_adapter import input_stride
 from marauder.prediction.detector import DetectorPredictor

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from marauder.core.clock import Clock
-from marauder.export.base import Run
-from marauder.export.settings import LatencySettings
+from marauder.exporting.base import Run
+from marauder.exporting.settings import LatencySettings
 
 PYTORCH = "pytorch"
 LEAST_ROUNDS = 5

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from marauder.core.files import write_bytes
-from marauder.export.base import GraphOptions
-from marauder.export.graph import deployable, example_input
+from marauder.exporting.base import GraphOptions
+from marauder.exporting.graph import deployable, example_input
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.prediction.torchscript import METADATA_FILE
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from lively_detectors import lively_detector
-from marauder.export.base import GraphOptions
-from marauder.export.inputs import make_batches, pattern
+from marauder.exporting.base import GraphOptions
+from marauder.exporting.inputs import make_batches, pattern
 from marauder.models.files import LoadedDetector, load_detector, save_detector
 
 NAMES = ("fish", "jelly's fish", "starfish")

@@ -16,10 +16,10 @@ from torchvision.ops import box_iou
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.data.boxes import iou_matrix
-from marauder.export.base import GraphOptions, Run, run_of
-from marauder.export.inputs import make_batches, pattern
-from marauder.export.parity import Reference, check_parity, make_reference, pairs_by_overlap
-from marauder.export.settings import ParitySettings
+from marauder.exporting.base import GraphOptions, Run, run_of
+from marauder.exporting.inputs import make_batches, pattern
+from marauder.exporting.parity import Reference, check_parity, make_reference, pairs_by_overlap
+from marauder.exporting.settings import ParitySettings
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.detector import DetectorPredictor
@@ -225,7 +225,7 @@ def test_the_order_of_boxes_does_not_matter(boxes: np.ndarray, random: object) -
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
     from marauder.core.errors import UserError
-    from marauder.export.inputs import load_pictures
+    from marauder.exporting.inputs import load_pictures
 
     with pytest.raises(UserError, match="no such folder"):
         load_pictures(tmp_path / "nowhere", 4, 0)

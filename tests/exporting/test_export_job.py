@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
-from marauder.export.folders import folder_names, weight_files
-from marauder.export.job import ExportSummary, describe_tensorrt, export_models
-from marauder.export.onnx import OnnxExporter
-from marauder.export.settings import ExportSettings
+from marauder.exporting.folders import folder_names, weight_files
+from marauder.exporting.job import ExportSummary, describe_tensorrt, export_models
+from marauder.exporting.onnx import OnnxExporter
+from marauder.exporting.settings import ExportSettings
 from marauder.prediction.onnx import OnnxPredictor
 
 
@@ -100,7 +100,7 @@ def test_two_models_of_one_name_get_folders_of_their_own(exports: Exports, model
 def test_what_is_done_is_not_done_again(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(exports().models[0].folder)
     monkeypatch.setattr(OnnxExporter, "export", forbidden)
-    monkeypatch.setattr("marauder.export.model_export.load_detector", forbidden)
+    monkeypatch.setattr("marauder.exporting.model_export.load_detector", forbidden)
     again = exports()
     assert all(result.reused for result in again.models[0].formats.values())
     assert files(again.models[0].folder) == before

@@ -12,8 +12,8 @@ import onnxslim
 import torch
 
 from marauder.core.files import write_bytes
-from marauder.export.base import Exporter, GraphOptions
-from marauder.export.graph import deployable, example_input
+from marauder.exporting.base import Exporter, GraphOptions
+from marauder.exporting.graph import deployable, example_input
 from marauder.models.files import LoadedDetector
 
 INPUT, OUTPUT = "images", "output0"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.export.base import Exporter, GraphOptions
+from marauder.exporting.base import Exporter, GraphOptions
 from marauder.models.files import LoadedDetector
 
-TRACING = (sys.executable, "-m", "marauder.export.tracing")
+TRACING = (sys.executable, "-m", "marauder.exporting.tracing")
 TRACING_SECONDS = 900.0
 """Time for one trace. It takes seconds; a process that needs this long is stopped or stuck and would never end."""
 

@@ -12,10 +12,10 @@ from marauder.core.errors import UserError
 from marauder.core.files import hash_file, write_json
 from marauder.core.plugins import make
 from marauder.core.progress import Progress
-from marauder.export.folders import folder_names, weight_files
-from marauder.export.inputs import load_pictures
-from marauder.export.model_export import REPORT, ModelExport, ModelResult, read_report, relative_source
-from marauder.export.settings import ExportSettings
+from marauder.exporting.folders import folder_names, weight_files
+from marauder.exporting.inputs import load_pictures
+from marauder.exporting.model_export import REPORT, ModelExport, ModelResult, read_report, relative_source
+from marauder.exporting.settings import ExportSettings
 
 SUMMARY = "export_summary.json"
 

@@ -14,10 +14,10 @@ from ultralytics import YOLO
 from marauder.core.errors import UserError
 from marauder.core.plugins import make, names
 from marauder.data.pictures import decode_picture
-from marauder.export.base import Exporter, GraphOptions, run_of
-from marauder.export.graph import describe_graph
-from marauder.export.inputs import make_batches, pattern
-from marauder.export.parity import pairs_by_overlap
+from marauder.exporting.base import Exporter, GraphOptions, run_of
+from marauder.exporting.graph import describe_graph
+from marauder.exporting.inputs import make_batches, pattern
+from marauder.exporting.parity import pairs_by_overlap
 from marauder.imaging.letterbox import fit_rectangle
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import suppress

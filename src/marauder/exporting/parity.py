@@ -14,8 +14,8 @@ import torch
 
 from marauder.core.clock import Clock
 from marauder.data.boxes import iou_matrix
-from marauder.export.base import Run
-from marauder.export.settings import ParitySettings
+from marauder.exporting.base import Run
+from marauder.exporting.settings import ParitySettings
 from marauder.models.ultralytics_adapter import suppress
 
 LEAST_CONFIDENCE = 1e-5

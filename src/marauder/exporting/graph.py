@@ -9,7 +9,7 @@ import torch
 
 from marauder.core.errors import UserError
 from marauder.core.version import __version__
-from marauder.export.base import GraphOptions
+from marauder.exporting.base import GraphOptions
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import DetectionModel, input_stride
 

@@ -14,7 +14,7 @@ from marauder.core.files import fingerprint, hash_file
 from marauder.core.randomness import stream
 from marauder.data.picture_files import find_pictures
 from marauder.data.pictures import UnreadablePictureError, decode_picture
-from marauder.export.base import GraphOptions
+from marauder.exporting.base import GraphOptions
 from marauder.imaging.letterbox import fit, fit_rectangle
 
 PATTERN_WIDTH, PATTERN_HEIGHT = 640, 480
