@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from marauder.core.plain import PlainMapping
 
 if TYPE_CHECKING:
     from marauder.data.records import Dataset
@@ -36,7 +38,7 @@ def train(
     task: str = "detection",
     recipe: str | None = None,
     output: PathOrText | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: PlainMapping | None = None,
     resume: PathOrText | None = None,
     fresh: bool = False,
     max_hours: float | None = None,
@@ -98,7 +100,7 @@ def predict(
     inputs: PathOrText | Sequence[PathOrText],
     output: PathOrText = "predictions",
     *,
-    settings: Mapping[str, Any] | None = None,
+    settings: PlainMapping | None = None,
     max_hours: float | None = None,
 ) -> PredictSummary:
     """What a detector finds in pictures and videos: counts, MaxN by clip, files for other tools, a page in ``output``.
@@ -122,7 +124,7 @@ def export(
     models: PathOrText | Sequence[PathOrText],
     output: PathOrText = "exported",
     *,
-    settings: Mapping[str, Any] | None = None,
+    settings: PlainMapping | None = None,
     max_hours: float | None = None,
 ) -> ExportSummary:
     """ONNX and TorchScript files of trained detectors, each compared with its model before it is put in place.

@@ -7,7 +7,7 @@ States: ``writing`` (an export was cut short, or runs now), ``open`` (packages a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, located_path, portable_path, read_json, write_json
+from marauder.core.plain import PlainMapping
 
 RECORD = "batch.json"
 FORMAT = 1
@@ -81,8 +82,8 @@ class Batch:
     state: State = "writing"
     model: str = ""
     packages: tuple[PackageRecord, ...] = ()
-    price: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[Mapping[str, Any], ...] = ()
+    price: PlainMapping = field(default_factory=dict)
+    history: tuple[PlainMapping, ...] = ()
     answered: tuple[str, ...] = ()
     back: tuple[str, ...] = ()
 
@@ -160,7 +161,7 @@ def find_batch(outbox: Path, batch_id: str | None = None) -> Batch | None:
     return waiting[-1] if waiting else None
 
 
-def set_state(outbox: Path, batch_id: str, state: State, event: Mapping[str, Any]) -> Batch:
+def set_state(outbox: Path, batch_id: str, state: State, event: PlainMapping) -> Batch:
     """Write a batch's new state with what brought it about, and return the batch."""
     batch = read_batch(outbox / batch_id)
     changed = replace(batch, state=state, history=(*batch.history, event))
@@ -186,7 +187,7 @@ def close_settled(outbox: Path) -> None:
             set_state(outbox, batch.id, "imported", {"event": "closed", "sent_again": rest})
 
 
-def _item(row: Mapping[str, Any], folder: Path) -> BatchItem:
+def _item(row: PlainMapping, folder: Path) -> BatchItem:
     width, height = row["size"]
     return BatchItem(
         key=str(row["key"]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from marauder.annotation.examples import example_crops
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, read_json, write_bytes, write_text
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.contact_sheets import colour_of
 from marauder.data.records import Record
@@ -219,7 +219,7 @@ def _markdown(guides: Sequence[ClassGuide]) -> str:
 
 
 def _page(guides: Sequence[ClassGuide]) -> str:
-    rows: list[dict[str, Any]] = [
+    rows: list[Plain] = [
         {"guide": guide, "also": _listed(guide.also), "crops": [embed_picture(crop) for crop in guide.crops]}
         for guide in guides
     ]

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from marauder.annotation.batch import (
     Batch,
@@ -46,6 +45,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError, printable
 from marauder.core.files import read_json, to_plain, write_json
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
 from marauder.data.reading import read_dataset
@@ -313,7 +313,7 @@ def _close(
 
 
 def _read_summary(folder: Path) -> ImportSummary:
-    content: dict[str, Any] = to_plain(read_json(folder / SUMMARY))
+    content: Plain = to_plain(read_json(folder / SUMMARY))
     for name in ("report", "page", "data"):
         content[name] = Path(content[name]) if content[name] is not None else None
     return ImportSummary(**content)

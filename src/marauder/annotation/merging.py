@@ -27,6 +27,7 @@ from marauder.annotation.checking import Taken
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import flush_directory, read_json, to_plain, write_json, write_text
+from marauder.core.plain import Plain, PlainMapping
 from marauder.data.formats.assembling import group_for_key
 from marauder.data.manifests.journal import FileJournal
 from marauder.data.manifests.pinning import PIN_FILE, DataPin, pin
@@ -76,22 +77,22 @@ def store_answers(folder: Path, answers: Mapping[str, tuple[str, str, Taken]], d
     write_json(folder / ANSWERS, {"format": 1, "answers": dict(sorted(known.items()))})
 
 
-def stored_answers(folder: Path) -> dict[str, dict[str, Any]]:
+def stored_answers(folder: Path) -> dict[str, Plain]:
     """The answers of a batch as stored; by file name in the package."""
     if not (folder / ANSWERS).is_file():
         return {}
-    answers: dict[str, dict[str, Any]] = read_json(folder / ANSWERS)["answers"]
+    answers: dict[str, Plain] = read_json(folder / ANSWERS)["answers"]
     return answers
 
 
-def as_taken(row: Mapping[str, Any]) -> Taken:
+def as_taken(row: PlainMapping) -> Taken:
     """A stored answer as arrays."""
     columns = {name: _column(values) for name, values in row["attributes"].items()}
     boxes = np.array(row["boxes"], np.float64).reshape(-1, 4)
     return Taken(boxes, np.array(row["classes"], np.int64), np.array(row["ignored"], bool), columns)
 
 
-def chosen_answers(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Taken]:
+def chosen_answers(rows: Mapping[str, PlainMapping]) -> dict[str, Taken]:
     """The one answer of each picture that is merged (``CHOSEN_ANSWER``), by record key."""
     chosen: dict[str, Taken] = {}
     for wanted in ("second", "first") if CHOSEN_ANSWER == "first" else ("first", "second"):
@@ -142,7 +143,7 @@ def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Ta
 
 
 def publish(
-    output: Path, dataset: Dataset, log: Mapping[str, Any], copy_pictures: bool = False, clock: Clock | None = None
+    output: Path, dataset: Dataset, log: PlainMapping, copy_pictures: bool = False, clock: Clock | None = None
 ) -> Version:
     """Make ``dataset`` the current version of ``output``, unless it is already. Killed anywhere, call it again.
 
@@ -239,12 +240,12 @@ def _change_log(
     found: DataPin,
     previous: DataPin | None,
     latest: tuple[int, Path] | None,
-    log: Mapping[str, Any],
-) -> dict[str, Any]:
+    log: PlainMapping,
+) -> Plain:
     before = read_json(latest[1] / CHANGES)["boxes_by_class"] if latest else log.get("boxes_before", {})
     counts = {name: int(count) for name, count in zip(dataset.names, dataset.class_counts())}
     labelled = {name: split.labelled for name, split in found.splits.items()}
-    content: dict[str, Any] = to_plain(
+    content: Plain = to_plain(
         {
             "version": number,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from marauder.annotation.settings import QualitySettings
 from marauder.annotation.suspects import KINDS, Suspect, ranked_pictures
 from marauder.core.clock import Clock
 from marauder.core.files import atomic_path, write_text
+from marauder.core.plain import Plain
 from marauder.data.picture_files import PictureError, load_rgb
 from marauder.pages.rendering import render_page
 
@@ -55,7 +55,7 @@ def write_quality_page(
     for one in quality.suspects:
         if one.key in by_picture and len(by_picture[one.key]) < MOST_A_PICTURE:
             by_picture[one.key].append(one)
-    cards: list[dict[str, Any]] = []
+    cards: list[Plain] = []
     for place, (key, suspects) in enumerate(by_picture.items()):
         if clock is not None:
             clock.check()
@@ -99,7 +99,7 @@ def crop_window(boxes: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[int
 
 def _cards(
     folder: Path, place: int, item: BatchItem, suspects: Sequence[Suspect], taken: Taken | None, names: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[Plain]:
     try:
         pixels = load_rgb(item.picture)
     except PictureError:
@@ -141,7 +141,7 @@ def _sides(quality: Quality) -> list[tuple[str, Agreement]]:
     return [(title, agreement) for title, agreement in sides if agreement is not None]
 
 
-def _table(title: str, agreement: Agreement, names: Sequence[str]) -> dict[str, Any]:
+def _table(title: str, agreement: Agreement, names: Sequence[str]) -> Plain:
     """A table of classes without those that neither side has."""
     labels = [*names, "missed"]
     used = [i for i in range(len(labels)) if agreement.table[i].sum() + agreement.table[:, i].sum()]
@@ -149,12 +149,12 @@ def _table(title: str, agreement: Agreement, names: Sequence[str]) -> dict[str, 
     return {"title": title, "agreement": agreement, "columns": [labels[column] for column in used], "rows": rows}
 
 
-def _worst(overlap: Agreement | None, most: int = 8) -> list[dict[str, Any]]:
+def _worst(overlap: Agreement | None, most: int = 8) -> list[Plain]:
     """The pictures on which the two annotators differ most: objects that one of them alone has, or classes
     otherwise."""
     if overlap is None:
         return []
-    rows: list[dict[str, Any]] = []
+    rows: list[Plain] = []
     for one in overlap.pictures:
         alone = one.first + one.second - 2 * one.paired
         if alone + one.other_class:

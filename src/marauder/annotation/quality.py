@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from marauder.annotation.settings import AnnotationSettings, QualitySettings
 from marauder.annotation.suspects import KINDS, Suspect, find_suspects, ranked_pictures
 from marauder.core.clock import Clock
 from marauder.core.files import to_plain
+from marauder.core.plain import Plain
 from marauder.data.records import Detections, Record
 
 LOWEST_CONFIDENCE = 0.05
@@ -44,9 +44,9 @@ class Quality:
     source: str
     warnings: tuple[str, ...]
 
-    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+    def to_json(self, names: Sequence[str]) -> Plain:
         """All of it as what JSON knows; suspects with class names."""
-        content: dict[str, Any] = to_plain(
+        content: Plain = to_plain(
             {
                 "format": 1,
                 "annotators": _agreement_json(self.overlap),
@@ -138,7 +138,7 @@ def model_boxes(
     return found.boxes, f"{settings.model.name}, asked again"
 
 
-def suspect_json(one: Suspect, names: Sequence[str]) -> dict[str, Any]:
+def suspect_json(one: Suspect, names: Sequence[str]) -> Plain:
     """One suspect with its classes by name."""
     content = asdict(one)
     content["label_class"] = names[one.label_class] if one.label_class is not None else None
@@ -193,7 +193,7 @@ def _warnings(overlap: Agreement | None, untouched: float, settings: QualitySett
     return tuple(words)
 
 
-def _agreement_json(agreement: Agreement | None) -> dict[str, Any] | None:
+def _agreement_json(agreement: Agreement | None) -> Plain | None:
     if agreement is None:
         return None
     content = asdict(agreement)

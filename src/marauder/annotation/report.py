@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from marauder.annotation.batch import Batch
 from marauder.annotation.checking import Checked, Note, PictureCheck
@@ -14,6 +13,7 @@ from marauder.annotation.quality import Quality
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.errors import printable
 from marauder.core.files import write_json, write_text
+from marauder.core.plain import Plain
 from marauder.pages.rendering import render_page
 
 JSON_FILE, HTML_FILE, TEXT_FILE = "import_report.json", "import_report.html", "import_report.txt"
@@ -67,7 +67,7 @@ def write_report(
     write_text(folder / RETURN_PACKAGE, "".join(f"{key}\n" for key in dict.fromkeys(one.key for one in back)))
 
 
-def report_json(batch: Batch, delivery: Path, format_name: str, checked: Checked, words: str) -> dict[str, Any]:
+def report_json(batch: Batch, delivery: Path, format_name: str, checked: Checked, words: str) -> Plain:
     """The report as what JSON knows."""
     return {
         "format": 1,
@@ -146,7 +146,7 @@ def _of_the_whole(checked: Checked) -> list[str]:
     return lines
 
 
-def _note(note: Note) -> dict[str, Any]:
+def _note(note: Note) -> Plain:
     return {
         "kind": note.kind,
         "message": printable(note.message),
@@ -155,7 +155,7 @@ def _note(note: Note) -> dict[str, Any]:
     }
 
 
-def _picture(picture: PictureCheck) -> dict[str, Any]:
+def _picture(picture: PictureCheck) -> Plain:
     return {
         "file": picture.file,
         "key": picture.key,
@@ -166,7 +166,7 @@ def _picture(picture: PictureCheck) -> dict[str, Any]:
     }
 
 
-def _text(content: dict[str, Any]) -> str:
+def _text(content: Plain) -> str:
     lines = [content["advice"], ""]
     if content["kinds"]:
         lines.append("Found: " + ", ".join(f"{count} {kind}" for kind, count in content["kinds"].items()))

@@ -9,6 +9,7 @@ import typer
 
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 from marauder.core.errors import UserError, printable
+from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
     from marauder.annotation.export import ExportSummary
@@ -181,7 +182,7 @@ def _settings(
     return validate_layer(AnnotationSettings, layer, options)
 
 
-def _data_of_batch(content: dict[str, Any]) -> Path | None:
+def _data_of_batch(content: Plain) -> Path | None:
     from marauder.annotation.batch import find_batch, list_batches
     from marauder.annotation.settings import AnnotationSettings
 

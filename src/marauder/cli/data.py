@@ -10,6 +10,7 @@ import typer
 
 from marauder.cli.scenes import scenes
 from marauder.core.errors import printable
+from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
     from marauder.data.check import CheckReport
@@ -304,7 +305,7 @@ def _show_summary(summary: OrganizeSummary) -> None:
     typer.echo(f"data set: {summary.data_yaml}")
 
 
-def _show_splits(console: Any, rows: list[dict[str, Any]]) -> None:
+def _show_splits(console: Any, rows: list[Plain]) -> None:
     from rich.table import Table
 
     if not rows:

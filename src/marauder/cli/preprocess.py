@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.core.plain import Plain
 
 app = typer.Typer(add_completion=False)
 
@@ -43,7 +44,7 @@ def preprocess(
     from marauder.preprocessing.settings import PreprocessingSettings
 
     checkpoint(resume, fresh, has_checkpoints=False)
-    given: dict[str, Any] = {
+    given: Plain = {
         "input": input_folder,
         "output": output_folder,
         "method": method,

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
     from marauder.messaging.settings import EventSettings
@@ -249,7 +251,7 @@ def _show_versions(registry: Registry, project: str) -> None:
     _print_table(project, ("version", "aliases", "verdict", *names, "registered", "run"), rows, numeric)
 
 
-def _report(registry: Registry, version: ModelVersion) -> dict[str, Any]:
+def _report(registry: Registry, version: ModelVersion) -> Plain:
     """The version's evaluation; without one, its registered figures."""
     import tempfile
 
@@ -284,7 +286,7 @@ def _figure(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
 
 
-def _why(entry: dict[str, Any]) -> str:
+def _why(entry: Plain) -> str:
     return ("overridden: " if entry["override"] else "") + str(entry["why"])
 
 

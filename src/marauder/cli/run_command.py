@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
     from marauder.core.clock import Clock
@@ -84,7 +85,7 @@ class RunCommand:
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         return command
 
-    def _call(self, given: dict[str, Any]) -> None:
+    def _call(self, given: Plain) -> None:
         from marauder.core.clock import Clock
 
         options = (*self.options, *COMMON)
@@ -99,7 +100,7 @@ class RunCommand:
             self.show(settings, summary)
         raise typer.Exit(summary.exit_status)
 
-    def _load(self, given: dict[str, Any], values: dict[str, Any]) -> RunSettings:
+    def _load(self, given: Plain, values: Plain) -> RunSettings:
         from marauder.runs.recipes import load_run_settings
 
         module, _, name = self.settings.partition(":")
@@ -122,7 +123,7 @@ COMMON = (
 )
 """Settings that every training has."""
 FRESH = Flag("--fresh", "start over, deleting the former checkpoints")
-ALWAYS: dict[str, Any] = {
+ALWAYS: Plain = {
     "config": Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence over it")],
     "accumulate": Annotated[
         int | None, typer.Option(min=1, help="forward passes that an update is cut into, where memory is short")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.core.plain import Plain
 
 OPTIONS = {"pool": "--unlabeled-dir", "labelled": "--labeled", "count": "--num-samples", "models": "--model"}
 """Settings whose option has another name."""
@@ -62,7 +63,7 @@ def select(
     checkpoint(resume, fresh, has_checkpoints=False)
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more_models = [word for word in words or [] if word not in overrides]
-    given: dict[str, Any] = {
+    given: Plain = {
         "pool": unlabeled_dir,
         "models": [*(model or []), *more_models] or None,
         "output": output,

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from marauder.core.files import hash_file
 from marauder.core.identity import identify
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides, Settings, section_model
 
 
@@ -50,13 +51,13 @@ def names(model: type[BaseModel], *wanted: Decides) -> frozenset[str]:
     return frozenset(name for name, mark in marks(model).items() if mark in wanted)
 
 
-def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> dict[str, Any]:
+def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> Plain:
     """The settings that decide what is ``wanted``, as plain nested values; a section without effect is ``"off"``.
 
     ``by_content``: what counts by its content stands there with a fingerprint of it (``None``: no such file), so that
     the same file elsewhere is the same setting; otherwise with its path.
     """
-    found: dict[str, Any] = {}
+    found: Plain = {}
     for leaf in _leaves(settings, (), None, by_content):
         if leaf.decides in wanted:
             *parents, last = leaf.keys
@@ -85,7 +86,7 @@ def _marks(model: type[BaseModel], prefix: str, above: Decides | None) -> Iterat
 
 def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None, by_content: bool) -> Iterator[_Leaf]:
     model = type(settings)
-    plain: dict[str, Any] | None = None
+    plain: Plain | None = None
     for name, field in model.model_fields.items():
         value, mark = getattr(settings, name), _mark(model, name, above)
         keys = (*prefix, name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.files import append_line, read_lines
+from marauder.core.plain import Plain
 
 
 class EventLog:
@@ -19,6 +20,6 @@ class EventLog:
         """Append one event."""
         append_line(self.path, {"kind": kind, "time": round(time.time(), 3), **fields})
 
-    def read(self, kind: str | None = None) -> list[dict[str, Any]]:
+    def read(self, kind: str | None = None) -> list[Plain]:
         """All events so far, or those of one kind."""
         return [event for event in read_lines(self.path) if kind is None or event.get("kind") == kind]

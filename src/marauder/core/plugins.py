@@ -6,12 +6,12 @@ in the group ``marauder.<kind>``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from marauder.core.errors import UserError
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Layer, Settings, validate_layer
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _origin(entry: EntryPoint) -> str:
     return f"the package {entry.dist.name} ({entry.value})" if entry.dist is not None else entry.value
 
 
-def make(kind: str, name: str, values: Mapping[str, Any] | None = None, place: str = "") -> Any:
+def make(kind: str, name: str, values: PlainMapping | None = None, place: str = "") -> Any:
     """The implementation ``name`` of ``kind``, made from ``values``, its options as users wrote them.
 
     ``place``: where these stand, such as ``tracking.options.mlflow``. Raises ``UserError`` for an unknown name, and one

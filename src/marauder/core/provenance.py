@@ -9,9 +9,9 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from marauder.core.files import write_text
+from marauder.core.plain import Plain
 from marauder.core.version import __version__
 
 CONTAINER_VARIABLES = ("MARAUDER_CONTAINER_DIGEST", "CONTAINER_IMAGE_DIGEST", "IMAGE_DIGEST")
@@ -34,7 +34,7 @@ PACKAGES = (
 )
 
 
-def provenance(folder: Path, seed: int) -> dict[str, Any]:
+def provenance(folder: Path, seed: int) -> Plain:
     """What this process runs on, as plain values; uncommitted changes go into ``folder/uncommitted.diff``.
 
     ``git`` is that of the current folder (``None`` outside a repository); ``marauder_git`` that of Marauder's own
@@ -60,7 +60,7 @@ def provenance(folder: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
+def git_state(folder: Path) -> Plain | None:
     """Commit, branch, whether there are uncommitted changes, and these as ``difference``; ``None`` outside git."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
@@ -76,9 +76,9 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Plain:
     """Processor, cores, memory and GPUs, as far as the system tells."""
-    content: dict[str, Any] = {
+    content: Plain = {
         "processor": _processor(),
         "processors": os.cpu_count(),
         "usable_processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

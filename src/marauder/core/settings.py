@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.yaml_text import ParsedYaml, listed, parse_yaml
 
 
@@ -46,10 +47,10 @@ class Settings(BaseModel):
         """Whether this section has no effect, whatever its other settings say."""
         return False
 
-    def changed(self, changes: Mapping[str, Any]) -> Self:
+    def changed(self, changes: PlainMapping) -> Self:
         """These settings with other values, by dotted name, all of them validated. Raises ``ValidationError``."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        below: dict[str, dict[str, Any]] = {}
+        values: Plain = {name: getattr(self, name) for name in type(self).model_fields}
+        below: dict[str, Plain] = {}
         for key, value in changes.items():
             name, _, rest = key.partition(".")
             if rest:
@@ -68,7 +69,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 class Layer:
     """Settings from one place: ``content`` as nested mappings, ``places`` the ``file:line`` of every key path."""
 
-    content: dict[str, Any]
+    content: Plain
     places: dict[tuple[str, ...], str]
     name: str = "the settings"
 
@@ -83,7 +84,7 @@ def read_layer(path: Path | str) -> Layer:
 
 def merge_layers(layers: Sequence[Layer]) -> Layer:
     """Later layers take precedence, key by key; a value that is not a mapping is replaced as a whole."""
-    content: dict[str, Any] = {}
+    content: Plain = {}
     places: dict[tuple[str, ...], str] = {}
     for layer in layers:
         _merge(content, layer.content, (), layer.places, places)
@@ -91,8 +92,8 @@ def merge_layers(layers: Sequence[Layer]) -> Layer:
 
 
 def _merge(
-    base: dict[str, Any],
-    over: Mapping[str, Any],
+    base: Plain,
+    over: PlainMapping,
     prefix: tuple[str, ...],
     new_places: Mapping[tuple[str, ...], str],
     places: dict[tuple[str, ...], str],
@@ -141,7 +142,7 @@ def load_settings(
 
 
 def add_values(
-    layer: Layer, overrides: Sequence[str], options: Mapping[str, str] | None, values: Mapping[str, Any]
+    layer: Layer, overrides: Sequence[str], options: Mapping[str, str] | None, values: PlainMapping
 ) -> Layer:
     """``layer`` with dotted overrides and then values (by dotted name; ``None`` is left out) put over it."""
     content, places = copy.deepcopy(layer.content), dict(layer.places)
@@ -168,7 +169,7 @@ def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str,
         raise UserError(f"{count} in {layer.name}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)) from None
 
 
-def read_yaml_mapping(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+def read_yaml_mapping(path: Path) -> tuple[Plain, dict[tuple[str, ...], int]]:
     """Read a YAML mapping and the line (from 1) of every key path in it. Raises ``UserError`` with the place."""
     parsed = _read_yaml(path)
     return parsed.content, parsed.lines
@@ -196,9 +197,7 @@ def _parse_value(text: str, override: str) -> Any:
     return parsed.content
 
 
-def _put(
-    content: dict[str, Any], places: dict[tuple[str, ...], str], keys: tuple[str, ...], value: Any, place: str
-) -> None:
+def _put(content: Plain, places: dict[tuple[str, ...], str], keys: tuple[str, ...], value: Any, place: str) -> None:
     for key in keys[:-1]:
         content = content.setdefault(key, {})
         if not isinstance(content, dict):

@@ -3,13 +3,14 @@ what was left. The same call finds it done; another one, or a damaged file, does
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, write_json
+from marauder.core.plain import Plain, PlainMapping
 
 FORMAT = 2
 
@@ -29,7 +30,7 @@ class Work:
         """Equal for work with the same result."""
         return fingerprint(self.made_from)
 
-    def done(self) -> dict[str, Any] | None:
+    def done(self) -> Plain | None:
         """What ``finish`` was told, if it was this very work and every file it left is whole; else ``None``."""
         state = _read(self.marker)
         if state is None or not state.get("complete") or state.get("key") != self.key:
@@ -45,7 +46,7 @@ class Work:
         """Say that it is under way: the folder is claimed, and what was done before counts no more."""
         write_json(self.marker, {"format": FORMAT, "complete": False})
 
-    def finish(self, files: Iterable[Path] = (), about: Mapping[str, Any] | None = None) -> None:
+    def finish(self, files: Iterable[Path] = (), about: PlainMapping | None = None) -> None:
         """Seal ``files`` and say that it is done; ``about``: plain values that ``done`` gives back."""
         sealed = {path.relative_to(self.marker.parent).as_posix(): hash_file(path) for path in files}
         state = {"format": FORMAT, "complete": True, "key": self.key, "files": sealed, "about": dict(about or {})}
@@ -68,7 +69,7 @@ def claim(folder: Path, marker: Path, what: str, ours: Collection[str] = ()) -> 
         raise UserError(f"{folder}: is not empty and holds no {what} ({strangers} …); name another folder")
 
 
-def _read(marker: Path) -> dict[str, Any] | None:
+def _read(marker: Path) -> Plain | None:
     try:
         content = read_json(marker) if marker.is_file() else None
     except DamagedFileError:

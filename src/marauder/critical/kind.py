@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.critical.base_detector import check_classes
 from marauder.critical.report import write_critical_report
 from marauder.critical.settings import CriticalSettings
@@ -97,7 +97,7 @@ class CriticalKind(DetectionKind):
         )
         return super().report(findings, pinned, clock)
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> Plain:
         done = self.specialised
         assert done is not None
         return {
@@ -113,7 +113,7 @@ class CriticalKind(DetectionKind):
         }
 
 
-def _stage(stage: Scored, negatives: int, missing: int) -> dict[str, Any]:
+def _stage(stage: Scored, negatives: int, missing: int) -> Plain:
     part = stage.part
     return {
         "name": part.name,

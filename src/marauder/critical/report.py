@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from marauder.core.clock import Clock
 from marauder.core.files import read_json, write_json, write_text
+from marauder.core.plain import Plain
 from marauder.data.pictures import UnreadablePictureError, decode_picture, scale_picture
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.comparison import Comparison, SliceDelta, compare
@@ -40,7 +40,7 @@ def write_critical_report(
     before: Measured,
     after: Measured,
     critical: Sequence[str],
-    about: dict[str, Any],
+    about: Plain,
     draws: int,
     clock: Clock,
 ) -> Path:
@@ -84,17 +84,17 @@ def _tiers(one: Measured, critical: Sequence[str]) -> dict[str, float]:
     return {name: value for name, value in found.items() if name != FLOORED}
 
 
-def _delta(one: SliceDelta) -> dict[str, Any]:
+def _delta(one: SliceDelta) -> Plain:
     numbers = {"before": one.production, "after": one.candidate, "delta": one.delta, "low": one.low, "high": one.high}
     return {"name": one.name, "boxes": one.boxes, **numbers, "groups": one.groups}
 
 
 def _page(
-    content: dict[str, Any],
+    content: Plain,
     compared: Comparison,
     fixed: AtFixedRecall,
     empty_groups: int,
-    crops: list[dict[str, Any]],
+    crops: list[Plain],
     folder: Path,
 ) -> str:
     telling = {one.name.removeprefix("class "): min(one.groups, one.boxes) >= LEAST for one in compared.everything}
@@ -124,10 +124,10 @@ def _page(
     return render_page("critical/report.html", **context)
 
 
-def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> dict[str, Any]:
+def _at_recall(one: ClassAtRecall, telling: bool, empty_groups: int) -> Plain:
     """A row of the tables at fixed recall. ``telling``: whether there are boxes and clips enough for an interval."""
     parts = {"precision": telling, "empty": telling and empty_groups >= LEAST, "without": telling}
-    row: dict[str, Any] = {name: getattr(one, name) for name in ("name", "boxes", "recall", "reached")}
+    row: Plain = {name: getattr(one, name) for name in ("name", "boxes", "recall", "reached")}
     for name, enough in parts.items():
         of = getattr(one, name)
         interval = interval_words(of.delta, of.low, of.high, enough)
@@ -154,7 +154,7 @@ def _no_crops(fixed: AtFixedRecall) -> str:
     return "No crops: at the confidence of each class no false alarm went and none came, or no picture could be read."
 
 
-def verdict_words(content: dict[str, Any], fixed: AtFixedRecall, telling: bool = True) -> str:
+def verdict_words(content: Plain, fixed: AtFixedRecall, telling: bool = True) -> str:
     """The result in one or two sentences. ``telling``: whether there are boxes and clips enough for an interval."""
     tier, names = fixed.tier.precision, ", ".join(content["critical"])
     if math.isnan(tier.delta):
@@ -176,7 +176,7 @@ def verdict_words(content: dict[str, Any], fixed: AtFixedRecall, telling: bool =
     return " ".join([first, *_floor_words(content)])
 
 
-def _floor_words(content: dict[str, Any]) -> list[str]:
+def _floor_words(content: Plain) -> list[str]:
     """Whether the others keep their floor, told from the split that it holds on; what is reported, beside it."""
     floor, judged = content.get("floor"), content["judged"]
     if floor is None or judged["others/map50"] is None:
@@ -197,7 +197,7 @@ def _floor_words(content: dict[str, Any]) -> list[str]:
     return words
 
 
-def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock) -> list[dict[str, Any]]:
+def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock) -> list[Plain]:
     """False alarms that went, and ones that came: the surest of each, as small pictures."""
     found = [
         *_changed(before, after, fixed, "a false alarm that is gone"),
@@ -212,7 +212,7 @@ def _crops(before: Measured, after: Measured, fixed: AtFixedRecall, clock: Clock
     return crops
 
 
-def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) -> list[dict[str, Any]]:
+def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) -> list[Plain]:
     """False detections of ``one``, at the confidence of each class, that ``other`` has not: the surest few."""
     from marauder.data.boxes import iou_matrix
     from marauder.mining.hard_negatives import FOREGROUND
@@ -246,7 +246,7 @@ def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) ->
     return rows
 
 
-def _crop(one: dict[str, Any]) -> str | None:
+def _crop(one: Plain) -> str | None:
     """The box with some surroundings as a data address; ``None`` where the picture cannot be read."""
     try:
         picture = decode_picture(one["picture"])

@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from marauder.core.clock import Clock
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, hash_file, read_json
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.core.work import Work
 from marauder.critical.base_detector import resolve_base
@@ -47,7 +47,7 @@ class CriticalSummary:
 
     run: RunSummary
     report: Path
-    content: dict[str, Any]
+    content: Plain
 
 
 def run_critical(

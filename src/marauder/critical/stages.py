@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from marauder.core.plain import Plain
 from marauder.critical.settings import STAGES, CriticalSettings
 from marauder.evaluation.critical_metrics import with_floor
 from marauder.runs.series import Part
@@ -30,7 +30,7 @@ def stage_settings(
     that a run of this kind can be asked, of which a stage is asked its health only."""
     training, rate = settings.training, settings.training.optimizer.learning_rate * getattr(settings.stages, stage).rate
     epochs = settings.epochs_of(stage)
-    changes: dict[str, Any] = {
+    changes: Plain = {
         "output": settings.folder / FOLDER / stage,
         "id": f"{(settings.id or settings.folder.name)[:50]}-{stage}",
         "checkpoints": settings.checkpoint_folder / stage,
@@ -58,10 +58,10 @@ def stage_settings(
     return DetectionSettings.model_validate(plain).changed(changes)
 
 
-def _of_stage(settings: CriticalSettings, stage: str, epochs: int, negatives: Path | None) -> dict[str, Any]:
+def _of_stage(settings: CriticalSettings, stage: str, epochs: int, negatives: Path | None) -> Plain:
     """What a stage has of its own: the first is trained plainly, the last sees pictures as they are."""
     if stage == "standard":
-        plain: dict[str, Any] = {"balance": {}, "copy_paste": {}, "hard_negatives": {}, "loss.focal": {}}
+        plain: Plain = {"balance": {}, "copy_paste": {}, "hard_negatives": {}, "loss.focal": {}}
         return plain | ({"training.best_metric": "map50_95"} if settings.training.best_metric == FLOORED else {})
     last = {"copy_paste.probability": 0.0, "training.close_mosaic_epochs": epochs} if stage == "fine_tune" else {}
     return {"hard_negatives.file": negatives, **last}
@@ -80,7 +80,7 @@ class Scored:
         return cls(part, score_of_row(part.best_row, metric, floor))
 
 
-def judged_on_val(stage: Part, floor: float | None) -> dict[str, Any]:
+def judged_on_val(stage: Part, floor: float | None) -> Plain:
     """The stage's best weights against the ``floor``, both of the split val: the others' map50 (``None``: undefined),
     whether they keep it, and the score that follows."""
     best = stage.best_row

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from marauder.core.clock import Clock
 from marauder.core.files import write_json
+from marauder.core.plain import Plain
 from marauder.data.boxes import clean_boxes
 from marauder.data.contact_sheets import Tile, contact_sheet, tile_of
 from marauder.data.duplicates import DEFAULT_DISTANCE, PictureHash, exact_clusters, hash_pictures, near_clusters
@@ -151,7 +152,7 @@ class CheckReport:
     boxes: int
     names: tuple[str, ...]
     findings: tuple[Problem, ...]
-    splits: tuple[dict[str, Any], ...] = ()
+    splits: tuple[Plain, ...] = ()
     dataset: Dataset | None = field(default=None, repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
@@ -171,7 +172,7 @@ class CheckReport:
         """Whether there is no error; warnings may remain."""
         return self.severity("error") == 0
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> Plain:
         """The report as what JSON knows, with every finding."""
         return {
             "source": self.source,

@@ -21,6 +21,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, read_json, remove_leftovers, write_bytes, write_json
 from marauder.core.locks import exclusive
 from marauder.core.many_files import ManyFiles
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.core.settings import Decides, Settings
 from marauder.data.csv_files import write_csv
@@ -161,7 +162,7 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
     write_json(note, {"video": place, "key": media.key, "identity": identity, "complete": False})
     if folder.is_dir():
         remove_leftovers(folder)
-    frames: list[dict[str, Any]] = []
+    frames: list[Plain] = []
     broken: list[int] = []
     new = 0
     problems: list[str] = []
@@ -190,7 +191,7 @@ def _write_frame(target: Path, pixels: np.ndarray, quality: int) -> None:
     write_bytes(target, encode_jpeg(pixels, quality))
 
 
-def _read_note(note: Path) -> dict[str, Any]:
+def _read_note(note: Path) -> Plain:
     try:
         content = read_json(note)
     except (FileNotFoundError, DamagedFileError):
@@ -198,7 +199,7 @@ def _read_note(note: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _all_there(folder: Path, frames: list[dict[str, Any]]) -> bool:
+def _all_there(folder: Path, frames: list[Plain]) -> bool:
     return all((folder / frame["file"]).is_file() for frame in frames)
 
 
@@ -231,6 +232,6 @@ def _conclude(settings: FramesSettings, new: int) -> FramesSummary:
     return FramesSummary(settings.output, clips, len(rows), new, tuple(set_aside))
 
 
-def _notes(state: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _notes(state: Path) -> Iterator[tuple[Path, Plain]]:
     for note in sorted(state.glob("*.json")):
         yield note, _read_note(note)

@@ -19,6 +19,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, remove_leftovers, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides, Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
@@ -92,8 +93,8 @@ class OrganizeSummary:
     groups: int
     mapped: dict[str, tuple[str, int]] = field(default_factory=dict)
     unmapped: dict[str, int] = field(default_factory=dict)
-    splits: list[dict[str, Any]] = field(default_factory=list)
-    set_aside: list[dict[str, Any]] = field(default_factory=list)
+    splits: list[Plain] = field(default_factory=list)
+    set_aside: list[Plain] = field(default_factory=list)
     problems: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -166,7 +167,7 @@ def in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} ({count})" for kind, count in shown) or "none"
 
 
-def _identity(settings: OrganizeSettings, clock: Clock) -> dict[str, Any]:
+def _identity(settings: OrganizeSettings, clock: Clock) -> Plain:
     """All that the output depends on; files by size and time of change, which costs no reading."""
     values = settings.model_dump(mode="json", exclude={"output", "fresh"})
     taxonomy = values["taxonomy"]

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.core.clock import Clock
 from marauder.core.files import DamagedFileError, read_json, write_bytes, write_json
+from marauder.core.plain import PlainMapping
 from marauder.core.progress import Progress
 from marauder.data.picture_files import PictureError, load_rgb
 from marauder.data.records import Attribute, Dataset, Record
@@ -67,7 +67,7 @@ class Profile:
     set_aside: tuple[str, ...] = ()
     embeddings: np.ndarray | None = None
     embedded_by: str | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: PlainMapping = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -237,7 +237,7 @@ def load_profile(folder: Path) -> Profile:
         raise DamagedFileError(f"{packed}: cannot be read ({error}); {remedy}") from error
 
 
-def _unpacked(arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> Profile:
+def _unpacked(arrays: Mapping[str, np.ndarray], content: PlainMapping) -> Profile:
     def below(prefix: str) -> dict[str, np.ndarray]:
         return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 

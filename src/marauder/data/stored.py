@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
+from marauder.core.plain import Plain
 
 RECORDS_FILE = "records.jsonl"
 STATE_FILE = "dataset.json"
 _REMEDY = "run the command that wrote this data set again, which puts it right, or restore the file"
 
 
-def stored_rows(folder: Path) -> list[dict[str, Any]]:
+def stored_rows(folder: Path) -> list[Plain]:
     """The rows of the data set in ``folder``, each with the name of its picture as ``file``; none where it keeps none.
 
     Raises ``UserError`` with the line for a file that is cut or damaged, or that lacks rows which ``dataset.json``

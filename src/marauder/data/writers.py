@@ -19,7 +19,6 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -39,6 +38,7 @@ from marauder.core.files import (
     write_text,
 )
 from marauder.core.locks import LOCK_FILE
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.formats.yolo_settings import SPLIT_KEYS, UNLABELLED_KEY
 from marauder.data.records import Dataset, Record
@@ -145,7 +145,7 @@ def is_complete(root: Path, clock: Clock | None = None) -> bool:
         return False
 
 
-def _content(root: Path, rows: list[dict[str, Any]], clock: Clock) -> str:
+def _content(root: Path, rows: list[Plain], clock: Clock) -> str:
     """Hash of all that a data set consists of but ``data.yaml``. Raises ``OSError`` for a file that is not there."""
     digest = hashlib.sha256()
     lists = [f"{name}.txt" for name in (*SPLIT_KEYS, UNLABELLED_KEY) if (root / f"{name}.txt").exists()]
@@ -203,9 +203,9 @@ def _plan(dataset: Dataset, mode: str) -> list[_Planned]:
     return plan
 
 
-def _row(item: _Planned, mode: str) -> dict[str, Any]:
+def _row(item: _Planned, mode: str) -> Plain:
     record = item.record
-    row: dict[str, Any] = {
+    row: Plain = {
         "file": item.picture,
         "key": record.key,
         "group": record.group,
@@ -229,7 +229,7 @@ def _row(item: _Planned, mode: str) -> dict[str, Any]:
 
 def _data_yaml(dataset: Dataset, plan: list[_Planned], mode: str) -> str:
     used = {item.folder for item in plan}
-    content: dict[str, Any] = {
+    content: Plain = {
         name: f"{name}.txt" if mode == "reference" else f"images/{name}"
         for name in (*SPLIT_KEYS, UNLABELLED_KEY)
         if name in used

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.locks import is_held, turn
+from marauder.core.plain import Plain
 from marauder.delivery.journal import Cursor, Journal
 
 POLL_SECONDS = 0.2
@@ -54,7 +55,7 @@ class Receiver(ABC):
         return (OSError,)
 
     @abstractmethod
-    def deliver(self, record: dict[str, Any]) -> None:
+    def deliver(self, record: Plain) -> None:
         """Take one record; raises ``Refused``, or one of ``errors``. May be called again with the same record."""
 
     @abstractmethod
@@ -168,7 +169,7 @@ class _Following:
             self._attempt(self.receiver.close)
             self._save()
 
-    def _offer(self, record: dict[str, Any]) -> None:
+    def _offer(self, record: Plain) -> None:
         number = int(record[self.journal.key])
         try:
             self._attempt(self.receiver.deliver, record)

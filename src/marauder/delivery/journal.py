@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from marauder.core.files import DamagedFileError, flush_directory, read_json, to_plain, write_json, writing
+from marauder.core.plain import Plain
 
 NUMBER = "number"
 BLOCK = 1 << 16
@@ -43,7 +44,7 @@ class Journal:
         """
         return self.append_made(lambda number: {self.key: number, "kind": kind, **fields})
 
-    def append_made(self, make: Callable[[int], dict[str, Any]]) -> int:
+    def append_made(self, make: Callable[[int], Plain]) -> int:
         """Append what ``make`` gives for the record's number, which it holds under ``key``; returns the number."""
         created = not self.path.exists()
         if created:
@@ -66,7 +67,7 @@ class Journal:
             flush_directory(self.path.parent)
         return last + 1
 
-    def read_after(self, number: int) -> list[dict[str, Any]]:
+    def read_after(self, number: int) -> list[Plain]:
         """The whole records with a higher number, in order; asked again with rising ones, only new lines are read."""
         with self._reading:
             start = self._place[1] if self._place[0] <= number else 0
@@ -125,7 +126,7 @@ class Journal:
         return 0
 
 
-def _parse(line: bytes, key: str) -> dict[str, Any] | None:
+def _parse(line: bytes, key: str) -> Plain | None:
     """The record of a line, ``None`` for what is none: a line that was cut short, or zeros after a power cut."""
     try:
         record = json.loads(line)
@@ -134,7 +135,7 @@ def _parse(line: bytes, key: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and _number(record, key) > 0 else None
 
 
-def _number(record: dict[str, Any], key: str) -> int:
+def _number(record: Plain, key: str) -> int:
     value = record.get(key)
     if isinstance(value, str) and value.isdecimal():
         return int(value)
@@ -159,7 +160,7 @@ class Cursor:
     delivered: int = 0
     failures: int = 0
     last_error: str | None = None
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[Plain] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Cursor:

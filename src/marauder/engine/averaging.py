@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import torch
 from torch import nn
+
+from marauder.core.plain import Plain
 
 
 class AveragedModel:
@@ -33,11 +34,11 @@ class AveragedModel:
         for mine, theirs in zip(self._copied, counters, strict=True):
             mine.copy_(theirs)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Plain:
         """Weights and the number of updates."""
         return {"model": self.model.state_dict(), "updates": self.updates}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Plain) -> None:
         """Restore what ``state_dict`` gave."""
         self.model.load_state_dict(state["model"])
         self.updates = int(state["updates"])

@@ -31,6 +31,7 @@ from marauder.core.files import (
     write_bytes,
     write_json,
 )
+from marauder.core.plain import Plain
 
 LATEST = "checkpoint_latest.pt"
 SET_ASIDE = "set_aside"
@@ -42,7 +43,7 @@ class StoredCheckpoint:
     """A checkpoint that was read and verified."""
 
     path: Path
-    state: dict[str, Any]
+    state: Plain
 
 
 class Checkpointer:
@@ -66,7 +67,7 @@ class Checkpointer:
             for path in [*self.folder.glob("checkpoint_*.json"), *self.folder.glob("checkpoint_*.pt")]:
                 path.unlink(missing_ok=True)
 
-    def save(self, state: dict[str, Any], step: int, about: dict[str, Any], wait: bool = False) -> None:
+    def save(self, state: Plain, step: int, about: Plain, wait: bool = False) -> None:
         """Snapshot ``state`` now and write it in the background; ``wait`` returns only when it is on disk.
 
         A write still under way is finished first. Raises what the last write failed with.
@@ -139,13 +140,13 @@ class Checkpointer:
             raise DamagedFileError(f"{path}: is damaged (its SHA-256 is not the recorded one)")
         return StoredCheckpoint(path, _load(path))
 
-    def _write_guarded(self, snapshot: dict[str, Any], step: int, about: dict[str, Any]) -> None:
+    def _write_guarded(self, snapshot: Plain, step: int, about: Plain) -> None:
         try:
             self._write(snapshot, step, about)
         except (OSError, RuntimeError) as error:
             self._failure = error
 
-    def _write(self, snapshot: dict[str, Any], step: int, about: dict[str, Any]) -> None:
+    def _write(self, snapshot: Plain, step: int, about: Plain) -> None:
         buffer = io.BytesIO()
         torch.save(snapshot, buffer)
         content = buffer.getvalue()
@@ -177,7 +178,7 @@ class Checkpointer:
             description.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Plain:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

@@ -10,12 +10,12 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.engine.failures import FailureKind, TrainingFailure
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Position
@@ -199,7 +199,7 @@ def score_of(metrics: Mapping[str, float], name: str) -> float:
     return -math.inf if math.isnan(metrics[name]) else metrics[name]
 
 
-def _memory(watch: DivergenceWatch | CollapseWatch, *settings: str) -> dict[str, Any]:
+def _memory(watch: DivergenceWatch | CollapseWatch, *settings: str) -> Plain:
     return {name: value for name, value in asdict(watch).items() if name not in settings}
 
 

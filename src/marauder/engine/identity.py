@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+
+from marauder.core.plain import Plain
 
 
-def describe_differences(stored: dict[str, Any], current: dict[str, Any], at_default: Collection[str] = ()) -> str:
+def describe_differences(stored: Plain, current: Plain, at_default: Collection[str] = ()) -> str:
     """In words, what differs between two training identities; empty when nothing does.
 
     ``at_default``: dotted names of current settings that have their default; where ``stored`` knows none of that name,
@@ -22,8 +23,8 @@ def describe_differences(stored: dict[str, Any], current: dict[str, Any], at_def
     return "; ".join(differences)
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(settings: Plain, prefix: str = "") -> Plain:
+    flat: Plain = {}
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

@@ -7,11 +7,11 @@ A process that runs out of memory inside a collective backward pass cannot join 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from marauder.core.files import fingerprint, read_json, write_json
+from marauder.core.plain import Plain
 from marauder.engine.distributed import Group
 from marauder.engine.failures import GroupRestart, TrainingFailure
 from marauder.engine.task import SampleContext
@@ -19,12 +19,12 @@ from marauder.engine.task import SampleContext
 FILE = "micro_batch.json"
 
 
-def record_micro_batch(folder: Path, identity: dict[str, Any], processes: int, size: int) -> None:
+def record_micro_batch(folder: Path, identity: Plain, processes: int, size: int) -> None:
     """Write down that this training on ``processes`` processes passes ``size`` samples forward at a time, at most."""
     write_json(folder / FILE, {"training": _name(identity, processes), "micro_batch_size": size})
 
 
-def recorded_micro_batch(folder: Path, identity: dict[str, Any], processes: int) -> int | None:
+def recorded_micro_batch(folder: Path, identity: Plain, processes: int) -> int | None:
     """What a group of the same training wrote down, or ``None``."""
     path = folder / FILE
     if not path.is_file():
@@ -39,7 +39,7 @@ def halved(
     step: int,
     group: Group,
     folder: Path,
-    identity: dict[str, Any],
+    identity: Plain,
     error: torch.OutOfMemoryError,
 ) -> int:
     """The micro-batch after one of ``size`` samples, as many as ``context`` makes of them, did not fit at ``step``.
@@ -62,5 +62,5 @@ def halved(
     return half
 
 
-def _name(identity: dict[str, Any], processes: int) -> str:
+def _name(identity: Plain, processes: int) -> str:
     return fingerprint([identity, processes])

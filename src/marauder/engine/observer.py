@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from marauder.core.plain import PlainMapping
 
 
 class Observer:
@@ -19,5 +20,5 @@ class Observer:
     def checkpointed(self, path: Path, step: int) -> None:
         """A checkpoint is whole on disk. Called from the thread that wrote it."""
 
-    def happened(self, kind: str, fields: Mapping[str, Any]) -> None:
+    def happened(self, kind: str, fields: PlainMapping) -> None:
         """An event that went into ``events.jsonl``."""

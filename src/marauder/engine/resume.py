@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.engine.checkpoints import SET_ASIDE, Checkpointer
 from marauder.engine.distributed import Group
 from marauder.engine.identity import describe_differences
@@ -32,7 +32,7 @@ class Resumption:
     group: Group
     folder: Path
     weights: Weights
-    identity: dict[str, Any]
+    identity: Plain
     at_default: frozenset[str] = frozenset()
 
     def take_up(self, named: Path | None) -> bool:

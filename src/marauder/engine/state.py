@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from marauder.core.files import to_plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.settings import TrainingSettings
 
@@ -53,7 +53,7 @@ class Position:
     epoch_seconds: float = 0.0
     loss_means: list[float] = field(default_factory=lambda: [0.0, 0.0])
     loss_count: int = 0
-    guards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    guards: dict[str, Plain] = field(default_factory=dict)
     """What ``marauder.engine.guards`` remembers, by watch."""
     sanity_passed: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
@@ -73,13 +73,13 @@ class Position:
         )
 
 
-def about_epoch(row: Mapping[str, float]) -> dict[str, Any]:
+def about_epoch(row: Mapping[str, float]) -> Plain:
     """What is noted with weights that are saved after an epoch, from its row (an entry of ``history``)."""
     metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
     return {"epoch": int(row["epoch"]), "metrics": metrics}
 
 
-def agrees(about: Mapping[str, Any] | None, rows: Sequence[Mapping[str, float]]) -> bool:
+def agrees(about: PlainMapping | None, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether weights with which ``about`` is noted (``None``: there are none) are of one of the epochs ``rows``."""
     if about is None:
         return False
@@ -96,9 +96,9 @@ class TrainState:
     scaler: torch.amp.GradScaler
     position: Position
 
-    def snapshot(self, identity: dict[str, Any]) -> dict[str, Any]:
+    def snapshot(self, identity: Plain) -> Plain:
         """What a checkpoint holds; ``identity`` says which settings and data it belongs to."""
-        random: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        random: Plain = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             random["cuda"] = torch.cuda.get_rng_state()
         return {
@@ -112,7 +112,7 @@ class TrainState:
             "random": random,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Plain) -> None:
         """Take everything back from a checkpoint's content."""
         self.position = Position(**state["position"])
         self.model.load_state_dict(state["model"])

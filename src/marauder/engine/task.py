@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from marauder.core.plain import Plain, PlainMapping
+
 Batch = dict[str, torch.Tensor]
 
 
@@ -150,10 +152,10 @@ class Task(Protocol):
 class Weights(Protocol):
     """Where a training leaves weights under the names ``best`` and ``last``."""
 
-    def save(self, model: nn.Module, name: str, about: dict[str, Any]) -> None:
+    def save(self, model: nn.Module, name: str, about: Plain) -> None:
         """Write a model's weights with what to remember of them."""
 
-    def about(self, name: str) -> Mapping[str, Any] | None:
+    def about(self, name: str) -> PlainMapping | None:
         """What was told of the weights of that name when they were saved, and maybe more, as JSON knows it; ``None``
         unless they are there and whole."""
 

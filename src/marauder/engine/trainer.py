@@ -6,16 +6,16 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.progress import Progress
 from marauder.core.settings import Decides
 from marauder.engine.averaging import AveragedModel
@@ -70,7 +70,7 @@ class Trainer:
         weights: Weights,
         clock: Clock,
         data_fingerprint: str,
-        described: Mapping[str, Any] | None = None,
+        described: PlainMapping | None = None,
         at_default: frozenset[str] = frozenset(),
         observer: Observer | None = None,
         sanity_check: bool = False,
@@ -177,7 +177,7 @@ class Trainer:
         settings, rank = self.settings, self.group.rank
         loading = None if self._workers() else settings.loader_timeout
 
-        def describe() -> dict[str, Any]:
+        def describe() -> Plain:
             step = self.state.position.step
             return {"step": step, "pictures": self.task.describe_batch(self.order.share(step, rank, self.group.size))}
 

@@ -15,12 +15,12 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from marauder.core.plain import Plain
 from marauder.engine.distributed import Group
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import TrainState
@@ -62,7 +62,7 @@ class Updater:
             # Running statistics stay each rank's own between evaluations; the option's name changed in torch 2.15.
             known = inspect.signature(DistributedDataParallel.__init__).parameters
             unsynchronised = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-            options: dict[str, Any] = {"device_ids": devices, unsynchronised: False}
+            options: Plain = {"device_ids": devices, unsynchronised: False}
             self.network = DistributedDataParallel(state.model, **options)
 
     def update(self, batch: Batch, samples: int, context: SampleContext) -> UpdateResult:

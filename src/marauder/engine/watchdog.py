@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from marauder.core.clock import describe_seconds
 from marauder.core.files import write_json
+from marauder.core.plain import Plain
 from marauder.engine.failures import EXIT_HUNG
 from marauder.engine.timing import Moment, Stopwatch
 
@@ -67,7 +67,7 @@ class HangWatch:
         rank: int,
         timeout: float,
         timeouts: dict[str, float | None],
-        describe: Callable[[], dict[str, Any]],
+        describe: Callable[[], Plain],
     ) -> None:
         self.stopwatch, self.path, self.rank, self.describe = stopwatch, evidence_path(folder, rank), rank, describe
         self.timeout = timeout

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain
 from marauder.evaluation.matching import IOU_THRESHOLDS, Matches
 from marauder.evaluation.metrics import defined_mean
 from marauder.evaluation.outcomes import judge_detections
@@ -59,7 +59,7 @@ class ReliabilityBins:
             return float("nan")
         return float(np.average(np.abs(achieved - self.confidence)[filled], weights=self.count[filled]))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain lists; NaN stays NaN and is written as ``null``."""
         return {name: getattr(self, name).tolist() for name in ("edges", "count", "confidence", "precision", "iou")}
 
@@ -114,7 +114,7 @@ class Calibration:
     bins: ReliabilityBins = field(repr=False)
     per_class: tuple[ClassCalibration, ...] = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain values; NaN stays NaN and is written as ``null`` by ``core.files.write_json``."""
         numbers = ("confidence", "minimum_confidence", "d_ece", "la_ece", "lrp", "optimal_lrp")
         return {

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain
 from marauder.core.randomness import stream
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
@@ -78,7 +78,7 @@ class Comparison:
         """All pictures first, then the slices."""
         return (self.overall, *self.slices)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain values; NaN stays NaN and is written as ``null`` by ``core.files.write_json``."""
         return asdict(self)
 

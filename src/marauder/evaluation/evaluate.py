@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain
 from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.values import attribute_slices as attribute_slices
@@ -40,7 +40,7 @@ class EvaluationResult:
             self._restricted[name] = restrict(self.matches, self.records, mask)
         return self._restricted[name]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain content of ``eval_report.json``: ``overall`` with ``per_class``, and ``slices`` with theirs."""
         return {
             "overall": self.overall.to_json(),

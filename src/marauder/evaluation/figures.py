@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.evaluation.calibration import Calibration
 from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
 from marauder.evaluation.metrics import RECALL_POINTS, Metrics
@@ -38,7 +39,7 @@ MOST_CELLS_WITH_NUMBERS = 25
 CALIBRATION_ERRORS = (("D-ECE", "d_ece"), ("LaECE", "la_ece"), ("LRP", "lrp"), ("optimal LRP", "optimal_lrp"))
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
+def training_curves(history: Sequence[PlainMapping]) -> bytes:
     """All numbers of the epochs, a panel for each group (``train/…``, ``val/…``) and for each name without a group.
 
     Values that are missing, ``None`` or no number are passed over. Raises ``ValueError`` if there is nothing to draw.
@@ -70,7 +71,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
     return to_png(figure)
 
 
-def group_history(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+def group_history(history: Sequence[PlainMapping]) -> dict[str, dict[str, np.ndarray]]:
     """Panels of ``training_curves``: group name to series name to values, one an epoch, NaN where missing."""
     panels: dict[str, dict[str, np.ndarray]] = {}
     names = dict.fromkeys(name for entry in history for name in entry if name != "epoch")
@@ -228,7 +229,7 @@ def slices_figure(
         weight = "bold" if row == 0 else "normal"
         note = notes[row][column] if notes else ""
         place = row - (0.16 if note else 0)
-        style: dict[str, Any] = {"ha": "center", "va": "center", "color": INK, "in_layout": False}
+        style: Plain = {"ha": "center", "va": "center", "color": INK, "in_layout": False}
         axes.text(column, place, text, fontsize=8.5, fontweight=weight, **style)
         if note:
             axes.text(column, row + 0.24, note, fontsize=6.5, **style)

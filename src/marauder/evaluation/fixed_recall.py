@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain
 from marauder.data.records import Record
 from marauder.evaluation.group_draws import draw_groups, percentiles
 from marauder.evaluation.matching import Matches
@@ -61,7 +61,7 @@ class AtFixedRecall:
     empty_pictures: int
     draws: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain values."""
         return asdict(self)
 

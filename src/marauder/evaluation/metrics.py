@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain
 from marauder.evaluation.chosen_pictures import Selection, gather, select
 from marauder.evaluation.curves import OperatingPoint, best_confidence, confidence_curves, operating_point
 from marauder.evaluation.matching import AREA_NAMES, IOU_THRESHOLDS, Matches
@@ -137,7 +137,7 @@ class Metrics:
         return defined_mean(self.point.f1)
 
     @cached_property
-    def per_class(self) -> list[dict[str, Any]]:
+    def per_class(self) -> list[Plain]:
         """One mapping a class: name, n_boxes, ap50, ap75, ap50_95, precision, recall, f1."""
         point = self.point
         return [
@@ -164,9 +164,9 @@ class Metrics:
         boxes_of, point = np.where(chosen, self.boxes_of, 0), OperatingPoint(self.confidence, **counts)
         return Metrics(self.names, self.pictures, detections, boxes_of, point=point, **curves)
 
-    def to_json(self, classes: bool = True) -> dict[str, Any]:
+    def to_json(self, classes: bool = True) -> Plain:
         """Plain numbers; NaN stays NaN and is written as ``null`` by ``core.files.write_json``."""
-        content: dict[str, Any] = {name: getattr(self, name) for name in SCALARS}
+        content: Plain = {name: getattr(self, name) for name in SCALARS}
         return {**content, "per_class": self.per_class} if classes else content
 
 

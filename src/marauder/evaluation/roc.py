@@ -8,10 +8,10 @@ Whitney (1947), see Fawcett, "An introduction to ROC analysis", Pattern Recognit
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.outcomes import judge_detections
 
@@ -32,7 +32,7 @@ class PresenceCurve:
     true_rate: np.ndarray = field(repr=False)
     threshold: np.ndarray = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """The numbers without the curve; NaN stays NaN and is written as ``null``."""
         return {"name": self.name, "present": self.present, "absent": self.absent, "auc": self.auc}
 

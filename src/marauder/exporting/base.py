@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from marauder.core.plain import Plain
 from marauder.core.plugins import Plugin
 from marauder.core.settings import Settings
 from marauder.models.files import LoadedDetector
@@ -37,7 +38,7 @@ class GraphOptions:
     opset: int = 13
     simplify: bool = True
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """The fields as a dict of plain values."""
         return asdict(self)
 
@@ -53,9 +54,7 @@ class Exporter(Plugin[Settings], ABC):
     packages: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def export(
-        self, detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any], target: Path
-    ) -> dict[str, Any]:
+    def export(self, detector: LoadedDetector, options: GraphOptions, metadata: Plain, target: Path) -> Plain:
         """Write ``target`` (atomically) with ``metadata`` inside; returns facts about the graph for the report."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.version import __version__
 from marauder.exporting.base import GraphOptions
 from marauder.models.files import LoadedDetector
@@ -44,7 +45,7 @@ def example_input(options: GraphOptions) -> torch.Tensor:
     return torch.zeros(options.batch, 3, options.height, options.width)
 
 
-def describe_graph(detector: LoadedDetector, options: GraphOptions, weights_hash: str) -> dict[str, Any]:
+def describe_graph(detector: LoadedDetector, options: GraphOptions, weights_hash: str) -> Plain:
     """Metadata as Ultralytics' loaders expect it (8.4: ``stride``, ``task``, ``batch``, ``imgsz``, ``names``, ``args``,
     ``channels``, ``end2end``), who made it, and the SHA-256 of the weights it was made from. Holds no date, so that
     the same detector gives the same bytes.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, write_json
+from marauder.core.plain import Plain
 from marauder.core.plugins import make
 from marauder.core.progress import Progress
 from marauder.exporting.folders import folder_names, weight_files
@@ -95,7 +95,7 @@ def _claim(source: Path, folder: Path, settings: ExportSettings) -> None:
         )
 
 
-def _plain_summary(summary: ExportSummary) -> dict[str, Any]:
+def _plain_summary(summary: ExportSummary) -> Plain:
     return {
         "verdict": "pass" if summary.passed else "fail",
         "pictures": summary.pictures,
@@ -106,7 +106,7 @@ def _plain_summary(summary: ExportSummary) -> dict[str, Any]:
     }
 
 
-def _plain_model(model: ModelResult) -> dict[str, Any]:
+def _plain_model(model: ModelResult) -> Plain:
     formats = {
         name: {"file": f"{model.name}/{result.path.name}", "verdict": "pass" if result.passed else "fail"}
         for name, result in model.formats.items()

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from marauder.core.clock import Clock
+from marauder.core.plain import Plain
 from marauder.exporting.base import Run
 from marauder.exporting.settings import LatencySettings
 
@@ -44,7 +44,7 @@ class Latency:
     height: int
     width: int
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """The fields as plain values."""
         return asdict(self)
 

@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass, replace
 from importlib import metadata as packages
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -27,6 +26,7 @@ from marauder.core.files import (
     write_json,
     write_text,
 )
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.exporting.base import Exporter, GraphOptions, Run, run_of
 from marauder.exporting.graph import deployable, describe_graph
@@ -63,7 +63,7 @@ class ModelResult:
     source: Path
     folder: Path
     formats: dict[str, FormatResult]
-    report: dict[str, Any] | None = None
+    report: Plain | None = None
     problem: str | None = None
 
     @property
@@ -168,7 +168,7 @@ class ModelExport:
         path = self.folder / entry["file"]
         return path.is_file() and hash_file(path) == entry["sha256"]
 
-    def _start_report(self, reusable: set[str]) -> dict[str, Any]:
+    def _start_report(self, reusable: set[str]) -> Plain:
         if reusable == set(self.exporters):
             return {**self.recorded, "formats": {name: self.recorded["formats"][name] for name in self.exporters}}
         options = self.options
@@ -192,7 +192,7 @@ class ModelExport:
             "tensorrt": self.tensorrt,
         }
 
-    def _make(self, exporter: Exporter, mark: str) -> dict[str, Any]:
+    def _make(self, exporter: Exporter, mark: str) -> Plain:
         """Write one format beside its place, compare it, and move it into place or out of it."""
         unchecked, target = (self._path(exporter, kind) for kind in (UNCHECKED, None))
         metadata = describe_graph(self.detector, self.options, self.weights_hash)
@@ -224,7 +224,7 @@ class ModelExport:
     def _path(self, exporter: Exporter, kind: str | None) -> Path:
         return self.folder / f"model{f'.{kind}' if kind else ''}{exporter.suffix}"
 
-    def _time(self, report: dict[str, Any], results: dict[str, FormatResult]) -> None:
+    def _time(self, report: Plain, results: dict[str, FormatResult]) -> None:
         """Measure latency, unless the same files were measured on this machine with these settings before."""
         settings = self.settings.latency
         mark = fingerprint(
@@ -253,14 +253,14 @@ class ModelExport:
         finally:
             torch.set_num_threads(before)
 
-    def _write(self, report: dict[str, Any]) -> None:
+    def _write(self, report: Plain) -> None:
         metadata = {**report["metadata"], "names": dict(enumerate(report["names"]))}
         write_text(self.folder / METADATA, yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
         write_json(self.folder / REPORT, report)
         write_text(self.folder / READABLE_REPORT, markdown(report))
 
 
-def read_report(folder: Path) -> dict[str, Any]:
+def read_report(folder: Path) -> Plain:
     """The recorded report of a folder; empty where there is none, or none that can be trusted."""
     try:
         report = read_json(folder / REPORT)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnxslim
 import torch
 
 from marauder.core.files import write_bytes
+from marauder.core.plain import Plain
 from marauder.exporting.base import Exporter, GraphOptions
 from marauder.exporting.graph import deployable, example_input
 from marauder.models.files import LoadedDetector
@@ -28,9 +28,7 @@ class OnnxExporter(Exporter):
     suffix = ".onnx"
     packages = ("torch", "onnx", "onnxslim", "ultralytics")
 
-    def export(
-        self, detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any], target: Path
-    ) -> dict[str, Any]:
+    def export(self, detector: LoadedDetector, options: GraphOptions, metadata: Plain, target: Path) -> Plain:
         """Write the ONNX file; returns opset, IR version, number of nodes and the operators used."""
         graph = _trace(deployable(detector, options.dynamic), options)
         if options.simplify:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from marauder.core.clock import Clock
+from marauder.core.plain import Plain
 from marauder.data.boxes import iou_matrix
 from marauder.exporting.base import Run
 from marauder.exporting.settings import ParitySettings
@@ -62,7 +62,7 @@ class Parity:
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """The fields as plain values, the verdict as ``pass`` or ``fail``."""
         return {"verdict": "pass" if self.passed else "fail", **asdict(self)}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from marauder.core.plain import Plain
 from marauder.exporting.latency import PYTORCH
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(report: Plain) -> str:
     """``export_report.md`` from the content of ``export_report.json``."""
     height, width = report["image_size"]
     lines = [
@@ -29,7 +28,7 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _parity_table(formats: dict[str, Any]) -> list[str]:
+def _parity_table(formats: Plain) -> list[str]:
     lines = [
         "| format | file | MB | verdict | boxes | least IoU | score difference | raw boxes (px) | raw scores |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -55,7 +54,7 @@ def _parity_table(formats: dict[str, Any]) -> list[str]:
     return [*lines, "", *notes, *remarks] if notes or remarks else lines
 
 
-def _latency_table(latency: dict[str, Any]) -> list[str]:
+def _latency_table(latency: Plain) -> list[str]:
     threads = f"{latency['threads']} thread{'s' if latency['threads'] != 1 else ''}"
     lines = [
         f"One call of {latency['batch']} × {latency['width']}×{latency['height']} on {latency['machine']}, {threads}, "

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.exporting.base import Exporter, GraphOptions
 from marauder.models.files import LoadedDetector
 
@@ -32,9 +32,7 @@ class TorchScriptExporter(Exporter):
     suffix = ".torchscript"
     packages = ("torch", "ultralytics")
 
-    def export(
-        self, detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any], target: Path
-    ) -> dict[str, Any]:
+    def export(self, detector: LoadedDetector, options: GraphOptions, metadata: Plain, target: Path) -> Plain:
         """Write the TorchScript file; returns the number of records in it."""
         target.parent.mkdir(parents=True, exist_ok=True)
         request = {

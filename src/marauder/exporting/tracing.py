@@ -8,11 +8,11 @@ import sys
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from marauder.core.files import write_bytes
+from marauder.core.plain import Plain
 from marauder.exporting.base import GraphOptions
 from marauder.exporting.graph import deployable, example_input
 from marauder.models.files import LoadedDetector, load_detector
@@ -22,7 +22,7 @@ WRITER_OWN = ("version", "byteorder", ".data/serialization_id")
 """Records that the archive writer adds by itself."""
 
 
-def trace(detector: LoadedDetector, options: GraphOptions, metadata: dict[str, Any]) -> bytes:
+def trace(detector: LoadedDetector, options: GraphOptions, metadata: Plain) -> bytes:
     """The TorchScript archive of a detector. Its bytes depend on what this process traced before."""
     model = deployable(detector, options.dynamic)
     with warnings.catch_warnings(), torch.no_grad():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from marauder.core.plain import Plain
 from marauder.engine.failures import FailureKind
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
@@ -48,7 +48,7 @@ class HealthGate(Gate[GateSettings, HealthEvidence]):
 
     def judge(self, evidence: HealthEvidence) -> Verdict:
         """Fail when something ended the training before its time."""
-        facts: dict[str, Any] = {
+        facts: Plain = {
             "kind": evidence.kind,
             "step": evidence.step,
             "batch": evidence.batch,

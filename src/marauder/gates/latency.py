@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field, model_validator
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.limits import broken_bound
 from marauder.gates.verdict import Verdict
@@ -61,7 +61,7 @@ class LatencyEvidence:
     width: int
 
     @classmethod
-    def of(cls, latency: Mapping[str, Any]) -> LatencyEvidence:
+    def of(cls, latency: PlainMapping) -> LatencyEvidence:
         """The evidence in what ``export.latency.Latency.plain`` gives."""
         batch = int(latency["batch"])
         formats = {
@@ -83,7 +83,7 @@ class LatencyGate(Gate[LatencySettings, LatencyEvidence]):
     def judge(self, evidence: LatencyEvidence) -> Verdict:
         """Hold the format to its budget."""
         budget = self.settings
-        facts: dict[str, Any] = {
+        facts: Plain = {
             "machine": evidence.machine,
             "hardware": budget.hardware,
             "format": budget.format,

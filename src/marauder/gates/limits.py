@@ -6,11 +6,11 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from marauder.core.plain import Plain
 from marauder.core.settings import Settings
 from marauder.data.slices.settings import METRICS
 from marauder.evaluation.metrics import Metrics
@@ -142,7 +142,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
             if broken is not None:
                 found.append(broken)
                 names.append(name)
-        facts: dict[str, Any] = {
+        facts: Plain = {
             "metrics": known,
             "limits": {name: bounds.model_dump() for name, bounds in limits.items()},
             "broken": names,

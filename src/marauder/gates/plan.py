@@ -10,6 +10,7 @@ from typing import Any, cast
 from pydantic import create_model
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.plugins import names, resolve
 from marauder.core.settings import Layer, Settings, add_values, read_layer, validate_layer
 from marauder.gates.base import Gate, GateSettings
@@ -82,7 +83,7 @@ class GatePlan:
         order = list(dict.fromkeys((*self.settings, *names(KIND))))
         return sorted(verdicts, key=lambda verdict: order.index(verdict.gate))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """The settings of the gates that the file names, as plain values: what is written into the run."""
         return {name: given.model_dump(mode="json") for name, given in self.settings.items()}
 
@@ -100,7 +101,7 @@ def load_gates(path: Path | str | None = None, overrides: Sequence[str] = ()) ->
     """
     source = Path(path) if path is not None else DEFAULT
     layer = _whole(add_values(_whole(read_layer(source)), overrides, None, {}))
-    fields: dict[str, Any] = {
+    fields: Plain = {
         # Only gates that are named are imported.
         name: (_gate_class(name).settings_model | None if name in layer.content else Any, None)
         for name in names(KIND)
@@ -112,7 +113,7 @@ def load_gates(path: Path | str | None = None, overrides: Sequence[str] = ()) ->
 
 def _whole(layer: Layer) -> Layer:
     """A gate that is named alone has default settings; ``off`` (which YAML reads as false) is short for severity."""
-    content: dict[str, Any] = {}
+    content: Plain = {}
     for name, value in layer.content.items():
         if value is None:
             content[name] = {}

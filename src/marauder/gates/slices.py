@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from marauder.core.plain import Plain
 from marauder.data.records import Record
 from marauder.data.slices.mask import Limit, SliceMask
 from marauder.evaluation.intervals import Interval
@@ -110,7 +111,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
             return self.verdict("off", "no slice has limits; set some in slices.yaml")
         found = [finding for one in limited for finding in self._findings(one)]
         failing = [finding for finding in found if finding.slice.protected and not finding.small]
-        facts: dict[str, Any] = {
+        facts: Plain = {
             "by": self.settings.by,
             "slices": [_row(one) for one in limited],
             "broken": [f"{finding.slice.name}: {finding.metric}" for finding in found if finding.bound is not None],
@@ -181,7 +182,7 @@ def _interval(figures: SliceFigures, metric: str) -> tuple[float, float] | None:
     return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
-def _row(figures: SliceFigures) -> dict[str, Any]:
+def _row(figures: SliceFigures) -> Plain:
     return {
         "name": figures.name,
         "protected": figures.protected,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from marauder.core.plain import Plain, PlainMapping
 
 Answer = Literal["pass", "warn", "fail", "off"]
 Phase = Literal["before", "during", "epoch", "end"]
@@ -21,14 +23,14 @@ class Verdict:
     why: str
     value: float | str | None = None
     limit: float | str | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Plain = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """The fields as plain values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+    def from_json(cls, content: PlainMapping) -> Verdict:
         """The verdict that ``to_json`` wrote."""
         return cls(**content)
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, read_json, to_plain, write_json
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.plugins import Plugin
 from marauder.core.settings import Settings
 
@@ -36,7 +36,7 @@ class Job:
 
     module: str
     folder: Path
-    content: Mapping[str, Any] = field(default_factory=dict)
+    content: PlainMapping = field(default_factory=dict)
     processes: int = 1
     checkpoints: Path | None = None
     max_restarts: int = 3
@@ -84,14 +84,14 @@ class Handle:
     """A submitted job, as plain JSON: ``launcher`` by name, ``about`` what that one needs to find it again."""
 
     launcher: str
-    about: Mapping[str, Any]
+    about: PlainMapping
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """As plain values."""
         return {"launcher": self.launcher, "about": dict(self.about)}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Handle:
+    def from_json(cls, content: PlainMapping) -> Handle:
         """From what ``to_json`` gave."""
         return cls(str(content["launcher"]), dict(content["about"]))
 

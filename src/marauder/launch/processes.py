@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
 from marauder.core.files import write_json, write_text
+from marauder.core.plain import Plain, PlainMapping
 from marauder.engine.failures import EXIT_HUNG, GroupRestart, TrainingFailure
 from marauder.launch.base import Job
 from marauder.launch.restarts import Death, RestartPolicy, Saved, describe_hang, describe_status, read_reports
@@ -51,7 +52,7 @@ def stop_file(output: Path) -> Path:
 def report_outcome(output: Path, stop: Interrupted | UserError) -> None:
     """A worker of any rank leaves word of how it ended, for the launching process."""
     rank = int(os.environ.get("RANK", "0"))
-    content: dict[str, Any] = {"rank": rank, "kind": "failed", "message": str(stop)}
+    content: Plain = {"rank": rank, "kind": "failed", "message": str(stop)}
     if isinstance(stop, Interrupted):
         content["kind"] = "interrupted"
     elif isinstance(stop, GroupRestart):
@@ -67,7 +68,7 @@ def end_worker(output: Path, stop: Interrupted | UserError) -> NoReturn:
     raise SystemExit(0 if isinstance(stop, Interrupted) else EXIT_USER_ERROR) from None
 
 
-def launch_processes(job: Job, clock: Clock, happened: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
+def launch_processes(job: Job, clock: Clock, happened: Callable[[str, PlainMapping], None] | None = None) -> None:
     """Run the processes of ``job`` as one group until they end; its file is written first.
 
     When one dies or hangs the others are ended and the group starts again from the newest checkpoint, at most
@@ -94,7 +95,7 @@ def variables_of(rank: int, processes: int) -> dict[str, str]:
 class _Supervisor:
     """Attempts of one group, one after another."""
 
-    def __init__(self, job: Job, clock: Clock, happened: Callable[[str, Mapping[str, Any]], None] | None) -> None:
+    def __init__(self, job: Job, clock: Clock, happened: Callable[[str, PlainMapping], None] | None) -> None:
         self.job, self.clock, self.happened = job, clock, happened
         self.output, self.processes, self.checkpoints = job.folder, job.processes, job.checkpoint_folder
         self.policy = RestartPolicy(job.max_restarts)
@@ -197,7 +198,7 @@ class _Supervisor:
                 return
             time.sleep(POLL_SECONDS)
 
-    def _raise(self, report: Mapping[str, Any]) -> NoReturn:
+    def _raise(self, report: PlainMapping) -> NoReturn:
         if report["rank"] != 0:  # the first rank writes its own
             self._happened("failed", rank=report["rank"], why=report["message"], failure=report.get("failure"))
         if report.get("failure") is not None:

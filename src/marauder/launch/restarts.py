@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from marauder.core.files import DamagedFileError, read_json
+from marauder.core.plain import Plain, PlainMapping
 from marauder.engine.failures import EXIT_HUNG, name_some
 
 TOGETHER = ("update", "agreement")
@@ -76,7 +76,7 @@ class RestartPolicy:
         return True
 
 
-def read_reports(output: Path) -> list[dict[str, Any]]:
+def read_reports(output: Path) -> list[Plain]:
     """What the workers that ended left word of, by rank."""
     reports = [read_json(path) for path in output.glob(".outcome_rank*.json")]
     return sorted(reports, key=lambda report: int(report["rank"]))
@@ -99,7 +99,7 @@ def describe_status(death: Death) -> str:
 
 def describe_hang(output: Path, processes: int, since: float) -> str | None:
     """Which rank hung where, from the evidence written after ``since`` (seconds since 1970); ``None`` without any."""
-    found: list[Mapping[str, Any]] = []
+    found: list[PlainMapping] = []
     for path in sorted(output.glob("hang_rank*.json")):
         try:
             evidence = read_json(path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field, field_validator, model_validator
 
+from marauder.core.plain import Plain
 from marauder.core.plugins import check_names
 from marauder.core.settings import Settings
 
@@ -14,7 +13,7 @@ class NoticeSettings(Settings):
     """``sources``: of file, ec2; ``options``: by source's name, what it alone needs (see ``docs/interruptions.md``)."""
 
     sources: tuple[str, ...] = ()
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    options: dict[str, Plain] = Field(default_factory=dict)
     seconds: float = Field(5.0, gt=0, description="between two looks; a spot instance is told two minutes ahead")
 
     @field_validator("sources")

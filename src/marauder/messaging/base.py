@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.core.plugins import Plugin
 from marauder.core.settings import Settings
 
@@ -22,5 +21,5 @@ class Sink(Plugin[Settings], ABC):
     """A place that events go to."""
 
     @abstractmethod
-    def deliver(self, event: Mapping[str, Any]) -> None:
+    def deliver(self, event: PlainMapping) -> None:
         """Deliver one CloudEvent (structured JSON form). Raises ``DeliveryError``; returns only when it arrived."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from marauder.core.files import to_plain
+from marauder.core.plain import Plain, PlainMapping
 
 PREFIX = "io.marauder."
 SPECIFICATION = "1.0"
@@ -22,9 +21,7 @@ NO_WORD = re.compile(r"[^\w.\-]+", re.ASCII)
 """What an id leaves out of its subject: ids stand in headers of requests."""
 
 
-def make_event(
-    number: int, type: str, source: str, subject: str, data: Mapping[str, Any], time: float
-) -> dict[str, Any]:
+def make_event(number: int, type: str, source: str, subject: str, data: PlainMapping, time: float) -> Plain:
     """The envelope of an event: ``number`` is its place in the outbox (from 1), ``time`` in seconds since 1970.
 
     The ``id`` is a function of the arguments other than ``data``: delivered twice, an event has the same one.
@@ -45,6 +42,6 @@ def make_event(
     }
 
 
-def encode(event: Mapping[str, Any]) -> bytes:
+def encode(event: PlainMapping) -> bytes:
     """The event as the bytes that are sent and signed."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import Field
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import encode
@@ -39,7 +39,7 @@ class EventBridgeSink(Sink):
         self.bus = settings.bus
         self.client: Any = None
 
-    def deliver(self, event: Mapping[str, Any]) -> None:
+    def deliver(self, event: PlainMapping) -> None:
         """Put one event; EventBridge's ``source`` and ``detail-type`` are the CloudEvent's source and type."""
         from botocore.exceptions import BotoCoreError, ClientError
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
+from marauder.core.plain import Plain
 from marauder.delivery.follower import Receiver, Refused, Watch, follow, follower_arguments
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.outbox import folder_of, journal_of
@@ -26,7 +26,7 @@ class SinkReceiver(Receiver):
         """A sink has one error; whether another attempt helps stands in it."""
         return (DeliveryError,)
 
-    def deliver(self, record: dict[str, Any]) -> None:
+    def deliver(self, record: Plain) -> None:
         """Deliver one event."""
         try:
             self.sink.deliver(record)

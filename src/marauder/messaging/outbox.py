@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from marauder.core.files import write_json
+from marauder.core.plain import Plain, PlainMapping
 from marauder.delivery.follower import FollowerGroup, command_of
 from marauder.delivery.journal import Journal
 from marauder.messaging.cloud_events import make_event
@@ -58,12 +58,12 @@ class Outbox:
         self.started = True
         return self
 
-    def emit(self, type: str, data: Mapping[str, Any]) -> str:
+    def emit(self, type: str, data: PlainMapping) -> str:
         """Append an event (``type`` as in ``cloud_events.TYPES``), on disk when this returns; returns its id."""
-        events: list[dict[str, Any]] = []
+        events: list[Plain] = []
         now = time.time()
 
-        def make(number: int) -> dict[str, Any]:
+        def make(number: int) -> Plain:
             events.append(make_event(number, type, self.settings.source, self.subject, data, now))
             return events[-1]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from marauder.core.plain import Plain
 from marauder.core.plugins import check_names, make
 from marauder.core.settings import Settings
 
@@ -14,7 +15,7 @@ class EventSettings(Settings):
     """The JSONL outbox of a run is always written; ``sinks`` deliver from it. ``options`` by sink's name."""
 
     sinks: tuple[str, ...] = ()
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    options: dict[str, Plain] = Field(default_factory=dict)
     source: str = Field("marauder", description="the CloudEvents source: who speaks")
     finish_seconds: float = Field(20.0, ge=0, description="how long the end of a run waits for slow sinks")
 

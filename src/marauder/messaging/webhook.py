@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import CONTENT_TYPE, encode
@@ -84,7 +85,7 @@ class WebhookSink(Sink):
         self.key = _key(_read_secret(settings))
         self.opener = urllib.request.build_opener(_NoRedirects)
 
-    def deliver(self, event: Mapping[str, Any]) -> None:
+    def deliver(self, event: PlainMapping) -> None:
         """POST one event; any answer 2xx means that it arrived."""
         body = encode(event)
         headers = {"Content-Type": CONTENT_TYPE, "User-Agent": "marauder"} | sign(str(event["id"]), body, self.key)
@@ -113,7 +114,7 @@ def verify(
     secret: str,
     tolerance_seconds: float = TOLERANCE_SECONDS,
     now: float | None = None,
-) -> dict[str, Any]:
+) -> Plain:
     """For receivers: the event of a request, if it is signed with ``secret`` and no older than the tolerance.
 
     ``body`` must be the raw bytes. Raises ``SignatureError``. An event may come more than once: drop a ``webhook-id``

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
+from marauder.core.plain import Plain, PlainMapping
 from marauder.mining.hard_negatives import HardNegative, Suspicion, Trust
 
 FORMAT = 1
@@ -79,7 +80,7 @@ def write_mining(
     folder: Path,
     pool: Sequence[HardNegative],
     suspicions: Sequence[Suspicion],
-    unlabelled: Sequence[Mapping[str, Any]],
+    unlabelled: Sequence[PlainMapping],
     weights: str,
     names: Sequence[str],
     found: int,
@@ -88,7 +89,7 @@ def write_mining(
 ) -> MiningSummary:
     """Write both files. ``weights``: SHA-256 of the detector that mined; ``found``: errors, near-copies among them;
     ``trust``: scores from which each of ``names`` is believed, where ``precision`` was asked for."""
-    pools: dict[str, dict[str, Any]] = {}
+    pools: dict[str, Plain] = {}
     for one in pool:
         row = pools.setdefault(one.pool, {"predicted": one.predicted, "true": one.true, "errors": 0, "sampled": 0})
         row["errors"] += 1

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import append_line, read_lines
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.duplicates import COPY_HEIGHT, COPY_WIDTH, PictureHash, hash_grey
 from marauder.data.pictures import PictureStore, UnreadablePictureError
@@ -286,7 +286,7 @@ def _crop_hash(grey: np.ndarray, box: np.ndarray) -> PictureHash | None:
     return hash_grey(cv2.resize(grey[y0:y1, x0:x1], (COPY_WIDTH, COPY_HEIGHT), interpolation=cv2.INTER_AREA))
 
 
-def _of_unlabelled(looked: Mapping[int, Looked], pictures: Pictures, names: Sequence[str]) -> list[dict[str, Any]]:
+def _of_unlabelled(looked: Mapping[int, Looked], pictures: Pictures, names: Sequence[str]) -> list[Plain]:
     """The most certain detections on pictures without labels: what to send to annotators first."""
     first = len(pictures.training) + len(pictures.held_out)
     rows = []

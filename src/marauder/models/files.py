@@ -9,7 +9,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain, write_bytes
+from marauder.core.plain import Plain
 from marauder.core.version import __version__
 from marauder.models.naming import SUFFIXES, model_file
 from marauder.models.ultralytics_adapter import (
@@ -35,11 +35,11 @@ class LoadedDetector:
     model: DetectionModel
     names: tuple[str, ...]
     image_size: int
-    metadata: dict[str, Any]
+    metadata: Plain
     path: Path
 
 
-def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: dict[str, Any]) -> dict[str, str]:
+def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: Plain) -> dict[str, str]:
     """Write ``stem.safetensors`` and ``stem.pt``; returns each file's SHA-256 by name.
 
     The same weights and metadata give the same bytes. ``image_size``: pixels of the long side the detector was
@@ -78,7 +78,7 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     return hashes
 
 
-def restore_detector(stem: Path) -> dict[str, Any] | None:
+def restore_detector(stem: Path) -> Plain | None:
     """The metadata of the detector in ``stem.safetensors`` and ``stem.pt``; ``None`` unless one of them is whole.
 
     One that is lost, or damaged, is written anew from the other; where both are whole and differ, as after a kill

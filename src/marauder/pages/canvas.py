@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +49,7 @@ def style_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
 def to_png(figure: Figure, crop: bool = True) -> bytes:
     """The figure as a PNG file; the same figure gives the same bytes. ``crop``: to what is drawn, which takes drawing
     it twice. Packed lightly: photographs would otherwise take longer to pack than to draw."""
-    options: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.1} if crop else {}
+    options: Plain = {"bbox_inches": "tight", "pad_inches": 0.1} if crop else {}
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}, **options)
     return buffer.getvalue()

@@ -15,6 +15,7 @@ from pydantic import Field, create_model
 from marauder.core.errors import UserError
 from marauder.core.identity import identify, is_same
 from marauder.core.locks import is_held
+from marauder.core.plain import Plain
 from marauder.core.settings import Settings, load_settings, read_yaml_mapping
 from marauder.pipeline import steps as steps_package
 from marauder.pipeline.record import StepRecord, lock_path, read_record
@@ -94,18 +95,18 @@ class Pipeline:
         """What the step writes; nothing when it is not configured."""
         return step.outputs(self.workspace, self.settings_of(step)) if self.is_configured(step) else ()
 
-    def result_settings(self, step: Step) -> dict[str, Any]:
+    def result_settings(self, step: Step) -> Plain:
         """The settings that bear on the result, by dotted name: neither its places nor what changes only speed."""
         left_out = {*step.placed(self.workspace), *step.without_effect(), *self._proposed[step.name]}
         flat = flatten(self.settings_of(step).model_dump(mode="json")) if self.is_configured(step) else {}
         return {name: value for name, value in flat.items() if not _covered(name, left_out)}
 
-    def given_settings(self) -> dict[str, Any]:
+    def given_settings(self) -> Plain:
         """All settings but those that the workspace decides or proposed, as a settings file holds them.
 
         So a moved workspace, or another folder of pictures, is seen the next time.
         """
-        values: dict[str, Any] = self.settings.model_dump(mode="json")
+        values: Plain = self.settings.model_dump(mode="json")
         for step in self.steps:
             if not self.is_configured(step):
                 del values[step.name]
@@ -208,7 +209,7 @@ class Pipeline:
 
 
 def _settings_model(steps: Sequence[Step]) -> type[Settings]:
-    fields: dict[str, Any] = {}
+    fields: Plain = {}
     for step in steps:
         model = step.settings_model()
         fields[step.name] = (model | None, None) if step.optional else (model, Field(...))
@@ -216,9 +217,9 @@ def _settings_model(steps: Sequence[Step]) -> type[Settings]:
 
 
 @cache
-def default_values(model: type[Settings]) -> dict[str, Any]:
+def default_values(model: type[Settings]) -> Plain:
     """Defaults of a settings model as plain values, without the settings that have none."""
-    values: dict[str, Any] = {}
+    values: Plain = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
             values[name] = default_values(field.annotation)

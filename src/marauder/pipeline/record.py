@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.core.identity import Identity
+from marauder.core.plain import Plain
 from marauder.pipeline.workspace import Workspace
 
 ROOT_MARK = "{workspace}"
@@ -22,12 +23,12 @@ class StepRecord(BaseModel):
 
     state: Literal["running", "interrupted", "paused", "failed", "done"]
     version: int
-    settings: dict[str, Any]
+    settings: Plain
     inputs: dict[str, str]
     fresh: bool = False
     """The attempt was to start over and has not yet cleared away what was there: the next one must start over too."""
     outputs: dict[str, Identity] = {}
-    summary: dict[str, Any] = {}
+    summary: Plain = {}
     message: str = ""
     started: float
     """Seconds since 1970 when this attempt began."""

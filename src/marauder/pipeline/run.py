@@ -15,6 +15,7 @@ from marauder.core.events import EventLog
 from marauder.core.files import to_plain, write_text
 from marauder.core.identity import Identity, identify
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record, write_record
 from marauder.pipeline.status import State, Status, flatten
@@ -187,5 +188,5 @@ def _identify_outputs(pipeline: Pipeline, step: Step) -> dict[str, Identity]:
     return identities
 
 
-def _as_yaml(values: dict[str, Any]) -> str:
+def _as_yaml(values: Plain) -> str:
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from marauder.core.plain import PlainMapping
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
@@ -27,7 +28,7 @@ class RunStep(Step):
     def train(self, context: StepContext) -> RunSummary:
         """Train, or go on; then measure and judge."""
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """The data set, the output, the checkpoints, and the folder of the runs' common store."""
         return {
             "data": workspace.data_yaml,
@@ -52,7 +53,7 @@ class RunStep(Step):
         """The files of ``leaves``."""
         return tuple(Artifact(name, workspace.model(self.folder) / file) for name, file in self.leaves.items())
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Train, or go on. A gate that failed fails the step: raises ``GateStop``."""
         from marauder.runs.gatekeeper import GateStop
 

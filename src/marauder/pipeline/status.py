@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.pipeline.record import StepRecord
 
-Values = Mapping[str, Any]
+Values = PlainMapping
 
 
 class State(enum.StrEnum):
@@ -129,9 +130,9 @@ def setting_differences(recorded: Values, current: Values, defaults: Values) -> 
     return changes
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: PlainMapping, prefix: str = "") -> Plain:
     """Nested mappings as one mapping of dotted names; an empty mapping is a value."""
-    flat: dict[str, Any] = {}
+    flat: Plain = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             flat.update(flatten(value, f"{prefix}{name}."))

@@ -7,13 +7,14 @@ settings models and the work itself are imported inside the methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from marauder.core.clock import Clock
 from marauder.core.decides import names
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides, Settings
 from marauder.pipeline.workspace import Workspace
 
@@ -74,10 +75,10 @@ class Step(ABC):
         """The model of the step's section."""
 
     @abstractmethod
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """Settings (by dotted name) that the workspace decides, such as output folders; users cannot set them here."""
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Settings (by dotted name) that the workspace proposes where the user gives none, such as what an earlier step
         leaves; ``configured``: names of the steps that are part of this pipeline. Their values count as inputs, not as
         settings: a workspace can move."""
@@ -100,7 +101,7 @@ class Step(ABC):
         """What must exist when the step is done, and is its result for later steps."""
 
     @abstractmethod
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Do the work, or go on with it; return a summary for people.
 
         The summary holds plain values; ``report`` is a file to open, as a path from the workspace's root.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.prediction.predictor import Description, InputShape
 
 DEFAULT_STRIDE = 32
@@ -32,7 +33,7 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
     if values.get("task", "detect") != "detect":
         raise UserError(f"{path}: was made for the task {values['task']}; expected a detector")
     said = values.get("args")
-    arguments: dict[str, Any] = said if isinstance(said, dict) else {}
+    arguments: Plain = said if isinstance(said, dict) else {}
     if arguments.get("nms") or values.get("nms"):
         raise UserError(f"{path}: suppresses boxes by itself, at limits of its own; export it again without nms")
     size = _size(values.get("imgsz"))

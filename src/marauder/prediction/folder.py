@@ -20,6 +20,7 @@ import torch
 
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, atomic_path, fingerprint, read_json, write_json
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.models.ultralytics_adapter import DetectionModel
@@ -112,7 +113,7 @@ def read_description(folder: Path) -> FolderDescription:
     return _parsed(file, model, content)
 
 
-def _parsed(file: Path, model: str, content: Mapping[str, Any]) -> FolderDescription:
+def _parsed(file: Path, model: str, content: PlainMapping) -> FolderDescription:
     names, size, thresholds = content.get("names"), content.get("image_size"), content.get("thresholds")
     if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise UserError(f"{file}: names must be a list of class names")
@@ -144,7 +145,7 @@ def write_predictor_folder(folder: Path, model: Path, said: FolderDescription | 
     return folder
 
 
-def _plain(said: FolderDescription) -> dict[str, Any]:
+def _plain(said: FolderDescription) -> Plain:
     return {
         "format": FORMAT,
         "model": said.model,

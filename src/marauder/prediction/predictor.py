@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.core.plain import PlainMapping
 from marauder.data.records import Detections
 from marauder.imaging.letterbox import Letterbox, fit, fit_rectangle
 from marauder.models.ultralytics_adapter import DetectionModel
@@ -42,7 +42,7 @@ class Description:
     image_size: int
     stride: int
     accepts: InputShape = InputShape()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: PlainMapping = field(default_factory=dict)
 
 
 class Predictor(ABC):

@@ -5,11 +5,12 @@ Curves are fitted in ``calibration.score_curves``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from marauder.core.plain import Plain, PlainMapping
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -65,7 +66,7 @@ class ScoreCalibration:
                 parts.append(f"{text}: {'all classes' if every else ', '.join(of_method)}")
         return f"Scores calibrated: {'; '.join(parts)}."
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain values from which ``from_json`` makes the same calibration."""
         return {
             "names": self.names,
@@ -75,7 +76,7 @@ class ScoreCalibration:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ScoreCalibration:
+    def from_json(cls, content: PlainMapping) -> ScoreCalibration:
         """The calibration that ``to_json`` gave."""
         curves = tuple((np.array(said, np.float64), np.array(right, np.float64)) for said, right in content["curves"])
         precision = {str(name): float(value) for name, value in content["average_precision"].items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision  # noqa: F401 - registers the operators that a scripted detector may name
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.engine.distributed import choose_device
 from marauder.prediction.exported import describe_exported
 from marauder.prediction.format import PredictorFormat
@@ -48,7 +48,7 @@ class TorchScriptFormat(PredictorFormat):
         device = choose_device(self.settings.device)
         if not path.is_file():
             raise UserError(f"{path}: no such file; check the path, or export again")
-        extra: dict[str, Any] = {METADATA_FILE: ""}
+        extra: Plain = {METADATA_FILE: ""}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -60,7 +60,7 @@ class TorchScriptFormat(PredictorFormat):
         return TorchScriptPredictor(path, describe_exported(path, _metadata(path, extra[METADATA_FILE])), device, graph)
 
 
-def _metadata(path: Path, text: str | bytes) -> dict[str, Any]:
+def _metadata(path: Path, text: str | bytes) -> Plain:
     if not text:
         return {}
     try:

@@ -10,10 +10,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
+from marauder.core.plain import Plain
 from marauder.data.picture_files import is_picture
 
 SPLIT_KEYS = ("train", "val", "test", "minival")
@@ -73,7 +73,7 @@ class Companions:
         text = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
         return Rewritten(text.encode("utf-8"), tuple(notes))
 
-    def _new_entry(self, path: str, content: dict[str, Any], entry: str, notes: list[str]) -> str:
+    def _new_entry(self, path: str, content: Plain, entry: str, notes: list[str]) -> str:
         found = _locate(self.source, path, content, entry)
         if found is None:
             notes.append(f"{path}: {entry} was not found and is left as it was")
@@ -118,7 +118,7 @@ class Companions:
         return Rewritten(json.dumps(content, ensure_ascii=False).encode("utf-8")) if changed else None
 
 
-def _read_data_yaml(path: Path) -> dict[str, Any] | None:
+def _read_data_yaml(path: Path) -> Plain | None:
     """The content of a data.yaml, ``None`` for other YAML and for what is no YAML at all."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def _read_data_yaml(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _named_lists(source: Path, path: str, content: dict[str, Any]) -> set[str]:
+def _named_lists(source: Path, path: str, content: Plain) -> set[str]:
     named: set[str] = set()
     for key in SPLIT_KEYS:
         value = content.get(key)
@@ -141,7 +141,7 @@ def _named_lists(source: Path, path: str, content: dict[str, Any]) -> set[str]:
     return named
 
 
-def _locate(source: Path, path: str, content: dict[str, Any], entry: str) -> Path | None:
+def _locate(source: Path, path: str, content: Plain, entry: str) -> Path | None:
     """What an entry of a data.yaml names, tried as Ultralytics does, then below the input by its last parts."""
     own = (source / path).parent
     root = content.get("path")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from marauder.core.files import append_line, read_lines, to_plain, write_text
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 
 REPORT_FOLDER = "preprocessing"
 JOURNAL_NAME = ".journal.jsonl"
@@ -27,7 +27,7 @@ class Journal:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.path = output / REPORT_FOLDER / JOURNAL_NAME
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, Plain] = {}
         for entry in read_lines(self.path):
             if isinstance(entry, dict) and isinstance(entry.get("path"), str) and "result" in entry:
                 self.entries[entry["path"]] = entry
@@ -49,19 +49,17 @@ class Journal:
         if fresh or not self.path.exists():
             write_text(self.path, "")
 
-    def finished(self, path: str, fingerprint: str, source: list[int]) -> dict[str, Any] | None:
+    def finished(self, path: str, fingerprint: str, source: list[int]) -> Plain | None:
         """The result of a file that is finished and unchanged, else ``None``."""
         entry = self.entries.get(path)
         if entry is None or entry.get("fingerprint") != fingerprint or entry.get("source") != source:
             return None
         if entry["output"] != stamp_of(self.output / path):
             return None
-        result: dict[str, Any] = entry["result"]
+        result: Plain = entry["result"]
         return result
 
-    def record(
-        self, path: str, fingerprint: str, source: list[int], output: list[int] | None, result: dict[str, Any]
-    ) -> None:
+    def record(self, path: str, fingerprint: str, source: list[int], output: list[int] | None, result: Plain) -> None:
         """Note a file as finished."""
         entry = {
             "path": path,

@@ -8,13 +8,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import cv2
 import numpy as np
 
 from marauder.core.clock import describe_seconds
 from marauder.core.files import to_plain, write_json, write_text
+from marauder.core.plain import Plain
 from marauder.data.contact_sheets import Tile, contact_sheet
 from marauder.imaging.plan import METHODS
 from marauder.pages.rendering import embed_picture, render_page
@@ -55,7 +55,7 @@ class PreprocessingSummary:
         """The page to look at."""
         return self.output / REPORT_FOLDER / "report.html"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Plain:
         """What ``summary.json`` holds; the same for the same input and settings."""
         return {
             "method": self.method,
@@ -91,7 +91,7 @@ class PreprocessingSummary:
 def write_report(
     settings: PreprocessingSettings,
     inventory: Inventory,
-    results: list[dict[str, Any]],
+    results: list[Plain],
     redone: int,
     removed: int,
     seconds: float,
@@ -125,7 +125,7 @@ def write_report(
     return summary
 
 
-def _means(pictures: list[dict[str, Any]]) -> dict[str, float]:
+def _means(pictures: list[Plain]) -> dict[str, float]:
     means: dict[str, float] = {}
     measured = [result for result in pictures if result.get("before")]
     for name in ("uiqm", "uciqe"):
@@ -140,7 +140,7 @@ def _means(pictures: list[dict[str, Any]]) -> dict[str, float]:
     return means
 
 
-def _notes(inventory: Inventory, results: list[dict[str, Any]]) -> tuple[str, ...]:
+def _notes(inventory: Inventory, results: list[Plain]) -> tuple[str, ...]:
     notes = [note for result in results for note in result.get("notes", ())]
     deep = [result for result in results if "bits_before" in result]
     if deep:
@@ -156,7 +156,7 @@ def _notes(inventory: Inventory, results: list[dict[str, Any]]) -> tuple[str, ..
     return tuple(notes)
 
 
-def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictures: list[dict[str, Any]]) -> str:
+def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictures: list[Plain]) -> str:
     rows = [
         ("pictures", f"{summary.pictures:,}"),
         ("enhanced", f"{summary.enhanced:,}"),
@@ -176,7 +176,7 @@ def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictur
     )
 
 
-def _sheet(settings: PreprocessingSettings, pictures: list[dict[str, Any]]) -> str | None:
+def _sheet(settings: PreprocessingSettings, pictures: list[Plain]) -> str | None:
     """Pictures before and after, spread evenly over the enhanced ones, as a data address; ``None`` without any."""
     shown = [result for result in pictures if result["status"] == ENHANCED] or pictures
     count = min(settings.sheet_pictures, len(shown))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.files import fingerprint
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides, Settings
 from marauder.data.picture_files import DECODING_VERSION
 from marauder.imaging.plan import METHODS, Plan
@@ -96,6 +97,6 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Equal for recipes that give the same output."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        fields: Plain = {name: getattr(self, name) for name in self.__slots__}
         fields["plan"] = self.plan.as_dict() if self.plan is not None else None
         return fingerprint({**fields, "version": [ENHANCEMENT_VERSION, DECODING_VERSION]})[:16]

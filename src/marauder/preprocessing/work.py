@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from marauder.core.files import atomic_path, write_bytes
+from marauder.core.plain import Plain
 from marauder.data.picture_files import Decoded
 from marauder.imaging.content import content_area
 from marauder.imaging.enhance import enhance, enhance_exactly
@@ -48,7 +49,7 @@ class Done:
     """A finished file: its result for the report, and the stamp of what was written (``None``: nothing)."""
 
     item: Item
-    result: dict[str, Any]
+    result: Plain
     output: list[int] | None
 
 
@@ -68,7 +69,7 @@ def prepare_process() -> None:
 
 def process(job: Job, items: Sequence[Item]) -> list[Done]:
     """Handle some files, in order. Writing waits for the disk in a thread while the next picture is worked on."""
-    waiting: list[tuple[Item, dict[str, Any], Future[Any] | None]] = []
+    waiting: list[tuple[Item, Plain, Future[Any] | None]] = []
     with ThreadPoolExecutor(1) as writer:
         for item in items:
             target = job.target / item.path
@@ -90,7 +91,7 @@ def process(job: Job, items: Sequence[Item]) -> list[Done]:
     return done
 
 
-def process_picture(job: Job, item: Item) -> tuple[dict[str, Any], bytes | None]:
+def process_picture(job: Job, item: Item) -> tuple[Plain, bytes | None]:
     """Result line and encoded picture; a bad picture gives its reason and ``None``."""
     try:
         raw = read_bytes(job.source / item.path)
@@ -99,7 +100,7 @@ def process_picture(job: Job, item: Item) -> tuple[dict[str, Any], bytes | None]
         return {"path": item.path, "status": SET_ASIDE, "reason": str(error)}, None
 
 
-def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple[dict[str, Any], bytes]:
+def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple[Plain, bytes]:
     recipe, picture = job.recipe, stored.pixels
     rows, columns = content_area(picture)
     content = picture[rows, columns]
@@ -108,7 +109,7 @@ def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple
     else:
         plan, measured = plan_for(picture, recipe.method, recipe.strength)
     unchanged = plan.changes_nothing and stored.orientation == 1
-    result: dict[str, Any] = {
+    result: Plain = {
         "path": item.path,
         "status": LEFT_ALONE if plan.changes_nothing else ENHANCED,
         "width": picture.shape[1],
@@ -130,10 +131,10 @@ def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple
     return result, raw if unchanged else encode(enhanced, Path(item.path).suffix, recipe.jpeg_quality)
 
 
-def process_companion(job: Job, item: Item) -> tuple[dict[str, Any], bytes | None]:
+def process_companion(job: Job, item: Item) -> tuple[Plain, bytes | None]:
     """Copy a file that is no picture, with its paths made to point into the output where it is one that has paths."""
     source, target = job.source / item.path, job.target / item.path
-    result: dict[str, Any] = {"path": item.path, "status": COPIED}
+    result: Plain = {"path": item.path, "status": COPIED}
     try:
         rewritten = job.companions.rewritten(item.path)
         if rewritten is not None:
@@ -148,7 +149,7 @@ def process_companion(job: Job, item: Item) -> tuple[dict[str, Any], bytes | Non
     return result, None
 
 
-def compare_with_clean(folder: Path, path: str, picture: np.ndarray, enhanced: np.ndarray) -> dict[str, Any]:
+def compare_with_clean(folder: Path, path: str, picture: np.ndarray, enhanced: np.ndarray) -> Plain:
     """PSNR (dB) and SSIM against the clean picture before and after, or the reason why there are none."""
     clean_path = find_clean(folder, path)
     if clean_path is None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import Any
 
+from marauder.core.plain import Plain
 from marauder.preprocessing.inventory import PICTURE, Item
 from marauder.preprocessing.work import SET_ASIDE, Done, Job, prepare_process, process
 
@@ -87,7 +87,7 @@ class WorkerPool:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _killer(item: Item) -> dict[str, Any]:
+def _killer(item: Item) -> Plain:
     what = "decoding or enhancing" if item.kind == PICTURE else "copying"
     reason = f"{what} it ended the worker process (out of memory, or a fault in a decoder)"
     return {"path": item.path, "status": SET_ASIDE, "reason": reason}

@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.plugins import Plugin, names, resolve
 from marauder.core.settings import Settings
 
@@ -117,11 +117,11 @@ class Registry(Plugin[Settings], ABC):
         """Bring one file of the version to ``path``, unchecked. Raises ``FileNotFoundError`` when it is not there."""
 
     @abstractmethod
-    def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
+    def append_promotion(self, project: str, entry: PlainMapping) -> None:
         """Add a line to the project's record of promotions, which nothing else changes."""
 
     @abstractmethod
-    def promotions(self, project: str) -> list[dict[str, Any]]:
+    def promotions(self, project: str) -> list[Plain]:
         """The record of promotions, oldest first."""
 
     def fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...] = ()) -> Path:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from marauder.core.plain import PlainMapping
+
 OVERALL = "overall"
 LEFT_BETTER, RIGHT_BETTER, UNCLEAR = "the first is better", "the second is better", "no clear difference"
 SAME, MISSING = "the same", "not measured in both"
@@ -41,7 +43,7 @@ class ComparedSlice:
         return self.right.value - self.left.value
 
 
-def compare_reports(left: Mapping[str, Any], right: Mapping[str, Any], metric: str) -> list[ComparedSlice]:
+def compare_reports(left: PlainMapping, right: PlainMapping, metric: str) -> list[ComparedSlice]:
     """All pictures first, then the slices of either report, in their order.
 
     Where one of the runs was compared with the other, as its production, the paired interval of the difference tells.
@@ -54,7 +56,7 @@ def compare_reports(left: Mapping[str, Any], right: Mapping[str, Any], metric: s
     return rows
 
 
-def _paired(left: Mapping[str, Any], right: Mapping[str, Any]) -> Literal["left", "right"] | None:
+def _paired(left: PlainMapping, right: PlainMapping) -> Literal["left", "right"] | None:
     """Which report holds the comparison with the other one as production."""
     for holder, other, name in ((right, left, "right"), (left, right, "left")):
         run = _mapping(holder, "lineage").get("production_run")
@@ -63,7 +65,7 @@ def _paired(left: Mapping[str, Any], right: Mapping[str, Any]) -> Literal["left"
     return None
 
 
-def differences_of_data(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+def differences_of_data(left: PlainMapping, right: PlainMapping) -> list[str]:
     """Reasons why figures of the two reports are not measured alike, in plain words; empty: none is known."""
     found = []
     if left.get("split") != right.get("split"):
@@ -87,7 +89,7 @@ _ORDER = (LEFT_BETTER, RIGHT_BETTER, UNCLEAR, SAME)
 
 
 def _compare(
-    name: str, left: Mapping[str, Any], right: Mapping[str, Any], metric: str, holder: Literal["left", "right"] | None
+    name: str, left: PlainMapping, right: PlainMapping, metric: str, holder: Literal["left", "right"] | None
 ) -> ComparedSlice:
     sides = _side(left, metric), _side(right, metric)
     paired = _change(right, metric) if holder == "right" else _change(left, metric) if holder == "left" else None
@@ -98,7 +100,7 @@ def _compare(
     return ComparedSlice(name, *sides, protected, _reading(*sides, paired), tested, paired)
 
 
-def _change(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+def _change(row: PlainMapping, metric: str) -> tuple[float, float] | None:
     bounds = _mapping(_mapping(row, "changes"), metric)
     low, high = _number(bounds.get("low")), _number(bounds.get("high"))
     return (low, high) if low <= high else None
@@ -120,18 +122,18 @@ def _reading(left: Side, right: Side, paired: tuple[float, float] | None) -> str
     return LEFT_BETTER if right.interval[1] < left.interval[0] else UNCLEAR
 
 
-def _side(row: Mapping[str, Any], metric: str) -> Side:
+def _side(row: PlainMapping, metric: str) -> Side:
     bounds = _mapping(_mapping(row, "intervals"), metric)
     low, high = _number(bounds.get("low")), _number(bounds.get("high"))
     return Side(_number(row.get(metric)), (low, high) if low <= high else None, _pictures(row))
 
 
-def _pictures(row: Mapping[str, Any]) -> int | None:
+def _pictures(row: PlainMapping) -> int | None:
     pictures = row.get("n", row.get("pictures"))
     return pictures if isinstance(pictures, int) else None
 
 
-def _mapping(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _mapping(parent: PlainMapping, name: str) -> PlainMapping:
     value = parent.get(name)
     return value if isinstance(value, Mapping) else {}
 

@@ -14,11 +14,12 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
 from marauder.registry.base import Candidate, ModelVersion, Registry
 from marauder.registry.objects import (
@@ -105,7 +106,7 @@ class FilesRegistry(Registry):
             if version is not None and self._record(project, version) is None:
                 raise UserError(f"{project} has no version {version!r}; see: marauder registry list {project}")
 
-        def change(present: dict[str, Any]) -> dict[str, Any]:
+        def change(present: Plain) -> Plain:
             merged = {**present, **moves}
             return {alias: version for alias, version in sorted(merged.items()) if version is not None}
 
@@ -128,11 +129,11 @@ class FilesRegistry(Registry):
         """From the version's folder."""
         self.store.get(self._key(version.project, version.version, name), path)
 
-    def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
+    def append_promotion(self, project: str, entry: PlainMapping) -> None:
         """A line of ``promotions.jsonl``."""
         append_entry(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", entry)
 
-    def promotions(self, project: str) -> list[dict[str, Any]]:
+    def promotions(self, project: str) -> list[Plain]:
         """The lines of ``promotions.jsonl``."""
         return fetch_entries(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}")
 
@@ -153,7 +154,7 @@ class FilesRegistry(Registry):
                 if self._claimed(project, str(number)) == mine:
                     return str(number)
 
-    def _claimed(self, project: str, number: str) -> dict[str, Any]:
+    def _claimed(self, project: str, number: str) -> Plain:
         return fetch_object(self.store, self._key(project, number, CLAIM))
 
     def _numbers(self, project: str) -> dict[int, set[str]]:

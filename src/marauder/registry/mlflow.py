@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from marauder.core.errors import UserError
 from marauder.core.files import to_plain
 from marauder.core.locks import turn
+from marauder.core.plain import Plain, PlainMapping
 from marauder.registry.base import Candidate, ModelVersion, Registry
 from marauder.registry.record import (
     RECORD,
@@ -160,7 +161,7 @@ class MlflowRegistry(Registry):
                 raise FileNotFoundError(f"{version.location}/{name}") from error
             shutil.move(fetched, path)
 
-    def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
+    def append_promotion(self, project: str, entry: PlainMapping) -> None:
         """A tag of the registered model under a name that no other entry has."""
         check_project(project)
         with self._explained():
@@ -168,7 +169,7 @@ class MlflowRegistry(Registry):
             text = json.dumps(to_plain(dict(entry)), ensure_ascii=False, allow_nan=False)
             self._client.set_registered_model_tag(project, name, text)
 
-    def promotions(self, project: str) -> list[dict[str, Any]]:
+    def promotions(self, project: str) -> list[Plain]:
         """Those tags, in the order of their names, which begin with the time."""
         if self._is_unmade():
             return []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from marauder.core.files import to_plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.registry.record import VersionRecord, read_object
 from marauder.storage.base import Store
 from marauder.storage.updating import read_or_none, update
@@ -15,13 +15,13 @@ ROOT = "models"
 TAGS, PROMOTIONS = "tags.json", "promotions.jsonl"
 
 
-def fetch_object(store: Store, key: str) -> dict[str, Any]:
+def fetch_object(store: Store, key: str) -> Plain:
     """The object, or an empty one when it is not there."""
     content, _ = read_or_none(store, key)
     return {} if content is None else read_object(content, key)
 
 
-def update_object(store: Store, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def update_object(store: Store, key: str, change: Callable[[Plain], Plain]) -> None:
     """Replace the object by ``change`` of it, which may be called several times."""
 
     def rewrite(present: bytes | None) -> bytes:
@@ -31,13 +31,13 @@ def update_object(store: Store, key: str, change: Callable[[dict[str, Any]], dic
     update(store, key, rewrite)
 
 
-def append_entry(store: Store, key: str, entry: Mapping[str, Any]) -> None:
+def append_entry(store: Store, key: str, entry: PlainMapping) -> None:
     """Add a JSON line."""
     line = json.dumps(to_plain(dict(entry)), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     update(store, key, lambda present: (present or b"") + line)
 
 
-def fetch_entries(store: Store, key: str) -> list[dict[str, Any]]:
+def fetch_entries(store: Store, key: str) -> list[Plain]:
     """The JSON lines, none when the object is not there."""
     content, _ = read_or_none(store, key)
     return [read_object(line, key) for line in (content or b"").splitlines()]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.registry.base import PREVIOUS, PRODUCTION, ModelVersion, Registry
 
 PROMOTED, ROLLED_BACK = "io.marauder.model.promoted", "io.marauder.model.rolled_back"
@@ -23,7 +24,7 @@ LONGEST_WORDS = 1000
 ACCEPTED = ("pass", "warn")
 """Verdicts with which a version needs no override. ``off`` is none of them: nothing was asked."""
 
-Emit = Callable[[str, Mapping[str, Any]], object]
+Emit = Callable[[str, PlainMapping], object]
 """Tells the world: type and data of a CloudEvent, as ``messaging.outbox.Outbox.emit`` takes them."""
 
 
@@ -109,7 +110,7 @@ def rollback(registry: Registry, project: str, who: str, why: str = "", emit: Em
     return _carry_out(registry, decision, entry, emit)
 
 
-def settle(registry: Registry, project: str, emit: Emit | None = None) -> list[dict[str, Any]]:
+def settle(registry: Registry, project: str, emit: Emit | None = None) -> list[Plain]:
     """Finish what killed processes left: a move that happened is tagged and told, one that did not is written off.
 
     Returns the entries of the record that were open.
@@ -141,7 +142,7 @@ def _moves(version: str, production: str | None) -> tuple[Move, ...]:
 
 def _entry(
     action: Literal["promote", "rollback"], wanted: ModelVersion, production: str | None, who: str, why: str
-) -> dict[str, Any]:
+) -> Plain:
     return {
         "id": uuid.uuid4().hex,
         "action": action,
@@ -157,7 +158,7 @@ def _entry(
     }
 
 
-def _carry_out(registry: Registry, decision: Decision, entry: dict[str, Any], emit: Emit | None) -> ModelVersion:
+def _carry_out(registry: Registry, decision: Decision, entry: Plain, emit: Emit | None) -> ModelVersion:
     if decision.refusal is not None:
         raise UserError(decision.refusal)
     project, version = entry["project"], entry["version"]
@@ -169,7 +170,7 @@ def _carry_out(registry: Registry, decision: Decision, entry: dict[str, Any], em
     return registry.require(project, version)
 
 
-def _tell(registry: Registry, entry: Mapping[str, Any], emit: Emit | None) -> None:
+def _tell(registry: Registry, entry: PlainMapping, emit: Emit | None) -> None:
     """What follows a move; done twice, it says the same (the event carries the entry's id)."""
     promoted = entry["action"] == "promote"
     about = {"by": entry["who"], "why": entry["why"], "override": "yes" if entry["override"] else ""}
@@ -181,5 +182,5 @@ def _tell(registry: Registry, entry: Mapping[str, Any], emit: Emit | None) -> No
     _note(registry, entry, DONE)
 
 
-def _note(registry: Registry, entry: Mapping[str, Any], state: str) -> None:
+def _note(registry: Registry, entry: PlainMapping, state: str) -> None:
     registry.append_promotion(entry["project"], {**entry, "state": state, "time": round(time.time(), 3)})

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, to_plain
+from marauder.core.plain import Plain
 from marauder.registry.base import Candidate, ModelVersion, weights_name, weights_names
 from marauder.storage.base import check_key
 
@@ -124,7 +124,7 @@ def check_alias(alias: str) -> str:
     return alias
 
 
-def read_object(content: bytes, where: str) -> dict[str, Any]:
+def read_object(content: bytes, where: str) -> Plain:
     """A JSON object. Raises ``UserError`` for anything else."""
     try:
         value = json.loads(content)

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
 from marauder.registry.base import PRODUCTION, Candidate, ModelVersion, Registry
 from marauder.registry.objects import (
@@ -162,11 +163,11 @@ class SageMakerRegistry(Registry):
         """From the store."""
         self.store.get(f"{self._root_of(version)}/{name}", path)
 
-    def append_promotion(self, project: str, entry: Mapping[str, Any]) -> None:
+    def append_promotion(self, project: str, entry: PlainMapping) -> None:
         """A line of ``promotions.jsonl`` in the store."""
         append_entry(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", entry)
 
-    def promotions(self, project: str) -> list[dict[str, Any]]:
+    def promotions(self, project: str) -> list[Plain]:
         """The lines of ``promotions.jsonl``."""
         return fetch_entries(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}")
 
@@ -180,7 +181,7 @@ class SageMakerRegistry(Registry):
         config = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60)
         return session.client("sagemaker", region_name=region, endpoint_url=self.settings.endpoint_url, config=config)
 
-    def _source(self, location: str) -> dict[str, Any]:
+    def _source(self, location: str) -> Plain:
         """Where the model comes from: SageMaker takes a serving container with its files, or a plain address."""
         image = self.settings.image
         if not image:
@@ -216,14 +217,14 @@ class SageMakerRegistry(Registry):
             return str(self._group(project))
         return str(made["ModelPackageGroupArn"])
 
-    def _packages(self, project: str) -> list[dict[str, Any]]:
+    def _packages(self, project: str) -> list[Plain]:
         pages = self._client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=project)
         arns = [one["ModelPackageArn"] for page in pages for one in page["ModelPackageSummaryList"]]
         found = [self._client.describe_model_package(ModelPackageName=arn) for arn in arns]
         mine = [one for one in found if "weights_sha256" in (one.get("CustomerMetadataProperties") or {})]
         return sorted(mine, key=lambda one: int(one["ModelPackageVersion"]))
 
-    def _package(self, project: str, version: str) -> dict[str, Any]:
+    def _package(self, project: str, version: str) -> Plain:
         if self._group(project) is not None:
             for package in self._packages(project):
                 if str(package["ModelPackageVersion"]) == version:
@@ -238,7 +239,7 @@ class SageMakerRegistry(Registry):
         tags = self._tags(group)
         return {name.removeprefix(ALIAS_TAG): value for name, value in tags.items() if name.startswith(ALIAS_TAG)}
 
-    def _version(self, project: str, package: Mapping[str, Any], aliases: Mapping[str, str]) -> ModelVersion:
+    def _version(self, project: str, package: PlainMapping, aliases: Mapping[str, str]) -> ModelVersion:
         root, number = _root(project, package), str(package["ModelPackageVersion"])
         record = self._record(root)
         return ModelVersion(
@@ -277,7 +278,7 @@ class SageMakerRegistry(Registry):
             ) from error
 
 
-def _root(project: str, package: Mapping[str, Any]) -> str:
+def _root(project: str, package: PlainMapping) -> str:
     return f"{ROOT}/{project}/{package['CustomerMetadataProperties']['folder']}"
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field, field_validator
 
+from marauder.core.plain import Plain
 from marauder.core.plugins import is_known, names
 from marauder.core.settings import Settings
 
@@ -14,7 +13,7 @@ class RegistrySettings(Settings):
     """``kind``: files, mlflow, wandb, sagemaker, or none. ``options``: what that one needs (an address, a bucket)."""
 
     kind: str = "mlflow"
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Plain = Field(default_factory=dict)
 
     @field_validator("kind")
     @classmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
+from marauder.core.plain import Plain
 from marauder.tracking.wandb_quietly import open_quietly
 
 
-def log_artifacts(order: dict[str, Any]) -> None:
+def log_artifacts(order: Plain) -> None:
     """One W&B run that logs every artifact of the order with its aliases, all files inside the order's folder."""
     folder = Path(order["folder"])
     run = open_quietly(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from marauder.core.files import to_plain, write_json, write_text
+from marauder.core.plain import Plain
 from marauder.evaluation.figures import CALIBRATION_ERRORS
 from marauder.gates.verdict import worst
 from marauder.reporting.card_text import render_card
@@ -39,7 +39,7 @@ def write_model_card(folder: Path, evidence: RunEvidence) -> Path:
     return folder / "model_card.md"
 
 
-def card_content(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
+def card_content(evidence: RunEvidence, rows: Sequence[Row]) -> Plain:
     """The card as plain values. ``rows``: of ``slice_rows``."""
     calibration = calibration_of(evidence.result)
     use = evidence.intended_use
@@ -82,14 +82,14 @@ def card_content(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
         "caveats": [vars(caveat) for caveat in caveats(evidence, rows)],
         "ethical_considerations": list(ETHICS),
     }
-    plain: dict[str, Any] = to_plain(content)
+    plain: Plain = to_plain(content)
     return plain
 
 
-def _front_matter(evidence: RunEvidence) -> dict[str, Any]:
+def _front_matter(evidence: RunEvidence) -> Plain:
     """Fields that the Hugging Face hub reads: licence, task, tags, data set, and the headline results."""
     overall, licence = evidence.result.overall, evidence.intended_use.licence
-    matter: dict[str, Any] = {}
+    matter: Plain = {}
     if re.fullmatch(r"[A-Za-z0-9.\-]+", licence):
         matter["license"] = licence.lower()
     elif licence:
@@ -112,7 +112,7 @@ def _front_matter(evidence: RunEvidence) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row) -> Plain:
     """A slice's numbers, with intervals and differences where there are any."""
     cells = {
         cell.column.name: {
@@ -129,7 +129,7 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _latency(evidence: RunEvidence) -> dict[str, Any] | None:
+def _latency(evidence: RunEvidence) -> Plain | None:
     if evidence.latency is None:
         return None
     return {**vars(evidence.latency), "formats": {name: vars(one) for name, one in evidence.latency.formats.items()}}

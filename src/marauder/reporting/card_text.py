@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.evaluation.figures import CALIBRATION_ERRORS
 from marauder.pages.canvas import show_confidence
 from marauder.pages.showing import show_any, show_milliseconds, show_number, show_signed
 from marauder.reporting.markdown import bullets, escape, table, terms
 
 
-def render_card(content: Mapping[str, Any]) -> str:
+def render_card(content: PlainMapping) -> str:
     """The Markdown of ``card_content``; all text that comes from outside is escaped."""
     import yaml
 
@@ -33,7 +33,7 @@ def render_card(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _details(content: Mapping[str, Any]) -> str:
+def _details(content: PlainMapping) -> str:
     details = content["model_details"]
     lines = [("Task", details["task"]), ("Classes", ", ".join(details["classes"]))]
     lines += [(name, details[key]) for name, key in (("Licence", "licence"), ("Contact", "contact")) if details[key]]
@@ -42,12 +42,12 @@ def _details(content: Mapping[str, Any]) -> str:
     return terms(lines)
 
 
-def _use(content: Mapping[str, Any]) -> str:
+def _use(content: PlainMapping) -> str:
     use = content["intended_use"]
     return terms([("For", use["primary"]), ("Users", use["users"]), ("Out of scope", use["out_of_scope"])])
 
 
-def _factors(content: Mapping[str, Any]) -> str:
+def _factors(content: PlainMapping) -> str:
     if not content["factors"]:
         return "No slices of the data were looked at."
     lines = [
@@ -58,7 +58,7 @@ def _factors(content: Mapping[str, Any]) -> str:
     return "Measured apart, as parts of the evaluation data:\n\n" + bullets(lines)
 
 
-def _metrics(content: Mapping[str, Any]) -> str:
+def _metrics(content: PlainMapping) -> str:
     return (
         "mAP is COCO's. Precision, recall and F1 are means over the classes that have boxes, at confidence "
         f"{show_confidence(content['metrics']['confidence'])} and IoU 0.5. D-ECE is the calibration error of the "
@@ -66,16 +66,16 @@ def _metrics(content: Mapping[str, Any]) -> str:
     )
 
 
-def _training(content: Mapping[str, Any]) -> str:
+def _training(content: PlainMapping) -> str:
     training = content["training"]
     lines = [(name, str(value)) for name, value in training["facts"].items()]
     lines += [(name, str(value)) for name, value in _flat(training["settings"]).items()]
     return terms(lines) if lines else "How it was trained was not told."
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: PlainMapping, prefix: str = "") -> Plain:
     """Nested settings by dotted names; what is not set is left out."""
-    flat: dict[str, Any] = {}
+    flat: Plain = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
@@ -84,7 +84,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _results(content: Mapping[str, Any]) -> str:
+def _results(content: PlainMapping) -> str:
     results, names = content["results"], content["metrics"]["names"]
     changed = results["compared_with"]
     heads = ["part", "pictures", "boxes", "groups", *names.values()]
@@ -118,7 +118,7 @@ def _results(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _latency_text(latency: Mapping[str, Any] | None) -> str:
+def _latency_text(latency: PlainMapping | None) -> str:
     if latency is None:
         return "Not measured."
     shape = f", {latency['width']} × {latency['height']} pixels" if latency["width"] and latency["height"] else ""
@@ -130,7 +130,7 @@ def _latency_text(latency: Mapping[str, Any] | None) -> str:
     return f"{escape(about)}\n\n" + table(["format", "p50, ms", "p95, ms", "pictures a second"], rows)
 
 
-def _gates(content: Mapping[str, Any]) -> str:
+def _gates(content: PlainMapping) -> str:
     if not content["gates"]:
         return "No gate judged this model."
     rows = [
@@ -142,13 +142,13 @@ def _gates(content: Mapping[str, Any]) -> str:
     )
 
 
-def _caveats(content: Mapping[str, Any]) -> str:
+def _caveats(content: PlainMapping) -> str:
     if not content["caveats"]:
         return "Nothing stood out in the evidence of this run; that is no proof that nothing is wrong."
     return bullets([one["text"] for one in content["caveats"]])
 
 
-def _cell(cell: Mapping[str, Any]) -> str:
+def _cell(cell: PlainMapping) -> str:
     text = _number(cell["value"])
     if cell["interval"] is not None and cell["interval"][0] is not None:
         text += f" ({_number(cell['interval'][0])} to {_number(cell['interval'][1])})"

@@ -7,13 +7,13 @@ every ``schema_version`` that starts with "1.": later ones only add keys.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
 from marauder.core.files import to_plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.evaluation.intervals import Interval
 from marauder.evaluation.metrics import Metrics
 from marauder.evaluation.outcomes import PictureOutcome
@@ -29,9 +29,9 @@ SCHEMA_VERSION = "1.0"
 WORST_LISTED, WORST_OF_SLICE_LISTED = 50, 10
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Plain:
     """The published JSON Schema of ``eval_report.json``."""
-    content: dict[str, Any] = json.loads(
+    content: Plain = json.loads(
         files("marauder.reporting").joinpath("eval_report.schema.json").read_text(encoding="utf-8")
     )
     return content
@@ -44,7 +44,7 @@ def report_content(
     outcomes: Sequence[PictureOutcome],
     confusion: np.ndarray,
     matrices: Sequence[Matrix],
-) -> dict[str, Any]:
+) -> Plain:
     """Plain values of the report; what is not a finite number is ``None``."""
     overall = evidence.result.overall
     labels = [*evidence.names, "background"]
@@ -81,11 +81,11 @@ def report_content(
         "artifacts": {name: vars(one) for name, one in evidence.artifacts.items()},
         "what_next": evidence.what_next,
     }
-    plain: dict[str, Any] = to_plain(content)
+    plain: Plain = to_plain(content)
     return plain
 
 
-def _measured(row: Row, metrics: Metrics) -> dict[str, Any]:
+def _measured(row: Row, metrics: Metrics) -> Plain:
     """The numbers of a row, with its intervals and what changed against production, by metric."""
     return {
         **metrics.to_json(),
@@ -96,25 +96,25 @@ def _measured(row: Row, metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _slice(row: Row) -> dict[str, Any]:
+def _slice(row: Row) -> Plain:
     return {**_measured(row, row.metrics), "protected": row.protected, "description": row.description}
 
 
-def _interval(interval: Interval) -> dict[str, Any]:
+def _interval(interval: Interval) -> Plain:
     return vars(interval)
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: Change) -> Plain:
     return vars(change)
 
 
-def _worst_of_slice(evidence: RunEvidence, name: str) -> list[Mapping[str, Any]]:
+def _worst_of_slice(evidence: RunEvidence, name: str) -> list[PlainMapping]:
     places, outcomes = slice_outcomes(evidence.result, name)
     by_place = {int(place): outcome for place, outcome in zip(places, outcomes, strict=True)}
     return list(worst_pictures(evidence.records, by_place, WORST_OF_SLICE_LISTED))
 
 
-def _latency(evidence: RunEvidence) -> dict[str, Any] | None:
+def _latency(evidence: RunEvidence) -> Plain | None:
     if evidence.latency is None:
         return None
     formats = {name: dict(vars(one)) for name, one in evidence.latency.formats.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.data.records import Detections, Record
 from marauder.evaluation.comparison import Comparison
 from marauder.evaluation.evaluate import EvaluationResult
@@ -122,8 +122,8 @@ class RunEvidence:
     facts: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
     data: DataPin = field(default_factory=DataPin)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    history: Sequence[Mapping[str, Any]] = ()
+    settings: PlainMapping = field(default_factory=dict)
+    history: Sequence[PlainMapping] = ()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     slice_intervals: Mapping[str, Interval] = field(default_factory=dict)
     interval_metric: str = "map50"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
+from marauder.core.plain import PlainMapping
 from marauder.reporting.evidence import Artifact, DataPin, Lineage, Provenance
 
 Lines = list[tuple[str, str]]
@@ -98,7 +99,7 @@ def lineage_lines(evidence: Origin) -> Lines:
     )
 
 
-def _plain_line(values: Mapping[str, Any]) -> str:
+def _plain_line(values: PlainMapping) -> str:
     """Plain values in one line; empty ones left out."""
     return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", [], {}))
 

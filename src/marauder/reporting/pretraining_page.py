@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.files import to_plain, write_json, write_text
+from marauder.core.plain import Plain, PlainMapping
 from marauder.gates.verdict import Verdict, worst
 from marauder.pages.rendering import embed_picture, render_page
 from marauder.pages.showing import show_number, show_plain, show_signed
@@ -38,7 +39,7 @@ class PretrainingEvidence:
     title: str
     run_id: str
     project: str
-    probe: Mapping[str, Any]
+    probe: PlainMapping
     signs: Mapping[str, Mapping[str, float]]
     groups: Mapping[str, Mapping[str, int]]
     thinning: str
@@ -48,7 +49,7 @@ class PretrainingEvidence:
     cautions: Sequence[str] = ()
     what_next: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: PlainMapping = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
     data: DataPin = field(default_factory=DataPin)
     lineage: Lineage = field(default_factory=Lineage)
@@ -107,7 +108,7 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
     return render_page("reporting/pretraining.html", **context)
 
 
-def card_content(evidence: PretrainingEvidence) -> dict[str, Any]:
+def card_content(evidence: PretrainingEvidence) -> Plain:
     """The card as plain values, in the sections of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019)."""
     content = {
         "title": evidence.title,
@@ -126,11 +127,11 @@ def card_content(evidence: PretrainingEvidence) -> dict[str, Any]:
         "caveats": list(evidence.cautions),
         "ethical_considerations": list(ETHICS),
     }
-    plain: dict[str, Any] = to_plain(content)
+    plain: Plain = to_plain(content)
     return plain
 
 
-def render_card(content: Mapping[str, Any]) -> str:
+def render_card(content: PlainMapping) -> str:
     """The card as Markdown; all text that comes from outside is escaped."""
     details, probe = content["model_details"], content["results"]["probe"]
     signs = content["results"]["signs"]
@@ -157,7 +158,7 @@ def render_card(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tiles(evidence: PretrainingEvidence) -> list[dict[str, Any]]:
+def _tiles(evidence: PretrainingEvidence) -> list[Plain]:
     probe, after, before = evidence.probe, evidence.signs["after"], evidence.signs["before"]
     tiles = [{"label": "did it help", "value": probe["verdict"], "notes": ["a linear probe on frozen features"]}]
     if probe["gain"] is not None:
@@ -172,7 +173,7 @@ def _tiles(evidence: PretrainingEvidence) -> list[dict[str, Any]]:
     return tiles
 
 
-def _classes(probe: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _classes(probe: PlainMapping) -> list[Plain]:
     rows = probe.get("by_class") or {}
     return [
         {"name": name, "before": _float(before), "after": _float(after), "gain": _float(after) - _float(before)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.evaluation.matching import AREA_NAMES
 from marauder.evaluation.metrics import Metrics, defined_mean
 from marauder.gates.verdict import Answer, Phase, Verdict, worst
@@ -85,7 +85,7 @@ def render_report(
     return render_page("reporting/report.html", **context, sections=_sections(context))
 
 
-def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _sections(context: PlainMapping) -> list[tuple[str, str]]:
     """Anchors and names of the sections that are there."""
     gallery = context["gallery"]
     offered = [
@@ -129,7 +129,7 @@ def gates_banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
     return {"answer": answer, "heading": heading, "text": text[:1].upper() + text[1:] + ("." if text else "")}
 
 
-def gate_row(verdict: Verdict) -> dict[str, Any]:
+def gate_row(verdict: Verdict) -> Plain:
     """A gate's verdict as the page's table takes it."""
     return {
         "name": verdict.gate,
@@ -143,7 +143,7 @@ def gate_row(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def headline(evidence: RunEvidence, whole: Row) -> list[dict[str, Any]]:
+def headline(evidence: RunEvidence, whole: Row) -> list[Plain]:
     """The figures at the top: value, interval, and difference from production."""
     at = f"at confidence {show_confidence(evidence.result.overall.confidence)}"
     notes = {"map50": "IoU 0.5", "map50_95": "IoU 0.5 to 0.95", "d_ece": "calibration error"}
@@ -165,7 +165,7 @@ def headline(evidence: RunEvidence, whole: Row) -> list[dict[str, Any]]:
     return tiles
 
 
-def _slices(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
+def _slices(evidence: RunEvidence, rows: Sequence[Row]) -> Plain:
     comparison = evidence.comparison
     shown = max(ROWS_SHOWN, 1 + sum(row.protected for row in rows))
     titles = {column.name: column.title for column in COLUMNS}
@@ -184,12 +184,12 @@ def _slices(evidence: RunEvidence, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _titled(row: Row) -> dict[str, Any]:
+def _titled(row: Row) -> Plain:
     fields = ("protected", "description", "pictures", "boxes", "groups", "cells", "small", "whole")
     return {"name": "all pictures" if row.whole else row.name} | {name: getattr(row, name) for name in fields}
 
 
-def _gallery(gallery: Gallery, protected: set[str]) -> dict[str, Any]:
+def _gallery(gallery: Gallery, protected: set[str]) -> Plain:
     shown = gallery.shown
     return {
         "worst": [_tile(tile) for tile in gallery.worst],
@@ -209,7 +209,7 @@ def _gallery(gallery: Gallery, protected: set[str]) -> dict[str, Any]:
     }
 
 
-def _tile(tile: Tile) -> dict[str, Any]:
+def _tile(tile: Tile) -> Plain:
     """A tile with its labels placed: over the box, or inside it where it touches the picture's edge; a label that would
     cover another is left to the pointer."""
     text = LABEL_PIXELS * max(tile.width / TILE_SIZE[0], tile.height / TILE_SIZE[1])
@@ -232,7 +232,7 @@ def _tile(tile: Tile) -> dict[str, Any]:
     return {name: getattr(tile, name) for name in fields} | {"marks": marks, "text": round(text, 1)}
 
 
-def _matrix(matrix: Matrix, labels: Sequence[str]) -> dict[str, Any]:
+def _matrix(matrix: Matrix, labels: Sequence[str]) -> Plain:
     counts = matrix.counts
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
@@ -260,7 +260,7 @@ def _matrix(matrix: Matrix, labels: Sequence[str]) -> dict[str, Any]:
     return {"name": matrix.name, "labels": labels, "rows": [], "mixups": mixups}
 
 
-def _latency(evidence: RunEvidence) -> dict[str, Any] | None:
+def _latency(evidence: RunEvidence) -> Plain | None:
     figures = evidence.latency
     if figures is None:
         return None
@@ -277,7 +277,7 @@ def _latency(evidence: RunEvidence) -> dict[str, Any] | None:
     return {"about": f"{', '.join(about)}.", "rows": rows}
 
 
-def sizes(overall: Metrics) -> list[dict[str, Any]]:
+def sizes(overall: Metrics) -> list[Plain]:
     """A row for each range of box areas."""
     return [
         {

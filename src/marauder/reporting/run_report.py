@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.core.clock import Clock
 from marauder.core.files import write_bytes, write_json, write_text
+from marauder.core.plain import PlainMapping
 from marauder.data.records import Detections, Record
 from marauder.evaluation.chosen_pictures import picture_weights
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
@@ -97,7 +97,7 @@ def write_evaluation(
     *,
     title: str,
     facts: Mapping[str, str],
-    history: Sequence[Mapping[str, Any]] | None = None,
+    history: Sequence[PlainMapping] | None = None,
     what_next: str = "",
 ) -> Path:
     """The report of an evaluation that is no whole run: ``write_run_report`` with what is known then.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from marauder.core.decides import decided
 from marauder.core.files import portable_path
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.gates.verdict import Verdict
 from marauder.messaging.outbox import Outbox
@@ -67,7 +67,7 @@ class Telling:
     def ended(self, state: str, message: str) -> None:
         """The run ended before its end."""
         what = "interrupted" if state == "interrupted" else "failed"
-        about: dict[str, Any] = {"project": self.settings.project, "state": state, "message": message}
+        about: Plain = {"project": self.settings.project, "state": state, "message": message}
         self.outbox.emit(f"io.marauder.run.{what}", about)
         self._close(what)
 

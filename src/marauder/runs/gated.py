@@ -21,6 +21,7 @@ from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
 from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin, pin
@@ -190,7 +191,7 @@ class GatedRun:
         self._register()
         return self._summary()
 
-    def _decides(self) -> dict[str, Any]:
+    def _decides(self) -> Plain:
         """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
         return dict(to_plain({"settings": decided(self.settings, Decides.RESULT), "data": self.identity}))
 

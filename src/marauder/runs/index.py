@@ -13,6 +13,7 @@ from typing import Any
 
 from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.core.locks import is_held
+from marauder.core.plain import Plain, PlainMapping
 from marauder.runs.record import RUN_FILE
 
 log = logging.getLogger("marauder")
@@ -28,7 +29,7 @@ class IndexedRun:
     """
 
     folder: Path
-    about: Mapping[str, Any]
+    about: PlainMapping
     state: str
 
     @property
@@ -65,14 +66,14 @@ def index_runs(folder: Path) -> list[IndexedRun]:
     return sorted(runs, key=lambda run: (run.started, run.folder.name))
 
 
-def _run(folder: Path, about: Mapping[str, Any] | None) -> IndexedRun:
+def _run(folder: Path, about: PlainMapping | None) -> IndexedRun:
     if about is None:
         return IndexedRun(folder, {}, "damaged")
     state = str(about.get("state") or "unknown")
     return IndexedRun(folder, about, "killed" if state == "running" and not is_held(folder / ".lock") else state)
 
 
-def _entry(folder: Path, stamp: list[int]) -> dict[str, Any]:
+def _entry(folder: Path, stamp: list[int]) -> Plain:
     try:
         about = read_json(folder / RUN_FILE)
     except DamagedFileError:
@@ -85,7 +86,7 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, Plain]:
     try:
         content = read_json(path) if path.is_file() else None
     except DamagedFileError:
@@ -100,7 +101,7 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("about"), dict | None) and "stamp" in entry
 
 
-def _write(path: Path, entries: Mapping[str, Any]) -> None:
+def _write(path: Path, entries: PlainMapping) -> None:
     try:
         write_json(path, {"format": FORMAT, "runs": entries})
     except OSError as error:  # a folder that may only be read is listed all the same, each time from the records

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.engine.observer import Observer
 from marauder.messaging.outbox import Outbox
 from marauder.storage.mirror import CheckpointMirror
@@ -35,7 +35,7 @@ class RunObserver(Observer):
             mirror.offer(path, step)
         self.outbox.emit("io.marauder.run.checkpoint", {"step": step, "checkpoint": path.name})
 
-    def happened(self, kind: str, fields: Mapping[str, Any]) -> None:
+    def happened(self, kind: str, fields: PlainMapping) -> None:
         """Set-aside pictures, restarts and an early stop are tags, so that they show beside the numbers."""
         if kind in ("set_aside", "out_of_memory", "worker_died", "group_restarted", "stopped_early"):
             self.hub.tags({f"happened.{kind}": str(dict(fields))[:400]})

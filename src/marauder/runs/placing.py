@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from marauder.core.decides import decided
 from marauder.core.files import fingerprint
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.settings import RunSettings
@@ -29,7 +30,7 @@ def placed(settings: AnyRun, pinned: DataPin) -> AnyRun:
     return settings.changed({"id": name, "output": settings.runs / name})
 
 
-def gate_overrides(given: Mapping[str, Any]) -> list[str]:
+def gate_overrides(given: PlainMapping) -> list[str]:
     """The section ``gate`` of the settings as dotted overrides of gates.yaml."""
     words = []
     for name, value in given.items():

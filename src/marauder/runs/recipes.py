@@ -13,6 +13,7 @@ import yaml
 
 from marauder.core.decides import names
 from marauder.core.errors import UserError
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides, Layer, add_values, merge_layers, read_layer, validate_layer
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import all_tasks, describe_task
@@ -83,7 +84,7 @@ def run_layer(
     path: Path | None,
     overrides: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
-    values: Mapping[str, Any] | None = None,
+    values: PlainMapping | None = None,
 ) -> Layer:
     """All settings of a run with their places: recipe, then the file, then overrides and options."""
     own = read_layer(path) if path is not None else Layer({}, {})

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from marauder.core.files import read_json, write_json
+from marauder.core.plain import Plain
 
 RUN_FILE = "run.json"
 State = Literal["running", "interrupted", "stopped", "failed", "finished"]
@@ -49,7 +50,7 @@ class RunRecord(BaseModel):
     version: str | None = None
     data: str = ""
     key: str = ""
-    identity: dict[str, Any] = Field(default_factory=dict)
+    identity: Plain = Field(default_factory=dict)
     attempts: int = 0
     started: float = 0.0
     finished: float | None = None
@@ -73,7 +74,7 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     earlier = read_record(folder)
     if earlier is None or earlier.id != identity["id"]:
         return RunRecord(**identity, started=time.time(), attempts=1)
-    kept: dict[str, Any] = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
+    kept: Plain = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
     if earlier.key == identity.get("key"):
         kept |= {name: getattr(earlier, name) for name in ("weights_sha256", "version", "registry", "stored")}
     return RunRecord(**{**identity, **kept})

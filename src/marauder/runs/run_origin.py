@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from marauder.core.plain import PlainMapping
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.reporting.evidence import DataPin, Provenance
 from marauder.runs.settings import RunSettings
 
 
-def provenance_of(content: Mapping[str, Any]) -> Provenance:
+def provenance_of(content: PlainMapping) -> Provenance:
     """The content of ``provenance.json`` as the report takes it."""
     git = content.get("git") or content.get("marauder_git") or {}
     hardware = {key: str(value) for key, value in content["hardware"].items() if value not in (None, [], "")}

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from marauder.core.clock import Clock
 from marauder.core.decides import decided
@@ -24,6 +24,7 @@ from marauder.core.files import (
     read_lines,
     write_text,
 )
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides
 from marauder.core.work import Work
 from marauder.engine.state import Outcome
@@ -102,7 +103,7 @@ class PartMaker:
                 f"{self.resume}: is no checkpoint of this run; its parts have theirs below {self.checkpoints}"
             )
 
-    def make(self, name: str, settings: RunSettings, made_of: Mapping[str, Any]) -> Part:
+    def make(self, name: str, settings: RunSettings, made_of: PlainMapping) -> Part:
         """The part ``name`` with ``settings``, which place it below ``folder``. ``made_of``: what else decides it."""
         _take_up(settings, name, {**made_of, "settings": decided(settings, Decides.RESULT)})
         resume = self.resume
@@ -139,7 +140,7 @@ def leave_weights(chosen: Part, last: Part, outcome: Outcome, folder: Path) -> N
         append_line(folder / HISTORY_FILE, row)
 
 
-def _take_up(settings: RunSettings, name: str, made_of: Mapping[str, Any]) -> None:
+def _take_up(settings: RunSettings, name: str, made_of: PlainMapping) -> None:
     """Make the part's folder one of ``made_of``: what was made of something else goes."""
     work = Work(settings.folder.parent / f"{name}.json", made_of)
     if work.done() is not None:

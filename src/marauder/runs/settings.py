@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from marauder.core.decides import BY_CONTENT
+from marauder.core.plain import Plain
 from marauder.core.plugins import check_names
 from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
@@ -103,7 +104,7 @@ class RunSettings(Settings):
     gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
         None, description="gates.yaml; default: the gates that ship with Marauder"
     )
-    gate: Annotated[dict[str, Any], Decides.MEASUREMENT] = Field(
+    gate: Annotated[Plain, Decides.MEASUREMENT] = Field(
         default_factory=dict, description="single gates, over gates.yaml: gate.drift.severity=warn, gate.latency=off"
     )
     card: Annotated[CardSettings, Decides.MEASUREMENT] = CardSettings()

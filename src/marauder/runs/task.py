@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from marauder.core.clock import Clock
+from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin
 from marauder.engine.state import Outcome
 from marauder.engine.task import Task, Weights
@@ -72,7 +73,7 @@ class Findings:
     outcome: Outcome
     production: Production | None = None
     exported: list[Exported] = field(default_factory=list)
-    latency: dict[str, Any] = field(default_factory=dict)
+    latency: Plain = field(default_factory=dict)
     """``export.latency.Latency.plain``; empty where nothing was timed."""
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -141,7 +142,7 @@ class TaskKind(ABC, Generic[AnyRun]):
         """Write figures, ``eval_report.json``, ``report.html`` and the model card; returns the report's path."""
 
     @abstractmethod
-    def below_target(self) -> Sequence[Mapping[str, Any]]:
+    def below_target(self) -> Sequence[PlainMapping]:
         """Slices whose figure stayed below ``evaluation.target``: name, metric, value, target, pictures."""
 
     @abstractmethod

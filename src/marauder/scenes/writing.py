@@ -22,7 +22,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +41,7 @@ from marauder.core.files import (
     write_text,
 )
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.records import Dataset, Record
 from marauder.data.splits import split_dataset
@@ -57,7 +57,7 @@ _STATE = ".scenes"
 _PARTS = ("images", "labels", "images_clean")
 _CLIPS_WORTH_A_WORKER = 12
 
-Row = dict[str, Any]
+Row = Plain
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, remove_leftovers
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 from marauder.core.randomness import stream
 from marauder.core.work import Work, claim
 from marauder.data.reading import refuse_output_among_pictures
@@ -271,7 +272,7 @@ def _write(selected: Selected, work: Work, clock: Clock) -> SelectionSummary:
     write_selection(selected)
     write_page(selected, command)
     summary = summarise(selected, command)
-    plain: dict[str, Any] = {name: value for name, value in asdict(summary).items() if name not in ("output", "reused")}
+    plain: Plain = {name: value for name, value in asdict(summary).items() if name not in ("output", "reused")}
     work.finish([settings.output / name for name in (SELECTION, SHEET, MAP, PAGE)], plain)
     return summary
 

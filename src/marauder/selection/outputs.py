@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.core.decides import decided
 from marauder.core.files import atomic_path, portable_path, write_json
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
@@ -60,7 +60,7 @@ class Selected:
         stem = re.sub(r"[^\w.+-]+", "_", record.key.replace("/", "__")).strip("._")[:120] or "picture"
         return f"{PICTURES}/{rank:0{max(4, len(str(len(self.picks))))}d}_{stem}{record.picture.suffix.lower()}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Plain:
         """What ``selection.json`` holds: the same for the same pictures, models and settings."""
         deciding = decided(self.settings, Decides.RESULT, by_content=False)
         return {
@@ -77,7 +77,7 @@ class Selected:
             "settings": deciding,
         }
 
-    def _pick(self, rank: int, pick: Pick) -> dict[str, Any]:
+    def _pick(self, rank: int, pick: Pick) -> Plain:
         record = self.records[pick.index]
         scores = {name: _rounded(values[pick.index]) for name, values in sorted(self.measures.items())}
         expected = {

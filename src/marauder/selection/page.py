@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.core.files import write_text
+from marauder.core.plain import Plain
 from marauder.pages.rendering import embed_picture, render_page
 from marauder.pages.showing import begin_sentence
 from marauder.selection.basket import EXPECTED
@@ -68,7 +68,7 @@ def _clips(selected: Selected) -> dict[str, int] | None:
     return {"chosen": len({selected.records[pick.index].group for pick in selected.picks}), "all": whole}
 
 
-def _classes(selected: Selected) -> list[dict[str, Any]]:
+def _classes(selected: Selected) -> list[Plain]:
     """What the detector expects of each class; nothing without one."""
     pool = selected.pool
     if pool.scores is None:

@@ -5,13 +5,13 @@ Counted in boxes, not pictures alone: that is what annotators are paid for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any
 
 from pydantic import Field
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
 from marauder.data.records import Record
 
@@ -49,12 +49,12 @@ class Price:
         """All boxes, drawn and corrected."""
         return None if self.drawn is None else self.drawn + self.corrected
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Plain:
         """What ``selection.json`` and ``batch.json`` hold."""
         return {**asdict(self), "boxes": self.boxes}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Price:
+    def of(cls, content: PlainMapping) -> Price:
         """A price that ``as_dict`` wrote; ``price`` was once the name of the amount. Raises ``KeyError``."""
         amount = content["amount"] if "amount" in content else content["price"]
         boxes = (content["drawn"], content["corrected"])

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from boto3.exceptions import Boto3Error
@@ -23,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from marauder.core.files import DamagedFileError, atomic_path, hash_file
+from marauder.core.plain import Plain
 from marauder.storage.base import (
     ConflictError,
     Store,
@@ -176,10 +176,10 @@ class S3Store(Store):
     def _show(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix + '/' if self.prefix else ''}{key}"
 
-    def _open(self, key: str) -> dict[str, Any]:
+    def _open(self, key: str) -> Plain:
         full = self._full(key)
         with self._explained(key):
-            answer: dict[str, Any] = self._client.get_object(Bucket=self.bucket, Key=full)
+            answer: Plain = self._client.get_object(Bucket=self.bucket, Key=full)
         return answer
 
     def _download(self, key: str, staged: Path) -> None:
@@ -196,7 +196,7 @@ class S3Store(Store):
         if digest.hexdigest() != expected:
             raise DamagedFileError(self._damaged(key))
 
-    def _recorded(self, key: str, answer: dict[str, Any]) -> str:
+    def _recorded(self, key: str, answer: Plain) -> str:
         recorded = answer["Metadata"].get("sha256")
         if recorded is None:
             raise StoreError(

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from marauder.core.clock import Clock
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, DamagedFileError, fingerprint, hash_file, read_json, write_json
 from marauder.core.locks import exclusive
+from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
@@ -248,7 +248,7 @@ def _summary(output: Path, counts: Counts, names: Sequence[str], problems: list[
     )
 
 
-def _plain(summary: PredictSummary) -> dict[str, Any]:
+def _plain(summary: PredictSummary) -> Plain:
     return {
         "pictures": summary.pictures,
         "frames": summary.frames,
@@ -258,7 +258,7 @@ def _plain(summary: PredictSummary) -> dict[str, Any]:
     }
 
 
-def _told_before(output: Path, about: dict[str, Any]) -> PredictSummary:
+def _told_before(output: Path, about: Plain) -> PredictSummary:
     rows = {name: tuple(tuple(row) for row in about[name]) for name in ("max_n", "set_aside")}
     return PredictSummary(
         output, about["pictures"], about["frames"], about["totals"], rows["max_n"], rows["set_aside"], True

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.core.files import write_text
+from marauder.core.plain import Plain
 from marauder.data.contact_sheets import colour_of
 from marauder.pages.rendering import embed_picture, render_page
 from marauder.survey.counts import ClipCounts, Counts, MaxN, surest
@@ -117,7 +117,7 @@ def _looked_at(counts: Counts) -> str:
     return " and ".join(parts) + " looked at" if parts else "Nothing was looked at"
 
 
-def _totals(counts: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
+def _totals(counts: Counts, names: Sequence[str]) -> list[Plain]:
     rows = [
         {
             "name": names[index],
@@ -131,7 +131,7 @@ def _totals(counts: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-int(str(row["boxes"])), str(row["name"])))
 
 
-def _clip(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+def _clip(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> Plain:
     found = sorted((clip.max_n(index) for index in species), key=lambda one: (-one.most, names[one.species]))
     found = [one for one in found if one.most]
     rows = [
@@ -150,7 +150,7 @@ def _clip(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> dic
     return {"name": clip.clip, "frames": len(clip.frames), "moment": moment, "rows": rows, "chart": chart}
 
 
-def _chart(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+def _chart(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> Plain:
     """The numbers of some species over time as lines of up to ``POINTS`` points, each the largest of its stretch."""
     times = np.array([place if seen.seconds is None else seen.seconds for place, seen in enumerate(clip.frames)])
     begin, span = float(times[0]), max(float(times[-1] - times[0]), 1e-9)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marauder.core.files import DamagedFileError, read_json, to_plain, write_text
+from marauder.core.plain import Plain
 from marauder.data.boxes import clean_boxes
 from marauder.data.records import Detections
 
@@ -44,7 +44,7 @@ class Seen:
         """The frame alone, for those who keep many."""
         return replace(self, found=NOTHING)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """As ``from_json`` takes it."""
         return {
             "key": self.key,
@@ -57,7 +57,7 @@ class Seen:
         }
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Seen:
+    def from_json(cls, row: Plain) -> Seen:
         """The inverse of ``to_json``."""
         width, height = row["size"]
         found = Detections(row["boxes"], row["scores"], row["classes"])

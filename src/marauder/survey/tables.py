@@ -8,6 +8,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path
+from marauder.core.plain import Plain
 from marauder.data.csv_files import write_csv
 from marauder.survey.counts import Counts, counts_of
 from marauder.survey.seen import Seen, Survey
@@ -58,7 +59,7 @@ def write_parquet(folder: Path, survey: Survey, clip_of: dict[str, str]) -> Path
         atomic_path(folder / PARQUET_FILE) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
-        block: list[dict[str, Any]] = []
+        block: list[Plain] = []
         for row in _box_rows(survey, clip_of):
             block.append(dict(zip(BOX_COLUMNS, row, strict=True)))
             if len(block) == BLOCK_ROWS:

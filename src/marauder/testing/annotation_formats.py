@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from marauder.annotation.formats.answers import read_delivery
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package, Reading, match_class
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.plain import Plain
 from marauder.core.plugins import make, names, resolve
 from marauder.data.formats.base import Format
 from marauder.data.formats.source import Source
@@ -26,7 +27,7 @@ NAMES = ("Purple Sea Urchin", "fish", "Ängelhaj & <co>")
 PIXELS = b"the bytes of a picture"
 
 
-def make_package(folder: Path, files: dict[str, Any], name: str = "batch-1") -> Package:
+def make_package(folder: Path, files: Plain, name: str = "batch-1") -> Package:
     """A package of pictures 640 x 480 (no real ones: formats never decode) with the given boxes and classes."""
     folder.mkdir(parents=True, exist_ok=True)
     items = []
@@ -79,7 +80,7 @@ class AnnotationFormatContract:
         """Make of an unpacked package what a tool gives back when every pre-label is confirmed."""
         raise NotImplementedError
 
-    def round_trip(self, name: str, files: dict[str, Any], folder: Path) -> tuple[Package, Reading]:
+    def round_trip(self, name: str, files: Plain, folder: Path) -> tuple[Package, Reading]:
         """A package, and what is read of it when it comes back."""
         format: AnnotationFormat = make("annotation_format", name)
         package = make_package(folder / "pictures", files)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.plugins import make, resolve
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.outcome import decide
@@ -22,7 +23,7 @@ class Sample:
     """``make`` gives the evidence anew each time, so that nothing but its content can make two verdicts equal."""
 
     make: Callable[[], Any]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Plain = field(default_factory=dict)
 
 
 class GateContract:

@@ -6,12 +6,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.launch.base import Handle, Job, Launcher, State
 from marauder.launch.worker import run_job
 
@@ -77,7 +77,7 @@ class LauncherContract:
         self, launcher: Launcher, tmp_path: Path
     ) -> None:
         job = self.job(tmp_path, "wait")
-        told: dict[str, Any] = json.loads(json.dumps(launcher.submit(job).to_json()))
+        told: Plain = json.loads(json.dumps(launcher.submit(job).to_json()))
         handle, other = Handle.from_json(told), type(launcher)(launcher.settings)
         self.wait_for_work(job)
         assert other.status(handle) == "running"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import make_event
 from marauder.messaging.settings import EventSettings
 
 
-def event_of(number: int = 1, **data: Any) -> dict[str, Any]:
+def event_of(number: int = 1, **data: Any) -> Plain:
     """An event; ``number`` is its place in the outbox."""
     return make_event(number, "run.finished", "marauder", "run-1", data, 1_795_316_954.0 + number)
 
@@ -22,20 +22,20 @@ class SinkContract:
     """Run by every sink: a subclass makes it, reads what arrived, and makes the receiver unreachable or choosy."""
 
     sink: Sink
-    unreachable: Mapping[str, Any]
+    unreachable: PlainMapping
     name: str
 
-    def make(self, options: Mapping[str, Any]) -> Sink:
+    def make(self, options: PlainMapping) -> Sink:
         """The sink with these options."""
         sink = EventSettings(sinks=(self.name,), options={self.name: dict(options)}).make_sink(self.name)
         assert isinstance(sink, Sink)
         return sink
 
-    def arrived(self) -> list[dict[str, Any]]:
+    def arrived(self) -> list[Plain]:
         """The events that arrived, in their order."""
         raise NotImplementedError
 
-    def refuse(self) -> dict[str, Any]:
+    def refuse(self) -> Plain:
         """Make the receiver refuse for good; returns the event that it will refuse."""
         raise NotImplementedError
 

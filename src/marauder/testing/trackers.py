@@ -9,12 +9,12 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.delivery.journal import Cursor
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
@@ -30,7 +30,7 @@ class Recorded:
 
     runs: int
     status: str
-    config: dict[str, Any]
+    config: Plain
     tags: dict[str, str]
     points: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     figures: int = 0
@@ -45,7 +45,7 @@ class TrackerContract:
     later_values_count: bool
     """Whether a step's later value replaces an earlier one."""
 
-    def options(self, tmp_path: Path) -> dict[str, Any]:
+    def options(self, tmp_path: Path) -> Plain:
         """Options that keep the tracking system on this machine."""
         return {}
 

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.core.plugins import Plugin
 from marauder.core.settings import Settings
 
@@ -22,7 +22,7 @@ class TrackedRun:
     project: str
     run_id: str
     folder: Path
-    config: Mapping[str, Any]
+    config: PlainMapping
     tags: Mapping[str, str]
     generation: int = 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.files import atomic_path, read_json, write_json
+from marauder.core.plain import Plain
 from marauder.tracking.base import Tracker
 from marauder.tracking.records import relative_path, safe_name, tracking_folder
 
@@ -87,7 +88,7 @@ class FilesTracker(Tracker):
         about = {"project": self.run.project, "run_id": self.run.run_id, "generation": self.run.generation}
         write_json(self.folder / "status.json", {**about, "status": status, "changed": time.time()})
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str) -> Plain:
         path = self.folder / name
         return dict(read_json(path)) if path.exists() else {}
 

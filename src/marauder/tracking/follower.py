@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.plugins import make, resolve
 from marauder.delivery.follower import Receiver, Refused, Watch, follow, follower_arguments
 from marauder.delivery.journal import Journal
@@ -36,7 +36,7 @@ class TrackerReceiver(Receiver):
         """Those of the tracker."""
         return self.kind.errors()
 
-    def deliver(self, record: dict[str, Any]) -> None:
+    def deliver(self, record: Plain) -> None:
         """Open the tracker where needed, and make the call that the record stands for."""
         if self.generation is not None and record["kind"] == START and record["generation"] > self.generation:
             self.close()
@@ -91,7 +91,7 @@ class TrackerReceiver(Receiver):
             self.generation, self.first = start.run.generation, start.first
         return self.tracker
 
-    def _finish(self, record: dict[str, Any], tracker: Tracker) -> None:
+    def _finish(self, record: Plain, tracker: Tracker) -> None:
         later = self.journal.read_after(record[self.journal.key])
         if any(after["kind"] == START for after in later):
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.delivery.journal import Journal
 from marauder.tracking.base import TrackedRun
 
@@ -25,7 +26,7 @@ class Start:
 
     run: TrackedRun
     trackers: tuple[str, ...]
-    options: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, PlainMapping]
     finish_seconds: float
     first: int = 1
 
@@ -70,7 +71,7 @@ def relative_path(run_folder: Path, path: Path) -> str:
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(config: PlainMapping, prefix: str = "") -> dict[str, str]:
     """Settings as one level of dotted keys; lists become words in brackets."""
     flat: dict[str, str] = {}
     for key, value in config.items():

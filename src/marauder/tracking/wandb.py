@@ -11,10 +11,11 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.tracking.base import Tracker
 from marauder.tracking.records import safe_name, tracking_folder
@@ -131,5 +132,5 @@ class WandbTracker(Tracker):
         again = f"-{self.run.generation}" if self.run.generation else ""
         return safe_name(self.run.run_id.replace("/", "-")) + again
 
-    def _log(self, values: Mapping[str, Any], step: int) -> None:
+    def _log(self, values: PlainMapping, step: int) -> None:
         self.wandb_run.log(dict(values), step=max(step, self.wandb_run.step))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from marauder.annotation.formats.base import AnnotationFormat, Package
 from marauder.annotation.formats.package_files import common_entries
 from marauder.annotation.packing import Entry
+from marauder.core.plain import Plain
 
 
 class CocoFormat(AnnotationFormat):
@@ -30,13 +30,13 @@ class CocoFormat(AnnotationFormat):
 
 def coco_bytes(package: Package) -> bytes:
     """The pre-labels as COCO JSON in UTF-8; image, annotation and category ids count from 1."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[Plain] = []
+    annotations: list[Plain] = []
     for image_id, item in enumerate(package.items, 1):
         images.append({"id": image_id, "file_name": item.file, "width": item.width, "height": item.height})
         for position, (box, index) in enumerate(zip(item.boxes.tolist(), item.classes.tolist())):
             x0, y0, x1, y1 = (round(value, 4) for value in box)
-            row: dict[str, Any] = {
+            row: Plain = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
                 "category_id": index + 1,

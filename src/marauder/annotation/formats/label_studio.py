@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from marauder.annotation.formats.base import AnnotationFormat, Item, Package
 from marauder.annotation.formats.package_files import PICTURES, common_entries
 from marauder.annotation.packing import Entry
+from marauder.core.plain import Plain
 from marauder.data.contact_sheets import colour_of
 from marauder.data.formats.text import clean_text
 
@@ -39,7 +39,7 @@ class LabelStudioFormat(AnnotationFormat):
         yield from common_entries(package)
 
 
-def _task(item: Item, package: Package) -> dict[str, Any]:
+def _task(item: Item, package: Package) -> Plain:
     # Local files are served below the folder that LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT names.
     address = f"/data/local-files/?d={quote(f'{package.name}/{PICTURES}/{item.file}')}"
     data = {"image": address, "file": item.file, "batch": package.batch}
@@ -48,7 +48,7 @@ def _task(item: Item, package: Package) -> dict[str, Any]:
     result = []
     for position, (box, index) in enumerate(zip(item.boxes.tolist(), item.classes.tolist())):
         x0, y0, x1, y1 = box
-        region: dict[str, Any] = {
+        region: Plain = {
             "id": f"box{position}",
             "type": "rectanglelabels",
             "from_name": "label",

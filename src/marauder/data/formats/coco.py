@@ -6,10 +6,10 @@ Layout and meaning: Lin et al., "Microsoft COCO: Common Objects in Context", ECC
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.data.formats.base import Format, Parsed, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Source
@@ -61,7 +61,7 @@ class CocoFormat(Format):
         parsed.pictures_required = self.pictures_required
         return parsed
 
-    def describe(self, row: Mapping[str, Any], entry: Entry) -> None:
+    def describe(self, row: PlainMapping, entry: Entry) -> None:
         """Take attributes from an image's entry."""
         if isinstance(row.get("coco_url"), str) and row["coco_url"]:
             entry.attributes["url"] = clean_text(row["coco_url"], 1000)
@@ -205,7 +205,7 @@ class _File:
         name = UNIDENTIFIED if category is None else self.categories.get(category, category)
         entry.labels.append(Label(box, name, None, place, ignored, details))
 
-    def _box(self, row: Mapping[str, Any], place: str, entry: Entry | None) -> Box | None:
+    def _box(self, row: PlainMapping, place: str, entry: Entry | None) -> Box | None:
         values = numbers(row.get("bbox"), 4)
         outline = row.get("segmentation")
         if values is not None and not any(values) and isinstance(outline, list) and outline:

@@ -8,11 +8,10 @@ the URL, are the group: pictures of one dive show the same animals.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from marauder.core.plain import PlainMapping
 from marauder.data.formats.coco import CocoFormat
 from marauder.data.formats.entries import Entry
 from marauder.data.formats.source import Source
@@ -32,7 +31,7 @@ class FathomNetFormat(CocoFormat):
     def files(self, source: Source) -> list[Path]:
         return [path for path in super().files(source) if "fathomnet.org" in source.marks(path).keys]
 
-    def describe(self, row: Mapping[str, Any], entry: Entry) -> None:
+    def describe(self, row: PlainMapping, entry: Entry) -> None:
         super().describe(row, entry)
         url = entry.attributes.get("url") or row.get("flickr_url")
         match = DIVE.search(unquote(urlsplit(str(url)).path)) if url else None

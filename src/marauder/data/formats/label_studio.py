@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain, PlainMapping
 from marauder.data.formats.base import Format, Parsed, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, unusable, usable
@@ -66,7 +67,7 @@ def _holds_tasks(source: Source, path: Path) -> bool:
     return marks.start.startswith("[") and not marks.keys.isdisjoint(TASK_MARKS)
 
 
-def _entry(task: dict[str, Any], place: str, path: Path, findings: Findings) -> Entry:
+def _entry(task: Plain, place: str, path: Path, findings: Findings) -> Entry:
     data = task.get("data")
     if isinstance(data, dict):
         entry = Entry(_names_in(data, task.get("file_upload")), path, relative=True)
@@ -88,7 +89,7 @@ def _entry(task: dict[str, Any], place: str, path: Path, findings: Findings) -> 
     return entry
 
 
-def _regions_of(task: Mapping[str, Any], entry: Entry, place: str, findings: Findings) -> list[dict[str, Any]] | None:
+def _regions_of(task: PlainMapping, entry: Entry, place: str, findings: Findings) -> list[Plain] | None:
     """What was drawn in a task of the JSON export (``annotations``, older: ``completions``); ``None`` for no answer."""
     answers = task.get("annotations", task.get("completions"))
     kind = "label-syntax"
@@ -109,7 +110,7 @@ def _regions_of(task: Mapping[str, Any], entry: Entry, place: str, findings: Fin
     return None
 
 
-def _flat_regions(task: Mapping[str, Any], entry: Entry, place: str, findings: Findings) -> list[dict[str, Any]] | None:
+def _flat_regions(task: PlainMapping, entry: Entry, place: str, findings: Findings) -> list[Plain] | None:
     """What was drawn in a task of the JSON_MIN export, which has lists of values under the names of the controls."""
     values = [value for given in task.values() if isinstance(given, list) for value in given if isinstance(value, dict)]
     regions = [
@@ -132,7 +133,7 @@ def _names_in(data: Mapping[Any, Any], upload: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if isinstance(text, str) and text))
 
 
-def _regions(result: Sequence[Any]) -> list[dict[str, Any]]:
+def _regions(result: Sequence[Any]) -> list[Plain]:
     """The regions of an annotation: entries with a place, with the labels that a separate control gave to their id."""
     rows = [row if isinstance(row, dict) else {"type": "unknown", "value": row} for row in result]
     labels: dict[str, list[Any]] = {}
@@ -153,7 +154,7 @@ def _regions(result: Sequence[Any]) -> list[dict[str, Any]]:
     return regions
 
 
-def _label(told: Shape, region: Mapping[str, Any]) -> Label:
+def _label(told: Shape, region: PlainMapping) -> Label:
     value, kind = region.get("value"), str(region.get("type"))
     check_kind(kind.removesuffix("labels") or kind, KINDS)
     if not isinstance(value, dict):
@@ -179,7 +180,7 @@ def _label(told: Shape, region: Mapping[str, Any]) -> Label:
     return Label((x0, y0, x1, y1), name, None, f"{told.place} {name!r}", False, details, turn, about_corner)
 
 
-def _labels(value: Mapping[str, Any]) -> list[str]:
+def _labels(value: PlainMapping) -> list[str]:
     """The labels of a region, of the first control that gave it any."""
     for key in LABEL_KEYS:
         labels = value.get(key)

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from marauder.core.plain import Plain
 from marauder.data.formats.base import Format, Parsed, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline
@@ -83,7 +84,7 @@ def _told(stated: Any) -> dict[str, Attribute]:
     return {clean_text(key): attribute(value) for key, value in stated.items()} if isinstance(stated, dict) else {}
 
 
-def _details(shape: dict[str, Any]) -> dict[str, Attribute]:
+def _details(shape: Plain) -> dict[str, Attribute]:
     own = {"group": shape.get("group_id"), "score": shape.get("score"), "note": shape.get("description") or None}
     told = {key: value for key, value in own.items() if value is not None}
     return _told(shape.get("flags")) | _told(shape.get("attributes")) | _told(told)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
 
+from marauder.core.plain import Plain
 from marauder.data.formats.entries import Box, Findings
 from marauder.data.picture_files import pointer_hint
 from marauder.data.records import Attribute
@@ -106,7 +107,7 @@ class _TwiceError(Exception):
     pass
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> Plain:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import PlainMapping
 from marauder.data.formats.base import Format, Parsed, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Listing, Source, stem
@@ -221,7 +221,7 @@ class _Reading:
             message = f"{clean_text(str(error))}; class names are not taken from it"
             self.findings.add("label-syntax", message, path)
 
-    def _take_names(self, content: Mapping[str, Any], file: Path) -> None:
+    def _take_names(self, content: PlainMapping, file: Path) -> None:
         self.used.add(file)
         shape = content.get("kpt_shape")
         self.outlines = "kpt_shape" in content and str(shape).strip().lower() in ("", "null", "~", "none")
@@ -286,7 +286,7 @@ class _Reading:
                     return found
         return None
 
-    def _read_of_picture(self, label: Path | None, entry: Entry, row: Mapping[str, Any] | None) -> None:
+    def _read_of_picture(self, label: Path | None, entry: Entry, row: PlainMapping | None) -> None:
         if label is None or not path_exists(label):
             entry.labelled = self.options.missing_label == "empty"
             if row is None or row.get("labelled", True):
@@ -425,7 +425,7 @@ def _reads_as_pose(values: Sequence[float]) -> bool:
     return len(points) < 3 or not all(near)
 
 
-def _apply_stored(entry: Entry, row: Mapping[str, Any]) -> None:
+def _apply_stored(entry: Entry, row: PlainMapping) -> None:
     entry.key = str(row.get("key") or entry.key)
     entry.group, entry.split = row.get("group"), row.get("split")
     entry.labelled = bool(row.get("labelled", entry.labelled)) and entry.labelled

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.yaml_text import parse_yaml
 from marauder.data.formats.entries import SPLIT_NAMES, Findings
 from marauder.data.formats.source import Source
@@ -45,7 +45,7 @@ def is_settings(path: Path) -> bool:
     return "train" in content or (bool({"names", "nc"} & content.keys()) and bool(splits))
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> Plain:
     """A YAML mapping, every value as the text that was written: names are no numbers, dates and truths."""
     findings = Findings()
     text = read_text(path, findings)
@@ -61,7 +61,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_darknet(path: Path, findings: Findings) -> dict[str, Any]:
+def read_darknet(path: Path, findings: Findings) -> Plain:
     """darknet's obj.data: ``key = value`` lines."""
     lines = [line.partition("=") for line in lines_of(read_text(path, findings) or "")]
     return {key.strip(): value.strip() for key, mark, value in lines if mark and value.strip()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.data.formats.base import ReadOptions
 from marauder.data.formats.entries import Findings
 from marauder.data.formats.source import Listing, Source
@@ -28,7 +28,7 @@ class Places:
         self.climbing, self.neighbour = True, ""
         self.listing = Listing()
 
-    def climbs(self, content: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    def climbs(self, content: PlainMapping, keys: Sequence[str]) -> bool:
         """Whether ``../`` leads out of the folder. Roboflow writes ``../train/images`` and means the folder below the
         data.yaml; followed, it reads the neighbour's train/."""
         entries = [content.get(key) for key in keys]

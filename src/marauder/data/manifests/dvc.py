@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.data.manifests.format import local_path
 from marauder.data.manifests.rows import is_manifest, manifest_rows
 from marauder.data.manifests.spec import DatasetSpec
@@ -37,7 +38,7 @@ class Output:
     count: int | None
 
 
-def fetch_and_resolve(spec: DatasetSpec, spec_file: Path) -> dict[str, Any]:
+def fetch_and_resolve(spec: DatasetSpec, spec_file: Path) -> Plain:
     """Pull what the spec names and is not here; then the provenance of all of it that DVC keeps.
 
     The result has ``rev`` (commit), ``tag``, and ``outputs``, each with ``path`` and ``file`` relative to the
@@ -112,7 +113,7 @@ class Repository:
             place = place.parent
         return None
 
-    def provenance(self, outputs: Sequence[Output]) -> dict[str, Any]:
+    def provenance(self, outputs: Sequence[Output]) -> Plain:
         """See ``fetch_and_resolve``."""
         commit, tag = self._commit()
         if commit is not None:

@@ -22,6 +22,7 @@ from marauder.core.clock import Clock
 from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, fingerprint, read_json, write_json
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.manifests.format import (
     BOX_KEYS,
@@ -281,7 +282,7 @@ class _ArrowBlocks:
             "annotations" in shape and (_is_empty(shape["annotations"]) or _is_list_of(shape["annotations"], BOX_KEYS))
         )
 
-    def _built_in(self, raw: pa.Table) -> dict[str, Any] | None:
+    def _built_in(self, raw: pa.Table) -> Plain | None:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -322,7 +323,7 @@ class _ArrowBlocks:
         columns = dict(zip(BUILT_IN, (source, key, _filled(raw, "group", key), labelled)))
         return {**columns, **sides, "box_count": counts.cast(pa.int32())}
 
-    def _attributes(self, raw: pa.Table) -> dict[str, Any]:
+    def _attributes(self, raw: pa.Table) -> Plain:
         import pyarrow as pa
 
         if "attributes" not in raw.schema.names:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.files import to_plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.data.records import Attribute, Record
 
 LABEL = "objects"
@@ -114,7 +115,7 @@ def parse_row(content: Any, label: str | None = None) -> Row:
     return row
 
 
-def label_of(content: Mapping[str, Any]) -> str | None:
+def label_of(content: PlainMapping) -> str | None:
     """Name of the attribute that holds boxes, by its metadata; the last of several, which adjusts those before it."""
     found = None
     for key, metadata in content.items():
@@ -133,10 +134,10 @@ def label_of(content: Mapping[str, Any]) -> str | None:
 
 def row_of(
     record: Record, names: Sequence[str], source: str, created: str, job_name: str = "marauder", label: str = LABEL
-) -> dict[str, Any]:
+) -> Plain:
     """The row of a record. ``names``: the data set's, all of which stand in the class map; ``source``: what the row
     calls the picture; ``created``: ISO 8601 date and time of the labels."""
-    row: dict[str, Any] = {SOURCE: source, "id": record.key, "group": record.group}
+    row: Plain = {SOURCE: source, "id": record.key, "group": record.group}
     if record.attributes:
         row["attributes"] = to_plain(dict(sorted(record.attributes.items())))
     if not record.labelled:
@@ -157,10 +158,10 @@ def row_of(
     return row
 
 
-def _annotation_rows(record: Record) -> Iterator[dict[str, Any]]:
+def _annotation_rows(record: Record) -> Iterator[Plain]:
     for index, (class_id, (x0, y0, x1, y1)) in enumerate(zip(record.classes.tolist(), record.boxes.tolist())):
         sides = (x0, y0, x1 - x0, y1 - y0)
-        entry: dict[str, Any] = dict(zip(BOX_KEYS, (class_id, *(_number(side) for side in sides))))
+        entry: Plain = dict(zip(BOX_KEYS, (class_id, *(_number(side) for side in sides))))
         if record.ignored[index]:
             entry[IGNORED] = True
         for name, column in record.box_attributes.items():
@@ -196,7 +197,7 @@ def _annotation(entry: Any, confidence: float | None) -> Annotation:
     return Annotation(box, int(class_number), bool(entry.get(IGNORED, False)), details)
 
 
-def _picture_attributes(content: Mapping[str, Any]) -> dict[str, Attribute]:
+def _picture_attributes(content: PlainMapping) -> dict[str, Attribute]:
     """Our ``attributes``, classes of the whole picture that Ground Truth gave, and plain values beside them."""
     found: dict[str, Attribute] = {}
     for key, value in content.items():
@@ -240,7 +241,7 @@ def _class_map(value: Any, mistakes: list[str]) -> dict[int, str]:
     return found
 
 
-def _confidences(metadata: Mapping[str, Any], count: int) -> list[float | None]:
+def _confidences(metadata: PlainMapping, count: int) -> list[float | None]:
     """What a machine said of each box; ``None`` for boxes that people drew."""
     objects = metadata.get("objects")
     if metadata.get("human-annotated") != "no" or not isinstance(objects, list) or len(objects) != count:

@@ -16,6 +16,7 @@ import numpy as np
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.randomness import stream
 from marauder.data.formats.coco import split_of_file
 from marauder.data.manifests.flat_cache import attribute_column, flat_parts, flat_table
@@ -98,7 +99,7 @@ class ManifestScan:
         rows = found.sort("split", ROW, nulls_last=True).select(list(dict.fromkeys([*columns, ROW])))
         return Sample(rows, total)
 
-    def contents(self, rows: pl.DataFrame) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def contents(self, rows: pl.DataFrame) -> Iterator[tuple[Path, Plain]]:
         """The file and the whole JSON row of each row of a sample (which has ``split`` and ``row``)."""
         import polars as pl
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path
+from marauder.core.plain import Plain
 from marauder.data.manifests.format import BOX_KEYS, BOX_TYPE, IGNORED, LABEL, METADATA, SOURCE
 
 FIXED = (SOURCE, "id", "group", "labelled", "width", "height", "box_count", "annotations", "class-map")
@@ -29,7 +30,7 @@ def column_of(attribute: str) -> str:
     return f"{PREFIX}{attribute}" if attribute in FIXED else attribute
 
 
-def write_parquet(path: Path, rows: Callable[[], Iterable[dict[str, Any]]]) -> None:
+def write_parquet(path: Path, rows: Callable[[], Iterable[Plain]]) -> None:
     """Write rows as ``format.row_of`` makes them. ``rows`` is called twice: for the columns' types, for the content.
 
     Whole and broken numbers of one attribute become float64; any other mixture becomes text.
@@ -72,7 +73,7 @@ def arrow_type(kinds: set[type]) -> Any:
     return pa.float64() if kinds <= {int, float} else pa.string()
 
 
-def _flat(row: dict[str, Any], texts: set[str], texts_of_boxes: set[str]) -> dict[str, Any]:
+def _flat(row: Plain, texts: set[str], texts_of_boxes: set[str]) -> Plain:
     value = row.get(LABEL)
     size = value["image_size"][0] if value else {}
     annotations = value["annotations"] if value else None
@@ -91,13 +92,13 @@ def _flat(row: dict[str, Any], texts: set[str], texts_of_boxes: set[str]) -> dic
     return flat | _as_text(named, texts)
 
 
-def _as_text(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
+def _as_text(values: Plain, names: set[str]) -> Plain:
     return {
         name: str(value) if name in names and not isinstance(value, str) else value for name, value in values.items()
     }
 
 
-def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Path) -> Iterator[Plain]:
     """Rows of a Parquet manifest as JSON rows. Raises ``UserError`` for a file that is none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -121,7 +122,7 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             raise UserError(f"{path}: damaged Parquet ({error}); restore it or write it again") from None
 
 
-def parquet_rows_at(path: Path, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+def parquet_rows_at(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
     """The rows with these numbers (from 0), in the file's order; only row groups that hold one are read."""
     import pyarrow.parquet as pq
 
@@ -139,7 +140,7 @@ def parquet_rows_at(path: Path, numbers: Sequence[int]) -> Iterator[dict[str, An
             first, taken = end, upto
 
 
-def _unflattened(row: dict[str, Any]) -> dict[str, Any]:
+def _unflattened(row: Plain) -> Plain:
     attributes = {
         name.removeprefix(PREFIX): value for name, value in row.items() if name not in FIXED and value is not None
     }

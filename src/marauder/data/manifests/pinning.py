@@ -16,6 +16,7 @@ from typing import Any
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, to_plain, write_json
+from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.manifests.journal import FileJournal, stamp_of
 from marauder.data.manifests.spec import SPLITS, DatasetSpec, find_spec, load_spec
@@ -52,7 +53,7 @@ class DataPin:
     splits: dict[str, SplitPin]
     files: dict[str, str]
     problems: dict[str, int]
-    dvc: dict[str, Any] | None
+    dvc: Plain | None
     fingerprint: str
 
     @property
@@ -65,9 +66,9 @@ class DataPin:
         """Boxes in all, ignored ones left out."""
         return sum(split.boxes for split in self.splits.values())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """The pin as what JSON knows."""
-        content: dict[str, Any] = to_plain({"format": FORMAT, **asdict(self)})
+        content: Plain = to_plain({"format": FORMAT, **asdict(self)})
         return content
 
     @classmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.data.manifests.format import METADATA, SOURCE, Row, RowError, decode_row, parse_row
 from marauder.data.manifests.parquet import parquet_rows
 from marauder.data.records import Problem
@@ -58,7 +59,7 @@ def manifest_rows(path: Path, problems: list[Problem], label: str | None = None)
         yield line, row
 
 
-def _has_other_label(content: dict[str, Any]) -> bool:
+def _has_other_label(content: Plain) -> bool:
     return any(key.endswith(METADATA) for key in content)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.settings import Settings, load_settings, read_yaml_mapping
 
 SPEC_FILE = "dataset.yaml"
@@ -78,7 +79,7 @@ def load_spec(path: Path) -> DatasetSpec:
     def whole(place: Path | None) -> Path | None:
         return None if place is None else folder / place.expanduser()
 
-    changes: dict[str, Any] = {name: whole(getattr(spec, name)) for name in (*SPLITS, "unlabelled", "slices")}
+    changes: Plain = {name: whole(getattr(spec, name)) for name in (*SPLITS, "unlabelled", "slices")}
     changes["uris"] = {prefix: whole(place) for prefix, place in spec.uris.items()}
     if spec.dvc is not None:
         changes["dvc"] = spec.dvc.changed({"repo": whole(spec.dvc.repo)})

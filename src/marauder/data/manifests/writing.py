@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, atomic_path, write_text
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import read_yaml_mapping
 from marauder.data.manifests.format import LABEL, METADATA, SOURCE, local_path, row_of
 from marauder.data.manifests.parquet import write_parquet
@@ -74,7 +74,7 @@ def write_manifests(
     return root / SPEC_FILE
 
 
-def write_rows(path: Path, rows: Iterable[tuple[Path, dict[str, Any]]]) -> int:
+def write_rows(path: Path, rows: Iterable[tuple[Path, Plain]]) -> int:
     """Write JSON rows, each from the manifest beside it, as a manifest; returns how many.
 
     Paths of pictures are made relative to the new place; addresses stay as they are.
@@ -89,7 +89,7 @@ def write_rows(path: Path, rows: Iterable[tuple[Path, dict[str, Any]]]) -> int:
     return count
 
 
-def _remove_strangers(root: Path, parts: Mapping[str, Any], formats: Sequence[str]) -> None:
+def _remove_strangers(root: Path, parts: PlainMapping, formats: Sequence[str]) -> None:
     """Delete manifests of an earlier, other content, and what a killed writer left of ours."""
     wanted = {f"golden_{part}{FORMATS[name]}" for part in parts for name in formats}
     for part in (*SPLITS, UNLABELLED):
@@ -140,7 +140,7 @@ def _source(picture: Path, root: Path, uris: Mapping[str, Path]) -> str:
 
 def _rows(
     records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], created: str, clock: Clock
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Plain]:
     for record in records:
         clock.check()
         yield row_of(record, names, sources[record.key], created)
@@ -195,7 +195,7 @@ def _spec_text(
     slices: Path | None,
 ) -> str:
     existing = read_yaml_mapping(root / SPEC_FILE)[0] if (root / SPEC_FILE).is_file() else {}
-    content: dict[str, Any] = {"version": version or str(existing.get("version", "1"))}
+    content: Plain = {"version": version or str(existing.get("version", "1"))}
     content |= {part: f"golden_{part}{suffix}" for part in parts}
     if slices is not None:
         content["slices"] = Path(os.path.relpath(slices, root)).as_posix()

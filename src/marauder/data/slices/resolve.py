@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import load_settings, read_yaml_mapping
 from marauder.data.records import Record
 from marauder.data.slices.columns import Values, box_columns, picture_columns, plain
@@ -196,19 +197,19 @@ def _parts_by(prefix: str, attribute: str, records: Sequence[Record], names: Seq
     return {label: _Part(everything, mask) if of_boxes else _Part(mask) for label, mask in masks.items()}
 
 
-def _raw_slices(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _raw_slices(content: PlainMapping) -> dict[str, PlainMapping]:
     slices = content.get("slices")
     if not isinstance(slices, dict):
         return {}
     return {str(name): one for name, one in slices.items() if isinstance(one, dict)}
 
 
-def _members(one: Mapping[str, Any]) -> list[str]:
+def _members(one: PlainMapping) -> list[str]:
     members = one.get("all_of")
     return [str(member) for member in members] if isinstance(members, list) else []
 
 
-def _wrong_members(name: str, slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _wrong_members(name: str, slices: Mapping[str, PlainMapping]) -> list[str]:
     """What is wrong with a slice's ``all_of``, in words."""
     found = []
     for member in _members(slices[name]):
@@ -221,7 +222,7 @@ def _wrong_members(name: str, slices: Mapping[str, Mapping[str, Any]]) -> list[s
     return found
 
 
-def _reaches(start: str, goal: str, slices: Mapping[str, Mapping[str, Any]], seen: set[str]) -> bool:
+def _reaches(start: str, goal: str, slices: Mapping[str, PlainMapping], seen: set[str]) -> bool:
     """Whether ``all_of`` leads from one slice to another."""
     if start == goal:
         return True

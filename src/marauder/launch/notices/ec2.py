@@ -10,11 +10,11 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from marauder.core.plain import Plain
 from marauder.core.settings import Settings
 from marauder.launch.notices.base import NoticeSource
 
@@ -71,7 +71,7 @@ class Ec2Notice(NoticeSource):
             return None
         return None
 
-    def _read(self, path: str, deadline: float) -> dict[str, Any] | None:
+    def _read(self, path: str, deadline: float) -> Plain | None:
         """The JSON object at ``path``; ``None`` where there is none. A token that is no longer taken is replaced."""
         for fresh in (False, True):
             token = self._fetch_token(deadline, fresh)

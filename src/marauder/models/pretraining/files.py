@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from marauder.core.files import to_plain, write_bytes
+from marauder.core.plain import Plain
 from marauder.core.version import __version__
 
 HEADER = "marauder_backbone"
 
 
-def save_backbone(state: dict[str, torch.Tensor], path: Path, metadata: dict[str, Any]) -> str:
+def save_backbone(state: dict[str, torch.Tensor], path: Path, metadata: Plain) -> str:
     """Write ``state`` in float32 atomically; returns the file's SHA-256. The same content gives the same bytes."""
     tensors = {
         name: (tensor.float() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in state.items()
@@ -25,7 +25,7 @@ def save_backbone(state: dict[str, torch.Tensor], path: Path, metadata: dict[str
     return write_bytes(path, safetensors_bytes(tensors, metadata={HEADER: described}))
 
 
-def describe_backbone(path: Path) -> dict[str, Any] | None:
+def describe_backbone(path: Path) -> Plain | None:
     """What the file says of itself; ``None`` for one that is missing, damaged, or no backbone of Marauder's."""
     try:
         with safe_open(path, framework="pt") as stored:
@@ -36,5 +36,5 @@ def describe_backbone(path: Path) -> dict[str, Any] | None:
         return None
     if HEADER not in header:
         return None
-    content: dict[str, Any] = json.loads(header[HEADER])
+    content: Plain = json.loads(header[HEADER])
     return content

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace, remove_folder
@@ -21,7 +21,7 @@ class Scenes(Step):
 
         return SceneSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """The output."""
         return {"output": workspace.images / "marauder", "fresh": False}
 
@@ -33,7 +33,7 @@ class Scenes(Step):
         """The folder of pictures and labels."""
         return (Artifact("generated scenes", settings.output),)
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Generate, or go on generating."""
         from marauder.scenes.writing import generate_scenes
 

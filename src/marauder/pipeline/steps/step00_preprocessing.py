@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
@@ -39,7 +40,7 @@ class Preprocessing(Step):
 
         return PreprocessingStepSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """Where both halves read and write, and that the first makes links."""
         organized, preprocessed = workspace.datasets / "organized", workspace.datasets / "preprocessed"
         return {
@@ -50,7 +51,7 @@ class Preprocessing(Step):
             "enhance.output": preprocessed,
         }
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""
         sources = [str(folder) for folder, empty in _folders(workspace).items() if not empty]
         return {"organize.inputs": sources or [str(workspace.images / OWN_PICTURES)]}
@@ -76,7 +77,7 @@ class Preprocessing(Step):
             Artifact("labels", settings.enhance.output / "labels"),
         )
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Organize, enhance, publish; both halves find out themselves what of earlier work still holds."""
         from marauder.data.organize import SUMMARY_FILE, in_words, organize
         from marauder.preprocessing.job import preprocess_folder

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.run_step import RunStep
 from marauder.pipeline.step import StepContext
@@ -33,7 +33,7 @@ class Pretraining(RunStep):
 
         return run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """The summary begins with the probe's answer."""
         from marauder.core.files import read_json
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.run_step import RunStep
 from marauder.pipeline.step import StepContext
@@ -33,7 +34,7 @@ class Baseline(RunStep):
 
         return BaselineSettings
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """The pretrained backbone, where the pipeline makes one."""
         if "pretraining" not in configured:
             return {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
@@ -23,11 +24,11 @@ class ActiveLearning(Step):
 
         return SelectionSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """The pool and the output."""
         return {"pool": workspace.data_yaml, "output": workspace.datasets / FOLDER, "fresh": False}
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """The baseline looks at the pool."""
         return {"models": [str(workspace.model("baseline") / "best.pt")]}
 
@@ -53,7 +54,7 @@ class ActiveLearning(Step):
             Artifact("selection report", folder / "report.html"),
         )
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Score the pool and choose, or go on. What was sent out for annotation stays chosen: another choice would ask,
         and pay, for another delivery; ``--fresh`` chooses anew."""
         from marauder.selection.job import select_pictures
@@ -75,7 +76,7 @@ class ActiveLearning(Step):
         }
 
 
-def sent_selection(workspace: Workspace) -> dict[str, Any] | None:
+def sent_selection(workspace: Workspace) -> Plain | None:
     """What is chosen already and went out for annotation as it is; ``None`` where nothing did."""
     from marauder.annotation.batch import list_batches
     from marauder.core.files import read_json

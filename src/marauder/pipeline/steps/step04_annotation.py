@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Awaited, Step, StepContext
 from marauder.pipeline.workspace import Workspace
@@ -23,7 +24,7 @@ class Annotation(Step):
 
         return AnnotationSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """The data set, where packages go and deliveries come, and the merged data set."""
         return {
             "data": workspace.data_yaml,
@@ -32,7 +33,7 @@ class Annotation(Step):
             "output": workspace.datasets / FOLDER,
         }
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """What step 3 chose, where there is one, and the baseline's boxes to start from."""
         chosen = {"selection": workspace.datasets / "selected"} if "active_learning" in configured else {}
         return {**chosen, "model": workspace.model("baseline") / "best.pt"}
@@ -58,7 +59,7 @@ class Annotation(Step):
             Artifact("merged labels", folder / "labels"),
         )
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Export, once; then take in what lies in the inbox, or pause until something does. With ``accept`` the good
         part of a delivery is enough to go on."""
         from marauder.annotation.batch import find_batch

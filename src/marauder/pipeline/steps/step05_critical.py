@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.run_step import RunStep
 from marauder.pipeline.step import StepContext
@@ -33,11 +34,11 @@ class Critical(RunStep):
 
         return CriticalSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """As for every run, but for the data set, which may be the one with what was annotated."""
         return {name: value for name, value in super().placed(workspace).items() if name != "data"}
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """The data set with what the provider labelled, where there is one; the baseline to start from."""
         merged = workspace.datasets / "annotated" / "data.yaml"
         return {

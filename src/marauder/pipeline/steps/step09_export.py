@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.exporting.folders import folder_names
 from marauder.pipeline.step import Artifact, Step, StepContext
@@ -26,7 +27,7 @@ class Export(Step):
 
         return ExportSettings
 
-    def placed(self, workspace: Workspace) -> Mapping[str, Any]:
+    def placed(self, workspace: Workspace) -> PlainMapping:
         """The pictures to compare on, and the output."""
         return {
             "pictures": workspace.datasets / "preprocessed" / "images",
@@ -34,7 +35,7 @@ class Export(Step):
             "fresh": False,
         }
 
-    def suggested(self, workspace: Workspace, configured: Collection[str]) -> Mapping[str, Any]:
+    def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """The detectors of this pipeline."""
         return {"models": [str(workspace.model(name) / "best.pt") for name in DETECTORS if name in configured]}
 
@@ -51,7 +52,7 @@ class Export(Step):
             Artifact(f"exported {name}", workspace.model("tensorrt") / name) for name in folder_names(settings.models)
         )
 
-    def run(self, context: StepContext) -> Mapping[str, Any]:
+    def run(self, context: StepContext) -> PlainMapping:
         """Export, or go on; a format that does not answer as the model does is a failure."""
         from marauder.exporting.job import export_models
 

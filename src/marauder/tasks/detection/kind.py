@@ -13,6 +13,7 @@ import torch
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.profile import load_profile, save_profile
 from marauder.engine.task import Task, Weights
@@ -41,13 +42,13 @@ class DetectorWeights:
     def __init__(self, settings: DetectionSettings) -> None:
         self.settings = settings
 
-    def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
+    def save(self, model: torch.nn.Module, name: str, about: Plain) -> None:
         """Write ``name.safetensors`` and ``name.pt``."""
         assert isinstance(model, DetectionModel)
         about = {**about, "seed": self.settings.training.seed}
         save_detector(model, self.settings.folder / name, self.settings.image_size, about)
 
-    def about(self, name: str) -> Mapping[str, Any] | None:
+    def about(self, name: str) -> PlainMapping | None:
         """What both files say; one that is lost is written anew from the other."""
         return restore_detector(self.settings.folder / name)
 
@@ -151,7 +152,7 @@ class DetectionKind(DetectionResults):
 
         return write_reports(self, findings, pinned, clock)
 
-    def below_target(self) -> Sequence[Mapping[str, Any]]:
+    def below_target(self) -> Sequence[PlainMapping]:
         """Slices (``overall`` is all pictures) with a map50 below ``evaluation.target``."""
         assert self.measured is not None
         result = self.measured.result

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from marauder.core.clock import Clock
 from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, write_json
+from marauder.core.plain import Plain
 from marauder.core.randomness import stream
 from marauder.data.duplicates import hash_pictures
 from marauder.data.manifests.pinning import hash_pinned
@@ -99,7 +99,7 @@ def pool_identity(pool: PicturePool, settings: PretrainingSettings, clock: Clock
 
 def write_account(pool: PicturePool, folder: Path) -> None:
     """``thinning.json``: what became of every group, and which pictures were set aside."""
-    content: dict[str, Any] = {
+    content: Plain = {
         "summary": pool.words,
         "total": {**asdict(pool.total), "kept": pool.total.kept},
         "trained_on": len(pool.training),

@@ -13,6 +13,7 @@ import torch
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
+from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import refuse_output_among_pictures
@@ -54,7 +55,7 @@ class BackboneWeights:
     def __init__(self, settings: PretrainingSettings) -> None:
         self.settings = settings
 
-    def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
+    def save(self, model: torch.nn.Module, name: str, about: Plain) -> None:
         """Write ``name.safetensors``."""
         assert isinstance(model, PretrainingMethod)
         settings = self.settings
@@ -67,7 +68,7 @@ class BackboneWeights:
         }
         save_backbone(model.backbone_state(), settings.folder / f"{name}.safetensors", described)
 
-    def about(self, name: str) -> Mapping[str, Any] | None:
+    def about(self, name: str) -> PlainMapping | None:
         """What the file says, if it is whole."""
         return describe_backbone(self.files(name)[0])
 
@@ -175,7 +176,7 @@ class PretrainingKind(PretrainingResults):
 
         return write_reports(self, findings, pinned, clock)
 
-    def below_target(self) -> Sequence[Mapping[str, Any]]:
+    def below_target(self) -> Sequence[PlainMapping]:
         """There are no targets without labels."""
         return ()
 

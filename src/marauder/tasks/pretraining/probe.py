@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.plain import Plain
 from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.evaluation.probe import ProbeResult, compare_probes
@@ -36,14 +37,14 @@ NOTHING = "nothing labelled to probe on: name a small labelled data set as probe
 
 def probe_backbones(
     settings: PretrainingSettings, pool: PicturePool, after: Path, device: torch.device, clock: Clock
-) -> dict[str, Any]:
+) -> Plain:
     """The content of ``probe.json``: verdict (yes, no, unclear), before, after, gain, low, high, and why.
 
     ``after``: the file of the pretrained backbone; before stands what training started from. Raises ``Interrupted``.
     """
     dataset = probe_records(settings, pool)
     records = dataset.records
-    about: dict[str, Any] = {
+    about: Plain = {
         "data": str(settings.probe.data or settings.data),
         "pictures": len(records),
         "image_size": settings.probe_side,
@@ -113,7 +114,7 @@ def _look(
     return found
 
 
-def _plain(result: ProbeResult) -> dict[str, Any]:
+def _plain(result: ProbeResult) -> Plain:
     """The result without numbers that are none."""
     content = asdict(result)
     return {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.models.transfer import TransferAccount
 from marauder.runs.task import TaskKind
 from marauder.tasks.pretraining.data import PicturePool
@@ -19,7 +18,7 @@ class PretrainingResults(TaskKind[PretrainingSettings]):
             raise UserError("task pretraining: `marauder pretrain` runs it, and knows its settings")
         super().__init__(settings)
         self._pool: PicturePool | None = None
-        self.probe: dict[str, Any] = {}
+        self.probe: Plain = {}
         self.signs: dict[str, dict[str, float]] = {}
         self.account: TransferAccount | None = None
 
