@@ -48,6 +48,7 @@ class Clock:
     ) -> None:
         if max_seconds is not None and not 0 < max_seconds < math.inf:
             raise UserError(f"--max-hours: must be a positive number of hours, not {max_seconds / 3600:g}")
+        # Not the time of day: setting the machine's clock must neither spend nor stretch a budget.
         self.started = time.monotonic()
         self.max_seconds = max_seconds
         self.reserve_seconds = reserve_seconds
@@ -112,6 +113,7 @@ class Clock:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_name is not None:
+            # Not sys.exit: its SystemExit could be caught, or wait in a finally, and whoever asks twice wants out now.
             os._exit(128 + number)
         self.signal_name = signal.Signals(number).name
 
@@ -139,9 +141,11 @@ def listening_clock() -> Clock | None:
 
 def _is_alive(process: int) -> bool:
     try:
+        # Signal 0 delivers nothing; the call only says whether there is such a process.
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    # It lives and belongs to another user.
     except PermissionError:
         return True
     return True

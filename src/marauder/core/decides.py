@@ -90,11 +90,13 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
     for name, field in model.model_fields.items():
         value, mark = getattr(settings, name), _mark(model, name, above)
         keys = (*prefix, name)
+        # What a section that is off says beside that decides nothing, and must not make a result stale.
         if isinstance(value, Settings) and value.is_off:
             yield _Leaf(keys, mark or type(value).decides, OFF, True)
         elif isinstance(value, BaseModel):
             yield from _leaves(value, keys, mark, by_content)
         else:
+            # Dumped only where a single setting asks for it: dumping a section walks all sections below it, too.
             if plain is None:
                 plain = settings.model_dump(mode="json")
             known = not field.is_required() and value == field.get_default(call_default_factory=True)
@@ -106,6 +108,7 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
 
 def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides | None:
     """The mark of a field: its own, that of the field it overrides, its section's own, or the one from above."""
+    # A subclass that restates a field, for another default, loses the marks that its base gave it.
     for holder in model.__mro__:
         field = holder.model_fields.get(name) if issubclass(holder, BaseModel) else None
         for mark in field.metadata if field is not None else ():
@@ -115,6 +118,7 @@ def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides |
 
 
 def _counts_by_content(field: FieldInfo) -> bool:
+    # Of ``Annotated[Path, …] | None`` pydantic leaves the marks inside the union.
     return BY_CONTENT in field.metadata or any(
         BY_CONTENT in getattr(part, "__metadata__", ()) for part in get_args(field.annotation)
     )
@@ -123,4 +127,5 @@ def _counts_by_content(field: FieldInfo) -> bool:
 def _content(path: Path | None) -> str | None:
     if path is None or not path.exists():
         return None
+    # Reading every byte of a data set each time that settings are compared would take too long.
     return hash_file(path) if path.is_file() else identify(path, with_content=False).listing

@@ -35,6 +35,7 @@ def share_cores() -> None:
     Spinning threads wait for one that another process keeps off its core, and take cores meanwhile: training on a
     machine that other work shares then slows down many times over. Call it before torch is imported.
     """
+    # GOMP_SPINCOUNT would overrule a policy that the user has set.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
@@ -73,6 +74,7 @@ def _shelter() -> Path:
     """A private folder of this user among the temporary files; a new one where somebody else took its name."""
     folder = Path(tempfile.gettempdir()) / f"marauder-cache-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    # lstat: a link put there under this name must not lead our caches into a folder of its maker.
     about = folder.lstat()
     others = stat.S_IWGRP | stat.S_IWOTH
     if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & others:

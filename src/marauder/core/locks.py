@@ -32,6 +32,7 @@ _held: set[Path] = set()
 
 _turns: dict[Path, threading.Lock] = {}
 """A lock for the threads of this process beside each lock file of ``turn``: record locks know processes only."""
+# A fork copies locks as they stand: one held by a thread that the child lacks would never be let go of.
 os.register_at_fork(after_in_child=_turns.clear)
 
 
@@ -45,6 +46,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     if path in _held:
         raise UserError(f"{what} is in use by this process already; wait for it or stop it")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Opened for appending: one who comes in vain must not wipe out the words about the holder.
     with writing(path), path.open("a+", encoding="utf-8") as stream:
         started = time.monotonic()
         while not _try_lock(stream, fcntl.LOCK_EX):
@@ -58,6 +60,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
             stream.flush()
             yield
         finally:
+            # The file stays: were it deleted, one who waits could lock the nameless old file and another a new one.
             _held.discard(path)
 
 
@@ -93,6 +96,7 @@ def is_held(path: Path) -> bool:
     if path in _held or not path.exists():
         return False
     with path.open("rb") as stream:
+        # A shared lock can be asked for on a handle that only reads, and two who ask do not hinder each other.
         return not _try_lock(stream, fcntl.LOCK_SH)
 
 
@@ -100,6 +104,7 @@ def holder(path: Path) -> str:
     """Who holds, or last held, the lock file ``path`` (which this process does not hold), in words."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
+    # Also when asked between the holder's truncating and writing.
     except (FileNotFoundError, json.JSONDecodeError):
         return "another process"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about["since"]))
@@ -110,6 +115,7 @@ def _try_lock(stream: IO[str] | IO[bytes], kind: int) -> bool:
     try:
         fcntl.lockf(stream, kind | fcntl.LOCK_NB)
     except OSError as error:
+        # POSIX allows either for a lock that another process holds.
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         raise UserError(

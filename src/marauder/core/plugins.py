@@ -184,6 +184,7 @@ def resolve(kind: str, name: str) -> Any:
     try:
         return imported(table[name])
     except ModuleNotFoundError as error:
+        # A module of ours that is missing is a fault of the program, and no installation mends it.
         if error.name is None or error.name.split(".")[0] == "marauder":
             raise
         raise UserError(
@@ -198,6 +199,7 @@ def _resolve_offered(kind: str, name: str) -> Any:
         raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(names(kind))}")
     try:
         found = entry.load()
+    # Importing another's package may raise anything, and the user must learn whose it is.
     except Exception as error:
         raise UserError(
             f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; mend or remove it"

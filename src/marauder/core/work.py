@@ -50,6 +50,7 @@ class Work:
         """Seal ``files`` and say that it is done; ``about``: plain values that ``done`` gives back."""
         sealed = {path.relative_to(self.marker.parent).as_posix(): hash_file(path) for path in files}
         state = {"format": FORMAT, "complete": True, "key": self.key, "files": sealed, "about": dict(about or {})}
+        # Only now, when all files are hashed: a kill before it leaves the work undone, never half done.
         write_json(self.marker, state)
 
 
