@@ -26,6 +26,7 @@ def update(store: Store, key: str, change: Callable[[bytes | None], bytes]) -> b
             store.replace(key, changed, version)
             return changed
         except ConflictError:
+            # Of random length: writers that lost together would otherwise meet again. No result depends on it.
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
     raise ConflictError(f"{key}: others keep changing it; try again later")
 
