@@ -78,6 +78,7 @@ def caustic_pattern(moment: int) -> np.ndarray:
     meet the plane. The surface is a sum of periodic waves of random direction and phase.
     """
     random = stream(0, "caustics", moment)
+    # Two rays each way, four for each cell of the pattern, hence the division by 4 below.
     fine = 2 * CAUSTIC_SIDE
     grid = (np.arange(fine) + 0.5) * (2 * math.pi / fine)
     x, y = np.meshgrid(grid, grid)
@@ -95,9 +96,11 @@ def caustic_pattern(moment: int) -> np.ndarray:
     rows = np.floor((y + shift_y) * (CAUSTIC_SIDE / (2 * math.pi))).astype(np.int64) % CAUSTIC_SIDE
     counts = np.bincount((rows * CAUSTIC_SIDE + columns).ravel(), minlength=CAUSTIC_SIDE**2)
     light = counts.reshape(CAUSTIC_SIDE, CAUSTIC_SIDE).astype(np.float32) / 4
+    # Blurred across the seam as well, so that the pattern still repeats.
     wrapped = cv2.copyMakeBorder(light, 4, 4, 4, 4, cv2.BORDER_WRAP)
     light = np.minimum(cv2.GaussianBlur(wrapped, (0, 0), 1.0)[4:-4, 4:-4], np.float32(4))
     light = light / light.mean()
+    # Cached, and shared by all views of this process.
     light.setflags(write=False)
     return light
 
@@ -146,6 +149,7 @@ def add_snow(light: np.ndarray, colour: np.ndarray, count: int, random: np.rando
         mask = np.zeros((size, size), np.uint8)
         for index in chosen:
             x, y = places[index]
+            # OpenCV's fixed point with four binary places: motion of less than a pixel counts.
             start = (round(x * 16), round(y * 16))
             end = (round((x + step[0]) * 16), round((y + step[1]) * 16))
             level = int(255 * opacity[index])
