@@ -27,6 +27,7 @@ def make_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=RESOLUTION, layout="constrained", facecolor="white")
+    # Not pyplot: it keeps every figure until it is closed, and looks for a display.
     FigureCanvasAgg(figure)
     return figure
 
@@ -51,6 +52,7 @@ def to_png(figure: Figure, crop: bool = True) -> bytes:
     it twice. Packed lightly: photographs would otherwise take longer to pack than to draw."""
     options: Plain = {"bbox_inches": "tight", "pad_inches": 0.1} if crop else {}
     buffer = io.BytesIO()
+    # matplotlib writes its version as Software otherwise, and the same figure gives other bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}, **options)
     return buffer.getvalue()
 

@@ -58,6 +58,7 @@ def _environment() -> Environment:
 
     environment = Environment(
         loader=PackageLoader("marauder.pages", "templates"),
+        # For every template: by default jinja2 escapes nothing, and names of files and classes come from outside.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
