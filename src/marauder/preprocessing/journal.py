@@ -68,6 +68,7 @@ class Journal:
             "output": output,
             "result": result,
         }
+        # The output is in place: a kill before this line means only that the file is done again.
         append_line(self.path, entry)
         self.entries[path] = entry
 
@@ -84,6 +85,7 @@ class Journal:
 
     def compact(self) -> None:
         """Rewrite the journal with one line a file, sorted by path."""
+        # By path, so that the journal does not tell how often the work was interrupted.
         lines = [json.dumps(to_plain(self.entries[path]), ensure_ascii=False) for path in sorted(self.entries)]
         write_text(self.path, "".join(f"{line}\n" for line in lines))
 
