@@ -71,6 +71,7 @@ class OnnxFormat(PredictorFormat):
             raise UserError(f"{path}: is no readable ONNX file ({reason}); export again") from None
         metadata = session.get_modelmeta().custom_metadata_map
         description = describe_exported(path, metadata, _accepts(path, session))
+        # Wherever the graph runs, pictures and answers pass through the processor's memory.
         return OnnxPredictor(path, description, torch.device("cpu"), session)
 
 

@@ -107,6 +107,7 @@ class Predictor(ABC):
         outputs = []
         for start in range(0, len(inputs), at_once):
             part = list(inputs[start : start + at_once])
+            # A graph of fixed batch size takes no less; the answers to what fills it up are dropped.
             filled = part + part[-1:] * (at_once - len(part) if self.accepts.batch else 0)
             outputs.append(self.run(self.images(filled))[: len(part)])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
