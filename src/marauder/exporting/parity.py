@@ -82,6 +82,7 @@ def make_reference(model: Run, batches: Sequence[np.ndarray], settings: ParitySe
         raw.append(model(batch))
     confidence = settings.confidence
     kept = [_suppress(answer, confidence, settings) for answer in raw]
+    # Suppression keeps a few of the scores that reach a confidence, hence ten for each box wanted.
     candidates = 10 * settings.least_boxes
     while _count(kept) < settings.least_boxes and confidence > LEAST_CONFIDENCE:
         confidence = max(LEAST_CONFIDENCE, min(confidence / 2, BELOW * _highest_score(raw, candidates)))
