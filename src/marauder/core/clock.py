@@ -19,11 +19,11 @@ from types import FrameType
 from marauder.core.errors import UserError
 
 EXIT_INTERRUPTED = 75
-"""Exit status of work that stopped in time and can go on (EX_TEMPFAIL of sysexits.h)."""
+"""Exit status of work that stopped in time and can be continued (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error: the work is saved and goes on later
-    """Work stopped in time, everything saved. ``reason`` says why, ``resume_command`` what goes on."""
+    """Work stopped in time, everything saved. ``reason`` says why, ``resume_command`` how to continue."""
 
     def __init__(self, reason: str, resume_command: str | None = None) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class Clock:
 
     Parameters: ``max_seconds`` is the budget of this process (``None``: no limit), ``reserve_seconds`` what the loop
     needs to save (the budget is spent that much earlier), ``stop_file`` a path whose appearance asks to stop,
-    ``parent`` the number of a process without which the work has no meaning.
+    ``parent`` the number of a process without which the work is pointless.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Clock:
         self.parent = parent
         self.signal_name: str | None = None
         self.notice: str | None = None
-        """Why the machine goes away soon; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
+        """Why the machine is about to go away; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
 
     @classmethod
     def for_hours(cls, max_hours: float | None) -> Clock:
@@ -96,7 +96,7 @@ class Clock:
     def listening(self) -> Iterator[Clock]:
         """Catch SIGTERM and SIGINT while the block runs; a second signal ends the process.
 
-        Python gives signals to the main thread only: in another one the budget alone is kept.
+        Python delivers signals to the main thread only; in any other thread just the budget is kept.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
@@ -122,7 +122,7 @@ _listening: Clock | None = None
 
 
 class _Signals(Clock):
-    """What a listening clock hears, without its budget: of one that is spent at once a step is still done."""
+    """What a listening clock hears, without its budget: a step is done even where the budget is spent at once."""
 
     def __init__(self, listening: Clock) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class _Signals(Clock):
 
 
 def listening_clock() -> Clock | None:
-    """A clock of the signals that this process hears now, if it listens: for what is called too deep to be handed
+    """A clock that reports the signals this process listens for now, or ``None``: for code too deep down to be handed
     one."""
     return _Signals(_listening) if _listening is not None else None
 
@@ -145,8 +145,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    # It lives and belongs to another user.
-    except PermissionError:
+    except PermissionError:  # it lives, and belongs to another user
         return True
     return True
 
@@ -162,12 +161,12 @@ def describe_seconds(seconds: float) -> str:
 
 
 def is_checkpoint_of_resume(word: str | None) -> bool:
-    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
+    """Whether the word after ``--resume`` names a checkpoint, rather than being an option or a setting."""
     return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
 
 
 def going_on(words: Sequence[str]) -> list[str]:
-    """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
+    """A command line without ``--fresh``, ``--resume`` and its checkpoint: to continue means from the newest one."""
     kept: list[str] = []
     waiting = False
     for word, following in zip(words, [*words[1:], None], strict=True):

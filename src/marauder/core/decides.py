@@ -20,7 +20,7 @@ from marauder.core.settings import Decides, Settings, section_model
 
 
 class ByContent:
-    """Marks a path whose content decides, not the place where it lies: ``Annotated[Path, Decides.RESULT, BY_CONTENT]``.
+    """Marks a path whose content decides, not where it lies: ``Annotated[Path, Decides.RESULT, BY_CONTENT]``.
 
     A file counts by its SHA-256, a folder by names, sizes and times of change.
     """
@@ -54,8 +54,8 @@ def names(model: type[BaseModel], *wanted: Decides) -> frozenset[str]:
 def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> Plain:
     """The settings that decide what is ``wanted``, as plain nested values; a section without effect is ``"off"``.
 
-    ``by_content``: what counts by its content stands there with a fingerprint of it (``None``: no such file), so that
-    the same file elsewhere is the same setting; otherwise with its path.
+    ``by_content``: what counts by its content appears as a fingerprint of it (``None``: no such file), so that the same
+    file elsewhere is the same setting; otherwise as its path.
     """
     found: Plain = {}
     for leaf in _leaves(settings, (), None, by_content):
@@ -69,7 +69,7 @@ def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> Pl
 
 
 def at_default(settings: Settings, *wanted: Decides) -> frozenset[str]:
-    """Dotted names of what ``decided`` gives that has its default: what an older record need not have known."""
+    """Dotted names of what ``decided`` gives that is at its default: an older record may lack it."""
     return frozenset(
         ".".join(leaf.keys) for leaf in _leaves(settings, (), None, False) if leaf.at_default and leaf.decides in wanted
     )

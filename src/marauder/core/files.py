@@ -110,7 +110,7 @@ def write_json(path: Path | str, value: Any) -> str:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; a file that is no JSON raises ``DamagedFileError`` with its name and line."""
+    """Read a JSON file; a file that is not JSON raises ``DamagedFileError`` with its name and line."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -133,14 +133,14 @@ def append_line(path: Path | str, value: Any) -> None:
 
 
 def append_to_cache(path: Path, value: Any) -> None:
-    """``append_line`` to a file that only saves time: where it cannot be written, that is told once, and no error."""
+    """``append_line`` to a file that only saves time: one that cannot be written is no error, only a warning once."""
     with skipping_cache(path):
         append_line(path, value)
 
 
 @contextmanager
 def skipping_cache(path: Path) -> Iterator[None]:
-    """Go on where the body cannot write ``path``, which only saves time; told once for each file."""
+    """Carry on where the body cannot write ``path``, which only saves time; warns once for each file."""
     try:
         yield
     except OSError as error:
@@ -166,8 +166,8 @@ def read_lines(path: Path | str) -> list[Any]:
 
 
 def portable_path(path: Path, folder: Path) -> str:
-    """``path`` as it is written into a file in ``folder``: from there, so that both can move together; absolute where
-    they share no folder but the root of the disk. ``located_path`` reads it back."""
+    """``path`` as it is written into a file in ``folder``: relative to that, so that both can move together; absolute
+    where they share no folder but the root of the disk. ``located_path`` reads it back."""
     absolute, base = path.absolute(), folder.absolute()
     together = len(Path(os.path.commonpath([absolute, base])).parts) > 1
     return Path(os.path.relpath(absolute, base)).as_posix() if together else absolute.as_posix()

@@ -10,7 +10,7 @@ from pathlib import Path
 from marauder.core.files import fingerprint, hash_file
 
 IGNORED_SUFFIXES = (".cache", ".partial")
-"""Files that tools leave beside data and that are no part of it (Ultralytics' label cache, cut-off writes)."""
+"""Files that tools leave beside data and that are not part of it (Ultralytics' label cache, cut-off writes)."""
 
 
 @dataclass(frozen=True)

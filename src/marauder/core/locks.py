@@ -1,4 +1,4 @@
-"""One writer for a folder: a lock that the operating system lets go of when its holder ends, however it ends.
+"""One writer for a folder: a lock that the operating system releases when its holder ends, however it ends.
 
 The locks are POSIX record locks (``fcntl``): they belong to a process, not to the children it forks, so that a worker
 which outlives a killed parent for a moment does not keep the folder locked.
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 1.0
 """How long taking a lock waits: ``is_held`` of another process holds it for an instant."""
 
 _held: set[Path] = set()
-"""Lock files that this process holds. Closing any handle of such a file would let go of it, so none is opened again."""
+"""Lock files that this process holds. Closing any handle of such a file would release it, so none is opened again."""
 
 _turns: dict[Path, threading.Lock] = {}
 """A lock for the threads of this process beside each lock file of ``turn``: record locks know processes only."""
@@ -104,8 +104,7 @@ def holder(path: Path) -> str:
     """Who holds, or last held, the lock file ``path`` (which this process does not hold), in words."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-    # Also when asked between the holder's truncating and writing.
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, json.JSONDecodeError):  # or asked between the holder's truncating and writing
         return "another process"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about["since"]))
     return f"process {about['process']} on {about['machine']} since {since}"

@@ -176,7 +176,7 @@ def imported(place: str) -> Any:
 def resolve(kind: str, name: str) -> Any:
     """Import and return the implementation ``name`` of ``kind``.
 
-    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is no plugin.
+    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is not a plugin.
     """
     table = TABLE[kind]
     if name not in table:
@@ -199,8 +199,8 @@ def _resolve_offered(kind: str, name: str) -> Any:
         raise UserError(f"no {kind} named {name!r}; choose one of: {', '.join(names(kind))}")
     try:
         found = entry.load()
-    # Importing another's package may raise anything, and the user must learn whose it is.
     except Exception as error:
+        # Importing somebody else's package may raise anything, and the user must learn whose it is.
         raise UserError(
             f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; mend or remove it"
         ) from error

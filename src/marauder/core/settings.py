@@ -76,7 +76,7 @@ class Layer:
 
 
 def read_layer(path: Path | str) -> Layer:
-    """The settings of a YAML file. Raises ``UserError`` with the place, for keys that are no text, too."""
+    """The settings of a YAML file. Raises ``UserError`` with the place, also for keys that are not text."""
     parsed = _read_yaml(Path(path))
     if parsed.odd_keys:
         raise UserError(listed(parsed.odd_keys, str(path)))
@@ -117,7 +117,7 @@ def _merge(
 def split_commas(value: Any) -> Any:
     """A list of words given as one text with commas, as several texts, or both; each once, spaces around them left out.
 
-    For validators of settings with ``mode="before"``: what is no text and no list comes back as it is.
+    For validators of settings with ``mode="before"``: what is neither text nor a list comes back as it is.
     """
     items = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(items, (list, tuple)):

@@ -1,5 +1,5 @@
-"""Work that is done once: a folder is claimed, what it is made from is written down, and a marker comes last that seals
-what was left. The same call finds it done; another one, or a damaged file, does it again."""
+"""Work that is done once: a folder is claimed, what the result is made from is recorded, and a marker, written last,
+seals what it left. The same call finds it done; with other inputs, or a damaged file, it is done again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Work:
         return dict(state["about"]) if whole else None
 
     def begin(self) -> None:
-        """Say that it is under way: the folder is claimed, and what was done before counts no more."""
+        """Record that it is under way: the folder is claimed, and what was done before no longer counts."""
         write_json(self.marker, {"format": FORMAT, "complete": False})
 
     def finish(self, files: Iterable[Path] = (), about: PlainMapping | None = None) -> None:
@@ -57,7 +57,7 @@ class Work:
 def claim(folder: Path, marker: Path, what: str, ours: Collection[str] = ()) -> None:
     """Refuse a folder that holds somebody else's files: one that is not empty and has no ``marker``.
 
-    ``ours``: names that may lie there without it, as hidden ones may. ``what``: the work in a word. Raises
+    ``ours``: names that may be there without it, as hidden ones may. ``what``: the work in a word. Raises
     ``UserError``.
     """
     if folder.exists() and not folder.is_dir():

@@ -22,7 +22,7 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 @dataclass
 class ParsedYaml:
-    """What a text holds. ``lines``: of every key path, from 1. ``odd_keys``: a mistake for each key that is no text to
+    """What a text holds. ``lines``: of every key path, from 1. ``odd_keys``: a mistake for each key that is not text to
     YAML (``off``, ``1``, ``null``), which is right where keys are numbers and wrong among settings."""
 
     content: Any
