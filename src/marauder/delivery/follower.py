@@ -1,4 +1,4 @@
-"""Following a journal in a process of its own: what is slow, fails or hangs there never touches the writer.
+"""Following a journal in a process of its own: whatever is slow, fails or hangs there never touches the writer.
 
 ``follow`` is the loop inside that process, ``FollowerGroup`` what its parent holds. Records are delivered in order, at
 least once each. A failed attempt is repeated with growing pauses, a process that died is started again.
@@ -51,7 +51,7 @@ class Receiver(ABC):
     replays = False
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """What is worth another attempt; any other error ends the process."""
+        """The errors worth another attempt; any other ends the process."""
         return (OSError,)
 
     @abstractmethod
@@ -219,8 +219,8 @@ def follow(
 ) -> None:
     """Deliver the journal's records to ``receiver`` until it is finished, or the parent is done and nothing is left.
 
-    One process at a time follows for a cursor; this one waits up to ``patience_seconds`` for its turn. ``refused``:
-    first offer again, out of order, what was refused before. Raises ``UserError`` when the turn does not come.
+    Only one process at a time follows for a cursor; this one waits up to ``patience_seconds`` for its turn.
+    ``refused``: first offer again, out of order, what was refused before. Raises ``UserError`` when no turn comes.
     """
     # Another one may still be there: that of a killed run, which goes on delivering for a while.
     with turn(lock_of(cursor_path), f"the follower of {cursor_path.stem}", patience_seconds):
@@ -365,7 +365,7 @@ def command_of(module: str, *words: str) -> list[str]:
 def follower_arguments(description: str) -> argparse.Namespace:
     """The command line of a follower: ``folder``, ``name``, ``parent``, ``refused``, ``call_seconds``.
 
-    A follower also yields to the run from here on, and minds no key pressed in the run's terminal.
+    From here on a follower also yields to the run, and ignores Ctrl-C in the run's terminal.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path, help="folder whose journal is followed")
