@@ -69,7 +69,7 @@ class CheckpointMirror:
         self._thread: threading.Thread | None = None
 
     def offer(self, path: Path, step: int) -> None:
-        """A local checkpoint is whole. Returns at once and never raises."""
+        """Have a local checkpoint copied, which must be whole. Returns at once and never raises."""
         try:
             offered = self._hold(path, step)
         except OSError as error:
@@ -87,7 +87,7 @@ class CheckpointMirror:
             self._release(superseded)
 
     def finish(self, timeout: float) -> bool:
-        """Copy the newest offered checkpoint now, whatever the schedule; whether it is there within ``timeout`` s.
+        """Copy the newest offered checkpoint now, whatever the schedule; says whether it is there within ``timeout`` s.
 
         Training may go on afterwards, with further offers.
         """
@@ -275,7 +275,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
 
 
 def _fetch_companions(mirror: CheckpointMirror) -> None:
-    """Bring back what is not there any more; what the mirror does not have is made anew by the training."""
+    """Bring back what is gone; what the mirror does not have either, training makes anew."""
     for path in mirror.companions:
         if not path.exists():
             try:

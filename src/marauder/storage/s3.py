@@ -112,8 +112,8 @@ class S3Store(Store):
                 with explained(f"{self._show(key)} cannot be fetched to {path}"), atomic_path(path) as staged:
                     self._download(key, staged)
                 return
-            # botocore repeats requests, but not a body that breaks off while it is read.
             except _BrokenConnectionError as error:
+                # botocore repeats requests, but not a body that breaks off while it is read.
                 if attempt == TRIES:
                     raise StoreError(f"{self._show(key)}: {error}; check the network, then try again") from error
             except DamagedFileError as error:
