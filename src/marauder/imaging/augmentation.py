@@ -131,7 +131,7 @@ def _warp_into(output: np.ndarray, picture: np.ndarray, matrix: np.ndarray) -> N
     to_corner = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     to_part = np.array([[1, 0, -0.5 - x0], [0, 1, -0.5 - y0], [0, 0, 1]])
     part = output[y0:y1, x0:x1]
-    # OpenCV wants dst contiguous, which a slice is not. Where the picture does not reach, dst stays as it is.
+    # BORDER_TRANSPARENT: where the picture does not reach, dst keeps what earlier pictures drew there.
     warped = cv2.warpAffine(
         picture,
         (to_part @ matrix @ to_corner)[:2],

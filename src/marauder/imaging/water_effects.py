@@ -33,7 +33,7 @@ CAUSTIC_MOMENTS = 4
 NOISE_SIDE = 512
 
 MOST_EXPOSURE = 3.0
-"""Factor by which linear light may be enhanced to make up for what water took."""
+"""Most by which linear light is amplified to make up for what the water took."""
 
 
 def range_map(size: int, farthest: float, random: np.random.Generator) -> np.ndarray:
@@ -51,8 +51,8 @@ def add_water(
 ) -> np.ndarray:
     """Light (float32 (S, S, 3), linear, blue green red) seen through more water and from deeper.
 
-    The camera's exposure keeps the brightness, as far as no channel of the old light is enhanced by more than
-    ``MOST_EXPOSURE``: light of a colour that the water lets hardly through becomes dark, not noise.
+    The camera's exposure keeps the brightness, as long as no channel of the old light is amplified by more than
+    ``MOST_EXPOSURE``: light of a colour that the water hardly lets through becomes dark, not noise.
 
     ``depth``: e-foldings of light of 600 nm that lie above the scene. ``distance``: e-foldings of contrast at 550 nm
     between the scene's farthest part and the camera. ``balance``: the camera's white balance, 0 to 1.
