@@ -1,4 +1,4 @@
-"""Drawings of the scenes' animals that are no fish: sea star, sea urchin, jellyfish and sea turtle.
+"""Drawings of the scenes' animals other than fish: sea star, sea urchin, jellyfish and sea turtle.
 
 Each is one unit long or across. ``pose`` in 0..1 is the phase of its movement.
 """

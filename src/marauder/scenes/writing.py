@@ -1,10 +1,10 @@
-"""Writes the generated reef as a plain YOLO data set: resumable clip by clip, in several processes, the same bytes.
+"""Writes the generated reef as a plain YOLO data set: resumable clip by clip, in several processes, to the same bytes.
 
     data.yaml  records.jsonl  images/<split>/*.jpg  labels/<split>/*.txt  [images_clean/<split>/*.png]
 
 A finished clip leaves a note with the checksums of its files in ``.scenes/clips``; the same command run again checks
-them and draws only what is missing or damaged. At the end the notes become ``records.jsonl``, which tells of each
-picture its group (the clip), split, size, attributes, and each box's visible share.
+them and draws only what is missing or damaged. At the end the notes become ``records.jsonl``, which states each
+picture's group (the clip), split, size and attributes, and each box's visible share.
 """
 
 from __future__ import annotations
