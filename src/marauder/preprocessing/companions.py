@@ -121,7 +121,7 @@ class Companions:
 
 
 def _read_data_yaml(path: Path) -> Plain | None:
-    """The content of a data.yaml, ``None`` for other YAML and for what is no YAML at all."""
+    """The content of a data.yaml, ``None`` for other YAML and for what is not YAML at all."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):

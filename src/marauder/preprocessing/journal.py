@@ -21,7 +21,7 @@ class Journal:
 
     A line holds ``path``, ``fingerprint`` (of recipe and kind), ``source`` and ``output`` ([size, time of change] or
     ``None`` when nothing was written) and ``result``. A file counts as finished when recipe, source and output are
-    still as the line says; nothing is read for that but the folder entries.
+    still as the line says; to find out, only the folders' entries are read.
     """
 
     def __init__(self, output: Path) -> None:

@@ -55,15 +55,13 @@ class Done:
 
 
 def prepare_process() -> None:
-    """Settle a process for this work: one thread, and memory of pictures kept instead of returned after each.
-
-    Without the second part glibc maps fresh pages for every picture-sized array, and clearing them takes a third of
-    the time of decoding.
-    """
+    """Settle a process for this work: one thread, and memory of pictures kept instead of returned after each."""
     cv2.setNumThreads(1)
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "mallopt"):
+            # Otherwise glibc maps fresh pages for every picture-sized array, and clearing them takes a third of the
+            # time of decoding.
             library.mallopt(MMAP_THRESHOLD_PARAMETER, 1 << 26)
             library.mallopt(TRIM_THRESHOLD_PARAMETER, 1 << 28)
 
@@ -135,7 +133,7 @@ def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple
 
 
 def process_companion(job: Job, item: Item) -> tuple[Plain, bytes | None]:
-    """Copy a file that is no picture, with its paths made to point into the output where it is one that has paths."""
+    """Copy a file that is not a picture; paths in it are made to point into the output."""
     source, target = job.source / item.path, job.target / item.path
     result: Plain = {"path": item.path, "status": COPIED}
     try:
