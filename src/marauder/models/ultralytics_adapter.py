@@ -49,7 +49,7 @@ UNREADABLE = (
     *(TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError, LookupError, ValueError),
     *(ArithmeticError, AssertionError, UnpicklingError, struct.error),
 )
-"""What torch's restricted loader raises for files that are no checkpoint, whatever bytes stand in them."""
+"""What torch's restricted loader raises for files that are not a checkpoint, whatever bytes they hold."""
 
 
 def detector_names() -> list[str]:
