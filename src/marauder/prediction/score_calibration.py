@@ -1,4 +1,4 @@
-"""Scores as they are told: from what a model's head says to how often it is right, one rising curve a class.
+"""Scores as they are reported: from what a model's head says to how often it is right, one rising curve a class.
 
 Curves are fitted in ``calibration.score_curves``.
 """
