@@ -90,7 +90,7 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
     for name, field in model.model_fields.items():
         value, mark = getattr(settings, name), _mark(model, name, above)
         keys = (*prefix, name)
-        # What a section that is off says beside that decides nothing, and must not make a result stale.
+        # Whatever else a section that is off says decides nothing, and must not make a result stale.
         if isinstance(value, Settings) and value.is_off:
             yield _Leaf(keys, mark or type(value).decides, OFF, True)
         elif isinstance(value, BaseModel):

@@ -47,6 +47,6 @@ def explain_file_error(error: OSError) -> UserError | None:
 
 
 def printable(text: str) -> str:
-    """``text`` as any stream can write it: bytes of a file name that are not UTF-8, and halves of surrogate pairs, which
+    """``text`` as any stream can write it: bytes of file names that are not UTF-8, and halves of surrogate pairs, which
     cannot be encoded, as ``\\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -159,8 +159,8 @@ def is_known(kind: str, name: str) -> bool:
 
 
 def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that is no implementation of
-    ``kind``, which is called ``word`` there."""
+    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that does not implement
+    ``kind``; ``word`` is what the message calls that."""
     for name in wanted:
         if not is_known(kind, name):
             raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")

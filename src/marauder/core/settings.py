@@ -163,7 +163,7 @@ def add_values(
 
 
 def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
-    """The settings that ``layer`` says. Raises ``UserError`` that lists every mistake with its place."""
+    """The settings that ``layer`` states. Raises ``UserError`` that lists every mistake with its place."""
     try:
         return model.model_validate(layer.content)
     except ValidationError as error:
