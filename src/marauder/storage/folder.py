@@ -103,7 +103,7 @@ class FolderStore(Store):
         return digest
 
     def list(self, prefix: str = "") -> list[StoredObject]:
-        """Visible files below the root. Walks only the folder that ``prefix`` leads into."""
+        """Visible files below the root. Walks only the folder into which ``prefix`` leads."""
         above = prefix.rpartition("/")[0]
         start = self.root / check_key(above) if above else self.root
         found = []

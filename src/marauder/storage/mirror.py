@@ -205,7 +205,7 @@ class CheckpointMirror:
             self._delete(step)
 
     def _copy_companion(self, path: Path) -> None:
-        """Copy a companion if it changed. It may be newer than the checkpoint: training again comes to the same one."""
+        """Copy a companion if it changed. It may be newer than the checkpoint: training, resumed, arrives at the same one."""
         try:
             found = path.stat()
         except FileNotFoundError:

@@ -32,7 +32,7 @@ def update(store: Store, key: str, change: Callable[[bytes | None], bytes]) -> b
 
 
 def read_or_none(store: Store, key: str) -> tuple[bytes | None, str | None]:
-    """Content and version of a small object, or twice ``None`` when it is not there."""
+    """Content and version of a small object, or ``None`` for both when it is not there."""
     try:
         return store.read(key)
     except FileNotFoundError:
