@@ -74,7 +74,7 @@ def _do_unfinished(settings: PreprocessingSettings, inventory: Inventory, journa
 
 
 def _fingerprint(item: Item, job: Job) -> str:
-    """What the output of a file depends on beside the file itself."""
+    """What the output of a file depends on besides the file itself."""
     if item.kind != PICTURE:
         rewritten = job.companions.rewritten(item.path)
         content: Any = rewritten.content.hex() if rewritten is not None else None
