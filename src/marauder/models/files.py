@@ -154,7 +154,7 @@ def _load_safetensors(path: Path) -> LoadedDetector:
 
 
 def _build(path: Path, described: str, tensors: Mapping[str, torch.Tensor]) -> LoadedDetector:
-    """The detector that ``described`` (JSON, see ``save_detector``) says, with its weights."""
+    """The detector that ``described`` (JSON, see ``save_detector``) names, with its weights."""
     try:
         metadata = json.loads(described)
         architecture, names = str(metadata["architecture"]), tuple(str(name) for name in metadata["names"])

@@ -65,7 +65,7 @@ class SelfDistillation(TwoTowers):
         return head
 
     def build_rest(self) -> None:
-        """A centre a part of the loss."""
+        """A centre for each part of the loss."""
         settings = self.settings
         self.centers = nn.ModuleDict(
             {name: FollowedCenter(settings.prototypes, settings.center_momentum) for name in self.loss_names}
