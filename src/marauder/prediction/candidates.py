@@ -47,7 +47,7 @@ class DecodedPicture:
 
 @dataclass(frozen=True)
 class Passes:
-    """What a model has to do beside looking once. ``views``: changed views. ``dropout``: passes with dropout, at
+    """What a model has to do besides looking once. ``views``: changed views. ``dropout``: passes with dropout, at
     ``rate``, their masks drawn from ``seed``. ``sides``: whether the spread of the sides is asked for."""
 
     views: tuple[View, ...] = ()

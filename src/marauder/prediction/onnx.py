@@ -76,7 +76,7 @@ class OnnxFormat(PredictorFormat):
 
 
 def _device(path: Path, setting: str) -> torch.device:
-    """The device to compute on. The package for processors alone is what is installed unless somebody changed it."""
+    """The device to compute on. Unless somebody changed it, the installed package is the one without GPUs."""
     device = choose_device(setting)
     if device.type == "cpu" or GPU in onnxruntime.get_available_providers():
         return device

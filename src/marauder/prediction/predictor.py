@@ -119,7 +119,7 @@ class Predictor(ABC):
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings = PREDICTING) -> list[Detections]:
         """The boxes of each of ``pictures``, uint8 (H, W, 3) red first, of any sizes; in pixels of the picture.
 
-        Neither the order of the pictures nor the batch they are in changes what is found in one, but for rounding.
+        Neither the order of the pictures nor the batch they are in changes what is found in one, except for rounding.
         Raises ``ValueError`` for arrays that are no such pictures.
         """
         for number, picture in enumerate(pictures):
