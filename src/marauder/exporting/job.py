@@ -32,7 +32,7 @@ class ExportSummary:
 
     @property
     def passed(self) -> bool:
-        """Whether every model's every format is in place and equal to its model."""
+        """Whether every format of every model is in place and equal to its model."""
         return all(model.passed for model in self.models)
 
 

@@ -193,7 +193,7 @@ class ModelExport:
         }
 
     def _make(self, exporter: Exporter, mark: str) -> Plain:
-        """Write one format beside its place, compare it, and move it into place or out of it."""
+        """Write one format beside its place, compare it, and move it into place or aside."""
         unchecked, target = (self._path(exporter, kind) for kind in (UNCHECKED, None))
         metadata = describe_graph(self.detector, self.options, self.weights_hash)
         facts = exporter.export(self.detector, self.options, metadata, unchecked)

@@ -75,7 +75,7 @@ class _Tally:
 
 
 def make_reference(model: Run, batches: Sequence[np.ndarray], settings: ParitySettings, clock: Clock) -> Reference:
-    """Run the model as evaluation runs it; at too few boxes, lower the confidence until there are enough."""
+    """Run the model as evaluation runs it; with too few boxes, lower the confidence until there are enough."""
     raw = []
     for batch in batches:
         clock.check()
