@@ -1,7 +1,7 @@
 """Mining hard negatives, done: the detector looks at training and unlabelled pictures, plainly and flipped.
 
 What it saw is kept picture by picture in ``looked.jsonl``, so that a mining that was killed goes on. What it means is
-decided by ``selection.hard_negatives``. Left in the folder: ``hard_negatives.json``, what training takes, and
+decided by ``mining.hard_negatives``. Left in the folder: ``hard_negatives.json``, what training takes, and
 ``suspected_missing.json``, what a person should look at.
 
 Pictures without labels: a detection there is as likely right as wrong, so none becomes a negative, unless the
