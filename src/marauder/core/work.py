@@ -31,7 +31,7 @@ class Work:
         return fingerprint(self.made_from)
 
     def done(self) -> Plain | None:
-        """The ``about`` given to ``finish``, if it was this very work and every file it left is whole; else ``None``."""
+        """The ``about`` given to ``finish``, if it was this very work and every file is whole; else ``None``."""
         state = _read(self.marker)
         if state is None or not state.get("complete") or state.get("key") != self.key:
             return None

@@ -205,7 +205,7 @@ class CheckpointMirror:
             self._delete(step)
 
     def _copy_companion(self, path: Path) -> None:
-        """Copy a companion if it changed. It may be newer than the checkpoint: training, resumed, arrives at the same one."""
+        """Copy a companion if it changed. It may be newer than the checkpoint: training comes to the same one again."""
         try:
             found = path.stat()
         except FileNotFoundError:
