@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -155,22 +155,3 @@ def describe_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def is_checkpoint_of_resume(word: str | None) -> bool:
-    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
-    return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
-
-
-def going_on(words: Sequence[str]) -> list[str]:
-    """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
-    kept: list[str] = []
-    waiting = False
-    for word, following in zip(words, [*words[1:], None], strict=True):
-        if waiting or word == "--fresh" or word.startswith("--resume="):
-            waiting = False
-        elif word == "--resume":
-            waiting = is_checkpoint_of_resume(following)
-        else:
-            kept.append(word)
-    return kept

@@ -1,7 +1,7 @@
 """Frozen features for the probe: what a backbone's P3, P4 and P5 see inside labelled boxes and beside them.
 
 Running statistics of batch normalisation are used as they are: settle both sides on the same pictures before comparing
-(``runs.pretraining_probe.settle``). A control that trained with a learning rate of 0 gained as much as pretraining did
+(``tasks.pretraining.probe.settle``). A control that trained with a learning rate of 0 gained as much as pretraining did
 where that was left out.
 """
 
