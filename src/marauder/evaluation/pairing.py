@@ -64,7 +64,7 @@ def find_candidates(
         counts = (last - first)[chunk]
         detection = np.repeat(np.arange(chunk.start, chunk.stop), counts)
         ends = np.cumsum(counts)
-        # The boxes of a group stand side by side, so that a detection's candidates are the run that begins at its `first`.
+        # Boxes of a group stand side by side: a detection's candidates are the run that begins at its `first`.
         box = np.arange(len(detection)) + np.repeat(first[chunk] - (ends - counts), counts)
         iou = _pairwise_iou(detection_edges, detection, box_edges, box, crowd)
         keep = np.flatnonzero(iou >= minimum_iou)
@@ -149,7 +149,7 @@ def pair_greedily(
         if place[start:stop].any():
             free = _last_best(free, counts_more[here], place[start:stop], most)
         chosen[order[start:stop]] = free
-        # No box is in `here` twice, as one detection of its group chooses in a round: nothing is lost in this assignment.
+        # One detection of a group chooses in a round, so that no box is in `here` twice and no result is lost.
         taken[here] |= free & usable[here]
     return chosen
 

@@ -246,7 +246,6 @@ class _Group:
 
     def is_running(self) -> bool:
         """Whether any member still runs."""
-        # A list, so that every member is polled: polling is what takes note of an end.
         return None in [member.poll() for member in self.members]
 
     def death(self) -> Death | None:
