@@ -119,7 +119,7 @@ class Updater:
             totals[:-1] += counts
             with self._leaving_no_trace():
                 for piece in rest:
-                    # The bare model: ranks may differ in how many pieces are left, so that none of these may be collective.
+                    # The bare model: ranks may have other numbers of pieces left, so no pass here may be collective.
                     totals[:-1] += self._forward(self.state.model, batch, piece)[1]
         totals[-1] = samples
         return self._scale(*self.group.sum(totals).split([counts.numel(), 1]))
