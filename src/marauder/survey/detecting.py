@@ -49,7 +49,7 @@ def wanted_classes(settings: PredictSettings, names: Sequence[str]) -> tuple[str
         return None
     wanted = []
     for word in settings.classes:
-        number = int(word) if word.isdigit() else len(names)
+        number = int(word) if word.isdecimal() else len(names)
         if word not in names and number >= len(names):
             raise UserError(f"--classes {word}: the model knows {', '.join(names)} (0 to {len(names) - 1})")
         wanted.append(word if word in names else names[number])
