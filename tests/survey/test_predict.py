@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -472,3 +473,26 @@ def test_a_picture_link_that_is_gone_is_made_again(world: World, tmp_path: Path)
 def test_a_class_that_only_looks_like_a_number_is_refused(world: World, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--classes ²: the model knows"):
         predict_files(world.settings(tmp_path / "out", classes=("²",)), detector=world.detector())
+
+
+def test_a_picture_that_joins_or_goes_sends_few_others_through_the_model_again(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(1, 121):
+        shutil.copy(world.folder / f"still-{'abc'[number % 3]}.png", folder / f"{number}.png")
+
+    def predict(output: str) -> tuple[int, Path]:
+        detector = world.detector()
+        settings = PredictSettings(model=world.model, inputs=(str(folder),), output=tmp_path / output, formats=())
+        predict_files(settings, detector=detector)
+        return detector.looked_at, tmp_path / output / "counts.csv"
+
+    assert predict("out")[0] == 120
+    shutil.copy(world.folder / "still-a.png", folder / "0.png")
+    looked_at, counts = predict("out")
+    assert 1 <= looked_at <= 32 and len(rows(counts)) == 121
+    (folder / "60.png").unlink()
+    looked_at, counts = predict("out")
+    assert 0 < looked_at <= 48
+    assert counts.read_bytes() == predict("clean")[1].read_bytes()
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean"), "something stale is left"

@@ -5,7 +5,7 @@ A part that is drawn leaves a note of what it was drawn from; the same call draw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -71,11 +71,12 @@ class Drawing:
         """Draw what is not drawn yet. Raises ``Interrupted``."""
         media_of = {media.key: media for media in files}
         clips = flat_names(files)
+        self._forget_other_notes({part for part, _ in survey.parts})
         total = sum(1 for _ in survey)
         with Progress("drawing", total, "pictures") as progress:
             for part, count in survey.parts:
                 seen = iter(Survey(survey.stored, ((part, count),), survey.names))
-                if part == PICTURES:
+                if part.startswith(PICTURES):
                     number = 0
                     while block := list(islice(seen, BLOCK)):
                         self._pictures(f"{part}-{number:05d}", block, media_of, clock)
@@ -84,6 +85,12 @@ class Drawing:
                 elif frames := list(seen):
                     media = media_of[frames[0].key]
                     self._video(part, frames, media, clips[media.key], clock, progress)
+
+    def _forget_other_notes(self, parts: Set[str]) -> None:
+        """Delete notes of parts that are no longer: their files may be drawn again in another part."""
+        for path in (self.state / "drawn").glob("*.json"):
+            if path.stem not in parts and path.stem.rpartition("-")[0] not in parts:
+                path.unlink()
 
     def forget_others(self) -> None:
         """Delete small pictures that the page does not show any more."""
