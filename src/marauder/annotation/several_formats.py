@@ -46,4 +46,5 @@ def _same(one: Answer, other: Answer, batch: Batch) -> bool:
 
 def _view(answer: Answer, batch: Batch) -> View:
     known = [match_class(name, batch.names) for name in answer.class_names]
+    # Unknown names are all alike here; each goes back for its own reason anyway.
     return View(answer.boxes, np.array([-1 if index is None else index for index in known], np.int64))
