@@ -24,6 +24,7 @@ def placed(settings: AnyRun, pinned: DataPin) -> AnyRun:
         return settings.changed({"id": name})
     if settings.id is not None:
         return settings.changed({"output": settings.runs / settings.id})
+    # Neither gates nor places: the same training under other gates is the same run.
     decides = [decided(settings, Decides.RESULT, Decides.LENGTH), pinned.fingerprint]
     stem = Path(settings.recipe).stem if settings.recipe else settings.title
     name = f"{stem}-{fingerprint(decides)[:8]}"
@@ -35,6 +36,7 @@ def gate_overrides(given: PlainMapping) -> list[str]:
     words = []
     for name, value in given.items():
         if isinstance(value, Mapping):
+            # As JSON, which is YAML: a text stays a text when the override is parsed.
             words += [f"{name}.{key}={json.dumps(inner)}" for key, inner in value.items()]
         else:
             words.append(f"{name}={json.dumps(value)}")
