@@ -25,10 +25,12 @@ def export_run(settings: DetectionSettings, records: Sequence[Record], clock: Cl
     if not plan.formats:
         return
     wanted = ExportSettings(
+        # The file that holds numbers only: nothing is unpickled.
         models=(settings.folder / "best.safetensors",),
         output=settings.folder / EXPORTED,
         formats=plan.formats,
         opset=plan.opset,
+        # Real pictures: on noise a detector finds nothing, and nothing could differ.
         pictures=records[0].picture.parent if records else None,
         seed=settings.training.seed,
         latency=LatencySettings(rounds=plan.rounds, threads=plan.threads),
