@@ -30,6 +30,7 @@ def with_value(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     for word, following in zip_longest(words, words[1:]):
         found.append(word)
+        # What follows may be another option or a setting: only what looks like a checkpoint is one.
         if word == "--resume" and not is_checkpoint_of_resume(following):
             found.append(NEWEST)
     return found
