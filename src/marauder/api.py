@@ -56,7 +56,9 @@ def train(
     from marauder.runs.recipes import model_of_task, run_layer
 
     given = {"data": data, "task": task, "recipe": recipe, "output": output, **(settings or {})}
+    # Settings are validated as if they stood in a file, where paths are text.
     plain = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
+    # ``None`` is "not given" there, so that a recipe's value stays.
     layer = run_layer(None, values=plain)
     with Clock.for_hours(max_hours).listening() as clock:
         return run_gated(
@@ -114,6 +116,7 @@ def predict(
     from marauder.survey.job import predict_files
     from marauder.survey.settings import PredictSettings
 
+    # A text is a sequence, too: of its letters.
     named = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
     values = {"model": str(model), "inputs": [str(one) for one in named], "output": str(output), **(settings or {})}
     with Clock.for_hours(max_hours).listening() as clock:
