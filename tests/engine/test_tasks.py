@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from task_contract import TaskContract
 from toy import LineTask
 
 from marauder.core.clock import Clock
@@ -22,6 +21,7 @@ from marauder.scenes.settings import SceneSettings
 from marauder.scenes.writing import generate_scenes
 from marauder.tasks.detection.training import DetectionPlan, DetectionTask
 from marauder.tasks.pretraining.training import PretrainingTask, PretrainingTaskPlan
+from marauder.testing.tasks import TaskContract
 
 
 @pytest.fixture(scope="module")

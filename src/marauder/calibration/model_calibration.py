@@ -41,6 +41,7 @@ def calibrate_model(
     if not chosen:
         return no_calibration(names)
     labels = [[record.boxes.tolist(), record.classes.tolist(), record.ignored.tolist()] for record in chosen]
+    # All that the curves depend on; the weights by their content, as a retrained model may have the same path.
     identity = fingerprint(
         [FORMAT, model.predictor.digest, model.size, model.confidence, OVERLAP, names, picture_identity(chosen), labels]
     )

@@ -88,6 +88,7 @@ def _logistic(score: np.ndarray, right: np.ndarray) -> Curve | None:
 
     model = LogisticRegression()
     model.fit(_logit(score)[:, None], right)
+    # A falling curve would turn the order of detections around.
     if model.coef_[0, 0] <= 0:
         return None
     share = np.concatenate([[0.0], model.predict_proba(_logit(GRID[1:])[:, None])[:, 1]])
@@ -95,6 +96,7 @@ def _logistic(score: np.ndarray, right: np.ndarray) -> Curve | None:
 
 
 def _logit(score: np.ndarray) -> np.ndarray:
+    # A sigmoid in float32 reaches 1 exactly, where the logit has no value.
     inside = np.clip(score, 1e-4, 1 - 1e-4)
     return np.asarray(np.log(inside / (1 - inside)))
 

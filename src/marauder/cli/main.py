@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from marauder.core.clock import EXIT_INTERRUPTED, Interrupted, going_on
+from marauder.cli.resuming import going_on
+from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
 from marauder.core.environment import share_cores, use_utf8
 from marauder.core.errors import UserError, explain_file_error
 from marauder.core.files import DamagedFileError

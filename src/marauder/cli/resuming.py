@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from marauder.core.clock import is_checkpoint_of_resume
 from marauder.core.errors import UserError
 
 NEWEST = "newest"
@@ -54,3 +53,22 @@ def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) ->
     if not has_checkpoints:
         raise UserError(f"--resume {resume}: this command has no checkpoints to choose from; --resume alone goes on")
     return Path(resume)
+
+
+def is_checkpoint_of_resume(word: str | None) -> bool:
+    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
+    return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
+
+
+def going_on(words: Sequence[str]) -> list[str]:
+    """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
+    kept: list[str] = []
+    waiting = False
+    for word, following in zip_longest(words, words[1:]):
+        if waiting or word == "--fresh" or word.startswith("--resume="):
+            waiting = False
+        elif word == "--resume":
+            waiting = is_checkpoint_of_resume(following)
+        else:
+            kept.append(word)
+    return kept

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,11 +19,11 @@ from types import FrameType
 from marauder.core.errors import UserError
 
 EXIT_INTERRUPTED = 75
-"""Exit status of work that stopped in time and can go on (EX_TEMPFAIL of sysexits.h)."""
+"""Exit status of work that stopped in time and can be continued (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error: the work is saved and goes on later
-    """Work stopped in time, everything saved. ``reason`` says why, ``resume_command`` what goes on."""
+    """Work stopped in time, everything saved. ``reason`` says why, ``resume_command`` how to continue."""
 
     def __init__(self, reason: str, resume_command: str | None = None) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class Clock:
 
     Parameters: ``max_seconds`` is the budget of this process (``None``: no limit), ``reserve_seconds`` what the loop
     needs to save (the budget is spent that much earlier), ``stop_file`` a path whose appearance asks to stop,
-    ``parent`` the number of a process without which the work has no meaning.
+    ``parent`` the number of a process without which the work is pointless.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Clock:
     ) -> None:
         if max_seconds is not None and not 0 < max_seconds < math.inf:
             raise UserError(f"--max-hours: must be a positive number of hours, not {max_seconds / 3600:g}")
+        # Not the time of day: setting the machine's clock must neither spend nor stretch a budget.
         self.started = time.monotonic()
         self.max_seconds = max_seconds
         self.reserve_seconds = reserve_seconds
@@ -55,7 +56,7 @@ class Clock:
         self.parent = parent
         self.signal_name: str | None = None
         self.notice: str | None = None
-        """Why the machine goes away soon; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
+        """Why the machine is about to go away; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
 
     @classmethod
     def for_hours(cls, max_hours: float | None) -> Clock:
@@ -95,7 +96,7 @@ class Clock:
     def listening(self) -> Iterator[Clock]:
         """Catch SIGTERM and SIGINT while the block runs; a second signal ends the process.
 
-        Python gives signals to the main thread only: in another one the budget alone is kept.
+        Python delivers signals to the main thread only; in any other thread just the budget is kept.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
@@ -112,6 +113,7 @@ class Clock:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_name is not None:
+            # Not sys.exit: its SystemExit could be caught, or wait in a finally, and whoever asks twice wants out now.
             os._exit(128 + number)
         self.signal_name = signal.Signals(number).name
 
@@ -120,7 +122,7 @@ _listening: Clock | None = None
 
 
 class _Signals(Clock):
-    """What a listening clock hears, without its budget: of one that is spent at once a step is still done."""
+    """What a listening clock hears, without its budget: a step is done even where the budget is spent at once."""
 
     def __init__(self, listening: Clock) -> None:
         super().__init__()
@@ -132,17 +134,18 @@ class _Signals(Clock):
 
 
 def listening_clock() -> Clock | None:
-    """A clock of the signals that this process hears now, if it listens: for what is called too deep to be handed
+    """A clock that reports the signals this process listens for now, or ``None``: for code too deep down to be handed
     one."""
     return _Signals(_listening) if _listening is not None else None
 
 
 def _is_alive(process: int) -> bool:
     try:
+        # Signal 0 delivers nothing; the call only says whether there is such a process.
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it lives, and belongs to another user
         return True
     return True
 
@@ -155,22 +158,3 @@ def describe_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def is_checkpoint_of_resume(word: str | None) -> bool:
-    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
-    return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
-
-
-def going_on(words: Sequence[str]) -> list[str]:
-    """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
-    kept: list[str] = []
-    waiting = False
-    for word, following in zip(words, [*words[1:], None], strict=True):
-        if waiting or word == "--fresh" or word.startswith("--resume="):
-            waiting = False
-        elif word == "--resume":
-            waiting = is_checkpoint_of_resume(following)
-        else:
-            kept.append(word)
-    return kept

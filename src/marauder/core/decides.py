@@ -20,7 +20,7 @@ from marauder.core.settings import Decides, Settings, section_model
 
 
 class ByContent:
-    """Marks a path whose content decides, not the place where it lies: ``Annotated[Path, Decides.RESULT, BY_CONTENT]``.
+    """Marks a path whose content decides, not where it lies: ``Annotated[Path, Decides.RESULT, BY_CONTENT]``.
 
     A file counts by its SHA-256, a folder by names, sizes and times of change.
     """
@@ -54,8 +54,8 @@ def names(model: type[BaseModel], *wanted: Decides) -> frozenset[str]:
 def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> Plain:
     """The settings that decide what is ``wanted``, as plain nested values; a section without effect is ``"off"``.
 
-    ``by_content``: what counts by its content stands there with a fingerprint of it (``None``: no such file), so that
-    the same file elsewhere is the same setting; otherwise with its path.
+    ``by_content``: what counts by its content appears as a fingerprint of it (``None``: no such file), so that the same
+    file elsewhere is the same setting; otherwise as its path.
     """
     found: Plain = {}
     for leaf in _leaves(settings, (), None, by_content):
@@ -69,7 +69,7 @@ def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> Pl
 
 
 def at_default(settings: Settings, *wanted: Decides) -> frozenset[str]:
-    """Dotted names of what ``decided`` gives that has its default: what an older record need not have known."""
+    """Dotted names of what ``decided`` gives that is at its default: an older record may lack it."""
     return frozenset(
         ".".join(leaf.keys) for leaf in _leaves(settings, (), None, False) if leaf.at_default and leaf.decides in wanted
     )
@@ -90,11 +90,13 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
     for name, field in model.model_fields.items():
         value, mark = getattr(settings, name), _mark(model, name, above)
         keys = (*prefix, name)
+        # Whatever else a section that is off says decides nothing, and must not make a result stale.
         if isinstance(value, Settings) and value.is_off:
             yield _Leaf(keys, mark or type(value).decides, OFF, True)
         elif isinstance(value, BaseModel):
             yield from _leaves(value, keys, mark, by_content)
         else:
+            # Dumped only where a single setting asks for it: dumping a section walks all sections below it, too.
             if plain is None:
                 plain = settings.model_dump(mode="json")
             known = not field.is_required() and value == field.get_default(call_default_factory=True)
@@ -106,6 +108,7 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
 
 def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides | None:
     """The mark of a field: its own, that of the field it overrides, its section's own, or the one from above."""
+    # A subclass that restates a field, for another default, loses the marks that its base gave it.
     for holder in model.__mro__:
         field = holder.model_fields.get(name) if issubclass(holder, BaseModel) else None
         for mark in field.metadata if field is not None else ():
@@ -115,6 +118,7 @@ def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides |
 
 
 def _counts_by_content(field: FieldInfo) -> bool:
+    # Of ``Annotated[Path, …] | None`` pydantic leaves the marks inside the union.
     return BY_CONTENT in field.metadata or any(
         BY_CONTENT in getattr(part, "__metadata__", ()) for part in get_args(field.annotation)
     )
@@ -123,4 +127,5 @@ def _counts_by_content(field: FieldInfo) -> bool:
 def _content(path: Path | None) -> str | None:
     if path is None or not path.exists():
         return None
+    # Reading every byte of a data set each time that settings are compared would take too long.
     return hash_file(path) if path.is_file() else identify(path, with_content=False).listing

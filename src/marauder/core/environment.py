@@ -1,5 +1,5 @@
-"""Names and settings of the process's environment: what numerical libraries must find, what processes tell another,
-and where caches lie."""
+"""The process's environment: what numerical libraries must find there, what processes tell one another, and where
+caches lie."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ RENDEZVOUS = "MARAUDER_RENDEZVOUS"
 
 
 def use_utf8() -> None:
-    """Start this process anew, with the same command line, where Python would take paths and texts for another encoding
-    than UTF-8 (``LC_ALL=C`` with ``PYTHONUTF8=0``, an old locale): any name that is not ASCII would be an error then.
+    """Restart this process, with the same command line, where Python would read paths and text in another encoding than
+    UTF-8 (``LC_ALL=C`` with ``PYTHONUTF8=0``, an old locale): any name that is not ASCII would then be an error.
 
-    Call it before anything was written or opened. Processes started later inherit it.
+    Call it before anything is written or opened. Processes started later inherit it.
     """
     if sys.getfilesystemencoding() != "utf-8":
         os.environ["PYTHONUTF8"] = "1"
-        # The option as well: with -E or -I the variable is not looked at, and a new start would follow the other.
+        # The option as well: with -E or -I the variable is ignored, and the process would restart for ever.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def share_cores() -> None:
     """Let idle OpenMP threads sleep soon instead of spinning; what the user has set stays.
 
-    Spinning threads wait for one that another process keeps off its core, and take cores meanwhile: training on a
-    machine that other work shares then slows down many times over. Call it before torch is imported.
+    Threads that spin until one of them, kept off its core by another process, catches up waste the cores they hold:
+    training on a shared machine then slows down many times over. Call it before torch is imported.
     """
+    # GOMP_SPINCOUNT would overrule a policy that the user has set.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def cache_folder() -> Path:
-    """A folder that can be written, for what can be worked out again: ``$XDG_CACHE_HOME/marauder``, else
-    ``~/.cache/marauder``, else one among the temporary files, which is told once.
+    """A writable folder for what can be recomputed: ``$XDG_CACHE_HOME/marauder``, else ``~/.cache/marauder``, else one
+    among the temporary files, with a warning once.
 
-    A container or a service account often has no home, or one that cannot be written; no work depends on it.
+    Containers and service accounts often have no home, or one that is read-only; no work depends on it.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -56,7 +57,7 @@ def cache_folder() -> Path:
         problem = "there is no home folder"
     shelter = _shelter()
     log.warning("caches: %s; they are kept in %s, or where XDG_CACHE_HOME says", problem, shelter)
-    # Libraries, and processes started from here, find it too, and do not tell it again.
+    # Libraries and processes started from here find it too, without another warning.
     os.environ["XDG_CACHE_HOME"] = str(shelter)
     os.environ.setdefault("MPLCONFIGDIR", str(shelter / "matplotlib"))
     return cache_folder()
@@ -64,15 +65,16 @@ def cache_folder() -> Path:
 
 @cache
 def _check_writable(folder: Path) -> None:
-    """Asked by trying: permissions say nothing of a disk that is mounted for reading, nor of root."""
+    """Found out by trying: permissions say nothing about a disk that is mounted read-only, nor about root."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
 
 
 def _shelter() -> Path:
-    """A private folder of this user among the temporary files; a new one where somebody else took its name."""
+    """A private folder of this user among the temporary files; a new one where somebody else has taken its name."""
     folder = Path(tempfile.gettempdir()) / f"marauder-cache-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    # lstat: a link put there under this name must not lead our caches into a folder of its maker.
     about = folder.lstat()
     others = stat.S_IWGRP | stat.S_IWOTH
     if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & others:

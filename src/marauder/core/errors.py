@@ -38,6 +38,7 @@ def explain_file_error(error: OSError) -> UserError | None:
     """
     remedy = _REMEDIES.get(error.errno) if error.errno is not None else None
     names = (error.filename, error.filename2)
+    # A rename or copy names two files; a full or read-only disk is that of the second.
     named = next((name for name in (names[::-1] if error.errno in _OF_WHERE_IT_GOES else names) if name), None)
     if remedy is None or not isinstance(named, (str, bytes)):
         return None
@@ -46,6 +47,6 @@ def explain_file_error(error: OSError) -> UserError | None:
 
 
 def printable(text: str) -> str:
-    """``text`` as any stream can write it: bytes of a file name that are no UTF-8, and halves of surrogate pairs, which
+    """``text`` as any stream can write it: bytes of file names that are not UTF-8, and halves of surrogate pairs, which
     cannot be encoded, as ``\\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

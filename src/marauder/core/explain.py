@@ -75,6 +75,7 @@ def _describe(keys: tuple[str, ...], field: FieldInfo, layer: Layer, section: bo
 def _given(content: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
         if not isinstance(content, dict) or key not in content:
+            # Not None: ``null`` is a value that may have been given.
             return PydanticUndefined
         content = content[key]
     return content
@@ -112,6 +113,7 @@ def _kind(field: FieldInfo, section: bool) -> str:
 
 
 def _bound(bound: Any, signs: dict[Any, str]) -> str:
+    # annotated_types gives its bounds slots, and vars() fails on those.
     value = next(getattr(bound, name) for name in ("ge", "gt", "le", "lt") if hasattr(bound, name))
     return f"{signs[type(bound)]} {value}"
 

@@ -36,10 +36,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each writer: processes and threads may write one path at the same time.
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         with writing(target):
             yield temporary
+            # Flushed before the rename: a file system may make the rename durable first, and a power cut then leaves an
+            # empty file under the good name. fsync concerns the file, whichever handle wrote it.
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(target)
@@ -87,6 +90,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
+        # Texts in a set come in another order in every process; fingerprints need one.
         return sorted(to_plain(item) for item in value)
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
@@ -94,6 +98,7 @@ def to_plain(value: Any) -> Any:
         return to_plain(value.item())
     if isinstance(value, Path):
         return str(value)
+    # JSON has no word for them; the NaN and Infinity that Python would write are refused by other readers.
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
@@ -105,7 +110,7 @@ def write_json(path: Path | str, value: Any) -> str:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; a file that is no JSON raises ``DamagedFileError`` with its name and line."""
+    """Read a JSON file; a file that is not JSON raises ``DamagedFileError`` with its name and line."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -122,19 +127,20 @@ def append_line(path: Path | str, value: Any) -> None:
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":
                 line = b"\n" + line
+        # No fsync: the line outlives this process, and waiting for the disk each time would slow down the work.
         stream.write(line)
         stream.flush()
 
 
 def append_to_cache(path: Path, value: Any) -> None:
-    """``append_line`` to a file that only saves time: where it cannot be written, that is told once, and no error."""
+    """``append_line`` to a file that only saves time: one that cannot be written is no error, only a warning once."""
     with skipping_cache(path):
         append_line(path, value)
 
 
 @contextmanager
 def skipping_cache(path: Path) -> Iterator[None]:
-    """Go on where the body cannot write ``path``, which only saves time; told once for each file."""
+    """Carry on where the body cannot write ``path``, which only saves time; warns once for each file."""
     try:
         yield
     except OSError as error:
@@ -149,6 +155,7 @@ def read_lines(path: Path | str) -> list[Any]:
     if not target.exists():
         return []
     values = []
+    # Bytes are split at line ends only; text would also be at U+2028 and its like, which stand unescaped in JSON.
     for line in target.read_bytes().splitlines():
         if line.strip():
             try:
@@ -159,8 +166,8 @@ def read_lines(path: Path | str) -> list[Any]:
 
 
 def portable_path(path: Path, folder: Path) -> str:
-    """``path`` as it is written into a file in ``folder``: from there, so that both can move together; absolute where
-    they share no folder but the root of the disk. ``located_path`` reads it back."""
+    """``path`` as it is written into a file in ``folder``: relative to that, so that both can move together; absolute
+    where they share no folder but the root of the disk. ``located_path`` reads it back."""
     absolute, base = path.absolute(), folder.absolute()
     together = len(Path(os.path.commonpath([absolute, base])).parts) > 1
     return Path(os.path.relpath(absolute, base)).as_posix() if together else absolute.as_posix()

@@ -10,7 +10,7 @@ from pathlib import Path
 from marauder.core.files import fingerprint, hash_file
 
 IGNORED_SUFFIXES = (".cache", ".partial")
-"""Files that tools leave beside data and that are no part of it (Ultralytics' label cache, cut-off writes)."""
+"""Files that tools leave beside data and that are not part of it (Ultralytics' label cache, cut-off writes)."""
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,5 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
             if not name.startswith(".") and not name.endswith(IGNORED_SUFFIXES):
                 file = Path(folder, name)
                 found.append((file.relative_to(path).as_posix(), file))
+    # os.walk gives names in the order of the file system, which a copy on another disk does not share.
     yield from sorted(found)

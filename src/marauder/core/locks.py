@@ -1,4 +1,4 @@
-"""One writer for a folder: a lock that the operating system lets go of when its holder ends, however it ends.
+"""One writer for a folder: a lock that the operating system releases when its holder ends, however it ends.
 
 The locks are POSIX record locks (``fcntl``): they belong to a process, not to the children it forks, so that a worker
 which outlives a killed parent for a moment does not keep the folder locked.
@@ -28,10 +28,11 @@ PATIENCE_SECONDS = 1.0
 """How long taking a lock waits: ``is_held`` of another process holds it for an instant."""
 
 _held: set[Path] = set()
-"""Lock files that this process holds. Closing any handle of such a file would let go of it, so none is opened again."""
+"""Lock files that this process holds. Closing any handle of such a file would release it, so none is opened again."""
 
 _turns: dict[Path, threading.Lock] = {}
 """A lock for the threads of this process beside each lock file of ``turn``: record locks know processes only."""
+# A fork copies locks as they stand: one held by a thread that the child lacks would never be let go of.
 os.register_at_fork(after_in_child=_turns.clear)
 
 
@@ -45,6 +46,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     if path in _held:
         raise UserError(f"{what} is in use by this process already; wait for it or stop it")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Opened for appending: one who comes in vain must not wipe out the words about the holder.
     with writing(path), path.open("a+", encoding="utf-8") as stream:
         started = time.monotonic()
         while not _try_lock(stream, fcntl.LOCK_EX):
@@ -58,6 +60,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
             stream.flush()
             yield
         finally:
+            # The file stays: were it deleted, one who waits could lock the nameless old file and another a new one.
             _held.discard(path)
 
 
@@ -93,6 +96,7 @@ def is_held(path: Path) -> bool:
     if path in _held or not path.exists():
         return False
     with path.open("rb") as stream:
+        # A shared lock can be asked for on a handle that only reads, and two who ask do not hinder each other.
         return not _try_lock(stream, fcntl.LOCK_SH)
 
 
@@ -100,7 +104,7 @@ def holder(path: Path) -> str:
     """Who holds, or last held, the lock file ``path`` (which this process does not hold), in words."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, json.JSONDecodeError):  # or asked between the holder's truncating and writing
         return "another process"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about["since"]))
     return f"process {about['process']} on {about['machine']} since {since}"
@@ -110,6 +114,7 @@ def _try_lock(stream: IO[str] | IO[bytes], kind: int) -> bool:
     try:
         fcntl.lockf(stream, kind | fcntl.LOCK_NB)
     except OSError as error:
+        # POSIX allows either for a lock that another process holds.
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         raise UserError(

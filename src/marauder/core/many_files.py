@@ -23,7 +23,7 @@ class ManyFiles:
         self._waiting: deque[Future[object]] = deque()
 
     def add(self, write: Callable[[], object]) -> None:
-        """Have ``write`` called; waits, and raises what an earlier one raised, where many are under way."""
+        """Have ``write`` called; where many are under way, waits first, and raises what an earlier one raised."""
         while len(self._waiting) >= WAITING:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(write))

@@ -1,5 +1,5 @@
-"""What a task measures: the name of each figure, which way is better, and where it is shown. Whoever compares, gates,
-registers or draws asks this instead of knowing names of its own."""
+"""What a task measures: the name of each figure, which way is better, and where it is shown. Code that compares, gates,
+registers or draws asks this instead of keeping names of its own."""
 
 from __future__ import annotations
 

@@ -159,8 +159,8 @@ def is_known(kind: str, name: str) -> bool:
 
 
 def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that is no implementation of
-    ``kind``, which is called ``word`` there."""
+    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that does not implement
+    ``kind``; ``word`` is what the message calls that."""
     for name in wanted:
         if not is_known(kind, name):
             raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")
@@ -176,7 +176,7 @@ def imported(place: str) -> Any:
 def resolve(kind: str, name: str) -> Any:
     """Import and return the implementation ``name`` of ``kind``.
 
-    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is no plugin.
+    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is not a plugin.
     """
     table = TABLE[kind]
     if name not in table:
@@ -184,6 +184,7 @@ def resolve(kind: str, name: str) -> Any:
     try:
         return imported(table[name])
     except ModuleNotFoundError as error:
+        # A module of ours that is missing is a fault of the program, and no installation mends it.
         if error.name is None or error.name.split(".")[0] == "marauder":
             raise
         raise UserError(
@@ -199,6 +200,7 @@ def _resolve_offered(kind: str, name: str) -> Any:
     try:
         found = entry.load()
     except Exception as error:
+        # Importing somebody else's package may raise anything, and the user must learn whose it is.
         raise UserError(
             f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; mend or remove it"
         ) from error

@@ -63,6 +63,7 @@ class Progress:
 
     def _show(self) -> None:
         self.shown = time.monotonic()
+        # Erased first: what a longer line left behind would otherwise stay on the screen.
         self.stream.write(f"\r\x1b[K{self.line()}" if self.terminal else f"{self.line()}\n")
         self.stream.flush()
 

@@ -43,6 +43,7 @@ def provenance(folder: Path, seed: int) -> Plain:
     here, own = git_state(Path.cwd()), git_state(Path(__file__).parent)
     difference = (here or {}).pop("difference", "") or ""
     own_difference = (own or {}).pop("difference", "") or ""
+    # Run inside Marauder's own checkout, both are the same changes.
     if here != own and own_difference:
         difference += f"\n# Marauder's own checkout\n{own_difference}"
     if difference.strip():
@@ -81,6 +82,7 @@ def hardware() -> Plain:
     content: Plain = {
         "processor": _processor(),
         "processors": os.cpu_count(),
+        # A scheduler may have bound this process to some of the machine's cores.
         "usable_processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gigabytes": _memory(),
         "system": f"{platform.system()} {platform.release()}",
@@ -91,6 +93,8 @@ def hardware() -> Plain:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
+        # The timeout: a checkout on a share that does not answer must not hold up a run.
+        # Differences are bytes of files in any encoding, hence ``replace``.
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
@@ -131,6 +135,7 @@ def _memory() -> float | None:
 
 def _gpus() -> list[str]:
     try:
+        # Not through torch, which would open a CUDA context only to learn a name.
         import pynvml
     except ModuleNotFoundError:
         return []

@@ -24,9 +24,12 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def _philox_key(seed: int, key: tuple[int | str, ...]) -> int:
+    # The letter of its type keeps 1 and "1" apart, the separator ("a", "bc") and ("ab", "c").
     text = "\x1f".join([str(int(seed)), *(f"{type(part).__name__[0]}{part}" for part in _plain(key))])
+    # Philox takes 128 bits. Not hash(): that of a text is another one in every process.
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest(), "little")
 
 
 def _plain(key: tuple[int | str, ...]) -> list[int | str]:
+    # NumPy's integers and truth values have type names of their own, but must give the key of the plain number.
     return [part if isinstance(part, str) else int(part) for part in key]

@@ -59,6 +59,7 @@ class Settings(BaseModel):
                 values[name] = value
         for name, inner in below.items():
             values[name] = values[name].changed(inner)
+        # Not model_copy(update=…): it validates nothing.
         return type(self).model_validate(values)
 
 
@@ -75,7 +76,7 @@ class Layer:
 
 
 def read_layer(path: Path | str) -> Layer:
-    """The settings of a YAML file. Raises ``UserError`` with the place, for keys that are no text, too."""
+    """The settings of a YAML file. Raises ``UserError`` with the place, also for keys that are not text."""
     parsed = _read_yaml(Path(path))
     if parsed.odd_keys:
         raise UserError(listed(parsed.odd_keys, str(path)))
@@ -105,7 +106,9 @@ def _merge(
             places |= {keys: new_places[keys]} if keys in new_places else {}
             _merge(known, value, keys, new_places, places)
             continue
+        # Later layers are merged into this copy; the layer it comes from stays as it was read.
         base[name] = copy.deepcopy(value)
+        # What stood below the old value is gone, and so are its places.
         for old in [old for old in places if old[: len(keys)] == keys]:
             del places[old]
         places |= {own: place for own, place in new_places.items() if own[: len(keys)] == keys}
@@ -114,7 +117,7 @@ def _merge(
 def split_commas(value: Any) -> Any:
     """A list of words given as one text with commas, as several texts, or both; each once, spaces around them left out.
 
-    For validators of settings with ``mode="before"``: what is no text and no list comes back as it is.
+    For validators of settings with ``mode="before"``: what is neither text nor a list comes back as it is.
     """
     items = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(items, (list, tuple)):
@@ -160,7 +163,7 @@ def add_values(
 
 
 def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
-    """The settings that ``layer`` says. Raises ``UserError`` that lists every mistake with its place."""
+    """The settings that ``layer`` states. Raises ``UserError`` that lists every mistake with its place."""
     try:
         return model.model_validate(layer.content)
     except ValidationError as error:
@@ -183,6 +186,7 @@ def _read_yaml(path: Path) -> ParsedYaml:
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     parsed = parse_yaml(text, lambda line: f"{path}:{line}" if line is not None else str(path))
+    # An empty file, or one of comments alone, means all defaults.
     if parsed.content is None:
         return ParsedYaml({})
     if not isinstance(parsed.content, dict):
@@ -214,6 +218,7 @@ def _describe(
     location = tuple(str(part) for part in mistake["loc"])
     below = [place for keys, place in places.items() if keys[: len(location)] == location]
     place = below[0] if below else ""
+    # pydantic's location also has positions in lists and members of unions, which have no place of their own.
     for length in range(len(location), 0, -1):
         if location[:length] in places:
             place = places[location[:length]]

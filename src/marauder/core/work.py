@@ -1,5 +1,5 @@
-"""Work that is done once: a folder is claimed, what it is made from is written down, and a marker comes last that seals
-what was left. The same call finds it done; another one, or a damaged file, does it again."""
+"""Work that is done once: a folder is claimed, what the result is made from is recorded, and a marker, written last,
+seals what it left. The same call finds it done; with other inputs, or a damaged file, it is done again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Work:
         return fingerprint(self.made_from)
 
     def done(self) -> Plain | None:
-        """What ``finish`` was told, if it was this very work and every file it left is whole; else ``None``."""
+        """The ``about`` given to ``finish``, if it was this very work and every file is whole; else ``None``."""
         state = _read(self.marker)
         if state is None or not state.get("complete") or state.get("key") != self.key:
             return None
@@ -43,20 +43,21 @@ class Work:
         return dict(state["about"]) if whole else None
 
     def begin(self) -> None:
-        """Say that it is under way: the folder is claimed, and what was done before counts no more."""
+        """Record that it is under way: the folder is claimed, and what was done before no longer counts."""
         write_json(self.marker, {"format": FORMAT, "complete": False})
 
     def finish(self, files: Iterable[Path] = (), about: PlainMapping | None = None) -> None:
         """Seal ``files`` and say that it is done; ``about``: plain values that ``done`` gives back."""
         sealed = {path.relative_to(self.marker.parent).as_posix(): hash_file(path) for path in files}
         state = {"format": FORMAT, "complete": True, "key": self.key, "files": sealed, "about": dict(about or {})}
+        # Only now, when all files are hashed: a kill before it leaves the work undone, never half done.
         write_json(self.marker, state)
 
 
 def claim(folder: Path, marker: Path, what: str, ours: Collection[str] = ()) -> None:
     """Refuse a folder that holds somebody else's files: one that is not empty and has no ``marker``.
 
-    ``ours``: names that may lie there without it, as hidden ones may. ``what``: the work in a word. Raises
+    ``ours``: names that may be there without it, as hidden ones may. ``what``: the work in a word. Raises
     ``UserError``.
     """
     if folder.exists() and not folder.is_dir():

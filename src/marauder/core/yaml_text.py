@@ -22,7 +22,7 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 @dataclass
 class ParsedYaml:
-    """What a text holds. ``lines``: of every key path, from 1. ``odd_keys``: a mistake for each key that is no text to
+    """What a text holds. ``lines``: of every key path, from 1. ``odd_keys``: a mistake for each key that is not text to
     YAML (``off``, ``1``, ``null``), which is right where keys are numbers and wrong among settings."""
 
     content: Any
@@ -51,9 +51,11 @@ def parse_yaml(text: str, place: Callable[[int | None], str], as_written: bool =
     """
     try:
         loader = (_AsWritten if as_written else yaml.SafeLoader)(text)
+        # The nodes first: once values are constructed, keys given twice have overwritten each other and lines are lost.
         node = loader.get_single_node()
         if node is None:
             return ParsedYaml(None)
+        # Before anything walks or constructs what the anchors stand for.
         _demand_bounded(node, place)
         walk = _Walk(place, as_written)
         walk.collect(node, (), ())
@@ -119,6 +121,7 @@ class _Walk:
             raise UserError(f"{self.place(line)}: {name}: stands inside itself by its anchor (&, *); write it out")
         if len(above) > DEEPEST:
             raise UserError(f"{self.place(line)}: {_TOO_DEEP}")
+        # A mapping with an anchor is met as often as it is named; its mistakes are told once.
         if isinstance(node, yaml.MappingNode) and id(node) not in self._seen:
             self._seen.add(id(node))
             self._look_at_keys(node, prefix)

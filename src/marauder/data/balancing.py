@@ -2,9 +2,9 @@
 
 Two ways to the factors. Repeat factors lift every class to a least frequency; a picture takes the largest factor of its
 classes (Gupta, Dollár, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, section 4).
-Class-aware sampling draws a class first, all alike, then a picture of it (Shen, Lin, Huang, "Relay Backpropagation for
-Effective Learning of Deep Convolutional Neural Networks", ECCV 2016, section 4.1). Critical classes get at least a
-factor of their own in both.
+Class-aware sampling draws a class first, each with the same chance, then a picture of it (Shen, Lin, Huang, "Relay
+Backpropagation for Effective Learning of Deep Convolutional Neural Networks", ECCV 2016, section 4.1). Critical classes
+get at least a factor of their own in both.
 
 ``Resampling`` turns factors into the records of an epoch by systematic resampling (Kitagawa, "Monte Carlo Filter and
 Smoother for Non-Gaussian Nonlinear State Space Models", Journal of Computational and Graphical Statistics 5(1), 1996):
@@ -24,6 +24,7 @@ from marauder.core.randomness import stream
 from marauder.core.settings import Settings
 from marauder.data.records import Record
 
+# A step of the comb in whole numbers: sums of floats would round, and a record could lose or gain a draw by it.
 UNIT = 1 << 20
 
 
@@ -63,6 +64,7 @@ def repeat_factors(
     without labels, have 1.
     """
     frequencies = class_frequencies(records, class_count)
+    # np.where evaluates both sides: a class that never occurs must not divide by zero.
     known = np.maximum(frequencies, np.finfo(float).tiny)
     factors = np.where(frequencies > 0, np.maximum(1.0, np.sqrt(threshold / known)), 1.0)
     _raise_to(factors, at_least)
@@ -72,7 +74,7 @@ def repeat_factors(
 def class_aware_factors(
     records: Sequence[Record], class_count: int, at_least: Mapping[int, float] | None = None
 ) -> np.ndarray:
-    """Factors that draw every class alike often: float64 (N,), their sum over records with boxes is their number.
+    """Factors that draw every class equally often: float64 (N,); those of records with boxes sum to their number.
 
     Of M records with boxes and C classes seen, a record has the sum over its classes of M / (C x records of the class):
     the expected number of draws if each of M draws takes a class and then one of its records. ``at_least`` as in
@@ -85,6 +87,7 @@ def class_aware_factors(
     with_boxes = sum(1 for classes in members if len(classes))
     seen = int((counts > 0).sum())
     share = np.where(counts > 0, with_boxes / np.maximum(counts * max(seen, 1), 1), 0.0)
+    # Applied to the record and not to its classes: shares add up over the classes of a record, floors must not.
     floors = np.zeros(class_count)
     _raise_to(floors, at_least)
     return np.array([max(share[classes].sum(), floors[classes].max()) if len(classes) else 1.0 for classes in members])
@@ -111,9 +114,9 @@ class Resampling:
     """Which record stands at each position of each epoch, as a function of (seed, epoch, index) alone.
 
     ``factors``: float (N,), not negative, finite. Every epoch has ``length`` positions, the rounded sum of the factors,
-    and each record stands at floor or ceil of its factor of them; so that the sum comes out, the parts of factors
-    behind the point are scaled. Counted in whole units of 2^-20, so that no rounding breaks this. Positions are in the
-    order of the records; the engine's own permutation mixes them. Raises ``ValueError`` for other factors.
+    and each record stands at floor or ceil of its factor of them; the fractional parts of the factors are scaled so
+    that the sum comes out. Positions are in the order of the records; the engine's own permutation mixes them. Raises
+    ``ValueError`` for other factors.
     """
 
     def __init__(self, factors: np.ndarray) -> None:
@@ -135,9 +138,11 @@ class Resampling:
     def records_of(self, seed: int, epoch: int) -> np.ndarray:
         """The records of all samples of an epoch: int64 (``length``,)."""
         comb = np.arange(self.length, dtype=np.int64) * UNIT + self._offset_of(seed, epoch)
+        # "right": a tooth on a border belongs to the record behind it, so that a factor of 0 is never drawn.
         return np.searchsorted(self._ends, comb, side="right")
 
     def _offset_of(self, seed: int, epoch: int) -> int:
+        # All samples of an epoch share one offset, and record_at is asked for each of them.
         if self._offset is None or self._offset[:2] != (seed, epoch):
             self._offset = (seed, epoch, int(stream(seed, "balance", epoch).integers(UNIT)))
         return self._offset[2]

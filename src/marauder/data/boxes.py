@@ -19,7 +19,7 @@ SMALLEST_SIDE = 1e-3
 """Pixels below which a side counts as nothing, so that the box is degenerate."""
 
 TOLD_OF_A_KIND = 20
-"""Findings of one kind that are told one by one; a file that says the same a thousand times says no more."""
+"""Findings of one kind that are told one by one; the rest are counted, since a thousand of them say no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def clean_boxes(boxes: np.ndarray, classes: np.ndarray, width: int, height: int,
         return CleanBoxes(given, np.zeros(0, np.int64), ())
     boxes, turned = with_corners_in_order(given)
     limits = np.array([width, height, width, height], np.float64)
+    # Numbers that are not finite become a box of zeros, which has no area and is told as such.
     plain = np.where(np.isfinite(boxes).all(axis=1)[:, None], boxes, 0.0)
     clipped = np.clip(plain, 0.0, limits)
     sized = (plain[:, 2:] - plain[:, :2] > SMALLEST_SIDE).all(axis=1)
@@ -65,6 +66,7 @@ def clean_boxes(boxes: np.ndarray, classes: np.ndarray, width: int, height: int,
     usable = np.flatnonzero(known & sized & visible)
     # A hundredth of a pixel is no difference.
     rows = np.concatenate([np.round(clipped[usable], 2), classes[usable, None]], axis=1)
+    # Nearly every picture of a sound data set ends here.
     if len(usable) == len(given) == len(set(map(tuple, rows.tolist()))) and not (outside | turned).any():
         return CleanBoxes(clipped, usable, ())
 
@@ -127,5 +129,6 @@ def overlap_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union of each of ``first`` (M, 4) with each of ``second`` (N, 4): float64 (M, N); two equal
     points give 1."""
+    # A point has no area, so its overlap with itself would come out as 0.
     same = (first[:, None] == second[None]).all(axis=2)
     return np.where(same, 1.0, overlap_of(first[:, None], second[None]))

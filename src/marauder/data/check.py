@@ -204,6 +204,7 @@ def check_dataset(
     """
     dataset = source if isinstance(source, Dataset) else read_dataset(source, clock=clock, lost=True, **reading)
     findings = list(dataset.problems)
+    # The reader has opened the headers, too: what it reported of a picture is not reported twice.
     known = {(finding.kind, finding.path, finding.key) for finding in findings}
     clock = clock or Clock()
     clock.check()
@@ -221,6 +222,7 @@ def check_dataset(
         hashes = hash_pictures([record.picture for record in here], clock, label="checking")
         findings += [found for found in _picture_findings(here, headers, hashes) if _place(found) not in known]
         findings += _duplicate_findings(here, hashes, near_duplicate_distance, clock)
+    # Reversed, so that the first record of each group is the one that stays.
     first_of = {record.group: record for record in reversed(dataset.records)}
     for group, splits in leaking_groups(dataset).items():
         example = first_of[group]
@@ -279,6 +281,7 @@ def _duplicate_findings(
         yield from _cluster_findings([readable[index] for index in cluster], "picture-duplicate", "the same bytes as")
         exact.update(dict.fromkeys(cluster[1:], cluster[0]))
     for cluster in near_clusters([item for _, item in good], distance, clock):
+        # Exact copies were reported above; here the first of them stands for all.
         members = [readable[index] for index in cluster if index not in exact]
         if len({member.group for member in members}) > 1:
             yield from _cluster_findings(members, "picture-near-duplicate", "looks like")
@@ -317,6 +320,7 @@ def examples_sheet(report: CheckReport, path: Path, per_kind: int = 4, plain: in
             elif kind.startswith("picture-") and kind != "picture-absent":
                 tiles.append(Tile(Path(finding.path), caption))
     present = [record for record in dataset if record.key not in shown and record.picture.is_file()]
+    # Spread over the whole: neighbours are often frames of one clip.
     step = max(1, len(present) // max(1, plain))
     tiles += [tile_of(record, dataset.names) for record in present[::step][:plain]]
     title = f"{report.source}: {report.severity('error')} errors, {report.severity('warning')} warnings"

@@ -1,5 +1,4 @@
-"""Contact sheets: many pictures with their boxes and captions on one picture, to look at a data set or a
-model at once."""
+"""Contact sheets: many pictures with their boxes and captions in one, to see a data set or a model at a glance."""
 
 from __future__ import annotations
 
@@ -57,8 +56,7 @@ def tile_of(record: Record, names: Sequence[str], caption: str | None = None) ->
 
 
 def colour_of(index: int) -> Colour:
-    """A bright colour for a class index; neighbours differ strongly (steps of the golden angle around the hue
-    circle)."""
+    """A bright colour for a class index; neighbours differ strongly (golden-angle steps around the hue circle)."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618033988749895 % 1.0, 0.75 if index % 2 else 0.9, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -66,12 +64,10 @@ def colour_of(index: int) -> Colour:
 def contact_sheet(
     tiles: Sequence[Tile], path: Path | str, columns: int = 4, tile_width: int = 320, title: str = ""
 ) -> Path:
-    """Draw ``tiles`` row by row and write the sheet atomically; the suffix (.jpg, .png, .webp) chooses the
-    format.
+    """Draw ``tiles`` row by row and write the sheet atomically; the suffix (.jpg, .png, .webp) chooses the format.
 
-    Tiles are ``tile_width`` pixels wide and three quarters as high; pictures keep their shape. A picture that
-    cannot be read shows as an empty tile that says so. Raises ``ValueError`` for no tiles or an unknown
-    suffix.
+    Tiles are ``tile_width`` pixels wide and three quarters as high; pictures keep their shape. A picture that cannot be
+    read shows as an empty tile that says so. Raises ``ValueError`` for no tiles or an unknown suffix.
     """
     target = Path(path)
     if not tiles:
@@ -96,6 +92,7 @@ def contact_sheet(
         image = draw_tile(tile, tile_width, tile_height)
         sheet.paste(image, (left + (tile_width - image.width) // 2, top + (tile_height - image.height) // 2))
         draw.text((left, top + tile_height + 2), _fitted(tile.caption, tile_width), fill=INK, font=_font(13))
+    # format is given, since the temporary name ends in .partial, from which Pillow cannot tell it.
     with atomic_path(target) as temporary:
         sheet.save(temporary, format=FORMATS[target.suffix.lower()], quality=88)
     return target
@@ -138,6 +135,7 @@ def draw_boxes(
     for index, (x0, y0, x1, y1) in enumerate(np.asarray(boxes, np.float64).reshape(-1, 4)):
         label = labels[index] if labels else ""
         colour = colours[index] if colours else colour_of(order.get(label, 0))
+        # Pillow refuses a rectangle whose corners stand in the wrong order.
         draw.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=line)
         if label:
             top = y0 - 13 * scale if y0 >= 13 * scale else y0
@@ -159,8 +157,7 @@ def _empty_tile(width: int, height: int, text: str) -> Image.Image:
 
 @cache
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    # matplotlib brings DejaVu Sans, which has the letters that Pillow's own font lacks; it need not be
-    # imported.
+    # matplotlib brings DejaVu Sans, which has the letters that Pillow's own font lacks; it need not be imported.
     package = find_spec("matplotlib")
     if package is not None and package.origin is not None:
         file = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"

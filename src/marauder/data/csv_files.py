@@ -13,6 +13,7 @@ from marauder.core.files import atomic_path
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
     """Write a table; ``None`` is an empty cell. Returns ``path``."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        # csv would end lines with \r\n, on every system.
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         for row in rows:

@@ -81,6 +81,7 @@ def hash_pictures(
     The clock is asked between blocks; raises ``Interrupted``.
     """
     rows = read_lines(store) if store else []
+    # Rows from an older decoder, or in an older layout, do not count.
     known = {
         (row[0], row[1], row[2]): PictureHash(row[3], row[4], bytes.fromhex(row[5]))
         for row in rows
@@ -94,6 +95,7 @@ def hash_pictures(
         except PictureError as error:
             return error
 
+    # Threads suffice: the decoders release the interpreter's lock.
     with ThreadPoolExecutor(threads) as pool, Progress(label, len(paths)) as progress:
         for start in range(0, len(paths), BLOCK):
             if clock is not None:
@@ -134,6 +136,7 @@ def near_clusters(
     usable = [index for index, item in enumerate(hashes) if not item.flat]
     if len(usable) < 2:
         return []
+    # Each value once: the frames of a still camera share one, and would otherwise all pair up.
     values = np.array([hashes[index].value for index in usable], np.uint64)
     unique, inverse = np.unique(values, return_inverse=True)
     neighbours: list[list[int]] = [[position] for position in range(len(unique))]
@@ -155,6 +158,7 @@ def near_clusters(
         members = sorted({leader, *candidates[alike].tolist()})
         taken[members] = True
         for near in neighbours[position]:
+            # Taken pictures go, or every later leader with a similar hash would be compared with them again.
             free[near] = [index for index in free[near] if not taken[index]]
         if len(members) > 1:
             clusters.append([usable[index] for index in members])

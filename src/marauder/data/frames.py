@@ -39,7 +39,7 @@ class FramesSettings(Settings):
     """Which videos, and which of their frames.
 
     ``inputs``: videos, folders, or patterns. ``fps``: frames a second of video (1 where ``every`` is not given either);
-    ``every``: each so many-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over.
+    ``every``: every n-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over.
     """
 
     decides: ClassVar[Decides] = Decides.RESULT
@@ -157,8 +157,10 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
         )
     if known.get("identity") == identity and known.get("complete") and _all_there(folder, known["frames"]):
         return 0
+    # Other settings, or a changed video, give other frames; the old ones must not stay among them.
     if known.get("identity") != identity:
         _forget(settings.output, note)
+    # Before the first picture, so that what a kill leaves is known to be this video's.
     write_json(note, {"video": place, "key": media.key, "identity": identity, "complete": False})
     if folder.is_dir():
         remove_leftovers(folder)
@@ -182,6 +184,8 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
             problems = [text for text in (*broken_in_words(broken), video.shortfall()) if text]
     except VideoError as error:
         problems = [error.detail]
+    # Only now are all pictures on the disk: ManyFiles waits at its end. A video that cannot be read is complete as
+    # well, since the same file would fail again.
     content = {"video": place, "key": media.key, "identity": identity, "complete": True}
     write_json(note, {**content, "problems": problems, "frames": frames})
     return new

@@ -13,8 +13,7 @@ from functools import lru_cache
 from marauder.core.errors import UserError
 from marauder.data.records import Dataset
 
-# Roboflow names an exported copy <name>_<suffix>.rf.<hash>; several copies of one picture differ in the hash
-# alone.
+# Roboflow names an exported copy <name>_<suffix>.rf.<hash>; copies of one picture differ in the hash alone.
 ROBOFLOW_COPY = re.compile(r"^(?P<stem>.+?)(?:[_-](?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9a-zA-Z]{8,}$", re.IGNORECASE)
 
 CLIP_PATTERNS: tuple[re.Pattern[str], ...] = tuple(
@@ -28,17 +27,15 @@ CLIP_PATTERNS: tuple[re.Pattern[str], ...] = tuple(
         r"^(?P<clip>.+)_f\d{3,}$",
     )
 )
-"""Names of frames, in the order tried; ``clip`` is what frames of one clip share. A bare number at the end
-does not
+"""Names of frames, in the order tried; ``clip`` is what the frames of a clip share. A bare number at the end does not
 count: stills are numbered too."""
 
 
 def group_of(name: str, pattern: str | None = None, folder: str = "") -> str:
-    """The group of a picture by its name (no folder, no suffix): its clip, its source picture, or the name
-    itself.
+    """The group of a picture by its name (no folder, no suffix): its clip, its source picture, or the name itself.
 
-    ``pattern`` is a regular expression tried before the built-in ones; its group named ``clip``, else its
-    first group, is what pictures of one group share. Raises ``UserError`` for a pattern that is none.
+    ``pattern`` is a regular expression tried before the built-in ones; its group named ``clip``, else its first group,
+    is what pictures of one group share. Raises ``UserError`` for a pattern that is not valid.
 
     >>> group_of("IMG_2274_MOV-3"), group_of("IMG_2274"), group_of("7117_no_fish_2_f000004")
     ('IMG_2274_MOV', 'IMG_2274', '7117_no_fish_2')
@@ -52,14 +49,14 @@ def group_of(name: str, pattern: str | None = None, folder: str = "") -> str:
         if match:
             clip = match["clip"] if "clip" in expression.groupindex else match[1]
             if clip is not None:
+                # Names that are nothing but a frame number share their folder.
                 return clip.strip("._- ") or folder or "frame"
     return stem
 
 
 @lru_cache(maxsize=32)
 def compile_group_pattern(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a user's pattern. Raises ``UserError`` when it is not valid or captures
-    nothing."""
+    """The regular expression of a user's pattern. Raises ``UserError`` when it is not valid or captures nothing."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -73,11 +70,10 @@ def compile_group_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def join_groups(dataset: Dataset, clusters: Iterable[Sequence[str]]) -> Dataset:
-    """Join the groups of records whose keys stand in one cluster (near-duplicates), keeping every group
-    whole.
+    """Join the groups of records whose keys stand in one cluster (near-duplicates), keeping every group whole.
 
-    A joined group takes the first of its groups' names in sorted order, so that the result does not depend on
-    the order of the clusters.
+    A joined group takes the first of its groups' names in sorted order, so that the result does not depend on the order
+    of the clusters.
     """
     parent: dict[str, str] = {}
 

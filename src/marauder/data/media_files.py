@@ -67,6 +67,7 @@ def _named(word: str, excluded: Path | None) -> list[tuple[Path, Path]]:
         for file in dict.fromkeys(files)
         if (is_picture(file) or is_video(file))
         and not any(part.startswith(".") for part in file.relative_to(root).parts)
+        # The parents of a name in the folder are the folder itself and all above it.
         and (skipped is None or skipped not in (file.parent / "_").resolve().parents)
     ]
 
@@ -88,12 +89,14 @@ def _below(folder: Path, excluded: Path | None) -> Iterator[Path]:
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """A key that sorts ``frame-2`` before ``frame-10``, folder by folder; names equal but for case by their letters."""
+    # "\0" sorts before every letter, so that the files of a folder stand together.
     parts = re.split(r"(\d+)", path.as_posix().replace("/", "\0"))
     return [(0, int(part), part) if place % 2 else (1, 0, part) for place, part in enumerate(parts)]
 
 
 def _with_unique_keys(found: list[tuple[str, MediaFile]]) -> list[MediaFile]:
     """Keys that several files share get the name of the folder that was named before them, then a number."""
+    # Results are named by keys, and many disks take A and a for one name.
     shared = Counter(media.key.lower() for _, media in found)
     taken: set[str] = set()
     unique = []

@@ -1,7 +1,7 @@
 """From any number of sources to one split data set in plain YOLO: read, map names, group, split, write, report.
 
 The same inputs and settings give the same bytes; run again, a finished folder is recognised by the fingerprint of its
-inputs (paths, sizes and times of change) and left alone, and an unfinished one is gone on with.
+inputs (paths, sizes and times of change) and left alone, and an unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         done = _finished(output, identity, clock)
         if done is not None:
             return done
+    # Before the lock, which would put a file into a folder that is not ours.
     demand_own_folder(output)
     with exclusive(output / LOCK_FILE, f"the data set {output}"):
         return _organize(settings, identity, clock)
@@ -157,6 +158,7 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
     dataset = _split(dataset, settings, clock, notes)
     data_yaml = write_yolo(dataset, output, settings.mode, clock, label="organizing")
     summary = _summary(dataset, data_yaml, mapped, unmapped, set_aside, notes)
+    # Last: the identity in it makes the folder count as finished.
     write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
     return summary
 
@@ -192,6 +194,7 @@ def _listing(source: Path, own: Path, clock: Clock) -> list[list[Any]]:
         for name in files:
             clock.check()
             path = Path(directory, name)
+            # A lock, and a link that leads nowhere, say nothing of the data.
             if name != LOCK_FILE and path.exists():
                 state = path.stat()
                 found.append([os.path.relpath(path, source), state.st_size, state.st_mtime_ns])

@@ -51,8 +51,7 @@ DECODER_ERRORS = (
 
 
 class PictureError(Exception):
-    """A picture that cannot be used. ``kind`` is one of ``missing``, ``empty``, ``unreadable``,
-    ``truncated``."""
+    """A picture that cannot be used. ``kind`` is one of ``missing``, ``empty``, ``unreadable``, ``truncated``."""
 
     def __init__(self, path: Path, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -61,8 +60,7 @@ class PictureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first bytes of a picture say: size in pixels as displayed, EXIF orientation 1..8 (1: stored
-    upright)."""
+    """What the first bytes of a picture say: size in pixels as displayed, EXIF orientation 1..8 (1: stored upright)."""
 
     width: int
     height: int
@@ -85,8 +83,7 @@ def is_picture(path: Path | str) -> bool:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All pictures below ``folder``, sorted by path; hidden folders are skipped, linked folders followed
-    once."""
+    """All pictures below ``folder``, sorted by path; hidden folders are skipped, linked folders followed once."""
     found = (Path(directory, name) for directory, files in walk_once(folder) for name in files if is_picture(name))
     return sorted(found)
 
@@ -119,8 +116,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_headers(paths: Sequence[Path], threads: int = HEADER_THREADS) -> list[Header | PictureError]:
-    """Headers of many pictures, in order, read in threads so that slow storage is waited for once, not 10,000
-    times."""
+    """Headers of many pictures, in order; read in threads, so that slow storage is not waited for once a picture."""
 
     def read_block(block: Sequence[Path]) -> list[Header | PictureError]:
         results: list[Header | PictureError] = []
@@ -161,14 +157,15 @@ def decode(content: bytes, path: Path, at_least: tuple[int, int] | None = None, 
     """The pixels of the picture file ``content``. Raises ``PictureError``, which names ``path``.
 
     Transparency is dropped, CMYK and CIELAB are converted, 16 bits a channel become their high byte. A 16-bit picture
-    without a value above 4095 counts as one of 12 bits (as such it would be all but black), which become their high
-    8. Whole numbers of 32 bits are taken for 8, 12 or 16 bits, whichever holds them all; floating-point values for
-    shares of 1 if none is above 1, else for levels up to 255. What fits nothing of that is refused.
+    with no value above 4095 is taken for one of 12 bits (read as 16 it would be all but black), of which the high 8 are
+    kept. Whole numbers of 32 bits are taken for 8, 12 or 16 bits, whichever holds them all; floating-point values for
+    shares of 1 if none is above 1, else for levels up to 255. Anything else is refused.
 
     ``at_least``: width and height in pixels, as stored; a JPEG may come at 1/2, 1/4 or 1/8 of its size, but not below.
     ``grey``: a JPEG may come as its brightness alone, uint8 (H, W).
     """
     image = _opened(path, content)
+    # Checked first, since a decoder may fill what is missing with grey and say nothing.
     if _is_cut(content):
         raise PictureError(path, "truncated", TRUNCATED)
     orientation, bits = _orientation(image), _bits(image, content)
@@ -191,8 +188,7 @@ def pointer_hint(head: bytes) -> str | None:
 
 
 def common_suffix_match(stale: str, roots: Iterable[Path]) -> Path | None:
-    """Find a path whose root no longer exists: the longest trailing part of ``stale`` that exists under one
-    of ``roots``."""
+    """Find a path whose root no longer exists: the longest end of ``stale`` that exists under one of ``roots``."""
     parts = [part for part in stale.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for start in range(len(parts)):
         for root in roots:
@@ -259,8 +255,10 @@ def _is_cut(content: bytes) -> bool:
     if content.startswith(PNG_START):
         return content.rfind(b"IEND") < 0
     if content.startswith(WEBP_START):
+        # RIFF states the length of what follows its first 8 bytes.
         return len(content) < 8 + int.from_bytes(content[4:8], "little")
     order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
+    # The first directory of a TIFF often stands at its end; bytes 4 to 7 say where.
     return content.startswith(TIFF_STARTS) and len(content) <= int.from_bytes(content[4:8], order)
 
 
@@ -337,6 +335,7 @@ def _levels(path: Path, values: np.ndarray, bits: int) -> np.ndarray:
     """Levels 0..255 of values that take more than 8 bits, by the rules of ``decode``."""
     low, high = values.min(), values.max()
     floating = values.dtype.kind == "f"
+    # Negated as a whole, since NaN makes every comparison false.
     if not (low >= 0 and high <= (255 if floating else 65535)):
         found = "some of its values are no numbers" if np.isnan(low) else f"its values run from {low:g} to {high:g}"
         raise PictureError(path, "unreadable", f"{found}, so how bright it is cannot be told: convert it to 8-bit RGB")
@@ -364,8 +363,7 @@ def plain_reason(error: BaseException) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Image.getexif of a PNG without the tag decodes all pixels to look for a late one; no header read may do
-    # that.
+    # Image.getexif of a PNG without the tag decodes all pixels to look for a late one; no header read may do that.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     try:

@@ -92,6 +92,7 @@ class PictureStore:
         slot = pixels[self.offsets[index] : self.offsets[index + 1]].reshape(height, width, 3)
         if states[index] == EMPTY:
             try:
+                # The state is set after the pixels: a process that looks in between decodes the picture for itself.
                 slot[:] = self._decode(index)
             except UnreadablePictureError:
                 states[index] = UNREADABLE
@@ -109,6 +110,7 @@ class PictureStore:
                 self._path.with_suffix(suffix).unlink(missing_ok=True)
 
     def __getstate__(self) -> dict[str, object]:
+        # Workers map the file anew; pickled, a memmap becomes a copy of every pixel in it.
         return {**self.__dict__, "_pixels": None, "_states": None}
 
     def _decode(self, index: int) -> np.ndarray:
@@ -128,6 +130,7 @@ class PictureStore:
         current = _boot_identity()
         if boot.exists() and boot.read_bytes() == current and self._path.with_suffix(".pixels").exists():
             return
+        # From here to the last line nothing in these files counts: a kill in between leaves no .boot.
         boot.unlink(missing_ok=True)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         needed, free = int(self.offsets[-1]), shutil.disk_usage(self._path.parent).free
@@ -139,6 +142,7 @@ class PictureStore:
             )
         for suffix, length in ((".pixels", int(self.offsets[-1])), (".states", len(self.records))):
             with atomic_path(self._path.with_suffix(suffix)) as temporary, temporary.open("wb") as stream:
+                # Zeros without writing them: EMPTY is 0, and a hole takes no room on the disk.
                 stream.truncate(length)
         write_bytes(boot, current)
 

@@ -178,6 +178,7 @@ def measure_pixels(picture: np.ndarray) -> dict[str, float]:
         "red": red,
         "green": green,
         "blue": blue,
+        # One grey level is added, so that a black channel has a logarithm, too.
         "blue_red": math.log2((blue + 1 / 255) / (red + 1 / 255)),
         "sharpness": math.log2(sharpness + 1 / 255),
     }
@@ -197,6 +198,7 @@ def save_profile(profile: Profile, folder: Path) -> Path:
     }
     if profile.embeddings is not None:
         arrays["embeddings"] = profile.embeddings
+    # The arrays first, then the JSON with their hash: a kill in between leaves a pair that is refused.
     digest = write_bytes(folder / f"{PROFILE_NAME}.npz", _packed(arrays))
     content = {
         "format": FORMAT,
@@ -230,6 +232,7 @@ def load_profile(folder: Path) -> Profile:
     if hashlib.sha256(raw).hexdigest() != content.get("arrays_sha256"):
         raise DamagedFileError(f"{packed}: is not the one that {path.name} describes; {remedy}")
     try:
+        # From the bytes that were hashed, not from the file once more.
         with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return _unpacked(arrays, content)
@@ -259,7 +262,7 @@ def _unpacked(arrays: Mapping[str, np.ndarray], content: PlainMapping) -> Profil
 
 
 def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The arrays as a compressed ``.npz``; unlike NumPy's own writer without the time in it."""
+    """The arrays as a compressed ``.npz``: the same arrays give the same bytes, in whatever order they come."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, values in sorted(arrays.items()):

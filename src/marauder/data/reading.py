@@ -97,6 +97,7 @@ def _read_spec(file: Path, layout: Format, source: Source, options: ReadOptions,
             )
         parts.append(_part(read[place], split))
     united = parts[0] if len(parts) == 1 else merge(parts)
+    # A source that stands for several splits is read once, and brings its problems with each of them.
     return replace(united, source=str(source.path), problems=tuple(dict.fromkeys(united.problems)))
 
 
@@ -137,6 +138,7 @@ def _choose(source: Source, format: str) -> Format:
     # Bare pictures are what nothing else is, what other packages read included.
     path, known = source.path, sorted(plugin_names("reader"), key=lambda name: name == "pictures")
     layouts: list[Format] = [make("reader", name) for name in known]
+    # A data.yaml says what the folder is; any JSON file in it merely may.
     for sure in (True, False):
         for layout in layouts:
             if layout.declared(source) if sure else layout.files(source):

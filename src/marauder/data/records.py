@@ -20,7 +20,7 @@ Attribute = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a reader found wrong and went on from. ``line`` counts from 1; ``key``: the record's, if it has one;
+    """A fault that a reader noted before reading on. ``line`` counts from 1; ``key``: the record's, if it has one;
     ``count``: how many of its kind it stands for."""
 
     path: str
@@ -159,6 +159,7 @@ def _paired(first: Record, second: Record) -> np.ndarray:
         rows, columns = np.nonzero(overlap >= SAME_OBJECT)
         pairs += zip((-overlap[rows, columns]).tolist(), (rows + start).tolist(), columns.tolist())
     paired, taken = np.zeros(len(first.boxes), bool), np.zeros(len(second.boxes), bool)
+    # By falling overlap, then by place, so that ties are settled alike everywhere.
     for _, row, column in sorted(pairs):
         if not paired[row] and not taken[column]:
             paired[row] = taken[column] = True
@@ -219,13 +220,13 @@ class Dataset:
         """Boxes of each class, ignored ones left out: int64 (number of names,)."""
         counts = np.zeros(len(self.names), np.int64)
         for record in self.records:
+            # With += a class would count once a picture.
             np.add.at(counts, record.classes[~record.ignored], 1)
         return counts
 
 
 def merge(datasets: Sequence[Dataset], source: str = "") -> Dataset:
-    """Put data sets together: names are united in order of first appearance, keys are prefixed where they would
-    clash."""
+    """Put data sets together: names are united in order of first appearance, keys prefixed where they would clash."""
     names = list(dict.fromkeys(name for dataset in datasets for name in dataset.names))
     index_of = {name: index for index, name in enumerate(names)}
     seen: set[str] = set()

@@ -90,6 +90,7 @@ def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock |
     if not kept:
         raise UserError(f"{dataset.source}: no picture is left after setting defects aside; nothing was written")
     rotated = {finding.key for finding in report.of_kind("picture-rotated")}
+    # Before the lock, which would put a file into a folder that is not ours.
     demand_own_folder(output)
     with exclusive(output / LOCK_FILE, f"the fixed copy {output}"):
         claim_folder(output)
@@ -130,6 +131,7 @@ def _without_copies(records: list[Record], clock: Clock) -> tuple[list[Record], 
 
 
 def _mended(record: Record, dataset: Dataset) -> Record:
+    # Readers have done this already; a data set made in memory has not been through one.
     clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
     return replace(record.with_boxes(clean.kept), boxes=clean.boxes)
 
@@ -143,7 +145,9 @@ def _upright(record: Record, output: Path, clock: Clock) -> Record:
         clock.check()
         with Image.open(record.picture) as image:
             kind = "JPEG" if image.format in ("JPEG", "MPO") else image.format
+            # This also takes the tag out, or viewers would turn the picture a second time.
             turned = ImageOps.exif_transpose(image)
+            # Colours at full resolution, to lose little by encoding once more.
             options = {"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
             with atomic_path(target) as partial:
                 turned.save(partial, format=kind, **options)

@@ -71,6 +71,7 @@ def _group_counts(dataset: Dataset) -> tuple[list[str], np.ndarray]:
         row = counts[row_of[record.group]]
         row[0] += 1
         np.add.at(row, 1 + record.classes[~record.ignored], 1)
+    # A class without a box has nothing to balance.
     return groups, counts[:, counts.sum(axis=0) > 0]
 
 
@@ -89,6 +90,7 @@ def _assign(counts: np.ndarray, wanted: np.ndarray, fixed: np.ndarray, order: np
     lacking = wanted.copy()
     for group in np.flatnonzero(fixed >= 0):
         lacking[:, fixed[group]] -= counts[group]
+    # The seed decides between groups of equal counts.
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     holders = (counts > 0).sum(axis=0)
@@ -137,6 +139,7 @@ class _Balance:
                 others = [split for split in range(splits) if split != here]
                 with_it = {split: self.cost(reached[split] + self.counts[group], split) for split in others}
                 best = min(others, key=lambda split: with_it[split] - costs[split], default=here)
+                # A gain within rounding is no gain: groups would move back and forth until the sweeps are used up.
                 if best == here or with_it[best] - costs[best] + cost_without - costs[here] > -1e-12:
                     continue
                 costs[here], costs[best] = cost_without, with_it[best]

@@ -23,6 +23,7 @@ def stored_rows(folder: Path) -> list[Plain]:
     """
     file = folder / RECORDS_FILE
     rows = []
+    # Bytes, since str.splitlines also breaks at characters such as U+2028, which JSON may hold as they are.
     lines = file.read_bytes().splitlines() if file.is_file() else []
     for number, line in enumerate(lines, 1):
         if line.strip():

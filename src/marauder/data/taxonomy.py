@@ -64,6 +64,7 @@ class Taxonomy:
         object.__setattr__(self, "species", tuple(sorted(self.species, key=lambda entry: entry.id)))
         for entry in self.species:
             for name in (entry.common, entry.scientific, *entry.names):
+                # In the table a capital marks a taxon; common names are written with one as well, and are none.
                 if name[:1].isupper() and name != entry.common:
                     self._taxa.add(normalise(name))
                 other = self._by_name.setdefault(normalise(name), entry)

@@ -1,7 +1,7 @@
 """Near-duplicate frames of one clip are thinned before pretraining, or the longest clips dominate it.
 
-Within a group (clip, deployment) one picture of each cluster of near-duplicates is kept; of what is left, at most so
-many a group, spread evenly in time. Pictures of different groups never thin each other. Near: data.duplicates.
+Within a group (clip, deployment) one picture of each cluster of near-duplicates is kept; of the rest, a group keeps at
+most ``most_per_group``, spread evenly in time. Groups never thin each other. What is near: data.duplicates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHECKED_EVERY = 200
 
 
 class ThinningSettings(Settings):
-    """What is left of groups of like pictures."""
+    """How many pictures of a group are kept."""
 
     near_duplicates: bool = Field(True, description="keep one picture of each cluster of near-duplicates of a group")
     distance: int = Field(
@@ -124,6 +124,7 @@ def natural_key(name: str) -> tuple[tuple[int, int | str, str], ...]:
     ['f009', 'f9', 'f10']
     """
     parts = re.split(r"([0-9]+)", name)
+    # The digits themselves stand behind the number, so that f9 and f009 do not tie.
     return tuple((0, int(part), part) if number % 2 else (1, part, "") for number, part in enumerate(parts))
 
 

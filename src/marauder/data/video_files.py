@@ -118,18 +118,22 @@ class Video:
         while len(failures) < FAILURES_AT_THE_END:
             number = self.seen + len(failures)
             if not self._capture.grab():
+                # Held back: with no good frame behind them they are not broken frames but the end.
                 failures.append(VideoFrame(number, number / self.rate, None))
                 continue
             yield from (frame for frame in failures if frame.number > after)
             self.seen, failures = number + 1, []
+            # 0 for any frame but the first means that the container has no times.
             stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             seconds = round(stamp if stamp > 0 or not number else number / self.rate, 6)
             if sampling.fps is None:
                 chosen = number % sampling.every == 0
             else:
                 chosen = seconds + SAME_TIME >= due / sampling.fps
+                # Counted from the frame that came: a gap in the times is not filled with frames close together.
                 due = math.floor((seconds + SAME_TIME) * sampling.fps) + 1 if chosen else due
             if chosen and number > after:
+                # Only frames that are looked at are converted.
                 done, pixels = self._capture.retrieve()
                 rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if done and pixels is not None else None
                 yield VideoFrame(number, seconds, rgb)

@@ -1,5 +1,4 @@
-"""Writing a data set as plain YOLO: ``images/<split>/``, ``labels/<split>/`` and a ``data.yaml`` that Ultralytics
-opens.
+"""Writing a data set as plain YOLO: ``images/<split>/``, ``labels/<split>/`` and a ``data.yaml`` for Ultralytics.
 
 Beside it, ``records.jsonl`` holds what YOLO text cannot: keys, groups, attributes (of pictures and of boxes), ignored
 boxes and which pictures are unlabelled; with it, reading the folder back gives the same records (boxes to a millionth
@@ -74,6 +73,7 @@ def write_yolo(
     if mode not in MODES:
         raise UserError(f"mode {mode!r}: choose one of {', '.join(MODES)}")
     clock = clock or Clock()
+    # All are looked for before anything is written or removed.
     for record in dataset if mode != "reference" else ():
         clock.check()
         if not record.picture.is_file():
@@ -98,6 +98,7 @@ def write_yolo(
         for start in range(0, len(plan), WRITE_BLOCK):
             clock.check()
             block = plan[start : start + WRITE_BLOCK]
+            # list() raises what was raised in a thread.
             list(pool.map(write_one, block))
             progress.advance(len(block))
     if mode == "reference":
@@ -112,6 +113,7 @@ def write_yolo(
     _write_if_changed(root / RECORDS_FILE, "".join(lines))
     state |= {"fingerprint": fingerprint([content, rows]), "content": _content(root, rows, clock)}
     _write_if_changed(data_file, content)
+    # Last: "complete" vouches for everything else.
     write_json(root / STATE_FILE, {**state, "complete": True, "data_yaml": hash_file(data_file)})
     return data_file
 
@@ -157,6 +159,7 @@ def _content(root: Path, rows: list[Plain], clock: Clock) -> str:
             label = row.get("label") or re.sub(r"^images/(.*)\.[^.]*$", r"labels/\1.txt", row["file"])
             digest.update(f"{hash_file(root / label)}\n".encode())
         if "label" not in row:
+            # A link may lead to a name that is no UTF-8.
             digest.update(f"{_state(root / row['file'])}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -174,6 +177,7 @@ def label_text(record: Record) -> str:
     lines = []
     for index, ignored, box in zip(record.classes, record.ignored, record.normalised_boxes()):
         if not ignored:
+            # Rounding may leave a value a hair outside of 0 to 1, which trainers refuse.
             lines.append(" ".join([str(int(index)), *(_decimal(min(max(value, 0.0), 1.0)) for value in box)]))
     return "".join(f"{line}\n" for line in lines)
 
@@ -260,6 +264,7 @@ def place_picture(source: Path, target: Path, mode: str) -> None:
         link = portable_path(source.resolve(), target.parent.resolve())
         if target.is_symlink() and os.readlink(target) == link:  # noqa: PTH115 - compared as text
             return
+        # A link cannot be overwritten; made under another name and renamed, it leaves no moment without a picture.
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
         try:
             temporary.symlink_to(link)
@@ -275,6 +280,7 @@ def place_picture(source: Path, target: Path, mode: str) -> None:
             return
     with atomic_path(target) as partial:
         shutil.copyfile(source, partial)
+        # By size and time a copy is recognised the next time.
         os.utime(partial, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 

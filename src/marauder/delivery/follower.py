@@ -1,4 +1,4 @@
-"""Following a journal in a process of its own: what is slow, fails or hangs there never touches the writer.
+"""Following a journal in a process of its own: whatever is slow, fails or hangs there never touches the writer.
 
 ``follow`` is the loop inside that process, ``FollowerGroup`` what its parent holds. Records are delivered in order, at
 least once each. A failed attempt is repeated with growing pauses, a process that died is started again.
@@ -51,7 +51,7 @@ class Receiver(ABC):
     replays = False
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """What is worth another attempt; any other error ends the process."""
+        """The errors worth another attempt; any other ends the process."""
         return (OSError,)
 
     @abstractmethod
@@ -100,6 +100,7 @@ class Watch:
         while True:
             if self.parent is not None and not self.closing.is_set():
                 readable, _, _ = select.select([0], [], [], POLL_SECONDS)
+                # A byte when the parent is done, end of file when it is gone: either way nothing more will come.
                 if readable:
                     os.read(0, 1)
                     self.closing.set()
@@ -108,6 +109,7 @@ class Watch:
             now, began = time.monotonic(), self._began
             if began is not None and now - began > self.call_seconds:
                 self._leave(f"a call took more than {self.call_seconds:g} s")
+            # Compared with the parent's number, not with 1: whoever adopts an orphan may have any number.
             if self.parent is not None and os.getppid() != self.parent:
                 self.closing.set()
                 self._orphaned = self._orphaned or now
@@ -117,6 +119,7 @@ class Watch:
     @staticmethod
     def _leave(why: str) -> None:
         print(f"left: {why}; it is delivered later", file=sys.stderr, flush=True)
+        # The main thread may hang in the call; only the process can be ended from here.
         os._exit(EXIT_STUCK)
 
 
@@ -126,6 +129,7 @@ class _Following:
     def __init__(self, journal: Journal, cursor: Cursor, receiver: Receiver, watch: Watch) -> None:
         self.journal, self.cursor, self.receiver, self.watch = journal, cursor, receiver, watch
         self.position = cursor.delivered
+        # Where nothing came since it was closed, all it was given is safe already.
         if receiver.replays and journal.last_number() > cursor.delivered:
             self._replay()
         self.flushed, self.flush_pause = time.monotonic(), 0.0
@@ -151,12 +155,14 @@ class _Following:
     def run(self) -> None:
         """Deliver, until the end."""
         while True:
+            # Asked before reading: once it is set all is written, so that finding nothing then means the end.
             closing = self.watch.closing.is_set()
             records = self.journal.read_after(self.position)
             for record in records:
                 self.opened = True
                 self._offer(record)
                 self.position = int(record[self.journal.key])
+                # Seldom, as flushing is slow; what a kill leaves unsaved is delivered again.
                 if time.monotonic() - self.flushed > self.flush_pause and not self.receiver.replays:
                     self._save()
             if records and not self.receiver.replays:
@@ -200,6 +206,7 @@ class _Following:
                 self.cursor.last_error = f"{type(error).__name__}: {error}"
                 self.cursor.save()
                 print(f"failed, again in {pause:g} s: {self.cursor.last_error}", file=sys.stderr, flush=True)
+            # A set event would return from waiting at once and make this a busy loop.
             if self.watch.closing.is_set():
                 time.sleep(min(pause, LAST_PAUSES))
             else:
@@ -212,9 +219,10 @@ def follow(
 ) -> None:
     """Deliver the journal's records to ``receiver`` until it is finished, or the parent is done and nothing is left.
 
-    One process at a time follows for a cursor; this one waits up to ``patience_seconds`` for its turn. ``refused``:
-    first offer again, out of order, what was refused before. Raises ``UserError`` when the turn does not come.
+    Only one process at a time follows for a cursor; this one waits up to ``patience_seconds`` for its turn.
+    ``refused``: first offer again, out of order, what was refused before. Raises ``UserError`` when no turn comes.
     """
+    # Another one may still be there: that of a killed run, which goes on delivering for a while.
     with turn(lock_of(cursor_path), f"the follower of {cursor_path.stem}", patience_seconds):
         following = _Following(journal, Cursor.load(cursor_path), receiver, watch)
         if refused:
@@ -242,6 +250,7 @@ class FollowerProcess:
         """Start the process: own session, no accelerator, output into the log file beside the cursor."""
         self._close_input()
         self.cursor_path.parent.mkdir(parents=True, exist_ok=True)
+        # A follower must not take cores or accelerator memory from the training beside it.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with self.cursor_path.with_suffix(".log").open("ab") as output:
             self.process = subprocess.Popen(
@@ -249,6 +258,7 @@ class FollowerProcess:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Ctrl-C reaches the whole group of a terminal; with one of its own, end() also kills all it started.
                 start_new_session=True,
                 env=environment,
             )
@@ -325,10 +335,12 @@ class FollowerGroup:
         """Wait at most ``seconds`` for all to deliver what is left, then end them; returns ``lagging``."""
         deadline, last = time.monotonic() + seconds, self.journal.last_number()
         for member in self.members:
+            # One that died a moment ago gets another chance within the seconds left.
             member.revival_pause = LAST_REVIVAL_PAUSE
             member.release()
         pending = list(self.members)
         while pending and time.monotonic() < deadline:
+            # One that lives may still have to close its receiver, although everything is delivered.
             pending = [one for one in pending if one.is_alive() or Cursor.load(one.cursor_path).delivered < last]
             for member in pending:
                 if member.revive():
@@ -346,13 +358,14 @@ def is_followed(cursor_path: Path) -> bool:
 
 def command_of(module: str, *words: str) -> list[str]:
     """The command that runs a module of this program as a follower; the current folder is kept out of its imports."""
+    # -P: a file of the user's called logging.py or json.py would otherwise be imported in place of Python's.
     return [sys.executable, "-P", "-m", module, *words]
 
 
 def follower_arguments(description: str) -> argparse.Namespace:
     """The command line of a follower: ``folder``, ``name``, ``parent``, ``refused``, ``call_seconds``.
 
-    A follower also yields to the run from here on, and minds no key pressed in the run's terminal.
+    From here on a follower also yields to the run, and ignores Ctrl-C in the run's terminal.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path, help="folder whose journal is followed")
@@ -360,6 +373,7 @@ def follower_arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--parent", type=int, help="process that writes the journal; without it, deliver what is there")
     parser.add_argument("--refused", action="store_true", help="offer again what was refused")
     parser.add_argument("--call-seconds", type=float, default=CALL_SECONDS, help="most seconds of one call")
+    # Not in a preexec_fn of the parent's: that is not safe in a process with threads.
     os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return parser.parse_args()

@@ -46,6 +46,7 @@ class Journal:
 
     def append_made(self, make: Callable[[int], Plain]) -> int:
         """Append what ``make`` gives for the record's number, which it holds under ``key``; returns the number."""
+        # A new name is durable only once its folder is flushed as well.
         created = not self.path.exists()
         if created:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,7 @@ class Journal:
             if _number(record, self.key) != last + 1:
                 raise ValueError(f"the record must hold its number {last + 1} under {self.key!r}")
             line = (b"" if closed else b"\n") + json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            # A write that fails half-way leaves the end of the file unknown.
             self._last = None
             _write_all(stream, line)
             self._last = (size + len(line), last + 1)
@@ -77,6 +79,7 @@ class Journal:
                     content = stream.read()
             except FileNotFoundError:
                 return []
+            # What comes after the last line end may be a write under way; it is read next time.
             whole = content[: content.rfind(b"\n") + 1]
             records = [record for line in whole.split(b"\n") if (record := _parse(line, self.key)) is not None]
             wanted = [record for record in records if _number(record, self.key) > number]
@@ -102,6 +105,7 @@ class Journal:
 
     def _end(self, stream: IO[bytes], size: int) -> tuple[int, bool]:
         """Number of the last record, and whether its line is closed."""
+        # Nobody else has appended since, so that the end need not be read.
         if self._last is not None and self._last[0] == size:
             return self._last[1], True
         if size == 0:
@@ -119,6 +123,7 @@ class Journal:
             stream.seek(start)
             tail = stream.read(step) + tail
             lines = tail.split(b"\n")
+            # The first piece may begin in the middle of a line: the next block completes it.
             for line in reversed(lines if start == 0 else lines[1:]):
                 record = _parse(line, self.key)
                 if record is not None:
@@ -139,11 +144,13 @@ def _number(record: Plain, key: str) -> int:
     value = record.get(key)
     if isinstance(value, str) and value.isdecimal():
         return int(value)
+    # A bool is an int to Python; ``true`` is no number of a record.
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _write_all(stream: IO[bytes], content: bytes) -> None:
     while content:
+        # An unbuffered write may take less than it is given, on a disk that fills up.
         content = content[stream.write(content) :]
 
 

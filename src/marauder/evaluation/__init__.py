@@ -1,1 +1,1 @@
-"""Match once, then aggregate: metrics, slices, figures and the report."""
+"""Match once, then aggregate: metrics, slices, figures."""

@@ -1,4 +1,4 @@
-"""What an exporter is: it turns a detector into one deployable file, which a ``prediction.Predictor`` opens."""
+"""What an exporter is: it turns a detector into one deployable file, which a predictor (``prediction``) opens."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ def folder_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _telling_parts(path: Path) -> list[str]:
+    # Ultralytics puts a run's files into RUN/weights: the name to go by is that of the folder above.
     folders = [part for part in path.resolve().parent.parts[1:] if part != "weights"]
     stem = path.stem
     if stem in UNTELLING and folders:

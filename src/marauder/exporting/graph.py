@@ -33,6 +33,7 @@ def deployable(detector: LoadedDetector, dynamic: bool = False) -> DetectionMode
         parameter.requires_grad_(False)
     model = model.fuse(verbose=False)
     head = model.model[-1]
+    # Without a remembered shape the head makes its anchors anew while it is traced.
     head.export, head.dynamic, head.shape = True, dynamic, None
     for module in model.modules():
         if hasattr(module, "forward_split"):

@@ -101,6 +101,7 @@ def make_batches(images: Sequence[np.ndarray], options: GraphOptions, stride: in
         for start in range(0, len(same), length):
             chosen = same[start : start + length]
             if not options.dynamic:
+                # The model gets the same batches: what fills them up is compared like the rest.
                 chosen = chosen + [chosen[-1]] * (length - len(chosen))
             stacked = np.stack(chosen).transpose(0, 3, 1, 2)
             batches.append(np.ascontiguousarray(stacked, np.float32) / np.float32(255))

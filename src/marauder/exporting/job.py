@@ -32,7 +32,7 @@ class ExportSummary:
 
     @property
     def passed(self) -> bool:
-        """Whether every model's every format is in place and equal to its model."""
+        """Whether every format of every model is in place and equal to its model."""
         return all(model.passed for model in self.models)
 
 
@@ -48,6 +48,7 @@ def export_models(settings: ExportSettings, clock: Clock) -> ExportSummary:
     exporters = {name: make("exporter", name) for name in settings.formats}
     pictures = load_pictures(settings.pictures, settings.parity.picture_count, settings.seed)
     tensorrt = describe_tensorrt()
+    # All of them before the first export: a refusal must not wait for hours of work.
     for source, folder in zip(sources, folders):
         _claim(source, folder, settings)
     results = []
@@ -88,6 +89,7 @@ def _claim(source: Path, folder: Path, settings: ExportSettings) -> None:
     recorded = read_report(folder)
     if not recorded or recorded.get("source") == relative_source(source, folder):
         return
+    # Weights that were moved or renamed are still the same model.
     if recorded.get("weights_sha256") != hash_file(source):
         raise UserError(
             f"{folder}: holds the exports of another model ({recorded.get('source')}), not of {source}; "

@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one call: median, 95th percentile, and how often faster than PyTorch the median is."""
+    """Milliseconds of one call: median, 95th percentile, and how many times faster than PyTorch the median is."""
 
     p50: float
     p95: float

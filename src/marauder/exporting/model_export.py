@@ -193,7 +193,7 @@ class ModelExport:
         }
 
     def _make(self, exporter: Exporter, mark: str) -> Plain:
-        """Write one format beside its place, compare it, and move it into place or out of it."""
+        """Write one format beside its place, compare it, and move it into place or aside."""
         unchecked, target = (self._path(exporter, kind) for kind in (UNCHECKED, None))
         metadata = describe_graph(self.detector, self.options, self.weights_hash)
         facts = exporter.export(self.detector, self.options, metadata, unchecked)
@@ -212,6 +212,7 @@ class ModelExport:
 
     def _place(self, exporter: Exporter, unchecked: Path, target: Path, parity: Parity) -> Path:
         failed = self._path(exporter, FAILED)
+        # At no moment does a file that was not checked, or that failed, stand under the good name.
         if parity.passed:
             unchecked.replace(target)
             failed.unlink(missing_ok=True)
@@ -241,9 +242,11 @@ class ModelExport:
             return
         self.clock.check()
         runs: dict[str, Run] = {
+            # Batch normalisation folded, as in the files: otherwise their speed-up would partly be that.
             PYTORCH: run_of(DetectorPredictor(replace(self.detector, model=deployable(self.detector))))
         }
         threads = settings.threads or available_threads()
+        # Opening a TorchScript file sets the number for the whole process.
         before = torch.get_num_threads()
         try:
             for name, result in results.items():

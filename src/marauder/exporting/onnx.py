@@ -38,6 +38,7 @@ class OnnxExporter(Exporter):
         del graph.metadata_props[:]
         for key, value in metadata.items():
             entry = graph.metadata_props.add()
+            # ONNX holds text only; Ultralytics' loaders read Python literals back from it.
             entry.key, entry.value = key, str(value)
         onnx.checker.check_model(graph, full_check=True)
         write_bytes(target, graph.SerializeToString(deterministic=True))

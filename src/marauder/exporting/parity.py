@@ -75,13 +75,14 @@ class _Tally:
 
 
 def make_reference(model: Run, batches: Sequence[np.ndarray], settings: ParitySettings, clock: Clock) -> Reference:
-    """Run the model as evaluation runs it; at too few boxes, lower the confidence until there are enough."""
+    """Run the model as evaluation runs it; with too few boxes, lower the confidence until there are enough."""
     raw = []
     for batch in batches:
         clock.check()
         raw.append(model(batch))
     confidence = settings.confidence
     kept = [_suppress(answer, confidence, settings) for answer in raw]
+    # Suppression keeps a few of the scores that reach a confidence, hence ten for each box wanted.
     candidates = 10 * settings.least_boxes
     while _count(kept) < settings.least_boxes and confidence > LEAST_CONFIDENCE:
         confidence = max(LEAST_CONFIDENCE, min(confidence / 2, BELOW * _highest_score(raw, candidates)))

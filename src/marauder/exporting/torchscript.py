@@ -49,7 +49,7 @@ class TorchScriptExporter(Exporter):
 
 
 def _trace_apart(request: str, weights: Path) -> tuple[int, str]:
-    """Trace in a process of its own: its status and what it wrote to standard error.
+    """Trace in a process of its own; returns its status and what it wrote to standard error.
 
     Raises ``UserError`` when it takes longer than ``TRACING_SECONDS``. It and what it started are gone in any case.
     """

@@ -28,6 +28,7 @@ def trace(detector: LoadedDetector, options: GraphOptions, metadata: Plain) -> b
     with warnings.catch_warnings(), torch.no_grad():
         for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
             warnings.simplefilter("ignore", kind)
+        # check_trace would run a second trace; the file is compared with the model on pictures anyway.
         traced = torch.jit.trace(model, example_input(options), strict=False, check_trace=False)
         content = traced.save_to_buffer(_extra_files={METADATA_FILE: json.dumps(metadata)})
     return without_debug_records(content)

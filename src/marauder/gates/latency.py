@@ -62,7 +62,7 @@ class LatencyEvidence:
 
     @classmethod
     def of(cls, latency: PlainMapping) -> LatencyEvidence:
-        """The evidence in what ``export.latency.Latency.plain`` gives."""
+        """The evidence in what ``exporting.latency.Latency.plain`` gives."""
         batch = int(latency["batch"])
         formats = {
             name: FormatTiming(float(one["p50"]), float(one["p95"]), 1000 * batch / float(one["p50"]))

@@ -19,6 +19,7 @@ from pydantic import Field
 from marauder.core.settings import Settings
 from marauder.imaging.letterbox import GREY
 
+# What is left of a box must be longer than this many pixels each way, show this share of its area, and be no sliver.
 MINIMUM_SIDE = 2.0
 MINIMUM_VISIBLE = 0.1
 MAXIMUM_ASPECT = 100.0
@@ -87,6 +88,7 @@ def _mosaic_offsets(
 
 def _centred(source: Source, size: int) -> tuple[list[tuple[float, float]], int]:
     height, width = source.picture.shape[:2]
+    # The rounding of imaging.letterbox, so that training and prediction place a picture alike.
     return [(round((size - width) / 2 - 0.1), round((size - height) / 2 - 0.1))], size
 
 
@@ -107,6 +109,7 @@ def _draw_affine(
 
 def _draw_flips(size: int, settings: AugmentationSettings, random: np.random.Generator) -> np.ndarray:
     flip = np.eye(3)
+    # Both drawn in any case: switching one flip off leaves the other's draws as they were.
     horizontal, vertical = random.random(2)
     if horizontal < settings.flip_horizontal:
         flip = np.array([[-1, 0, size], [0, 1, 0], [0, 0, 1]], np.float64) @ flip
@@ -128,6 +131,7 @@ def _warp_into(output: np.ndarray, picture: np.ndarray, matrix: np.ndarray) -> N
     to_corner = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     to_part = np.array([[1, 0, -0.5 - x0], [0, 1, -0.5 - y0], [0, 0, 1]])
     part = output[y0:y1, x0:x1]
+    # BORDER_TRANSPARENT: where the picture does not reach, dst keeps what earlier pictures drew there.
     warped = cv2.warpAffine(
         picture,
         (to_part @ matrix @ to_corner)[:2],
@@ -145,6 +149,7 @@ def _move_boxes(boxes: np.ndarray, matrix: np.ndarray, zoom: float, size: int) -
     x0, y0, x1, y1 = boxes.T
     points = np.stack([x0, y0, x1, y0, x0, y1, x1, y1], 1).reshape(-1, 4, 2) @ matrix[:2, :2].T + matrix[:2, 2]
     moved = np.clip(np.concatenate([points.min(1), points.max(1)], 1), 0, size)
+    # At the new zoom: what the zoom makes smaller is not cut off.
     before = (boxes[:, 2:] - boxes[:, :2]) * zoom
     after = moved[:, 2:] - moved[:, :2]
     long, short = after.max(1), after.min(1)
@@ -163,6 +168,7 @@ def _shift_colour(picture: np.ndarray, settings: AugmentationSettings, random: n
     levels = np.arange(256, dtype=np.float64)
     tables = np.stack(
         [
+            # Hue has 180 levels in 8-bit HSV, two degrees each.
             (levels + hue * 180) % 180,
             np.clip(levels * (1 + saturation), 0, 255),
             np.clip(levels * (1 + value), 0, 255),

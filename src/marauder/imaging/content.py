@@ -30,6 +30,7 @@ def content_area(picture: np.ndarray) -> tuple[slice, slice]:
     rows, columns = slice(0, height), slice(0, width)
     if min(height, width) < 4 * BLURRED_LINES:
         return rows, columns
+    # The outermost lines first: for nearly all pictures they settle it without a look at the rest.
     if int(picture[0].max()) <= BAR_LEVEL and int(picture[-1].max()) <= BAR_LEVEL:
         rows = _between_bars(picture, 1)
     if int(picture[:, 0].max()) <= BAR_LEVEL and int(picture[:, -1].max()) <= BAR_LEVEL:

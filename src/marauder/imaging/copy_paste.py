@@ -30,6 +30,7 @@ PLACES = 12
 VISIBLE = 0.5
 """Share of a pixel that must be animal for it to count into the box."""
 
+# The logarithm of light starts here: near 0 a single grey level would count as a great difference.
 DARKEST = 4.0 / 255
 MOST_SHIFT = 1.4
 """Natural logarithm of the largest change of light of a channel (a factor of 4)."""
@@ -106,6 +107,7 @@ def _choose_place(
     """Left and top of the cut-out at the free place, of some random ones, whose background is most like its own."""
     height, width = donor.picture.shape[:2]
     room = np.array([picture.shape[1] - width + 1, picture.shape[0] - height + 1])
+    # Drawn before the mask is looked at: the draws that follow must not depend on what GrabCut found.
     corners = (random.random((PLACES, 2)) * room).astype(np.int64)
     if not (mask >= VISIBLE).any():
         return None
@@ -165,6 +167,7 @@ def match_water(donor: np.ndarray, place: np.ndarray, mask: np.ndarray, strength
     own_mean, own_spread = (part.ravel() for part in cv2.meanStdDev(cv2.LUT(donor, table), mask=outside))
     mean, spread = (part.ravel() for part in cv2.meanStdDev(cv2.LUT(place, table), mask=outside))
     shift = strength * np.clip(mean - own_mean, -MOST_SHIFT, MOST_SHIFT)
+    # The 0.1 damps the ratio of two backgrounds that hardly vary, which would be noise over noise.
     ratio = 1 + strength * (np.clip((spread + 0.1) / (own_spread + 0.1), *DEVIATIONS) - 1)
     moved = (table[:, None] - own_mean) * ratio + own_mean + shift
     animal = (mask >= VISIBLE).astype(np.uint8)

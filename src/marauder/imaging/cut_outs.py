@@ -95,6 +95,7 @@ def _outline(small: np.ndarray, box: tuple[int, int, int, int], seed: int) -> np
     outside = small.shape[0] * small.shape[1] - (x1 - x0) * (y1 - y0)
     if x1 - x0 < 4 or y1 - y0 < 4 or outside < 8 * COLOURS:
         return None
+    # k-means and GrabCut draw from OpenCV's own generator, which otherwise goes on from call to call.
     cv2.setRNGSeed(seed)
     small = cv2.medianBlur(small, 3)
     best, most = None, LEAST_EXTENT
@@ -123,6 +124,7 @@ def _unlike_background(small: np.ndarray, box: tuple[int, int, int, int]) -> np.
     nearest = np.full(len(inside), np.inf, np.float32)
     for index, centre in enumerate(centres):
         own = samples[np.ravel(labels) == index]
+        # A main colour of a single tone has no spread; without the 3 everything would be far from it.
         spread = own.std(axis=0) + np.float32(3) if len(own) else np.float32(6)
         nearest = np.minimum(nearest, (((inside - centre) / spread) ** 2).sum(axis=1))
     levels = np.minimum(np.sqrt(nearest) * 20, 255).astype(np.uint8)
@@ -137,6 +139,7 @@ def _grab_cut(small: np.ndarray, box: tuple[int, int, int, int], start: np.ndarr
     """
     x0, y0, x1, y1 = box
     filled = np.zeros(small.shape[:2], np.float32)
+    # GrabCut splits either side into so many components, and fails with fewer pixels.
     if start.sum() < COLOURS:
         return filled
     labels = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)

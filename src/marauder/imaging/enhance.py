@@ -120,6 +120,7 @@ def _enhance_locally(picture: np.ndarray, plan: Plan) -> np.ndarray:
         matrix = colour_matrix(means, factors, gains)
     wanted = _run_local_stages(balanced, plan)
     start = cv2.transform(small, matrix)
+    # What the colour matrix amplifies already counts towards the limit.
     slope, offset = fit_lines(start, wanted, STEEPEST / np.maximum(matrix[:, :3].sum(axis=1), 1.0))
     return apply_lines(picture, matrix, slope, offset)
 

@@ -43,6 +43,7 @@ class Letterbox:
 
     def restore(self, boxes: np.ndarray) -> np.ndarray:
         """Map boxes (N, 4) x0 y0 x1 y1 from the input back to the picture, clipped to it; float64."""
+        # Sides were rounded to whole pixels, so that the two gains differ a little.
         gains = np.array([self.scaled_width / self.width, self.scaled_height / self.height] * 2)
         restored = (np.asarray(boxes, np.float64) - [self.left, self.top, self.left, self.top]) / gains
         return np.clip(restored, 0.0, [self.width, self.height, self.width, self.height])
@@ -58,6 +59,7 @@ def fit(width: int, height: int, size: int, stride: int = 32, square: bool = Fal
     spare_width, spare_height = size - scaled_width, size - scaled_height
     if not square:
         spare_width, spare_height = spare_width % stride, spare_height % stride
+    # Ultralytics' rounding: of an odd number of spare pixels the odd one goes to the right and the bottom.
     left, top = round(spare_width / 2 - 0.1), round(spare_height / 2 - 0.1)
     return Letterbox(
         width,

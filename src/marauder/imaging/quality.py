@@ -57,8 +57,10 @@ def uicm(picture: np.ndarray) -> float:
     -0.0268 sqrt(mean_rg² + mean_yb²) + 0.1586 sqrt(var_rg + var_yb); the means are trimmed, the variances
     are taken around them over all pixels (equations 3 to 6).
     """
+    # Differences of 8-bit planes would wrap around.
     blue, green, red = (plane.astype(np.int16) for plane in cv2.split(picture))
     mean_rg, variance_rg = _trimmed_moments(red - green, 255, 1.0)
+    # (R + G) / 2 - B is counted in halves, so that a histogram of whole numbers holds it exactly.
     mean_yb, variance_yb = _trimmed_moments(red + green - 2 * blue, 510, 0.5)
     return -0.0268 * math.hypot(mean_rg, mean_yb) + 0.1586 * math.sqrt(variance_rg + variance_yb)
 

@@ -95,9 +95,11 @@ def white_balance_gains(picture: np.ndarray, strength: float, norm: int = MINKOW
     small = reduce_picture(picture)
     powers = _powers(norm)
     histograms = [cv2.calcHist([small], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    # small.size counts all three channels.
     strengths = np.array([(histogram @ powers * 3 / small.size) ** (1 / norm) for histogram in histograms])
     strengths = np.maximum(strengths, 1 / 255)
     gains = (strengths.mean() / strengths) ** strength
+    # Luma of Rec. 601, blue first: the gains change colours, not brightness.
     weights = np.array([0.114, 0.587, 0.299]) * np.array(channel_means(small))
     gains = gains * max(weights.sum(), 1e-6) / max(float(weights @ gains), 1e-6)
     return np.clip(gains, *GAIN_LIMITS)
@@ -159,10 +161,12 @@ def estimate_haze(small: np.ndarray, strength: float) -> tuple[np.ndarray, np.nd
     height, width = small.shape[:2]
     half = cv2.resize(small, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
     side = max(half.shape[:2])
+    # Odd, so that the patch has a pixel in its middle.
     patch = max(3, side // 16) | 1
     dark = underwater_dark_channel(half, patch)
     counts = np.cumsum(cv2.calcHist([dark], [0], None, [256], [0, 256]).ravel()[::-1])
     threshold = 255 - int(np.searchsorted(counts, max(1, dark.size // 200)))
+    # The floor: the picture is divided by the veil's colour, and a dark one has hardly any.
     veil = np.maximum(np.array(cv2.mean(half, (dark >= threshold).view(np.uint8))[:3]), 8.0)
     blue, green = (cv2.extractChannel(half, channel) * np.float32(1 / veil[channel]) for channel in (0, 1))
     share = np.minimum(cv2.erode(cv2.min(blue, green), np.ones((patch, patch), np.uint8)), np.float32(1))

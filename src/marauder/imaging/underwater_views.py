@@ -28,6 +28,7 @@ __all__ = ["View", "ViewSettings", "draw_views", "geometry_only"]
 
 TRIES = 12
 ENHANCING = tuple(name for name in METHODS if name != "none")
+# The inverse of imaging.formation's transfer curve, a square root.
 LINEAR = ((np.arange(256) / 255.0) ** 2).astype(np.float32)
 LUMA = np.array([0.114, 0.587, 0.299])
 
@@ -74,6 +75,7 @@ def _draw_crops(width: int, height: int, settings: ViewSettings, random: np.rand
             crops.append(tried[enough[0]])
             continue
         best = tried[int(shared.argmax())]
+        # The overlap is promised: if no draw reaches it the best is moved, and as a last resort the crop repeated.
         centred = _centred_on(first, best, width, height)
         crops.append(centred if _common_share(first, centred[None])[0] >= settings.overlap else first)
     return crops
@@ -130,6 +132,7 @@ def _enhance(view: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def _through_water(view: np.ndarray, settings: ViewSettings, random: np.random.Generator) -> np.ndarray:
     """Caustics on the scene, then water and snow before it, then the camera's blur and noise."""
     chances = [settings.cast, settings.haze, settings.snow, settings.caustics, settings.noise]
+    # One draw for all: changing a single chance does not shift which of the others come.
     cast, haze, snow, light_waves, noise = random.random(5) < chances
     if not (cast or haze or snow or light_waves or noise):
         return view
@@ -182,6 +185,7 @@ def _colour_matrix(
         matrix = (1 + saturation) * matrix - saturation * to_grey
         matrix = _hue_turn(2 * math.pi * hue) @ matrix
         matrix *= (1 + bright) * (1 + contrast)
+        # Contrast turns around the mean that the picture has once it is brightened.
         level = float(LUMA @ np.array(cv2.mean(view)[:3])) * (1 + bright)
         offset = np.full(3, -contrast * level)
     if grey:

@@ -33,7 +33,7 @@ CAUSTIC_MOMENTS = 4
 NOISE_SIDE = 512
 
 MOST_EXPOSURE = 3.0
-"""Factor by which linear light may be enhanced to make up for what water took."""
+"""Most by which linear light is amplified to make up for what the water took."""
 
 
 def range_map(size: int, farthest: float, random: np.random.Generator) -> np.ndarray:
@@ -51,8 +51,8 @@ def add_water(
 ) -> np.ndarray:
     """Light (float32 (S, S, 3), linear, blue green red) seen through more water and from deeper.
 
-    The camera's exposure keeps the brightness, as far as no channel of the old light is enhanced by more than
-    ``MOST_EXPOSURE``: light of a colour that the water lets hardly through becomes dark, not noise.
+    The camera's exposure keeps the brightness, as long as no channel of the old light is amplified by more than
+    ``MOST_EXPOSURE``: light of a colour that the water hardly lets through becomes dark, not noise.
 
     ``depth``: e-foldings of light of 600 nm that lie above the scene. ``distance``: e-foldings of contrast at 550 nm
     between the scene's farthest part and the camera. ``balance``: the camera's white balance, 0 to 1.
@@ -78,6 +78,7 @@ def caustic_pattern(moment: int) -> np.ndarray:
     meet the plane. The surface is a sum of periodic waves of random direction and phase.
     """
     random = stream(0, "caustics", moment)
+    # Two rays each way, four for each cell of the pattern, hence the division by 4 below.
     fine = 2 * CAUSTIC_SIDE
     grid = (np.arange(fine) + 0.5) * (2 * math.pi / fine)
     x, y = np.meshgrid(grid, grid)
@@ -95,9 +96,11 @@ def caustic_pattern(moment: int) -> np.ndarray:
     rows = np.floor((y + shift_y) * (CAUSTIC_SIDE / (2 * math.pi))).astype(np.int64) % CAUSTIC_SIDE
     counts = np.bincount((rows * CAUSTIC_SIDE + columns).ravel(), minlength=CAUSTIC_SIDE**2)
     light = counts.reshape(CAUSTIC_SIDE, CAUSTIC_SIDE).astype(np.float32) / 4
+    # Blurred across the seam as well, so that the pattern still repeats.
     wrapped = cv2.copyMakeBorder(light, 4, 4, 4, 4, cv2.BORDER_WRAP)
     light = np.minimum(cv2.GaussianBlur(wrapped, (0, 0), 1.0)[4:-4, 4:-4], np.float32(4))
     light = light / light.mean()
+    # Cached, and shared by all views of this process.
     light.setflags(write=False)
     return light
 
@@ -146,6 +149,7 @@ def add_snow(light: np.ndarray, colour: np.ndarray, count: int, random: np.rando
         mask = np.zeros((size, size), np.uint8)
         for index in chosen:
             x, y = places[index]
+            # OpenCV's fixed point with four binary places: motion of less than a pixel counts.
             start = (round(x * 16), round(y * 16))
             end = (round((x + step[0]) * 16), round((y + step[1]) * 16))
             level = int(255 * opacity[index])

@@ -119,6 +119,7 @@ def trusted_scores(matches: Matches, precision: float) -> Trust:
         reached = enough & (precisions >= precision)
         known[number] = reached.any()
         if known[number]:
+            # Scores fall: the last place is that of the lowest score.
             result[number] = scores[np.flatnonzero(reached)[-1]]
         else:
             among = np.flatnonzero(enough if enough.any() else whole)
@@ -138,6 +139,7 @@ def judge_picture(
     taken = np.zeros(len(record.boxes), bool)
     errors: list[HardNegative] = []
     suspicions: list[Suspicion] = []
+    # As evaluation pairs them: the best score takes the box, and what comes after it is a double.
     for place in np.argsort(-found.scores, kind="stable").tolist():
         predicted, score = int(found.classes[place]), float(found.scores[place])
         if _on_ignored(found.boxes[place], record):
@@ -157,6 +159,7 @@ def judge_picture(
                     Suspicion(record.key, str(record.picture), box, names[predicted], score, doubt, trusted[predicted])
                 )
                 continue
+            # Less sure, or gone when flipped: the labels are believed.
             true = ""
         elif row[best] >= FOREGROUND and record.classes[best] != predicted:
             true = names[int(record.classes[best])]
@@ -216,6 +219,7 @@ def without_copies(
     """
     kept: list[int] = []
     for places in _by((one.group, one.pool) for one in found).values():
+        # near_clusters keeps the first of a cluster, which is to be the best score.
         ranked = sorted(places, key=lambda place: (-found[place].score, found[place].key, found[place].box))
         hashed = [(place, one) for place in ranked if (one := hashes[place]) is not None]
         alike = near_clusters([one for _, one in hashed])
@@ -255,6 +259,7 @@ def sample(pool: Sequence[HardNegative], count: int, seed: int) -> list[HardNega
     quotas = _quotas({name: len(places) for name, places in groups.items()}, min(count, len(pool)))
     chosen: set[int] = set()
     for name, places in groups.items():
+        # A stream for each pair of classes: a new pair changes no draw of the others.
         draws = stream(seed, "hard-negatives", name).random(len(places))
         weights = np.array([max(pool[place].score, 1e-6) / 2.0 ** pool[place].age for place in places])
         order = np.argsort(-(np.log(draws) / weights), kind="stable")

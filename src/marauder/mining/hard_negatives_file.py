@@ -39,6 +39,7 @@ def read_negatives(path: Path | None) -> list[HardNegative]:
         raise UserError(f"{path}: is no hard_negatives.json of this version; mine hard negatives again")
     try:
         return [
+            # "pool" is written for readers; it follows from the classes.
             HardNegative(**{**{k: v for k, v in entry.items() if k != "pool"}, "box": _corners(entry["box"])})
             for entry in content["entries"]
         ]
@@ -87,7 +88,7 @@ def write_mining(
     trust: Trust,
     precision: float,
 ) -> MiningSummary:
-    """Write both files. ``weights``: SHA-256 of the detector that mined; ``found``: errors, near-copies among them;
+    """Write both files. ``weights``: SHA-256 of the detector that mined; ``found``: errors, near-copies included;
     ``trust``: scores from which each of ``names`` is believed, where ``precision`` was asked for."""
     pools: dict[str, Plain] = {}
     for one in pool:

@@ -1,7 +1,7 @@
 """Mining hard negatives, done: the detector looks at training and unlabelled pictures, plainly and flipped.
 
 What it saw is kept picture by picture in ``looked.jsonl``, so that a mining that was killed goes on. What it means is
-decided by ``selection.hard_negatives``. Left in the folder: ``hard_negatives.json``, what training takes, and
+decided by ``mining.hard_negatives``. Left in the folder: ``hard_negatives.json``, what training takes, and
 ``suspected_missing.json``, what a person should look at.
 
 Pictures without labels: a detection there is as likely right as wrong, so none becomes a negative, unless the
@@ -116,6 +116,7 @@ def mine(
     pictures = pictures_of(dataset, settings)
     size = predictor.image_size
     looked = _look(predictor, pictures, folder / LOOKED_FILE, clock)
+    # On val, which was not trained on: on its own training pictures a detector is right too often to be believed.
     trusted = _trusted(looked, pictures, dataset.names, settings.precision)
     unsure = [name for name, reached in zip(dataset.names, trusted.reached, strict=True) if not reached]
     if unsure:
@@ -157,6 +158,7 @@ def _look(predictor: Predictor, pictures: Pictures, journal: Path, clock: Clock)
     records = pictures.all
     header = {"weights": predictor.digest, "image_size": predictor.image_size, "records": len(records)}
     lines = read_lines(journal)
+    # What another detector saw, or this one at another size, says nothing here.
     if not lines or lines[0] != header:
         journal.unlink(missing_ok=True)
         append_line(journal, header)
@@ -171,6 +173,7 @@ def _look(predictor: Predictor, pictures: Pictures, journal: Path, clock: Clock)
             if line["plain"] is not None:
                 looked[place] = Looked(records[place], _detections(line["plain"]), _detections(line["flipped"]))
     waiting = [place for place in range(len(records)) if place not in done]
+    # Keeps nothing: a block's pictures are decoded once, for both looks.
     store = PictureStore(records, predictor.image_size, None, 0)
     with Progress("looking for hard negatives", len(records), already_done=len(done)) as progress:
         for start in range(0, len(waiting), BLOCK):
@@ -215,7 +218,9 @@ def _rows(prediction: Prediction, width: int | None) -> Rows | None:
         return None
     boxes = found.boxes.copy()
     if width is not None:
+        # Mirrored back: what was the right edge is the left one.
         boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    # Rounded for the journal and taken up so here as well: a mining that goes on must judge by the same numbers.
     rows: Rows = np.concatenate([boxes.round(2), found.scores[:, None].round(5), found.classes[:, None]], 1).tolist()
     return rows
 
@@ -273,6 +278,7 @@ def _crop_hashes(
             grey = cv2.cvtColor(store.get(place), cv2.COLOR_RGB2GRAY)
         except UnreadablePictureError:
             continue
+        # From pixels of the picture to those of the scaled one in the store.
         gain = grey.shape[1] / records[place].width
         for number in numbers:
             hashes[number] = _crop_hash(grey, np.array(errors[number].box) * gain)
@@ -281,6 +287,7 @@ def _crop_hashes(
 
 def _crop_hash(grey: np.ndarray, box: np.ndarray) -> PictureHash | None:
     height, width = grey.shape
+    # A pixel each way at least: detections reach over the border, and some are thin.
     x0, y0 = np.clip(np.floor(box[:2]), 0, (width - 1, height - 1)).astype(int)
     x1, y1 = np.clip(np.ceil(box[2:]), (x0 + 1, y0 + 1), (width, height)).astype(int)
     return hash_grey(cv2.resize(grey[y0:y1, x0:x1], (COPY_WIDTH, COPY_HEIGHT), interpolation=cv2.INTER_AREA))

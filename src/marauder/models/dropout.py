@@ -37,6 +37,7 @@ class HeadDropout:
         """Draw the masks of a batch, one seed a picture. Channels that stay are scaled by 1 / (1 - rate)."""
         rows = []
         for seed in seeds:
+            # A generator a picture, on the processor: masks depend neither on the batch nor on the device.
             generator = torch.Generator().manual_seed(seed)
             rows.append(torch.rand(sum(self.widths), generator=generator) >= self.rate)
         kept = torch.stack(rows).float() / (1 - self.rate)

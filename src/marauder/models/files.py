@@ -45,8 +45,10 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     The same weights and metadata give the same bytes. ``image_size``: pixels of the long side the detector was
     trained at. Weights are stored in float32, so that both files predict the same boxes.
     """
+    # A copy: the model that is saved may go on training.
     plain = copy.deepcopy(model).cpu().float().eval()
     plain.criterion = None
+    # A dict, as Ultralytics expects in a file; ``prepare`` makes a namespace of it again.
     plain.args = {  # type: ignore[assignment]
         "task": "detect",
         "imgsz": image_size,
@@ -65,10 +67,12 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
         "image_size": image_size,
         "marauder": __version__,
     }
+    # safetensors refuses tensors that are not contiguous.
     tensors = {key: value.contiguous() for key, value in plain.state_dict().items()}
     hashes = {}
     weights = stem.with_name(stem.name + ".safetensors")
     encoded = json.dumps(description, sort_keys=True)
+    # These first: after a kill between the two, ``restore_detector`` makes the other from them.
     hashes[weights.name] = write_bytes(weights, safetensors_bytes(tensors, metadata={"marauder": encoded}))
     buffer = io.BytesIO()
     train_args = {"task": "detect", "imgsz": image_size, "model": description["architecture"]}
@@ -86,6 +90,7 @@ def restore_detector(stem: Path) -> Plain | None:
     """
     found = _open_if_whole(stem.with_name(stem.name + ".safetensors"))
     other = _open_if_whole(stem.with_name(stem.name + ".pt"))
+    # A .pt that Marauder did not write is not what this training left.
     if found is None and (other is None or other.metadata.get("foreign")):
         return None
     whole = found or other
@@ -149,7 +154,7 @@ def _load_safetensors(path: Path) -> LoadedDetector:
 
 
 def _build(path: Path, described: str, tensors: Mapping[str, torch.Tensor]) -> LoadedDetector:
-    """The detector that ``described`` (JSON, see ``save_detector``) says, with its weights."""
+    """The detector that ``described`` (JSON, see ``save_detector``) names, with its weights."""
     try:
         metadata = json.loads(described)
         architecture, names = str(metadata["architecture"]), tuple(str(name) for name in metadata["names"])

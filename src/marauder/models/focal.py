@@ -1,4 +1,4 @@
-"""The focal loss for soft targets: what is easy counts less, so that the few animals outweigh the much background.
+"""The focal loss for soft targets: what is easy counts less, so that the few animals outweigh all the background.
 
 Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, weigh cross-entropy by (1 - p_t)^γ, and by α for
 positives, 1 - α for the rest. The targets of YOLO's task-aligned assignment are no labels 0 or 1 but qualities in 0..1,

@@ -85,6 +85,7 @@ def run_to_head(model: DetectionModel, images: torch.Tensor) -> HeadInputs:
     features = images.new_zeros((len(images), 0))
     for layer in layers[:-1]:
         current = layer(_input_of(layer, current, kept))
+        # As Ultralytics' own forward: maps that no later layer asks for do not stay in memory.
         kept.append(current if layer.i in saved else None)
         if layer.i == backbone_end:
             features = nn.functional.normalize(current.float().mean(dim=(2, 3)), dim=1)
@@ -168,6 +169,7 @@ def keep_candidates(raw: RawOutputs, confidence: float, overlap: float, most: in
     for boxes, scores in zip(raw.boxes, raw.scores, strict=True):
         best = scores.amax(dim=1)
         chosen = torch.nonzero(best >= confidence).flatten()
+        # Stable: candidates of equal score stand in the order of their anchors, always.
         chosen = chosen[torch.argsort(best[chosen], descending=True, stable=True)][:ANCHORS_LOOKED_AT]
         kept.append(chosen[nms(boxes[chosen], best[chosen], overlap)][:most])
     return kept

@@ -115,4 +115,5 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 def _layer_of(name: str) -> int:
     found = _LAYER.match(name)
+    # A tensor that belongs to no numbered layer is not of the backbone.
     return int(found.group(1)) if found else 10**6

@@ -23,6 +23,7 @@ from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
 
 _THREADS_BEFORE = os.environ.get("OMP_NUM_THREADS")
+# Before the import, which reads them: no look at the network, no pip install, no settings in the home folder.
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -48,7 +49,7 @@ UNREADABLE = (
     *(TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError, LookupError, ValueError),
     *(ArithmeticError, AssertionError, UnpicklingError, struct.error),
 )
-"""What torch's restricted loader raises for files that are no checkpoint, whatever bytes stand in them."""
+"""What torch's restricted loader raises for files that are not a checkpoint, whatever bytes they hold."""
 
 
 def detector_names() -> list[str]:
@@ -74,6 +75,7 @@ def build_detector(name: str, class_names: Sequence[str], seed: int = 0) -> Dete
         architecture["scales"] = {"t": TINY["depth_width_channels"]}
         architecture["reg_max"] = TINY["reg_max"]
     architecture["scale"] = scale
+    # The caller's stream of random numbers goes on as if nothing had been drawn here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DetectionModel(architecture, ch=3, nc=len(class_names), verbose=False)
@@ -127,6 +129,7 @@ class DetectionLossSums(v8DetectionLoss):
         self.assigner.register_forward_hook(self._remember_weight)
 
     def _remember_weight(self, _module: nn.Module, _inputs: Any, outputs: tuple[torch.Tensor, ...]) -> None:
+        # The assigner's target scores. The stock loss divides by this sum, by 1 at least.
         self._weight = outputs[2].sum().float()
 
     def sums(self, predictions: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,6 +139,7 @@ class DetectionLossSums(v8DetectionLoss):
         """
         outputs = {key: _as_float(value) for key, value in self.parse_output(predictions).items()}
         normalised = self.get_assigned_targets_and_loss(outputs, batch)[1]
+        # Takes back the stock loss's division.
         return normalised * self._weight.clamp(min=1), self._weight.detach()
 
 

@@ -17,7 +17,7 @@ GOOD, BAD, MISSED, ACCENT = "#0f8a7e", "#c8322f", "#e8a013", "#2563a8"
 SERIES = ("#2563a8", "#d9822b", "#0f8a7e", "#c8322f", "#7b5ea7", "#8a5a44", "#c65b9b", "#6b7785", "#9a9a2e", "#2a9db0")
 """Colours of up to ten lines; figures with more classes draw them all in grey."""
 HEAT_COLORS = ("#e8965a", "#f3f0e8", "#5aa9c9")
-"""Of cells from worst over middling to best: the colour-blind tell them apart, and dark text is legible on all."""
+"""Of cells, from worst through middling to best: the colour-blind tell them apart, and dark text is legible on all."""
 RESOLUTION = 110
 
 
@@ -27,6 +27,7 @@ def make_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=RESOLUTION, layout="constrained", facecolor="white")
+    # Not pyplot: it keeps every figure until it is closed, and looks for a display.
     FigureCanvasAgg(figure)
     return figure
 
@@ -48,9 +49,11 @@ def style_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
 
 def to_png(figure: Figure, crop: bool = True) -> bytes:
     """The figure as a PNG file; the same figure gives the same bytes. ``crop``: to what is drawn, which takes drawing
-    it twice. Packed lightly: photographs would otherwise take longer to pack than to draw."""
+    it twice."""
     options: Plain = {"bbox_inches": "tight", "pad_inches": 0.1} if crop else {}
     buffer = io.BytesIO()
+    # matplotlib writes its version as Software otherwise, and the same figure gives other bytes.
+    # Packed lightly, as photographs would take longer to pack than to draw.
     figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}, **options)
     return buffer.getvalue()
 
@@ -66,7 +69,7 @@ def shorten(text: str, length: int = 24) -> str:
 def show_confidence(value: float) -> str:
     """Three significant digits, since weak detectors are never sure: 0.312, 0.00100; a dash for what is undefined.
 
-    The confidence that suits best is searched in steps of 0.001, so that it may be 0: no detection is left out.
+    The best confidence is searched for in steps of 0.001, so it may be 0: no detection is left out then.
     """
     if value == 0:
         return "0 (all detections)"

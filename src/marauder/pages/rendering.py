@@ -1,7 +1,7 @@
 """HTML pages from the templates in ``templates/<package>/``: one file each that is read offline and printed.
 
-A page extends ``base.html``, takes its rules from ``style.css`` and holds its pictures inside. Everything that is put
-into one is escaped. No page runs scripts, but for the one in which people decide about boxes.
+A page extends ``base.html``, takes its rules from ``style.css`` and holds its pictures inside. Everything put into one
+is escaped. No page runs scripts, except the one in which people decide about boxes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def _environment() -> Environment:
 
     environment = Environment(
         loader=PackageLoader("marauder.pages", "templates"),
+        # For every template: by default jinja2 escapes nothing, and names of files and classes come from outside.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

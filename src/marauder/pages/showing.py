@@ -25,6 +25,7 @@ def show_signed(value: float) -> str:
     """Three decimals with a sign, a real minus; 0.000 without one; a dash for what is undefined."""
     if math.isnan(value):
         return "–"
+    # What rounds to nothing would be shown as −0.000.
     return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
 
 

@@ -47,7 +47,7 @@ class DecodedPicture:
 
 @dataclass(frozen=True)
 class Passes:
-    """What a model has to do beside looking once. ``views``: changed views. ``dropout``: passes with dropout, at
+    """What a model has to do besides looking once. ``views``: changed views. ``dropout``: passes with dropout, at
     ``rate``, their masks drawn from ``seed``. ``sides``: whether the spread of the sides is asked for."""
 
     views: tuple[View, ...] = ()
@@ -142,6 +142,7 @@ class CandidateModel:
                 features=pooled[place],
                 side_deviation=None
                 if raw.side_deviation is None
+                # From pixels of the input to pixels of the picture, as the boxes.
                 else _numbers(raw.side_deviation[place][chosen]) * frame.width / frame.scaled_width,
                 dropout=None if drawn is None else drawn[place],
                 views=tuple(view[place] for view in views),
@@ -160,6 +161,7 @@ class CandidateModel:
             for number in range(passes.dropout):
                 dropout.draw([dropout_seed(passes.seed, key, number) for key in keys])
                 scores = finish_scores(self.predictor.network, features)
+                # At the anchors that the plain look kept: nothing has to be paired from pass to pass.
                 rounds.append([self._by_class(scores[place][chosen]) for place, chosen in enumerate(kept)])
         return [np.stack([one[place] for one in rounds]) for place in range(len(keys))]
 

@@ -24,7 +24,7 @@ class Taking:
     """Settings as they apply to one predictor.
 
     ``least``: what suppression drops at once, on the scale of the model's own scores. ``thresholds``: float64 (C,) on
-    the scale of the scores that are told, or ``None`` where ``least`` says it all. ``classes``: numbers of the wanted.
+    the scale of the reported scores, or ``None`` where ``least`` says it all. ``classes``: numbers of those wanted.
     """
 
     least: float
@@ -53,6 +53,8 @@ class Taking:
             least = settings.confidence if settings.confidence is not None else CONFIDENCE
             thresholds = None if calibration is None else np.full(len(names), least)
         if thresholds is not None:
+            # Thresholds are on the scale of the reported scores, suppression works on the model's own: it may
+            # drop only what cannot reach any of them.
             least = float(thresholds.min()) if calibration is None else calibration.least_score(thresholds)
         return cls(least, settings.iou, settings.max_detections, settings.multi_label, classes, thresholds, calibration)
 
@@ -75,6 +77,7 @@ def take_boxes(outputs: torch.Tensor, frames: Sequence[Letterbox], taking: Takin
 def _judged(found: Detections, taking: Taking) -> Detections:
     scores = found.scores if taking.calibration is None else taking.calibration.apply_to(found.scores, found.classes)
     assert taking.thresholds is not None
+    # Calibration goes class by class, so boxes of different classes may have changed places.
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= taking.thresholds[found.classes[order]]][: taking.max_detections]
     return Detections(found.boxes[order], scores[order], found.classes[order])

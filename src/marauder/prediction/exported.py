@@ -40,6 +40,7 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
     if accepts is None:
         dynamic = bool(arguments.get("dynamic") or values.get("dynamic"))
         accepts = InputShape() if dynamic else InputShape(int(values.get("batch") or 1), size)
+    # JSON makes text of the classes' numbers, and as text 10 comes before 2.
     by_number = names if isinstance(names, list) else [names[key] for key in sorted(names, key=int)]
     stride = int(values.get("stride") or DEFAULT_STRIDE)
     return Description(tuple(str(name) for name in by_number), max(accepts.size or size), stride, accepts, metadata)
@@ -48,6 +49,7 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
 def _literal(text: Any) -> Any:
     if not isinstance(text, str):
         return text
+    # Ultralytics writes JSON into TorchScript, and Python literals into ONNX.
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

@@ -108,6 +108,7 @@ def read_description(folder: Path) -> FolderDescription:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file}: is no description of a predictor that this version reads (format {FORMAT})")
     model = content.get("model")
+    # A folder may come from anywhere: its description must not lead to files outside it.
     if not isinstance(model, str) or Path(model).name != model or not model:
         raise UserError(f"{file}: model {model!r} must be the name of a file in the same folder")
     return _parsed(file, model, content)

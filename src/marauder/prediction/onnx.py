@@ -71,11 +71,12 @@ class OnnxFormat(PredictorFormat):
             raise UserError(f"{path}: is no readable ONNX file ({reason}); export again") from None
         metadata = session.get_modelmeta().custom_metadata_map
         description = describe_exported(path, metadata, _accepts(path, session))
+        # Wherever the graph runs, pictures and answers pass through the processor's memory.
         return OnnxPredictor(path, description, torch.device("cpu"), session)
 
 
 def _device(path: Path, setting: str) -> torch.device:
-    """The device to compute on. The package for processors alone is what is installed unless somebody changed it."""
+    """The device to compute on. Unless somebody changed it, the installed package is the one without GPUs."""
     device = choose_device(setting)
     if device.type == "cpu" or GPU in onnxruntime.get_available_providers():
         return device

@@ -107,6 +107,7 @@ class Predictor(ABC):
         outputs = []
         for start in range(0, len(inputs), at_once):
             part = list(inputs[start : start + at_once])
+            # A graph of fixed batch size takes no less; the answers to what fills it up are dropped.
             filled = part + part[-1:] * (at_once - len(part) if self.accepts.batch else 0)
             outputs.append(self.run(self.images(filled))[: len(part)])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -118,7 +119,7 @@ class Predictor(ABC):
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings = PREDICTING) -> list[Detections]:
         """The boxes of each of ``pictures``, uint8 (H, W, 3) red first, of any sizes; in pixels of the picture.
 
-        Neither the order of the pictures nor the batch they are in changes what is found in one, but for rounding.
+        Neither the order of the pictures nor the batch they are in changes what is found in one, except for rounding.
         Raises ``ValueError`` for arrays that are no such pictures.
         """
         for number, picture in enumerate(pictures):

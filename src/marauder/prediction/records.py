@@ -80,6 +80,7 @@ def over_records(
         try:
             return frames[index].apply(pictures.get(index))
         except UnreadablePictureError as error:
+            # Returned, not raised: read from its thread, an error would end the work on all pictures.
             return error
 
     chunks = chunks_of_one_shape(indices, lambda index: frames[index].shape, settings.batch)

@@ -1,4 +1,4 @@
-"""Scores as they are told: from what a model's head says to how often it is right, one rising curve a class.
+"""Scores as they are reported: from what a model's head says to how often it is right, one rising curve a class.
 
 Curves are fitted in ``calibration.score_curves``.
 """
@@ -27,7 +27,7 @@ class ScoreCalibration:
     average_precision: dict[str, float]
 
     def apply(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrated scores (..., C) in 0..1 of scores (..., C); never turns the order of two scores of a class."""
+        """Calibrated scores (..., C) in 0..1 of scores (..., C); never reverses the order of two scores of a class."""
         calibrated = np.empty(np.shape(scores), np.float64)
         for number, (said, right) in enumerate(self.curves):
             calibrated[..., number] = np.interp(scores[..., number], said, right)

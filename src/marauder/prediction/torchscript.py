@@ -50,6 +50,7 @@ class TorchScriptFormat(PredictorFormat):
             raise UserError(f"{path}: no such file; check the path, or export again")
         extra: Plain = {METADATA_FILE: ""}
         with warnings.catch_warnings():
+            # torch says at every load that TorchScript is on its way out.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             try:

@@ -77,7 +77,7 @@ VIEWS = {
 
 
 def find_views(names: tuple[str, ...]) -> tuple[View, ...]:
-    """The views by name. Raises ``UserError`` for a name there is none of."""
+    """The views by name. Raises ``UserError`` for an unknown name."""
     for name in names:
         if name not in VIEWS:
             raise UserError(f"views: no view named {name!r}; choose of: {', '.join(VIEWS)}")

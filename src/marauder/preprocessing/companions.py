@@ -85,6 +85,7 @@ class Companions:
 
     def _rewritten_list(self, path: str) -> Rewritten | None:
         folder = (self.source / path).parent
+        # A list may begin with a byte order mark and hold names in any encoding: their bytes go out as they came.
         text = (self.source / path).read_text(encoding="utf-8-sig", errors="surrogateescape")
         lines, missing = [], 0
         for line in text.splitlines():
@@ -101,6 +102,7 @@ class Companions:
     def _rewritten_json(self, path: str) -> Rewritten | None:
         """COCO files whose ``file_name`` is absolute and below the input become relative to the file's own folder."""
         raw = (self.source / path).read_bytes()
+        # Looked for in the bytes: most JSON files need no parsing, and some are large.
         if b'"images"' not in raw or b'"file_name"' not in raw or str(self.source).encode() not in raw:
             return None
         try:
@@ -119,7 +121,7 @@ class Companions:
 
 
 def _read_data_yaml(path: Path) -> Plain | None:
-    """The content of a data.yaml, ``None`` for other YAML and for what is no YAML at all."""
+    """The content of a data.yaml, ``None`` for other YAML and for what is not YAML at all."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -147,6 +149,7 @@ def _locate(source: Path, path: str, content: Plain, entry: str) -> Path | None:
     root = content.get("path")
     roots = [own / str(root)] if root else []
     for folder in (*roots, own, source):
+        # Ultralytics, too, reads ``../images`` as ``images`` where it finds nothing else.
         for name in (entry, entry.removeprefix("../")):
             candidate = Path(os.path.normpath(folder / name))
             if candidate.exists():

@@ -72,7 +72,7 @@ def take_inventory(settings: PreprocessingSettings) -> Inventory:
 
 
 def check_folders(settings: PreprocessingSettings) -> None:
-    """Raise ``UserError`` for folders that are missing, lie inside each other, or are no input."""
+    """Raise ``UserError`` for folders that are missing, lie inside each other, or cannot be an input."""
     source, target = settings.input.resolve(), settings.output.resolve()
     if not source.is_dir():
         raise UserError(f"{settings.input}: no such folder; --input names the folder of the raw pictures")

@@ -58,6 +58,7 @@ def _do_unfinished(settings: PreprocessingSettings, inventory: Inventory, journa
     unfinished = [item for item in inventory.items if journal.finished(item.path, marks[item.path], item.stamp) is None]
     finished = len(inventory.items) - len(unfinished)
     set_aside = redone = 0
+    # No more processes than there are chunks of files for them.
     pool = WorkerPool(job, max(1, min(settings.worker_count(), -(-len(unfinished) // 8))))
     with Progress("preprocessing", len(inventory.items), "files", already_done=finished) as progress:
         for done in pool.run(unfinished, lambda: clock.stop_reason() is not None):
@@ -73,7 +74,7 @@ def _do_unfinished(settings: PreprocessingSettings, inventory: Inventory, journa
 
 
 def _fingerprint(item: Item, job: Job) -> str:
-    """What the output of a file depends on beside the file itself."""
+    """What the output of a file depends on besides the file itself."""
     if item.kind != PICTURE:
         rewritten = job.companions.rewritten(item.path)
         content: Any = rewritten.content.hex() if rewritten is not None else None

@@ -17,11 +17,11 @@ REPORT_NAMES = ("measurements.jsonl", "summary.json", "report.html")
 
 
 class Journal:
-    """One line a finished file in ``<output>/preprocessing/.journal.jsonl``; the last line of a path counts.
+    """One line for each finished file in ``<output>/preprocessing/.journal.jsonl``; the last line of a path counts.
 
     A line holds ``path``, ``fingerprint`` (of recipe and kind), ``source`` and ``output`` ([size, time of change] or
     ``None`` when nothing was written) and ``result``. A file counts as finished when recipe, source and output are
-    still as the line says; nothing is read for that but the folder entries.
+    still as the line says; to find out, only the folders' entries are read.
     """
 
     def __init__(self, output: Path) -> None:
@@ -68,6 +68,7 @@ class Journal:
             "output": output,
             "result": result,
         }
+        # The output is in place: a kill before this line means only that the file is done again.
         append_line(self.path, entry)
         self.entries[path] = entry
 
@@ -83,7 +84,8 @@ class Journal:
         return count
 
     def compact(self) -> None:
-        """Rewrite the journal with one line a file, sorted by path."""
+        """Rewrite the journal with one line for each file, sorted by path."""
+        # By path, so that the journal does not tell how often the work was interrupted.
         lines = [json.dumps(to_plain(self.entries[path]), ensure_ascii=False) for path in sorted(self.entries)]
         write_text(self.path, "".join(f"{line}\n" for line in lines))
 
@@ -98,5 +100,5 @@ def stamp_of(path: Path) -> list[int] | None:
 
 
 def locked(output: Path) -> AbstractContextManager[None]:
-    """Hold the output folder for one process; a second one gets a ``UserError``. The lock falls with its process."""
+    """Hold the output folder for one process; a second one gets a ``UserError``. The lock ends with its process."""
     return exclusive(output / REPORT_FOLDER / LOCK_NAME, f"{output}")

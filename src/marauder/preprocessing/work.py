@@ -30,6 +30,7 @@ from marauder.preprocessing.settings import MANUAL, Recipe
 
 ENHANCED, LEFT_ALONE, SET_ASIDE, COPIED = "enhanced", "left alone", "set aside", "copied"
 
+# M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's malloc.h.
 MMAP_THRESHOLD_PARAMETER, TRIM_THRESHOLD_PARAMETER = -3, -1
 
 
@@ -54,15 +55,13 @@ class Done:
 
 
 def prepare_process() -> None:
-    """Settle a process for this work: one thread, and memory of pictures kept instead of returned after each.
-
-    Without the second part glibc maps fresh pages for every picture-sized array, and clearing them takes a third of
-    the time of decoding.
-    """
+    """Settle a process for this work: one thread, and memory of pictures kept instead of returned after each."""
     cv2.setNumThreads(1)
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "mallopt"):
+            # Otherwise glibc maps fresh pages for every picture-sized array, and clearing them takes a third of the
+            # time of decoding.
             library.mallopt(MMAP_THRESHOLD_PARAMETER, 1 << 26)
             library.mallopt(TRIM_THRESHOLD_PARAMETER, 1 << 28)
 
@@ -80,6 +79,7 @@ def process(job: Job, items: Sequence[Item]) -> list[Done]:
                 result, content = process_companion(job, item)
             written = writer.submit(write_bytes, target, content) if content is not None else None
             if result["status"] == SET_ASIDE:
+                # An earlier run may have made one of what the file was then.
                 target.unlink(missing_ok=True)
             waiting.append((item, result, written))
         done = []
@@ -128,11 +128,12 @@ def _enhance_picture(job: Job, item: Item, raw: bytes, stored: Decoded) -> tuple
     result["before"], result["after"] = before, after
     if job.clean is not None:
         result["clean"] = compare_with_clean(job.clean, item.path, picture, enhanced)
+    # Unchanged pictures keep their bytes: encoding them again would only lose quality.
     return result, raw if unchanged else encode(enhanced, Path(item.path).suffix, recipe.jpeg_quality)
 
 
 def process_companion(job: Job, item: Item) -> tuple[Plain, bytes | None]:
-    """Copy a file that is no picture, with its paths made to point into the output where it is one that has paths."""
+    """Copy a file that is not a picture; paths in it are made to point into the output."""
     source, target = job.source / item.path, job.target / item.path
     result: Plain = {"path": item.path, "status": COPIED}
     try:
@@ -143,6 +144,7 @@ def process_companion(job: Job, item: Item) -> tuple[Plain, bytes | None]:
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
     except PermissionError as error:
+        # It is the output that cannot be written: no fault of this file, and no reason to set it aside.
         if error.filename != str(source):
             raise
         return {"path": item.path, "status": SET_ASIDE, "reason": f"cannot be read ({error.strerror})"}, None

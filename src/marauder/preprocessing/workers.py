@@ -51,6 +51,7 @@ class WorkerPool:
         under_way: deque[tuple[Sequence[Item], Future[list[Done]]]] = deque()
         while todo or under_way:
             try:
+                # A pool that is broken says so when asked for more: the chunk must still be in todo then.
                 while todo and len(under_way) < self.count * CHUNKS_AHEAD and not stopping():
                     under_way.append((todo[0], self._submit(todo[0])))
                     todo.popleft()
@@ -59,6 +60,7 @@ class WorkerPool:
                 finished = under_way[0][1].result()
                 under_way.popleft()
             except BrokenProcessPool:
+                # It does not say which file it was.
                 suspects = [item for chunk, _ in under_way for item in chunk]
                 under_way.clear()
                 self._pool = None
@@ -110,4 +112,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
+        # sys.exit would end this thread alone.
         os._exit(1)

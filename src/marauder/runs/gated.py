@@ -1,7 +1,7 @@
 """The gated run: from settings to a model with evidence, stage after stage, each going on where it was.
 
 pin the data, gates before, train, measure on every slice, export, compare with production, gates at the end, report and
-card, register as candidate. What a model is, how it is measured and which gates it has is the task's (``runs.tasks``).
+card, register as candidate. What a model is, how it is measured and which gates it has is the task's (``runs.task``).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Findings:
     production: Production | None = None
     exported: list[Exported] = field(default_factory=list)
     latency: Plain = field(default_factory=dict)
-    """``export.latency.Latency.plain``; empty where nothing was timed."""
+    """``exporting.latency.Latency.plain``; empty where nothing was timed."""
     verdicts: list[Verdict] = field(default_factory=list)
 
 

@@ -1,4 +1,4 @@
-"""Drawings of the scenes' animals that are no fish: sea star, sea urchin, jellyfish and sea turtle.
+"""Drawings of the scenes' animals other than fish: sea star, sea urchin, jellyfish and sea turtle.
 
 Each is one unit long or across. ``pose`` in 0..1 is the phase of its movement.
 """
@@ -43,6 +43,7 @@ def sea_urchin(generator: np.random.Generator, variant: int, pose: float, scale:
     dark: Colour = ((0.05, 0.04, 0.05), (0.24, 0.07, 0.20), (0.07, 0.08, 0.22), (0.12, 0.08, 0.10))[variant % 4]
     light: Colour = ((0.40, 0.34, 0.36), (0.70, 0.36, 0.60), (0.34, 0.36, 0.68), (0.52, 0.42, 0.48))[variant % 4]
     longest = 0.5 if variant % 2 else 0.44
+    # From behind to the front: the outer, darker spines first.
     for ring, shade in ((1.0, 0.55), (0.92, 0.8), (0.8, 1.0)):
         for index in range(30):
             angle = 2 * np.pi * (index + generator.uniform(-0.35, 0.35)) / 30 + 0.1 * np.sin(2 * np.pi * pose + index)
@@ -71,6 +72,7 @@ def jellyfish(generator: np.random.Generator, variant: int, pose: float, scale: 
     base: Colour = ((0.92, 0.80, 0.86), (0.62, 0.66, 0.95), (0.45, 0.62, 0.90), (0.95, 0.78, 0.62))[variant % 4]
     deep: Colour = (0.62 * base[0], 0.45 * base[1], 0.62 * base[2])
     rim = top + height
+    # From behind to the front: tentacles, arms, and the bell over both.
     for index in range(13):
         start = 0.6 + half * 0.92 * (index / 6 - 1.0)
         down = np.linspace(0.0, generator.uniform(0.65, 0.98), 14)

@@ -82,6 +82,7 @@ def make_backdrop(generator: np.random.Generator, seed: int, kind: str, view: Vi
     if kind != "open water":
         texture = ground_texture(seed, "rubble" if kind == "reef" else "sand")
         if kind in ("reef", "kelp"):
+            # Farthest first: what is nearer is drawn over it.
             for range_m in (14.0, 8.0):
                 _ridge(generator, view, range_m * generator.uniform(0.8, 1.2), texture, clean, ranges, obstacles)
         _ground(generator, seed, view, texture, sunlit, clean, ranges)
@@ -128,12 +129,14 @@ def _ground(
     rows = np.arange(first, view.full_height, dtype=np.float32)
     columns = np.arange(view.full_width, dtype=np.float32) - view.full_width / 2
     distance = view.ground_range(rows).astype(np.float32)
+    # Textures are two metres across.
     per_metre = texture.shape[0] / 2.0
     # Beyond 30 m the texture is flat; the limit keeps coordinates in the range that remap can hold.
     scaled = np.minimum(distance, 30.0)[:, None] * per_metre
     across = columns[None, :] * (scaled / view.focal)
     along = np.broadcast_to(scaled, across.shape)
     shift = generator.uniform(0, texture.shape[0], 4).astype(np.float32)
+    # A coarser texture and then its mean stand in for mipmaps: far ground would otherwise be noise.
     coarse = cv2.resize(cv2.resize(texture, (64, 64), interpolation=cv2.INTER_AREA), texture.shape[:2])
     mean = np.broadcast_to(texture.reshape(-1, 3).mean(axis=0).astype(np.uint8), (*across.shape, 3))
     near = _look_up(texture, across + shift[0], along + shift[1])

@@ -13,6 +13,7 @@ import numpy as np
 Colour = tuple[float, float, float]
 
 OVERSAMPLING = 2
+# Binary places of the fixed-point coordinates that OpenCV draws with.
 _SHIFT = 4
 _EVERYWHERE = (slice(None), slice(None))
 
@@ -75,6 +76,7 @@ class Canvas:
 
     def _fixed(self, points: np.ndarray, width: float) -> tuple[np.ndarray, tuple[slice, slice]]:
         """Points in OpenCV's fixed-point form, relative to the rectangle of the canvas that they touch."""
+        # OpenCV's coordinates are those of pixel centres.
         pixels = np.asarray(points, np.float64) * self.scale - 0.5
         margin = width * self.scale + 2.0
         columns, rows = self.coverage.shape[1], self.coverage.shape[0]
@@ -113,6 +115,7 @@ class Canvas:
 
     def sprite(self, length: float = 1.0, levels: int = 5) -> Sprite:
         """Cut the drawing out. ``length`` in units is the object's length."""
+        # Colour times coverage before scaling down: the black of bare canvas would otherwise bleed into the edges.
         full = cv2.merge([*(np.clip(self.colour, 0, 1) * self.coverage), self.coverage])
         shape = (full.shape[1] // OVERSAMPLING, full.shape[0] // OVERSAMPLING)
         full = cv2.resize(full, shape, interpolation=cv2.INTER_AREA)

@@ -54,7 +54,9 @@ class Animal:
         """Pose on the backdrop and number of the drawing's pose in ``frame``."""
         seconds = frame * FRAME_SECONDS
         span = view.full_width + 2.0 * self.length
+        # Who leaves on one side comes back on the other.
         x = (self.x + self.velocity[0] * seconds + self.length) % span - self.length
+        # The second term makes it 0 in frame 0, where x and y were chosen.
         swing = math.sin(2 * math.pi * (0.23 * seconds + self.phase)) - math.sin(2 * math.pi * self.phase)
         y = self.y + self.velocity[1] * swing
         moving = not self.kind.bottom
@@ -129,6 +131,7 @@ def plan_clip(seed: int, clip: int, width: int, height: int) -> ClipPlan:
     margin_x, margin_y = round(0.14 * width), round(0.06 * height)
     horizon = margin_y + height * generator.uniform(0.18, 0.5)
     view = View(width, height, margin_x, margin_y, horizon, generator.uniform(0.55, 1.1))
+    # Blur and shake are stated for pictures 640 pixels across.
     optics = Optics(
         white_balance=generator.uniform(0.15, 0.75),
         exposure=generator.uniform(0.15, 0.30),
@@ -214,6 +217,7 @@ def _animal(
         y = view.ground_row(range_m) - 0.2 * length
         squash = (1.0, generator.uniform(0.55, 0.9))
         x = centre[0] * view.full_width
+        # It may have moved away, to where the camera sees ground, and looks smaller there.
         length = min(length, view.focal * length_m * 1.1 / range_m)
     else:
         floor = view.full_height if kind == "open water" else min(view.full_height, view.ground_row(range_m))

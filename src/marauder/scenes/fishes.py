@@ -50,6 +50,7 @@ def _profile(*heights: float) -> np.ndarray:
     fine = np.linspace(0.0, 1.0, 49)
     coarse = np.interp(fine, np.linspace(0.0, 1.0, len(heights)), heights)
     smooth = np.convolve(np.pad(coarse, 4, mode="edge"), np.hanning(11)[1:-1] / np.hanning(11).sum(), mode="valid")
+    # The square root rounds the nose; smoothing alone would leave it flat.
     return np.minimum(smooth, np.sqrt(fine + 1e-4) * 2.2 * max(heights))
 
 

@@ -60,6 +60,7 @@ def stamp(sprite: Sprite, pose: Pose, width: int, height: int, x: float = 0.0, y
     The pose's centre is shifted by (``x``, ``y``) first.
     """
     scale = pose.length / sprite.anchor
+    # The smallest drawing that is at least as large as wanted: shrunk by less than half, it needs no filter.
     level = min(len(sprite.coverages) - 1, max(0, math.floor(-math.log2(max(scale, 1e-6)))))
     colour, coverage = sprite.colours[level], sprite.coverages[level]
     rows, columns = coverage.shape
@@ -78,12 +79,14 @@ def stamp(sprite: Sprite, pose: Pose, width: int, height: int, x: float = 0.0, y
     if x1 <= x0 or y1 <= y0 or min(size) < 4:
         return None
     middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
+    # OpenCV's coordinates are those of pixel centres, the pose's are continuous.
     matrix[:, 2] = np.array([centre_x - left - 0.5, centre_y - top - 0.5]) - matrix[:, :2] @ middle
     coverage = cv2.warpAffine(coverage, matrix, size, flags=cv2.INTER_LINEAR)
     colour = cv2.warpAffine(colour, matrix, size, flags=cv2.INTER_LINEAR)
     if pose.gain != (1.0, 1.0, 1.0):
         levels = np.arange(256)[:, None] * np.array(pose.gain)
         colour = cv2.LUT(colour, np.minimum(np.rint(levels), 255).astype(np.uint8)[None])
+    # Counted before the part outside the picture is cut off: that counts as hidden.
     whole = int(np.count_nonzero(coverage >= VISIBLE_COVERAGE))
     part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     return Stamp(x0, y0, np.ascontiguousarray(colour[part]), np.ascontiguousarray(coverage[part]), whole)

@@ -84,6 +84,7 @@ class ClipRenderer:
         water, optics = self.plan.water, self.plan.optics
         balance = grey_balance(water, optics.white_balance)
         meter = FormationModel(water, balance)
+        # Every eighth pixel is enough to meter by.
         light = meter.radiance(
             np.ascontiguousarray(self.backdrop.clean[::8, ::8]), np.ascontiguousarray(self.backdrop.ranges[::8, ::8])
         )
@@ -143,6 +144,7 @@ class ClipRenderer:
     def photograph(self, number: int, drawing: Drawing) -> np.ndarray:
         """Water, lighting, marine snow, lens, motion and noise: the picture that the camera takes of a drawing."""
         optics = self.plan.optics
+        # In the order in which light passes: water, particles, lens, sensor.
         radiance = cv2.multiply(self.model.radiance(drawing.clean, drawing.ranges), self.lighting)
         generator = stream(self.seed, "camera", self.plan.clip, number)
         if optics.snow:
@@ -162,6 +164,7 @@ class ClipRenderer:
             item = self._stamp_animal(animal, pose, beat, x, y)
             if item is not None:
                 index = int(index_from_range(animal.range_m))
+                # The ground that an animal lies on is as near as the animal, and must not hide it.
                 hide_behind(item, obstacles if animal.kind.bottom else ranges, index)
                 things.append(_Thing(item, index, animal))
         for kelp in plan.kelp:
@@ -256,6 +259,7 @@ def _add_snow(generator: np.random.Generator, radiance: cv2.typing.MatLike, coun
     places = generator.random((count, 2)) * (width, height) * 16
     sizes = np.exp(generator.normal(0.0, 0.55, count)) * 1.1 * unit
     brightness = generator.uniform(40, 200, count) / np.maximum(sizes / unit, 1.0) ** 1.3
+    # In sixteenths of a pixel, as the last argument of circle says.
     for (x, y), size, value in zip(places, sizes, brightness, strict=True):
         cv2.circle(layer, (int(x), int(y)), int(16 * size), float(value), -1, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(layer, (0, 0), max(0.6, 0.9 * unit))
@@ -270,6 +274,7 @@ def _noise_tile(seed: int, width: int, height: int) -> np.ndarray:
     size = (height + _NOISE_TILE // 4, width + _NOISE_TILE // 4, 3)
     tile = generator.standard_normal(size, np.float32)
     shared = generator.standard_normal(size[:2], np.float32)[..., None]
+    # Partly common to the channels; 0.8² + 0.6² = 1 keeps the variance at one.
     return (0.8 * tile + 0.6 * shared).astype(np.float32)
 
 

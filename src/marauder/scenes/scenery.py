@@ -160,10 +160,12 @@ def _tile(generator: np.random.Generator, cells: int, octaves: int) -> np.ndarra
     total = np.zeros((_TEXTURE_SIZE, _TEXTURE_SIZE), np.float32)
     for octave in range(octaves):
         count = cells << octave
+        # Wrapped by two cells, as far as cubic interpolation reaches, so that the edges meet.
         coarse = np.pad(generator.random((count, count), np.float32), 2, mode="wrap")
         unit = _TEXTURE_SIZE // count
         fine = cv2.resize(coarse, None, fx=unit, fy=unit, interpolation=cv2.INTER_CUBIC)
         total += 0.5**octave * fine[2 * unit : 2 * unit + _TEXTURE_SIZE, 2 * unit : 2 * unit + _TEXTURE_SIZE]
+    # The sum of the octaves' weights.
     total /= 2.0 - 0.5 ** (octaves - 1)
     return np.clip((total - 0.5) * 1.7 + 0.5, 0.0, 1.0)
 

@@ -1,10 +1,10 @@
-"""Writes the generated reef as a plain YOLO data set: resumable clip by clip, in several processes, the same bytes.
+"""Writes the generated reef as a plain YOLO data set: resumable clip by clip, in several processes, to the same bytes.
 
     data.yaml  records.jsonl  images/<split>/*.jpg  labels/<split>/*.txt  [images_clean/<split>/*.png]
 
 A finished clip leaves a note with the checksums of its files in ``.scenes/clips``; the same command run again checks
-them and draws only what is missing or damaged. At the end the notes become ``records.jsonl``, which tells of each
-picture its group (the clip), split, size, attributes, and each box's visible share.
+them and draws only what is missing or damaged. At the end the notes become ``records.jsonl``, which states each
+picture's group (the clip), split, size and attributes, and each box's visible share.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def generate_scenes(settings: SceneSettings, clock: Clock) -> Path:
         if settings.fresh:
             _clear(root)
         if settings.fresh or not (root / _STATE / "settings.json").exists():
+            # Before the first picture: after a kill the folder is known as ours, and by which settings.
             write_json(root / _STATE / "settings.json", identity)
         jobs = _plan_jobs(settings)
         _remove_leftovers(root)
@@ -114,6 +115,7 @@ def _check_folder(root: Path, identity: Row, fresh: bool) -> None:
         return
     marker = root / _STATE / "settings.json"
     if not marker.exists():
+        # Killed between taking the lock and writing the settings.
         if {entry.name for entry in root.iterdir()} == {_STATE}:
             return
         raise UserError(f"{root}: holds files that are no generated scenes; choose another --output")
@@ -180,6 +182,7 @@ def _read_finished(root: Path, jobs: list[_Job]) -> dict[int, list[Row]]:
     for row in read_lines(root / "records.jsonl"):
         found.setdefault(int(row["attributes"]["clip"]), []).append(row)
     for job in jobs:
+        # A note is newer than the rows of an earlier, finished call.
         note = _note(root, job.clip)
         if note.exists():
             try:
@@ -210,6 +213,7 @@ def _draw(settings: SceneSettings, jobs: list[_Job], rows: dict[int, list[Row]],
     already = sum(len(clip_rows) for clip_rows in rows.values())
     with Progress("reef scenes", settings.count, already_done=already) as progress:
         for clip, clip_rows in _in_this_process(jobs, clock) if workers == 1 else _in_workers(jobs, workers, clock):
+            # After the clip's files: a note vouches for them.
             write_json(_note(settings.output, clip), clip_rows)
             rows[clip] = clip_rows
             progress.advance(len(clip_rows))
@@ -226,16 +230,19 @@ def _in_workers(jobs: list[_Job], workers: int, clock: Clock) -> Iterator[tuple[
     """Draw in processes of their own. When the clock says stop, clips under way are finished and handed over first."""
     waiting = list(reversed(jobs))
     running: dict[Future[list[Row]], int] = {}
+    # A fork would copy the locks of threads that the child does not have.
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
             while waiting or running:
                 stopping = clock.stop_reason() is not None
+                # One more than there are workers, so that none waits for its next clip.
                 while waiting and not stopping and len(running) < workers + 1:
                     job = waiting.pop()
                     running[pool.submit(_write_clip, job)] = job.clip
                 if not running:
                     break
+                # The timeout: a stop is to be heard while clips are drawn.
                 finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield running.pop(future), future.result()
@@ -256,6 +263,7 @@ def _start_worker() -> None:
     def follow() -> None:
         if parent is not None:
             parent.join()
+            # sys.exit would end this thread alone.
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

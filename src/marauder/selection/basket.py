@@ -26,7 +26,7 @@ class Pool:
     each. ``slices``: the pictures of each slice that has a quota, bool (N,). ``centres``: float32 (L, D), features of
     labelled pictures, ``centre_counts``: (L, C), their boxes. ``names``: of the classes. ``labelled_share``: labelled
     pictures over all there are, ``None`` where unknown. ``doubtful``: bool (N,), pictures of which the detector has any
-    doubt (``None``: those with a score above 0). ``distrust``: why its doubts mean nothing; empty: they do.
+    doubt (``None``: those with a score above 0). ``distrust``: why its doubts mean nothing; empty: they can be trusted.
     """
 
     features: np.ndarray
@@ -99,6 +99,7 @@ class Basket:
         self.picks: list[Pick] = []
         self.open = pool.boxes <= self.boxes_left
         self._taken_of_group = np.zeros(int(pool.groups.max(initial=-1)) + 1, np.int64)
+        # The pictures of each group in one stretch, so that closing a full clip does not search the pool.
         order = np.argsort(pool.groups, kind="stable")
         self._members, self._starts = (
             order,
@@ -127,6 +128,7 @@ class Basket:
             self.open[self._members[self._starts[group] : self._starts[group + 1]]] = False
         if self.boxes_left < math.inf:
             self.boxes_left -= float(self.pool.boxes[index])
+            # Pictures that no longer fit close at once: a strategy need not be refused one by one.
             self.open &= self.pool.boxes <= self.boxes_left
         return True
 

@@ -56,6 +56,7 @@ def presence(scores: np.ndarray) -> np.ndarray:
 
 def shannon_entropy(distribution: np.ndarray) -> np.ndarray:
     """Entropy in nats over the last axis (Shannon, "A mathematical theory of communication", 1948); 0 log 0 = 0."""
+    # log 1 is 0, as the terms of zeros are to be.
     positive = np.where(distribution > 0, distribution, 1.0)
     return np.asarray(-(distribution * np.log(positive)).sum(axis=-1))
 

@@ -41,6 +41,7 @@ def choose(pool: Pool, settings: SelectionSettings) -> Choice:
     space = Space(pool, settings, notes)
     whole = np.ones(len(pool), bool)
     if not isinstance(strategy, Random):
+        # First, since a sample of what a strategy has left over is no sample of the pool.
         _draw_at_random(space, basket, whole)
     _meet_quotas(space, basket, strategy)
     if basket.left > 0:
@@ -65,6 +66,7 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -
         return asked
     typical: Strategy = make("strategy", "typical")
     if pool.scores is None:
+        # hybrid is the default: a user who named no strategy gets one that needs no detector.
         if settings.strategy != "hybrid":
             raise UserError(f"strategy {settings.strategy!r} asks a detector for its doubts; name one with --model")
         notes.append("no detector was named, so typical pictures were chosen by how they look, not uncertain ones")
@@ -136,6 +138,7 @@ def _meet_quotas(space: Space, basket: Basket, strategy: Strategy) -> None:
             raise UserError(f"slice_quotas: no picture of the pool has {name}; check attribute and value")
         wanted.append((name, space.pool.slices[name], count, "slice"))
     for name, mask, count, what in sorted(wanted, key=lambda quota: (int(quota[1].sum()), quota[0])):
+        # Random picks and those of other quotas count: a picture may serve several.
         lacking = count - int(mask[basket.taken()].sum())
         start = len(basket.picks)
         if lacking > 0:

@@ -29,12 +29,14 @@ def nearest(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.nda
     block = max(1, BLOCK_BYTES // (4 * len(centres)))
     for start in range(0, count, block):
         part = points[start : start + block]
+        # The points' own lengths do not affect which centre is nearest; in place, since a block is large.
         products = part @ centres.T
         products *= -2.0
         products += lengths
         found = products.argmin(axis=1)
         numbers[start : start + block] = found
         distances[start : start + block] = products[np.arange(len(part)), found] + np.einsum("ij,ij->i", part, part)
+    # Rounding leaves equal points a little below 0.
     return numbers, np.maximum(distances, 0.0)
 
 
@@ -55,7 +57,9 @@ def weighted_means(
     total = len(points)
     if not 0 < count <= total:
         raise ValueError(f"{count} centres of {total} points")
+    # Without fixed centres every distance is infinite, and the weights alone decide.
     far = np.where(np.isfinite(fixed_distances), fixed_distances, 1.0)
+    # All are drawn at once: k-means++ needs a pass over all points for every centre, of which there may be thousands.
     chances = weights * np.maximum(far, 1e-6)
     centres = points[generator.choice(total, count, replace=False, p=chances / chances.sum())].copy()
     size = min(total, max(LEAST_SAMPLE, SAMPLE_PER_CLUSTER * count))
@@ -67,12 +71,15 @@ def weighted_means(
         own = distances < fixed_distances[sample]
         sums, masses = _sums(part[own], own_weights[own], numbers[own], count)
         if size == total:
+            # Every point is looked at in every round: plain k-means, which remembers no earlier round.
             seen[:] = 0
         held = seen + masses > 0
         before = centres.copy()
+        # Sculley's running mean: the more points a centre has seen, the less the next ones move it.
         centres[held] = (centres[held] * seen[held, None] + sums[held]) / (seen + masses)[held, None]
         seen += masses
         _place_lost(centres, ~held, part, own_weights * np.minimum(distances, fixed_distances[sample]))
+        # From sample to sample the centres never stand still, so that only the whole set can end early.
         if size == total and np.abs(centres - before).max() < 1e-5:
             break
     return centres
@@ -82,6 +89,7 @@ def _sums(points: np.ndarray, weights: np.ndarray, numbers: np.ndarray, count: i
     """Weighted sum (count, D) and weight (count,) of each cluster's points."""
     sums, masses = np.zeros((count, points.shape[1]), np.float32), np.bincount(numbers, weights, count)
     if len(points):
+        # reduceat wants the members of a cluster side by side.
         order = np.argsort(numbers, kind="stable")
         found, starts = np.unique(numbers[order], return_index=True)
         weighted = points[order]

@@ -34,6 +34,7 @@ def conditioned_features(features: np.ndarray, class_counts: np.ndarray, share: 
     joined = np.empty((len(features), features.shape[1] + shares.shape[1]), np.float32)
     joined[:, : features.shape[1]] = features
     joined[:, : features.shape[1]] *= np.float32(np.sqrt(1 - share))
+    # The inner product of roots of shares is their Bhattacharyya coefficient.
     joined[:, features.shape[1] :] = np.sqrt(share * shares)
     return joined
 
@@ -77,6 +78,7 @@ class GreedyCover:
         if len(self._pending) >= SYNCHRONISED:
             self._settle()
         elif len(self._ahead):
+            # Only those ahead: what the others hold is an upper bound, which is enough for now.
             centre, places = self.points[index], self._ahead
             found = self._lengths[places] + centre @ centre - 2 * (self._ahead_points @ centre)
             self.distances[places] = np.minimum(self.distances[places], np.maximum(found, 0))
@@ -96,6 +98,7 @@ class GreedyCover:
         if len(places) > AHEAD:
             distances = self.distances[places]
             split = np.argpartition(-distances, AHEAD)
+            # The farthest of those left out: nothing beyond it needs a look while one ahead is farther.
             self._bound = distances[split[AHEAD]]
             places = np.sort(places[split[:AHEAD]])
         else:

@@ -16,7 +16,7 @@ from marauder.selection.settings import SelectionSettings
 
 
 def why_distrust(scores: PoolScores, settings: SelectionSettings) -> str:
-    """Why the detector's doubts mean nothing on this pool, in words; empty: they do."""
+    """Why the detector's doubts mean nothing on this pool, in words; empty where they can be trusted."""
     reasons = []
     unseen = float((scores.box_counts == 0).mean()) if len(scores) else 0.0
     if unseen > settings.max_unseen_share:
@@ -43,6 +43,7 @@ def expected_boxes(
     estimated = scores.estimated_boxes.astype(np.float64)
     if not why_distrust(scores, settings):
         return estimated
+    # A detector that is blind to much of the pool may still count well where it sees; a poor one counts well nowhere.
     poor = scores.map50 is not None and scores.map50 < settings.min_map50
     guessed = np.full(len(scores), True) if poor else scores.box_counts == 0
     mean = boxes_of_a_picture(labelled, settings.price)

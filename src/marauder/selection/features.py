@@ -65,6 +65,7 @@ def look_of(picture: np.ndarray) -> np.ndarray:
     layout = np.asarray(small, np.float32)
     layout = (layout - layout.mean(axis=(0, 1))).ravel()
     counts = [np.histogram(picture[..., channel], HISTOGRAM_BINS, (0, 256))[0] for channel in range(3)]
+    # Roots, so that inner products compare the shares of levels (Bhattacharyya).
     histogram = np.sqrt(np.concatenate(counts).astype(np.float32))
     parts = [part / max(float(np.linalg.norm(part)), 1e-6) for part in (layout, histogram)]
     joined = np.concatenate(parts)
@@ -125,6 +126,7 @@ def _blocks(
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
             path = folder / f"{start:08d}.npy"
+            # The folder's name says what it was made from, and a block is renamed into place whole.
             if path.is_file():
                 part = np.load(path, allow_pickle=False)
             else:

@@ -104,6 +104,7 @@ def _model_files(settings: SelectionSettings) -> list[Path]:
 
 def _made_from(settings: SelectionSettings, records: PoolRecords, models: Sequence[Path]) -> list[Any]:
     """Equal for equal pictures, labels, models and settings that decide."""
+    # Models count by their content, below, not by where they lie.
     decides = settings.model_dump(mode="json", exclude={"output", "fresh", "batch", "device", "models"})
     labelled = [
         [*picture_stamp(record), record.split, record.group, record.classes.tolist(), record.boxes.round(2).tolist()]
@@ -116,6 +117,7 @@ def _made_from(settings: SelectionSettings, records: PoolRecords, models: Sequen
 def _finished(output: Path, work: Work) -> SelectionSummary | None:
     """The summary of an earlier run of the same work whose outputs still stand."""
     summary = work.done()
+    # A picture may have been deleted, or its link lead nowhere since.
     if summary is None or not all((output / pick["file"]).is_file() for pick in read_json(output / SELECTION)["picks"]):
         return None
     return SelectionSummary(**{**summary, "output": output, "reused": True, "notes": tuple(summary["notes"])})
@@ -159,6 +161,7 @@ def _scored_pool(
     settings: SelectionSettings, records: PoolRecords, work: Path, clock: Clock, notes: list[str], aside: dict[str, str]
 ) -> tuple[Pool, list[Record], dict[str, np.ndarray], bool]:
     """The pool as the detectors see it, and whether anything says how many boxes it holds."""
+    # Imported here, since choosing without a detector does not need torch.
     from marauder.models.files import load_detector
     from marauder.selection.scoring import score_pool
 
@@ -273,6 +276,7 @@ def _write(selected: Selected, work: Work, clock: Clock) -> SelectionSummary:
     write_page(selected, command)
     summary = summarise(selected, command)
     plain: Plain = {name: value for name, value in asdict(summary).items() if name not in ("output", "reused")}
+    # Last: from now on the same command finds the choice made.
     work.finish([settings.output / name for name in (SELECTION, SHEET, MAP, PAGE)], plain)
     return summary
 
@@ -289,6 +293,7 @@ def _seen(selected: Selected, indices: Sequence[int]) -> dict[int, Detections]:
     settings = replace(MEASURING, confidence=SHOWN_CONFIDENCE)
     predictor = open_predictor(selected.settings.models[0], selected.settings.device, selected.settings.image_size)
     found = detect(predictor, selected.records, DecodedPictures(selected.records), list(indices), settings) or []
+    # The detector may number the same classes in another order.
     columns = np.array([selected.pool.names.index(name) for name in predictor.names], np.int64)
     return {
         one.index: replace(one.detections, classes=columns[one.detections.classes])

@@ -163,6 +163,7 @@ def place_pictures(selected: Selected) -> None:
         if stranger.name not in wanted:
             stranger.unlink()
     for name, pick in wanted.items():
+        # The file itself: a link to a link of a data set would break with that data set.
         place_picture(selected.records[pick.index].picture.resolve(), folder / name, selected.settings.place)
 
 

@@ -51,6 +51,7 @@ def draw_map(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # Without pyplot, which looks for a display and keeps every figure.
     figure = Figure(figsize=(12, 9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -72,6 +73,7 @@ def draw_map(
     axes.set(xticks=[], yticks=[], title="Map of the pool: similar pictures lie close together")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, frameon=False, fontsize=10)
     with atomic_path(target) as temporary:
+        # Matplotlib's version would stand in the file, and make another one of the same map.
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     return len(shown) + len(labelled)
 
@@ -81,6 +83,7 @@ def _show_faces(axes: Axes, records: Sequence[Record], shown: np.ndarray, places
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     low, high = places.min(axis=0), places.max(axis=0)
+    # A hair less than the grid, so that dots on its far edges fall into the last cells.
     cells = np.floor((places - low) / np.maximum(high - low, 1e-9) * (np.array(GRID) - 1e-6)).astype(np.int64)
     for cell in np.unique(cells, axis=0):
         inside = np.flatnonzero((cells == cell).all(axis=1))
@@ -101,6 +104,7 @@ def _sample(pool: Pool, picks: tuple[Pick, ...], most: int, seed: int) -> tuple[
     generator = stream(seed, "selection", "map")
     chosen = np.array([pick.index for pick in picks], np.int64)
     if len(chosen) > most:
+        # More picks than dots: a random part of them stands for all.
         chosen = generator.choice(chosen, most, replace=False)
     room = most - len(chosen)
     labelled = generator.permutation(len(pool.centres))[: room // 2]
@@ -124,5 +128,6 @@ def _flatten(points: np.ndarray, seed: int) -> np.ndarray:
     reduced = PCA(components, random_state=0, svd_solver="randomized").fit_transform(spread)
     if count < 12 or components < 2:
         return np.asarray(np.pad(reduced, ((0, 0), (0, 2)))[:, :2])
+    # The perplexity must lie below the number of dots; begun from components, far regions keep their sides of the map.
     method = TSNE(2, perplexity=min(PERPLEXITY, (count - 1) / 3), init="pca", random_state=0, n_jobs=1)
     return np.asarray(method.fit_transform(reduced))

@@ -81,6 +81,7 @@ def open_pool(settings: SelectionSettings) -> Dataset:
     """The data set or folder ``settings.pool``, without pictures below ``settings.output``. Raises ``UserError``."""
     dataset = read_dataset(settings.pool, names=settings.names)
     own = settings.output.resolve()
+    # absolute() keeps links: those of an earlier choice lie in the output and lead out of it.
     return dataset.with_records(record for record in dataset if not record.picture.absolute().is_relative_to(own))
 
 
@@ -96,6 +97,7 @@ def _unreadable(kind: str) -> bool:
 def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings) -> dict[str, str]:
     """Pool records that are no candidates, with the reason."""
     judging = {record.group for record in labelled if record.split in JUDGING}
+    # Within one data set a picture is labelled or not; only another one may hold labels of the pool's pictures.
     known = _also_labelled(pool, labelled, settings) if settings.labelled is not None else set()
     found: dict[str, str] = {}
     for record in pool:
@@ -119,6 +121,7 @@ def _also_labelled(pool: Sequence[Record], labelled: Sequence[Record], settings:
     found, alike = set(), {}
     for key, real in files.items():
         of_its_kind = places.get((real.name, real.stat().st_size), [])
+        # The same file needs no look at its content; only one of the same name and size does.
         if real in of_its_kind:
             found.add(key)
         elif of_its_kind:

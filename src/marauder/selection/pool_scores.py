@@ -17,7 +17,7 @@ class PoolScores:
     (M,), their sum. ``box_counts``: int64 (M,), boxes in which some class has a score above ``confidence``. ``map50``:
     AP at IoU 0.5 on labelled validation pictures, the mean over classes, of the best model; ``None``: not measured.
     ``set_aside``: record key to why its picture could not be used. ``notes``: plain sentences on how
-    scores were made (which calibration, which committee) that belong into the report. ``seconds``: time spent on
+    scores were made (which calibration, which committee) that belong in the report. ``seconds``: time spent on
     scoring in this call; what was read back from an earlier one costs nothing.
     """
 

@@ -47,9 +47,9 @@ def class_weights(
 
 
 def box_weights(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weight of each box (N,): the mean of the ``weights`` (C,) of the classes by what the box shows if anything.
+    """Weight of each box (N,): the mean of the ``weights`` (C,) of the classes, by how likely it shows each.
 
-    ``scores``: (N, C) in 0..1.
+    ``scores``: (N, C) in 0..1. The chances are those under the condition that the box shows anything.
     """
     shares = class_distribution(scores)[:, :-1]
     total = shares.sum(axis=1, keepdims=True)

@@ -82,6 +82,7 @@ class _Scorer:
 
     def look(self, pictures: Sequence[DecodedPicture], clock: Clock) -> list[list[Sight]]:
         """What each model sees in each picture, by picture."""
+        # Views and dropout are asked of the first model: where there are several, they are the committee themselves.
         others = Passes(sides=self.passes.sides)
         of_models = [
             model.look(pictures, self.passes if number == 0 else others, self.settings.batch, clock.check)
@@ -139,6 +140,7 @@ def _calibrate(
     """Calibration of each model, weights of the classes (C,), mAP50 of the best model, what to tell the user."""
     names = models[0].names
     identity = [no_calibration(names)] * len(models)
+    # Calibrating takes a pass over all validation pictures; without it the mAP50 stays unknown, too.
     if settings.calibration == "off" and settings.class_difficulty == "off":
         return identity, class_weights(names, None, settings.critical, settings.critical_weight), None, []
     labelled = read_validation(settings, names) if validation is None else list(validation)
@@ -187,6 +189,7 @@ def _score_shards(scorer: _Scorer, records: Sequence[Record], clock: Clock, fold
                 shard = _score_shard(scorer, part, start, clock, progress)
                 write_shard(shard_path(folder, number), shard, identity)
             else:
+                # Read back, not worked out: it must not count for the speed.
                 progress.already_done += len(part)
                 progress.advance(len(part))
             shards.append(shard)
@@ -197,6 +200,7 @@ def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: 
     set_aside: dict[str, str] = {}
     indices: list[int] = []
     scores, features, counts, boxes = [], [], [], []
+    # Every size that a model wants, so that one decoding serves all of them.
     sizes = sorted({model.size for model in scorer.models})
     for places, pictures in _decoded(records, sizes, set_aside):
         for place, sights in zip(places, scorer.look(pictures, clock), strict=True):
@@ -204,6 +208,7 @@ def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: 
             indices.append(start + place)
             scores.append(scorer.score(evidence))
             features.append(sights[0].features)
+            # Expected numbers: the chances of each class, summed over the boxes.
             counts.append(class_distribution(evidence.scores)[:, :-1].sum(axis=0))
             boxes.append(len(evidence.boxes))
         progress.advance(len(pictures))
@@ -212,6 +217,7 @@ def _score_shard(scorer: _Scorer, records: Sequence[Record], start: int, clock: 
     return Shard(
         np.array(indices, np.int64),
         np.array(scores, np.float32).reshape(length, len(scorer.measures)),
+        # Of an empty array NumPy cannot tell what -1 stands for.
         np.array(features, np.float32).reshape(length, -1 if length else 0),
         np.array(counts, np.float32).reshape(length, len(scorer.weights)),
         np.array(boxes, np.int64),

@@ -61,6 +61,7 @@ def _views(
     boxes, found = [_rows(sight.boxes, places, np.nan)], [_rows(scores, places, 0.0)]
     for view_boxes, view_scores in sight.views:
         nearest = most_overlapping(sight.boxes, view_boxes)
+        # -1 in places would pick the last box, so those rows are masked.
         index = np.where(places >= 0, nearest[places] if len(nearest) else -1, -1)
         boxes.append(_rows(view_boxes, index, np.nan))
         found.append(_rows(calibration.apply(view_scores), index, 0.0))

@@ -28,6 +28,7 @@ def open_models(settings: SelectionSettings, names: Sequence[str]) -> list[Candi
         predictor = open_predictor(path, settings.device, settings.image_size)
         _ = predictor.network  # an exported file is refused here, not after the first pictures
         wanted = wanted or predictor.names
+        # In any order: the columns below bring the scores of all models into one.
         if sorted(predictor.names) != sorted(wanted):
             raise UserError(_other_classes(path, predictor.names, wanted, "the data set" if names else str(paths[0])))
         columns = np.array([predictor.names.index(name) for name in wanted], np.int64)

@@ -49,6 +49,7 @@ def write_shard(path: Path, shard: Shard, identity: str) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
+        # In the file and not in its name: a shard of other settings is overwritten instead of left to lie.
         identity=np.array(identity),
         indices=shard.indices,
         measures=shard.measures,

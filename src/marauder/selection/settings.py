@@ -29,6 +29,7 @@ class SelectionSettings(Settings):
     labelled: Path | None = Field(None, description="data set of what is labelled already; default: that of the pool")
     output: Annotated[Path, Decides.PLACE] = Path("selected")
     count: int = Field(2000, ge=1, description="most pictures to choose (--num-samples)")
+    # Annotators are paid by the box, so two choices of equally many pictures may differ widely in price.
     budget_boxes: int | None = Field(None, ge=1, description="most boxes to choose, as the detector estimates them")
     strategy: str = Field("hybrid", description="how to choose: a name of docs/step3_active_learning.md")
     seed: int = Field(0, ge=0)
@@ -78,6 +79,7 @@ class SelectionSettings(Settings):
     most_per_group: int | None = Field(10, ge=1, description="most pictures of one clip; null: any number")
     class_quotas: dict[str, int] = Field({}, description="least pictures in which a class is expected, by its name")
     slice_quotas: dict[str, int] = Field({}, description="least pictures of a slice; NAME=VALUE of an attribute")
+    # Below 1 to 2 % of labels typical pictures beat uncertain ones (TypiClust, see strategies.typical).
     min_labelled_share: float = Field(
         0.02, ge=0, le=1, description="below this labelled share hybrid and uncertainty choose typical pictures"
     )

@@ -30,5 +30,6 @@ def read_validation(settings: SelectionSettings, names: Sequence[str]) -> list[R
             f"{source}: has labels of {', '.join(strange)}, which the models do not know; map the classes, or set "
             "calibration and class_difficulty to off"
         )
+    # -1 is never used: classes that the models lack were refused above.
     lookup = np.array([list(names).index(name) if name in names else -1 for name in dataset.names], np.int64)
     return [replace(record, classes=lookup[record.classes]) for record in chosen]

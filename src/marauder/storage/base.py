@@ -101,7 +101,7 @@ class Store(Plugin[StoreSettings], ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object; a missing one is not an error."""
 
 
 class ConflictError(StoreError):

@@ -62,6 +62,7 @@ class FolderStore(Store):
     def get(self, key: str, path: Path) -> None:
         """Copy the object to ``path``, which is replaced only when the content is whole."""
         target = self._path(key)
+        # Hashed while it is copied: a check of the source beforehand would say nothing of what arrived.
         with explained(f"{target} cannot be fetched to {path}"), self._staged(path) as staged:
             for attempt in range(TRIES):
                 digest = _copy(target, staged)
@@ -102,7 +103,7 @@ class FolderStore(Store):
         return digest
 
     def list(self, prefix: str = "") -> list[StoredObject]:
-        """Visible files below the root. Walks only the folder that ``prefix`` leads into."""
+        """Visible files below the root. Walks only the folder into which ``prefix`` leads."""
         above = prefix.rpartition("/")[0]
         start = self.root / check_key(above) if above else self.root
         found = []
@@ -127,6 +128,7 @@ class FolderStore(Store):
             if not target.parent.is_dir():
                 return
             with self._locked():
+                # An object without a checksum is refused as a stranger's; a checksum without an object does no harm.
                 target.unlink(missing_ok=True)
                 _sidecar(target).unlink(missing_ok=True)
                 flush_directory(target.parent)
@@ -147,6 +149,7 @@ class FolderStore(Store):
             with suppress(FileNotFoundError):
                 if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
                     leftover.unlink()
+        # Beside the target: a rename is atomic within one file system only.
         staged = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
         try:
             yield staged
@@ -163,6 +166,7 @@ class FolderStore(Store):
         write_json(_sidecar(target), {"sha256": [digest, *standing]})
         staged.replace(target)
         flush_directory(target.parent)
+        # Only now that the rename is durable: before, a power cut could bring the old content back.
         if standing:
             write_json(_sidecar(target), {"sha256": [digest]})
 
@@ -183,6 +187,7 @@ class FolderStore(Store):
         status = path.stat()
         try:
             digests = self._digests(path)
+            # Two digests: a writer was killed, or is at work, between its two steps.
             version = digests[0] if len(digests) == 1 else hash_file(path)
         except StoreError:
             version = f"{status.st_size}-{status.st_mtime_ns}"

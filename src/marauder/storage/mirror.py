@@ -69,15 +69,17 @@ class CheckpointMirror:
         self._thread: threading.Thread | None = None
 
     def offer(self, path: Path, step: int) -> None:
-        """A local checkpoint is whole. Returns at once and never raises."""
+        """Have a local checkpoint copied, which must be whole. Returns at once and never raises."""
         try:
             offered = self._hold(path, step)
         except OSError as error:
             self._warn(error)
             return
         with self._condition:
+            # Only the newest is worth sending: a slow store must not pile up checkpoints on the local disk.
             superseded, self._waiting = self._waiting, offered
             if self._thread is None or not self._thread.is_alive():
+                # Daemon: a store that hangs must not keep a finished training from ending.
                 self._thread = threading.Thread(target=self._work, name="checkpoint mirror", daemon=True)
                 self._thread.start()
             self._condition.notify_all()
@@ -85,7 +87,7 @@ class CheckpointMirror:
             self._release(superseded)
 
     def finish(self, timeout: float) -> bool:
-        """Copy the newest offered checkpoint now, whatever the schedule; whether it is there within ``timeout`` s.
+        """Copy the newest offered checkpoint now, whatever the schedule; says whether it is there within ``timeout`` s.
 
         Training may go on afterwards, with further offers.
         """
@@ -102,6 +104,7 @@ class CheckpointMirror:
                 complete = self._waiting is None and not self._copying
             finally:
                 self._finishing = False
+        # Nothing waits or is copied any more, so that no name in there is in use.
         if complete and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if not complete:
@@ -125,6 +128,7 @@ class CheckpointMirror:
         return f"{self.store.address.partition('?')[0].rstrip('/')}/{self.prefix}"
 
     def _hold(self, path: Path, step: int) -> _Offer:
+        # Each mirror of a run holds files in a folder of its own, and clears that alone.
         digest = hashlib.sha256(f"{self.store.address}\n{self.prefix}".encode()).hexdigest()[:8]
         folder = path.parent / f".mirror_{digest}"
         if self._folder != folder:  # what a killed process held there is of no use any more
@@ -143,6 +147,7 @@ class CheckpointMirror:
     def _release(self, offer: _Offer) -> None:
         if offer.path.parent == self._folder:
             with self._condition:
+                # The same step may have been offered again, under the same name.
                 wanted = self._waiting is not None and self._waiting.path == offer.path
             if not wanted:
                 offer.path.unlink(missing_ok=True)
@@ -173,6 +178,7 @@ class CheckpointMirror:
         pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
         with self._condition:
             self._next_start = time.monotonic() + (min(pause, 1.0) if self._finishing else pause)
+            # Not where a newer one waits, or where the training deleted the file because it could not be held.
             if self._waiting is None and offer.path.exists():
                 self._waiting = offer
                 return
@@ -190,6 +196,7 @@ class CheckpointMirror:
         name = f"checkpoint_{offer.step:09d}"
         for path in self.companions:
             self._copy_companion(path)
+        # The description last: a checkpoint without one does not count, whenever the copy breaks off.
         self.store.put(f"{self.prefix}/{name}.pt", offer.path)
         self.store.put(f"{self.prefix}/{name}.json", offer.path.with_suffix(".json"))
         steps = stored_steps(self.store, self.prefix)
@@ -198,7 +205,7 @@ class CheckpointMirror:
             self._delete(step)
 
     def _copy_companion(self, path: Path) -> None:
-        """Copy a companion if it changed. It may be newer than the checkpoint: training again comes to the same one."""
+        """Copy a companion if it changed. It may be newer than the checkpoint: training comes to the same one again."""
         try:
             found = path.stat()
         except FileNotFoundError:
@@ -268,7 +275,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
 
 
 def _fetch_companions(mirror: CheckpointMirror) -> None:
-    """Bring back what is not there any more; what the mirror does not have is made anew by the training."""
+    """Bring back what is gone; what the mirror does not have either, training makes anew."""
     for path in mirror.companions:
         if not path.exists():
             try:
@@ -281,6 +288,7 @@ def _fetch_companions(mirror: CheckpointMirror) -> None:
 
 def newest_whole(folder: Path) -> int | None:
     """Step of the newest checkpoint in ``folder`` whose content has its recorded SHA-256."""
+    # Steps are written with nine digits, so that names sort as steps do.
     for description in sorted(folder.glob("checkpoint_*.json"), reverse=True):
         try:
             _check(description.with_suffix(".pt"), description)
@@ -299,6 +307,7 @@ def _fetch(folder: Path, mirror: CheckpointMirror, step: int) -> Path:
         for suffix in (".json", ".pt"):
             mirror.store.get(f"{mirror.prefix}/{target.stem}{suffix}", arriving / f"{target.stem}{suffix}")
         _check(arriving / target.name, arriving / f"{target.stem}.json")
+        # Gone before the weights change: a kill in between must not leave weights with another's description.
         target.with_suffix(".json").unlink(missing_ok=True)  # of a damaged one with the same step
         (arriving / target.name).replace(target)
         write_bytes(target.with_suffix(".json"), (arriving / f"{target.stem}.json").read_bytes())

@@ -74,6 +74,7 @@ class S3Store(Store):
             retries={"mode": "standard", "max_attempts": 5},
             connect_timeout=10,
             read_timeout=60,
+            # Other servers seldom have a host name for each bucket.
             s3={"addressing_style": "path"} if endpoint else None,
         )
         with self._explained("the bucket"):
@@ -87,6 +88,7 @@ class S3Store(Store):
         full = self._full(key)
         if not path.is_file():
             raise StoreError(f"no such file: {path}; it cannot be stored as {self._show(key)}; check the path")
+        # The file is read twice, for its hash and for the upload: both must see the same content.
         before = path.stat()
         digest = hash_file(path)
         with self._explained(key), path.open("rb") as stream:
@@ -111,6 +113,7 @@ class S3Store(Store):
                     self._download(key, staged)
                 return
             except _BrokenConnectionError as error:
+                # botocore repeats requests, but not a body that breaks off while it is read.
                 if attempt == TRIES:
                     raise StoreError(f"{self._show(key)}: {error}; check the network, then try again") from error
             except DamagedFileError as error:
@@ -129,6 +132,7 @@ class S3Store(Store):
         """A conditional put: ``If-Match`` the expected ETag, or ``If-None-Match: *``."""
         full = self._full(key)
         digest = hashlib.sha256(content)
+        # Tells this put from another's with the same content, and so the same ETag.
         token = uuid.uuid4().hex
         condition = {"IfNoneMatch": "*"} if expected_version is None else {"IfMatch": expected_version}
         try:
@@ -193,6 +197,7 @@ class S3Store(Store):
                     stream.write(block)
             except BotoCoreError as error:
                 raise _BrokenConnectionError(f"the connection broke ({error})") from error
+        # Not the ETag: of an object sent in parts it is no hash of the content.
         if digest.hexdigest() != expected:
             raise DamagedFileError(self._damaged(key))
 

@@ -26,12 +26,13 @@ def update(store: Store, key: str, change: Callable[[bytes | None], bytes]) -> b
             store.replace(key, changed, version)
             return changed
         except ConflictError:
+            # Of random length: writers that lost together would otherwise meet again. No result depends on it.
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
     raise ConflictError(f"{key}: others keep changing it; try again later")
 
 
 def read_or_none(store: Store, key: str) -> tuple[bytes | None, str | None]:
-    """Content and version of a small object, or twice ``None`` when it is not there."""
+    """Content and version of a small object, or ``None`` for both when it is not there."""
     try:
         return store.read(key)
     except FileNotFoundError:

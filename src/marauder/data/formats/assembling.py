@@ -25,6 +25,7 @@ from marauder.data.groups import group_of
 from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.records import Dataset, Problem, Record, box_columns, joined
 
+# Pictures whose headers are read between two looks at the clock.
 HEADER_BLOCK = 4096
 SMALLEST_STATED = 8
 """Pixels of a side below which a stated size is none to scale by: some tools write 1x1 for every picture."""
@@ -37,6 +38,7 @@ def assemble(layout: Format, source: Source, options: ReadOptions, findings: Fin
     if not parsed.entries:
         first = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
         raise UserError(f"{source.path}: no picture can be read from this data set (format {layout.name}){first}")
+    # Pictures come first: keys are made from where they lie, and boxes are scaled by their sizes.
     Placing(source, options, findings).place(parsed.entries)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
@@ -59,6 +61,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
     """The class names; every label's ``class_name`` becomes a number, one past the last name where it has none."""
     labels = [label for entry in parsed.entries for label in entry.labels]
     if parsed.numbered and isinstance(parsed.names, dict):
+        # Names that a user gives begin at the first number in use: COCO without categories begins at 1.
         stated = dict(enumerate(options.names, parsed.first or 0)) if options.names is not None else parsed.names
         if stated:
             names = tuple(stated.get(index, f"class_{index}") for index in range(max(stated) + 1))
@@ -73,6 +76,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
             used = {label.class_name for label in labels if isinstance(label.class_name, str)}
             known += sorted(used - set(known))
         names = tuple(known)
+        # Reversed, so that a name given twice means its first number.
         index_of = {name: index for index, name in reversed(list(enumerate(names)))}
         for label in labels:
             # A class that the names leave out is out of range, so that it is told like any other.
@@ -88,6 +92,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
 def _numbered_names(indices: Sequence[int], source: Source, findings: Findings) -> tuple[str, ...]:
     """Names made up for numbers alone; a number far beyond the others is a mistake and gets none."""
     used = sorted({index for index in indices if index >= 0})
+    # One label with a class of 100,000,000 would otherwise make as many names.
     while used and used[-1] >= max(1000, 10 * len(used)):
         used.pop()
     names = tuple(f"class_{index}" for index in range(used[-1] + 1 if used else 0))
@@ -107,6 +112,7 @@ def _give_keys(entries: Sequence[Entry], source: Source) -> None:
         place = (os.path.normpath(picture), entry.split)
         if place not in keys:
             inside = picture.relative_to(source.root) if picture.is_relative_to(source.root) else Path(picture.name)
+            # Folders that every layout puts pictures into say nothing of a picture.
             parts = [part for part in inside.parent.parts if part.lower() not in ("images", "jpegimages")]
             own = entry.key or "/".join((*parts, inside.stem))
             spellings = [own, *([f"{entry.split}/{own}"] if entry.key and entry.split else [])]
@@ -164,13 +170,16 @@ def _size(
         return actual
     note = f"the labels say {stated[0]}x{stated[1]} pixels, the picture has {actual[0]}x{actual[1]}"
     kind = "size-scaled"
+    # Many tools ignore EXIF: they measure, and draw boxes on, the pixels as stored.
     if header.orientation >= 5 and stated == actual[::-1]:
         kind, note = "boxes-turned", f"{note}: those of the pixels as stored; boxes turned with the picture"
+    # Rounding a side to whole pixels moves the cross products apart by no more than the longest side.
     elif min(stated) < SMALLEST_STATED or abs(stated[0] * actual[1] - stated[1] * actual[0]) > max(*stated, *actual):
         kind, note = "size-mismatch", f"{note}, of another shape: is it another picture?"
         entry.labels = []
     else:
         note += "; boxes scaled to the picture"
+    # Fractions hold at any scale; only another shape makes them doubtful.
     if not entry.relative or kind == "size-mismatch":
         findings.add(kind, note, entry.file, entry.line, entry)
         across, down = actual[0] / stated[0], actual[1] / stated[1]
@@ -202,6 +211,7 @@ def _record(
     if entry.relative:
         boxes = boxes * np.array([width, height, width, height], np.float64)
     for index, label in enumerate(entry.labels):
+        # In pixels, not in fractions: there the two axes have different units, and a turn would skew the box.
         if label.turn % 360:
             x0, y0, x1, y1 = boxes[index].tolist()
             boxes[index] = rotated((x0, y0, x1, y1), label.turn, label.about_corner)
@@ -243,6 +253,7 @@ def _join(entries: Sequence[Entry], records: Sequence[Record], findings: Finding
     """One record for each picture and split: halves of a picture's labels would each teach that the rest is water."""
     by_picture: dict[str, list[int]] = {}
     for position, record in enumerate(records):
+        # By the file and not by the key: a picture in two splits has a key in each.
         by_picture.setdefault(os.path.normpath(record.picture), []).append(position)
     doubts = {finding.entry.key: finding for finding in findings.list if finding.entry and finding.kind in LOSING}
     united: dict[int, Record] = {}

@@ -92,6 +92,7 @@ class _Reader:
             message = f"{place}: no file name of its picture; export it again"
             self.findings.add("label-without-picture", message, path, line)
             return
+        # Several volumes may use one file name; without ids, all rows of a report count as one volume.
         key = name, cells.get("image_id") or str(path)
         if (entry := self.entries.get(key)) is None:
             stated = _json(cells.get("attributes", ""))
@@ -142,6 +143,7 @@ def _label(told: Shape, name: str, branch: str, kind: str, text: str) -> Label:
         (x, across), (y, down) = ((fmean(ends), math.sqrt(2) * pstdev(ends)) for ends in zip(*points))
         box = centred(kind, (x, y, across, down))
     else:
+        # Text that is no JSON is handed on as it is, so that the refusal shows it.
         box = outline(kind, text if values is None else values, LEAST_POINTS[kind])
     sides = pairwise(points)
     turned = kind == "rectangle" and not all(min(abs(a - c), abs(b - d)) < NEARLY for (a, b), (c, d) in sides)

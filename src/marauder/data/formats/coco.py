@@ -18,6 +18,7 @@ from marauder.data.records import Attribute
 
 PRELABEL_MARK = "prelabels"
 """A file whose name begins so is what we sent, and never an answer: untouched it would say what the model said."""
+# Rounded fractions may end a little above 1.
 LARGEST_FRACTION = 1.001
 UNIDENTIFIED = "unidentified"
 OWN_NAME = re.compile(r"[^:?%\\]+")
@@ -51,10 +52,12 @@ class CocoFormat(Format):
         names: list[str] = []
         stated: set[str] = set()
         for path in answers:
+            # A single file at the top is the whole data set, even in a folder called train.
             split = split_of_file(path) if len(answers) > 1 or path.parent != source.path else None
             stated |= _File(self, path, split, findings, entries, names).read()
         used = {label.class_name for entry in entries for label in entry.labels}
         if used and not any(isinstance(name, str) for name in used) and "categories" not in stated:
+            # COCO itself numbers its categories from 1.
             parsed = Parsed(entries, {}, True, set(answers), first=0 if 0 in used else 1)
         else:
             parsed = Parsed(entries, names, used=set(answers))

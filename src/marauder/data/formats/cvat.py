@@ -54,6 +54,7 @@ def _read_file(path: Path, entries: list[Entry], names: list[str], findings: Fin
         if node.tag == "image":
             findings.tick()
             if node.broken:
+                # Half of a picture's boxes would teach that the rest of it is water.
                 node.children.clear()
             entry = _entry(node, path, findings)
             entry.labelled = not node.broken
@@ -62,6 +63,7 @@ def _read_file(path: Path, entries: list[Entry], names: list[str], findings: Fin
             findings.add("label-syntax", node.broken[1], path, node.broken[0], entry)
         elif node.tag == "track":
             tracks.append(node.line)
+        # Labels with a parent are the points of a skeleton, not classes.
         elif node.tag == "label" and around is not None and around.tag == "labels" and not node.all("parent"):
             names.append(clean_text(node.value("name")))
 
@@ -80,6 +82,7 @@ def _entry(node: Node, path: Path, findings: Findings) -> Entry:
     entry.split = SPLIT_NAMES.get(given.get("subset", "").lower())
     for shape in node.children:
         name = clean_text(shape.attributes.get("label", ""))
+        # A tag describes the picture as a whole.
         if shape.tag != "tag":
             Shape(findings, entry, f"{shape.tag} {name!r}", shape.line).add(_label, shape, name)
     return entry

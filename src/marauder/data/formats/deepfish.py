@@ -104,6 +104,7 @@ def _add_masks(folder: Path, prefix: str, entries: list[Entry], findings: Findin
         for entry, mask, found in zip(entries, masks, pool.map(_mask_boxes, masks)):
             findings.tick()
             if isinstance(found, str):
+                # A picture without fish needs no mask.
                 if entry.attributes["fish"]:
                     entry.labelled = False
                     findings.add("label-unreadable", f"{mask}: {found}", entry.file, entry.line, entry)
@@ -122,12 +123,14 @@ def _mask_boxes(file: Path) -> tuple[list[Box], int] | str:
 
     try:
         with Image.open(file) as image:
+            # Palette numbers and deep levels as stored: turned into grey, a fish's could become 0, the background.
             mask = np.asarray(image.convert("L") if image.mode not in ("L", "P", "1", "I;16", "I") else image)
     except FileNotFoundError:
         return "the mask does not exist"
     except DECODER_ERRORS as error:
         return f"the mask cannot be read ({plain_reason(error)})"
     count, _, stats, _ = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
+    # Row 0 is the background.
     rows = stats[1:count]
     fish = rows[rows[:, cv2.CC_STAT_AREA] >= SMALLEST_COMPONENT]
     boxes = [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h, _ in fish]

@@ -117,6 +117,7 @@ class Findings:
     ) -> None:
         """Note a finding. Of one kind in one picture, or in one file, only the first ones are kept one by one; the
         last stands for the rest."""
+        # No other entry can get this id: the finding that was noted first keeps its entry alive.
         place = (kind, file, id(entry) if entry is not None else 0)
         seen = self._seen[place] = self._seen.get(place, 0) + 1
         if seen <= (FINDINGS_OF_A_PICTURE if entry is not None else FINDINGS_OF_A_FILE):

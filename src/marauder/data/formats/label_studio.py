@@ -75,6 +75,7 @@ def _entry(task: Plain, place: str, path: Path, findings: Findings) -> Entry:
     else:
         entry = Entry(_names_in(task, task.get("file_upload")), path, relative=True)
         regions = _flat_regions(task, entry, place, findings)
+    # Each region names the control, and so the picture, that it was drawn on.
     places = {str(region["to_name"]) for region in regions or [] if isinstance(region.get("to_name"), str)}
     if len(places) > 1 or any("item_index" in region for region in regions or []):
         message = f"{place}: labels of several pictures in one task; make a task of each picture, and export again"
@@ -99,6 +100,7 @@ def _regions_of(task: PlainMapping, entry: Entry, place: str, findings: Findings
         kind = "not-answered"
         message = f"{'skipped' if answers else 'not annotated'} in Label Studio; submit it, also when empty"
     else:
+        # Dates in ISO 8601 sort as text.
         chosen = max(done, key=lambda answer: (bool(answer.get("ground_truth")), str(answer.get("updated_at") or "")))
         if len(done) > 1:
             message = f"{place}: {len(done)} annotations; the one marked as ground truth, else the latest, is taken"
@@ -175,6 +177,7 @@ def _label(told: Shape, region: PlainMapping) -> Label:
     meta = region.get("meta")
     text = meta.get("text") if isinstance(meta, dict) else None
     note = clean_text(text[0] if isinstance(text, list) and text else text or "")
+    # From per cent of the picture to the fractions that an Entry holds.
     x0, y0, x1, y1 = (side / 100 for side in box)
     details = {"note": note} if note else {}
     return Label((x0, y0, x1, y1), name, None, f"{told.place} {name!r}", False, details, turn, about_corner)

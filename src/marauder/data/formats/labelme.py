@@ -44,6 +44,7 @@ def _entry(path: Path, source: Source, findings: Findings) -> Entry:
     stated, shapes = (content.get("imagePath"), content.get("shapes")) if isinstance(content, dict) else (None, None)
     entry = Entry((own,), path)
     if isinstance(stated, str) and stated.strip():
+        # The JSON's own name goes first: imagePath keeps the old one when both files are renamed.
         entry.names = (own, stated.strip().replace("\\", "/"))
     if not isinstance(shapes, list):
         entry.labelled = False

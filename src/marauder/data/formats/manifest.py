@@ -91,6 +91,7 @@ def parse_manifests(
     # Rows may number their classes each in its own way; the name is what counts.
     names = sorted(first_ids, key=lambda name: (first_ids[name], name))
     used = {file for file, _ in files}
+    # A dataset.yaml names files anywhere on the disk: below a root that does not exist nothing counts as left over.
     return Parsed(
         entries, names, used=used, root=files[0][0].parent if spec is None else source.root / "no such folder"
     )
@@ -108,6 +109,7 @@ def _picture(
         return place or (None if stated.startswith("/") or "\\" in stated else found)
     scheme, _, inside = stated.partition("://")
     prefix = f"{scheme}://{inside.partition('/')[0]}/"
+    # The address of a bucket without a local folder: the end of its path may lie beside the manifest all the same.
     beside = [file.parent.joinpath(*inside.split("/")[start:]) for start in range(inside.count("/") + 1)]
     place = next((path for path in beside if ".." not in inside and path_exists(path)), None)
     place = place or next((path for one in beside if ".." not in inside and (path := listing.find(one))), None)

@@ -96,6 +96,7 @@ class Placing:
             folders = {rival.match.stated for rival in rivals if rival.match.agreed == most}
             for claim in rivals:
                 entry, match = claim.entry, claim.match
+                # Short names recur in every folder: found by less of its path than its neighbours, it is another one.
                 lesser = match.agreed < best[entry.file.parent, match.stated]
                 if not match.whole and (lesser or whole or (match.agreed < most)):
                     entry.picture = self._would_be(entry, claim.name)
@@ -119,6 +120,7 @@ class Placing:
         files call by one name stays two pictures."""
         text = (name or (entry.names[0] if entry.names else "")).replace("\\", "/")
         inside = [part for part in text.split("/") if part not in ("", ".", "..")] or ["without a name"]
+        # A long path is that of another machine, and only its name says anything here.
         return self.root / self.folders(entry)[0] / (inside[-1] if len(inside) > 4 else "/".join(inside))
 
     def _tell_stale(self, entry: Entry, found: Path) -> None:

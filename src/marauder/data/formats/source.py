@@ -50,10 +50,12 @@ class Source:
             if self.clock is not None:
                 self.clock.check()
             real = os.path.realpath(place)
+            # A link may lead back to a folder above itself.
             if real in seen:
                 continue
             seen.add(real)
             try:
+                # A fixed order, as of two links to one folder the first met counts; the last appended is popped first.
                 entries = sorted(os.scandir(place), key=lambda entry: entry.name, reverse=True)
             except OSError:
                 continue
@@ -164,6 +166,8 @@ class NameIndex:
                 if direct in self.exact:
                     return Match(direct, len(parts), True, fold("/".join(parts[:-1])))
             last = fold(parts[-1])
+            # The surest first: the whole name, then its stem, then a name that is nothing but a stem; then all
+            # three again without the prefix of an upload.
             keys = [(name, key) for name in dict.fromkeys((last, UPLOAD_PREFIX.sub("", last))) for key in (0, 1, 2)]
             tables = (self._whole, self._stems, self._stems)
             found = (_best(tables[key].get(stem(name) if key == 1 else name, ()), parts, folders) for name, key in keys)
@@ -248,6 +252,7 @@ class Listing:
             other = self.find(folder, parents - 1)
             return self.find(other / name, 0) if other is not None and other != folder else None
         if folder not in self._folded:
+            # Reversed, so that the first of names that differ in capitals only is the one that stays.
             self._folded[folder] = {fold(one): one for one in sorted(names, reverse=True)}
         found = self._folded[folder].get(fold(name))
         return path.with_name(found) if found is not None else None

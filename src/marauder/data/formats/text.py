@@ -78,6 +78,7 @@ def decode(content: bytes) -> tuple[str, str]:
         candidates = [] if stated.startswith(("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32")) else [stated]
         candidates.append("utf-8")
         head = content[:SNIFFED_BYTES]
+        # UTF-16 of mostly Latin letters has a zero in every second byte; which one tells the order of bytes.
         if head.count(0) > len(head) // 4:
             candidates.insert(0, "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be")
     for encoding in candidates:
@@ -96,6 +97,7 @@ def sniff(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             head = stream.read(SNIFFED_BYTES)
+            # Starts no earlier than the head ends, so that no byte is read twice.
             stream.seek(max(SNIFFED_BYTES, path.stat().st_size - SNIFFED_BYTES))
             tail = stream.read(SNIFFED_BYTES)
     except OSError:
@@ -109,6 +111,7 @@ class _TwiceError(Exception):
 
 def _object(pairs: list[tuple[str, Any]]) -> Plain:
     found = dict(pairs)
+    # json keeps the last of equal keys and says nothing.
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
@@ -181,6 +184,7 @@ def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callabl
     if text is None:
         return
     # The text is decoded already; what its declaration says of bytes is true no more.
+    # Its line breaks stay, so that messages name the lines of the file.
     plain = DECLARATION.sub(lambda found: "\n" * found.group().count("\n"), text.lstrip("\ufeff"), count=1)
     content = plain.encode("utf-8", "replace")
     parser = expat.ParserCreate("utf-8")
@@ -272,6 +276,7 @@ def csv_rows(path: Path, findings: Findings, free: int | None = None) -> Iterato
         ended = True
 
     reader = csv.reader(lines(), delimiter=first_rows(text[:SNIFFED_BYTES])[1])
+    # There is one limit for the whole process, so it is put back below.
     previous = csv.field_size_limit(LARGEST_FIELD)
     try:
         for row in reader:
@@ -307,6 +312,7 @@ def class_list(path: Path, findings: Findings) -> dict[int, str]:
 
 def number(value: object) -> float | None:
     """A finite number of a size that pictures have, also written as text; ``None`` for anything else."""
+    # To Python True is a number; as a coordinate it is a mistake.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, str) and len(value) > TEXT_LIMIT:

@@ -86,6 +86,7 @@ def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Fi
     """Files of other formats, told with the option that reads them."""
     found: set[Path] = set()
     for name in plugin_names("reader") if rest else ():
+        # FathomNet's files are COCO files, so that each format would tell of the other's.
         if name in (layout.name, "pictures") or {name, layout.name} == {"coco", "fathomnet"}:
             continue
         files = [path.absolute() for path in make("reader", name).files(source)]

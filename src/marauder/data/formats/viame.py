@@ -71,6 +71,7 @@ def _entries(path: Path, known: Source, findings: Findings) -> list[Entry]:
         tracks.setdefault(row[0], []).append(told.add(_label, row))
     for identity, labels in tracks.items():
         found = whole(identity)
+        # An id that occurs only once marks a single detection, not a track.
         for label in filter(None, labels if len(labels) > 1 else ()):
             label.details = {**label.details, "track": clean_text(identity) if found is None else found}
     if videos:
@@ -85,6 +86,7 @@ def _label(told: Shape, row: list[str]) -> Label:
     x0, y0, x1, y1 = usable("box", row[3:7], 4)
     fields = row[FIELDS:]
     end = next((index for index, field in enumerate(fields) if field.startswith("(")), len(fields))
+    # The last class may come without its confidence.
     stated = [(clean_text(name), text) for name, text in zip(fields[:end:2], [*fields[1:end:2], ""]) if name]
     for text in (*row[7:FIELDS], *(sure for _, sure in stated)):
         if text and number(text) is None:
@@ -99,8 +101,10 @@ def _label(told: Shape, row: list[str]) -> Label:
     for key, text in (found.groups() for found in map(ATTRIBUTE.match, fields[end:]) if found):
         value = number(text)
         details[clean_text(key)] = FLAGS.get(text.lower(), clean_text(text) if value is None else value)
+    # A person's box says 1, or nothing: only what lies between is a detector's score.
     if 0 < highest < 1:
         details["score"] = highest
+    # 0 and -1: not measured.
     if (length := number(row[8]) if len(row) >= FIELDS else None) and length > 0:
         details["length"] = length
     return Label(box, name, told.line, told.place, details=details)

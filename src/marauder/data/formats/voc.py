@@ -87,8 +87,10 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
 
     parse_xml(path, findings, ("annotation",), take)
     told = findings.list[before:]
+    # Only where no earlier finding explains why there is none.
     if not entry.labelled and all(finding.kind == "text-encoding" for finding in told):
         findings.add("label-syntax", "no annotation element in it; export it again", path, None, entry)
+    # parse_xml knows no entry; what it reported puts this picture in doubt.
     for finding in told:
         finding.entry = entry
     return entry

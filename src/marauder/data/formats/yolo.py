@@ -136,6 +136,7 @@ class _Reading:
             self.findings.tick()
             row = stored.get(_name_below(picture, root)) if stored else None
             label = self._label_of(picture, listed) or apart.get(picture)
+            # Written with mode "reference": the pictures lie elsewhere, and no rule leads from them to their labels.
             label = root / row["label"] if row and "label" in row else label
             entry = Entry((), label or picture, picture=picture, relative=True, split=split)
             self._read_of_picture(label, entry, row)
@@ -249,6 +250,7 @@ class _Reading:
         for path in sorted(files, key=lambda path: (len(path.parts), path)):
             if path.name.lower() not in CLASS_FILES or self.source.relative(path).count("/") > 1:
                 continue
+            # Separate findings: labels.txt may turn out to hold labels, and then nothing must be reported here.
             names = class_list(path, Findings())
             if not names or all(_is_label(name) for name in names.values()):
                 continue
@@ -303,6 +305,7 @@ class _Reading:
         text = read_text(path, self.findings)
         if text is None:
             entry.labelled = False
+            # read_text has just said why; the doubt belongs to this picture.
             self.findings.list[-1].entry = entry
             return
         for line, content in enumerate(lines_of(text.lstrip("\ufeff")), 1):
@@ -322,6 +325,7 @@ class _Reading:
             raise ValueError(f"{len(values) + 1} values; kpt_shape {list(keypoints)} asks for {wanted} (or 5)")
         elif len(values) >= 6 and len(values) % 2 == 0:
             box = envelope(list(zip(values[::2], values[1::2])))
+            # Decided when all files are read: a single line does not show whether it is an outline or a pose.
             self.long_lines.append((entry, line, values))
         else:
             hint = "; keypoints need kpt_shape in data.yaml" if len(values) > 5 else ""
@@ -363,6 +367,7 @@ class _Reading:
         tree = self.source.below(root)
         rest = [root / name for name in tree.files if name.lower().endswith(".txt")]
         rest = [path for path in rest if path not in self.used and not _beside_labels(tree, path)]
+        # Links are followed only where something is left over: resolving every path takes long.
         real = {os.path.realpath(path) for path in self.used} if rest else set()
         for path in (path for path in rest if os.path.realpath(path) not in real):
             around = [parent for parent in path.parents if parent.name.lower() in LABEL_FOLDERS and parent != root]
@@ -406,6 +411,7 @@ def _reads_as_pose(values: Sequence[float]) -> bool:
     rest = values[4:]
     triples = len(rest) % 3 == 0 and all(value in (0.0, 1.0, 2.0) for value in rest[2::3])
     step = 3 if triples else 2
+    # Keypoints that are not visible are written as 0 0.
     points = [(x, y) for x, y in zip(rest[::step], rest[1::step]) if (x, y) != (0.0, 0.0)]
     x0, y0, x1, y1 = _box_at(values)
     if len(points) < 2 or min(values[2:4]) <= 0 or min(x0, y0) < -0.01 or max(x1, y1) > 1.01:

@@ -97,11 +97,13 @@ class Places:
         self.used.add(file)
         index = self.tree.below(self.options.pictures).pictures
         pictures, moved = [], 0
+        # Lists written with mode "reference" may name absent pictures, whose labels count all the same.
         written_by_us = (self.root / RECORDS_FILE).exists()
         for line, content in enumerate(lines_of(read_text(file, self.findings) or ""), 1):
             text = content.strip().strip("\ufeff").strip("\"'")
             if not text:
                 continue
+            # Ultralytics takes ./ for the folder of the list; everything else lies below the root.
             listed = resolved(text, file.parent if text.startswith("./") else self.root)
             picture = listed if path_exists(listed) else self.listing.find(listed)
             if picture is None:
@@ -125,6 +127,7 @@ class Places:
 
 def label_path(picture: Path) -> Path:
     """Where Ultralytics looks for a picture's labels: the last ``images`` folder becomes ``labels``, suffix .txt."""
+    # With a slash before it, so that a relative path may begin with images/.
     text = f"/{picture}"
     place = text.lower().rfind("/images/")
     return text_file(f"{text[:place]}/labels/{text[place + 8 :]}"[1:] if place >= 0 else text[1:])

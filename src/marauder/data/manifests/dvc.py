@@ -106,6 +106,7 @@ class Repository:
         """The output that is ``path`` or holds it."""
         place = Path(os.path.abspath(path))  # noqa: PTH100
         while place != self.root and place.is_relative_to(self.root):
+            # A dvc.lock, or a .dvc file with a wdir, may stand in any folder above what it names.
             for folder in (place.parent, *self._above(place.parent)):
                 found = self._outputs_in(folder).get(place)
                 if found is not None:
@@ -161,6 +162,7 @@ class Repository:
                 )
             return None, None
         name = self.revision or "HEAD"
+        # --end-of-options: a revision that begins with a dash must not become an option.
         commit = self._try("git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         if commit is None:
             raise UserError(
@@ -213,6 +215,7 @@ class Repository:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def _run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        # The one installed in this environment, whose bin folder need not be on the PATH.
         beside = Path(sys.executable).with_name(program)
         command = shutil.which(program) or (str(beside) if beside.is_file() else None)
         if command is None:
@@ -220,6 +223,7 @@ class Repository:
             raise UserError(
                 f"dataset.yaml asks for DVC, but there is no `{program}` command; {remedy}, or leave dvc: out"
             )
+        # No input: a remote that asks for a password must fail and not wait for an answer.
         return subprocess.run(
             [command, *words],
             cwd=self.root,

@@ -46,6 +46,7 @@ INDEX = "index.json"
 BLOCK_BYTES = 32 << 20
 ARROW_BLOCK_BYTES = 4 << 20
 BUILT_IN = (SOURCE, "key", "group", "labelled", "width", "height", "box_count", "line", "offset")
+# Another process may be making the same cache now: only what has lain still for so long is a leftover.
 ABANDONED_SECONDS = 3600.0
 MOST_PROBLEMS = 1000
 """Problems kept; a file of ten million bad rows says no more than one of a thousand."""
@@ -55,19 +56,20 @@ def flat_parts(path: Path, clock: Clock | None = None) -> tuple[list[Path], list
     """The Parquet files that hold the columns of a JSON-lines manifest, and what was wrong with its rows.
 
     Columns: those of ``BUILT_IN`` (``line`` from 1, ``offset`` in bytes; ``box_count`` as stated, before boxes that
-    cannot be used are dropped) and one for each picture attribute. They lie
-    in ``.<name>.cache`` beside the manifest, or in the cache folder where that cannot be written. Making them asks the
-    clock between blocks (``Interrupted``).
+    cannot be used are dropped) and one for each picture attribute. They lie in ``.<name>.cache`` beside the manifest,
+    or in the cache folder where that cannot be written. Making them asks the clock between blocks (``Interrupted``).
     """
     folder = _folder(path)
     found = _valid(folder, path)
     if found is not None:
         return found
     _remove_abandoned(folder)
+    # A folder of its own for each process: two may convert the same manifest at once.
     temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     temporary.mkdir(parents=True)
     try:
         _convert(path, temporary, clock)
+        # A folder cannot be replaced in one step; who reads in between finds no index and makes a cache itself.
         shutil.rmtree(folder, ignore_errors=True)
         try:
             temporary.rename(folder)
@@ -149,6 +151,7 @@ def _convert(path: Path, folder: Path, clock: Clock | None) -> None:
     """Write parts, a new one whenever a block's columns or their types differ, then the index that makes them count."""
     import pyarrow.parquet as pq
 
+    # Taken before reading: if the manifest changes meanwhile, the cache is worthless and not wrong.
     identity = _identity(path)
     problems: list[Problem] = []
     parts: list[str] = []
@@ -218,6 +221,7 @@ class _ArrowBlocks:
 
     def __init__(self, first: bytes) -> None:
         self.label: str | None = None
+        # Rows without labels may come first, so that one line is not enough.
         for line in first.split(b"\n", 200)[:200]:
             try:
                 content = json.loads(line)
@@ -240,6 +244,7 @@ class _ArrowBlocks:
             return None
         ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
         starts = np.concatenate([[0], ends[: raw.num_rows - 1]]).astype(np.int64)
+        # Arrow passes over blank lines, after which line numbers and offsets would be wrong.
         if raw.num_rows != len(ends) + (not block.endswith(b"\n")) or not self._is_ours(raw.schema):
             return None
         columns = self._built_in(raw)
@@ -293,6 +298,7 @@ class _ArrowBlocks:
         stated = pc.equal(pc.list_value_length(sizes), 1)
         # Unlabelled rows hold nothing of a label; of labelled ones, size and list must be there.
         whole = pc.and_(pc.is_valid(annotations), pc.fill_null(stated, False))
+        # parse_row strips names and refuses blank ones; blocks in which that matters go to it.
         trimmed = pc.equal(pc.utf8_trim_whitespace(source), source)
         if not pc.all(pc.equal(whole, labelled)).as_py() or not pc.all(pc.fill_null(trimmed, False)).as_py():
             return None
@@ -330,6 +336,7 @@ class _ArrowBlocks:
             return {}
         value = raw.column("attributes").combine_chunks()
         plain = (pa.types.is_boolean, pa.types.is_int64, pa.types.is_float64, pa.types.is_string)
+        # Lists and objects are no attributes, as in parse_row.
         chosen = sorted(field.name for field in value.type if any(is_kind(field.type) for is_kind in plain))
         # flatten(), unlike field(), knows of rows without any attributes.
         fields = dict(zip([field.name for field in value.type], value.flatten()))

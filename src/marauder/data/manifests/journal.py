@@ -1,4 +1,4 @@
-"""What was worked out of files, kept by path, size and times of change: what has not changed is not read again."""
+"""Results computed from files, kept by path, size and times of change: what has not changed is not read again."""
 
 from __future__ import annotations
 

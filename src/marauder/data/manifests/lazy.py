@@ -33,6 +33,7 @@ ROW = "row"
 """Place of a row in its file: line (from 1) of JSON lines, row (from 0) of Parquet."""
 
 OFFSET = "offset"
+# Keys hashed at a time, which bounds the memory that their words take.
 HASH_ROWS = 1_000_000
 
 IN_MEMORY_BYTES = 64 << 20
@@ -91,10 +92,12 @@ class ManifestScan:
         keys = self.frame.select("split", ROW, "key").collect(engine="streaming")
         total = len(keys)
         picked = keys[_smallest(key_hashes(keys["key"], seed), count)].select("split", ROW)
+        # Millions of keys must not lie in memory beside the columns that are read next.
         del keys
         wanted = list(dict.fromkeys([*columns, "split", ROW]))
         # Of all rows: those that were picked need no second look at the query's columns.
         near = self.all_rows.select(wanted).filter(pl.col(ROW).is_in(picked[ROW].unique().implode()))
+        # nulls_equal: a manifest on its own has no split, and null joins with nothing by default.
         found = near.collect(engine="streaming").join(picked, on=["split", ROW], how="semi", nulls_equal=True)
         rows = found.sort("split", ROW, nulls_last=True).select(list(dict.fromkeys([*columns, ROW])))
         return Sample(rows, total)
@@ -171,6 +174,7 @@ def _scan_parquet(file: Path, **options: Any) -> pl.LazyFrame:
     import polars as pl
 
     try:
+        # A name may hold * or [. The schema is asked for now, since a scan opens nothing, and its errors name no file.
         frame = pl.scan_parquet(file, glob=False, **options)
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -244,6 +248,7 @@ def _hash_block(keys: pl.Series, start: np.uint64) -> np.ndarray:
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
+    # Products wrap at 2^64, as the mixer wants them.
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = values ^ (values >> np.uint64(31))

@@ -85,6 +85,7 @@ def _flat(row: Plain, texts: set[str], texts_of_boxes: set[str]) -> Plain:
         "width": size.get("width"),
         "height": size.get("height"),
         "box_count": sum(not entry.get(IGNORED, False) for entry in annotations or ()),
+        # None for a picture without labels, [] for one that shows nothing.
         "annotations": annotations and [_as_text(entry, texts_of_boxes) for entry in annotations],
         "class-map": json.dumps(row[f"{LABEL}{METADATA}"]["class-map"], ensure_ascii=False) if value else None,
     }

@@ -185,6 +185,7 @@ def hash_pinned(pictures: Sequence[Path], source: Path, clock: Clock | None = No
 
     ``None`` for a file that is gone. Raises ``Interrupted``.
     """
+    # Some pictures only: what pin has noted of the others must stay.
     found = hash_files(pictures, FileJournal.of("hashes", source.expanduser()), clock, forget=False)
     return {path: content for path, (_, content) in found.items()}
 
@@ -202,6 +203,7 @@ def measure_files(
     ``forget``: drop from ``journal`` what is not among ``paths``. A file that is not there has size 0 and ``None``. The
     clock is asked between blocks; raises ``Interrupted``.
     """
+    # Taken before the work: a file that changes meanwhile has another stamp the next time, and is read again.
     stamps = {path: stamp_of(path) for path in dict.fromkeys(paths) if path.is_file()}
     results = {path: (stamp[1], journal.values[stamp]) for path, stamp in stamps.items() if stamp in journal.values}
     remaining = [path for path in stamps if path not in results]
@@ -227,6 +229,7 @@ def _split_names(dataset: Dataset) -> list[str]:
 
 
 def _split_pin(records: Iterable[Record], names: Sequence[str], hashes: dict[Path, tuple[int, str]]) -> SplitPin:
+    # The order in which a layout lists its pictures must not change the fingerprint.
     ordered = sorted(records, key=lambda record: record.key)
     return SplitPin(
         pictures=len(ordered),
@@ -246,6 +249,7 @@ def _content(record: Record) -> list[Any]:
         record.labelled,
         record.width,
         record.height,
+        # + 0.0 turns -0.0 into 0.0, as JSON writes the two differently.
         record.boxes.round(4) + 0.0,
         record.classes,
         record.ignored,

@@ -13,6 +13,7 @@ from marauder.core.settings import Settings, load_settings, read_yaml_mapping
 
 SPEC_FILE = "dataset.yaml"
 SPLITS = ("train", "val", "test")
+# Ultralytics' data sets may be called dataset.yaml, too; these keys give them away.
 YOLO_ONLY = {"nc", "path", "download"}
 
 

@@ -31,6 +31,7 @@ def attribute_rows(dataset: Dataset) -> dict[str, list[AttributeRow]]:
         for name, value in record.attributes.items():
             of_pictures.setdefault(name, []).append(value)
         for name, column in record.box_attributes.items():
+            # NaN, which says nothing, is not equal to itself.
             said = [value for value in column.tolist() if value is not None and value != "" and value == value]
             of_boxes.setdefault(name, []).extend(said)
     found = {"attributes of pictures": of_pictures, "attributes of boxes": of_boxes}

@@ -40,9 +40,8 @@ def write_manifests(
     split; those without labels go to ``golden_unlabelled``. Pictures stay where they are and are named by the path
     from ``folder``, or, below one of the folders of ``uris``, by the address that it stands for. Written again without
     a change, the files stay as they are to the byte; what a dataset.yaml there says of slices and DVC, and its version
-    unless another is given, is kept. Raises ``UserError`` for records without a split or with one that
-    is not train, val or test, for class names that are empty or given twice, and for a dataset.yaml there that is none
-    of ours.
+    unless another is given, is kept. Raises ``UserError`` for records without a split or with one that is not
+    train, val or test, for class names that are empty or given twice, and for a dataset.yaml there that is not ours.
     """
     root = Path(folder)
     unknown = [name for name in formats if name not in FORMATS]
@@ -149,6 +148,7 @@ def _rows(
 def _write_lines(
     path: Path, records: Sequence[Record], names: Sequence[str], sources: Mapping[str, str], clock: Clock
 ) -> None:
+    # Compared under the date of the file that is there: a new date alone is no change.
     created = _created(path)
     if created is not None and _same(path, _lines(records, names, sources, created, clock)):
         return
@@ -199,6 +199,7 @@ def _spec_text(
     content |= {part: f"golden_{part}{suffix}" for part in parts}
     if slices is not None:
         content["slices"] = Path(os.path.relpath(slices, root)).as_posix()
+    # People wrote these, and no manifest could bring them back.
     content |= {name: existing[name] for name in ("slices", "dvc") if name in existing and name not in content}
     content["names"] = list(dataset.names)
     if uris:

@@ -79,6 +79,7 @@ def check(book: SliceBook, dataset: Dataset, split: str | None = None) -> list[S
     """
     findings = list(_mistakes(book, dataset))
     broken = {finding.slice for finding in findings if finding.severity == "error"}
+    # Applying a book with a broken "by" raises, so nothing in it could be counted.
     if not any(book.slices[name].by is not None for name in broken):
         for row_split, rows in _by_split(count_slices(book, dataset, split)).items():
             records = _records_of(dataset, row_split)

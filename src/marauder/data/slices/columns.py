@@ -63,6 +63,7 @@ def box_columns(records: Sequence[Record], names: Sequence[str], classes: Sequen
     boxes = np.concatenate([record.boxes for record in records]) if records else np.zeros((0, 4))
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     picture = np.repeat([float(record.width * record.height) for record in records], [len(r.boxes) for r in records])
+    # A data set made in memory may hold boxes without height and pictures without size.
     with np.errstate(all="ignore"):
         built_in: dict[str, Callable[[], Values]] = {
             "class": lambda: [classes[index] for record in records for index in record.classes.tolist()],

@@ -67,6 +67,7 @@ _FOLD: dict[str, Callable[[float, float], Any]] = {
 
 def parse_query(text: str) -> Query:
     """Read a query. Raises ``QueryError`` with the column of the first thing that does not belong."""
+    # On one line, so that the columns in messages can be counted off.
     line = " ".join(text.splitlines()).strip()
     if not line:
         raise QueryError("the query is empty; write for example: depth > 20", text, 0)
@@ -168,11 +169,13 @@ class _Parser:
                 left = self.comparisons(self.value(left), depth + 1)
                 continue
             self.advance()
+            # Powers bind to the right, everything else to the left.
             right = self.expression(strength + (sign != "**"), depth + 1)
             if strength > _COMPARISON:
                 left = self.arithmetic(sign, left, right)
             else:
                 both = (self.condition(left), self.condition(right))
+                # A chain becomes one node, or a long one would be too deep.
                 parts = [part for one in both for part in (one.parts if one.operator == sign else (one,))]
                 left = self.node(sign, *parts, position=left.position)
         return left
@@ -205,11 +208,13 @@ class _Parser:
             return _CONSTANTS[token]
         quote = token[0]
         if kind == "text":
+            # Escapes are matched first, so that the quote of one is not taken for the first of a doubled quote.
             body = re.sub(rf"\\.|{quote * 2}", lambda found: found[0].replace(quote * 2, "\\" + quote), token[1:-1])
             token = quote + body + quote
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a backslash before a letter that it means nothing for is a backslash
+                # Reads constants alone; nothing is run.
                 constant: str | complex = ast.literal_eval(token)
         except (SyntaxError, ValueError):
             raise self.refusal(f"cannot be read: {token}", place) from None

@@ -79,6 +79,7 @@ class _Translation:
             parts = [self.condition(part) for part in node.parts]
             if node.operator == "not":
                 return ~parts[0]
+            # The False is for IN (), which no value is in.
             return pl.any_horizontal(pl.lit(False), *parts) if node.operator == "or" else pl.all_horizontal(parts)
         values = [self.value(part) for part in node.parts]
         if node.operator == "missing":
@@ -102,6 +103,7 @@ class _Translation:
             return _attribute(str(node.value), self.schema)
         left, right = (self.raw(part).get(NUMBER, pl.lit(None, dtype=pl.Float64)) for part in node.parts)
         if node.operator in ("/", "//", "%"):
+            # Unknown, where polars would give infinity.
             right = right.replace(0.0, None)
         return {NUMBER: _CALCULATE[node.operator](left, right)}
 

@@ -55,6 +55,7 @@ def load_slices(path: Path | str) -> SliceBook:
     try:
         settings = load_settings(SlicesSettings, place)
     except UserError as error:
+        # Kept, not raised, so that mistakes in all_of and ids are reported along with these.
         mistakes += [line.strip() for line in str(error).splitlines()[1:]]
     slices = _raw_slices(content)
     ids: dict[str, frozenset[str]] = {}
@@ -150,6 +151,7 @@ class _Application:
                 )
             if name in self.of_boxes:
                 part = part.within(_Part(part.pictures, self.boxes[name], allowed_area(self.of_boxes[name])))
+            # Terminates: load_slices has refused circles.
             for other in self.book.slices[name].all_of:
                 part = part.within(self.part(other))
             self.parts[name] = part

@@ -45,9 +45,11 @@ def value_masks(name: str, values: Sequence[Any], quartered_from: int, most: int
 
 def _quartiles(name: str, values: Sequence[Any]) -> dict[str, np.ndarray]:
     numbers = np.array([np.nan if value is None else float(value) for value in values])
+    # Quartiles coincide where one value is frequent.
     edges = np.unique(np.nanquantile(numbers, (0, 0.25, 0.5, 0.75, 1)))
     slices = {}
     for index, (low, high) in enumerate(pairwise(edges)):
+        # The last stretch includes its upper end; the others leave theirs to the next one.
         below = numbers <= high if index == len(edges) - 2 else numbers < high
         slices[f"{name}={low:.4g} to {high:.4g}"] = (numbers >= low) & below
     return slices

@@ -43,7 +43,10 @@ def choose(valid: torch.Tensor, count: int, turn: torch.Tensor) -> tuple[torch.T
     """
     length = valid.shape[1]
     cells = torch.arange(1, length + 1, device=valid.device, dtype=torch.float64)
+    # Multiples of the golden ratio, modulo 1, spread evenly however many are taken; ``turn`` shifts the choice.
+    # In float64, as the product grows with the updates.
     order = torch.frac(cells * GOLDEN_RATIO + turn.double() * SILVER_RATIO)
+    # The 2 puts valid cells first, as the fractions stay below 1.
     picked = (valid.double() * 2 + order).topk(min(count, length), dim=1).indices
     return picked, valid.gather(1, picked)
 

@@ -24,6 +24,7 @@ class FollowedCenter(Center):
     def __init__(self, dimension: int, momentum: float) -> None:
         super().__init__((1, dimension), momentum=momentum)
         self.total: torch.Tensor
+        # Not in the state: empty after each update, and checkpoints are taken between updates.
         self.register_buffer("total", torch.zeros(1, dimension + 1), persistent=False)
 
     @torch.no_grad()
@@ -59,11 +60,12 @@ class SelfDistillation(TwoTowers):
             nn.utils.remove_weight_norm(head.last_layer)
         # The older form cannot be copied once it has computed a weight; this one can.
         nn.utils.parametrizations.weight_norm(head.last_layer)
+        # The lengths of the prototypes, which stay one.
         head.last_layer.parametrizations.weight.original0.requires_grad_(False)
         return head
 
     def build_rest(self) -> None:
-        """A centre a part of the loss."""
+        """A centre for each part of the loss."""
         settings = self.settings
         self.centers = nn.ModuleDict(
             {name: FollowedCenter(settings.prototypes, settings.center_momentum) for name in self.loss_names}

@@ -15,6 +15,7 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     lengths = [torch.zeros_like(length) for _ in range(size)]
     distributed.all_gather(lengths, length)
     longest = max(int(other) for other in lengths)
+    # all_gather takes tensors of one shape only.
     padded = rows.new_zeros((longest, *rows.shape[1:]))
     padded[: len(rows)] = rows
     parts = [torch.zeros_like(padded) for _ in range(size)]

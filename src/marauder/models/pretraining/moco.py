@@ -86,7 +86,7 @@ class MomentumContrast(TwoTowers):
         return DenseCLProjectionHead(channels, hidden, output)
 
     def build_rest(self) -> None:
-        """MoCo v3's prediction heads, and a queue a part of the loss."""
+        """MoCo v3's prediction heads, and a queue for each part of the loss."""
         hidden, output = self.settings.hidden, self.settings.output
         batch_norm = self.settings.head_batch_norm
         self.predictors = nn.ModuleList(

@@ -38,6 +38,7 @@ class Backbone(nn.Module):
         """The last layer at each stride, and its channels, by looking at what a blank picture becomes."""
         last: dict[int, tuple[int, int]] = {}
         training = self.training
+        # In training mode the blank picture would go into the running statistics of batch normalisation.
         self.eval()
         with torch.no_grad():
             maps = torch.zeros(1, 3, 64, 64)

@@ -1,7 +1,7 @@
 """Frozen features for the probe: what a backbone's P3, P4 and P5 see inside labelled boxes and beside them.
 
 Running statistics of batch normalisation are used as they are: settle both sides on the same pictures before comparing
-(``runs.pretraining_probe.settle``). A control that trained with a learning rate of 0 gained as much as pretraining did
+(``tasks.pretraining.probe.settle``). A control that trained with a learning rate of 0 gained as much as pretraining did
 where that was left out.
 """
 
@@ -129,8 +129,10 @@ def _look(
     image = torch.from_numpy(box.apply(picture)).to(device).permute(2, 0, 1)[None].float().div_(255)
     gains = np.array([box.scaled_width / record.width, box.scaled_height / record.height] * 2)
     placed = boxes[rows] * gains + [box.left, box.top, box.left, box.top]
+    # roi_align's first column is the picture's number in the batch, of which this is the only one.
     regions = torch.from_numpy(np.concatenate([np.zeros((len(rows), 1)), placed], axis=1)).float().to(device)
     levels = [
+        # aligned: box coordinates are continuous here; without it they would lie half a cell off.
         roi_align(maps.float(), regions, 1, 1 / stride, sampling_ratio=3, aligned=True)[:, :, 0, 0]
         for maps, stride in zip(backbone(image), STRIDES, strict=True)
     ]

@@ -60,6 +60,7 @@ def measure_signs(features: np.ndarray) -> Signs:
     count, dimension = rows.shape
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     deviation = float(unit.std(axis=0).mean() * np.sqrt(dimension))
+    # The square of the sum holds the cosine of each ordered pair, and of each row with itself, which is taken off.
     similarity = float((np.square(unit.sum(axis=0)).sum() - np.square(unit).sum()) / (count * (count - 1)))
     rank = effective_rank(rows)
     return Signs(deviation, rank, rank / min(count - 1, dimension), similarity, count)

@@ -66,6 +66,7 @@ class TwoTowers(PretrainingMethod):
         self.teacher = copy.deepcopy(self.student)
         deactivate_requires_grad(self.teacher)
         self.turn: torch.Tensor
+        # In the state: after a resume the places are chosen as they would have been.
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
         shares = torch.tensor(settings.levels) / max(sum(settings.levels), 1e-9)
         weights = torch.cat([settings.global_weight * shares, settings.dense_weight * shares])
@@ -128,6 +129,7 @@ class TwoTowers(PretrainingMethod):
                         name, student[:, one], teacher[:, other], matrices[:, (one, other)], stride
                     )
             sums.append(total / len(pairs))
+            # Measuring must leave queues and centres as they are.
             if self.training:
                 self.put_aside(name, self._representatives(term, teacher))
         return torch.stack(sums) * self.weights, torch.tensor(float(pictures), device=matrices.device)

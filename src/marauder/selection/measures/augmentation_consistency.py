@@ -31,6 +31,7 @@ class AugmentationConsistency(Measure):
         distributions = class_distribution(evidence.view_scores)
         present = distributions[..., :-1].sum(axis=2)
         there = ~np.isnan(evidence.view_boxes).any(axis=2)
+        # NaN times 0 is NaN: the mask below would not keep it out of the mean.
         boxes = np.where(there[..., None], evidence.view_boxes, 0.0)
         values = []
         for view in range(1, len(boxes)):

@@ -18,8 +18,8 @@ Need = Literal["scores", "members", "sides", "views"]
 class Measure(Plugin[Settings], ABC):
     """One measure. ``needs``: the part of ``BoxEvidence`` it reads, and so the passes that have to be run.
 
-    Every measure is 0 for a box about which the detector is certain, that there is nothing included; does not depend on
-    the order of boxes, classes or members; and lies in 0 .. ``upper_limit``.
+    Every measure is 0 for a box about which the detector is certain, even if certain that there is nothing; does not
+    depend on the order of boxes, classes or members; and lies in 0 .. ``upper_limit``.
     """
 
     needs: ClassVar[Need]

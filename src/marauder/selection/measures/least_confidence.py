@@ -9,7 +9,7 @@ from marauder.selection.measures.base import Measure
 
 
 class LeastConfidence(Measure):
-    """1 - max_y P(y), y the classes and "none" (``selection.raw``); 0 to 1 - 1/(C + 1).
+    """1 - max_y P(y), y the classes and "none" (``selection.box_evidence``); 0 to 1 - 1/(C + 1).
 
     Source: Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; for more than two
     classes Culotta and McCallum, "Reducing labeling effort for structured prediction tasks", AAAI 2005.

@@ -29,10 +29,12 @@ class LocalisationStability(Measure):
     def of_boxes(self, evidence: BoxEvidence) -> np.ndarray:
         if evidence.side_deviation is None:
             raise ValueError("localisation stability needs the spread of the sides; the evidence holds none")
+        # At least a pixel, so that a box without extent does not divide by zero.
         width = np.maximum(evidence.boxes[:, 2] - evidence.boxes[:, 0], 1.0)
         height = np.maximum(evidence.boxes[:, 3] - evidence.boxes[:, 1], 1.0)
         extents = np.stack([width, height, width, height], axis=1)
         lost = (evidence.side_deviation * MEAN_SHIFT / extents).sum(axis=1)
+        # expm1 is exact where next to nothing is lost.
         return presence(evidence.scores) * -np.expm1(-lost)
 
     def upper_limit(self, classes: int, members: int) -> float:

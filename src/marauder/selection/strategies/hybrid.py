@@ -41,6 +41,7 @@ class Hybrid(Strategy):
             else:
                 ranks, worth = uncertainty_ranks(space.pool), worths(space.pool, space.settings)
                 words = np.array([f"{rank_words(rank)}, and " for rank in ranks[candidates]], object)
+                # k-means wants weights above 0, and the least uncertain picture has a score of 0.
                 weights = np.maximum(worth[candidates], 1e-3)
                 take_medoids(space, basket, candidates, weights, count, KIND, words)
         # Clips that are full and boxes that run short leave gaps; the most uncertain that still fit fill them.
@@ -52,7 +53,7 @@ def uncertain_pool(space: Space, basket: Basket, places: np.ndarray, count: int)
     """The most uncertain of ``places``: ``candidate_factor`` times as many as are wanted, in the pool's order.
 
     Of a small pool no more than half, or as many as are wanted: what the detector is sure of is no candidate.
-    A clip gives at most that factor times the picks it could give: or one long clip would be all there is.
+    A clip gives at most that factor times the picks it could still give, or one long clip would fill the list.
     """
     factor = space.settings.candidate_factor
     order = by_worth(space, worths(space.pool, space.settings), places)

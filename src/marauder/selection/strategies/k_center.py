@@ -24,6 +24,7 @@ class KCenter(Strategy):
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         places = self.choosable(basket, among)
         points = space.points[places]
+        # What is in the basket already counts as a centre, whoever put it there.
         fixed = np.concatenate([space.centres, space.points[basket.taken()]])
         cover, end = GreedyCover(points, fixed), len(basket.picks) + count
         if not len(fixed) and len(places):

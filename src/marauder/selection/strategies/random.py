@@ -19,6 +19,7 @@ class Random(Strategy):
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         end = len(basket.picks) + count
+        # An order of the whole pool, not of those asked for: the same pictures come first whatever else is chosen.
         for index in space.generator("random").permutation(len(among)):
             if len(basket.picks) >= end or basket.left <= 0:
                 return

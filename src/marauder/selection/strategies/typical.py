@@ -37,10 +37,12 @@ class Typical(Strategy):
                 if len(basket.picks) >= end or basket.left <= 0:
                     return
                 reason = f"typical of {len(members):,} similar pictures, none of them labelled (cluster {cluster})"
+                # The neighbourhoods take a square matrix; what lies farther from the mean is hardly the most typical.
                 for place in members[np.argsort(-typicality(points[members[:MOST_MEMBERS]]), kind="stable")]:
                     if basket.offer(int(places[place]), KIND, reason, cluster):
                         break
         if len(basket.picks) < end:
+            # As in k_medoids: what is farthest fills the gaps of full clips and short boxes.
             KCenter().fill(space, basket, among, end - len(basket.picks))
 
 
@@ -50,6 +52,7 @@ def typicality(points: np.ndarray) -> np.ndarray:
         return np.ones(len(points))
     lengths = np.einsum("ij,ij->i", points, points)
     squared = np.maximum(lengths[:, None] + lengths - 2 * (points @ points.T), 0)
+    # A picture is not its own neighbour.
     np.fill_diagonal(squared, np.inf)
     number = min(NEIGHBOURS, len(points) - 1)
     near = np.sqrt(np.partition(squared, number - 1, axis=1)[:, :number].astype(np.float64))

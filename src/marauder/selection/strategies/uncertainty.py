@@ -13,7 +13,7 @@ KIND = "uncertain"
 
 
 class MostUncertain(Strategy):
-    """Highest score first, equal ones in a random order of the seed; typical ones where no doubts are left."""
+    """Highest score first, ties in a random order fixed by the seed; typical ones where no doubts are left."""
 
     name = "uncertainty"
     title = "The least certain pictures"
@@ -29,13 +29,15 @@ class MostUncertain(Strategy):
             basket.offer(int(index), KIND, rank_words(ranks[index]))
         if len(basket.picks) < end and len(self.choosable(basket, among)):
             note = "of too few pictures the detector has any doubt, so typical ones were chosen beside them"
+            # Every quota calls this, and one note is enough.
             if note not in space.notes:
                 space.notes.append(note)
             Typical().fill(space, basket, among, end - len(basket.picks))
 
 
 def by_worth(space: Space, worth: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """``places``, the most worth first; equal ones in a random order of the seed, not in that of their names."""
+    """``places``, the most valuable first; ties in a random order fixed by the seed, not in that of their names."""
+    # Names often say when a picture was taken: ties settled by them would favour the beginning of a dive.
     ties = space.generator("ties").permutation(len(worth))
     ordered: np.ndarray = places[np.lexsort((ties[places], -worth[places]))]
     return ordered
@@ -51,6 +53,7 @@ def worths(pool: Pool, settings: SelectionSettings) -> np.ndarray:
     scores = _scores(pool)
     if settings.price_weight <= 0:
         return scores
+    # Relative to the mean, so that neither currency nor units change anything.
     prices = settings.price.per_picture + settings.price.per_box * pool.boxes
     mean = float(prices.mean()) if len(prices) else 0.0
     return scores if mean <= 0 else scores / np.maximum(prices / mean, 1e-3) ** settings.price_weight

@@ -25,7 +25,7 @@ METRICS = ("map50", "map50_95", "precision", "recall", "f1")
 
 class DetectionEvaluator(Evaluator):
     """Evaluates a detector on ``records``. ``book(records, names)`` gives the slices of the records that were readable;
-    ``None``: the whole only. With ``critical`` classes it measures ``evaluation.tiers`` too."""
+    ``None``: the whole only. With ``critical`` classes it measures ``evaluation.critical_metrics`` too."""
 
     def __init__(
         self,
