@@ -195,8 +195,8 @@ def _doubtful_negatives(checked: Checked) -> tuple[PictureCheck, ...]:
 def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
     """A note where more than twice the usual share of pictures, and a tenth of all, came back empty.
 
-    It is serious where so many of them were thought to hold boxes: an empty entry or label file is what some packages
-    are sent with, so that unopened pictures look like pictures that hold nothing.
+    It is serious where that many of them were expected to hold boxes: some packages are sent with an empty entry or
+    label file, so that unopened pictures look like pictures that hold nothing.
     """
     known = batch.by_file()
     accepted, empty = len(checked.of_status("accepted")), checked.empty

@@ -1,7 +1,7 @@
 """What lies in the inbox: which delivery is whole and new, which is still being copied, which was dealt with before.
 
 A delivery is a zip, a folder or a single file (Label Studio's JSON, CVAT's XML). A zip is whole when its central
-directory is there, which stands at its end; of folders and files nothing marks the end, so they must have been quiet
+directory is there, which is at its end; nothing marks the end of folders and files, so they must have been quiet
 for a moment. What became of a delivery is kept in a ledger, ``<output>/imports/<batch>/deliveries.jsonl``.
 """
 

@@ -257,8 +257,8 @@ def make_package(
     sources: dict[str, Path],
     guidelines: Path | None,
 ) -> Package:
-    """What one annotator gets. The second gets the overlap alone, in another order, under other names and without
-    pre-labels: agreement with the first then is no agreement with the model."""
+    """What one annotator receives. The second receives the overlap alone, in another order, under other names and
+    without pre-labels: agreement with the first is then no agreement with the model."""
     if part == "first":
         items = [_item(item, sources[item.key]) for item in batch.items]
     else:

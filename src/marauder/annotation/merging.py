@@ -104,9 +104,9 @@ def chosen_answers(rows: Mapping[str, PlainMapping]) -> dict[str, Taken]:
 def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Taken]]]) -> Dataset:
     """``base`` with the answers of all batches (oldest first) in it.
 
-    A picture stays on its group's side of the split: where the group stands in val or test it goes there, else to
+    A picture stays on its group's side of the split: where the group is in val or test it goes there, else to
     train. One without boxes becomes a labelled negative. Raises ``UserError`` when the base has not the batch's classes
-    or when its groups stand on two sides.
+    or when its groups are on two sides.
     """
     records = {record.key: record for record in base}
     side = _sides(base)
@@ -226,7 +226,7 @@ def _link(path: Path, target: str) -> None:
 
 
 def _sides(base: Dataset) -> dict[str, str]:
-    """Group to the split it stands in; where the base has it in two (which is refused later) the rarer side."""
+    """The split of each group; where the base has it in two (which is refused later) the rarer side."""
     splits: dict[str, set[str]] = defaultdict(set)
     for record in base:
         if record.split is not None:

@@ -43,7 +43,7 @@ def write_quality_page(
 ) -> Path:
     """Write the page of the ``settings.review_count`` most suspect pictures; returns ``index.html``.
 
-    ``answers``: by file name in the package. A picture that cannot be read stands without crops. The folder is made
+    ``answers``: by file name in the package. A picture that cannot be read is listed without crops. The folder is made
     anew; the clock is asked between pictures (``Interrupted``).
     """
     if folder.exists():

@@ -1,6 +1,6 @@
 """An index over a folder of runs: what their records say, read again only where a record changed. Never the truth.
 
-It is a file beside the runs that may be deleted at any time; what cannot be read of it is made anew from the records.
+It is a file beside the runs that may be deleted at any time; what cannot be read is rebuilt from the records.
 """
 
 from __future__ import annotations

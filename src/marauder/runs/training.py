@@ -48,7 +48,7 @@ def train(
     fresh: bool,
     begun: Callable[[], None] | None,
 ) -> Outcome:
-    """Train, or go on, in this process, or in ``processes`` of which this one is none; returns how it ended.
+    """Train, or go on, in this process, or in ``processes`` other than this one; returns how it ended.
 
     Raises ``Interrupted``, ``UserError``, ``TrainingFailure``.
     """

@@ -19,7 +19,7 @@ from marauder.survey.seen import Seen, Survey
 
 @dataclass(frozen=True, eq=False)
 class MaxN:
-    """One species in one clip. ``most``: MaxN, 0 where it was never seen; ``at``: the first frame with so many;
+    """One species in one clip. ``most``: MaxN, 0 where it was never seen; ``at``: the first frame with that many;
     ``first``: the first frame that shows one; ``mean``: individuals a frame, over all frames looked at."""
 
     species: int

@@ -1,4 +1,4 @@
-"""The page of a survey: MaxN of each clip with the frames it stands on, numbers over time, the surest and least sure
+"""The page of a survey: MaxN of each clip with the frames it rests on, numbers over time, the surest and least sure
 pictures. One file, without scripts, read offline."""
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def read_delivery(
 
     Problems noted. A box or an entry is lost: ``label-syntax``, ``label-without-picture``, ``number-invalid``,
     ``class-missing``, ``class-several``, ``shape-unknown``, ``shape-without-extent``, ``id-twice``, ``not-answered``,
-    ``picture-stranger``, ``picture-twice``. It is kept, and told: ``box-degenerate``, ``box-out-of-bounds``,
+    ``picture-stranger``, ``picture-twice``. It is kept, and reported: ``box-degenerate``, ``box-out-of-bounds``,
     ``size-mismatch``. It was mended: ``size-scaled``, ``size-unstated``, ``units-converted``, ``shape-converted``,
     ``several-answers``, ``names-missing``, ``label-encoding``.
     """

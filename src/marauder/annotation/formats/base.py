@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """What one annotator gets. ``name``: the zip's name without suffix. ``guidelines``: the folder written by
+    """What one annotator receives. ``name``: the zip's name without suffix. ``guidelines``: the folder written by
     ``annotation.guidelines``, packed as ``guidelines/``, or ``None``. ``readme``: what the provider is told first."""
 
     name: str

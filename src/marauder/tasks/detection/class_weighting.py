@@ -125,7 +125,6 @@ def resampling_of(
         holds = np.array([record.key in keys for record in records], bool)
         # Cut once more: two factors within the limit may multiply beyond it.
         factors = np.minimum(np.where(holds, factors * settings.hard_negatives.repeat, factors), settings.balance.limit)
-    # No resampling at all, not one by equal factors: the order of samples stays the engine's own.
     if (factors == 1.0).all():
         return None, factors
     return Resampling(factors), factors

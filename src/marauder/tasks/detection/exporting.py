@@ -18,7 +18,7 @@ EXPORTED = "exported"
 def export_run(settings: DetectionSettings, records: Sequence[Record], clock: Clock, findings: Findings) -> None:
     """Export ``best`` in the formats of the settings. Formats that are in place already are not made again.
 
-    Raises ``UserError`` where a model cannot be exported at all; a format that answers otherwise than the model is
+    Raises ``UserError`` where a model cannot be exported at all; a format that answers differently from the model is
     noted as not passed.
     """
     plan = settings.export

@@ -162,7 +162,6 @@ class PretrainingKind(PretrainingResults):
             "before": self._signs(plan.init, device, clock),
             "after": self._signs(backbone, device, clock),
         }
-        # On the finished file, and after the signs: a collapsed backbone is told as such, not as unhelpful.
         self.probe = probe_backbones(plan, self.pool, backbone, device, clock)
         write_json(folder / PROBE_FILE, self.probe)
         numbers = {name: self.signs["after"][name] for name in SIGNS}

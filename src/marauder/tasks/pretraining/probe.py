@@ -40,7 +40,7 @@ def probe_backbones(
 ) -> Plain:
     """The content of ``probe.json``: verdict (yes, no, unclear), before, after, gain, low, high, and why.
 
-    ``after``: the file of the pretrained backbone; before stands what training started from. Raises ``Interrupted``.
+    ``after``: the file of the pretrained backbone; ``before`` is what training started from. Raises ``Interrupted``.
     """
     dataset = probe_records(settings, pool)
     records = dataset.records
