@@ -35,7 +35,7 @@ def open_dataset(
 def train(
     data: PathOrText,
     *,
-    task: str = "detection",
+    task: str | None = None,
     recipe: str | None = None,
     output: PathOrText | None = None,
     settings: PlainMapping | None = None,
@@ -45,7 +45,8 @@ def train(
 ) -> RunSummary:
     """A gated run, or its continuation: the same call goes on after any interruption.
 
-    ``settings``: any setting of docs/runs.md by its dotted name, ``{"training.epochs": 20}``; it takes precedence over
+    ``task``: what is trained, by default what the recipe says, else a detector. ``settings``: any setting of
+    docs/runs.md by its dotted name, ``{"training.epochs": 20}``; it takes precedence over
     the ``recipe``. ``resume``: a checkpoint instead of the newest. Gates that failed are in the summary
     (``exit_status``, ``failed``). Raises ``marauder.core.errors.UserError`` for mistakes, ``GateStop`` (one of these)
     when a gate stops it before training, ``marauder.core.clock.Interrupted`` when its hours are spent or on SIGTERM.

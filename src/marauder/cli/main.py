@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from marauder.cli.resuming import going_on
+from marauder.cli.resuming import WITH_CHECKPOINTS, going_on
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
 from marauder.core.environment import share_cores, use_utf8
 from marauder.core.errors import UserError, explain_file_error
@@ -177,7 +177,7 @@ def resume_command() -> str:
     """
     wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
     words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join(going_on(words))
+    return shlex.join(going_on(words, any(word in WITH_CHECKPOINTS for word in sys.argv[1:2])))
 
 
 def _program(path: str) -> list[str]:

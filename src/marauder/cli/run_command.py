@@ -103,6 +103,9 @@ class RunCommand:
         raise typer.Exit(summary.exit_status)
 
     def _load(self, given: Plain, values: Plain) -> RunSettings:
+        from pydantic import ValidationError
+
+        from marauder.core.errors import UserError
         from marauder.runs.recipes import load_run_settings
 
         module, _, name = self.settings.partition(":")
@@ -114,7 +117,10 @@ class RunCommand:
         # The batch is that of all processes, and so is the number of pieces it is cut into; rounded up, none is left
         # over.
         passes = given["accumulate"] * settings.processes
-        return settings.changed({"training.micro_batch_size": -(-settings.training.batch_size // passes)})
+        try:
+            return settings.changed({"training.micro_batch_size": -(-settings.training.batch_size // passes)})
+        except ValidationError as error:
+            raise UserError(f"option --accumulate: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 COMMON = (

@@ -9,6 +9,7 @@ from marauder.core.errors import UserError
 from marauder.engine.observer import Observer
 from marauder.launch.processes import launched_by_marauder
 from marauder.runs.announcing import Telling, mirrors_of
+from marauder.runs.placing import run_name
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import describe_task
 from marauder.runs.training import leads, train, train_as_worker
@@ -20,7 +21,7 @@ def train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: 
     # Without either the name is made from settings and pinned data, which only the leading process works out.
     if settings.output is None and settings.id is None:
         raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
-    name = settings.id or settings.folder.resolve().name
+    name = settings.id or run_name(settings.folder.resolve().name)
     settings = settings.changed({"id": name, "output": settings.folder})
     kind = describe_task(settings.task).load()(settings)
     kind.clock = clock

@@ -91,8 +91,9 @@ def set_aside_results(folder: Path) -> None:
     if record is None:
         return
     previous = folder / "previous"
-    # What an unfinished run left joins the last finished one, instead of taking its place.
-    if previous.exists() and record.state == "finished":
+    # What an unfinished run left joins the last finished one, instead of taking its place. Without a record there, what
+    # lies in ``previous`` is this very run's: a kill cut its moving short, and the rest follows.
+    if (previous / RUN_FILE).is_file() and record.state == "finished":
         shutil.rmtree(previous)
     previous.mkdir(exist_ok=True)
     files = [
