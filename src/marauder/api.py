@@ -60,7 +60,7 @@ def train(
     # Settings are validated as if they stood in a file, where paths are text.
     plain = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
     # ``None`` is "not given" there, so that a recipe's value stays.
-    layer = run_layer(None, values=plain)
+    layer = run_layer(None, options={name: name for name in plain}, values=plain)
     with Clock.for_hours(max_hours).listening() as clock:
         return run_gated(
             validate_layer(model_of_task(layer), layer), clock, Path(resume) if resume is not None else None, fresh
@@ -121,7 +121,7 @@ def predict(
     named = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
     values = {"model": str(model), "inputs": [str(one) for one in named], "output": str(output), **(settings or {})}
     with Clock.for_hours(max_hours).listening() as clock:
-        return predict_files(load_settings(PredictSettings, None, (), None, **values), clock)
+        return predict_files(load_settings(PredictSettings, None, (), {name: name for name in values}, **values), clock)
 
 
 def export(
@@ -145,4 +145,4 @@ def export(
     named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]
     values = {"models": named, "output": str(output), **(settings or {})}
     with Clock.for_hours(max_hours).listening() as clock:
-        return export_models(load_settings(ExportSettings, None, (), None, **values), clock)
+        return export_models(load_settings(ExportSettings, None, (), {name: name for name in values}, **values), clock)
