@@ -31,6 +31,7 @@ class Written:
 
     def forget_others(self) -> None:
         """Delete what earlier calls wrote and this one has no place for, and the folders that are empty then."""
+        # Names from the output folder: it may be moved between two calls.
         names = {path.relative_to(self.output).as_posix() for path in self.current}
         for name in sorted(self.known - names):
             path = self.output / name
