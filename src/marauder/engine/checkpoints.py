@@ -72,8 +72,10 @@ class Checkpointer:
 
         A write still under way is finished first. Raises what the last write failed with.
         """
+        # One write at a time bounds the memory to one snapshot, and its failure comes up before the training goes on.
         self.finish()
         snapshot = _snapshot(state)
+        # Not a daemon: an interpreter that exits waits for the write.
         self._writer = threading.Thread(target=self._write_guarded, args=(snapshot, step, about), name="checkpoint")
         self._writer.start()
         self.saved_step = step
@@ -96,6 +98,7 @@ class Checkpointer:
     def newest(self) -> StoredCheckpoint | None:
         """The newest checkpoint that is whole. Damaged ones are passed over with a warning."""
         damaged = False
+        # Steps are padded with zeros, so that names sort by step; the latest's second name has no description.
         for description in sorted(self.folder.glob("checkpoint_*.json"), reverse=True):
             try:
                 return self._read_described(description)
@@ -111,6 +114,7 @@ class Checkpointer:
 
         What goes on from ``step`` would otherwise write checkpoints that look older than these.
         """
+        # The leading 0 of a padded step leaves checkpoint_latest.pt alone.
         for path in [*self.folder.glob("checkpoint_0*.json"), *self.folder.glob("checkpoint_0*.pt")]:
             if int(path.stem.removeprefix("checkpoint_")) > step:
                 (self.folder / SET_ASIDE).mkdir(exist_ok=True)
@@ -144,6 +148,7 @@ class Checkpointer:
         try:
             self._write(snapshot, step, about)
         except (OSError, RuntimeError) as error:
+            # Raised by the training at its next save; in this thread nobody would hear of it.
             self._failure = error
 
     def _write(self, snapshot: Plain, step: int, about: Plain) -> None:
@@ -151,6 +156,7 @@ class Checkpointer:
         torch.save(snapshot, buffer)
         content = buffer.getvalue()
         path = self.folder / f"checkpoint_{step:09d}.pt"
+        # Of the bytes in memory, not of the file: what the disk does to them while they are written then shows.
         digest = hashlib.sha256(content).hexdigest()
         write_bytes(path, content)
         write_json(path.with_suffix(".json"), {"sha256": digest, "step": step, **about})
@@ -164,6 +170,7 @@ class Checkpointer:
         temporary = self.folder / f".{LATEST}.{os.getpid()}.partial"
         temporary.unlink(missing_ok=True)
         try:
+            # A link costs no second copy on disk; it cannot replace a name, so that a rename has to.
             os.link(path, temporary)
         except OSError:  # a file system without hard links
             with atomic_path(target) as copied:
@@ -174,12 +181,14 @@ class Checkpointer:
 
     def _prune(self) -> None:
         for description in sorted(self.folder.glob("checkpoint_*.json"))[: -self.keep]:
+            # The description first: a kill in between then leaves tensors that do not count.
             description.unlink(missing_ok=True)
             description.with_suffix(".pt").unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Plain:
     try:
+        # On the CPU, so that what a GPU wrote is read without one; weights_only lets no code be unpickled.
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise DamagedFileError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
@@ -191,6 +200,7 @@ def _load(path: Path) -> Plain:
 def _snapshot(value: Any) -> Any:
     """A copy on the CPU that later steps do not change."""
     if isinstance(value, torch.Tensor):
+        # A tensor that is on the CPU already would otherwise be the live one, which the next step changes.
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         return {key: _snapshot(item) for key, item in value.items()}

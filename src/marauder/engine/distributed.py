@@ -44,6 +44,7 @@ class Group:
         """The first rank's reason that is not ``None``, the same on every rank."""
         if self.size == 1:
             return value
+        # Asked after every step: four bytes go round, and pickled words only when somebody has something to say.
         flag = torch.tensor([value is not None], dtype=torch.int32)
         distributed.all_reduce(flag, group=self.control)
         if not flag.item():
@@ -94,6 +95,7 @@ def process_group(device_setting: str) -> Iterator[Group]:
     if meeting is None:
         distributed.init_process_group(backend, timeout=TIMEOUT)
     else:
+        # A file to meet in needs no free port, which another process could take before it is used.
         store = distributed.FileStore(meeting, size)
         distributed.init_process_group(
             backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=TIMEOUT
@@ -115,6 +117,7 @@ def choose_device(setting: str, local_rank: int = 0) -> torch.device:
         raise UserError(f"device {setting!r}: choose auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         count = torch.cuda.device_count()
+        # A GPU named without a number is each process's own; all would otherwise train on the first.
         device = torch.device("cuda", device.index if device.index is not None else local_rank)
         if device.index >= count:
             raise UserError(f"device {device}: this machine has {count} GPUs; choose another, or cpu")

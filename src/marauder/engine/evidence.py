@@ -1,4 +1,4 @@
-"""What a training that fails leaves to look at: the batch at fault, and words on what to try, by kind of failure."""
+"""What a failed training leaves behind: the batch at fault, and what to try, by kind of failure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ REMEDIES = {
 def keep_batch(folder: Path, rank: int, step: int, batch: Batch, pictures: list[str]) -> Path:
     """Write a batch and the names of its pictures into ``failed_batch_rank<rank>.pt``; returns the file."""
     path = folder / f"failed_batch_rank{rank}.pt"
+    # On the CPU, so that the batch can be looked at on a machine without a GPU.
     tensors = {key: value.cpu() for key, value in batch.items()}
     with atomic_path(path) as temporary:
         torch.save({"step": step, "pictures": pictures, **tensors}, temporary)
@@ -36,7 +37,7 @@ def keep_batch(folder: Path, rank: int, step: int, batch: Batch, pictures: list[
 
 
 def failure_of(finding: Finding, step: int, batch: Path | None, pictures: list[str]) -> TrainingFailure:
-    """The failure that tells of ``finding`` at ``step``, where its batch lies, and what to try."""
+    """The failure that reports ``finding`` at ``step``, where its batch is, and what to try."""
     where = f"The batch is in {batch} ({name_some(pictures)}). " if batch is not None else ""
     return TrainingFailure(
         f"stopped at step {step}: {finding.why}. {where}{finding.remedy or REMEDIES[finding.kind]}", finding.kind, step

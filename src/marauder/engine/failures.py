@@ -1,4 +1,4 @@
-"""What ends a training that cannot go on, told apart by kind. Needs no torch: a launching process reads it too."""
+"""The failures that end a training, by kind. Needs no torch: the launching process reads it too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrainingFailure(UserError):  # noqa: N818 - it names what happened, no fau
 class GroupRestart(TrainingFailure):
     """One process of several cannot go on by itself, but the whole group can from the last checkpoint.
 
-    What it needs to do better then is written down already. A launching process starts the group again.
+    What must be done differently then is already on disk. A launching process starts the group again.
     """
 
 

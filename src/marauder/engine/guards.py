@@ -123,6 +123,7 @@ class DivergenceWatch:
         if self.above < self.patience:
             return None
         if any(now < RECOVERING * peak for now, peak in zip(self.smoothed, self.peak, strict=True)):
+            # Judged from the new, lower peak, so that a slow way back has to keep falling.
             self.above, self.peak = 0, list(self.smoothed)
             return None
         now, lowest = self.smoothed[0], self.lowest[0]
@@ -200,11 +201,13 @@ def score_of(metrics: Mapping[str, float], name: str) -> float:
 
 
 def _memory(watch: DivergenceWatch | CollapseWatch, *settings: str) -> Plain:
+    # Limits are left out: they change no result, so that a resumed training may be given others.
     return {name: value for name, value in asdict(watch).items() if name not in settings}
 
 
 def _smooth(means: list[float], values: tuple[float, float], count: int) -> list[float]:
     """Running means after the ``count``-th values: plain means at first, exponential ones then."""
+    # Plain means first, since an exponential one that starts at 0 would take dozens of steps to forget it.
     share = max(1 / count, SMOOTHING)
     return [mean + share * (value - mean) for mean, value in zip(means, values, strict=True)]
 
@@ -228,6 +231,7 @@ def check_sanity(task: Task, model: nn.Module, batch: Batch) -> tuple[float, flo
 
 
 def _losses_on_one_batch(task: Task, model: nn.Module, batch: Batch, learning_rate: float) -> list[float]:
+    # A copy: a training that was looked at must start from the same weights as one that was not.
     trial = copy.deepcopy(model).train()
     criterion = task.criterion(trial)
     optimizer = torch.optim.AdamW(trial.parameters(), lr=learning_rate)
@@ -244,6 +248,7 @@ def _losses_on_one_batch(task: Task, model: nn.Module, batch: Batch, learning_ra
                 "look at the labels (`marauder data check`) and lower the learning rate",
                 "sanity",
             )
+        # Enough is seen once it fell; the first of the losses is from before any update.
         if len(losses) > 3 and min(losses[1:]) < losses[0]:
             break
         optimizer.step()

@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to, and in words how another training differs from it."""
+"""Which training a checkpoint belongs to, and how another one differs from it, in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marauder.core.plain import Plain
 
 
 def describe_differences(stored: Plain, current: Plain, at_default: Collection[str] = ()) -> str:
-    """In words, what differs between two training identities; empty when nothing does.
+    """The differences between two training identities, in words; empty when there are none.
 
     ``at_default``: dotted names of current settings that have their default; where ``stored`` knows none of that name,
     it is older than the setting, and nothing differs. The same holds for a section of that name that ``stored`` calls
@@ -22,6 +22,7 @@ def describe_differences(stored: Plain, current: Plain, at_default: Collection[s
         differences.append("other pictures, labels or weights to start from")
     before, after = _flat(stored.get("settings", {})), _flat(current["settings"])
     for key in sorted(before.keys() | after.keys()):
+        # A setting added after the checkpoint was made decides nothing as long as its default is what was done before.
         older = key not in before or (key not in after and before[key] == OFF)
         if before.get(key) != after.get(key) and not (older and key in at_default):
             differences.append(f"{key} was {before.get(key)}, is {after.get(key)}")

@@ -1,4 +1,4 @@
-"""The order of samples and the processes that load them ahead; starting anywhere is starting the order there."""
+"""The order of samples and the processes that load them ahead; a training can start anywhere in it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Order:
     def share(self, step: int, rank: int, size: int) -> list[SampleKey]:
         """The samples of the global batch of ``step`` that ``rank`` takes; after the last step there are none."""
         batch = self.batch(step // self.steps_per_epoch, step % self.steps_per_epoch) if step < self.total_steps else []
+        # Never empty: every rank has to take part in the collectives of a forward and backward pass.
         return batch[share_of(len(batch), rank, size)] or batch[:1]
 
     def share_weight(self, step: int, rank: int, size: int) -> int:
@@ -108,6 +109,7 @@ class _Samples(Dataset[LocalBatch]):
         if worker is None:
             return self.task.load(share.keys, share.context)
         row = self.board[worker.id]
+        # Before the load, so that the board tells what a killed process was at. One writer a row needs no lock.
         row[0], row[1] = os.getpid(), share.step
         batch = self.task.load(share.keys, share.context)
         row[1] = -1
@@ -133,6 +135,7 @@ class Loader:
         timeout: float = 0.0,
     ) -> None:
         self.task, self.order, self.rank, self.size = task, order, rank, size
+        # In shared memory, since a loading process that is killed reports nothing.
         self.board = torch.full((workers, 2), -1, dtype=torch.int64).share_memory_()
         shares: Any = _Shares(task, order, first_step, rank, size)  # torch's annotation knows lists of keys alone
         loader: DataLoader[LocalBatch] = DataLoader(
@@ -141,6 +144,7 @@ class Loader:
             num_workers=workers,
             collate_fn=_as_it_is,
             worker_init_fn=_start_worker,
+            # torch refuses prefetch_factor and timeout where there are no loading processes.
             prefetch_factor=4 if workers else None,
             pin_memory=pin_memory,
             timeout=timeout if workers else 0,
@@ -152,11 +156,13 @@ class Loader:
 
     def explain(self, error: RuntimeError, step: int) -> TrainingFailure | None:
         """The failure behind ``error``, which came while the batch of ``step`` was due; ``None``: not the loader's."""
+        # torch raises plain RuntimeErrors here; their words are all there is to tell them by.
         text = str(error).splitlines()[0] if str(error) else ""
         if not text.startswith(_LOADER_ERRORS):
             return None
         dead = [row for row in self.board.tolist() if row[0] > 0 and _is_dead(row[0])]
         lost = sorted(row[1] for row in dead if row[1] >= 0)
+        # The earliest one lost, which may lie ahead of the step under way: batches are loaded in advance.
         at = lost[0] if lost else step
         pictures = self.task.describe_batch(self.order.share(at, self.rank, self.size))
         if text.startswith(_TIMED_OUT):
@@ -180,6 +186,7 @@ _LOADER_ERRORS = ("DataLoader worker", _TIMED_OUT, "Pin memory thread exited")
 
 def _is_dead(process: int) -> bool:
     try:
+        # A killed child stays a zombie until it is waited for: its number alone still looks alive.
         return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
@@ -189,13 +196,16 @@ def default_workers(device_type: str, processes: int) -> int:
     """Loading processes for one training process: on a GPU most cores, on a CPU none, since training needs them."""
     if device_type == "cpu":
         return 0
+    # Of the cores this process may use: in a container or a batch job the machine has more.
     return max(1, min(16, len(os.sched_getaffinity(0)) // processes - 1))
 
 
+# A module's function and no lambda: processes that are spawned get it pickled. Samples come collated from the task.
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def _start_worker(_worker: int) -> None:
+    # The processes fill the cores already; threads in each would only fight for them.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -1,4 +1,4 @@
-"""What follows when memory runs out: half as many samples at a time, in one process at once, in several anew.
+"""When memory runs out: half as many samples at a time, at once in one process, after a restart in several.
 
 A process that runs out of memory inside a collective backward pass cannot join it again, so the group starts anew; this
 ``micro_batch.json`` tells the next one. It holds for the same training (settings and data) on as many processes.
@@ -30,6 +30,7 @@ def recorded_micro_batch(folder: Path, identity: Plain, processes: int) -> int |
     if not path.is_file():
         return None
     content = read_json(path)
+    # A share of the batch depends on the number of processes, and so does what fits.
     return int(content["micro_batch_size"]) if content["training"] == _name(identity, processes) else None
 
 
@@ -48,6 +49,7 @@ def halved(
     that starts anew, and ``TrainingFailure`` when a single sample did not fit.
     """
     half = size // 2
+    # With large pictures a pass may hold one sample although `size` is above 1: halving it would change nothing.
     if half < 1 or context.samples_per_pass(size) == 1:
         why = f"out of memory at step {step} with one sample: choose a smaller --imgsz or model"
         raise TrainingFailure(why, "out_of_memory", step) from error

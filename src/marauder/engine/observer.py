@@ -1,4 +1,4 @@
-"""Who is told, on the leading process, how a training goes: trackers, events, mirrors of checkpoints."""
+"""Who hears, on the leading process, how a training goes: trackers, events, mirrors of checkpoints."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ def apply_schedule(optimizer: torch.optim.Optimizer, values: StepValues) -> None
     """Set the step's learning rates and momentum."""
     for group in optimizer.param_groups:
         group["lr"] = values.bias_learning_rate if group["biases"] else values.learning_rate
+        # SGD keeps its momentum under its name, AdamW as the first of its betas.
         if "momentum" in group:
             group["momentum"] = values.momentum
         else:

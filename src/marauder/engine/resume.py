@@ -23,7 +23,7 @@ log = logging.getLogger("marauder")
 
 @dataclass(frozen=True)
 class Resumption:
-    """Takes up what an earlier process left. ``folder`` is the run's, ``identity`` what a checkpoint must match."""
+    """Picks up where an earlier process left off. ``folder``: the run's; ``identity``: what a checkpoint must match."""
 
     state: TrainState
     checkpointer: Checkpointer
@@ -47,32 +47,37 @@ class Resumption:
         if content is None:
             self._begin()
             return False
+        # Every rank looks at the same content and raises the same: none is left waiting for the others.
         where = stored.path if stored is not None else "the checkpoint"
         refuse_other_training(where, content["identity"], self.identity, self.at_default)
         self.state.restore(content)
         position = self.state.position
         if self.settings.micro_batch_size is not None:
+            # The size in the checkpoint may have been halved by an earlier lack of memory: never go above it.
             position.micro_batch_size = min(position.micro_batch_size, self.settings.micro_batch_size)
         self._fit_memory()
         if self.settings.threads is None and position.threads:
             torch.set_num_threads(position.threads)  # the order of additions, and so the last bit, depends on it
         if self.group.leads:
             self.checkpointer.set_aside_after(position.step)
+        # A named checkpoint may lie elsewhere, so that the first save here must not be skipped as done.
         self.checkpointer.saved_step = position.step if named is None else None
         self._keep_to_this_branch(named is not None)
         return True
 
     def _begin(self) -> None:
         if self.group.leads:
+            # Only damaged checkpoints are left here; they would look newer than those this beginning is about to write.
             self.checkpointer.set_aside_after(-1)
         position = self.state.position
+        # Rounded up: shares of the ranks may differ by one sample.
         per_rank = -(-self.settings.batch_size // self.group.size)
         position.micro_batch_size = self.settings.micro_batch_size or per_rank
         self._fit_memory()
         position.threads = torch.get_num_threads()
 
     def _fit_memory(self) -> None:
-        """Cut batches as small as an earlier group of as many processes found it must."""
+        """Cut batches as small as an earlier group of as many processes had to."""
         recorded = None
         if self.group.leads:
             recorded = recorded_micro_batch(self.folder, self.identity, self.group.size)
@@ -81,7 +86,7 @@ class Resumption:
             self.state.position.micro_batch_size = min(self.state.position.micro_batch_size, recorded)
 
     def _keep_to_this_branch(self, given_up: bool) -> None:
-        """See to it that ``best`` holds what the checkpoint knows as the best weights.
+        """Make sure that ``best`` holds what the checkpoint knows as the best weights.
 
         The file may be lost, or newer than the checkpoint. Where these weights are the checkpoint's own they are saved
         once more, else the best is sought anew from here on. ``given_up``: what was trained after the checkpoint counts
@@ -94,12 +99,14 @@ class Resumption:
             if given_up:
                 self._set_aside("best", best)
                 self._set_aside("last", position.history)
+            # Only the first rank looks at the disk and all take its word, so that they go on alike.
             held = agrees(self.weights.about("best"), best) or self._save_best_again(best)
         held = self.group.broadcast(held)
         if not held and position.best_score is not None:
             if self.group.leads:
                 log.warning("the best weights (epoch %s) are not here; the best is sought anew", position.best_epoch)
             position.best_score, position.best_epoch, position.evaluations_since_best = None, None, 0
+            # The position has changed although its step has not: save it all the same.
             self.checkpointer.saved_step = None
 
     def _set_aside(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:

@@ -45,6 +45,7 @@ class Schedule:
 
     def warmup_steps(self) -> int:
         """Steps of warm-up: the configured epochs, but never more than half of the training."""
+        # A short training would otherwise end before its learning rate is reached.
         return min(round(self.settings.warmup_epochs * self.steps_per_epoch), self.total_steps // 2)
 
     def _decay(self, step: int) -> float:

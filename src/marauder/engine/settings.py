@@ -17,6 +17,7 @@ class OptimizerSettings(Settings):
     learning_rate: float = Field(0.01, gt=0, description="highest rate, after the warm-up; less for AdamW")
     final_fraction: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the first")
     schedule: Literal["cosine", "linear"] = "linear"
+    # The defaults from here to the warm-up's are those of Ultralytics' cfg/default.yaml.
     momentum: float = Field(0.937, ge=0, lt=1, description="SGD's momentum; AdamW's first beta")
     weight_decay: float = Field(5e-4, ge=0)
     warmup_epochs: float = Field(3.0, ge=0)
@@ -37,6 +38,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(16, ge=1, description="samples of one update, over all processes")
     seed: int = 0
     optimizer: OptimizerSettings = OptimizerSettings()
+    # Decay and ramp are those of Ultralytics' ModelEMA.
     average_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights, ramped up")
     average_ramp: float = Field(2000.0, gt=0, description="updates over which that decay ramps up")
     patience: Annotated[int, Decides.LENGTH] = Field(

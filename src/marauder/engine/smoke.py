@@ -78,6 +78,7 @@ def look_at_one_batch(task: Task, settings: TrainingSettings, device: torch.devi
         samples = min(SANITY_SAMPLES, settings.batch_size, settings.micro_batch_size or SANITY_SAMPLES)
         norm, parameters = math.nan, len(list(model.parameters()))
         missing: tuple[str, ...] = ()
+        # The last batch looked at is what the sanity check gets, with something to find or without.
         for batch, _ in islice(_shard(task, settings, device, samples), BATCHES_LOOKED_AT):
             norm, missing, found = _gradients(task, model, batch, choose_precision(settings.precision, device))
             if found:
@@ -123,6 +124,7 @@ def unchanged_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         random.seed(seed)
+        # NumPy's old generator takes no more than 32 bits.
         np.random.seed(seed % 2**32)
         try:
             yield
@@ -142,12 +144,14 @@ class _Run:
 
 def _short_run(task: Task, settings: TrainingSettings, device: torch.device, steps: int, samples: int) -> _Run:
     model = _build(task, settings, device)
+    # Cloned, since on a CPU these are the tensors that the training goes on changing.
     start = {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
     precision = choose_precision(settings.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     average = AveragedModel(model, settings.average_decay, settings.average_ramp)
     position = Position(micro_batch_size=min(settings.micro_batch_size or samples, samples))
     state = TrainState(model, average, build_optimizer(model, settings.optimizer), scaler, position)
+    # Warm-up may take half of all steps: ten times as many leave room for these after it.
     updater = Updater(task, state, Group(device=device), settings, precision, 10 * steps)
     schedule = Schedule(settings.optimizer, total_steps=10 * steps, steps_per_epoch=steps)
     loaded: list[Batch] = []
@@ -216,4 +220,5 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
+    # As bytes: torch.equal takes NaN for unequal to itself, and 0 for equal to -0.
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))

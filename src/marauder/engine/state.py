@@ -16,7 +16,7 @@ from marauder.engine.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended. ``history``: one row of numbers an epoch."""
+    """How a training ended. ``history``: one row of numbers per epoch."""
 
     epochs: int
     steps: int
@@ -83,6 +83,7 @@ def agrees(about: PlainMapping | None, rows: Sequence[Mapping[str, float]]) -> b
     """Whether weights with which ``about`` is noted (``None``: there are none) are of one of the epochs ``rows``."""
     if about is None:
         return False
+    # What was saved has been through JSON, where NaN became null; it may hold more than these entries.
     return any(to_plain(about_epoch(row)).items() <= dict(about).items() for row in rows)
 
 
@@ -99,6 +100,7 @@ class TrainState:
     def snapshot(self, identity: Plain) -> Plain:
         """What a checkpoint holds; ``identity`` says which settings and data it belongs to."""
         random: Plain = {"cpu": torch.get_rng_state()}
+        # Asking an idle GPU for its state would set it up, and take its memory, for a training on the CPU.
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             random["cuda"] = torch.cuda.get_rng_state()
         return {
@@ -113,7 +115,7 @@ class TrainState:
         }
 
     def restore(self, state: Plain) -> None:
-        """Take everything back from a checkpoint's content."""
+        """Restore everything from a checkpoint's content."""
         self.position = Position(**state["position"])
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

@@ -47,6 +47,7 @@ class SampleContext:
         least."""
         if self.image_size is None or self.base_image_size is None:
             return micro_batch_size
+        # Memory of a forward pass grows with the pixels, the square of the side.
         return max(1, micro_batch_size * self.base_image_size**2 // self.image_size**2)
 
 
@@ -77,7 +78,7 @@ class Criterion(Protocol):
     """Loss of a model, in sums and counts that add up over any cut of a batch."""
 
     def __call__(self, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sums (k,), one a part of the loss, and what each is divided by once those of the global batch are added up:
+        """Sums (k,), one per part of the loss, and what each is divided by once those of the global batch are added up:
         counts (k,), or () or (1,) where all parts share one. Counts have no gradient, and one below 1 counts as 1.
 
         Counts that differ by part must be known before a backward pass, so that micro-batches still to come are passed
@@ -146,7 +147,7 @@ class Task(Protocol):
         """The pictures behind sample keys, for messages."""
 
     def close(self, remove: bool = False) -> None:
-        """Let go of what was kept for speed; ``remove`` deletes it from the disk too."""
+        """Release what was kept for speed; ``remove`` also deletes it from the disk."""
 
 
 class Weights(Protocol):

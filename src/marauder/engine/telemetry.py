@@ -27,7 +27,8 @@ class Telemetry:
     and ``/max`` (before clipping; updates that a loss scaler skipped are left out), ``data_wait/seconds`` a step and
     ``data_wait/share`` (0..1 of a step's time), ``update/seconds`` a step (all but waiting for data),
     ``pictures_per_second`` over all processes, ``memory/process_gigabytes`` (resident), and on a GPU
-    ``gpu/allocated_gigabytes``, ``gpu/reserved_gigabytes`` and, where the driver tells it, ``gpu/utilisation`` (0..1).
+    ``gpu/allocated_gigabytes``, ``gpu/reserved_gigabytes`` and, where the driver reports it, ``gpu/utilisation``
+    (0..1).
     """
 
     def __init__(self, loss_names: Sequence[str], batch_size: int, device: torch.device, stopwatch: Stopwatch) -> None:
@@ -60,6 +61,7 @@ class Telemetry:
         """The numbers since the last report, of one update at least."""
         steps = self.steps
         spent = {phase: self._since(phase) for phase in ("data", *ASIDE)}
+        # A coarse clock can give 0 for the fastest of steps.
         seconds = max(time.perf_counter() - self._started - sum(spent[phase] for phase in ASIDE), 1e-9)
         values = {f"train/{name}": total / steps for name, total in zip(self.loss_names, self._losses, strict=True)}
         values["train/loss"] = sum(self._losses) / steps
@@ -92,9 +94,10 @@ class Telemetry:
         return self._memory
 
     def _read_utilisation(self) -> float | None:
-        """Share of the last moment in which the GPU was busy; ``None`` for good once the driver has not told it."""
+        """Share of the last moment in which the GPU was busy; ``None`` for good once the driver could not say."""
         if not self._utilisation_known:
             return None
+        # Needed by torch.cuda.utilization, which lets this module's own exception through.
         try:
             import pynvml
         except ModuleNotFoundError:

@@ -35,6 +35,7 @@ class Stopwatch:
             yield
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+            # A new moment, not `outer`: coming back to a phase is progress too, and moments are told apart by identity.
             self.now = Moment(outer.phase)
 
     def timed(self, phase: str, items: Iterable[Item]) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""The training loop: from a task, settings and a folder to trained weights, stopping in time and going on exactly."""
+"""The training loop: from a task, settings and a folder to trained weights, stopping in time and resuming exactly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger("marauder")
 
 @dataclass(frozen=True)
 class Pending:
-    """An update whose numbers were not looked at yet."""
+    """An update whose numbers have not been looked at yet."""
 
     step: int
     result: UpdateResult
@@ -141,8 +141,10 @@ class Trainer:
 
     def _build_state(self) -> TrainState:
         model = self.task.build_model(self.settings.seed).to(self.group.device)
+        # Convolutions are faster in this layout, on CPUs too.
         model = model.to(memory_format=torch.channels_last).train()
         average = AveragedModel(model, self.settings.average_decay, self.settings.average_ramp)
+        # bfloat16 has the exponents of float32: only float16's small gradients vanish without a scale.
         scaler = torch.amp.GradScaler(self.group.device.type, enabled=self.precision == torch.float16)
         return TrainState(model, average, build_optimizer(model, self.settings.optimizer), scaler, Position())
 
@@ -160,6 +162,7 @@ class Trainer:
         position = self.state.position
         self.guards = Guards(self.settings, position)
         if found:
+            # A longer patience or more epochs than when it stopped: it goes on.
             if position.step < self.order.total_steps and not self._patience_spent():
                 position.stopped_early = False
             self.run_log.event("resumed", step=position.step, processes=self.group.size)
@@ -211,6 +214,7 @@ class Trainer:
         position = self.state.position
         progress = Progress("training", self.order.total_steps, "steps", already_done=position.step)
         saved_at = self._mark = time.monotonic()
+        # The process before stopped between the epoch's last step and the end of its evaluation.
         if self._epoch_end_is_due():
             self._end_epoch()
         for local in self.stopwatch.timed("data", loader):
@@ -219,6 +223,7 @@ class Trainer:
             if self.sanity_check and not position.sanity_passed:
                 self._check_sanity(batch)
             self._pending.append(Pending(position.step, self._step(batch), local, batch))
+            # Before its numbers are judged: where the samples stand must follow the weights, which have changed.
             position.step += 1
             # On a GPU the numbers of a step are looked at one step later, so that the next is already under way.
             self._settle(keep=1 if self.group.device.type == "cuda" else 0)
@@ -254,6 +259,7 @@ class Trainer:
         half = halved(size, context, step, self.group, self.folder, self.identity, error)
         position.micro_batch_size = half
         if self.group.device.type == "cuda":
+            # Blocks cached at the former size do not serve the smaller ones and would count against them.
             torch.cuda.empty_cache()
         log.warning(
             "out of memory at step %d: going on with %d samples at a time, %d times an update (same result)",
@@ -269,6 +275,7 @@ class Trainer:
         while len(self._pending) > keep:
             pending = self._pending.popleft()
             result = pending.result
+            # In double precision, so that the sums over a long epoch lose nothing.
             sums = result.sums.to("cpu", torch.float64)
             losses = (sums / result.counts.cpu()).tolist()
             loss, per_sample = sum(losses), float(sums.sum() / result.samples)
@@ -320,6 +327,7 @@ class Trainer:
         position.history.append(row)
         position.epoch_sums, position.epoch_steps, position.epoch_seconds = [], 0, 0.0
         self.run_log.epoch_ended(epoch, row)
+        # Only now: the row that shows it is on disk first.
         if self._collapse is not None:
             self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
@@ -333,6 +341,7 @@ class Trainer:
         average = self.state.average.model
         with self.stopwatch.measure("evaluation"):
             self.group.broadcast_buffers(average)
+            # A rank that is out of time gives no share, but takes part in the gathering, where the others wait for it.
             share = self.task.predict(average, self.group.rank, self.group.size, self._must_stop)
             shares = self.group.gather(share)
             if any(part is None for part in shares):
@@ -364,6 +373,8 @@ class Trainer:
             reason = self.group.agree(self.clock.stop_reason())
         if reason is not None and position.step < self.order.total_steps and not position.stopped_early:
             self._interrupt(reason)
+        # Twice as readily at an epoch's end: a kill would cost the evaluation too. The ranks' clocks differ, but only
+        # the first rank saves.
         due = time.monotonic() - saved_at >= settings.checkpoint_seconds * (0.5 if epoch_ends else 1.0)
         due = due or (settings.checkpoint_steps is not None and position.step % settings.checkpoint_steps == 0)
         if due and self.group.leads:
@@ -394,6 +405,7 @@ class Trainer:
             return
         with self.stopwatch.measure("checkpoint"):
             about = {"epoch": step // self.order.steps_per_epoch, "of_steps": self.order.total_steps}
+            # Into the position before it is copied: watches go on from what they knew at this step.
             self.guards.remember(self.state.position)
             self.checkpointer.save(self.state.snapshot(self.identity), step, about, wait)
 
@@ -407,6 +419,7 @@ class Trainer:
 
     def _check_sanity(self, batch: Batch) -> None:
         samples = min(8, len(self.task.inputs(batch)))
+        # A few samples: memory has to be left for the copy of the model that they train.
         part = self.task.cut(batch, 0, samples)
         with self.stopwatch.measure("sanity"):
             first, lowest = check_sanity(self.task, self.state.model, part)

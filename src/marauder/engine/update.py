@@ -71,6 +71,7 @@ class Updater:
         When memory runs out nothing has changed but gradients: running statistics are put back, and
         ``torch.OutOfMemoryError`` goes on to the caller.
         """
+        # A forward pass that runs out of memory half-way has moved some running statistics already.
         buffers = self._buffers()
         try:
             totals = self._accumulate(batch, samples, context.samples_per_pass(self.state.position.micro_batch_size))
@@ -83,11 +84,13 @@ class Updater:
 
     def _accumulate(self, batch: Batch, samples: int, micro: int) -> torch.Tensor:
         """Gradients of the loss, ``micro`` samples at a time; returns (sums…, counts…, samples) of this rank."""
+        # A rank without samples that count still passes one, times 0: the others wait for its part of the collectives.
         length = max(samples, 1)
         pieces = [slice(start, min(start + micro, length)) for start in range(0, length, micro)]
         counted = 1.0 if samples else 0.0
         totals = scales = None
         for number, piece in enumerate(pieces):
+            # Around the forward pass too: there DistributedDataParallel decides whether gradients will be shared.
             with self._synchronised(number == len(pieces) - 1):
                 sums, counts = self._forward(self.network, batch, piece)
                 if totals is None:
@@ -116,6 +119,7 @@ class Updater:
             totals[:-1] += counts
             with self._leaving_no_trace():
                 for piece in rest:
+                    # The bare model: ranks may have other numbers of pieces left, so no pass here may be collective.
                     totals[:-1] += self._forward(self.state.model, batch, piece)[1]
         totals[-1] = samples
         return self._scale(*self.group.sum(totals).split([counts.numel(), 1]))
@@ -128,6 +132,7 @@ class Updater:
         optimizer, scaler = self.state.optimizer, self.state.scaler
         parts = len(self.task.loss_names)
         sums, counts, samples = totals[:parts], totals[parts:-1], totals[-1]
+        # Before the counts and the clipping, which are meant for the gradients as they are.
         scaler.unscale_(optimizer)
         if len(counts) == 1:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

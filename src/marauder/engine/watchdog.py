@@ -1,4 +1,4 @@
-"""Notices that a training does not go on: writes down where every thread stands, and ends the process.
+"""Notices that a training makes no progress: writes down where every thread stands, and ends the process.
 
 A process that hangs in a collective, a driver call or a disk that does not answer cannot be asked to stop; it is ended
 with a status of its own (``EXIT_HUNG``), and goes on from the last checkpoint.
@@ -27,11 +27,11 @@ log = logging.getLogger("marauder")
 TICK_SECONDS = 1.0
 LAST_WORDS_SECONDS = 30.0
 UNLIMITED = ("evaluation", "checkpoint", "sanity")
-"""Phases that take their time."""
+"""Phases that may take any amount of time."""
 
 
 def evidence_path(folder: Path, rank: int) -> Path:
-    """Where the evidence of a rank that hung lies."""
+    """Where the evidence of a rank that hung is kept."""
     return folder / f"hang_rank{rank}.json"
 
 
@@ -47,6 +47,7 @@ class Stillness:
     def look(self, now: Moment, seconds: float) -> float:
         """Seconds (of a monotonic clock) for which the phase has not changed, with the look at ``seconds``."""
         passed = min(seconds - self._looked, 2 * self.tick)
+        # By identity: the same phase begun anew is progress, though the two moments are equal.
         self.still = self.still + passed if now is self._seen else 0.0
         self._seen, self._looked = now, seconds
         return self.still
@@ -72,6 +73,7 @@ class HangWatch:
         self.stopwatch, self.path, self.rank, self.describe = stopwatch, evidence_path(folder, rank), rank, describe
         self.timeout = timeout
         self.timeouts = {**dict.fromkeys(UNLIMITED), **timeouts}
+        # A timeout of less than a few seconds still gets several looks.
         self.tick = min(TICK_SECONDS, timeout / 4)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="hang watch", daemon=True)
@@ -118,6 +120,7 @@ class HangWatch:
             self.path,
         )
         try:
+            # Twice: the description asks the task, which may hang as well, so the plain facts go first.
             write_json(self.path, about)
             write_json(self.path, {**about, **self.describe()})
         finally:
@@ -126,6 +129,7 @@ class HangWatch:
 
 def _stacks() -> str:
     """The stack of every thread, the innermost call first."""
+    # faulthandler writes to a file descriptor from C; a StringIO has none.
     with tempfile.TemporaryFile("w+") as stream:
         faulthandler.dump_traceback(stream, all_threads=True)
         stream.seek(0)

@@ -1,6 +1,6 @@
 """Whether confidences mean what they say: D-ECE, LaECE, the LRP error, and the data of a reliability diagram.
 
-All from pairs that were made once (``matching``), at IoU 0.5, so that they can be had of the whole and of every slice.
+All from pairs that were made once (``matching``), at IoU 0.5, so that they exist for the whole and for every slice.
 Excused detections (on ignored boxes, or outside a slice's areas) take no part.
 """
 
@@ -138,6 +138,7 @@ def calibrate(
     counting = ~matches.box_ignored[0] & matches.counted[matches.box_picture]
     boxes = np.bincount(matches.box_class[counting], minlength=len(matches.names))
     sure = score >= minimum_confidence
+    # Detections come by class, then by falling score; the cuts by class and the running sums of LRP rely on both.
     starts = np.searchsorted(kind, np.arange(len(matches.names) + 1))
     per_class = []
     for index, name in enumerate(matches.names):
@@ -204,6 +205,7 @@ def _lrp(
             missed=1 - right / boxes,
         )
 
+    # searchsorted wants rising values; "right" keeps what scores exactly the confidence.
     kept = int(np.searchsorted(-score, -confidence, "right"))
     return at(kept, confidence), at(best, float(score[best - 1]) if best else 1.0)
 

@@ -39,6 +39,7 @@ def select(matches: Matches, subset: np.ndarray | None = None, weights: np.ndarr
     repeats = picture_weights(matches, subset, weights)
     chosen = repeats.astype(bool)
     pairs: slice | np.ndarray = slice(None)
+    # A slice of everything leaves views below; an index would copy every array of pairs.
     if not chosen.all():
         pairs = np.flatnonzero(chosen.take(matches.pair_picture))
     segment = gather(matches.pair_segment, pairs)

@@ -141,6 +141,7 @@ def adjusted_p_values(tests: Sequence[Statistic]) -> np.ndarray:
     the tests that are left, and none may come out surer than one before it (Romano and Wolf 2005, algorithm 4.1).
     """
     result = np.zeros(len(tests))
+    # Stable, so that equal statistics are adjusted in the same order everywhere.
     order = np.argsort([test.value for test in tests], kind="stable")
     floor = 0.0
     for place, index in enumerate(order):
@@ -199,6 +200,7 @@ def _look(
         candidate=candidate,
         production=production,
         deltas=in_draws[0] - in_draws[1],
+        # Two at least, whatever is asked: the standard error divides by groups - 1.
         enough=groups >= max(2, least[0])
         and metrics[0].boxes >= least[1]
         and bool(np.isfinite(candidate - production)),
@@ -207,6 +209,7 @@ def _look(
 
 def _count_groups(matches: Matches, drawn: Draws) -> tuple[int, float]:
     """Groups that hold a box which counts, and their effective number by boxes: (sum n)² / sum n²."""
+    # The first K segments are those of all sizes.
     segment, picture = matches.targets
     boxes = np.bincount(drawn.group[picture[segment < len(matches.names)]], minlength=len(drawn.counts)).astype(
         np.float64
@@ -223,6 +226,7 @@ def _test(look: _Look, margin: float, seed: int) -> Statistic | None:
     if error == 0.0:  # no draw differs from another: nothing is uncertain
         return Statistic(-np.inf if lost < 0 else np.inf, np.zeros(len(look.deltas)))
     freedom = max(1.0, look.effective_groups - 1)
+    # A normal number divided by the root of (chi-square over its degrees of freedom) is t distributed.
     wider = np.sqrt(stream(seed, "t", look.mask.name).chisquare(freedom, len(look.deltas)) / freedom)
     # Around the draws' own mean: pictures that are drawn twice tie with themselves, which shifts average precision.
     # A draw without a box of the slice says nothing: it is taken for one without a change.

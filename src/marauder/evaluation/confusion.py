@@ -88,6 +88,7 @@ def confusion_matrix(matches: CrossMatches, confidence: float, subset: np.ndarra
     excused = np.zeros(len(box), bool)
     excused[on_box] = matches.box_ignored[box[on_box]]
     missed = chosen[matches.box_picture] & ~matches.box_ignored
+    # Only pairs at the confidence count: a box whose detection scores less stays missed.
     missed[box[on_box]] = False
     cells = np.concatenate(
         [(true * (count + 1) + predicted)[~excused], matches.box_class[missed] * (count + 1) + count]

@@ -84,6 +84,8 @@ def confidence_curves(matches: Matches, repeats: np.ndarray) -> ConfidenceCurves
             continue
         right, all_ = np.cumsum(true[used]), np.cumsum(times[used])
         falling = -matches.detection_score[used]
+        # interp wants rising values. Above the highest score nothing is detected: recall 0 and, as Ultralytics has it,
+        # precision 1.
         recall[row] = np.interp(-CONFIDENCE_GRID, falling, right / boxes[number], left=0)
         precision[row] = np.interp(-CONFIDENCE_GRID, falling, right / all_, left=1)
     total = precision + recall
@@ -96,6 +98,7 @@ def best_confidence(curves: ConfidenceCurves) -> float:
     if not curves.f1.any():
         return FALLBACK_CONFIDENCE
     mean = curves.f1.mean(axis=0)
+    # An odd width and the ends repeated, exactly as Ultralytics smooths, or the two would choose other confidences.
     width = round(len(mean) * 0.1 * 2) // 2 + 1
     margin = np.ones(width // 2)
     padded = np.concatenate((margin * mean[0], mean, margin * mean[-1]))
@@ -106,6 +109,7 @@ def best_confidence(curves: ConfidenceCurves) -> float:
 def operating_point(selection: Selection, confidence: float) -> OperatingPoint:
     """Count true and false detections of each class at ``confidence``."""
     matches, count = selection.matches, len(selection.matches.names)
+    # The first K segments are those of all sizes at IoU 0.5.
     last = int(np.searchsorted(selection.segment, count))
     score = matches.detection_score[gather(matches.pair_detection, selection.pairs, last)]
     sure = np.flatnonzero(score >= confidence)

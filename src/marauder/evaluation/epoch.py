@@ -23,6 +23,7 @@ def epoch_metrics(result: EvaluationResult, calibration: bool = True) -> dict[st
         measured = calibrate(result.matches, overall.confidence)
         values |= {"d_ece": measured.d_ece, "la_ece": measured.la_ece, "lrp": measured.lrp}
     values |= {f"ap50/{name}": float(overall.ap[0, 0, index]) for index, name in enumerate(overall.names)}
+    # The first range is all sizes, which is map50_95 itself.
     values |= {f"size/{name}": defined_mean(overall.ap[area]) for area, name in enumerate(AREA_NAMES) if area}
     for name, part in result.slices.items():
         values |= {f"slice/{name}/{metric}": float(getattr(part, metric)) for metric in OF_A_SLICE}

@@ -89,6 +89,7 @@ class _SliceMetrics:
 
     def __init__(self, matches: Matches, records: Sequence[Record], overall: Metrics) -> None:
         self.matches, self.records, self.confidence = matches, records, overall.confidence
+        # By the bytes of the mask: arrays cannot be keys.
         self.known = {np.ones(len(records), bool).tobytes(): overall}
         self.detections: dict[bytes, np.ndarray] = {}
 

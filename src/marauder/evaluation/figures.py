@@ -72,7 +72,7 @@ def training_curves(history: Sequence[PlainMapping]) -> bytes:
 
 
 def group_history(history: Sequence[PlainMapping]) -> dict[str, dict[str, np.ndarray]]:
-    """Panels of ``training_curves``: group name to series name to values, one an epoch, NaN where missing."""
+    """Panels of ``training_curves``: group name to series name to values, one per epoch, NaN where missing."""
     panels: dict[str, dict[str, np.ndarray]] = {}
     names = dict.fromkeys(name for entry in history for name in entry if name != "epoch")
     for name in names:
@@ -93,6 +93,7 @@ def _best_epoch(series: Mapping[str, np.ndarray]) -> int | None:
     """Place of the highest mAP50-95, or else mAP50; ``None`` without either."""
     for name in ("map50_95", "map50"):
         if name in series:
+            # Some number is there: group_history leaves out series without any.
             return int(np.nanargmax(series[name]))
     return None
 
@@ -214,6 +215,7 @@ def slices_figure(
     """
     if not names:
         raise ValueError("there are no slices to draw")
+    # Here and not above, since matplotlib takes long to import.
     from matplotlib.colors import LinearSegmentedColormap
 
     colors = LinearSegmentedColormap.from_list("worst to best", HEAT_COLORS)
@@ -240,7 +242,7 @@ def slices_figure(
 
 
 def _draw_classes(axes: Axes, x: np.ndarray, lines: np.ndarray, labels: Sequence[str]) -> None:
-    """A coloured, named line a class; beyond ten classes thin grey ones."""
+    """A coloured, named line per class; beyond ten classes thin grey ones."""
     few = len(lines) <= len(SERIES)
     for number, (line, label) in enumerate(zip(lines, labels, strict=True)):
         color = SERIES[number] if few else FAINT

@@ -54,7 +54,7 @@ class ClassAtRecall:
 
 @dataclass(frozen=True)
 class AtFixedRecall:
-    """``classes`` by name, ``tier``: their mean; ``empty_pictures``: how many show nothing; ``draws``, ``seed``."""
+    """``classes`` by name, ``tier``: their mean; ``empty_pictures``: how many show nothing; ``draws``: how many."""
 
     classes: tuple[ClassAtRecall, ...]
     tier: ClassAtRecall
@@ -68,7 +68,7 @@ class AtFixedRecall:
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """Detections of a class that are right or wrong, by falling score: right, group, score, place of the picture."""
+    """Detections of a class that are right or wrong, by falling score: whether right, place of the picture, score."""
 
     right: np.ndarray
     picture: np.ndarray
@@ -135,6 +135,7 @@ def _of_class(
     wanted = weights[curves[0].picture[sure & curves[0].right]].sum(axis=0)
     values = np.full((3, 2, weights.shape[1]), np.nan)
     for side, curve in enumerate(curves):
+        # Block by block: each needs arrays of detections times draws.
         for start in range(0, weights.shape[1], DRAWS_AT_ONCE):
             block = slice(start, start + DRAWS_AT_ONCE)
             precision, score = _at_count(curve, weights[:, block], wanted[block])
@@ -171,6 +172,7 @@ def _at_count(curve: _Curve, weights: np.ndarray, wanted: np.ndarray) -> tuple[n
     times = weights[curve.picture]
     seen = np.cumsum(times, axis=0)
     right = np.cumsum(times * curve.right[:, None], axis=0)
+    # -1 is below any precision: argmax takes it only where the recall is never reached.
     precision = np.where(right >= wanted, right / np.maximum(seen, 1), -1.0)
     best = precision.argmax(axis=0)
     highest = np.take_along_axis(precision, best[None], axis=0)[0]

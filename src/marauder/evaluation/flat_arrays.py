@@ -40,11 +40,13 @@ class FlatPictures:
 
         box_ignored = _joined([records[i].ignored for i in used], bool, (0,))
         group = self.box_picture * classes + box_class if by_class else self.box_picture
+        # Stable: of boxes with the same IoU the later in the record is taken, as COCO's code does.
         order = np.argsort(group, kind="stable")
         self.boxes, self.box_class, self.box_ignored = boxes[order], box_class[order], box_ignored[order]
         self.box_picture, self.box_index, self.box_group = self.box_picture[order], self.box_index[order], group[order]
 
         group = self.detection_picture * classes + detection_class if by_class else self.detection_picture
+        # lexsort is stable too: of equal scores the earlier detection chooses first.
         order = np.lexsort((-scores, group))
         rank = rank_in_group(group[order])
         order, self.detection_rank = order[rank < max_detections], rank[rank < max_detections]

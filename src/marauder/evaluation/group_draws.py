@@ -49,6 +49,7 @@ class Draws:
 def draw_groups(records: Sequence[Record], draws: int, seed: int) -> Draws:
     """Draws of the groups of labelled ``records``, the others being in none; a function of the seed and the groups."""
     labelled = np.array([record.labelled for record in records], bool)
+    # A stream for each draw: the first ones stay what they are when more are asked for.
     known = draw_names(
         [record.group for record in records if record.labelled], draws, lambda draw: stream(seed, "bootstrap", draw)
     )
@@ -63,6 +64,7 @@ def draw_names(names: Sequence[str] | np.ndarray, draws: int, source: Callable[[
     ``names``: (P,), the group of each row. ``source``: the random numbers of each draw; the same generator for all of
     them is used one draw after the other.
     """
+    # Sorted by name, so that a draw does not depend on the order of the rows.
     known, group = np.unique(np.asarray(names), return_inverse=True)
     count = len(known)
     counts = np.zeros((count, draws), np.int32)

@@ -128,6 +128,7 @@ class Matches:
             inside = np.zeros(len(self.detection_score) + 1, np.int32)
             inside[self.inside_detection[start:stop] + 1] = 1
             chosen = slice(bounds[area], bounds[area + 1])
+            # Shifted by one, so that the pair's own detection is counted.
             result[chosen] = start + np.cumsum(inside, dtype=np.int32)[self.pair_detection[chosen] + 1]
         return result
 
@@ -158,6 +159,7 @@ def match(
     flat = FlatPictures(records, detections, len(names), max_detections)
     crowd = flat.box_ignored
     ignored = crowd | ~_inside(_areas(flat.boxes))
+    # What is below the lowest threshold matches at none of them.
     candidates = find_candidates(
         flat.detection_boxes, flat.detection_group, flat.boxes, flat.box_group, crowd, IOU_THRESHOLDS[0]
     )
@@ -165,9 +167,12 @@ def match(
 
     by_class = np.lexsort((-flat.detection_score, flat.detection_class))
     place = np.empty(len(by_class), np.int64)
+    # The sort turned round: where each detection comes to stand.
     place[by_class] = np.arange(len(by_class))
     detection_area = _areas(flat.detection_boxes)
     inside = _inside(detection_area)
+    # Read lane by lane (an area range and threshold) and within it by the detections' places, which go by class: so the
+    # pairs come out sorted by segment.
     columns = np.argsort(place[candidates.detection], kind="stable")
     lanes = np.ascontiguousarray(chosen.reshape(len(chosen), len(AREA_NAMES) * len(IOU_THRESHOLDS))[columns].T)
     lane, column = np.divmod(np.flatnonzero(lanes), max(1, lanes.shape[1]))

@@ -138,7 +138,7 @@ class Metrics:
 
     @cached_property
     def per_class(self) -> list[Plain]:
-        """One mapping a class: name, n_boxes, ap50, ap75, ap50_95, precision, recall, f1."""
+        """One mapping per class: name, n_boxes, ap50, ap75, ap50_95, precision, recall, f1."""
         point = self.point
         return [
             {
@@ -247,9 +247,11 @@ def _precision_table(selection: Selection) -> tuple[np.ndarray, np.ndarray, np.n
     excused = _cumulative_in_runs(selection.counted(selection.inside), starts, lengths)
     steps = len(IOU_THRESHOLDS)
     base = np.repeat(selection.predicted[matches.inside_starts[:, None, :-1]], steps, axis=1).reshape(-1)
+    # A class without boxes is divided by 1 here and made undefined by the callers.
     total = np.repeat(np.maximum(selection.boxes_of, 1)[:, None, :], steps, axis=1).reshape(-1)
     upto = selection.predicted.take(gather(matches.pair_upto, selection.pairs))
     false = upto - np.repeat(base[segment[starts]], lengths) - excused
+    # The tiny addend is COCO's: it turns 0/0 into 0, and without it the last digits would differ.
     precision = found / (false + found + np.spacing(1))
     recall = found / np.repeat(total[segment[starts]], lengths)
     row = np.repeat(np.arange(len(starts)), lengths)
@@ -266,6 +268,7 @@ def last_point_reached(recall: np.ndarray) -> np.ndarray:
     """Index of the last of the 101 recall points that is at most ``recall``, exactly as comparing with each."""
     top = len(RECALL_POINTS) - 1
     point = np.minimum((recall * top).astype(np.intp), top)
+    # The product can fall on the wrong side of a whole number; comparing with the points themselves mends it.
     point += (point < top) & (recall >= RECALL_POINTS[np.minimum(point + 1, top)])
     point -= recall < RECALL_POINTS[point]
     return point

@@ -41,6 +41,7 @@ def judge_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarr
     last = int(np.searchsorted(matches.pair_segment, len(matches.names)))
     detection, hit = matches.pair_detection[:last], matches.pair_true[:last]
     true, false = np.zeros((2, len(matches.detection_score)), bool)
+    # Wrong until a pair says otherwise; a pair with a box that does not count makes it neither.
     false[matches.inside_detection[: matches.inside_bounds[1]]] = True
     false[detection] = False
     true[detection[hit]] = True

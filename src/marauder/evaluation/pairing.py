@@ -64,6 +64,7 @@ def find_candidates(
         counts = (last - first)[chunk]
         detection = np.repeat(np.arange(chunk.start, chunk.stop), counts)
         ends = np.cumsum(counts)
+        # Boxes of a group stand side by side: a detection's candidates are the run that begins at its `first`.
         box = np.arange(len(detection)) + np.repeat(first[chunk] - (ends - counts), counts)
         iou = _pairwise_iou(detection_edges, detection, box_edges, box, crowd)
         keep = np.flatnonzero(iou >= minimum_iou)
@@ -81,6 +82,7 @@ def _chunks(counts: np.ndarray) -> Iterator[slice]:
     start = 0
     while start < len(counts):
         done = ends[start - 1] if start else 0
+        # One detection at least, though it may have more pairs than the bound allows.
         stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS_AT_ONCE, "right")))
         if ends[stop - 1] > done:
             yield slice(start, stop)
@@ -143,9 +145,11 @@ def pair_greedily(
     for start, stop in pairwise(bounds):
         here = box[start:stop]
         free = above[start:stop] & ~taken[here]
+        # Skipped where no detection has a second candidate: there is nothing to choose between.
         if place[start:stop].any():
             free = _last_best(free, counts_more[here], place[start:stop], most)
         chosen[order[start:stop]] = free
+        # One detection of a group chooses in a round, so that no box is in `here` twice and no result is lost.
         taken[here] |= free & usable[here]
     return chosen
 

@@ -106,6 +106,7 @@ def assign_folds(classes: np.ndarray, group: np.ndarray, folds: int, seed: int) 
     np.add.at(table, (group, classes), 1)
     table /= np.maximum(table.sum(axis=0), 1)
     order = stream(seed, "probe folds").permutation(count)
+    # Groups with much of a class first, while the folds are still free; equal ones in random order.
     order = order[np.argsort(-table.max(axis=1)[order], kind="stable")]
     reached = np.zeros((folds, table.shape[1]))
     assigned = np.zeros(count, np.int64)
@@ -138,16 +139,20 @@ def _ridge(features: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.
     """
     features, others = np.asarray(features, np.float64), np.asarray(others, np.float64)
     mean, deviation = features.mean(axis=0), features.std(axis=0)
+    # A feature that is constant but for rounding must not be blown up to unit variance.
     scale = np.where(deviation > 1e-9, deviation, 1.0)
     rows, ahead = (features - mean) / scale, (others - mean) / scale
     label = np.concatenate([targets, 1 - targets.sum(axis=1, keepdims=True)], axis=1)
     weight = (label / np.maximum(label.sum(axis=0), 1)).sum(axis=1)
     weight /= weight.sum()
     centre, level = weight @ rows, weight @ targets
+    # Centred once more by the weights, so that the intercept is not penalised.
     rows, ahead = rows - centre, ahead - centre
+    # One decomposition serves all strengths.
     values, vectors = np.linalg.eigh(rows.T @ (rows * weight[:, None]))
     response = vectors.T @ (rows.T @ ((targets - level) * weight[:, None]))
     projected = ahead @ vectors
+    # Rounding leaves some eigenvalues just under 0, where a small strength could cancel them.
     values = np.clip(values, 0, None)
     return np.stack([projected @ (response / (values + strength)[:, None]) + level for strength in STRENGTHS])
 
@@ -162,6 +167,7 @@ def average_precision(scores: np.ndarray, positive: np.ndarray, times: np.ndarra
     hits = np.cumsum(times[order] * positive[order, None], axis=0)[ends].astype(np.float64)
     seen = np.cumsum(times[order], axis=0)[ends]
     steps = np.diff(hits, axis=0, prepend=0.0)
+    # A draw without a positive divides by 0, and is to be NaN.
     with np.errstate(invalid="ignore"):
         result: np.ndarray = (steps * hits / np.maximum(seen, 1)).sum(axis=0) / hits[-1]
     return result

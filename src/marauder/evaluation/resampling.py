@@ -37,7 +37,7 @@ NUMBERS_AT_ONCE = 400_000
 
 
 def resample(matches: Matches, draws: Draws, metric: str, confidence: float | None = None) -> np.ndarray:
-    """The metric in every draw: float64 (N,). For a slice, give its ``restriction.restrict``.
+    """The metric in every draw: float64 (N,). For a slice, give its ``slice_pairs.restrict``.
 
     ``metric``: one of ``METRICS``. ``confidence``: the operating point, needed for ``POINT_METRICS`` alone. NaN where a
     draw has no box of any class. Raises ``ValueError`` for another metric, or where the operating point is missing.
@@ -91,8 +91,10 @@ def _average_precisions(matches: Matches, draws: Draws, area: int, thresholds: S
         start, stop = matches.inside_starts[area, number : number + 2]
         detected = draws.group[matches.inside_picture[start:stop]]
         segments = [_segment(matches, draws, area, one, number) for one in thresholds]
+        # Detections after the last pair change no precision that is read.
         detected = detected[: max((int(segment.upto.max(initial=0)) for segment in segments), default=0)]
         for block in _blocks(draws.number, len(detected) + 1):
+            # Whole rows of it are gathered for every detection below.
             weights = np.ascontiguousarray(draws.counts[:, block])
             running = np.zeros((len(detected) + 1, weights.shape[1]), np.int32)
             np.cumsum(weights[detected], axis=0, out=running[1:])
@@ -132,6 +134,7 @@ def _average_precision(segment: _Segment, weights: np.ndarray, running: np.ndarr
     if not segment.true.all():
         times *= segment.true[:, None]
     found = _cumulative_runs(times, segment.starts)
+    # The same addend as in metrics, so that a draw in which every group comes once gives the same number.
     precision = found / (predicted + np.spacing(1))
     highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     newly = last_point_reached(found / np.maximum(boxes, 1))

@@ -47,6 +47,7 @@ def presence_curves(matches: Matches) -> tuple[PresenceCurve, ...]:
     true, false, _ = judge_detections(matches)
     used = np.flatnonzero(true | false)
     scores = np.zeros(shape)
+    # Not an assignment: a picture and class come up once for each detection, and the highest score is to stay.
     np.maximum.at(
         scores, (matches.detection_class[used], matches.detection_picture[used]), matches.detection_score[used]
     )

@@ -123,6 +123,7 @@ def _draw_tile(axes: Axes, record: Record, found: Detections, outcome: PictureOu
     from marauder.data.pictures import UnreadablePictureError, decode_picture, scale_picture
 
     try:
+        # The extent is the picture's own size, so that boxes in its pixels fit the scaled-down picture.
         picture = scale_picture(decode_picture(record.picture), TILE_PIXELS)
         axes.imshow(picture, extent=(0, record.width, record.height, 0), interpolation="antialiased")
     except UnreadablePictureError:

@@ -41,6 +41,7 @@ def restrict(matches: Matches, records: Sequence[Record], mask: SliceMask) -> Ma
     pair_inside = matches.pair_inside & meant[matches.pair_detection]
     pairs = np.flatnonzero((pair_true | pair_inside) & kept[matches.pair_detection])
     place, box_place = _places(kept), _places(box_kept)
+    # Elements are left out but never moved, so that everything Matches says of its sorting still holds.
     return replace(
         matches,
         counted=counted,

@@ -14,7 +14,7 @@ from marauder.gates.verdict import Answer, Phase, Verdict
 
 
 class GateSettings(Settings):
-    """What every gate can be told in ``gates.yaml``. Numbers are finite: nothing is ever beyond a limit that is NaN."""
+    """What ``gates.yaml`` can set for every gate. Numbers are finite: nothing is ever beyond a limit that is NaN."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -59,7 +59,7 @@ class Gate(Plugin[SettingsType], ABC, Generic[SettingsType, EvidenceType]):
 
     @classmethod
     def off(cls, why: str = "switched off in gates.yaml") -> Verdict:
-        """What stands in the report for a gate of which nothing was asked."""
+        """What the report shows for a gate that was asked nothing."""
         return Verdict(cls.name, cls.phase, "off", why)
 
 

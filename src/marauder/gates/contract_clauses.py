@@ -91,6 +91,7 @@ def _allowed(value: object, rule: AttributeRule) -> bool:
         return False
     if rule.minimum is None and rule.maximum is None:
         return True
+    # To Python True is an int; to a bound it is no number.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return (rule.minimum is None or value >= rule.minimum) and (rule.maximum is None or value <= rule.maximum)
@@ -113,7 +114,9 @@ def _set_aside(dataset: Dataset, settings: ContractSettings) -> Clause:
     found: dict[str, Problem] = {}
     for problem in dataset.problems:
         if problem.kind in SET_ASIDE_KINDS:
+            # Once a picture, however many problems it has: the limit is a share of the pictures.
             found.setdefault(problem.key or f"{problem.path}:{problem.line}", problem)
+    # Pictures that a reader set aside are in no record, and still belong to the whole.
     everything = len({record.key for record in dataset} | set(found))
     share = len(found) / max(everything, 1)
     broken = share > settings.most_set_aside
@@ -138,6 +141,7 @@ def _pictures(dataset: Dataset, settings: ContractSettings) -> Iterator[Clause]:
         "empty",
         f"{share:.1%} of the labelled pictures have no box, allowed are {settings.least_empty:.1%} to "
         f"{settings.most_empty:.1%}",
+        # Too few empty pictures break the clause as well, with none to count.
         0 if kept else max(len(empty), 1),
         round(share, 4),
         f"{settings.least_empty:g} to {settings.most_empty:g}",

@@ -64,6 +64,7 @@ class DeterminismGate(Gate[DeterminismSettings, DeterminismEvidence]):
             "largest_difference": evidence.largest_difference,
         }
         share = evidence.share_of_change
+        # First, since other samples explain any difference of the weights.
         if not evidence.same_batches:
             why = (
                 "the same seed gave other samples the second time: something in loading or augmentation draws random "

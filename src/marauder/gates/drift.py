@@ -1,4 +1,4 @@
-"""Gate: the data of a run is like the data that the production model was trained on, or one knows that it is not."""
+"""Gate: a run's data is like the data that the production model was trained on, or the difference is known."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class DriftSettings(GateSettings):
         gt=0,
         description="least Wasserstein distance of a numeric feature, in standard deviations of the reference",
     )
+    # The largest Jensen-Shannon distance is sqrt(ln 2) = 0.833: a limit above it would never be reached.
     categorical_limit: float = Field(0.1, gt=0, lt=0.84, description="least Jensen-Shannon distance of shares")
     false_alarm_rate: float = Field(
         0.05, gt=0, lt=0.5, description="how often unchanged data may show drift, over all features and embeddings"
@@ -113,6 +114,7 @@ def drift_evidence(
     engine: DriftEngine = make("drift_engine", settings.engine, limits)
     report = folder / REPORT if folder is not None else None
     if report is not None:
+        # An engine without a page must not leave another comparison's page standing here.
         report.unlink(missing_ok=True)
     features = tuple(engine.compare(reference, current, report))
     embeddings = None

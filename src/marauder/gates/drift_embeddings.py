@@ -52,6 +52,8 @@ def embedding_drift(reference: Profile, current: Profile, permutations: int, see
         raise ValueError(reason)
     vectors = np.concatenate([reference.embeddings, current.embeddings]).astype(np.float64)
     split = len(reference.embeddings)
+    # Folds go by name alone, since a clip on both sides must not be fitted in one fold and judged in another; deals go
+    # by name and side, since each side's part of it is dealt for itself.
     named = np.array([*reference.groups, *current.groups], np.str_)
     sided = np.array([*(f"0{name}" for name in reference.groups), *(f"1{name}" for name in current.groups)], np.str_)
     known = np.isfinite(vectors).all(axis=1)
@@ -62,7 +64,9 @@ def embedding_drift(reference: Profile, current: Profile, permutations: int, see
     real = (np.arange(total) < first).astype(np.float32)[None]
     dealt = np.concatenate([real, deals(first, total - first, permutations, seed)])
     areas = _areas(vectors[known], named[known], 1.0 - dealt[:, units].T.astype(np.float64), seed)
+    # A deal that leaves no area counts as one that reaches it, which can only hide drift, not invent it.
     chance = np.nan_to_num(areas[1:], nan=1.0)
+    # The tolerance is for areas that are equal but for rounding.
     p_value = (1 + int((chance >= areas[0] - 1e-12).sum())) / (1 + len(chance))
     return EmbeddingDrift(
         float(areas[0]),
@@ -89,6 +93,7 @@ def _areas(vectors: np.ndarray, groups: np.ndarray, labels: np.ndarray, seed: in
         middle = vectors[train].mean(axis=0)
         inside = vectors[train] - middle
         moments = inside.T @ inside
+        # Never 0: constant embeddings would make the system below singular.
         penalty = RIDGE * max(float(np.trace(moments)) / len(moments), 1e-12)
         wanted = labels[train] - labels[train].mean(axis=0)
         directions = np.linalg.solve(moments + penalty * np.eye(len(moments)), inside.T @ wanted)

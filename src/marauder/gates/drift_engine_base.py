@@ -57,6 +57,7 @@ class DriftEngine(Plugin[DriftLimits], ABC):
         """The drift of every feature that both profiles know. ``report``: where an engine that draws one leaves it."""
         columns, _, first, second = columns_of(reference, current)
         dealt = deals(first, second, self.settings.permutations, self.settings.seed)
+        # Measured here and not by the engine, which would take the same distance anew for each of hundreds of deals.
         noises = [noise_of(column, dealt) for column in columns]
         certain = significant_p_value([noise.p_value for noise in noises], self.settings.false_alarm_rate)
         least = {"numeric": self.settings.numeric, "categorical": self.settings.categorical}

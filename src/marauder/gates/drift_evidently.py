@@ -70,6 +70,7 @@ class EvidentlyEngine(DriftEngine):
         values: dict[str, float] = {}
         for column, entry in zip(columns, snapshot.dict()["metrics"], strict=True):
             value = float(entry["value"])
+            # As in drift_scipy: rounding under the root where both sides are the same.
             values[column.name] = 0.0 if math.isnan(value) else value
         return values
 

@@ -45,6 +45,7 @@ class Noise:
     @property
     def p_value(self) -> float:
         """Share of deals that reach the distance, the real one counted in: (1 + reached) / (1 + deals)."""
+        # Deals that give the same distance but for rounding have reached it.
         reached = len(self.dealt) - int(np.searchsorted(self.dealt, self.value * (1 - 1e-9), "left"))
         return (1 + reached) / (1 + len(self.dealt))
 
@@ -55,6 +56,7 @@ class Noise:
             return float("inf")
         if allowed >= len(self.dealt):
             return 0.0
+        # Clearly above: engines take the same distance in other ways and may differ in the last digits.
         return float(np.nextafter(self.dealt[len(self.dealt) - 1 - allowed], np.inf)) * (1 + 1e-9)
 
 
@@ -62,6 +64,7 @@ def columns_of(reference: Profile, current: Profile) -> tuple[list[Column], list
     """The features that both sides know, the names of those that only one knows, and the units of each side."""
     units = [_units(profile) for profile in (reference, current)]
     first, second = int(units[0].max(initial=-1)) + 1, int(units[1].max(initial=-1)) + 1
+    # Numbered on from the reference's units: a clip on both sides is two units, each of which is dealt for itself.
     sides = (_features(reference, units[0]), _features(current, units[1] + first))
     columns, apart = [], []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
@@ -79,6 +82,7 @@ def deals(reference_units: int, current_units: int, count: int, seed: int) -> np
     total = reference_units + current_units
     dealt = np.zeros((count, total), np.float32)
     for number in range(count):
+        # A stream for each deal: the first ones stay what they are when more are asked for.
         dealt[number, stream(seed, "drift deal", number).permutation(total)[:reference_units]] = 1
     return dealt
 
@@ -89,6 +93,7 @@ def noise_of(column: Column, dealt: np.ndarray) -> Noise:
     real[0, np.unique(column.reference_units)] = 1
     way = _wasserstein if column.kind == "numeric" else _jensen_shannon
     distances = way(column, np.concatenate([real, dealt]))
+    # A deal that leaves one side empty has no distance; taken for infinite, it can only hide drift.
     return Noise(float(distances[0]), np.sort(np.nan_to_num(distances[1:], nan=np.inf)))
 
 
@@ -135,6 +140,7 @@ def _wasserstein(column: Column, dealt: np.ndarray) -> np.ndarray:
     order = np.argsort(values, kind="stable")
     values, units = values[order], units[order]
     gaps = np.diff(values)
+    # Variances come from sums of squares below, which would cancel for values far from 0.
     centred = values - values.mean()
     sums = np.stack([np.bincount(units, weight, dealt.shape[1]) for weight in (None, centred, centred**2)], axis=1)
     count, first, second = (dealt.astype(np.float64) @ sums).T
@@ -167,5 +173,6 @@ def _jensen_shannon(column: Column, dealt: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         here, there = here / here.sum(axis=1, keepdims=True), there / there.sum(axis=1, keepdims=True)
         middle = (here + there) / 2
+        # 0 * side, not 0: a side without any value stays NaN.
         parts = [np.where(side > 0, side * np.log(side / middle), 0 * side) for side in (here, there)]
     return np.sqrt(np.maximum((parts[0] + parts[1]).sum(axis=1) / 2, 0))

@@ -147,6 +147,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
             "limits": {name: bounds.model_dump() for name, bounds in limits.items()},
             "broken": names,
         }
+        # Before the broken ones: a limit on a name that is not measured protects nothing.
         if unknown:
             why = "the run reports no " + ", no ".join(_with_hint(name, evidence.metrics) for name in unknown)
             why += "".join(f"; {one}" for one in found)

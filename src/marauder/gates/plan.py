@@ -36,6 +36,7 @@ class GatePlan:
         Gates of the file that comes with Marauder fall away where they are not known. Raises ``UserError`` for one that
         a file of the user's own, or ``named`` (the overrides), asks for.
         """
+        # The packaged file names gates that nobody asked for; what a user's own file or an override names is meant.
         meant = (
             set(self.settings) if self.source != DEFAULT else {word.partition("=")[0].split(".")[0] for word in named}
         )
@@ -73,7 +74,7 @@ class GatePlan:
         return gate.verdict(gate.broken(), f"check failed to run: {error}")
 
     def off_verdicts(self) -> list[Verdict]:
-        """What stands in the report for each gate that is not asked: those switched off, then those not named."""
+        """What the report shows for each gate that is not asked: those switched off, then those not named."""
         named = [name for name, given in self.settings.items() if given.severity == "off"]
         others = [name for name in names(KIND) if name not in self.settings]
         return [self._off(name) for name in (*named, *others) if self.known is None or name in self.known]
@@ -100,6 +101,7 @@ def load_gates(path: Path | str | None = None, overrides: Sequence[str] = ()) ->
     Raises ``UserError`` that lists every mistake with its line, and the nearest name.
     """
     source = Path(path) if path is not None else DEFAULT
+    # Twice: overrides of single settings need a mapping to go into, and may themselves say `latency=off`.
     layer = _whole(add_values(_whole(read_layer(source)), overrides, None, {}))
     fields: Plain = {
         # Only gates that are named are imported.

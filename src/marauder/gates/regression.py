@@ -100,6 +100,7 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
             "lost": [delta.name for delta in lost],
             "not_judged": [delta.name for delta in found.everything if not delta.enough],
         }
+        # Slices that are not judged have p = 1 and so come last.
         worst = min(failing or lost or found.everything, key=lambda delta: (self._p(delta), delta.delta))
         limit = f"a loss of {100 * self.settings.least_loss:g} points with an adjusted p under {self.settings.alpha:g}"
         value = f"{worst.name}: {_points(worst.delta)} ({_probability(self._p(worst))})"
@@ -149,6 +150,7 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
         """About the loss that would be found nine times in ten, by Bonferroni's bound for normal differences."""
         rivals = sum(one.enough and (one.protected or not self._among_protected(delta)) for one in found.everything)
         normal = NormalDist()
+        # To be found, the loss must pass the test's threshold and lie beyond it in nine cases of ten.
         sure = normal.inv_cdf(1 - self.settings.alpha / max(1, rivals)) + normal.inv_cdf(0.9)
         return max(self.settings.least_loss, found.margin + sure * delta.error)
 

@@ -44,8 +44,8 @@ class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
     evidence_model = RepresentationEvidence
 
     def judge(self, evidence: RepresentationEvidence) -> Verdict:
-        """``fail`` on collapse, ``warn`` where collapse cannot be judged or the probe says no, ``pass`` otherwise, an
-        unclear probe among it."""
+        """``fail`` on collapse, ``warn`` where collapse cannot be judged or the probe says no, ``pass`` otherwise, also
+        when the probe is unclear."""
         facts = {
             "signs": dict(evidence.signs),
             "limits": dict(evidence.limits),

@@ -61,6 +61,7 @@ class SanityGate(Gate[SanitySettings, SanityEvidence]):
         }
         if evidence.error is not None:
             return self.verdict(self.broken(), evidence.error, evidence.lowest_loss, **facts)
+        # Turned round so that NaN fails.
         if not evidence.lowest_loss < evidence.first_loss:
             why = (
                 f"the loss did not fall on one repeated batch ({evidence.first_loss:.4g} to "

@@ -132,6 +132,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
     def _findings(self, figures: SliceFigures) -> list[_Finding]:
         found = []
         small = self._small(figures)
+        # No further: values on so few boxes would fail or pass by chance.
         if small:
             text = f"only {figures.groups} groups and {figures.boxes} boxes, too few to hold it to its limits"
             return [_Finding(figures, ", ".join(figures.limits), text, True)]
@@ -163,6 +164,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
         if self.settings.by == "value" or interval is None:
             return value, value
         low, high = interval
+        # Safely: the worse end of the interval meets each bound; surely: the better one.
         return (low, high) if self.settings.by == "safely" else (high, low)
 
     def _meant(self, figures: SliceFigures, metric: str) -> str:

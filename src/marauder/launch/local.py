@@ -43,6 +43,7 @@ class LocalLauncher(Launcher):
         if is_held(lock_file(job.folder)):
             raise UserError(f"{job.folder}: a job runs there ({holder(lock_file(job.folder))}); wait for it or stop it")
         job.write()
+        # An earlier job's end must not pass for this one's, nor its stop reach this one.
         for path in (ended_file(job.folder), asked_to_stop(job.folder)):
             path.unlink(missing_ok=True)
         with (job.folder / LOG_FILE).open("wb") as output:
@@ -51,6 +52,7 @@ class LocalLauncher(Launcher):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # The job outlives this process, and an interrupt from its terminal.
                 start_new_session=True,
             )
         handle, deadline = Handle(self.name, {"folder": str(job.folder)}), time.monotonic() + START_SECONDS

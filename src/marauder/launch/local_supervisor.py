@@ -42,6 +42,7 @@ def supervise(job: Job) -> State:
             state, why = "failed", str(error)
         if why:
             print(f"{state}: {why}", file=sys.stderr, flush=True)
+        # While the lock is still held: who finds it free finds the end as well.
         write_json(ended_file(job.folder), {"state": state, "why": why})
     return state
 

@@ -117,16 +117,20 @@ class _Supervisor:
         """Run the group once; returns whether it is done (``False``: it is to start again)."""
         stop_file(self.output).unlink(missing_ok=True)
         self._forget_reports()
+        # Looked at before it starts, so that whatever it saves counts as progress.
         before, started = Saved.look(self.checkpoints), time.time()
+        # Anew for each attempt: after a checkpoint it no longer says to start over.
         self.job.write()
         group = _Group(self.job, meeting)
         try:
             self._wait(group)
         finally:
             group.kill()
+        # Only now that nobody runs any more are all reports there.
         reports = read_reports(self.output)
         death = group.death()
         by_kind = {report["kind"]: report for report in reversed(reports)}  # the lowest rank's of a kind
+        # First of all: other deaths, and stops, mostly follow from a failure that one could put into words.
         if "failed" in by_kind:
             self._raise(by_kind["failed"])
         if self.stop_asked is not None and (death is not None or "interrupted" not in by_kind):
@@ -137,6 +141,7 @@ class _Supervisor:
             )
         if "interrupted" in by_kind and death is None:
             raise Interrupted(by_kind["interrupted"]["message"])
+        # Not counted: the group asked for it, and each time with smaller micro-batches.
         if "restart" in by_kind:
             self._restart(by_kind["restart"]["message"], before, counted=False)
             return False
@@ -171,6 +176,7 @@ class _Supervisor:
     def _restart(self, why: str, before: Saved, counted: bool) -> None:
         saved = Saved.look(self.checkpoints)
         if saved.is_newer_than(before):
+            # Once there is a checkpoint of this job; before, `fresh` and `resume` have yet to do their work.
             self.job = self.job.going_on()
         self._happened("group_restarted", why=why, step=saved.step, processes=self.processes)
         count = f" (restart {self.policy.used} of {self.policy.max_restarts})" if counted else ""
@@ -223,7 +229,9 @@ class _Group:
             **os.environ,
             LAUNCHER: str(os.getpid()),
             RENDEZVOUS: str(meeting),
+            # As engine.distributed sets it: with all connections at once a restarted group now and then hangs.
             "TORCH_GLOO_LAZY_INIT": "1",
+            # Libraries read it when they are loaded, before a worker sets its threads: each would start one a core.
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         self.members: list[subprocess.Popen[bytes]] = []

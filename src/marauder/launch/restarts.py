@@ -1,4 +1,4 @@
-"""Whether a group that lost a process starts again, and in words what happened to it."""
+"""Whether a group that lost a process starts again, and what happened to it, in words."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Saved:
         found = set()
         for path in folder.glob("checkpoint_0*.json"):
             try:
+                # With the time: a step may be saved a second time, after going back to an earlier one.
                 found.add((path.stem, path.stat().st_mtime_ns))
             except FileNotFoundError:
                 continue  # an older one, removed for a newer one meanwhile
@@ -70,6 +71,7 @@ class RestartPolicy:
         process ended by an error of its own and not by a signal or a hang."""
         if progressed:
             self.used = 0
+        # An error of its own comes back; a signal or a hang may have come from outside.
         if self.used >= (min(self.max_restarts, 1) if crashed else self.max_restarts):
             return False
         self.used += 1

@@ -1,4 +1,4 @@
-"""The sink plug point: delivers CloudEvents somewhere; at least once, so receivers drop ids they have seen."""
+"""The sink plug point: delivers CloudEvents somewhere, at least once: receivers have to drop ids they have seen."""
 
 from __future__ import annotations
 

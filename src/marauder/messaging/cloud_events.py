@@ -36,6 +36,7 @@ def make_event(number: int, type: str, source: str, subject: str, data: PlainMap
         "type": full_type,
         "subject": subject,
         "time": moment,
+        # Padded: the extension has sequences compared as text.
         "sequence": f"{number:0{SEQUENCE_DIGITS}d}",
         "datacontenttype": "application/json",
         "data": to_plain(dict(data)),

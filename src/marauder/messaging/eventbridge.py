@@ -44,6 +44,7 @@ class EventBridgeSink(Sink):
         from botocore.exceptions import BotoCoreError, ClientError
 
         detail = encode(event)
+        # The rest is room for the entry's source, type and time.
         if len(detail) > LARGEST_BYTES - 1024:
             raise DeliveryError(f"the event has {len(detail):,} bytes; EventBridge takes {LARGEST_BYTES:,}", final=True)
         entry = {
@@ -60,6 +61,7 @@ class EventBridgeSink(Sink):
             raise DeliveryError(f"bus {self.bus}: {error}", final=code in AT_FAULT) from error
         except (BotoCoreError, OSError) as error:
             raise DeliveryError(f"bus {self.bus}: {error}") from error
+        # PutEvents answers 200 although it refused an entry.
         if answer.get("FailedEntryCount"):
             failed = answer["Entries"][0]
             code = failed.get("ErrorCode", "")
@@ -70,6 +72,7 @@ class EventBridgeSink(Sink):
             import boto3
             from botocore.config import Config
 
+            # Few attempts: the follower tries again, with growing pauses, and keeps count.
             config = Config(connect_timeout=10, read_timeout=20, retries={"total_max_attempts": 2, "mode": "standard"})
             self.client = boto3.client(
                 "events",

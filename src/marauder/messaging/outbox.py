@@ -51,8 +51,10 @@ class Outbox:
     def start(self) -> Outbox:
         """Start delivering. Raises ``UserError`` where a sink's options or its secret are missing."""
         for name in self.settings.sinks:
+            # Made once in this process, so that a missing secret is told here and not in a follower's log.
             self.settings.make_sink(name)
         if self.settings.sinks:
+            # For the followers, and for `marauder runs deliver` once this process is gone.
             write_json(folder_of(self.path) / "settings.json", self.settings.model_dump(mode="json"))
         self.followers.start()
         self.started = True
@@ -63,6 +65,7 @@ class Outbox:
         events: list[Plain] = []
         now = time.time()
 
+        # The id holds the event's number, which is known only while the journal is locked.
         def make(number: int) -> Plain:
             events.append(make_event(number, type, self.settings.source, self.subject, data, now))
             return events[-1]

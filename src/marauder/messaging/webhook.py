@@ -30,8 +30,10 @@ from marauder.messaging.base import DeliveryError, Sink
 from marauder.messaging.cloud_events import CONTENT_TYPE, encode
 
 SECRET_PREFIX = "whsec_"
+# Bytes, the least that Standard Webhooks allows.
 SHORTEST_SECRET = 24
 TOLERANCE_SECONDS = 300.0
+# Timeouts of the receiver and its limits of rate: the only refusals that pass.
 TRY_AGAIN = (408, 429)
 
 
@@ -43,6 +45,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> None:
+        # urllib would make a GET without the body of it, and go to an address that nobody configured.
         return None
 
 
@@ -95,6 +98,7 @@ class WebhookSink(Sink):
                 answer.read(1)
         except urllib.error.HTTPError as error:
             with error:
+                # Redirects among them: an address that moved has to be configured anew.
                 final = error.code < 500 and error.code not in TRY_AGAIN
                 raise DeliveryError(f"{self.url} answered {error.code} {error.reason}", final) from error
         except (OSError, http.client.HTTPException) as error:
@@ -130,7 +134,9 @@ def verify(
     if abs((time.time() if now is None else now) - int(seconds)) > tolerance_seconds:
         raise SignatureError("webhook-timestamp is too old, or ahead of this clock")
     wanted = _signature(event_id, seconds, body, _key(secret)).encode()
+    # There may be several, while a secret is being replaced, and some of versions yet to come.
     candidates = [part.partition(",") for part in given.split()]
+    # In constant time: how long it takes must not tell how much of a guess was right.
     if not any(version == "v1" and hmac.compare_digest(text.encode(), wanted) for version, _, text in candidates):
         raise SignatureError("no signature of version v1 fits the body and the secret")
     try:

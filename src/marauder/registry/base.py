@@ -153,8 +153,10 @@ class Registry(Plugin[Settings], ABC):
                 raise UserError(f"{version.project} version {version.version} has no file {name}")
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
+            # What an earlier, interrupted fetch brought needs no second transfer.
             if target.is_file() and hash_file(target) == known[name]:
                 continue
+            # Beside the target and checked first: its name never stands for a half or a damaged file.
             arriving = target.with_name(f".{target.name}.arriving")
             try:
                 self.fetch_file(version, name, arriving)

@@ -94,6 +94,7 @@ def _compare(
     sides = _side(left, metric), _side(right, metric)
     paired = _change(right, metric) if holder == "right" else _change(left, metric) if holder == "left" else None
     if paired is not None and holder == "left":
+        # That report took the other one for production, so that its difference runs the other way.
         paired = (-paired[1], -paired[0])
     tested = paired is not None or all(side.interval is not None for side in sides)
     protected = bool(left.get("protected") or right.get("protected"))
@@ -124,6 +125,7 @@ def _reading(left: Side, right: Side, paired: tuple[float, float] | None) -> str
 
 def _side(row: PlainMapping, metric: str) -> Side:
     bounds = _mapping(_mapping(row, "intervals"), metric)
+    # A missing bound is NaN, for which the comparison below is false.
     low, high = _number(bounds.get("low")), _number(bounds.get("high"))
     return Side(_number(row.get(metric)), (low, high) if low <= high else None, _pictures(row))
 

@@ -79,6 +79,7 @@ class FilesRegistry(Registry):
             for name in files:
                 self.store.put(self._key(project, number, name), candidate.folder / name)
             content = make_record(candidate, number, time.time(), files).to_bytes()
+            # Last, as it makes the version. Of two that register the same run at once the first one's record stays.
             update(self.store, self._key(project, number, RECORD), lambda present: present or content)
         return self._version(project, number)
 
@@ -148,6 +149,7 @@ class FilesRegistry(Registry):
         while True:
             number += 1
             try:
+                # None: only where there is no object yet.
                 self.store.replace(self._key(project, str(number), CLAIM), json.dumps(mine).encode(), None)
                 return str(number)
             except ConflictError:  # taken this moment; by the same run, perhaps
@@ -175,6 +177,7 @@ class FilesRegistry(Registry):
         return record.to_version(tags, self._aliases(project) if aliases is None else aliases, location)
 
     def _record(self, project: str, number: str) -> VersionRecord | None:
+        # Anything else (an alias, a path) must not become part of a key.
         if not number.isdecimal():
             return None
         return fetch_record(self.store, self._key(project, number, RECORD))

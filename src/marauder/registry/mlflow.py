@@ -1,4 +1,4 @@
-"""The registry of MLflow: a registered model a project, MLflow's own versions and aliases.
+"""The registry of MLflow: a registered model per project, MLflow's own versions and aliases.
 
 The files of a version are artifacts of the tracked run (found by its tag ``marauder.run_id``), or of a run made for
 them where nothing was tracked. Without options it works on the embedded SQLite store that the tracker uses.
@@ -60,7 +60,7 @@ class MlflowRegistry(Registry):
     settings: MlflowSettings
 
     def open(self, runs_folder: Path) -> None:
-        """Find out where the store is."""
+        """Locate the store."""
         self.place = locate(self.settings, runs_folder.absolute())
 
     def register(self, candidate: Candidate) -> ModelVersion:
@@ -90,8 +90,10 @@ class MlflowRegistry(Registry):
                 run_id=run.info.run_id,
                 tags={
                     **{name: value[:LONGEST_TAG] for name, value in record.tags.items()},
+                    # Last, so that no tag of the run can take the place of a fact.
                     **{OWN + name: value for name, value in facts.items()},
                 },
+                # The files are there: nothing is left that MLflow's polling could wait for.
                 await_creation_for=0,
             )
             return self._version(created, self._aliases(project))
@@ -148,6 +150,7 @@ class MlflowRegistry(Registry):
         """An artifact of the version's run."""
         from mlflow.exceptions import MlflowException
 
+        # Beside its goal, so that the move there is a rename.
         with self._explained(), tempfile.TemporaryDirectory(dir=path.parent) as folder:
             found = self._client.get_model_version(version.project, version.version)
             source = f"{_facts(found)['folder']}/{name}"
@@ -195,6 +198,7 @@ class MlflowRegistry(Registry):
     def _run(self, candidate: Candidate) -> Run:
         experiments = self._pages("search_experiments")
         ids = [experiment.experiment_id for experiment in experiments]
+        # In all experiments: the run may have been tracked under another one than the project's.
         found = self._client.search_runs(ids, f"tags.`{RUN_TAG}` = '{_quoted(candidate.run_id)}'", max_results=1)
         if found:
             return found[0]
@@ -217,6 +221,7 @@ class MlflowRegistry(Registry):
         if self._model(project) is None:
             self._client.create_registered_model(project, tags={MODEL_TAG: project})
         else:
+            # A model that somebody made by hand under this name becomes the project's.
             self._client.set_registered_model_tag(project, MODEL_TAG, project)
 
     def _model(self, project: str) -> Any:

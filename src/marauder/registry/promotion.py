@@ -121,6 +121,7 @@ def settle(registry: Registry, project: str, emit: Emit | None = None) -> list[P
     if opened:
         production = _number(registry.find(project, PRODUCTION))
         for entry in opened:
+            # An earlier one to the same version was overtaken: what is in production now is the last one's doing.
             if entry is opened[-1] and entry["version"] == production:
                 _tell(registry, entry, emit)
             else:
@@ -163,6 +164,7 @@ def _carry_out(registry: Registry, decision: Decision, entry: Plain, emit: Emit 
         raise UserError(decision.refusal)
     project, version = entry["project"], entry["version"]
     if decision.moves:
+        # Before anything is written down: weights that nobody can fetch must not go into production.
         registry.require_files(registry.require(project, version))
         _note(registry, entry, BEGUN)
         registry.move_aliases(project, {move.alias: move.version for move in decision.moves})
@@ -179,6 +181,7 @@ def _tell(registry: Registry, entry: PlainMapping, emit: Emit | None) -> None:
     registry.add_tags(entry["project"], marked, {f"{prefix}_{name}": value for name, value in about.items() if value})
     if emit is not None:
         emit(PROMOTED if promoted else ROLLED_BACK, entry)
+    # Last: killed before this, settle tags and tells once more.
     _note(registry, entry, DONE)
 
 

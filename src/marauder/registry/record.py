@@ -43,6 +43,7 @@ class VersionRecord:
         try:
             record = cls(**json.loads(content))
             for name in record.files:
+                # The record comes from outside: a name with .. would let a fetch write anywhere.
                 check_key(name)
         except (ValueError, TypeError, AttributeError, UserError) as error:
             raise UserError(f"{where}: is no record of a version ({error}); register the run anew") from error
@@ -92,6 +93,7 @@ def inventory(candidate: Candidate) -> dict[str, str]:
     files = {}
     for path in sorted(candidate.folder.rglob("*")):
         name = path.relative_to(candidate.folder).as_posix()
+        # version.json is the registry's own; a folder that was fetched from a registry may hold a former one.
         if path.is_file() and not any(part.startswith(".") for part in name.split("/")) and name != RECORD:
             if not path.resolve().is_relative_to(candidate.folder.resolve()):
                 raise UserError(f"{path}: leads out of the folder; put the file itself there, then register again")
@@ -116,6 +118,7 @@ def check_project(project: str) -> str:
 
 def check_alias(alias: str) -> str:
     """``alias`` itself where it is a valid name, and cannot be taken for a version. Raises ``UserError``."""
+    # MLflow and W&B keep `latest` and v<number> for themselves.
     if not ALIAS.fullmatch(alias) or alias == "latest" or re.fullmatch(r"v\d+", alias):
         raise UserError(
             f"{alias!r} cannot be an alias: use lower-case letters, digits, '_' and '-', the first one a letter; not "

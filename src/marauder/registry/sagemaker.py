@@ -1,4 +1,4 @@
-"""The model registry of Amazon SageMaker: a model package group a project, a model package a version.
+"""The model registry of Amazon SageMaker: a model package group per project, a model package per version.
 
 SageMaker counts the versions and holds the approval and the aliases (as tags of the group, so that each of them is one
 value); the files, later tags and the record of promotions lie in a store, in ``models/<project>/<run>-<weights>/``.
@@ -106,6 +106,7 @@ class SageMakerRegistry(Registry):
                     "verdict": candidate.verdict,
                     "folder": folder,
                 },
+                # A function of the version, so that two who register at once mean the same; AWS takes 36 characters.
                 ClientToken=hashlib.sha256(f"{project}/{folder}".encode()).hexdigest()[:36],
                 **self._source(place_of(self.store, root)),
             )
@@ -140,6 +141,7 @@ class SageMakerRegistry(Registry):
                     self._client.delete_tags(ResourceArn=group, TagKeys=[ALIAS_TAG + alias])
                 return
             package = self._package(project, version)
+            # Before the alias: production is never a version that AWS may not deploy.
             if alias == PRODUCTION and package["ModelApprovalStatus"] != APPROVED:
                 self._client.update_model_package(
                     ModelPackageArn=package["ModelPackageArn"],
@@ -200,6 +202,7 @@ class SageMakerRegistry(Registry):
         try:
             found = self._client.describe_model_package_group(ModelPackageGroupName=project)
         except ClientError as error:
+            # SageMaker calls this a ValidationException like most errors: only its words tell it apart.
             if "does not exist" in str(error):
                 return None
             raise
@@ -212,6 +215,7 @@ class SageMakerRegistry(Registry):
         try:
             made = self._client.create_model_package_group(ModelPackageGroupName=project, Tags=tags)
         except ClientError as error:
+            # Another process made it since it was looked for.
             if "already exists" not in str(error):
                 raise
             return str(self._group(project))
@@ -220,6 +224,7 @@ class SageMakerRegistry(Registry):
     def _packages(self, project: str) -> list[Plain]:
         pages = self._client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=project)
         arns = [one["ModelPackageArn"] for page in pages for one in page["ModelPackageSummaryList"]]
+        # The list leaves out the metadata by which ours are known.
         found = [self._client.describe_model_package(ModelPackageName=arn) for arn in arns]
         mine = [one for one in found if "weights_sha256" in (one.get("CustomerMetadataProperties") or {})]
         return sorted(mine, key=lambda one: int(one["ModelPackageVersion"]))

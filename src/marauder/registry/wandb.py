@@ -1,7 +1,7 @@
 """A registry whose versions also become model artifacts of Weights & Biases, with the same aliases.
 
 Without a server W&B can neither look up an artifact nor move an alias. So the record of truth is that of the files
-registry (a folder or a store), and W&B is told: an artifact a version, logged again with its new aliases when they
+registry (a folder or a store), and W&B is told: an artifact per version, logged again with its new aliases when they
 move. W&B knows a logged artifact by its content, so that this makes no second version. Offline it lies ready for
 ``wandb sync``. What was not told (no network, a kill) is told with the next change.
 """
@@ -66,12 +66,14 @@ class WandbRegistry(FilesRegistry):
         if self.settings.mode == "disabled":
             return True
         state = self.folder / project / "told.json"
+        # Whoever holds it may be sending, which takes SEND_SECONDS at most.
         with turn(state.with_name(".telling.lock"), f"W&B's part of the registry {self.folder}", 2 * SEND_SECONDS):
             told = read_json(state) if state.exists() else {}
             wanted = {one.version: [f"marauder-{one.version}", *one.aliases] for one in self.versions(project)}
             pending = {number for number, names in wanted.items() if set(names) - set(told.get(number, ()))}
             if pending and not self._send(project, pending, wanted):
                 return False
+            # After W&B has it: killed before, it is told again, which makes no second version.
             write_json(state, wanted)
         return True
 
@@ -94,6 +96,7 @@ class WandbRegistry(FilesRegistry):
             "folder": str(self.folder / project),
             "artifacts": artifacts,
         }
+        # -P: a file in the current folder must not pass for a package.
         command = [sys.executable, "-P", "-m", "marauder.registry.wandb_artifacts"]
         try:
             done = subprocess.run(

@@ -90,6 +90,7 @@ def _front_matter(evidence: RunEvidence) -> Plain:
     """Fields that the Hugging Face hub reads: licence, task, tags, data set, and the headline results."""
     overall, licence = evidence.result.overall, evidence.intended_use.licence
     matter: Plain = {}
+    # The hub knows licences by identifiers of one word; any other is `other` with a name of its own.
     if re.fullmatch(r"[A-Za-z0-9.\-]+", licence):
         matter["license"] = licence.lower()
     elif licence:
@@ -98,6 +99,7 @@ def _front_matter(evidence: RunEvidence) -> Plain:
     metrics = [
         {"type": name, "name": title, "value": round(float(getattr(overall, name)), 4)}
         for title, name in (("mAP50", "map50"), ("mAP50-95", "map50_95"), ("F1", "f1"))
+        # NaN, unequal to itself, is left out: an undefined figure is no result.
         if getattr(overall, name) == getattr(overall, name)
     ]
     task = {"type": evidence.task.replace(" ", "-"), "name": evidence.task}

@@ -39,6 +39,7 @@ def caveats(evidence: RunEvidence, rows: Sequence[Row]) -> list[Caveat]:
         *_of_calibration(rows),
         *_of_provenance(evidence),
     ]
+    # Stable: within a weight they stay in the order above.
     return sorted(found, key=lambda caveat: caveat.weight != "serious")
 
 
@@ -53,6 +54,7 @@ def _of_gates(evidence: RunEvidence) -> list[Caveat]:
     if off:
         text = f"Not checked, since these gates were off or had nothing to check: {_list(off)}."
         found.append(Caveat("gates_off", "note", text))
+    # An evaluation by itself has no gates to miss.
     if evidence.run_id and not evidence.verdicts:
         found.append(Caveat("no_gates", "note", "No gate judged this model."))
     return found
@@ -87,6 +89,7 @@ def _of_classes(evidence: RunEvidence) -> list[Caveat]:
     rare = [f"{entry['name']} ({entry['n_boxes']})" for entry in overall.per_class if 0 < entry["n_boxes"] < FEW_BOXES]
     weak = [
         f"{entry['name']} (AP50 {entry['ap50']:.3f})"
+        # NaN sorts nowhere in particular, so that undefined ones are sent to the end.
         for entry in sorted(overall.per_class, key=lambda entry: (math.isnan(entry["ap50"]), entry["ap50"]))
         if entry["n_boxes"] and entry["ap50"] < WEAK_SHARE * overall.map50
     ]

@@ -102,12 +102,12 @@ class IntendedUse:
 
 @dataclass(frozen=True, eq=False)
 class RunEvidence:
-    """What a run leaves to be judged by people; whatever is not known stays at its default and is told as unknown.
+    """What a run leaves to be judged by people; whatever is not known stays at its default and is reported as unknown.
 
     ``result`` was made from ``records`` and ``detections`` (of the split ``split``). ``intervals``: of numbers of all
     pictures by the metric's name; ``slice_intervals``: of ``interval_metric`` by the slice's name. ``comparison`` and
     ``production_result`` (the production model on the same records and slices): ``None`` without a model in
-    production. ``history``: a row an epoch. ``settings``: recipe and training settings as plain values. ``facts``:
+    production. ``history``: a row per epoch. ``settings``: recipe and training settings as plain values. ``facts``:
     further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
     """
 

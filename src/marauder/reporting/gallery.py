@@ -133,6 +133,7 @@ def _add_photo(gallery: Gallery, place: int, record: Record, clock: Clock | None
     if clock is not None:
         clock.check()
     address = embed_photo(record)
+    # An unreadable picture adds nothing, and gets its tile even in a full page.
     if sum(map(len, gallery.photos.values())) + len(address) > room:
         gallery.full = True
         return False
@@ -151,9 +152,11 @@ def embed_photo(record: Record) -> str:
     except UnreadablePictureError:
         return ""
     size = scaled_size(picture.shape[1], picture.shape[0], PHOTO_PIXELS)
+    # Never enlarged: the browser does that, without the bytes.
     if size[0] < picture.shape[1]:
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    # OpenCV writes BGR, pictures are RGB here.
     _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     return embed_picture(content.tobytes())
 
@@ -165,6 +168,7 @@ def _tile(place: int, record: Record, found: Detections, outcome: PictureOutcome
     single = len(names) == 1
 
     def mark(kind: str, box: np.ndarray, text: str, named: bool) -> Mark:
+        # A tenth of a pixel does, and such numbers are much of what a page with many marks weighs.
         x0, y0, x1, y1 = (round(float(value), 1) for value in box)
         return Mark(kind, x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text, named)
 

@@ -1,4 +1,4 @@
-"""What people read of a pretraining: the page and the model card, from plain evidence."""
+"""What people read about a pretraining: the page and the model card, from plain evidence."""
 
 from __future__ import annotations
 

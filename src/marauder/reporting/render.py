@@ -24,7 +24,7 @@ from marauder.reporting.slice_table import COLUMNS, FEW_BOXES, FEW_GROUPS, SIGNI
 ROWS_SHOWN = 40
 """Slices beyond this many fold away."""
 LARGEST_MATRIX = 25
-"""With more classes a confusion matrix is told as its largest mix-ups."""
+"""With more classes only the largest mix-ups of a confusion matrix are shown."""
 MIXUPS_SHOWN = 15
 TILE_SIZE, LABEL_PIXELS = (255, 340), 11
 """About how many pixels wide and high a picture of an album is shown at most (style.css), and its labels."""
@@ -167,6 +167,7 @@ def headline(evidence: RunEvidence, whole: Row) -> list[Plain]:
 
 def _slices(evidence: RunEvidence, rows: Sequence[Row]) -> Plain:
     comparison = evidence.comparison
+    # Protected slices come first and never fold away.
     shown = max(ROWS_SHOWN, 1 + sum(row.protected for row in rows))
     titles = {column.name: column.title for column in COLUMNS}
     return {
@@ -216,6 +217,7 @@ def _tile(tile: Tile) -> Plain:
     placed: list[tuple[float, float, float]] = []
     marks = []
     for mark in tile.marks:
+        # Letters are about 0.6 times as wide as they are high; nobody here knows the reader's font.
         long = 0.6 * text * len(mark.text)
         left = min(max(mark.x, 0.0), max(tile.width - long, 0.0))
         edge = mark.y + mark.height
@@ -237,6 +239,7 @@ def _matrix(matrix: Matrix, labels: Sequence[str]) -> Plain:
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     last = len(labels) - 1
+    # Classes that occur nowhere in the slice would only make the matrix wide; background always stays.
     rows = [index for index in range(len(labels)) if index == last or counts[index].any()]
     columns = [index for index in range(len(labels)) if index == last or counts[:, index].any()]
     if max(len(rows), len(columns)) <= LARGEST_MATRIX + 1:

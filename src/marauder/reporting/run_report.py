@@ -49,10 +49,9 @@ def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = 
     """Write ``report.html``, ``eval_report.json`` and the figures of a run into ``folder``; returns the page's path.
 
     Figures: ``confusion_matrix.png``, ``pr_curves.png``, ``roc_curves.png``, ``f1_curve.png``, ``reliability.png``,
-    ``predictions.png`` (left out if there is
-    neither a box nor a detection), ``curves.png`` (with a history), ``slices.png`` (with slices). ``clock`` is asked
-    between figures and photographs: raises ``Interrupted``; each file that is there then is whole, and calling it
-    again writes all. The same evidence gives the same bytes.
+    ``predictions.png`` (unless there is neither a box nor a detection), ``curves.png`` (with a history),
+    ``slices.png`` (with slices). ``clock`` is asked between figures and photographs: raises ``Interrupted``; every
+    file written by then is whole, and the next call writes all of them. The same evidence gives the same bytes.
     """
     folder = Path(folder)
     result, records, detections = evidence.result, evidence.records, evidence.detections
@@ -80,6 +79,7 @@ def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = 
         matrices.append(Matrix(name, slice_confusion(evidence, name)))
     found = caveats(evidence, rows)
     asked()
+    # The numbers before the photographs, which take longest and may be stopped.
     write_json(folder / "eval_report.json", report_content(evidence, rows, found, outcomes, confusion, matrices))
     gallery = build_gallery(result, records, detections, outcomes, [row.name for row in rows[1:]], clock)
     figures = [ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures]
@@ -103,7 +103,7 @@ def write_evaluation(
     """The report of an evaluation that is no whole run: ``write_run_report`` with what is known then.
 
     ``records`` and ``detections`` are those that ``result`` was made from, ``names`` its classes. ``facts``: how it
-    was made, shown in the report. ``history``: a row an epoch.
+    was made, shown in the report. ``history``: a row per epoch.
     """
     if tuple(names) != result.matches.names:
         raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
@@ -135,13 +135,16 @@ def slice_confusion(evidence: RunEvidence, name: str) -> np.ndarray:
     places, outcomes = slice_outcomes(result, name)
     records = []
     for place, outcome in zip(places, outcomes, strict=True):
+        # What the slice does not mean is ignored, and so excuses the detections on it.
         ignored = np.ones(len(evidence.records[place].boxes), bool)
         ignored[outcome.found] = ignored[outcome.missed] = False
         records.append(replace(evidence.records[place], ignored=ignored))
     cross = match_across_classes(records, [evidence.detections[place] for place in places], evidence.names)
     false = {(picture, int(index)) for picture, outcome in enumerate(outcomes) for index in outcome.wrong}
     detected = zip(cross.detection_picture.tolist(), cross.detection_index.tolist(), strict=True)
+    # On a box of the slice every class counts, since mix-ups are what is shown; on nothing only what is false there.
     counts = (cross.box_of >= 0) | np.array([one in false for one in detected], bool)
+    # Excused detections fall below any confidence.
     scores = np.where(counts, cross.detection_score, -np.inf)
     return confusion_matrix(replace(cross, detection_score=scores), result.overall.confidence)
 

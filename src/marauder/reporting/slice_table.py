@@ -1,4 +1,4 @@
-"""The slices as the report shows them: a row each, protected ones first, then from worst to best, with what changed."""
+"""The slices as the report shows them: one row each, protected ones first, then worst to best, with what changed."""
 
 from __future__ import annotations
 
@@ -116,6 +116,7 @@ def slice_rows(evidence: RunEvidence) -> list[Row]:
         cells = []
         for column in COLUMNS:
             value = values[name][column.name]
+            # Only the metric that was compared has tests; the others show the plain difference.
             tested = changes.get(name) if evidence.comparison and evidence.comparison.metric == column.name else None
             cells.append(
                 Cell(
@@ -165,6 +166,7 @@ def _groups(evidence: RunEvidence, name: str) -> int:
     result = evidence.result
     matches = result.matches if name == OVERALL else result.slice_matches(name)
     segment, picture = matches.targets
+    # The first K segments are those of all sizes.
     counting = np.unique(picture[segment < len(matches.names)])
     return len({evidence.records[place].group for place in counting})
 

@@ -9,4 +9,5 @@ import pkgutil
 
 import pytest
 
+# pytest shows the values of a failed assert in test modules alone, and must hear of others before their import.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))

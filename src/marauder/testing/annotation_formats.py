@@ -112,6 +112,7 @@ class AnnotationFormatContract:
         assert one.read_bytes() == other.read_bytes()
         with zipfile.ZipFile(one) as archive:
             lines = archive.read("SHA256SUMS").decode().splitlines()
+            # As sha256sum writes it: 64 digits, two blanks, the name.
             found = {line[66:]: line[:64] for line in lines}
             assert set(found) == set(archive.namelist()) - {"SHA256SUMS"}
             assert all(hashlib.sha256(archive.read(entry)).hexdigest() == digest for entry, digest in found.items())
@@ -151,10 +152,12 @@ class AnnotationFormatContract:
     @given(data=st.data())
     def test_reading_never_raises(self, name: str, tmp_path: Path, data: st.DataObject) -> None:
         format = make("annotation_format", name)
+        # All examples share tmp_path: what is valid is written once, what is damaged copied anew.
         source = tmp_path / "valid"
         if not source.exists():
             unpack(format.write(make_package(tmp_path / "p", BOXES), tmp_path, Clock()), source)
             self.submit(name, source)
+            # No format decodes pictures; copying them for every example would only take time.
             shutil.rmtree(source / "images")
         folder = tmp_path / "fuzzed"
         shutil.rmtree(folder, ignore_errors=True)
@@ -191,6 +194,7 @@ ODD = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
+    # Valid JSON, and too large for a float.
     st.just(10**400),
     st.floats(),
     st.text(max_size=5),

@@ -33,6 +33,7 @@ class EvaluatorContract(ABC):
         for size in (1, 2, 3):
             shares = [evaluator.predict(model, rank, size, lambda: False) for rank in range(size)]
             scores.append(evaluator.score(shares))
+            # Shares may come in any order.
             scores.append(evaluator.score(shares[::-1]))
         assert all(score == scores[0] for score in scores)
 

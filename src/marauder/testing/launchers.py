@@ -40,6 +40,7 @@ class LauncherContract:
 
     def job(self, folder: Path, do: str = "work") -> Job:
         """Two processes that work, ``wait`` or ``fail``."""
+        # Letters beyond ASCII must survive the job's file, whatever the locale.
         return Job(__name__, folder / "job", {"do": do, "words": "größer \u2713"}, processes=2)
 
     def wait(self, launcher: Launcher, handle: Handle) -> State:
@@ -78,7 +79,9 @@ class LauncherContract:
     ) -> None:
         job = self.job(tmp_path, "wait")
         told: Plain = json.loads(json.dumps(launcher.submit(job).to_json()))
+        # As another process would go about it: with the handle and nothing else.
         handle, other = Handle.from_json(told), type(launcher)(launcher.settings)
+        # A stop that comes before the processes begin is another matter.
         self.wait_for_work(job)
         assert other.status(handle) == "running"
         with pytest.raises(UserError, match="a job runs there"):

@@ -27,6 +27,7 @@ def random_evidence(seed: int, boxes: int = 7) -> BoxEvidence:
     random = np.random.default_rng(seed)
     corners = random.uniform(0, 200, (boxes, 2))
     whole = np.concatenate([corners, corners + random.uniform(5, 80, (boxes, 2))], axis=1)
+    # Most scores near 0, as a detector's are.
     members = random.beta(0.4, 1.0, (MEMBERS, boxes, CLASSES))
     members[random.random((MEMBERS, boxes)) < 0.2] = 0.0
     view_boxes = whole + random.normal(0, 4, (VIEWS + 1, boxes, 4))

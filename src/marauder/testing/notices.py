@@ -54,6 +54,7 @@ class NoticeContract:
         for given in (options, unreachable):
             source, started = self.make(given), time.monotonic()
             assert source.poll() is None
+            # The second that is promised, and some for a busy machine.
             assert time.monotonic() - started < 1.3
 
     def test_an_option_it_does_not_know_is_named(self, options: Plain) -> None:

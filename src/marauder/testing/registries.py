@@ -192,6 +192,7 @@ class RegistryContract:
         done = threading.Event()
 
         def look() -> None:
+            # One of its own, as another process has: nothing that the writer remembers helps it.
             mine = open_registry(settings, tmp_path / "runs")
             assert mine is not None
             while not done.is_set():

@@ -18,6 +18,7 @@ import pytest
 from marauder.storage.base import ConflictError, Store, StoreError
 from marauder.storage.opening import open_store
 
+# Large, so that a kill mostly comes in the middle of a put.
 WRITERS_BYTES = 8 << 20
 
 
@@ -125,6 +126,7 @@ class StoreContract:
             for _ in range(8):
                 open_store(address).get("big", tmp_path / f"out{number}")
                 content = (tmp_path / f"out{number}").read_bytes()
+                # Each content is one byte repeated, which says which one it is.
                 assert content == contents[content[0]]
 
         with ThreadPoolExecutor(3) as pool:
@@ -171,12 +173,14 @@ class StoreContract:
         self, store: Store, address: str, tmp_path: Path
     ) -> None:
         contents = {hashlib.sha256(content).hexdigest() for content in (writers_content(0), writers_content(1))}
+        # Seeded, so that a failure comes at the same moments again.
         chooser = random.Random(3)
         kills = 0
         for _ in range(6):
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__, address, str(tmp_path / "source")],
                 stdout=subprocess.PIPE,
+                # The writer must find the same packages as this process, however pytest was told of them.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"

@@ -58,6 +58,7 @@ class TaskContract(ABC):
         return TrainingSettings(device="cpu", batch_size=SAMPLES, epochs=EPOCHS, seed=SEED, workers=0)
 
     def test_a_context_is_a_function_of_its_arguments(self, task: Task, twin: Task) -> None:
+        # The twin shares nothing with the task: what only one of them remembers shows as a difference.
         steps = Order(task.training_length, SAMPLES, SEED, EPOCHS)
         for step in range(steps.total_steps):
             context = steps.context(task, step)
@@ -152,6 +153,7 @@ class TaskContract(ABC):
         assert set(task.metric_names) <= set(whole) == set(shared)
         for name, value in whole.items():
             assert isinstance(value, float)
+            # Not to the last bit: sums over shares add up in another order.
             both_undefined = math.isnan(value) and math.isnan(shared[name])
             assert both_undefined or math.isclose(value, shared[name], rel_tol=1e-9)
         for _ in range(2):
@@ -193,6 +195,7 @@ def without_noise(model: nn.Module) -> nn.Module:
     model.train()
     for module in model.modules():
         if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            # With statistics of its own a part of a batch would not be what it is in the whole.
             module.eval()
     return model
 

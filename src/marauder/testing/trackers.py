@@ -21,6 +21,7 @@ from marauder.tracking.hub import TrackingHub
 from marauder.tracking.records import tracking_folder
 from marauder.tracking.settings import TrackingSettings
 
+# The notes are longer than MLflow takes for a parameter.
 CONFIG = {"training": {"epochs": 3, "lr": 0.01}, "notes": "x" * 9000, "empty": {}}
 
 
@@ -54,7 +55,7 @@ class TrackerContract:
         raise NotImplementedError
 
     def hub(self, tmp_path: Path, run_id: str = "run-1") -> TrackingHub:
-        """Feeds the tracker alone."""
+        """A hub that feeds this tracker alone."""
         folder = tmp_path / "runs" / run_id
         folder.mkdir(parents=True, exist_ok=True)
         run = TrackedRun("reef", run_id, folder, CONFIG, {"git": "abc123"})
@@ -93,6 +94,7 @@ class TrackerContract:
         self.check_everything(self.read(hub.run))
         cursor_path = tracking_folder(hub.run.folder) / f"{self.name}.json"
         assert Cursor.load(cursor_path).refused == []
+        # Without its cursor the follower delivers everything a second time.
         cursor_path.unlink()
         subprocess.run([*hub.followers.members[0].command], check=True, capture_output=True)
         assert Cursor.load(cursor_path).delivered == hub.journal.last_number()

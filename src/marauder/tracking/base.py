@@ -49,7 +49,7 @@ class Tracker(Plugin[Settings], ABC):
         return (OSError,)
 
     def start(self, run: TrackedRun) -> None:
-        """Take on a run."""
+        """Begin with a run."""
         self.run = run
         self.open()
 
@@ -78,7 +78,7 @@ class Tracker(Plugin[Settings], ABC):
         """Add or replace tags (verdicts, status)."""
 
     def flush(self) -> None:
-        """Make safe what was logged so far."""
+        """Persist what was logged so far."""
 
     @abstractmethod
     def finish(self, status: str) -> None:

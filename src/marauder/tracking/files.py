@@ -1,6 +1,6 @@
 """The tracker that needs nothing: CSV, JSON and pictures under ``<run>/tracking/files``, for a spreadsheet or a script.
 
-``metrics.csv`` has a row a step and a column a number; where a resumed run comes to a step again, its later numbers
+``metrics.csv`` has a row per step and a column per number; where a resumed run repeats a step, its later numbers
 count. ``config.json``, ``tags.json`` and ``status.json`` are what the run was, ``artifacts.json`` lists its files.
 """
 
@@ -42,11 +42,13 @@ class FilesTracker(Tracker):
         if metrics.exists():
             with metrics.open(encoding="utf-8", newline="") as stream:
                 for row in csv.DictReader(stream):
+                    # An empty cell is a number that the step does not have; kept, it would come back as one.
                     self.rows[int(row["step"])] = {name: value for name, value in row.items() if value != ""}
 
     def log_metrics(self, step: int, values: Mapping[str, float], time: float) -> None:
         """Into the row of the step; written by ``flush``."""
         row = self.rows.setdefault(step, {"step": str(step)})
+        # repr is the shortest text that gives the same float back.
         row.update({"time": f"{time:.3f}", **{name: repr(value) for name, value in values.items()}})
         self.changed = True
 
@@ -75,6 +77,7 @@ class FilesTracker(Tracker):
         if self.changed:
             names = sorted({name for row in self.rows.values() for name in row} - set(LEADING))
             columns = [*LEADING, *names]
+            # The whole table each time: a resumed run may change any row, and new names add columns.
             rows = [[row.get(name, "") for name in columns] for _, row in sorted(self.rows.items())]
             self._write_table(self.folder / "metrics.csv", columns, rows)
             self.changed = False

@@ -50,6 +50,7 @@ class TrackerReceiver(Receiver):
             if record["tags"]:
                 tracker.set_tags(record["tags"])
         elif record["kind"] == "metrics":
+            # float() also undoes encode_number: JSON has no nan and inf, the journal has their names.
             values = {name: float(value) for name, value in record["values"].items()}
             tracker.log_metrics(record["step"], values, record["time"])
         elif record["kind"] == "figure":
@@ -65,7 +66,7 @@ class TrackerReceiver(Receiver):
             raise Refused(f"unknown kind of record: {record['kind']!r}")
 
     def flush(self) -> None:
-        """Make safe what the tracker has."""
+        """Have the tracker persist what it has."""
         if self.tracker is not None:
             self.tracker.flush()
 
@@ -76,6 +77,7 @@ class TrackerReceiver(Receiver):
     def close(self) -> None:
         """Close the run as its journal ends; one that left no end behind was interrupted."""
         if self.tracker is not None:
+            # The run may go on after an end, so that only the last of these says how it stands.
             bounds = [record for record in self.journal.read_after(0) if record["kind"] in (START, "finish")]
             self.tracker.finish(bounds[-1].get("status", "interrupted"))
             self.tracker = None

@@ -1,4 +1,4 @@
-"""What a run holds of its trackers: every call appends to the run's journal, trackers follow it in their own processes.
+"""A run's side of its trackers: every call appends to the run's journal, which they follow in their own processes.
 
 Nothing here waits for a tracker, except ``finish``, and that for no longer than the settings say.
 """
@@ -56,6 +56,7 @@ class TrackingHub:
         """
         earlier = latest_start(self.journal, self.run.folder)
         generation = 0 if earlier is None else earlier.run.generation + int(fresh)
+        # Made once before anything is written: wrong options must not leave a start in the journal.
         for name in self.settings.trackers:
             make("tracker", name, self.settings.options.get(name), f"tracking.options.{name}")
         self._append(
@@ -69,12 +70,13 @@ class TrackingHub:
             options=to_plain(self.settings.options),
             finish_seconds=self.settings.finish_seconds,
         )
+        # After the start record, where followers look up their options.
         self.followers.start()
         self.running = True
         return self
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers at a step (of updates); numbers that are not finite are told as such."""
+        """Numbers at a step (of updates); numbers that are not finite are recorded as such."""
         self._append("metrics", step=int(step), values={name: encode_number(value) for name, value in values.items()})
 
     def figure(self, name: str, path: Path, step: int) -> None:
@@ -106,6 +108,7 @@ class TrackingHub:
             return []
         self.running = False
         self._append("finish", status=status)
+        # On disk before the waiting: a machine that goes down meanwhile must not lose the end of the run.
         self.journal.sync()
         lagging = self.followers.finish(self.settings.finish_seconds)
         if lagging:
@@ -121,6 +124,7 @@ class TrackingHub:
 
     def _append(self, kind: str, **fields: Any) -> None:
         self.journal.append(kind, time=round(time.time(), 3), **fields)
+        # At a start there are no followers yet that could have died.
         if kind != START:
             self.followers.look()
 

@@ -1,4 +1,4 @@
-"""The MLflow tracker: an experiment a project, a run a run, found again by the tag ``marauder.run_id``.
+"""The MLflow tracker: an experiment per project, a run per run, found again by the tag ``marauder.run_id``.
 
 Source of the limits on names and values: ``mlflow.utils.validation``.
 """
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 GENERATION_TAG = "marauder.generation"
 CHANGED_TAG = "marauder.changed_settings"
+# MLflow 3 itself takes more (6000 and 8000 characters), older servers refuse it. 100 is what one request may hold of
+# parameters and of tags.
 LONGEST_VALUE, LONGEST_TAG, LONGEST_KEY, BATCH = 500, 5000, 250, 100
 STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class MlflowTracker(Tracker):
-    """An experiment a project, a run a run. A relative ``folder`` in the settings is seen from the run's folder.
+    """An experiment per project, a run per run. A relative ``folder`` in the settings starts at the run's folder.
 
-    A number is logged once for a step: where a resumed run comes to a step again, the first one stays.
+    A number is logged once for a step: where a resumed run repeats a step, the first one stays.
     """
 
     name = "mlflow"
@@ -62,6 +64,7 @@ class MlflowTracker(Tracker):
         experiment = self._experiment()
         generation = str(self.run.generation)
         same_id = self.client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{self.run.run_id}'")
+        # A run without the tag is of the first generation.
         found = [run for run in same_id if run.data.tags.get(GENERATION_TAG, "0") == generation]
         if found:
             run = found[0]
@@ -71,6 +74,7 @@ class MlflowTracker(Tracker):
             run = self.client.create_run(experiment, tags=tags, run_name=self.run.run_id)
         self.id: str = run.info.run_id
         for name in run.data.metrics:
+            # MLflow keeps every value that is logged for a step: a repeated one would be a second point.
             self.logged[name] = {metric.step for metric in self.client.get_metric_history(self.id, name)}
         self._log_config(run)
         self.set_tags(self.run.tags)
@@ -81,6 +85,7 @@ class MlflowTracker(Tracker):
 
         named = {_key(name): value for name, value in values.items()}
         new = {name: value for name, value in named.items() if step not in self.logged.get(name, ())}
+        # MLflow counts in milliseconds.
         metrics = [Metric(name, value, round(time * 1000), step) for name, value in new.items()]
         for start in range(0, len(metrics), BATCH):
             self._call("log_batch", self.id, metrics=metrics[start : start + BATCH])
@@ -90,6 +95,7 @@ class MlflowTracker(Tracker):
     def log_figure(self, name: str, path: Path, step: int) -> None:
         """As ``figures/<name>/<step>`` among the run's files."""
         with tempfile.TemporaryDirectory() as folder:
+            # MLflow names an artifact as the file on disk is named.
             copy = Path(folder) / f"step_{step:08d}{path.suffix.lower()}"
             shutil.copyfile(path, copy)
             self._call("log_artifact", self.id, str(copy), f"figures/{safe_name(name)}")
@@ -123,12 +129,13 @@ class MlflowTracker(Tracker):
         found = self.client.get_experiment_by_name(self.run.project)
         if found is None:
             return create_experiment(self.client, self.store, self.run.project)
+        # A deleted experiment still holds its name, and takes no runs.
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
     def _log_config(self, run: Run) -> None:
-        """Parameters of MLflow never change: what a resumed run sets otherwise is told in a tag and in config.json."""
+        """Parameters of MLflow never change: what a resumed run changes is noted in a tag and in config.json."""
         from mlflow.entities import Param
 
         wanted = {_key(name): _cut(value) for name, value in flatten(self.run.config).items()}
@@ -149,6 +156,7 @@ class MlflowTracker(Tracker):
         try:
             getattr(self.client, method)(*arguments, **named)
         except MlflowException as error:
+            # A value that MLflow refuses stays refused; other errors may pass.
             if error.error_code == "INVALID_PARAMETER_VALUE":
                 raise Refused(str(error)) from error
             raise

@@ -43,6 +43,7 @@ def replace_places(database: Path, here: str) -> None:
     if not database.is_file():
         return
     files = database.with_name(ARTIFACTS)
+    # The connection's own block ends the transaction but does not close it.
     with closing(sqlite3.connect(database, timeout=WAITING_SECONDS)) as connection, connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not {"experiments", "experiment_tags", "runs", "tags"} <= tables:
@@ -53,6 +54,7 @@ def replace_places(database: Path, here: str) -> None:
                 if table in tables:
                     connection.execute(
                         f"UPDATE {table} SET {column} = :here || substr({column}, length(:former) + 1) "
+                        # substr and not LIKE, for which % and _ in a path are wildcards.
                         f"WHERE {column} = :former OR substr({column}, 1, length(:former) + 1) = :former || '/'",
                         {"here": here, "former": former},
                     )

@@ -97,6 +97,7 @@ def locate(settings: MlflowSettings, runs_folder: Path) -> MlflowStore:
 def open_client(store: MlflowStore) -> MlflowClient:
     """A client of the store, whose tables exist. Two creators of one SQLite file at once break each other."""
     for name, value in QUIET.items():
+        # Before the import below, which reads them.
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
@@ -106,6 +107,7 @@ def open_client(store: MlflowStore) -> MlflowClient:
     with turn(store.folder / ".opening.lock", f"MLflow's store {store.folder}", OPENING_SECONDS):
         follow_move(store)
         client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+        # Tables are made at first use, of tracking and of the registry apart: both while the lock is held.
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
     return client

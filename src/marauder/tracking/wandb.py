@@ -40,7 +40,7 @@ class WandbTrackerSettings(Settings):
 
 
 class WandbTracker(Tracker):
-    """A run a run, offline a copy for ``wandb sync``."""
+    """A W&B run per run; offline, a copy for ``wandb sync``."""
 
     name = "wandb"
     title = "Weights & Biases"
@@ -107,6 +107,7 @@ class WandbTracker(Tracker):
         """An artifact ``<run id>-<kind>-<file>`` with the one file."""
         import wandb
 
+        # W&B takes names of artifacts up to 128 characters, without slashes.
         name = safe_name(f"{self.run.run_id}-{kind}-{path.name}".replace("/", "-"))[:128]
         artifact = wandb.Artifact(name, type=kind)
         # immutable: the file lies in the run's folder and is not copied once more.
@@ -123,6 +124,7 @@ class WandbTracker(Tracker):
         self.wandb_run.summary["status"] = status
         here = Path(self.wandb_run.dir).parent
         self.wandb_run.finish(exit_code=EXIT_CODES[status])
+        # Only now that this copy is whole: a kill before leaves the former one to sync.
         if self.mode == "offline":
             for former in here.parent.glob("offline-run-*"):
                 if former != here:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def open_quietly(folder: Path, **options: Any) -> Run:
     """The run that ``wandb.init`` opens with ``options``. Sets the environment of this process, before the import."""
+    # Without the folders for data and cache, artifacts are staged outside the run's folder.
     os.environ |= {
         "WANDB_DIR": str(folder),
         "WANDB_DATA_DIR": str(folder / "data"),

@@ -1,1 +1,1 @@
-"""Where a machine says that it will be taken away; one file a source."""
+"""Where a machine says that it will be taken away; one file per source."""

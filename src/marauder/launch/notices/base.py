@@ -13,4 +13,4 @@ class NoticeSource(Plugin[Settings], ABC):
 
     @abstractmethod
     def poll(self) -> str | None:
-        """Why this machine goes away soon, or ``None``. Takes a second at most; a source out of reach says ``None``."""
+        """Why this machine is about to go away, or ``None``. Takes a second at most; out of reach: ``None``."""

@@ -95,6 +95,7 @@ class Ec2Notice(NoticeSource):
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(seconds)}
             status, body = self._request("PUT", TOKEN_PATH, headers, deadline)
             self._token = body.decode("ascii", "replace").strip() if status == http.client.OK else None
+            # A little early, so that a token does not run out on its way.
             self._token_ends = time.monotonic() + 0.9 * seconds
         return self._token
 
@@ -104,6 +105,7 @@ class Ec2Notice(NoticeSource):
         if left <= 0:
             raise TimeoutError("the metadata service takes too long")
         parts = urlsplit(self.settings.endpoint)
+        # http.client and not urllib, which would follow the environment to a proxy.
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=left)
         try:
             connection.request(method, path, headers=headers)
