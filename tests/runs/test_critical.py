@@ -434,13 +434,13 @@ def test_a_factor_above_the_limit_is_refused_with_the_remedy_and_not_cut_down(re
 def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Path, tmp_path: Path) -> None:
     other = base_model(tmp_path)
 
-    def begin(size: int) -> None:
+    def begin(size: int, resume: Path | None = None) -> None:
         words = [*WORDS, "model=yolov8n", f"image_size={size}", f"weights={other}"]
         settings = load_run_settings(
             CriticalSettings, None, words, data=reef, output=tmp_path / "cs", critical=["disc"]
         )  # fmt: skip
         assert isinstance(settings, CriticalSettings)
-        run_critical(settings, Clock())
+        run_critical(settings, Clock(), resume)
 
     with pytest.raises(UserError, match="tensors fit yolov8n"):
         begin(64)
@@ -452,6 +452,17 @@ def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Pa
     checkpoint.write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="image_size was 96, is 64"):
         begin(64)
+    made = tmp_path / "cs" / "stages" / "standard" / "best.safetensors"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(b"weights")
+    record = read_json(tmp_path / "cs" / "run.json")
+    with pytest.raises(UserError, match="image_size was 96, is 64"):
+        begin(64, checkpoint)
+    with pytest.raises(UserError, match=r"checkpoint_9\.pt: no such checkpoint"):
+        begin(96, checkpoint.with_name("checkpoint_9.pt"))
+    with pytest.raises(UserError, match="is no checkpoint of this run"):
+        begin(96, tmp_path / "cs" / "checkpoints")
+    assert checkpoint.is_file() and made.is_file() and read_json(tmp_path / "cs" / "run.json") == record
 
 
 def test_the_report_says_plainly_where_numbers_say_nothing() -> None:

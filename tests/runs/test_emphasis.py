@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marauder.core.decides import decided
+from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
 from marauder.core.settings import Decides
 from marauder.critical.settings import CriticalSettings
+from marauder.engine.identity import describe_differences
 from marauder.engine.task import SampleContext, SampleKey
 from marauder.imaging.augmentation import AugmentationSettings, Source
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
@@ -60,6 +61,42 @@ def test_what_emphasises_decides_the_weights_and_what_is_off_does_not(small_reef
     ):
         assert weights_by(settings(small_reef, words)) != plain, words
     assert weights_by(settings(small_reef, "copy_paste.most=4", "loss.focal.gamma=3")) == plain
+
+
+def test_how_pasting_is_done_counts_where_hard_negatives_are_pasted(small_reef: Path, tmp_path: Path) -> None:
+    file = _negatives(tmp_path, DetectionData(settings(small_reef)))
+    words = ("critical=[disc]", f"hard_negatives.file={file}")
+    used = settings(small_reef, *words)
+    assert weights_by(used) != weights_by(settings(small_reef, *words, "copy_paste.scale=0.6"))
+    unused = settings(small_reef, *words, "hard_negatives.paste=0", "copy_paste.scale=0.6")
+    assert weights_by(unused)["copy_paste"] == "off"
+    # A record from before the section counted here called it off.
+    older = {"data": "x", "settings": {**weights_by(used), "copy_paste": "off"}}
+
+    def differences(now: DetectionSettings) -> str:
+        return describe_differences(older, {"data": "x", "settings": weights_by(now)}, at_default(now, Decides.RESULT))
+
+    assert differences(used) == ""
+    assert "copy_paste.scale" in differences(settings(small_reef, *words, "copy_paste.scale=0.6"))
+    assert "copy_paste" in differences(settings(small_reef, *words, "copy_paste.probability=0.3"))
+
+
+def test_a_run_that_mines_its_own_counts_how_it_pastes_them(small_reef: Path) -> None:
+    def by(*words: str) -> dict[str, Any]:
+        plan = load_run_settings(CriticalSettings, None, ["copy_paste.probability=0", *words], data=small_reef)
+        return weights_by(plan)
+
+    assert by() != by("copy_paste.scale=0.6")
+    assert by("hard_negatives.paste=0") == by("hard_negatives.paste=0", "copy_paste.scale=0.6")
+
+
+def test_boxes_that_become_ignored_are_other_data(small_reef: Path) -> None:
+    data = DetectionData(settings(small_reef))
+    before = data.identity()
+    first, *others = data.dataset.records
+    ignored = replace(first, ignored=np.ones(len(first.boxes), bool))
+    data.dataset = data.dataset.with_records((ignored, *others))
+    assert data.identity() != before
 
 
 def test_critical_classes_are_names_of_the_data_set_or_those_of_the_taxonomy(small_reef: Path) -> None:

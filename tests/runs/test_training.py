@@ -269,6 +269,7 @@ def test_pictures_rewritten_at_the_same_size_are_other_data(tmp_path: Path) -> N
     checkpoint = tmp_path / "out" / "checkpoints"
     with pytest.raises(UserError, match="other pictures, labels or weights"):
         run_gated(settings_for(data, tmp_path / "out"), Clock(), resume=checkpoint)
+    assert read_json(tmp_path / "out" / "run.json") == before, "what refuses a checkpoint leaves the run as it is"
 
 
 def test_a_finished_checkpoint_of_another_folder_gives_weights(small_reef: Path, tmp_path: Path) -> None:

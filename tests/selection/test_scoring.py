@@ -19,8 +19,10 @@ import torch
 
 from lively_detectors import lively_detector
 from marauder.core.clock import Clock, Interrupted
+from marauder.core.decides import names as setting_names
 from marauder.core.errors import UserError
 from marauder.core.plugins import make, names
+from marauder.core.settings import Decides
 from marauder.data.pictures import decode_picture
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
@@ -36,7 +38,7 @@ from marauder.prediction.settings import MEASURING
 from marauder.prediction.views import VIEWS, find_views
 from marauder.selection import scoring
 from marauder.selection.pool_scores import PoolScores
-from marauder.selection.scoring import score_pool
+from marauder.selection.scoring import DECISIVE, score_pool
 from marauder.selection.settings import SelectionSettings
 
 NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
@@ -403,3 +405,14 @@ class TestValidation:
         settings = settings_of(detectors, critical=NAMES, critical_weight=3.0)
         found = score_pool(records, settings, NAMES, Clock(), tmp_path, [])
         assert np.allclose(found.measures["entropy"], 3 * scored.measures["entropy"], rtol=1e-4)
+
+
+def test_every_setting_that_decides_a_selection_changes_scores_or_is_known_not_to() -> None:
+    told_otherwise = {"pool", "models", "labelled", "names", "use_ensemble", "measures", "calibration"}
+    told_otherwise |= {"class_difficulty"}  # it is in the weights of the classes
+    only_choose = {"count", "budget_boxes", "strategy", "weights", "random_share", "candidate_factor", "cover"}
+    only_choose |= {"category_share", "price_weight", "most_per_group", "class_quotas", "slice_quotas", "price"}
+    only_choose |= {"min_labelled_share", "min_map50", "max_unseen_share", "sheet_pictures", "map_points"}
+    deciding = {name.partition(".")[0] for name in setting_names(SelectionSettings, Decides.RESULT)}
+    assert deciding == {*DECISIVE, *told_otherwise, *only_choose}
+    assert len(deciding) == len(DECISIVE) + len(told_otherwise) + len(only_choose)

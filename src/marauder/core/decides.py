@@ -33,12 +33,16 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A single setting, or a section that is off. ``at_default``: it has its default, or is off."""
+    """A single setting, or a section that is off. ``at_default``: it has its default, or is off.
+
+    ``counts``: whether it is among what is decided; otherwise it only says how an older record may call it.
+    """
 
     keys: tuple[str, ...]
     decides: Decides | None
     value: Any
     at_default: bool
+    counts: bool = True
 
 
 def marks(model: type[BaseModel]) -> dict[str, Decides | None]:
@@ -59,7 +63,7 @@ def decided(settings: Settings, *wanted: Decides, by_content: bool = True) -> Pl
     """
     found: Plain = {}
     for leaf in _leaves(settings, (), None, by_content):
-        if leaf.decides in wanted:
+        if leaf.counts and leaf.decides in wanted:
             *parents, last = leaf.keys
             place = found
             for key in parents:
@@ -91,9 +95,11 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
         value, mark = getattr(settings, name), _mark(model, name, above)
         keys = (*prefix, name)
         # Whatever else a section that is off says decides nothing, and must not make a result stale.
-        if isinstance(value, Settings) and value.is_off:
+        if isinstance(value, Settings) and isinstance(settings, Settings) and settings.without_effect(name):
             yield _Leaf(keys, mark or type(value).decides, OFF, True)
         elif isinstance(value, BaseModel):
+            if isinstance(value, Settings) and value.is_off and value == field.get_default(call_default_factory=True):
+                yield _Leaf(keys, mark or type(value).decides, OFF, True, counts=False)
             yield from _leaves(value, keys, mark, by_content)
         else:
             # Dumped only where a single setting asks for it: dumping a section walks all sections below it, too.

@@ -54,6 +54,11 @@ class Settings(BaseModel):
         """Whether this section has no effect, whatever its other settings say."""
         return False
 
+    def without_effect(self, section: str) -> bool:
+        """Whether ``section`` of these settings has no effect. Restated where others make use of one that is off."""
+        value = getattr(self, section)
+        return isinstance(value, Settings) and value.is_off
+
     def changed(self, changes: PlainMapping) -> Self:
         """These settings with other values, by dotted name, all of them validated. Raises ``ValidationError``."""
         values: Plain = {name: getattr(self, name) for name in type(self).model_fields}

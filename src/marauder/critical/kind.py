@@ -10,12 +10,13 @@ import torch
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.files import fingerprint
 from marauder.core.plain import Plain
 from marauder.critical.base_detector import check_classes
 from marauder.critical.report import write_critical_report
 from marauder.critical.settings import CriticalSettings
 from marauder.critical.stages import Scored, judged_on_val
-from marauder.data.manifests.pinning import DataPin
+from marauder.data.manifests.pinning import DataPin, pin
 from marauder.runs.task import Findings
 from marauder.tasks.detection.class_weighting import check_critical_boxes
 from marauder.tasks.detection.data import labelled
@@ -67,6 +68,10 @@ class CriticalKind(DetectionKind):
             )
         dataset = self.data.dataset
         check_critical_boxes(self.critical, labelled(dataset.split("train")), dataset.names)
+        more = self.settings.mining.unlabelled
+        if self.settings.mining.count and more is not None:
+            # As a setting it counts by the file that is named, which may only say where the pictures lie.
+            identity = fingerprint([identity, pin(more, self.clock).fingerprint])
         return identity
 
     def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:

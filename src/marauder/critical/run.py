@@ -29,7 +29,7 @@ from marauder.critical.stages import FOLDER, Scored, chosen_stage, stage_setting
 from marauder.engine.state import Outcome
 from marauder.evaluation.critical_metrics import tier_metrics
 from marauder.mining.hard_negatives_file import NEGATIVES_FILE, SUSPECTED_FILE
-from marauder.mining.mining_job import mine
+from marauder.mining.mining_job import declared, mine
 from marauder.models.files import load_detector
 from marauder.models.naming import weights_hash
 from marauder.runs.gated import RunSummary, run_gated
@@ -151,6 +151,7 @@ class _Specialising:
         asked = {
             "weights": weights_hash(weights),
             "allowed_loss": self.settings.floor.allowed_loss,
+            "image_size": self.settings.image_size,
             "critical": list(self.kind.critical),
             "data": self.run.identity,
         }
@@ -186,6 +187,7 @@ class _Specialising:
         asked = {
             "weights": weights_hash(weights),
             "data": self.run.identity,
+            "pictures": declared(self.kind.data.dataset),
             "image_size": settings.image_size,
             "settings": decided(settings, Decides.RESULT)["mining"],
             "seed": settings.training.seed,

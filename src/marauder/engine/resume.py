@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 
-from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import SET_ASIDE, Checkpointer
 from marauder.engine.distributed import Group
-from marauder.engine.identity import describe_differences
+from marauder.engine.identity import refuse_other_training
 from marauder.engine.micro_batch import recorded_micro_batch
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import TrainState, about_epoch, agrees
@@ -49,13 +48,8 @@ class Resumption:
             self._begin()
             return False
         # Every rank looks at the same content and raises the same: none is left waiting for the others.
-        differences = describe_differences(content["identity"], self.identity, self.at_default)
-        if differences:
-            where = stored.path if stored is not None else "the checkpoint"
-            raise UserError(
-                f"{where} belongs to a training with other settings or data ({differences}); "
-                "start over with --fresh, or give back the former settings"
-            )
+        where = stored.path if stored is not None else "the checkpoint"
+        refuse_other_training(where, content["identity"], self.identity, self.at_default)
         self.state.restore(content)
         position = self.state.position
         if self.settings.micro_batch_size is not None:

@@ -26,5 +26,5 @@ class CopyPasteSettings(Settings):
 
     @property
     def is_off(self) -> bool:
-        """Whether nothing is ever pasted."""
+        """Whether no animals are ever pasted."""
         return not self.probability

@@ -21,7 +21,7 @@ import torch
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import append_line, read_lines
+from marauder.core.files import append_line, fingerprint, read_lines
 from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.data.duplicates import COPY_HEIGHT, COPY_WIDTH, PictureHash, hash_grey
@@ -89,6 +89,11 @@ def pictures_of(dataset: Dataset, settings: MiningSettings) -> Pictures:
         more = read_dataset(settings.unlabelled)
         unlabelled += [record for record in more if record.picture.resolve() not in known and not len(record.boxes)]
     return Pictures(tuple(by_split["train"]), tuple(by_split["val"]), tuple(unlabelled))
+
+
+def declared(dataset: Dataset) -> str:
+    """Fingerprint of what a mining reads of a data set beside pictures and labels: clips, pictures declared empty."""
+    return fingerprint([[one.key, one.group, one.attributes.get(EMPTY_ATTRIBUTE) is True] for one in dataset])
 
 
 def mine(

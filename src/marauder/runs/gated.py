@@ -27,7 +27,7 @@ from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
-from marauder.engine.identity import describe_differences
+from marauder.engine.identity import describe_differences, refuse_other_training
 from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome, early_stop
 from marauder.gates.base import GateSettings
@@ -153,8 +153,8 @@ class GatedRun:
                 return done
         if fresh:
             set_aside_results(self.folder)
-        elif resume is None:
-            self._refuse_another_run()
+        else:
+            self._refuse_another_run(resume)
         self._start(fresh)
         try:
             with self._watching():
@@ -177,14 +177,15 @@ class GatedRun:
 
     def _key(self) -> str:
         deciding = decided(self.settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
-        return fingerprint([self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()])
+        made_from = [self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()]
+        return fingerprint([*made_from, *self.kind.measured_with()])
 
     def _finished(self) -> RunSummary | None:
         """The summary of this very run, if it is finished and all it left is whole."""
         record = read_record(self.folder)
         if record is None or record.state != "finished" or record.key != self.key:
             return None
-        if not all((self.folder / name).is_file() for name in self.stage.leaves):
+        if not self.stage.has_left(self.folder):
             return None
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
@@ -203,8 +204,12 @@ class GatedRun:
         """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
         return dict(to_plain({"settings": decided(self.settings, Decides.RESULT), "data": self.identity}))
 
-    def _refuse_another_run(self) -> None:
-        """Refuse before anything of the run that lies here is touched."""
+    def _refuse_another_run(self, resume: Path | None) -> None:
+        """Refuse before anything of the run that lies here is touched: by its record, or by the checkpoint named."""
+        named = self.stage.identity_of(resume, self.settings) if resume is not None else None
+        if resume is not None and named is not None:
+            refuse_other_training(resume, named, self._decides(), at_default(self.settings, Decides.RESULT))
+            return
         record = read_record(self.folder)
         if record is None or not record.identity or self.stage.gives_way(self.settings):
             return
@@ -299,7 +304,7 @@ class GatedRun:
             elif findings.exported:
                 self.keeper.ask(name, partial(latency_evidence, findings))
             else:
-                self.keeper.off(name, "no format is exported (export.formats is empty)")
+                self.keeper.off(name, f"no format is exported ({findings.why_none_exported})")
         findings.verdicts = self.keeper.all()
         decision = decide(findings.verdicts)
         report = kind.report(findings, self.pinned, clock)

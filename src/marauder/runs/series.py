@@ -24,7 +24,7 @@ from marauder.core.files import (
     read_lines,
     write_text,
 )
-from marauder.core.plain import PlainMapping
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Decides
 from marauder.core.work import Work
 from marauder.engine.state import Outcome
@@ -72,13 +72,24 @@ class Series(TrainingStage):
     def train(self, run: RunInHand, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
         """The parts, each going on where it was. ``resume`` names a checkpoint of one of them."""
         settings = run.settings
-        parts = PartMaker(settings.folder / self.folder_name, settings.checkpoint_folder, run.clock, resume)
+        parts = PartMaker(settings.folder / self.folder_name, run.clock, resume)
         if fresh:
             for folder in (parts.folder, settings.checkpoint_folder):
                 shutil.rmtree(folder, ignore_errors=True)
         if begun is not None:
             begun()
         return self.make(run, parts)
+
+    def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
+        """It belongs to a part of the run that lies here, and is there; the part compares it with what it is now."""
+        folder, place = settings.checkpoint_folder.resolve(), checkpoint.resolve()
+        if folder not in place.parents:
+            raise UserError(
+                f"{checkpoint}: is no checkpoint of this run; its parts have theirs below {settings.checkpoint_folder}"
+            )
+        if not checkpoint.exists():
+            raise UserError(f"{checkpoint}: no such checkpoint; see {checkpoint.parent}, or leave --resume away")
+        return None
 
     def gives_way(self, settings: RunSettings) -> bool:
         """A run that was refused or stopped before its first update is replaced by the one that was meant."""
@@ -93,23 +104,19 @@ class PartMaker:
     """Makes the parts of a series, each once. ``resume``: a checkpoint to go on from, of whichever part it is."""
 
     folder: Path
-    checkpoints: Path
     clock: Clock
     resume: Path | None = None
 
-    def __post_init__(self) -> None:
-        if self.resume is not None and not self.resume.resolve().is_relative_to(self.checkpoints.resolve()):
-            raise UserError(
-                f"{self.resume}: is no checkpoint of this run; its parts have theirs below {self.checkpoints}"
-            )
-
     def make(self, name: str, settings: RunSettings, made_of: PlainMapping) -> Part:
-        """The part ``name`` with ``settings``, which place it below ``folder``. ``made_of``: what else decides it."""
-        _take_up(settings, name, {**made_of, "settings": decided(settings, Decides.RESULT)})
+        """The part ``name`` with ``settings``, which place it below ``folder``. ``made_of``: what else decides it.
+
+        Raises ``UserError`` where the part would begin anew and so remove the checkpoint to go on from.
+        """
         resume = self.resume
         if resume is not None and not resume.resolve().is_relative_to(settings.checkpoint_folder.resolve()):
             # It belongs to another part; this one goes on from its own newest.
             resume = None
+        _take_up(settings, name, {**made_of, "settings": decided(settings, Decides.RESULT)}, resume)
         return _part(name, settings, run_gated(settings, self.clock, resume))
 
 
@@ -144,11 +151,16 @@ def leave_weights(chosen: Part, last: Part, outcome: Outcome, folder: Path) -> N
         append_line(folder / HISTORY_FILE, row)
 
 
-def _take_up(settings: RunSettings, name: str, made_of: PlainMapping) -> None:
-    """Make the part's folder one of ``made_of``: what was made of something else goes."""
+def _take_up(settings: RunSettings, name: str, made_of: PlainMapping, resume: Path | None) -> None:
+    """Make the part's folder one of ``made_of``: what was made of something else goes, unless ``resume`` is of it."""
     work = Work(settings.folder.parent / f"{name}.json", made_of)
     if work.done() is not None:
         return
+    if resume is not None:
+        raise UserError(
+            f"{resume}: what the part {name} is made of has changed, so it would begin anew and remove this "
+            "checkpoint; give back what it was made of, or leave --resume away"
+        )
     if settings.folder.exists():
         log.info("part %s: what it is made of has changed; it begins anew", name)
     # The marker goes first, so that a kill in between cannot leave old results under a new key.

@@ -74,6 +74,8 @@ class Findings:
     outcome: Outcome
     production: Production | None = None
     exported: list[Exported] = field(default_factory=list)
+    why_none_exported: str = "the export made none"
+    """In words, of an ``exported`` that is empty."""
     latency: Plain = field(default_factory=dict)
     """``exporting.latency.Latency.plain``; empty where nothing was timed."""
     verdicts: list[Verdict] = field(default_factory=list)
@@ -104,6 +106,11 @@ class TaskKind(ABC, Generic[AnyRun]):
     def open(self) -> str:
         """Read the data and what else training starts from; returns a fingerprint of it all. Raises ``UserError``,
         ``Interrupted``."""
+
+    def measured_with(self) -> Sequence[str]:
+        """Fingerprints of the data sets beside ``data`` that finished weights are measured on: they are measured again
+        where one has changed."""
+        return ()
 
     def accounts(self) -> Sequence[TransferAccount]:
         """What a model takes of the weights that training starts from, tensor by tensor; empty: it starts from none."""

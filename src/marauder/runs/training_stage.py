@@ -12,7 +12,9 @@ from typing import ClassVar
 import torch
 
 from marauder.core.clock import Clock
-from marauder.core.files import write_text
+from marauder.core.files import DamagedFileError, read_json, write_text
+from marauder.core.plain import Plain
+from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.state import Outcome
 from marauder.runs.announcing import Telling, mirrors_of
 from marauder.runs.settings import RunSettings
@@ -52,6 +54,26 @@ class TrainingStage(ABC):
         Raises ``Interrupted``, ``UserError``, ``TrainingFailure``.
         """
 
+    @abstractmethod
+    def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
+        """What the named ``checkpoint`` belongs to; ``None``: to the run in the folder of ``settings``.
+
+        Raises ``UserError`` for a checkpoint that is missing or damaged, or that this run cannot go on from. It is
+        asked before anything is written or removed.
+        """
+
+    def has_left(self, folder: Path) -> bool:
+        """Whether ``folder`` holds all that ``leaves`` names, each JSON file of it readable."""
+        try:
+            for name in self.leaves:
+                if not (folder / name).is_file():
+                    return False
+                if name.endswith(".json"):
+                    read_json(folder / name)
+        except DamagedFileError:
+            return False  # it is measured and written again
+        return True
+
     def gives_way(self, settings: RunSettings) -> bool:
         """Whether what lies in the run's folder may be replaced by a run of other settings without being asked."""
         return False
@@ -76,6 +98,10 @@ class SingleTraining(TrainingStage):
         finally:
             for mirror in mirrors:
                 mirror.finish(MIRROR_SECONDS)
+
+    def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
+        """What the checkpoint says itself: it may be one of another folder."""
+        return dict(Checkpointer(settings.checkpoint_folder).read(checkpoint).state["identity"])
 
 
 def _tell_start(run: RunInHand) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from marauder.core.clock import Clock
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, remove_leftovers
 from marauder.core.locks import exclusive
 from marauder.core.plain import Plain
 from marauder.core.randomness import stream
+from marauder.core.settings import Decides
 from marauder.core.work import Work, claim
 from marauder.data.reading import refuse_output_among_pictures
 from marauder.data.records import Detections, Record
@@ -104,8 +106,10 @@ def _model_files(settings: SelectionSettings) -> list[Path]:
 
 def _made_from(settings: SelectionSettings, records: PoolRecords, models: Sequence[Path]) -> list[Any]:
     """Equal for equal pictures, labels, models and settings that decide."""
+    decides = decided(settings, Decides.RESULT)
     # Models count by their content, below, not by where they lie.
-    decides = settings.model_dump(mode="json", exclude={"output", "fresh", "batch", "device", "models"})
+    del decides["models"]
+    decides["place"] = settings.place  # where pictures lie decides nothing, but links and copies are other files
     labelled = [
         [*picture_stamp(record), record.split, record.group, record.classes.tolist(), record.boxes.round(2).tolist()]
         for record in (*records.centres, *records.validation)

@@ -98,6 +98,8 @@ class DetectionData:
                 record.boxes.round(4).tolist(),
                 record.classes.tolist(),
                 record.labelled,
+                # Only where there are any, so that data without them keep the identity in older checkpoints.
+                *([record.ignored.tolist()] if record.ignored.any() else []),
             ]
             for record in self.dataset
         ]

@@ -23,6 +23,7 @@ def export_run(settings: DetectionSettings, records: Sequence[Record], clock: Cl
     """
     plan = settings.export
     if not plan.formats:
+        findings.why_none_exported = "export.formats is empty"
         return
     wanted = ExportSettings(
         # The file that holds numbers only: nothing is unpickled.

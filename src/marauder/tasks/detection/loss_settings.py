@@ -62,3 +62,8 @@ class HardNegativeUse(Settings):
     def is_off(self) -> bool:
         """Without a file there is nothing to use."""
         return self.file is None
+
+    @property
+    def pastes(self) -> bool:
+        """Whether some are pasted; how, says the section copy_paste."""
+        return not self.is_off and self.paste > 0

@@ -55,6 +55,10 @@ class DetectionSettings(RunSettings):
     def _split_commas(cls, value: Any) -> Any:
         return split_commas(value)
 
+    def without_effect(self, section: str) -> bool:
+        """Copy-paste has an effect also where only hard negatives are pasted, as it says how."""
+        return super().without_effect(section) and not (section == "copy_paste" and self.hard_negatives.pastes)
+
     @property
     def title(self) -> str:
         """The architecture."""

@@ -14,7 +14,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
 from marauder.core.plain import Plain, PlainMapping
-from marauder.data.manifests.pinning import DataPin
+from marauder.data.manifests.pinning import DataPin, pin
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import refuse_output_among_pictures
 from marauder.engine.task import Task, Weights
@@ -92,6 +92,11 @@ class PretrainingKind(PretrainingResults):
             self._fits(plan.init)
         self._pool = open_pool(plan, self.clock)
         return pool_identity(self._pool, plan, self.clock)
+
+    def measured_with(self) -> Sequence[str]:
+        """The pictures and labels that the probe learns, where they are a data set of their own."""
+        data = self.settings.probe.data
+        return () if data is None else (pin(data, self.clock).fingerprint,)
 
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the backbone that training starts from."""
