@@ -26,6 +26,7 @@ from marauder.testing.registries import PROJECT, register
 from marauder.tracking import mlflow_moves
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.mlflow import MlflowTracker
+from marauder.tracking.mlflow_store import MlflowStore
 from marauder.tracking.mlflow_moves import OWN_TAG
 from models import made
 
@@ -176,4 +177,10 @@ def test_a_copy_that_can_only_be_read_is_listed_as_it_is(
     plain = sqlite3.connect
     monkeypatch.setattr(mlflow_moves.sqlite3, "connect", only_reading)
     assert [one.version for one in registry_in(tmp_path / "copy").versions(PROJECT)] == ["1", "2"]
-    assert "cannot be written" in caplog.text and hash_file(database) == before
+    assert "cannot be written" in caplog.text
+    database.with_name(".opening.lock").unlink()
+    monkeypatch.setattr(MlflowStore, "is_read_only", True)
+    assert registry_in(tmp_path / "copy").projects() == [PROJECT]
+    assert not database.with_name(".opening.lock").exists() and hash_file(database) == before
+    with pytest.raises(UserError, match="nothing can be written there"):
+        register(registry_in(tmp_path / "copy"), tmp_path / "more", "c")

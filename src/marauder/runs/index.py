@@ -54,11 +54,11 @@ class IndexedRun:
         return stated or (finished - self.started if finished and self.started else None)
 
 
-def _is_number(value: Plain) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _seconds(value: Plain) -> float:
+def _seconds(value: Any) -> float:
     """``value`` where it is a time that a calendar has, else 0: a record may hold anything."""
     return float(value) if _is_number(value) and 0 < value < LAST_TIME else 0.0
 
