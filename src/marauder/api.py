@@ -35,7 +35,7 @@ def open_dataset(
 def train(
     data: PathOrText,
     *,
-    task: str = "detection",
+    task: str | None = None,
     recipe: str | None = None,
     output: PathOrText | None = None,
     settings: PlainMapping | None = None,
@@ -45,7 +45,8 @@ def train(
 ) -> RunSummary:
     """A gated run, or its continuation: the same call goes on after any interruption.
 
-    ``settings``: any setting of docs/runs.md by its dotted name, ``{"training.epochs": 20}``; it takes precedence over
+    ``task``: what is trained, by default what the recipe says, else a detector. ``settings``: any setting of
+    docs/runs.md by its dotted name, ``{"training.epochs": 20}``; it takes precedence over
     the ``recipe``. ``resume``: a checkpoint instead of the newest. Gates that failed are in the summary
     (``exit_status``, ``failed``). Raises ``marauder.core.errors.UserError`` for mistakes, ``GateStop`` (one of these)
     when a gate stops it before training, ``marauder.core.clock.Interrupted`` when its hours are spent or on SIGTERM.
@@ -56,8 +57,10 @@ def train(
     from marauder.runs.recipes import model_of_task, run_layer
 
     given = {"data": data, "task": task, "recipe": recipe, "output": output, **(settings or {})}
+    # Settings are validated as if they stood in a file, where paths are text.
     plain = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
-    layer = run_layer(None, values=plain)
+    # ``None`` is "not given" there, so that a recipe's value stays.
+    layer = run_layer(None, options={name: name for name in plain}, values=plain)
     with Clock.for_hours(max_hours).listening() as clock:
         return run_gated(
             validate_layer(model_of_task(layer), layer), clock, Path(resume) if resume is not None else None, fresh
@@ -114,10 +117,11 @@ def predict(
     from marauder.survey.job import predict_files
     from marauder.survey.settings import PredictSettings
 
+    # A text is a sequence, too: of its letters.
     named = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
     values = {"model": str(model), "inputs": [str(one) for one in named], "output": str(output), **(settings or {})}
     with Clock.for_hours(max_hours).listening() as clock:
-        return predict_files(load_settings(PredictSettings, None, (), None, **values), clock)
+        return predict_files(load_settings(PredictSettings, None, (), {name: name for name in values}, **values), clock)
 
 
 def export(
@@ -141,4 +145,4 @@ def export(
     named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]
     values = {"models": named, "output": str(output), **(settings or {})}
     with Clock.for_hours(max_hours).listening() as clock:
-        return export_models(load_settings(ExportSettings, None, (), None, **values), clock)
+        return export_models(load_settings(ExportSettings, None, (), {name: name for name in values}, **values), clock)

@@ -235,7 +235,9 @@ def test_a_wrapping_script_says_its_own_line(monkeypatch: pytest.MonkeyPatch) ->
         (["baseline", "--resume=old.pt", "--epochs", "3"], ["baseline", "--epochs", "3"]),
         (["baseline", "--epochs", "3", "--resume", "my old.pt"], ["baseline", "--epochs", "3"]),
         (["baseline", "--resume", "--epochs", "3"], ["baseline", "--epochs", "3"]),
+        (["train", "--resume", "train.yaml", "seed=3"], ["train", "train.yaml", "seed=3"]),
         (["preprocess", "--resume", "method=full"], ["preprocess", "method=full"]),
+        (["export", "--resume", "best.pt"], ["export", "best.pt"]),
     ],
 )
 def test_what_goes_on_is_the_newest_checkpoint(

@@ -68,9 +68,9 @@ class PictureAgreement:
 @dataclass(frozen=True, eq=False)
 class Agreement:
     """``mean_iou``: of paired boxes. ``kappa``: -1..1, of classes with "missed" as an answer; ``class_kappa``: of
-    the classes of paired boxes. ``found_by_both``: share
-    of objects that both have, 2 M / (N1 + N2). ``well_located``: share of pairs above the IoU that counts as such.
-    ``table``: int64 (K + 1, K + 1), first side's class by second side's, the last row and column "missed"."""
+    the classes of paired boxes. ``found_by_both``: share of objects that both have, 2 M / (N1 + N2).
+    ``well_located``: share of pairs above the IoU that counts as such. ``table``: int64 (K + 1, K + 1), first side's
+    class by second side's, the last row and column "missed"."""
 
     pictures: tuple[PictureAgreement, ...]
     mean_iou: Figure
@@ -88,17 +88,20 @@ class Agreement:
 
 def pair_boxes(first: View, second: View, least_iou: float = 0.5) -> Pairing:
     """Pair boxes one to one so that the sum of overlaps is greatest (Kuhn, "The Hungarian method", 1955); pairs below
-    ``least_iou`` are none."""
+    ``least_iou`` do not count."""
     everything = np.arange(len(first.boxes)), np.arange(len(second.boxes))
     nothing = np.zeros(0, np.int64)
     if not len(first.boxes) or not len(second.boxes):
         return Pairing(nothing, nothing, np.zeros(0), *everything)
+    # Two seconds to import, which only a comparison of boxes needs.
     from scipy.optimize import linear_sum_assignment
 
     iou = iou_matrix(first.boxes, second.boxes)
     same = first.classes[:, None] == second.classes[None, :]
+    # What overlaps too little gains nothing: with small gains, two poor pairs could push out one good one.
     gain = np.where(iou >= least_iou, iou + SAME_CLASS_BONUS * same, 0.0)
     rows, columns = linear_sum_assignment(gain, maximize=True)
+    # scipy pairs off the whole of the smaller side, even at a gain of zero.
     kept = iou[rows, columns] >= least_iou
     rows, columns = rows[kept], columns[kept]
     return Pairing(
@@ -133,6 +136,7 @@ def agree(
         rows.append([*counts, pairing.iou.sum()])
         well += int((pairing.iou >= well_located_iou).sum())
         cells.append(_cells(one, other, pairing, class_count))
+        # ``_cells`` puts the pairs first.
         both.append(cells[-1][: len(pairing.iou)])
     sums = np.array(rows, np.float64).reshape(-1, 4)
     names = list(groups) if groups is not None else list(keys)
@@ -180,11 +184,13 @@ def _table(cells: Sequence[np.ndarray], class_count: int) -> np.ndarray:
 
 
 def _figure(above: np.ndarray, below: np.ndarray) -> Figure:
+    # The first row of the draws is the data as they are, the others make the interval.
     values = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
     return Figure(float(values[0]), *percentiles(values[1:], LEVEL))
 
 
 def _kappa(cells: Sequence[np.ndarray], class_count: int, draws: np.ndarray) -> Figure:
+    # Counts by picture for the cells in use alone: a whole table a picture would be (K + 1)² wide.
     used, place = np.unique(np.concatenate(cells) if cells else np.zeros(0, np.int64), return_inverse=True)
     counts = np.zeros((len(cells), len(used)))
     picture = np.repeat(np.arange(len(cells)), [len(part) for part in cells])

@@ -131,6 +131,7 @@ def read_batch(folder: Path) -> Batch:
             packages=tuple(PackageRecord(**row) for row in content["packages"]),
             price=content["price"],
             history=tuple(content["history"]),
+            # Records from before these two existed lack them.
             answered=tuple(content.get("answered", ())),
             back=tuple(content.get("back", ())),
         )
@@ -153,6 +154,7 @@ def find_batch(outbox: Path, batch_id: str | None = None) -> Batch | None:
     Raises ``UserError`` for an id that is not in the outbox.
     """
     if batch_id is not None:
+        # The id comes from a command line and must not lead out of the outbox.
         if Path(batch_id).name != batch_id or not (outbox / batch_id / RECORD).is_file():
             known = ", ".join(batch.id for batch in list_batches(outbox)) or "none"
             raise UserError(f"{outbox}: no batch {batch_id!r} (there are: {known})")
@@ -171,6 +173,7 @@ def set_state(outbox: Path, batch_id: str, state: State, event: PlainMapping) ->
 
 def sent_again(batch: Batch, known: Iterable[Batch]) -> frozenset[str]:
     """File names of ``batch`` whose pictures went out with a later one of ``known``: the answer is awaited there."""
+    # A batch that is still being written has asked nobody yet.
     later = [one for one in known if (one.created, one.id) > (batch.created, batch.id) and one.state != "writing"]
     keys = {item.key for one in later for item in one.items}
     return frozenset(file for file, item in batch.by_file().items() if item.key in keys)
@@ -182,6 +185,7 @@ def close_settled(outbox: Path) -> None:
     known = list_batches(outbox)
     for batch in known:
         elsewhere = sent_again(batch, known)
+        # Without pictures that went elsewhere, the import itself closes a batch.
         if batch.state in WAITING and elsewhere and not batch.expected().keys() - elsewhere - set(batch.answered):
             rest = len(elsewhere - set(batch.answered))
             set_state(outbox, batch.id, "imported", {"event": "closed", "sent_again": rest})

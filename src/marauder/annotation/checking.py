@@ -1,8 +1,8 @@
 """Checking a delivery picture by picture: what can be taken, what was mended, what goes back and why. Merges nothing.
 
 A picture goes back as a whole when anything about it is in doubt, because half of a picture's boxes teach a detector
-that the rest is water. What is certain is mended and told: a box that reaches a little over the border is clipped, a
-box that stands twice counts once.
+that the rest is water. What is certain is mended and reported: a box that reaches slightly over the border is clipped,
+a repeated box counts once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SLIGHT_PIXELS = 3.0
 SMALLEST_SIDE = 1.0
 """Pixels below which a box is a click, not a box."""
 CROWD_FLAGS = ("crowd", "iscrowd", "ignored", "ignore")
-"""Box attributes that make a box one that neither rewards nor punishes a detection."""
+"""Box attributes which say that a box neither rewards nor penalises a detection."""
 
 MENDED = frozenset(
     {
@@ -49,7 +49,7 @@ MENDED = frozenset(
         "entry-name-mended",
     }
 )
-"""Kinds that are told and do not send a picture back; every other kind that names a picture does."""
+"""Kinds that are reported without sending a picture back; every other kind that names a picture sends it back."""
 OWNERLESS = frozenset({"label-without-picture", "label-syntax"})
 DOUBTFUL = OWNERLESS | {"negatives-many"}
 """Serious kinds that, even where they name no picture, leave in doubt what the pictures in order say: a box that
@@ -58,7 +58,7 @@ USUAL_EMPTY = 0.25
 """Share of pictures without any object where no labelled picture says what is usual."""
 LEAST_NEGATIVES = 3
 EXPECTED_BOXES = 0.5
-"""Boxes a picture is thought to hold from which an empty answer is a surprise."""
+"""Number of boxes expected in a picture from which on an empty answer is a surprise."""
 Status = Literal["accepted", "returned", "missing"]
 
 
@@ -151,6 +151,7 @@ def check_delivery(
     notes, general = _notes_by_file(batch, reading, unpacked)
     for file, note in _compare_pictures(batch, unpacked, clock).items():
         notes.setdefault(file, []).append(note)
+    # Where two formats say different things of a picture nobody knows which is meant, so neither is taken.
     at_odds = contradictions(unpacked.folder, batch, reading)
     for file, name in at_odds.items():
         message = f"the delivery holds two formats, and {name} says something else of this picture; which is meant?"
@@ -169,6 +170,7 @@ def check_delivery(
                 continue
             found = tuple(notes.get(file, ()))
             pictures.append(_check_picture(item, file, part, answer, found, batch.names))
+    # Only now: whether many came back empty is a matter of all pictures together.
     checked = Checked(tuple(pictures), tuple(general), tuple(reading.strangers), usual_empty)
     many = _many_negatives(batch, checked)
     return replace(checked, pictures=_doubtful_negatives(checked), general=(*many, *checked.general))
@@ -193,11 +195,12 @@ def _doubtful_negatives(checked: Checked) -> tuple[PictureCheck, ...]:
 def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
     """A note where more than twice the usual share of pictures, and a tenth of all, came back empty.
 
-    It is serious where so many of them were thought to hold boxes: an empty entry or label file is what some packages
-    are sent with, so that unopened pictures look like pictures that hold nothing.
+    It is serious where that many of them were expected to hold boxes: some packages are sent with an empty entry or
+    label file, so that unopened pictures look like pictures that hold nothing.
     """
     known = batch.by_file()
     accepted, empty = len(checked.of_status("accepted")), checked.empty
+    # A share of 0 is an answer, too.
     usual = checked.usual_empty if checked.usual_empty is not None else USUAL_EMPTY
     limit = max(LEAST_NEGATIVES - 1, (2.0 * usual + 0.1) * accepted)
     thought = [one for one in empty if len(known[one.file].boxes) or known[one.file].estimated_boxes >= EXPECTED_BOXES]
@@ -209,6 +212,7 @@ def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
             "the package finished? Ask, and look at some of them"
         )
         return [Note("negatives-many", message)]
+    # Not serious: boxes were expected in too few of them, so empty answers may well be right.
     message = (
         f"{len(empty)} of {accepted} pictures came back without any box, far more than usual; look at some of them"
     )
@@ -271,6 +275,7 @@ def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) ->
             Note("box-corners", f"box {position + 1}: its corners stood in the wrong order; put right", "", False)
         )
     usable = (classes >= 0) & _inside(boxes, size, notes)
+    # Positions in the delivery throughout, so that notes number boxes as the annotator's tool does.
     places = np.flatnonzero(usable)
     clean = clean_boxes(boxes[places], classes[places], *size, len(names))
     for finding in clean.findings:
@@ -280,6 +285,7 @@ def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) ->
             )
     kept = places[clean.kept]
     details = [dict(answer.attributes[place]) if answer.attributes else {} for place in kept.tolist()]
+    # Crowd flags become the column ``ignored``; left among the attributes they would be said twice.
     ignored = np.array([_is_crowd(detail) for detail in details], bool)
     plain = [{name: value for name, value in detail.items() if name not in CROWD_FLAGS} for detail in details]
     return Taken(clean.boxes, classes[kept], ignored, box_columns(plain)), _shortened(notes)
@@ -294,6 +300,7 @@ def _inside(boxes: np.ndarray, size: tuple[int, int], notes: list[Note]) -> np.n
     for position, box in enumerate(boxes):
         place = f"box {position + 1} (" + ", ".join(f"{value:.6g}" for value in box) + ")"
         clipped = np.clip(box, 0.0, limits)
+        # A click before a box outside: clipped, both have no area, and the remedies differ.
         if (box[2:] - box[:2] < SMALLEST_SIDE).any():
             notes.append(Note("box-degenerate", f"{place}: has no area"))
         elif (clipped[2:] - clipped[:2] < SMALLEST_SIDE).any():
@@ -302,6 +309,7 @@ def _inside(boxes: np.ndarray, size: tuple[int, int], notes: list[Note]) -> np.n
             notes.append(Note("box-out-of-bounds", f"{place}: reaches far over the {size[0]}x{size[1]} picture"))
         else:
             good[position] = True
+            # Up to a pixel is rounding of some tool, and not worth telling.
             if over[position].max() > 1.0:
                 notes.append(Note("box-clipped", f"{place}: reaches over the border; clipped", "", False))
     return good
@@ -310,6 +318,7 @@ def _inside(boxes: np.ndarray, size: tuple[int, int], notes: list[Note]) -> np.n
 def _notes_by_file(batch: Batch, reading: Reading, unpacked: Unpacked) -> tuple[dict[str, list[Note]], list[Note]]:
     """What reading and unpacking found, by our pictures; and what belongs to none."""
     known = batch.by_file()
+    # By stem: a label file has the picture's name with another suffix, and ``Item.file`` is unique without it.
     by_stem = {PurePosixPath(file).stem.casefold(): file for file in known}
     notes: dict[str, list[Note]] = {}
     general: list[Note] = []
@@ -333,6 +342,7 @@ def _notes_by_file(batch: Batch, reading: Reading, unpacked: Unpacked) -> tuple[
 def _compare_pictures(batch: Batch, unpacked: Unpacked, clock: Clock | None) -> dict[str, Note]:
     """Notes on delivered pictures that are not the ones that went out, by our file name."""
     known = batch.by_file()
+    # By name alone: providers pack pictures into folders of their own.
     by_name = {PurePosixPath(file).name.casefold(): file for file in known}
     notes: dict[str, Note] = {}
     for name, delivered in unpacked.files.items():
@@ -348,6 +358,7 @@ def _compare_pictures(batch: Batch, unpacked: Unpacked, clock: Clock | None) -> 
 def _changed_picture(path: Path, item: BatchItem, name: str) -> Note:
     try:
         header = read_header(path)
+        # The header first: a picture of another size need not be decoded.
         if (header.width, header.height) != item.size:
             sizes = f"{header.width}x{header.height}, ours is {item.size[0]}x{item.size[1]}"
             return Note("picture-changed", f"the delivered picture has another size ({sizes})", name)
@@ -362,6 +373,7 @@ def _changed_picture(path: Path, item: BatchItem, name: str) -> Note:
 
 
 def _is_crowd(detail: Mapping[str, Attribute]) -> bool:
+    # Formats without types (XML, CSV) say it as text.
     return any(detail.get(name) in (True, 1, "true", "True", "1") for name in CROWD_FLAGS)
 
 

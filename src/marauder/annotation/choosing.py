@@ -67,11 +67,13 @@ def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Bat
         wanted = [Chosen(record) for record in dataset if not record.labelled]
     if not names:
         raise UserError(f"{settings.data}: has no class names; name a data.yaml that lists them under names:")
+    # Sent twice is paid twice.
     out = {item.key for batch in earlier for item in batch.items if not (settings.new and _came_back(item, batch))}
     left = [one for one in wanted if one.record.key not in out]
     if len(left) < len(wanted):
         notes.append(f"{len(wanted) - len(left)} pictures went out with an earlier batch and stay out of this one")
     checked = _checked(left, notes, clock)
+    # Where all that was wanted went out before, an empty choice is the answer, and the caller says so.
     if not checked and (left or not wanted):
         why = f": {'; '.join(notes)}" if notes else ": every picture is labelled"
         raise UserError(f"{settings.selection or settings.pictures or settings.data}: nothing to send{why}")
@@ -100,9 +102,11 @@ def _picks(folder: Path, dataset: Dataset) -> tuple[list[Chosen], tuple[str, ...
     chosen = []
     for key, picture, boxes in rows:
         known = places.get(os.path.realpath(picture))
+        # The data set may have moved since; the name guards against a key that means another picture here.
         if known is None and key in keys and keys[key].picture.name == picture.name:
             known = keys[key]
         if known is None:
+            # A picture from another pool under a key that is taken: both must be told apart in what comes back.
             known = _new_record(picture, key if key not in keys else f"{key}-{_digest(str(picture))[:6]}")
         chosen.append(Chosen(known, None if boxes is None else float(boxes)))
     return chosen, names
@@ -121,6 +125,7 @@ def _listed(file: Path, dataset: Dataset) -> list[Chosen]:
     chosen: dict[str, Chosen] = {}
     for number, line in lines.items():
         beside = os.path.realpath(file.parent / line)
+        # Lists are written by hand: paths count from the current folder or from the list's own.
         record = keys.get(line) or places.get(os.path.realpath(line)) or places.get(beside)
         if record is None and not file.is_dir() and not Path(line).is_file():
             raise UserError(f"{file}:{number}: {line!r} is no record of the data set and no picture; mend the line")
@@ -132,6 +137,7 @@ def _listed(file: Path, dataset: Dataset) -> list[Chosen]:
 def _lines(file: Path) -> dict[int, str]:
     """The lines of a list that are not blank, by number from 1."""
     try:
+        # Windows editors put a byte order mark in front.
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{file}: is not UTF-8 text; save it as UTF-8, one record key or picture path a line") from None
@@ -186,8 +192,10 @@ def batch_items(choice: Choice, settings: AnnotationSettings, folder: Path) -> t
         source, digest, suffix = record.picture, one.sha256, record.picture.suffix.lower() or ".jpg"
         if one.header is not None and one.header.orientation != 1:
             source, suffix = folder / UPRIGHT / f"{one.sha256[:20]}.png", ".png"
+            # Named by content and written atomically: one that is there from before a kill is whole.
             if not source.is_file():
                 write_bytes(source, _upright(record.picture))
+            # The delivery is compared with what was sent, not with the file it was made from.
             digest = hash_file(source)
         file = _unique_name(_slug(record.key), record.key, suffix, taken)
         # Nothing about the second name says which picture it is: the second annotator must not know.
@@ -242,4 +250,5 @@ def _unique_name(stem: str, identity: str, suffix: str, taken: set[str]) -> str:
 
 
 def _digest(text: str) -> str:
+    # Names on disk that are not UTF-8 reach Python as lone surrogates, which plain UTF-8 refuses.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

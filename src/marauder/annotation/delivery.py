@@ -1,8 +1,8 @@
 """What lies in the inbox: which delivery is whole and new, which is still being copied, which was dealt with before.
 
 A delivery is a zip, a folder or a single file (Label Studio's JSON, CVAT's XML). A zip is whole when its central
-directory is there, which stands at its end; of folders and files nothing marks the end, so they must have been quiet
-for a moment. What an import made of a delivery stands in a ledger, ``<output>/imports/<batch>/deliveries.jsonl``.
+directory is there, which is at its end; nothing marks the end of folders and files, so they must have been quiet
+for a moment. What became of a delivery is kept in a ledger, ``<output>/imports/<batch>/deliveries.jsonl``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Candidate:
 
 
 def find_delivery(settings: AnnotationSettings) -> Path | None:
-    """The oldest whole delivery in the inbox that the open batch was not yet given, else ``None``.
+    """The oldest whole delivery in the inbox that the open batch has not been given yet, else ``None``.
 
     One with problems is given again once ``accept`` is set, or when it changed. Waits for at most ``SETTLE_SECONDS``,
     and only while something that just came lies there.
@@ -64,9 +64,11 @@ def look(settings: AnnotationSettings, batch: Batch) -> list[Candidate]:
     """Everything in the inbox that may be a delivery, oldest first."""
     if not settings.inbox.is_dir():
         return []
+    # This batch's own ledger last: what it says of a delivery counts more than what another's says.
     known = _answered_elsewhere(settings, batch) | {row["stamp"]: row["outcome"] for row in ledger(settings, batch.id)}
     found = []
     for path in sorted(settings.inbox.iterdir()):
+        # A link could lead anywhere, and what it leads to could change while it is read.
         if UNFINISHED.search(path.name) or path.is_symlink():
             continue
         if path.is_dir() or path.suffix.lower() in (".zip", *SINGLE_FILES):
@@ -75,23 +77,23 @@ def look(settings: AnnotationSettings, batch: Batch) -> list[Candidate]:
 
 
 def ledger_path(settings: AnnotationSettings, batch_id: str) -> Path:
-    """Where it stands what was made of each delivery of a batch."""
+    """The file that records what became of each delivery of a batch."""
     return imports_folder(settings, batch_id) / LEDGER
 
 
 def imports_folder(settings: AnnotationSettings, batch_id: str) -> Path:
-    """Where reports, pages and accepted answers of a batch lie."""
+    """The folder of a batch's reports, pages and accepted answers."""
     return settings.output / "imports" / batch_id
 
 
 def ledger(settings: AnnotationSettings, batch_id: str) -> list[dict[str, str]]:
-    """What was made of each delivery of a batch, oldest first: ``name``, ``stamp``, ``content``, ``outcome``."""
+    """What became of each delivery of a batch, oldest first: ``name``, ``stamp``, ``content``, ``outcome``."""
     wanted = {"name", "stamp", "content", "outcome"}
     return [row for row in read_lines(ledger_path(settings, batch_id)) if isinstance(row, dict) and wanted <= set(row)]
 
 
 def oddities(settings: AnnotationSettings) -> list[str]:
-    """What lies in the inbox and is no delivery, in words; what operating systems leave there is not told."""
+    """What lies in the inbox and is no delivery, in words; what operating systems leave there is not mentioned."""
     if not settings.inbox.is_dir():
         return []
     lines = []
@@ -111,6 +113,7 @@ def oddities(settings: AnnotationSettings) -> list[str]:
 
 def _answered_elsewhere(settings: AnnotationSettings, batch: Batch) -> dict[str, str]:
     """Stamps of what answered pictures of another batch: sent again, these have the same names in both."""
+    # The folder of all imports: with an empty id ``imports_folder`` is the one above the batches'.
     others = {path.parent.name for path in imports_folder(settings, "").glob(f"*/{LEDGER}")} - {batch.id}
     rows = (row for other in sorted(others) for row in ledger(settings, other))
     return {row["stamp"]: "elsewhere" for row in rows if row["outcome"] in ("merged", "problems")}
@@ -118,6 +121,7 @@ def _answered_elsewhere(settings: AnnotationSettings, batch: Batch) -> dict[str,
 
 def note_outcome(settings: AnnotationSettings, batch_id: str, path: Path, content: str, outcome: Outcome) -> None:
     """Add to the ledger what an import made of the delivery at ``path``."""
+    # By stamp the inbox is looked through without reading it; by content a copy under another name is known again.
     row = {"name": path.name, "stamp": stamp_of(path)[0], "content": content, "outcome": outcome}
     append_line(ledger_path(settings, batch_id), {**row, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
@@ -170,6 +174,7 @@ def _judge(path: Path, known: dict[str, str]) -> Candidate | None:
     if path.suffix.lower() == ".zip" and path.is_file():
         if is_whole_zip(path):
             return Candidate(path, "ready", changed, stamp)
+        # Still growing, or nobody writes any more: only the time since the last change tells these apart.
         why = "has no end (central directory) yet"
         return Candidate(path, "copying" if quiet < SETTLE_SECONDS else "cut", changed, stamp, why)
     if path.is_dir():
@@ -179,11 +184,13 @@ def _judge(path: Path, known: dict[str, str]) -> Candidate | None:
         if next(iter(_files(path)), None) is None:
             return Candidate(path, "copying", changed, stamp, "is empty")
     if quiet < SETTLE_SECONDS:
+        # Negative where the clock was set back.
         return Candidate(path, "copying", changed, stamp, f"changed {max(0.0, quiet):.0f} s ago")
     return Candidate(path, "ready", changed, stamp)
 
 
 def _is_partial(file: Path) -> bool:
+    # Hidden files and lock files of office programs stay in a finished folder for good.
     return not file.name.startswith((".", "~"))
 
 

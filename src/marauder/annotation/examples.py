@@ -55,8 +55,10 @@ def _ranked(records: Sequence[Record], class_index: int, seed: int) -> list[tupl
     candidates = []
     for record in records:
         for position in np.flatnonzero((record.classes == class_index) & ~record.ignored).tolist():
+            # A stream of its own for each box: more labels elsewhere change nothing about this tie.
             draw = float(stream(seed, "example", record.key, position).random())
             candidates.append((-_clearness(record, position), draw, record, record.boxes[position]))
+    # By the numbers alone: records cannot be compared.
     candidates.sort(key=lambda one: one[:2])
     of_group: dict[str, int] = {}
     ranked = []
@@ -91,6 +93,7 @@ def _clearness(record: Record, position: int) -> float:
 def _cut(pixels: np.ndarray, record: Record, box: np.ndarray) -> tuple[Image.Image, np.ndarray]:
     """The crop around a box, its longer side ``LONG_SIDE`` pixels, and where the box lies in it: (1, 4)."""
     height, width = pixels.shape[:2]
+    # Boxes count in pixels of the record; the file may have another size by now.
     scale = np.array([width / record.width, height / record.height] * 2)
     x0, y0, x1, y1 = box * scale
     around = CONTEXT * max(x1 - x0, y1 - y0)

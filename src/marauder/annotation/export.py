@@ -77,12 +77,14 @@ class ExportSummary:
 def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
     """Make the packages of a batch and return what they hold.
 
-    With a batch open this returns that one, unless ``settings.new``; so it does with the batch that all pictures went
-    out with and came back from. Raises ``UserError`` for what the user can mend,
-    and ``Interrupted`` when the clock says so: the same call goes on.
+    With a batch open this returns that one, unless ``settings.new``; where all pictures went out and came back, it
+    returns the batch they went out with. Raises ``UserError`` for what the user can mend, and ``Interrupted`` when the
+    clock says so: the same call goes on.
     """
+    # Two exports at once would send the same pictures out twice.
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
         close_settled(settings.outbox)
+        # The newest that waits, whatever id the settings name: that one is meant for the import.
         waiting = find_batch(settings.outbox)
         if waiting is not None and not settings.new:
             note = "a batch is open: import its delivery, or make another one with --new"
@@ -98,6 +100,7 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
                 note = "all of these pictures are out already, and no delivery has said anything of them yet"
             return _summary(settings.outbox, earlier[-1], True, (note,))
         begun = _time_after(known)
+        # The new batch may have taken over the last pictures that an older one waited for.
         summary = _Export(settings, dataset, choice, _batch_id(settings, dataset, choice, known), begun, clock).run()
         close_settled(settings.outbox)
         return summary
@@ -113,6 +116,7 @@ def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, kn
             settings.formats,
             [settings.seed, settings.overlap_share, settings.least_overlap],
             guideline_inputs(choice.names, dataset.records, _guideline_options(settings)),
+            # The device changes scores by rounding at most.
             settings.prelabels.model_dump(exclude={"device"}) if settings.model else None,
             weights_hash(settings.model) if settings.model else None,
         ]
@@ -120,6 +124,7 @@ def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, kn
     base = f"batch-{content[:20]}"
     states = {batch.id: batch.state for batch in known}
     number, name = 1, base
+    # One that was cut short is gone on with under its own name.
     while states.get(name, "writing") != "writing":
         number += 1
         name = f"{base}-{number}"
@@ -145,8 +150,10 @@ class _Export:
     def run(self) -> ExportSummary:
         """Write what is missing, the record last."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Temporary files of a killed attempt; the lock says that nobody else writes here.
         remove_leftovers(self.folder)
         items, sources = batch_items(self.choice, self.settings, self.folder)
+        # The record before any package: a folder without one would belong to no batch.
         started = self._begun(items)
         items = self._with_prelabels(items)
         batch = replace(started, items=tuple(items), price=batch_price(items, self.prices).as_dict())
@@ -159,6 +166,7 @@ class _Export:
         )
         packages = self._packages(batch, sources)
         event = {"time": _now(), "event": "exported", "pictures": len(items)}
+        # Open only now: until every zip stands whole, the next call has to go on here.
         batch = replace(batch, packages=packages, state="open", history=(*batch.history, event))
         write_batch(self.settings.outbox, batch)
         (self.folder / PRELABELS).unlink(missing_ok=True)  # the record holds them now
@@ -167,6 +175,7 @@ class _Export:
     def _begun(self, items: Sequence[BatchItem]) -> Batch:
         """The record that says that this batch is being written; when it was begun stays as first written."""
         if (self.folder / RECORD).is_file():
+            # The items are worked out anew, and are the same: the id is made of all that decides them.
             return replace(read_batch(self.folder), items=tuple(items))
         model = weights_hash(self.settings.model) if self.settings.model else ""
         batch = Batch(
@@ -227,11 +236,13 @@ class _Export:
                 package = make_package(batch, part, format, sources, self.folder / GUIDELINES)
                 target = self.folder / f"{package.name}.zip"
                 known = begun.get(target.name)
+                # By hash, not by existence: a zip may have been damaged or replaced since.
                 if known is None or not target.is_file() or hash_file(target) != known.sha256:
                     format.write(package, self.folder, self.clock)
                     size = target.stat().st_size
                     known = PackageRecord(name, part, target.name, hash_file(target), size, len(package.items))
                 done.append(known)
+                # After each zip: the hash in the record is what lets the next call leave it alone.
                 write_batch(self.settings.outbox, replace(batch, packages=tuple(done)))
                 progress.advance()
         sums = "".join(f"{package.sha256}  {package.file}\n" for package in done)
@@ -246,12 +257,13 @@ def make_package(
     sources: dict[str, Path],
     guidelines: Path | None,
 ) -> Package:
-    """What one annotator gets. The second gets the overlap alone, in another order, under other names and without
-    pre-labels: agreement with the first then is no agreement with the model."""
+    """What one annotator receives. The second receives the overlap alone, in another order, under other names and
+    without pre-labels: agreement with the first is then no agreement with the model."""
     if part == "first":
         items = [_item(item, sources[item.key]) for item in batch.items]
     else:
         chosen = sorted((item for item in batch.items if item.overlap), key=lambda item: item.second_file)
+        # No boxes, no classes, no scores: whoever sees a suggestion leans towards it.
         items = [Item(item.key, item.second_file, sources[item.key], *item.size) for item in chosen]
     name = f"{batch.id}-{format.name}" + ("-second" if part == "second" else "")
     text = readme(batch.id, format, part, len(items), bool(batch.model) and part == "first")

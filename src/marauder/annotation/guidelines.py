@@ -137,6 +137,7 @@ def write_guidelines(
 def guideline_inputs(names: Sequence[str], records: Sequence[Record], options: GuidelineOptions) -> str:
     """Fingerprint of what the guidelines are written from, without reading a picture."""
     taxonomy = Taxonomy.load(options.taxonomy)
+    # Boxes and classes decide which crops are shown; the pixels behind them are taken on trust.
     labelled = [
         [record.key, record.boxes, record.classes] for record in records if record.labelled and len(record.boxes)
     ]
@@ -154,6 +155,7 @@ def _guide(
     crops: Sequence[bytes],
 ) -> ClassGuide:
     species = taxonomy.match(name)
+    # Measured mix-ups before names that sound alike.
     alike = sorted(((count, pair) for pair, count in confused.items() if index in pair), reverse=True)
     look_alikes = [
         (names[other], f"the model took one for the other {count} times")
@@ -174,6 +176,7 @@ def _guide(
 def _synonyms(species: Species, name: str) -> tuple[str, ...]:
     """What else counts as the class: English names first, then taxa, without the name itself."""
     others = [other for other in (species.common, *species.names) if normalise(other) != normalise(name)]
+    # The table writes taxa, and only these, with a capital.
     english = [other for other in others if not other[:1].isupper() or other == species.common]
     taxa = [other for other in others if other not in english]
     return tuple(dict.fromkeys([*english, *taxa]))
@@ -195,6 +198,7 @@ def _confusions(model: Path | None, names: Sequence[str]) -> dict[tuple[int, int
         for column, other in enumerate(positions):
             if one != other and min(one, other) >= 0:
                 pair = (min(one, other), max(one, other))
+                # Either way round: which of the two is taken for the other matters little to whoever labels them.
                 found[pair] = found.get(pair, 0) + int(counts[row, column])
     return {pair: count for pair, count in found.items() if count >= LEAST_CONFUSIONS}
 

@@ -1,7 +1,7 @@
 """Taking a delivery in: unpack, read, check, judge, report, and merge what may be merged.
 
-Nothing is merged of a delivery with problems unless ``settings.accept`` says to take its good part. Whatever kills the
-process, the same call goes on; the same delivery once more changes nothing.
+Of a delivery with problems nothing is merged unless ``settings.accept`` says to take its good part. Whatever kills the
+process, the same call goes on; importing the same delivery again changes nothing.
 """
 
 from __future__ import annotations
@@ -88,11 +88,13 @@ def import_delivery(settings: AnnotationSettings, delivery: Path, clock: Clock) 
     if not delivery.exists():
         raise UserError(f"{delivery}: no such file or folder; put the delivery into {settings.inbox}")
     batch = _batch_for(settings)
+    # Over all of it: two imports would publish the same version number.
     with exclusive(settings.output / ".lock", f"the merged data set {settings.output}"):
         content = content_of(delivery)
         folder = imports_folder(settings, batch.id) / content[:16]
         rows = ledger(settings, batch.id)
         if any(row["content"] == content and row["outcome"] == "merged" for row in rows):
+            # Under its present stamp, too: the inbox is looked through by stamp, and would offer the copy again.
             note_outcome(settings, batch.id, delivery, content, "merged")
             return _as_it_stands(settings, batch, delivery, _read_summary(folder))
         return _import(settings, batch, delivery, content, folder, clock)
@@ -102,9 +104,11 @@ def _import(
     settings: AnnotationSettings, batch: Batch, delivery: Path, content: str, folder: Path, clock: Clock
 ) -> ImportSummary:
     stored = stored_answers(folder.parent)
+    # Answers that a killed import of this same delivery stored are judged anew, not taken for earlier ones.
     earlier = {file for file, row in stored.items() if row["delivery"] != content}
     unpacked_folder = folder / "unpacked"
     unpacked = unpack(delivery, unpacked_folder, limits_of(settings.limits), clock)
+    # A package with pre-labels may read like an answer to every picture.
     own_package = any(package.sha256 == content for package in batch.packages)
     format_name, reading = ("", Reading({})) if unpacked.refused or own_package else read_answers(unpacked, batch)
     base = read_dataset(settings.data)
@@ -114,11 +118,14 @@ def _import(
     merging = bool(taken) and (checked.clean or settings.accept)
     fresh = {file: (one.key, one.part, one.taken) for file, one in taken.items() if one.taken is not None}
     every = {file: as_taken(row) for file, row in stored.items()} | {file: row[2] for file, row in fresh.items()}
+    # With the answers of earlier deliveries: those of the other annotator may be among them.
     quality, page = _judge(settings, batch, every, base, folder, clock)
+    # Nothing below reads it; a killed import leaves it, and ``unpack`` empties it first.
     shutil.rmtree(unpacked_folder)
 
     version = None
     if merging:
+        # Stored first, merged from the store: killed in between, the next call merges the same answers.
         store_answers(folder.parent, fresh, content)
         version = merge_answers(settings, batch, base, delivery.name, checked, clock)
     outstanding = outstanding_files(settings, batch)
@@ -142,7 +149,9 @@ def _import(
         ),
     )
     write_report(folder, batch, delivery, format_name, checked, quality, summary.advice)
+    # Before the ledger says "merged": from then on this file answers for the delivery.
     write_json(folder / SUMMARY, vars(summary))
+    # A delivery without any answer says nothing of our pictures: none of them came back.
     back = [picture.file for picture in checked.pictures if picture.status != "accepted"] if reading.answers else []
     _note_answers(settings, batch, back)
     _close(settings, batch, delivery, content, summary, bool(reading.answers))
@@ -151,6 +160,7 @@ def _import(
 
 def outstanding_files(settings: AnnotationSettings, batch: Batch) -> list[str]:
     """File names of a batch that are not answered and whose pictures did not go out again with a later batch."""
+    # From the store, not from the batch's record: a kill may have come between the two.
     settled = (
         sent_again(batch, list_batches(settings.outbox)) | stored_answers(imports_folder(settings, batch.id)).keys()
     )
@@ -200,6 +210,7 @@ def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
     """(format, answers) of an unpacked delivery: the format that recognises it, those that went out first."""
     layouts = {layout.name: layout for layout in delivered_formats(unpacked.folder)}
     sent: list[AnnotationFormat] = [make("annotation_format", name) for name in batch.formats]
+    # The formats that were asked for first; a provider may add others that its tool exports by itself.
     for name in dict.fromkeys((*((one.layout or one.name) for one in sent), *layouts)):
         if name in layouts:
             return name, read_delivery(layouts[name], unpacked.folder, batch.expected(), batch.names)
@@ -306,6 +317,7 @@ def _close(
             "version": summary.version,
         }
         current = read_batch(settings.outbox / batch.id)
+        # Killed between this and the ledger, the next call comes by here again with the same event.
         if current.state != state or event not in [dict(row) for row in current.history]:
             set_state(settings.outbox, batch.id, state, event)
     outcome = "merged" if summary.merged else "problems" if answered else "foreign"

@@ -95,6 +95,7 @@ def as_taken(row: PlainMapping) -> Taken:
 def chosen_answers(rows: Mapping[str, PlainMapping]) -> dict[str, Taken]:
     """The one answer of each picture that is merged (``CHOSEN_ANSWER``), by record key."""
     chosen: dict[str, Taken] = {}
+    # The chosen one last, so that it replaces the other.
     for wanted in ("second", "first") if CHOSEN_ANSWER == "first" else ("first", "second"):
         chosen |= {row["key"]: as_taken(row) for row in rows.values() if row["part"] == wanted}
     return chosen
@@ -103,12 +104,13 @@ def chosen_answers(rows: Mapping[str, PlainMapping]) -> dict[str, Taken]:
 def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Taken]]]) -> Dataset:
     """``base`` with the answers of all batches (oldest first) in it.
 
-    A picture stays on its group's side of the split: where the group stands in val or test it goes there, else to
+    A picture stays on its group's side of the split: where the group is in val or test it goes there, else to
     train. One without boxes becomes a labelled negative. Raises ``UserError`` when the base has not the batch's classes
-    or when its groups stand on two sides.
+    or when its groups are on two sides.
     """
     records = {record.key: record for record in base}
     side = _sides(base)
+    # In the order in which batches went out: a later answer replaces an earlier one.
     for batch, answers in batches:
         lookup = _class_lookup(base, batch)
         items = {item.key: item for item in batch.items}
@@ -120,6 +122,7 @@ def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Ta
                     f"{record.picture}: is {record.width}x{record.height} now, {item.size[0]}x{item.size[1]} when it "
                     f"went out with batch {batch.id}; restore the picture, then import again"
                 )
+            # Remembered for the group: its next picture must not land on another side.
             split = side.setdefault(record.group, TRAIN)
             classes = lookup[taken.classes] if len(taken.classes) else taken.classes
             records[key] = replace(
@@ -132,6 +135,7 @@ def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Ta
                 labelled=True,
             )
     merged = replace(base, records=tuple(records.values()), problems=())
+    # Asked of the result: the base may leak without any answer, and a version must not carry that on.
     leaking = leaking_groups(merged)
     if leaking:
         first = next(iter(leaking))
@@ -161,20 +165,26 @@ def publish(
             other.unlink()  # a list of changes that a kill cut short
         elif other != draft or not (draft / STATE_FILE).is_file():
             shutil.rmtree(other)
+    # Goes on in a draft that a kill left: what stands there already is not written again.
     write_yolo(dataset, draft, "copy" if copy_pictures else "link", clock, label="merging")
+    # The journal of the output, not of the draft: pictures that stay from version to version are hashed once.
     found = pin(draft / DATA_FILE, clock, FileJournal.of("hashes", output))
     previous = DataPin.read(latest[1]) if latest else None
     if latest and previous is not None and previous.fingerprint == found.fingerprint:
         shutil.rmtree(draft)
+        # A kill may have come between the rename and the pointer.
         _point(output, latest[0])
         return Version(*latest, output / DATA_FILE, previous.fingerprint, new=False)
     found = replace(found, source=str(output / DATA_FILE), version=f"{number:04d}")
+    # Pin and log belong into the draft: once it has its name, a version is complete.
     found.write(draft)
     write_json(draft / CHANGES, _change_log(number, dataset, found, previous, latest, log))
     folder = versions / f"{number:04d}"
     draft.rename(folder)
+    # On disk before the pointer: after a power loss it must not name a folder that is not there.
     flush_directory(versions)
     _point(output, number)
+    # Last, and from all logs anew: it is for people, and a kill before it costs nothing.
     _write_history(versions)
     return Version(number, folder, output / DATA_FILE, found.fingerprint, new=True)
 
@@ -209,13 +219,14 @@ def _point(output: Path, number: int) -> None:
 def _link(path: Path, target: str) -> None:
     if path.is_symlink() and str(path.readlink()) == target:
         return
+    # A link cannot be made over another one, but it can be renamed over it, which is atomic.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     temporary.symlink_to(target)
     temporary.replace(path)
 
 
 def _sides(base: Dataset) -> dict[str, str]:
-    """Group to the split it stands in; where the base has it in two (which is refused later) the rarer side."""
+    """The split of each group; where the base has it in two (which is refused later) the rarer side."""
     splits: dict[str, set[str]] = defaultdict(set)
     for record in base:
         if record.split is not None:
@@ -282,6 +293,7 @@ def _write_history(versions: Path) -> None:
 
 def _column(values: Sequence[Any]) -> np.ndarray:
     """A column as ``records.box_columns`` makes it: ``null`` among numbers was NaN, among flags not said."""
+    # JSON has no NaN and no dtype: both are worked out from the values.
     known = [value for value in values if value is not None]
     if any(isinstance(value, str) for value in known):
         return np.array(values, np.str_)

@@ -37,6 +37,7 @@ def pack(entries: Iterable[Entry], target: Path, clock: Clock) -> Path:
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for entry in entries:
             clock.check()
+            # zipfile only warns of this, and readers differ in which of the two they take.
             if entry.name in sums:
                 raise ValueError(f"{target}: {entry.name} would stand in it twice")
             sums[entry.name] = _add(archive, entry)
@@ -47,11 +48,13 @@ def pack(entries: Iterable[Entry], target: Path, clock: Clock) -> Path:
 
 def _add(archive: zipfile.ZipFile, entry: Entry) -> str:
     info = zipfile.ZipInfo(entry.name, EPOCH)
+    # 3 is Unix, which the mode in the upper 16 bits needs; zipfile's default differs on Windows.
     info.create_system, info.external_attr = 3, FILE_MODE << 16
     if isinstance(entry.source, bytes):
         archive.writestr(info, entry.source)
         return hashlib.sha256(entry.source).hexdigest()
     digest = hashlib.sha256()
+    # zipfile decides by it, before the first byte, whether the entry needs the 64-bit form.
     info.file_size = entry.source.stat().st_size
     with entry.source.open("rb") as stream, archive.open(info, "w") as packed:
         while block := stream.read(BLOCK_BYTES):

@@ -24,7 +24,7 @@ from marauder.data.picture_files import PictureError, load_rgb
 from marauder.pages.rendering import render_page
 
 MOST_A_PICTURE = 6
-"""Suspects shown of one picture; who looks at it sees the others too."""
+"""Suspects shown for one picture; whoever looks at it sees the others, too."""
 CROP_PIXELS = 420
 WHOLE_PIXELS = 640
 CONTEXT = 0.9
@@ -43,10 +43,11 @@ def write_quality_page(
 ) -> Path:
     """Write the page of the ``settings.review_count`` most suspect pictures; returns ``index.html``.
 
-    ``answers``: by file name in the package. A picture that cannot be read stands without crops. The folder is made
+    ``answers``: by file name in the package. A picture that cannot be read is listed without crops. The folder is made
     anew; the clock is asked between pictures (``Interrupted``).
     """
     if folder.exists():
+        # Crops are named by rank: those of an earlier import would stand for other pictures.
         shutil.rmtree(folder)
     (folder / "crops").mkdir(parents=True)
     by_key = {item.key: item for item in batch.items}
@@ -88,10 +89,12 @@ def crop_window(boxes: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[int
     x0, y0 = together[:, :2].min(axis=0)
     x1, y1 = together[:, 2:].max(axis=0)
     side = max(x1 - x0, y1 - y0)
+    # A small box needs more around it than its own size to be recognised.
     half = side / 2 + max(LEAST_CONTEXT, CONTEXT * side)
     window = []
     for low, high, limit in ((x0, x1, size[0]), (y0, y1, size[1])):
         width = min(2 * half, limit)
+        # Moved back inside at a border, not cut: all crops show as much.
         start = min(max(0.0, (low + high) / 2 - width / 2), limit - width)
         window.append((int(start), max(int(start) + 1, min(limit, int(np.ceil(start + width))))))
     return window[0][0], window[1][0], window[0][1], window[1][1]
@@ -129,6 +132,7 @@ def _save(pixels: np.ndarray, path: Path, most: int) -> None:
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     scale = most / max(image.size)
+    # Nearly large enough is left alone: enlarging it would only blur.
     if scale < 1 or max(image.size) < most / 2:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)

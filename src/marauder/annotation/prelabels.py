@@ -18,9 +18,9 @@ from marauder.data.boxes import clean_boxes
 from marauder.data.records import Detections, Record
 
 BLOCK = 64
-"""Pictures looked at and written down together: what a kill costs at most."""
+"""Pictures processed and written down together: the most that a kill costs."""
 DECIMALS = 2
-"""Of coordinates: finer than anybody draws."""
+"""Of coordinates: finer than anyone draws."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,7 @@ def prelabel(
     Blocks that ``journal`` (a file of this call alone) holds are not looked at again. Raises ``Interrupted``, and
     ``UserError`` when the detector and the data set have no class in common.
     """
+    # These load torch, which a batch without a model does not need.
     from marauder.prediction.opening import open_predictor
     from marauder.prediction.records import DecodedPictures, detect
     from marauder.prediction.settings import MEASURING
@@ -60,6 +61,7 @@ def prelabel(
         )
     options = replace(MEASURING, confidence=settings.confidence)
     known = {row["block"]: row["rows"] for row in read_lines(journal)}
+    # The journal counts by position: the batch's id holds the list of pictures, so a block means the same ones.
     starts = range(0, len(records), BLOCK)
     already = sum(len(known[start]) for start in starts if start in known)
     unreadable = []
@@ -69,6 +71,7 @@ def prelabel(
                 continue
             clock.check()
             block = records[start : start + BLOCK]
+            # A block that is stopped in the middle is looked at again as a whole.
             stops = lambda: clock.stop_reason() is not None  # noqa: E731 - asked between batches
             predictions = detect(predictor, block, DecodedPictures(block), range(len(block)), options, stops, progress)
             if predictions is None:
@@ -95,6 +98,7 @@ def _nothing() -> Detections:
 
 def _in_classes(found: Detections, lookup: dict[int, int | None], record: Record, class_count: int) -> Detections:
     """The detections in the data set's classes, within the picture, without doubles."""
+    # -1 is out of range, so that ``clean_boxes`` drops the classes which the data set does not have.
     classes = np.array([lookup.get(index) if lookup.get(index) is not None else -1 for index in found.classes.tolist()])
     clean = clean_boxes(found.boxes, classes, record.width, record.height, class_count)
     boxes = np.round(clean.boxes, DECIMALS)

@@ -1,4 +1,4 @@
-"""What a batch will cost and take: its views counted into the price that step 3 quotes by, and whose prices count."""
+"""What a batch will cost and how long it will take, in the terms of step 3's quote, and which prices apply."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ def batch_price(items: Sequence[BatchItem], settings: PriceSettings) -> Price:
     second = [item for item in items if item.overlap]
     corrected = float(sum(len(item.boxes) for item in items))
     drawn = sum(max(0.0, item.estimated_boxes - len(item.boxes)) for item in items)
+    # At least the boxes of the pre-labels are there, though this annotator does not see them.
     drawn += sum(max(item.estimated_boxes, float(len(item.boxes))) for item in second)
     return estimate_price(len(items) + len(second), drawn, settings, corrected)
 
 
 def prices_in_use(settings: AnnotationSettings) -> tuple[PriceSettings, tuple[str, ...]]:
-    """The prices that count, and what to tell of them: those given here, and for all others those that the selection
-    was quoted by, so that both quotes agree unless somebody asked for other prices; then that is told."""
+    """The prices that apply, with what to say about them: those given here, and for the rest those of the selection's
+    quote, so that both quotes agree unless somebody asked for other prices; then that is said."""
     own, quoted = settings.price, _quoted(settings.selection)
     if quoted is None:
         return own, ()
+    # Only what somebody wrote down: defaults must not overrule the quote.
     given = {name: getattr(own, name) for name in own.model_fields_set}
     known = quoted.model_dump()
     other = [f"{name} {value} (there {known[name]})" for name, value in given.items() if value != known[name]]

@@ -25,7 +25,7 @@ from marauder.data.records import Detections, Record
 LOWEST_CONFIDENCE = 0.05
 """Scores below say nothing about labels."""
 LEAST_FOUND_BY_BOTH = 0.8
-"""Share of objects that both annotators found; below it is told."""
+"""Share of objects that both annotators found; a lower one is reported."""
 UNTOUCHED_IOU = 0.995
 """A box that overlaps a pre-label this well was left as it was suggested."""
 
@@ -98,9 +98,11 @@ def judge_quality(
         )
 
     overlap = compare(first, second)
+    # The first annotator's answer where both gave one, as the merge takes it.
     seen = second | first
     keys = [item.key for item in batch.items if item.key in seen and item.key in boxes]
     known = any(len(boxes[key]) for key in keys)
+    # Agreement is measured against what the model would show; the search for suspects needs its faint boxes, too.
     sure = {key: boxes[key].above(settings.sure_confidence) for key in keys}
     model = compare(seen, {key: View(one.boxes, one.classes) for key, one in sure.items()}) if known else None
     suspects = find_suspects(
@@ -133,6 +135,7 @@ def model_boxes(
     # Under the name of the weights' hash: what another model said before is not taken for this one's.
     journal = folder / f"predictions-{weights_hash(settings.model)[:16]}.jsonl"
     records = [Record(item.key, item.picture, *item.size) for item in batch.items]
+    # Lower than for pre-labels: a faint box on a label's place still speaks for the label.
     lower = settings.prelabels.changed({"confidence": LOWEST_CONFIDENCE})
     found = prelabel(settings.model, records, batch.names, lower, journal, clock)
     return found.boxes, f"{settings.model.name}, asked again"
@@ -147,11 +150,13 @@ def suspect_json(one: Suspect, names: Sequence[str]) -> Plain:
 
 
 def _prelabels(item: BatchItem) -> Detections:
+    # ``Detections`` are sorted by score; records of batches keep the order in which boxes went out.
     order = np.argsort(-item.scores, kind="stable")
     return Detections(item.boxes[order], item.scores[order], item.classes[order])
 
 
 def _view(taken: Taken) -> View:
+    # Of a crowd nobody says how many boxes it takes.
     keep = ~taken.ignored
     return View(taken.boxes[keep], taken.classes[keep])
 
@@ -161,6 +166,7 @@ def _untouched(answers: Mapping[str, View], prelabels: Mapping[str, Detections])
     sent = kept = 0
     for key, view in answers.items():
         one = prelabels[key]
+        # Boxes went out rounded and come back through other tools' decimals: equal means very nearly equal.
         pairing = pair_boxes(view, View(one.boxes, one.classes), UNTOUCHED_IOU)
         sent += len(one)
         kept += int((view.classes[pairing.first] == one.classes[pairing.second]).sum())
@@ -185,6 +191,7 @@ def _warnings(overlap: Agreement | None, untouched: float, settings: QualitySett
             f"only {overlap.found_by_both.value:.0%} of objects were found by both annotators (wanted: "
             f"{LEAST_FOUND_BY_BOTH:.0%}): objects are missed, or the guidelines do not say which are too small to draw"
         )
+    # NaN, where no pre-labels went out, compares as false.
     if untouched > 0.98:
         words.append(
             f"{untouched:.0%} of the model's suggestions came back exactly as they went out: they may not have been "

@@ -44,7 +44,7 @@ EXPLAINED = {
     "package-unchanged": "look into the inbox whether the right file was put there",
     "delivery-refused": "pack the delivery again, without links, passwords and archives in it, or send it in parts",
 }
-"""What the provider does about a kind of problem."""
+"""What the provider should do about each kind of problem."""
 
 
 def write_report(
@@ -64,6 +64,7 @@ def write_report(
     write_text(folder / TEXT_FILE, _text(content))
     back = [picture for picture in checked.pictures if picture.status != "accepted"]
     write_text(folder / RETURN_LIST, _return_list(back))
+    # By record key, as ``annotation export --pictures`` takes them.
     write_text(folder / RETURN_PACKAGE, "".join(f"{key}\n" for key in dict.fromkeys(one.key for one in back)))
 
 
@@ -120,6 +121,7 @@ def advice(
         )
     else:
         lines.append(f"All are merged into {settings.output}; the batch is complete.")
+    # Without a merge, the sentence above names the list already.
     if accepted and (back or missing) and merging:
         lines.append("return_list.csv says what to send back.")
     lines += [f"Take care: {warning}." for warning in (quality.warnings if quality else ())]
@@ -136,6 +138,7 @@ def _of_the_whole(checked: Checked) -> list[str]:
     """What is wrong with the delivery as a whole, in a few sentences: each kind once, with its first message."""
     by_kind: dict[str, list[Note]] = {}
     for note in checked.general:
+        # That one is worth a look even where nothing goes back for it.
         if note.serious or note.kind == "negatives-many":
             by_kind.setdefault(note.kind, []).append(note)
     lines = []
@@ -192,5 +195,6 @@ def _return_list(pictures: Sequence[PictureCheck]) -> str:
         wrong = "; ".join(printable(note.message) for note in serious)
         remedies = "; ".join(dict.fromkeys(EXPLAINED[note.kind] for note in serious if note.kind in EXPLAINED))
         row = [picture.file, picture.part, picture.status, wrong, remedies]
+        # Names and messages come from outside, and the list is opened in a spreadsheet.
         writer.writerow(["'" + cell if cell[:1] in ("=", "+", "-", "@", "\t") else cell for cell in row])
     return stream.getvalue()

@@ -38,9 +38,11 @@ def same_picture(first: Path, second: Path, size: tuple[int, int]) -> bool:
     greys = [load_small_grey(path, *small).astype(np.float64) for path in (first, second)]
     one, other = (structure(grey) for grey in greys)
     energies = [float((values**2).mean()) for values in (one, other)]
+    # Plain water: a correlation of noise would say nothing.
     if max(energies) < FLAT:
         return float(np.abs(greys[0] - greys[1]).mean()) <= SAME_GREY
     strength = float(np.sqrt(energies[0] * energies[1]))
+    # One with structure and one without any are not the same.
     return strength > 0.0 and float((one * other).mean()) / strength >= SAME_STRUCTURE
 
 

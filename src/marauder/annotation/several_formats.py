@@ -1,4 +1,4 @@
-"""A delivery that holds labels in two formats: where they say different things of a picture, nobody knows which holds.
+"""A delivery that holds labels in two formats: where they contradict each other, nobody knows which is right.
 
 Tools export several formats at once, and a provider packs them all. Where they agree nothing is said.
 """
@@ -21,7 +21,7 @@ SAME_BOX_IOU = 0.9
 def contradictions(folder: Path, batch: Batch, reading: Reading) -> dict[str, str]:
     """Pictures (by file name) of which another format in ``folder`` says something else than ``reading``, and its name.
 
-    Empty where the delivery holds one format, the usual case: then nothing is read once more.
+    Empty where the delivery holds one format, the usual case: then nothing is read twice.
     """
     if not folder.is_dir() or not reading.answers:
         return {}
@@ -46,4 +46,5 @@ def _same(one: Answer, other: Answer, batch: Batch) -> bool:
 
 def _view(answer: Answer, batch: Batch) -> View:
     known = [match_class(name, batch.names) for name in answer.class_names]
+    # Unknown names are all alike here; each goes back for its own reason anyway.
     return View(answer.boxes, np.array([-1 if index is None else index for index in known], np.int64))

@@ -41,6 +41,7 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
         return BatchStatus(None, "none", 0, 0, False, None, data, words)
     expected = batch.expected()
     stored = stored_answers(imports_folder(settings, batch.id))
+    # From the stored answers, as the import counts: the batch's record may lag behind by a kill.
     answered = sum(file in stored for file in expected)
     elsewhere = len(sent_again(batch, known) - stored.keys())
     wanted_answers = len(expected) - elsewhere
@@ -75,6 +76,7 @@ def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answere
 def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate) -> str:
     name = one.path.name
     age = describe_seconds(max(0.0, time.time() - one.changed))
+    # Not taken by itself: nobody waits for it, and it would change labels that are merged.
     if one.state == "ready" and batch.state == "imported":
         return (
             f"{name} lies there and no batch waits for it; to take it as a correction: "

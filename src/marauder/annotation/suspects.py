@@ -91,9 +91,11 @@ def _of_picture(key: str, view: View, found: Detections, match_iou: float, usual
         return []
     iou = iou_matrix(view.boxes, found.boxes) if len(view.boxes) else np.zeros((0, len(found)))
     suspects = _misplaced(key, view, found, iou, usual)
+    # One reason for each label: a box of its own class was found there, so its class is right.
     taken = {one.label for one in suspects}
     suspects += [one for one in _of_other_class(key, view, found, iou, match_iou, usual[-1]) if one.label not in taken]
     explained = iou.max(axis=0) if len(view.boxes) else np.zeros(len(found))
+    # A model box that tells of a label already is not an overlooked object as well.
     touched = {(round(float(one.suggested[0]), 3), round(float(one.suggested[1]), 3)) for one in suspects}
     for place, box in enumerate(found.boxes):
         misfit = 1.0 - min(1.0, float(explained[place]) / match_iou)
@@ -132,6 +134,7 @@ def _of_other_class(
             continue
         own = found.scores[there & (found.classes == index)]
         same = float(own.max()) if len(own) else 0.0
+        # The surest that also fits: a sure box of a neighbour may just reach the threshold.
         place = int(other[np.argmax(found.scores[other] * iou[label, other])])
         score = float(found.scores[place]) * min(1.0, float(iou[label, place]) / limit) * (1.0 - same)
         suspects.append(_suspect(key, "wrong_class", score, view, label, found, place, float(iou[label, place])))
@@ -175,6 +178,7 @@ def _usual_iou(
         confident = found.above(sure)
         pairing = pair_boxes(view, View(confident.boxes, confident.classes), match_iou)
         for label, place, overlap in zip(pairing.first, pairing.second, pairing.iou):
+            # Pairs are made whatever the class; a wrong one says nothing of how boxes are placed.
             if view.classes[label] == confident.classes[place]:
                 overlaps[-1].append(float(overlap))
                 overlaps.setdefault(int(view.classes[label]), []).append(float(overlap))
@@ -183,5 +187,6 @@ def _usual_iou(
         for index, values in overlaps.items()
         if len(values) >= ENOUGH_PAIRS
     }
+    # Too few pairs altogether: the setting decides.
     usual.setdefault(-1, most)
     return usual

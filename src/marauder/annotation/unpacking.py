@@ -117,6 +117,7 @@ def unpack(delivery: Path, target: Path, limits: Limits | None = None, clock: Cl
     A zip inside is opened once more into a folder of its name, under the same limits. The clock is asked between
     files (``Interrupted``; called again it starts over). Errors of the disk under ``target`` are raised.
     """
+    # ``rmtree`` refuses links, and what one leads to is not ours to empty.
     if target.is_symlink():
         target.unlink()
     elif target.exists():
@@ -128,6 +129,7 @@ def unpack(delivery: Path, target: Path, limits: Limits | None = None, clock: Cl
             raise _TooMuchError(f"{delivery.name} is a link; put the file or folder itself there")
         if delivery.is_dir():
             work.take_folder(delivery)
+        # By content: a zip may be called anything.
         elif zipfile.is_zipfile(delivery):
             work.take_archive(delivery, "", 0)
         else:
@@ -147,6 +149,7 @@ def safe_name(name: str, limits: Limits | None = None) -> tuple[str, str]:
     limits = limits or Limits()
     if any(ord(letter) < 32 or 0x7F <= ord(letter) < 0xA0 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
         return "", "its name holds control characters or is no valid text"
+    # macOS writes names decomposed, others composed: in one form, equal names are equal.
     text = unicodedata.normalize("NFC", name.replace("\\", "/"))
     if text.startswith("/"):
         return "", "its name is an absolute path"
@@ -181,6 +184,7 @@ class _Work:
 
     def count_stated(self, more: int) -> None:
         """Count what entries say they unpack to (``write`` holds them to it), before any of them is opened."""
+        # Headers may lie, so ``write`` counts again; but an honest giant is refused before anything is written.
         self.stated_bytes += more
         if self.stated_bytes > self.limits.total_bytes:
             raise _TooMuchError(self.too_large)
@@ -198,6 +202,7 @@ class _Work:
         path = self.result.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Exclusively and not through a link: two entries may differ by case alone, on a disk that ignores it.
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             self.find(name, "entry-twice", "a file and a folder of one name, or the same name twice; not taken")
@@ -212,12 +217,14 @@ class _Work:
                     if self.used_bytes > self.limits.total_bytes:
                         raise _TooMuchError(self.too_large)
                     if size > allowed:
+                        # More than its own header says: the header lies.
                         self.find(name, "entry-bomb", f"unpacks to more than {allowed:,} bytes; not taken")
                         return False
                     digest.update(block)
                     stream.write(block)
             whole = True
         finally:
+            # Whatever ended the copy, half a label file must not be read as a whole one.
             if not whole:
                 path.unlink(missing_ok=True)
         self.result.files[name] = UnpackedFile(size, digest.hexdigest())
@@ -226,11 +233,13 @@ class _Work:
     def take_file(self, path: Path, name: str) -> None:
         """Copy one file of a folder, or the delivery itself, if it is a regular file when it is opened."""
         try:
+            # Non-blocking: opening a pipe that nobody writes to would wait for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             self.find(name, "entry-unreadable", f"cannot be read ({error.strerror}); not taken")
             return
         with os.fdopen(descriptor, "rb") as stream:
+            # Asked of what was opened, not of the path: it may have been swapped in between.
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 self.find(name, "entry-no-file", "is no regular file; not taken")
                 return
@@ -241,6 +250,7 @@ class _Work:
         for path, kind in _walk(folder):
             if self.clock is not None:
                 self.clock.check()
+            # UTF-8 whatever the locale says; bytes that are none stay as surrogates, and are refused as a name.
             shown = os.fsencode(path.relative_to(folder)).decode("utf-8", "surrogateescape")
             if JUNK.search(shown):
                 continue
@@ -264,6 +274,7 @@ class _Work:
         # Before ``zipfile`` makes an object of each.
         self.count_entries(directory_entries(path, self.limits.entries - self.entries) or 0)
         if level == 0:
+            # Bytes of an inner archive were unpacked from the outer one: counted again they would allow twice as much.
             self.packed_bytes += path.stat().st_size
         try:
             archive = zipfile.ZipFile(path)
@@ -274,6 +285,7 @@ class _Work:
             return
         with archive:
             infos = archive.infolist()
+            # Before any entry is opened: overlaps are how a small file unpacks to petabytes within every other limit.
             overlapping = _overlapping(infos, archive.start_dir)
             names = [_entry_name(info) for info in infos]
             placed = [safe_name(name, self.limits)[0] for name in names]
@@ -296,6 +308,7 @@ class _Work:
                 if names[position] != info.filename or "\\" in names[position]:
                     self.find(shown, "entry-name-mended", "its name was not written as the format asks; mended", True)
                 wanted.append((info, f"{prefix}/{name}" if prefix else name, shown))
+            # All of the archive at once: entry by entry, each could look harmless.
             self.count_stated(sum(info.file_size for info, _, _ in wanted))
             inner: list[str] = []
             for info, full, shown in wanted:
@@ -324,6 +337,7 @@ class _Work:
             self.find(name, "archive-nested", "an archive in an archive in an archive; not opened")
         else:
             self.take_archive(path, name[: -len(".zip")], level)
+        # Its files stand in for it; left there, the zip would be a stranger among the labels.
         path.unlink()
         del self.result.files[name]
 
@@ -357,12 +371,15 @@ def directory_entries(path: Path, most: int) -> int | None:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - END_BYTES - MOST_COMMENT - END64_BYTES - LOCATOR64_BYTES))
         tail = stream.read()
+        # As ``zipfile`` looks: an end without a comment first, else the last one in the tail.
         plain = tail[-END_BYTES:].startswith(END) and tail.endswith(b"\0\0")
         at = len(tail) - END_BYTES if plain else tail.rfind(END)
         if at < 0 or len(tail) - at < END_BYTES:
             return None
         (length,) = struct.unpack_from("<L", tail, at + 12)
+        # By the directory's length, not by the offset that is stated: bytes may stand before the zip.
         start = size - len(tail) + at - length
+        # The 64-bit end and its locator stand directly before the plain one.
         head = tail[max(0, at - END64_BYTES - LOCATOR64_BYTES) : at]
         if head.startswith(END64) and head[END64_BYTES:].startswith(LOCATOR64):
             (length,) = struct.unpack_from("<Q", head, 40)
@@ -417,6 +434,7 @@ def _overlapping(infos: list[zipfile.ZipInfo], directory: int) -> set[int]:
     reach, furthest = -1, -1
     for position in order:
         info = infos[position]
+        # Without name and extra field, whose lengths only the local header knows: short, so never a false alarm.
         end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
         if info.header_offset < reach:
             found |= {position, furthest}

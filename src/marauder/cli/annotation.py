@@ -86,6 +86,7 @@ def export(
         formats=formats,
         overlap_share=overlap_share,
         taxonomy=taxonomy,
+        # ``None`` is "not given": a flag that is off must not overrule the settings file.
         new=new or None,
     )
     from marauder.annotation.export import export_batch
@@ -137,6 +138,7 @@ def import_(
             raise UserError(f"nothing to import in {settings.inbox}.\n{known.words}")
         typer.echo(printable(known.words))  # done before: a script may call again
         return
+    # One with problems stays where it is, and would be found for ever.
     merged, taken = True, set[Path]()
     with Clock.for_hours(max_hours).listening() as clock:
         while found is not None and found not in taken:
@@ -178,6 +180,7 @@ def _settings(
     if "data" not in layer.content:
         known = _data_of_batch(layer.content)
         if known is not None or not data_matters:
+            # ``status`` reads no data; the setting has no default, so any name will do.
             layer = add_values(layer, [], options, {"data": known or Path("data.yaml")})
     return validate_layer(AnnotationSettings, layer, options)
 

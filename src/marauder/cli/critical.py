@@ -21,6 +21,7 @@ def _plan(settings: CriticalSettings, flags: frozenset[str]) -> bool:
     """Write the plan of draws where it was asked for; whether there is something to train."""
     from marauder.core.errors import UserError
 
+    # Neither is the default: one writes a plan, the other trains for hours.
     if not flags:
         raise UserError(
             "choose what to do: --oversample writes the plan of draws (nothing is copied), --train trains; both may be "

@@ -74,6 +74,7 @@ def organize(
         output=output,
         format=format,
         taxonomy=taxonomy,
+        # Given both, the splits that sources have stay and the rest is divided by the fractions.
         fractions=None if keep_source_splits and not fractions else parse_fractions(fractions),
         keep_splits=keep_source_splits,
         names=parse_names(names),
@@ -177,6 +178,7 @@ def check(
                 f"{len(mended.dropped_copies)} copies dropped and {sum(mended.joined_boxes.values())} boxes of theirs "
                 f"kept, {mended.turned_upright} turned upright)"
             )
+            # The copy decides the exit status: errors that were mended do not remain.
             found = check_dataset(mended.data_yaml, near_duplicate_distance, clock)
             _show_report(found)
     unlabelled = bool(found.of_kind("labels-none"))
@@ -213,6 +215,7 @@ def frames(
     )
     with Clock.for_hours(max_hours).listening() as clock:
         summary = write_frames(settings, clock)
+    # Names of files are the user's, and may hold what a terminal obeys.
     typer.echo(printable(summary.message()))
 
 
@@ -224,6 +227,7 @@ def parse_fractions(text: str | None) -> dict[str, float]:
     if text is None:
         return dict(DEFAULT_FRACTIONS)
     fractions: dict[str, float] = {}
+    # One default name for each part; further parts get none, and are refused below.
     for default, part in zip([*DEFAULT_FRACTIONS, *[""] * text.count(",")], text.split(",")):
         name, _, number = part.partition("=") if "=" in part else (default, "=", part)
         try:
@@ -293,6 +297,7 @@ def _show_summary(summary: OrganizeSummary) -> None:
         first = summary.set_aside[0]
         console.print(f"{len(summary.set_aside)} pictures set aside, first: {printable(first['path'])}", markup=False)
     for note in summary.notes:
+        # Brackets in a path would be read as rich's markup.
         console.print(f"note: {note}", markup=False)
     state = "nothing to do, already organized" if summary.already_done else "done"
     typer.echo(f"{state}: {summary.pictures:,} pictures, {summary.boxes:,} boxes, {summary.groups:,} groups")

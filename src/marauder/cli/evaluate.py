@@ -34,6 +34,7 @@ def evaluate(
         nearest = max(1, round(imgsz / STRIDE)) * STRIDE
         raise UserError(f"--imgsz {imgsz}: must be a multiple of {STRIDE}; choose {nearest}")
 
+    # After the check: a mistyped size is told at once, and torch takes seconds to load.
     from marauder.tasks.detection.evaluate_model import evaluate_model
 
     with Clock.for_hours(max_hours).listening() as clock:

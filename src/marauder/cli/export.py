@@ -60,6 +60,7 @@ def export(
     from marauder.exporting.settings import ExportSettings
 
     checkpoint(resume, fresh, has_checkpoints=False)
+    # A file may have "=" in its name.
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more_models = [word for word in words or [] if word not in overrides]
     settings = load_settings(

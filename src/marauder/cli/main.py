@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from marauder.cli.resuming import going_on
+from marauder.cli.resuming import WITH_CHECKPOINTS, going_on
 from marauder.core.clock import EXIT_INTERRUPTED, Interrupted
 from marauder.core.environment import share_cores, use_utf8
 from marauder.core.errors import UserError, explain_file_error
@@ -83,6 +83,7 @@ class LazyGroup(TyperGroup):
         """A stand-in with the command's name and line of help; ``resolve_command`` puts the real one in its place."""
         if cmd_name not in COMMANDS:
             return None
+        # The list needs names and a line each; importing all commands for it would take seconds.
         return TyperCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -95,6 +96,7 @@ def load_command(name: str) -> Any:
     """Import the command ``name`` of ``COMMANDS``: the parser that the command line uses, with its options."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     command = typer.main.get_command(getattr(import_module(module), attribute))
+    # Typer names a command after its function; the table's name is what was typed.
     command.name = name
     return command
 
@@ -128,8 +130,10 @@ def main() -> NoReturn:
 
 def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     """Call ``command`` and turn what it raises into words on standard error and an exit status."""
+    # Before anything is printed; and ``share_cores`` before torch is imported, which looks once.
     use_utf8()
     share_cores()
+    # Python sets handlers in the main thread only; tests and notebooks may call from another.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _leave_early)
     try:
@@ -137,11 +141,13 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    # No ``UserError``: lower layers raise it, and some catch it to make the file anew.
     except DamagedFileError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
         explained = explain_file_error(error)
+        # What the user cannot mend is a fault, and keeps its traceback.
         if explained is None:
             raise
         print(f"error: {explained}", file=sys.stderr)
@@ -158,6 +164,7 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
 
 def _leave_early(number: int, _frame: FrameType | None) -> None:
     """Before and after a command listens itself (``core.clock``) there is nothing that would have to be saved."""
+    # A handler may interrupt a print: ``os.write`` takes no lock, and ``_exit`` runs no clean-up that might wait.
     os.write(2, b"\nstopped: SIGTERM received. What was finished is saved. To go on, run the same command again\n")
     os._exit(EXIT_INTERRUPTED)
 
@@ -170,13 +177,14 @@ def resume_command() -> str:
     """
     wrapper = os.environ.get("MARAUDER_RESUME_COMMAND")
     words = shlex.split(wrapper) if wrapper else [*_program(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join(going_on(words))
+    return shlex.join(going_on(words, any(word in WITH_CHECKPOINTS for word in sys.argv[1:2])))
 
 
 def _program(path: str) -> list[str]:
     """How to call the running program again from the current folder."""
     if path.endswith(".py"):
         return [_short(sys.executable), path]
+    # The short name only where it leads to this very program, not to another installation's.
     found = shutil.which("marauder")
     if found is not None and Path(found).resolve() == Path(path).resolve():
         return ["marauder"]

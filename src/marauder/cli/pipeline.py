@@ -33,6 +33,7 @@ Overrides = Annotated[
 ]
 
 
+# With a callback typer keeps ``run`` as a word of its own, though it is the only command.
 @app.callback()
 def _group() -> None:
     """Run the steps of the pipeline, each only when something changed."""
@@ -100,4 +101,5 @@ def status(overrides: Overrides = None, config: Config = None, root: Root = None
 
 
 def _say(line: str) -> None:
+    # Flushed: in a log file, the lines of a long run would come late.
     print(line, file=sys.stdout, flush=True)

@@ -68,6 +68,7 @@ def predict(
     from marauder.survey.settings import PredictSettings
 
     checkpoint(resume, fresh, has_checkpoints=False)
+    # A file may have "=" in its name.
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more = [word for word in words or [] if word not in overrides]
     settings = load_settings(
@@ -90,6 +91,7 @@ def predict(
         fresh=fresh or None,
     )
 
+    # After the settings: their mistakes are told before OpenCV and torch are loaded.
     from marauder.survey.job import predict_files
 
     with Clock.for_hours(max_hours).listening() as clock:

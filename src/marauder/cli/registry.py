@@ -122,10 +122,12 @@ def promote(
     from marauder.registry.promotion import promote as put_into_production
 
     opened = _open(kind, option, config, runs)
+    # Not the account's name: who overrides a gate says so.
     override_by = Override(who or "", why) if override else None
     with opened.emitting(project) as emit:
         done = put_into_production(opened.registry, project, version, who or _me(), why, override_by, emit)
     typer.echo(f"in production: {project} version {done.version} (run {done.run_id}, verdict {done.verdict})")
+    # The way back must lead to the same registry.
     where = [*(["--registry", kind] if kind else []), *(word for one in option or () for word in ("--option", one))]
     where += [*(["--config", str(config)] if config else []), *(["--runs", str(runs)] if runs else [])]
     typer.echo(f"to take it back: {shlex.join(['marauder', 'registry', 'rollback', project, *where])}")
@@ -205,6 +207,7 @@ def _open(kind: str | None, option: Sequence[str] | None, config: Path | None, r
     from marauder.registry.opening import open_registry
     from marauder.registry.settings import RegistrySettings
 
+    # These three alone: a promotion must not fail over a setting that concerns training.
     class Sections(Settings):
         registry: RegistrySettings = RegistrySettings()
         events: EventSettings = EventSettings()
@@ -259,6 +262,7 @@ def _report(registry: Registry, version: ModelVersion) -> Plain:
 
     if REPORT not in registry.files(version):
         return {"overall": dict(version.metrics)}
+    # Registries may be servers: one file is fetched, not the weights.
     with tempfile.TemporaryDirectory() as folder:
         registry.fetch(version, Path(folder), (REPORT,))
         content = read_json(Path(folder) / REPORT)
@@ -270,6 +274,7 @@ def _compared(row: ComparedSlice) -> list[str]:
     count = (
         str(pictures[0]) if pictures[0] == pictures[1] else " / ".join("–" if n is None else str(n) for n in pictures)
     )
+    # NaN is not equal to itself.
     difference = "–" if row.difference != row.difference else f"{row.difference:+.3f}"
     if row.paired is not None:
         difference += f" [{row.paired[0]:+.3f}, {row.paired[1]:+.3f}]"
@@ -320,5 +325,6 @@ def _print_table(
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in numeric else "left", overflow="fold")
     for row in rows:
+        # As ``Text``: brackets in names and reasons are not rich's markup.
         table.add_row(*(Text(str(cell)) for cell in row))
     Console().print(table)

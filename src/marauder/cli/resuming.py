@@ -12,6 +12,8 @@ from typer.core import TyperCommand
 
 from marauder.core.errors import UserError
 
+WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical")
+"""The commands that train: a word behind their ``--resume`` can be a checkpoint. Elsewhere it is an input."""
 NEWEST = "newest"
 """What stands for a checkpoint where ``--resume`` names none."""
 
@@ -21,15 +23,15 @@ class ResumableCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put a value behind a ``--resume`` that has none, for the parser knows only options with one."""
-        return super().parse_args(ctx, with_value(args))
+        return super().parse_args(ctx, with_value(args, self.name in WITH_CHECKPOINTS))
 
 
-def with_value(words: Sequence[str]) -> list[str]:
+def with_value(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
     """The words of a command line, each ``--resume`` with its checkpoint or with ``newest``."""
     found: list[str] = []
     for word, following in zip_longest(words, words[1:]):
         found.append(word)
-        if word == "--resume" and not is_checkpoint_of_resume(following):
+        if word == "--resume" and not (takes_checkpoint and _can_be_checkpoint(following)):
             found.append(NEWEST)
     return found
 
@@ -43,7 +45,7 @@ Resume = Annotated[
 def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) -> Path | None:
     """The checkpoint that ``--resume`` names; ``None``: the newest, as without the option.
 
-    Raises ``UserError`` beside ``--fresh``, and for a checkpoint of a command that has none.
+    Raises ``UserError`` beside ``--fresh``, and for ``--resume=CHECKPOINT`` of a command that has none.
     """
     if resume is not None and fresh:
         raise UserError("--resume goes on and --fresh starts over; give one of them")
@@ -54,12 +56,14 @@ def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) ->
     return Path(resume)
 
 
-def is_checkpoint_of_resume(word: str | None) -> bool:
-    """Whether the word after ``--resume`` is the checkpoint that it names, and neither an option nor a setting."""
-    return word is not None and not word.startswith("-") and ("=" not in word or Path(word).exists())
+def _can_be_checkpoint(word: str | None) -> bool:
+    """Whether the word after ``--resume`` is neither an option nor a setting nor a file of settings."""
+    if word is None or word.startswith("-") or word.endswith((".yaml", ".yml")):
+        return False
+    return "=" not in word or Path(word).exists()
 
 
-def going_on(words: Sequence[str]) -> list[str]:
+def going_on(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
     """A command line without ``--fresh`` and without ``--resume`` and its checkpoint: what goes on is the newest."""
     kept: list[str] = []
     waiting = False
@@ -67,7 +71,7 @@ def going_on(words: Sequence[str]) -> list[str]:
         if waiting or word == "--fresh" or word.startswith("--resume="):
             waiting = False
         elif word == "--resume":
-            waiting = is_checkpoint_of_resume(following)
+            waiting = takes_checkpoint and _can_be_checkpoint(following)
         else:
             kept.append(word)
     return kept

@@ -81,6 +81,7 @@ class RunCommand:
             for one in (*self.flags, FRESH)
         ]
         parameters += [_parameter(name, annotation, None) for name, annotation in ALWAYS.items()]
+        # Typer reads the signature and, for ``Annotated``, the annotations.
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         return command
@@ -98,9 +99,13 @@ class RunCommand:
             summary = self.run(settings, clock, resume, fresh)
         if speaks():
             self.show(settings, summary)
+        # A failed gate is a finished run, told in full, with a status of its own.
         raise typer.Exit(summary.exit_status)
 
     def _load(self, given: Plain, values: Plain) -> RunSettings:
+        from pydantic import ValidationError
+
+        from marauder.core.errors import UserError
         from marauder.runs.recipes import load_run_settings
 
         module, _, name = self.settings.partition(":")
@@ -109,8 +114,13 @@ class RunCommand:
         settings = load_run_settings(model, given["config"], given["overrides"] or [], flags, **values)
         if given["accumulate"] is None:
             return settings
+        # The batch is that of all processes, and so is the number of pieces it is cut into; rounded up, none is left
+        # over.
         passes = given["accumulate"] * settings.processes
-        return settings.changed({"training.micro_batch_size": -(-settings.training.batch_size // passes)})
+        try:
+            return settings.changed({"training.micro_batch_size": -(-settings.training.batch_size // passes)})
+        except ValidationError as error:
+            raise UserError(f"option --accumulate: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 COMMON = (

@@ -105,8 +105,10 @@ def ui(
     words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     typer.echo(f"cd {shlex.quote(str(store.database.parent))} && {shlex.join(words)}")
     if not show:
+        # MLflow notes absolute places of artifacts, which moving the folder leaves behind.
         follow_move(store)
         sys.stdout.flush()
+        # ``exec``, not a child: the server takes this process's place, and with it Ctrl-C.
         os.chdir(store.database.parent)
         os.execve(words[0], words, {**QUIET, **os.environ})
 

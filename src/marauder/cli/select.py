@@ -61,6 +61,7 @@ def select(
     from marauder.selection.settings import SelectionSettings
 
     checkpoint(resume, fresh, has_checkpoints=False)
+    # A file may have "=" in its name.
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more_models = [word for word in words or [] if word not in overrides]
     given: Plain = {

@@ -87,12 +87,14 @@ def show_slice(
     for index in chosen:
         typer.echo(dataset.records[index].key)
     count = counter.count(masks[name])
+    # Standard error: the keys alone go into a pipe.
     typer.echo(f"{count.pictures:,} pictures, {count.boxes:,} boxes, {count.groups:,} groups", err=True)
     if sheet is not None:
         if not chosen:
             raise UserError(f"slice {name!r} holds no labelled picture: there is nothing to draw")
         counting = counter.boxes(masks[name])
         shown = min(most, len(chosen))
+        # Spread over the slice: the first ones would be frames of one clip.
         spread = [chosen[place * len(chosen) // shown] for place in range(shown)]
         _draw(dataset, spread, counting, sheet, f"{name}: {count.pictures:,} pictures, {count.boxes:,} boxes")
 
@@ -136,5 +138,6 @@ def _show_table(rows: Sequence[SliceRow], findings: Sequence[SliceFinding]) -> N
         console.print(table, markup=False)
     shown = {(row.mask.name, row.split) for row in rows}
     for finding in findings:
+        # Slices without a row would take their remarks with them.
         if (finding.slice, finding.split) not in shown:
             typer.echo(f"warning: {finding}")

@@ -32,6 +32,13 @@ class Decides(enum.Enum):
     NOTHING = "speed, memory, or how failures are noticed"
 
 
+def _nested(dotted: Mapping[str, Any]) -> Plain:
+    found: Plain = {}
+    for key, value in dotted.items():
+        _put(found, {}, tuple(key.split(".")), value, key)
+    return found
+
+
 class Settings(BaseModel):
     """Base of every settings model: unknown keys are mistakes, values do not change after reading."""
 
@@ -58,7 +65,8 @@ class Settings(BaseModel):
             else:
                 values[name] = value
         for name, inner in below.items():
-            values[name] = values[name].changed(inner)
+            section = values[name]
+            values[name] = section.changed(inner) if isinstance(section, Settings) else _nested(inner)
         # Not model_copy(update=…): it validates nothing.
         return type(self).model_validate(values)
 

@@ -40,7 +40,7 @@ class BalancePlan:
     page: Path
 
     def describe(self) -> str:
-        """A table of a line a class."""
+        """A table with one line for each class."""
         lines = [f"{self.records} pictures, {self.length} draws an epoch; nothing is copied"]
         for one in self.classes:
             mark = " (critical)" if one.critical else ""
@@ -56,9 +56,11 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
 
     Raises ``UserError`` for data that cannot be trained on.
     """
+    # Inside: the settings and ``--help`` must not load torch.
     from marauder.tasks.detection.class_weighting import check_critical_boxes, resampling_of
     from marauder.tasks.detection.data import DetectionData, labelled
 
+    # Read as the training reads it, so that plan and training cannot differ.
     data = DetectionData(settings)
     records, names = labelled(data.dataset.split("train")), data.dataset.names
     if data.critical:
@@ -67,6 +69,7 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
     frequencies = class_frequencies(records, len(names))
     classes = []
     for number, name in enumerate(names):
+        # Crowds teach nothing, and are no reason to draw a picture.
         shown = np.array([(one.classes[~one.ignored] == number).any() for one in records], bool)
         boxes = sum(int((one.classes[~one.ignored] == number).sum()) for one in records)
         draws = float(factors[shown].sum())
@@ -89,6 +92,7 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
         file=settings.output / PLAN_FILE,
         page=settings.output / PLAN_PAGE,
     )
+    # By key where factors are equal: the file is the same each time.
     pictures = sorted(zip(factors.tolist(), records, strict=True), key=lambda pair: (-pair[0], pair[1].key))
     content = {
         "format": 1,

@@ -1,5 +1,5 @@
-"""The detector that step 5 starts from: looked at before anything is written, and what it decides where nobody else
-does, the architecture and the image size."""
+"""The detector that step 5 starts from, opened before anything is written; it decides the architecture and the image
+size where the settings do not."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def resolve_base(settings: CriticalSettings) -> tuple[CriticalSettings, tuple[st
     Without a base model they are those of every run. Raises ``UserError`` for weights that are missing, and for a base
     model that cannot be opened or is of another architecture than the settings name.
     """
+    # Before the base model is opened: opening one takes torch and seconds.
     for path in (settings.weights, settings.ssl_backbone):
         if path is not None and not path.is_file():
             raise UserError(f"{path}: no such file; check the path")
@@ -40,6 +41,7 @@ def resolve_base(settings: CriticalSettings) -> tuple[CriticalSettings, tuple[st
                 f"{', '.join(detector_names())}"
             )
     else:
+        # Built, to compare the names in one spelling.
         asked = str(build_detector(settings.model, base.names).marauder_architecture)
         if found is not None and asked != found:
             raise UserError(
@@ -47,6 +49,7 @@ def resolve_base(settings: CriticalSettings) -> tuple[CriticalSettings, tuple[st
                 f"--model {found}"
             )
     size = base.image_size
+    # Detectors of other programs may say any size, or none.
     if size < 64 or size % 32:
         size = DetectionSettings.model_fields["image_size"].default
     return _decided(settings, found or settings.model, size), base.names
@@ -55,6 +58,7 @@ def resolve_base(settings: CriticalSettings) -> tuple[CriticalSettings, tuple[st
 def architecture_of(detector: LoadedDetector) -> str | None:
     """Its name (``yolov8n``), from what Marauder noted or from the description that Ultralytics keeps in the model;
     ``None`` where neither says one that can be built."""
+    # Marauder's own note first: Ultralytics' description is that of a file name, which people change.
     noted = detector.metadata.get("architecture") or getattr(detector.model, "marauder_architecture", None)
     if noted:
         return str(noted)

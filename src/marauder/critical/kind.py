@@ -58,6 +58,7 @@ class CriticalKind(DetectionKind):
     def open(self) -> str:
         """Also: there must be critical classes, boxes of them to learn from, and a base detector that can be used."""
         identity = super().open()
+        # Before the checks of critical classes: with other classes their messages would mislead.
         check_classes(self.settings, self.base_classes, self.data.dataset.names)
         if not self.critical:
             raise UserError(
@@ -72,6 +73,7 @@ class CriticalKind(DetectionKind):
         """Also the detector before, on the same pictures."""
         assert self.specialised is not None
         metrics = super().measure(findings, device, clock)
+        # At the run's size, not its own: only the weights may differ.
         self.before = evaluate_split(
             self.specialised.before,
             self.data.dataset,

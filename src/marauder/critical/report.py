@@ -50,15 +50,18 @@ def write_critical_report(
     ``critical_stages.judged_on_val``.
     """
     names, records = after.result.matches.names, after.records
+    # What ``compare`` calls the candidate comes first.
     pair = (after.result.matches, before.result.matches)
     everywhere = np.ones(len(records), bool)
     masks = [SliceMask(name, everywhere, boxes) for name, boxes in tier_masks(records, names, critical).items()]
     clock.check()
     compared = {
+        # Critical classes are rare: every class takes part, and ``LEAST`` decides later what an interval says.
         metric: compare(*pair, records, masks, metric, draws=draws, least_groups=2, least_boxes=1)
         for metric in ("map50", "map50_95")
     }
     clock.check()
+    # The detector before sets the recall, and with it the confidences of both.
     fixed = at_fixed_recall(pair[1], pair[0], records, critical, draws)
     clock.check()
     content = {
@@ -72,6 +75,7 @@ def write_critical_report(
         "fixed_recall": fixed.to_json(),
     }
     write_json(folder / REPORT_JSON, content)
+    # Groups, not pictures: the intervals are drawn over groups.
     empty_groups = len({one.group for one in records if one.labelled and not len(one.boxes)})
     page = _page(content, compared["map50"], fixed, empty_groups, _crops(before, after, fixed, clock), folder)
     write_text(folder / REPORT_PAGE, page)
@@ -191,6 +195,7 @@ def _floor_words(content: Plain) -> list[str]:
         words.append(
             f"The other classes {kept} their floor on {split}: map50 {others:.3f}, at least {floor:.3f} was asked for."
         )
+    # Beside it: the floor was kept on another split than the one reported.
     before, after = (content[when]["others/map50"] for when in ("before", "after"))
     if content["split"] != split and not (math.isnan(before) or math.isnan(after)):
         words.append(f"On {content['split']} their map50 was {before:.3f} before and is {after:.3f} now.")
@@ -219,6 +224,7 @@ def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) ->
 
     matches = one.result.matches
     _, false, _ = judge_detections(matches)
+    # Infinite for classes that are not critical: their false alarms are not looked at.
     least = np.full(len(matches.names), np.inf)
     for of_class in fixed.classes:
         least[matches.names.index(of_class.name)] = of_class.confidence
@@ -229,6 +235,7 @@ def _changed(one: Measured, other: Measured, fixed: AtFixedRecall, what: str) ->
         box = one.detections[picture].boxes[matches.detection_index[place]]
         theirs = other.detections[picture].above(float(least[number]))
         same = theirs.boxes[theirs.classes == number]
+        # The other one says the same there: the false alarm neither went nor came.
         if (iou_matrix(box[None], same) >= FOREGROUND).any():
             continue
         rows.append(
@@ -257,6 +264,7 @@ def _crop(one: Plain) -> str | None:
     limits = np.array(picture.shape[1::-1])
     x0, y0 = np.clip(np.floor(box[:2] - room), 0, limits - 1).astype(int).tolist()
     x1, y1 = np.clip(np.ceil(box[2:] + room), (x0 + 1, y0 + 1), limits).astype(int).tolist()
+    # OpenCV draws in place, and only into memory without gaps.
     part = np.ascontiguousarray(picture[y0:y1, x0:x1])
     corners = np.rint(box - [x0, y0, x0, y0]).astype(int).tolist()
     cv2.rectangle(part, corners[:2], corners[2:], (255, 210, 0), max(1, round(max(part.shape) / 100)))

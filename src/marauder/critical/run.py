@@ -105,19 +105,26 @@ class _Specialising:
         mined: dict[str, tuple[int, int]] = {}
         floor, negatives = settings.floor.value, None
         for stage in stages_of(settings):
+            # The last stage's best weights, not its last ones.
             start = done[-1].weights if done else settings.base_model or settings.weights
             if stage != "standard":
                 assert start is not None
                 if floor is None:
+                    # Only when a stage needs it: without a usable base model it is measured on the first stage's
+                    # weights.
                     floor = self._floor(done)
                 if settings.mining.count:
+                    # With the errors of the round before: one that was unlearned must not come back.
                     negatives = self._mine(stage, start, negatives)
                     mined[stage] = _counts(negatives)
+            # A stage takes hours: not one is begun after a stop.
             self.run.clock.check()
             done.append(self._stage(stage, start, negatives, floor))
+        # All anew with the one floor: the first stage was trained before it was known.
         scored = tuple(Scored.of(part, metric, floor) for part in done)
         chosen = chosen_stage(scored, settings.keep)
         outcome = outcome_of(done, chosen.part, chosen.score)
+        # Copies: the parts keep theirs, so that a later run takes the stages up.
         leave_weights(chosen.part, done[-1], outcome, settings.folder)
         self._copy_lists(negatives)
         before, words = self._before_weights(done)
@@ -128,6 +135,7 @@ class _Specialising:
         log.info("stage %s: %d epochs", stage, self.settings.epochs_of(stage))
         gates = self.kind.description.answerable()
         settings = stage_settings(self.settings, stage, start, negatives, floor, self.kind.critical, gates)
+        # By content: a stage begins anew when what it starts from came out differently, wherever it lies.
         made_of = {
             "weights": hash_file(start) if start is not None else None,
             "negatives": hash_file(negatives) if negatives is not None else None,
@@ -149,11 +157,14 @@ class _Specialising:
         work = Work(self.parts.folder / "floor.json", asked)
         known = work.done()
         if known is not None:
+            # JSON knows no NaN, so the absence of others is kept as null.
             return None if known["floor"] is None else float(known["floor"])
+        # On val: the floor picks weights, and test must have no part in that.
         measured = evaluate_split(
             weights, self.kind.data.dataset, "val", self.run.device, self.run.clock, self.settings.image_size
         )
         others = tier_metrics(measured.result.overall, self.kind.critical, None)["others/map50"]
+        # NaN: the data set has no other classes.
         floor = None if math.isnan(others) else others * (1 - self.settings.floor.allowed_loss)
         work.finish(about={"others_map50": others if floor is not None else None, "floor": floor})
         log.info("floor of the other classes: %s", "none" if floor is None else f"map50 {floor:.3f}")
@@ -162,6 +173,7 @@ class _Specialising:
     def _before_weights(self, done: list[Part]) -> tuple[Path, str]:
         """What specialising is compared with: the base model where it knows the same classes, else the first stage."""
         base = self.settings.base_model
+        # In the same order: classes are compared by their numbers.
         if base is not None and load_detector(base).names == self.kind.data.dataset.names:
             return base, f"the base model {base}"
         if not done:
@@ -193,6 +205,7 @@ class _Specialising:
             earlier=earlier,
             seed=settings.training.seed,
         )
+        # Sealed with their hashes: a list that somebody edits is mined again.
         work.finish([found, found.with_name(SUSPECTED_FILE)])
         log.info(
             "mined for stage %s: %d errors, %d to train on, %d labels suspected to be missing",

@@ -94,6 +94,7 @@ class MinedNegatives(HardNegativeUse):
     @property
     def is_off(self) -> bool:
         """The file comes from this run."""
+        # Else the section would count as off, and changes to it would not make another run.
         return False
 
 
@@ -125,6 +126,7 @@ class CriticalSettings(DetectionSettings):
 
     @model_validator(mode="after")
     def _check(self) -> CriticalSettings:
+        # The bound of the field lets 0 through, and with it the one size between.
         if self.image_size == 32:
             raise ValueError("image_size: 32 is too small; give 64 or more, or 0 for the base model's")
         if self.hard_negatives.file is not None:
@@ -152,4 +154,5 @@ class CriticalSettings(DetectionSettings):
         shares = {name: getattr(self.stages, name).share for name in STAGES}
         if not shares[stage]:
             return 0
+        # Shares need not sum to 1: each counts against all that are given.
         return max(1, round(self.training.epochs * shares[stage] / sum(shares.values())))

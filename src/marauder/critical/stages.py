@@ -32,14 +32,18 @@ def stage_settings(
     epochs = settings.epochs_of(stage)
     changes: Plain = {
         "output": settings.folder / FOLDER / stage,
+        # Ids end at 63 characters; the suffix must fit.
         "id": f"{(settings.id or settings.folder.name)[:50]}-{stage}",
         "checkpoints": settings.checkpoint_folder / stage,
         "weights": start,
+        # Later stages have it already, in the weights they start from.
         "ssl_backbone": settings.ssl_backbone if start is None else None,
         "critical": tuple(critical),
         "others_floor": floor,
+        # A stage is judged as part of the whole: only a training that goes wrong must end it.
         "gates": None,
         "gate": {name: "off" for name in gates if name != "health"},
+        # Nothing of a stage leaves its folder; the whole exports, registers and reports.
         "export.formats": (),
         "registry": {"kind": "none"},
         "events.sinks": (),
@@ -54,6 +58,7 @@ def stage_settings(
         # Weights that are good already are not shaken by a long or steep warm-up.
         changes["training.optimizer.warmup_epochs"] = min(training.optimizer.warmup_epochs, 1.0)
         changes["training.optimizer.warmup_bias_rate"] = min(training.optimizer.warmup_bias_rate, rate)
+    # Without what only the whole knows (stages, mining): a stage is a plain detection run.
     plain = settings.model_dump(include=set(DetectionSettings.model_fields))
     return DetectionSettings.model_validate(plain).changed(changes)
 
@@ -62,7 +67,9 @@ def _of_stage(settings: CriticalSettings, stage: str, epochs: int, negatives: Pa
     """What a stage has of its own: the first is trained plainly, the last sees pictures as they are."""
     if stage == "standard":
         plain: Plain = {"balance": {}, "copy_paste": {}, "hard_negatives": {}, "loss.focal": {}}
+        # There is no floor yet that the composite could be held against.
         return plain | ({"training.best_metric": "map50_95"} if settings.training.best_metric == FLOORED else {})
+    # ``close_mosaic_epochs`` of all its epochs is no mosaic at all.
     last = {"copy_paste.probability": 0.0, "training.close_mosaic_epochs": epochs} if stage == "fine_tune" else {}
     return {"hard_negatives.file": negatives, **last}
 
@@ -86,6 +93,7 @@ def judged_on_val(stage: Part, floor: float | None) -> Plain:
     best = stage.best_row
     others = best.get("val/others/map50")
     if others is not None and math.isnan(others):
+        # NaN is no JSON, and would compare as a floor that is not kept.
         others = None
     kept = floor is None or others is None or others >= floor
     return {"split": "val", "others/map50": others, "kept": kept, FLOORED: score_of_row(best, FLOORED, floor)}

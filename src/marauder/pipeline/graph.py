@@ -83,6 +83,7 @@ class Pipeline:
         read = [artifact.path for artifact in self.inputs(step)]
         return tuple(
             earlier
+            # Only earlier ones: the order of numbers is the order of the pipeline, and there are no cycles.
             for earlier in self.steps[: self.steps.index(step)]
             if any(_overlap(output.path, path) for output in self.outputs(earlier) for path in read)
         )
@@ -97,6 +98,7 @@ class Pipeline:
 
     def result_settings(self, step: Step) -> Plain:
         """The settings that bear on the result, by dotted name: neither its places nor what changes only speed."""
+        # A workspace that moved, or was copied, has other paths and the same results.
         left_out = {*step.placed(self.workspace), *step.without_effect(), *self._proposed[step.name]}
         flat = flatten(self.settings_of(step).model_dump(mode="json")) if self.is_configured(step) else {}
         return {name: value for name, value in flat.items() if not _covered(name, left_out)}
@@ -129,6 +131,7 @@ class Pipeline:
             defaults=flatten(default_values(step.settings_model())),
             continued=step.continued(),
             version=step.version,
+            # While producers are not done, inputs may be half written, and looking through them is slow.
             inputs={artifact.name: self.input_identity(step, artifact) for artifact in there} if ready else {},
             missing={
                 artifact.name: artifact.remedy or f"{artifact.path} is missing"
@@ -161,7 +164,9 @@ class Pipeline:
             record = read_record(self.workspace, earlier.name)
             for output in self.outputs(earlier):
                 if output.path == artifact.path and record is not None and output.name in record.outputs:
+                    # By content where a step made it: running again with the same result makes nothing stale.
                     return str(record.outputs[output.name].content)
+        # Raw pictures may be terabytes: names, sizes and times must do.
         return identify(artifact.path, with_content=False).listing
 
     def output_problems(self, step: Step, record: StepRecord | None) -> tuple[str, ...]:
@@ -172,6 +177,7 @@ class Pipeline:
         for artifact in self.outputs(step):
             if not artifact.path.exists():
                 problems.append(f"output is gone: {self.workspace.relative(artifact.path)}")
+            # Content is compared only where the listing differs: a copied workspace has other times.
             elif artifact.name not in record.outputs or not is_same(artifact.path, record.outputs[artifact.name]):
                 problems.append(f"output was changed: {self.workspace.relative(artifact.path)}")
         return tuple(problems)
@@ -185,6 +191,7 @@ class Pipeline:
         configured = {
             step.name
             for step in self.steps
+            # An optional step is on as soon as anything is said about it.
             if not step.optional or (of_steps[step.name] and not _is_switched_off(step, overrides))
         }
         for step in self.steps:
@@ -194,10 +201,13 @@ class Pipeline:
             if content.get(step.name) is not None and step.name not in sections:
                 continue  # no mapping of settings: a mistake that load_settings names with its line
             if not of_step:
+                # An empty section, so that a step without settings is there with its defaults.
                 placed.append(f"{step.name}={{}}")
             decided, suggested = step.placed(self.workspace), step.suggested(self.workspace, configured)
+            # A suggestion gives way to the user; what the workspace decides is refused if set.
             for name, value in {**suggested, **decided}.items():
                 if f"{step.name}.{name}" not in of_step:
+                    # As overrides, so that their mistakes and values go the same way as the user's.
                     placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")
                     if name not in decided:
                         self._proposed[step.name].append(name)
@@ -212,6 +222,7 @@ def _settings_model(steps: Sequence[Step]) -> type[Settings]:
     fields: Plain = {}
     for step in steps:
         model = step.settings_model()
+        # A required section that is absent is a mistake with a name; an optional one is ``None``.
         fields[step.name] = (model | None, None) if step.optional else (model, Field(...))
     return create_model("PipelineSettings", __base__=Settings, **fields)
 
@@ -224,6 +235,7 @@ def default_values(model: type[Settings]) -> Plain:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
             values[name] = default_values(field.annotation)
         elif not field.is_required():
+            # Field by field: the whole model cannot be made without the settings that have no default.
             part = create_model("Part", __base__=Settings, **{name: (field.annotation, field)})  # type: ignore[call-overload]
             values[name] = part().model_dump(mode="json")[name]
     return values

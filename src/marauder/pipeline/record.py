@@ -59,6 +59,7 @@ def read_record(workspace: Workspace, step_name: str) -> StepRecord | None:
 def write_record(workspace: Workspace, step_name: str, record: StepRecord) -> None:
     """Replace the record of a step."""
     content = record.model_dump(mode="json")
+    # Messages name files below the root, and the workspace may be moved before anybody reads them.
     content["message"] = record.message.replace(str(workspace.root), ROOT_MARK)
     write_json(record_path(workspace, step_name), content)
 

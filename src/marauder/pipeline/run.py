@@ -54,17 +54,21 @@ def run_steps(
     awaited: list[str] = []
     held: set[str] = set()
     with exclusive(lock_path(pipeline.workspace), f"the workspace {pipeline.workspace.root}"):
+        # Under the lock: two runs would leave a mixture of settings for the next one.
         write_text(_config_path(pipeline.workspace), _as_yaml(pipeline.given_settings()))
         for step in selected:
+            # Asked again for each step: the one before may have changed what this one reads.
             status = pipeline.status(step)
             if status.state == State.OFF:
                 continue
             behind = sorted(earlier.name for earlier in pipeline.producers(step) if earlier.name in held)
+            # Held back, not failed: steps that do not depend on what is awaited go on.
             if behind:
                 held.add(step.name)
                 say(f"step {describe(step)}: follows once {' and '.join(behind)} is done")
                 continue
             if status.state == State.WAITING:
+                # Its producers were looked at above; what is missing now nobody in this run will make.
                 raise UserError(f"step {describe(step)} cannot run: it waits {'; '.join(status.reasons)}")
             if status.state == State.DONE and not fresh:
                 say(f"step {describe(step)}: done already, nothing to do")
@@ -93,6 +97,7 @@ def _run_or_pause(
                 clock.check()
                 time.sleep(POLL_SECONDS)
             say(f"step {describe(step)}: goes on, what it waited for is there")
+            # What was to be started over was, before the pause.
             fresh = asked = False
         else:
             return None
@@ -126,11 +131,13 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
     workspace = pipeline.workspace
     folder = workspace.run(step.name)
     events = EventLog(folder / "events.jsonl")
+    # Identities of the inputs are taken before the step reads them: a change while it runs makes it stale.
     record = _opening_record(pipeline, step, fresh)
     started = time.monotonic()
 
     def begun() -> None:
         nonlocal record
+        # From here on a kill may go on from what is there; before, it must start over.
         record = record.model_copy(update={"fresh": False})
         write_record(workspace, step.name, record)
 
@@ -141,12 +148,14 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
         events.write(state, seconds=round(seconds, 1), message=closed.message)
         return closed
 
+    # Before the work: killed without warning, the record says "running" and no lock is held.
     write_record(workspace, step.name, record)
     write_text(folder / "config.yaml", _as_yaml(pipeline.settings_of(step).model_dump(mode="json")))
     events.write("started", attempt=record.attempts, fresh=fresh)
     try:
         context = StepContext(workspace, pipeline.settings_of(step), clock, fresh, asked, begun)
         summary = to_plain(dict(step.run(context)))
+        # Inside the ``try``: a step without its outputs has failed.
         outputs = _identify_outputs(pipeline, step)
     except Awaited as pause:
         close("paused", fresh=False, message=pause.what)
@@ -166,6 +175,7 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
 def _opening_record(pipeline: Pipeline, step: Step, fresh: bool) -> StepRecord:
     """The record that says the step runs, with the settings and inputs it starts from."""
     earlier = read_record(pipeline.workspace, step.name)
+    # Time and attempts belong to one piece of work; a finished one begins a new count.
     goes_on = earlier is not None and not fresh and earlier.state != "done"
     return StepRecord(
         state="running",
@@ -184,6 +194,7 @@ def _identify_outputs(pipeline: Pipeline, step: Step) -> dict[str, Identity]:
     for artifact in pipeline.outputs(step):
         if not artifact.path.exists():
             raise RuntimeError(f"step {step.name} ended without its {artifact.name}: {artifact.path} does not exist")
+        # With content, once: later looks compare listings and read only what differs.
         identities[artifact.name] = identify(artifact.path, with_content=True)
     return identities
 

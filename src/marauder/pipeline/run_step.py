@@ -10,6 +10,7 @@ from marauder.core.plain import PlainMapping
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
+# Steps are imported for ``marauder status``, which must not wait for torch.
 if TYPE_CHECKING:
     from marauder.runs.gated import RunSummary
 
@@ -40,6 +41,7 @@ class RunStep(Step):
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The data set with its pictures and labels, and the weights to start from where they are named."""
         preprocessed, annotated = workspace.datasets / "preprocessed", workspace.datasets / "annotated"
+        # Merged labels lie beside links to the same preprocessed pictures.
         labels = annotated if settings.data.parent == annotated else preprocessed
         starts = {name: getattr(settings, setting) for name, setting in self.starts.items()}
         return (
@@ -58,6 +60,7 @@ class RunStep(Step):
         from marauder.runs.gatekeeper import GateStop
 
         done = self.train(context)
+        # A finished run with a failed gate ends the pipeline: later steps must not build on it.
         if done.exit_status:
             raise GateStop(f"gates failed: {'; '.join(done.failed)}. The report: {done.report}")
         figures = {name: round(value, 4) for name, value in done.metrics.items() if isinstance(value, float)}

@@ -66,19 +66,23 @@ def decide(facts: Facts) -> Status:
     record = facts.record
     if not facts.configured:
         return Status(State.OFF, ("the settings have no section for it",))
+    # "Running" without a lock is a kill that nobody could write down.
     if record is not None and record.state == "running" and facts.locked:
         return Status(State.RUNNING)
+    # Before changes: inputs that are about to be made anew cannot be compared.
     waits = [f"for step {name}, which is {state}" for name, state in facts.producers.items() if state != State.DONE]
     if waits:
         return Status(State.WAITING, tuple(waits))
     changed = differences(facts)
     changes = [change.words for change in changed]
     if record is not None and record.state == "done" and not changes and not facts.output_problems:
+        # Raw pictures may be deleted once they are preprocessed: the result stands.
         return Status(State.DONE, tuple(f"its input is gone: {name}" for name in facts.missing))
     if facts.missing:
         return Status(State.WAITING, tuple(f"for {name}: {remedy}" for name, remedy in facts.missing.items()))
     if record is None:
         return Status(State.READY)
+    # An input or the step itself (no setting) is never among ``continued``.
     fresh = record.fresh or any(change.setting not in facts.continued for change in changed)
     starts_over = tuple(f"{'starts over' if fresh else 'changed since'}: {change}" for change in changes)
     if record.state == "failed":
@@ -123,6 +127,7 @@ def setting_differences(recorded: Values, current: Values, defaults: Values) -> 
         if name not in current:
             changes.append(Change(f"{name}: {_show(recorded[name])} → no longer set", name))
         elif name not in recorded:
+            # A version with a new setting must not make every finished step stale.
             if name not in defaults or current[name] != defaults[name]:
                 changes.append(Change(f"{name}: not set → {_show(current[name])}", name))
         elif recorded[name] != current[name]:

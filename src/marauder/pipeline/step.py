@@ -39,7 +39,7 @@ class Awaited(Exception):  # noqa: N818 - it is no error: the step did its part 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step gets to work with.
+    """What a step is given to work with.
 
     ``settings`` is an instance of the step's model. ``clock`` must be asked between units of work; its budget is shared
     by all steps. ``fresh``: what an earlier run left must not be continued, because its settings or inputs were others

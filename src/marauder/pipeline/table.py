@@ -27,7 +27,7 @@ NEXT = {
 
 
 def status_table(pipeline: Pipeline) -> str:
-    """One line a step with its state, when it last began and the time it took; below it, why it is so."""
+    """One line for each step: its state, when it last began and how long it took; below it, why."""
     statuses = pipeline.statuses()
     lines = [f"workspace {pipeline.workspace.root}"]
     if is_held(lock_path(pipeline.workspace)):
@@ -43,7 +43,7 @@ def status_table(pipeline: Pipeline) -> str:
 
 
 def plan(pipeline: Pipeline, selected: Sequence[Step], fresh: bool) -> str:
-    """What a run of ``selected`` would do, one line a step, and why."""
+    """What a run of ``selected`` would do, one line for each step, and why."""
     statuses = pipeline.statuses()
     width = max(len(_label(step)) for step in selected)
     return "\n".join(
@@ -56,6 +56,7 @@ def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: di
     if fresh and status.state not in (State.OFF, State.WAITING):
         return "would start over, as asked"
     before = [earlier for earlier in pipeline.producers(step) if statuses[earlier.name].state != State.DONE]
+    # In a dry run nothing is made, so what this step would read can only be guessed.
     if status.state == State.WAITING and before and all(earlier in selected for earlier in before):
         givers = " and ".join(earlier.name for earlier in before)
         return f"would follow, if {givers} give{'s' * (len(before) == 1)} it something new"

@@ -20,6 +20,7 @@ class Workspace:
     @classmethod
     def at(cls, root: Path | str | None = None) -> Workspace:
         """The workspace at ``root``, else at ``$MARAUDER_ROOT``, else at ``./workspace``; always an absolute path."""
+        # Absolute, but not resolved: folders of a workspace may be links.
         return cls(Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).absolute())
 
     @property
@@ -72,5 +73,6 @@ def remove_folder(folder: Path) -> None:
     if discarded.exists():
         shutil.rmtree(discarded)
     if folder.exists():
+        # A rename is one step: no kill leaves half a folder under its own name.
         folder.rename(discarded)
         shutil.rmtree(discarded)

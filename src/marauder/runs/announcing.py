@@ -34,6 +34,7 @@ class Telling:
         """Open the run in the trackers, start the followers. ``fresh``: what they know of the run counts no more."""
         self.hub.start(fresh=fresh)
         self.outbox.start()
+        # Whoever counts runs by their starts must not count this one twice.
         kind = "io.marauder.run.started" if record.attempts == 1 else "io.marauder.run.resumed"
         self.outbox.emit(kind, {"project": record.project, "data": record.data, "splits": dict(splits)})
 
@@ -83,6 +84,7 @@ def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
 
 
 def _tracked(settings: RunSettings) -> TrackedRun:
+    # Places say nothing about a result, and differ from machine to machine.
     shown = [what for what in Decides if what is not Decides.PLACE]
     config = {"data": str(settings.data), **decided(settings, *shown, by_content=False)}
     return TrackedRun(settings.project, settings.id or "", settings.folder, config, {"task": settings.task})
@@ -94,6 +96,7 @@ def _trackers(settings: RunSettings) -> TrackingHub:
     Its folder is written into the run's journal, as seen from the run's folder: both may have moved when it is read.
     """
     tracking = settings.tracking
+    # A copy: the settings are shared and frozen in name only.
     chosen = dict(tracking.options.get("mlflow", {}))
     named = chosen.get("folder") or (
         settings.runs / "mlflow" if not chosen.get("uri") and "MLFLOW_TRACKING_URI" not in os.environ else None

@@ -24,6 +24,7 @@ log = logging.getLogger("marauder")
 
 def look_before_training(name: str, settings: GateSettings, kind: TaskKind, device: torch.device) -> Any:
     """The evidence of the engine's gate ``name``; the task is made for it and let go of again."""
+    # Without a cache: a few batches do not pay for decoding to disk.
     task = kind.task(None)
     training = kind.settings.training
     try:

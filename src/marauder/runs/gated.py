@@ -97,14 +97,18 @@ def run_gated(
     """
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if is_one_of_several() and not leads():
+        # Under torchrun all processes come here; one leads, and the others do nothing but train.
         train_only(settings, clock, resume, fresh)
         raise SystemExit(0)
     task = describe_task(settings.task)
     plan = load_gates(settings.gates, gate_overrides(settings.gate))
+    # The gates that ship with Marauder are for every task; only those that were asked for by name must fit.
     plan = plan.restricted(task.answerable(), gate_overrides(settings.gate))
     pinned = pin(settings.data, clock)
+    # After the pin: without an id, the run's name is made from the data, too.
     settings = placed(settings, pinned)
     kind = (open_kind or task.load())(settings)
+    # Reading and hashing large data sets takes long enough to be stopped.
     kind.clock = clock
     identity = kind.open()
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +136,7 @@ class GatedRun:
         self.plan, self.stage = plan, stage
         self.device = choose_device(settings.training.device)
         self.telling = Telling(settings)
+        # Wider than the identity of checkpoints: other gates or slices leave the weights and ask for new verdicts.
         self.key = self._key()
         self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.telling.judged)
         self.record: RunRecord | None = None
@@ -142,6 +147,7 @@ class GatedRun:
     def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
         """All stages; whatever ends the run is written down first."""
         if not fresh and resume is None:
+            # Before the record is opened: a finished run is not "running" again because somebody looked.
             done = self._finished()
             if done is not None:
                 return done
@@ -159,6 +165,7 @@ class GatedRun:
             self._end("interrupted", stop.reason)
             raise
         except GateStop as stop:
+            # Before ``UserError``, of which it is one.
             self._end("stopped", str(stop), verdict="fail", exit_status=stop.exit_status)
             raise
         except UserError as error:
@@ -185,6 +192,7 @@ class GatedRun:
         if None in (weights.about("best"), weights.about("last")) or not (self.folder / record.report).is_file():
             return None
         sealed = self.folder / self.kind.description.sealed_file
+        # The hash, not the time: somebody may have copied other weights here.
         if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
             return None
         self.record = record
@@ -218,6 +226,7 @@ class GatedRun:
             data=self.pinned.fingerprint,
             identity=self._decides(),
         )
+        # On disk before anything long begins: whatever kills the run, its folder says whose it is.
         self.record.write(self.folder)
         write_text(self.folder / "config.yaml", as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
@@ -229,8 +238,10 @@ class GatedRun:
 
     def _before(self) -> None:
         """The gates before training, in the plan's order; those that an earlier attempt passed are not asked again."""
+        # Before training already, since the drift gate compares with it.
         self._find_production()
         for name in self.keeper.names("before"):
+            # A run that was interrupted in training does not pay for the gates once more.
             if self.keeper.holds(name):
                 continue
             self.clock.check()
@@ -257,6 +268,7 @@ class GatedRun:
             outcome = self.stage.train(run, resume, fresh, begun)
         except TrainingFailure as failure:
             if judged:
+                # The gate's verdict must be on record, though the failure itself ends the run.
                 self._judge_health(failure)
             raise
         if judged:
@@ -271,12 +283,14 @@ class GatedRun:
         assert self.record is not None
         kind, clock = self.kind, self.clock
         if self.production_unknown:
+            # The registry was away before training; it may answer now.
             self._find_production()
         findings = Findings(outcome, self.production)
         metrics = kind.measure(findings, self.device, clock)
         clock.check()
         kind.export(self.device, clock, findings)
         clock.check()
+        # Not read by this run: later ones compare their data with it once this model is in production.
         kind.profile(self.device, clock)
         for name in [*self.keeper.names("epoch"), *self.keeper.names("end")]:
             clock.check()
@@ -307,9 +321,11 @@ class GatedRun:
             stopped_early=early_stop(outcome, self.settings.training),
             finished=time.time(),
             seconds=round(outcome.seconds, 1),
+            # Finished first, told after: killed in between, trackers hear of it from the next call.
             told=False,
             production_unknown=self.production_unknown,
         )
+        # The registry or the store may have been away when the run ended.
         self._register()
         self.telling.finished(kind, self.record, outcome.steps)
         self.record = self.record.write(self.folder, told=True)
@@ -328,6 +344,7 @@ class GatedRun:
 
     def _end(self, state: State, message: str, **changes: Any) -> None:
         if self.record is not None:
+            # Of all attempts; an earlier one left its share in the record.
             seconds = round(self.record.seconds + time.monotonic() - self.begun_at, 1)
             self.record.write(self.folder, state=state, message=message, seconds=seconds, **changes)
         self.telling.ended(state, message)

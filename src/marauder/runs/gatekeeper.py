@@ -35,6 +35,7 @@ class Gatekeeper:
         self.verdicts: dict[str, Verdict] = {}
         if self.path.is_file():
             content = read_json(self.path)
+            # Verdicts on other data, settings or gates say nothing of this run.
             if content.get("key") == key:
                 self.verdicts = {one["gate"]: Verdict.from_json(one) for one in content["verdicts"]}
 
@@ -53,6 +54,7 @@ class Gatekeeper:
             raise ValueError(f"gate {name} is off")
         try:
             evidence = collect(gate.settings)
+        # Other exceptions are faults of the program and must not pass for a verdict.
         except (UserError, DamagedFileError) as error:
             verdict = self.plan.unanswered(name, error)
         else:
@@ -63,6 +65,7 @@ class Gatekeeper:
     def add(self, verdict: Verdict) -> None:
         """Keep a verdict, write it down, say it."""
         self.verdicts[verdict.gate] = verdict
+        # On disk before anybody hears of it: an event that is out cannot be taken back.
         self.write()
         say = log.warning if verdict.answer in ("warn", "fail") else log.info
         say("gate %s: %s, %s", verdict.gate, MARKS[verdict.answer], verdict.why)

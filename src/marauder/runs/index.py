@@ -1,6 +1,6 @@
 """An index over a folder of runs: what their records say, read again only where a record changed. Never the truth.
 
-It is a file beside the runs that may be deleted at any time; what cannot be read of it is made anew from the records.
+It is a file beside the runs that may be deleted at any time; what cannot be read is rebuilt from the records.
 """
 
 from __future__ import annotations
@@ -82,11 +82,13 @@ def _run(folder: Path, about: PlainMapping | None) -> IndexedRun:
     if about is None:
         return IndexedRun(folder, {}, "damaged")
     state = str(about.get("state") or "unknown")
+    # Asked now, never kept in the index: a lock goes when its process does.
     return IndexedRun(folder, about, "killed" if state == "running" and not is_held(folder / ".lock") else state)
 
 
 def _entry(folder: Path, stamp: list[int]) -> Plain:
     try:
+        # As it stands, without the model of records: runs of other versions are listed, too.
         about = read_json(folder / RUN_FILE)
     except DamagedFileError:
         about = None
@@ -95,6 +97,7 @@ def _entry(folder: Path, stamp: list[int]) -> Plain:
 
 def _stamp(path: Path) -> list[int]:
     status = path.stat()
+    # Records are replaced, never rewritten: the inode tells two of one size within one tick of the clock.
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 

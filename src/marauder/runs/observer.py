@@ -15,7 +15,7 @@ UNTRACKED = ("epoch", "step")
 
 
 class RunObserver(Observer):
-    """Passes on; everything it calls only appends to a file or starts a copy in the background."""
+    """Passes on what it hears; every call only appends to a file or starts a copy in the background."""
 
     def __init__(self, hub: TrackingHub, outbox: Outbox, mirrors: Sequence[CheckpointMirror]) -> None:
         self.hub, self.outbox, self.mirrors = hub, outbox, mirrors
@@ -27,11 +27,13 @@ class RunObserver(Observer):
     def epoch_ended(self, epoch: int, row: Mapping[str, float]) -> None:
         """To the trackers, with the epoch's number."""
         values = {name: value for name, value in row.items() if name not in UNTRACKED}
+        # By step, as all else: trackers keep one axis, and take the epoch as a number on it.
         self.hub.metrics(int(row["step"]), {"epoch": epoch, **values})
 
     def checkpointed(self, path: Path, step: int) -> None:
         """To the mirrors, and an event."""
         for mirror in self.mirrors:
+            # Only offered: copying to a slow place must not hold up the training.
             mirror.offer(path, step)
         self.outbox.emit("io.marauder.run.checkpoint", {"step": step, "checkpoint": path.name})
 

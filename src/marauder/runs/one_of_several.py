@@ -1,4 +1,4 @@
-"""One of several processes of a run, all that does not lead it: only the training."""
+"""One of several processes of a run: it trains, and does nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from marauder.core.errors import UserError
 from marauder.engine.observer import Observer
 from marauder.launch.processes import launched_by_marauder
 from marauder.runs.announcing import Telling, mirrors_of
+from marauder.runs.placing import run_name
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import describe_task
 from marauder.runs.training import leads, train, train_as_worker
@@ -17,13 +18,15 @@ from marauder.runs.training_stage import MIRROR_SECONDS
 
 def train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> None:
     """Train in this process, as one of the group. Raises ``UserError`` where it cannot know its run."""
+    # Without either the name is made from settings and pinned data, which only the leading process works out.
     if settings.output is None and settings.id is None:
         raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
-    name = settings.id or settings.folder.resolve().name
+    name = settings.id or run_name(settings.folder.resolve().name)
     settings = settings.changed({"id": name, "output": settings.folder})
     kind = describe_task(settings.task).load()(settings)
     kind.clock = clock
     identity = kind.open()
+    # Under the user's own torchrun the leading process is in ``GatedRun``, which tells trackers and mirrors.
     if not launched_by_marauder():
         train(kind, identity, clock, Observer(), resume, fresh, None)
         return
@@ -32,4 +35,5 @@ def train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: 
         train_as_worker(kind, identity, clock, Telling(settings).observer(mirrors), resume, fresh)
     finally:
         for mirror in mirrors:
+            # Whatever ended the training, the newest checkpoint should have reached its mirror.
             mirror.finish(MIRROR_SECONDS)

@@ -40,6 +40,7 @@ EXPORTED = ("model.onnx", "model.torchscript", "export_report.json", "metadata.y
 def pack(folder: Path, task: type[TaskDescription]) -> Path:
     """Bring the files that make a version together in ``folder/package`` (second names of the same files)."""
     package = folder / PACKAGE
+    # Anew each time: a file of an earlier attempt must not be registered with this one's.
     shutil.rmtree(package, ignore_errors=True)
     package.mkdir()
     found = [folder / name for name in (*FILES, *task.files)] + [
@@ -61,12 +62,14 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
     package = pack(settings.folder, describe_task(settings.task))
+    # Of the file that other steps take, which need not be the sealed one.
     weights = hash_file(package / record.weights)
     candidate = Candidate(record.project, record.id, package, weights, record.verdict, metrics, tags)
     try:
         registry = open_registry(settings.registry, settings.runs)
         if registry is None:
             return None
+        # A version that was there before keeps its aliases: somebody may have moved them since.
         known = {one.version for one in registry.versions(record.project)}
         version = registry.register(candidate)
         if record.verdict != "fail" and version.version not in known:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +14,7 @@ from marauder.core.files import fingerprint
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin
-from marauder.runs.settings import RunSettings
+from marauder.runs.settings import NAME_PATTERN, RunSettings
 
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 
@@ -20,14 +22,24 @@ AnyRun = TypeVar("AnyRun", bound=RunSettings)
 def placed(settings: AnyRun, pinned: DataPin) -> AnyRun:
     """``settings`` with the run's id and folder made from what decides its result, where none is given."""
     if settings.output is not None:
-        name = settings.id or settings.output.resolve().name
-        return settings.changed({"id": name})
+        return settings.changed({"id": settings.id or run_name(settings.output.resolve().name)})
     if settings.id is not None:
         return settings.changed({"output": settings.runs / settings.id})
+    # Neither gates nor places: the same training under other gates is the same run.
     decides = [decided(settings, Decides.RESULT, Decides.LENGTH), pinned.fingerprint]
     stem = Path(settings.recipe).stem if settings.recipe else settings.title
-    name = f"{stem}-{fingerprint(decides)[:8]}"
+    name = f"{run_name(stem)[:54]}-{fingerprint(decides)[:8]}"
     return settings.changed({"id": name, "output": settings.runs / name})
+
+
+def run_name(text: str) -> str:
+    """A run's id for a folder or a recipe of any name: the name itself where it can be one, else what of it can, and a
+    part of its fingerprint, so that two names stay two."""
+    if re.fullmatch(NAME_PATTERN, text):
+        return text
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")[:50] or "run"
+    return f"{kept}-{fingerprint(text)[:6]}"
 
 
 def gate_overrides(given: PlainMapping) -> list[str]:
@@ -35,6 +47,7 @@ def gate_overrides(given: PlainMapping) -> list[str]:
     words = []
     for name, value in given.items():
         if isinstance(value, Mapping):
+            # As JSON, which is YAML: a text stays a text when the override is parsed.
             words += [f"{name}.{key}={json.dumps(inner)}" for key, inner in value.items()]
         else:
             words.append(f"{name}={json.dumps(value)}")

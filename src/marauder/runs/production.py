@@ -36,10 +36,12 @@ def find_production(settings: RunSettings) -> Found:
             return Found(None, f"no version of {settings.project} is in production yet")
         folder = settings.folder / "production" / version.version
         known = folder / FETCHED
+        # The note is written after the files: a fetch that was killed is done again.
         if not known.is_file() or read_json(known).get("weights_sha256") != version.weights_sha256:
             registry.fetch(version, folder)
             write_json(known, {"version": version.version, "weights_sha256": version.weights_sha256})
     except UserError as error:
         log.warning("the registry cannot be asked for the production model: %s", error)
+        # Unknown is not "none": gates must not pass because the registry was away.
         return Found(None, f"asking the registry what is in production failed: {error}", unknown=True)
     return Found(Production(version, folder))

@@ -37,6 +37,7 @@ class Recipe:
 def library() -> list[Recipe]:
     """The recipes of the folder ``recipes`` here and of Marauder, by name; the former hide the latter."""
     found: dict[str, Recipe] = {}
+    # The user's last, so that they replace shipped ones of the same name.
     for folder in (_shipped(), USER_FOLDER):
         for path in sorted(folder.glob("*.yaml")):
             content = read_layer(path).content
@@ -58,6 +59,7 @@ def recipe_layers(name: str, place: str = "") -> list[Layer]:
     wanted: str | None = name
     while wanted is not None:
         path = _find(wanted, place)
+        # By file: a recipe can be named by its name and by its path.
         if str(path) in met:
             raise UserError(f"{place or path}: recipe {wanted!r} extends itself: {' -> '.join([*met, str(path)])}")
         met.append(str(path))
@@ -127,6 +129,7 @@ def model_of_task(layer: Layer) -> type[RunSettings]:
 
 def file_and_overrides(first: str, others: Sequence[str] | None) -> tuple[Path | None, list[str]]:
     """The words of a command line whose first one is a settings file, or, where no file is needed, a setting."""
+    # A file may have "=" in its name.
     if "=" in first and not Path(first).exists():
         return None, [first, *(others or ())]
     return Path(first), list(others or ())

@@ -26,6 +26,7 @@ class RunRecord(BaseModel):
     seconds since 1970.
     """
 
+    # Records of newer versions are read, too.
     model_config = ConfigDict(extra="ignore")
 
     id: str
@@ -75,6 +76,7 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     if earlier is None or earlier.id != identity["id"]:
         return RunRecord(**identity, started=time.time(), attempts=1)
     kept: Plain = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
+    # What is registered and stored is of the same work; under another key there is no version yet.
     if earlier.key == identity.get("key"):
         kept |= {name: getattr(earlier, name) for name in ("weights_sha256", "version", "registry", "stored")}
     return RunRecord(**{**identity, **kept})
@@ -89,7 +91,9 @@ def set_aside_results(folder: Path) -> None:
     if record is None:
         return
     previous = folder / "previous"
-    if previous.exists() and record.state == "finished":
+    # What an unfinished run left joins the last finished one, instead of taking its place. Without a record there, what
+    # lies in ``previous`` is this very run's: a kill cut its moving short, and the rest follows.
+    if (previous / RUN_FILE).is_file() and record.state == "finished":
         shutil.rmtree(previous)
     previous.mkdir(exist_ok=True)
     files = [

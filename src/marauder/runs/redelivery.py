@@ -39,13 +39,16 @@ def deliver_run(folder: Path, seconds: float, refused: bool = False) -> list[Red
     ``refused``: also offer again what was refused for good. A follower that a live run has is left alone. Returns one
     entry a follower that lacked something; raises ``UserError`` where a file of the run cannot be used.
     """
+    # Who follows is what the run itself noted: today's settings may name others.
     groups = [group for group in (_trackers(folder), _sinks(folder)) if group is not None]
     wanted = [(group, _lacking(group, refused)) for group in groups]
+    # Read before the followers start, for what they deliver from here on is counted.
     before = {member.cursor_path: Cursor.load(member.cursor_path) for group, _ in wanted for member in group.members}
     for group, members in wanted:
         group.members = members
         for member in members:
             member.command = [*member.command, *(["--refused"] if refused else [])]
+        # All groups start before one is waited for: their times overlap.
         group.start()
     found = []
     for group, members in wanted:
@@ -72,6 +75,7 @@ def _lacking(group: FollowerGroup, refused: bool) -> list[FollowerProcess]:
         member
         for member in group.members
         if (member.name in behind or (refused and Cursor.load(member.cursor_path).refused))
+        # Two followers of one cursor would deliver everything twice.
         and not is_followed(member.cursor_path)
     ]
 
@@ -93,6 +97,7 @@ def _sinks(folder: Path) -> FollowerGroup | None:
 
 
 def _known(kind: str, chosen: Sequence[str]) -> list[str]:
+    # A plugin that the run had may not be installed here.
     return [name for name in chosen if name in names(kind)]
 
 

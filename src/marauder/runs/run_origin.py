@@ -10,6 +10,7 @@ from marauder.runs.settings import RunSettings
 
 def provenance_of(content: PlainMapping) -> Provenance:
     """The content of ``provenance.json`` as the report takes it."""
+    # The user's own repository first: Marauder itself is one of the packages.
     git = content.get("git") or content.get("marauder_git") or {}
     hardware = {key: str(value) for key, value in content["hardware"].items() if value not in (None, [], "")}
     return Provenance(

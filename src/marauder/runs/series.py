@@ -1,7 +1,7 @@
 """Runs made of runs: a training stage of several gated runs in a row, each in a folder of its own below the whole's.
 
-A part is recognised by what it is made of: where that has changed, what was there goes and the part begins anew, and
-so does every part that follows from it.
+A part is recognised by what it is made of. Where that has changed, the old part is deleted and made anew, and so is
+every part that follows from it.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ class PartMaker:
         _take_up(settings, name, {**made_of, "settings": decided(settings, Decides.RESULT)})
         resume = self.resume
         if resume is not None and not resume.resolve().is_relative_to(settings.checkpoint_folder.resolve()):
+            # It belongs to another part; this one goes on from its own newest.
             resume = None
         return _part(name, settings, run_gated(settings, self.clock, resume))
 
@@ -119,6 +120,7 @@ def outcome_of(parts: Sequence[Part], chosen: Part, score: float) -> Outcome:
     for part in parts:
         if part is chosen:
             best_epoch = epochs + part.best_epoch
+        # Trackers and curves have one axis: parts follow one another on it.
         rows = [{**row, "epoch": epochs + row["epoch"], "step": steps + row["step"]} for row in part.history]
         history += rows
         epochs, steps = epochs + part.epochs, int(rows[-1]["step"]) if rows else steps
@@ -131,10 +133,12 @@ def leave_weights(chosen: Part, last: Part, outcome: Outcome, folder: Path) -> N
     for source, name in ((chosen.folder / "best", "best"), (last.folder / "last", "last")):
         for suffix in (".safetensors", ".pt"):
             path, target = source.with_suffix(suffix), folder / f"{name}{suffix}"
+            # Taken up again after a kill, whole weights are not written once more.
             if target.is_file() and hash_file(target) == hash_file(path):
                 continue
             with atomic_path(target) as temporary:
                 shutil.copyfile(path, temporary)
+    # From the start each time: the rows are appended, and a kill may have left some of them.
     write_text(folder / HISTORY_FILE, "")
     for row in outcome.history:
         append_line(folder / HISTORY_FILE, row)

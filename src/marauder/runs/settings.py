@@ -23,6 +23,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
 def _whole_cells(size: int) -> int:
+    # The stride of the coarsest level: YOLO's grids must fit without a rest.
     if size % 32:
         raise ValueError(f"{size} is no multiple of 32; choose {round(size / 32) * 32}")
     return size

@@ -54,6 +54,7 @@ class Production:
     def weights(self) -> Path:
         """Its weights: in the file that holds numbers only, where the version has it."""
         numbers = self.folder / "best.safetensors"
+        # Unpickling a .pt runs code; versions registered by others may have nothing else.
         return numbers if numbers.is_file() else self.folder / "best.pt"
 
 

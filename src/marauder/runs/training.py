@@ -48,7 +48,7 @@ def train(
     fresh: bool,
     begun: Callable[[], None] | None,
 ) -> Outcome:
-    """Train, or go on, in this process, or in ``processes`` of which this one is none; returns how it ended.
+    """Train, or go on, in this process, or in ``processes`` other than this one; returns how it ended.
 
     Raises ``Interrupted``, ``UserError``, ``TrainingFailure``.
     """
@@ -68,6 +68,7 @@ def train_as_worker(
         try:
             outcome = _train_in_group(kind, identity, group, clock, observer, resume, fresh, None)
         except (Interrupted, UserError) as stop:
+            # Left for the launching process to read: an exception does not cross between processes.
             end_worker(folder, stop)
         if group.leads:
             write_json(folder / OUTCOME_FILE, asdict(outcome))
@@ -83,7 +84,9 @@ def _train_in_processes(
 ) -> Outcome:
     settings, folder = kind.settings, kind.settings.folder
     write_text(folder / CONFIG_FILE, settings.model_dump_json(indent=2))
+    # One of an earlier attempt would be read as this one's.
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    # Starting over is settled only once the processes have cleared the old checkpoints: told after them, below.
     if begun is not None and not fresh:
         begun()
     job = Job(
@@ -130,6 +133,7 @@ def _train_in_group(
     )
     if group.leads:
         if fresh:
+            # Cleared before ``begun`` is called, which promises that nothing of the earlier run can be taken up.
             trainer.checkpointer.prepare(fresh=True)
         write_text(settings.folder / CONFIG_FILE, settings.model_dump_json(indent=2))
     if begun is not None:

@@ -66,7 +66,9 @@ class SingleTraining(TrainingStage):
         settings, mirrors = run.settings, mirrors_of(run.settings)
         if fresh:
             for mirror in mirrors:
+                # Else the next start would bring the former run's newest checkpoint back.
                 mirror.clear()
+        # A checkpoint that was asked for by name stays the one; the mirrors may hold newer ones.
         elif resume is None:
             restore_newest(settings.checkpoint_folder, mirrors)
         try:

@@ -12,6 +12,7 @@ def train_job(job: Job, clock: Clock) -> None:
 
     Raises ``Interrupted``, ``UserError``.
     """
+    # Inside: numerical libraries look at the environment when they are loaded, and ``run_job`` sets it first.
     from marauder.core.files import read_json
     from marauder.engine.process import prepare_process
     from marauder.runs.one_of_several import train_only

@@ -19,7 +19,7 @@ from marauder.survey.seen import Seen, Survey
 
 @dataclass(frozen=True, eq=False)
 class MaxN:
-    """One species in one clip. ``most``: MaxN, 0 where it was never seen; ``at``: the first frame with so many;
+    """One species in one clip. ``most``: MaxN, 0 where it was never seen; ``at``: the first frame with that many;
     ``first``: the first frame that shows one; ``mean``: individuals a frame, over all frames looked at."""
 
     species: int
@@ -44,6 +44,7 @@ class ClipCounts:
         of_frames = self.counts[:, species]
         if not of_frames.any():
             return MaxN(species, 0, 0.0, None, None)
+        # ``argmax`` gives the first of equal frames.
         at, first = self.frames[int(of_frames.argmax())], self.frames[int(np.flatnonzero(of_frames)[0])]
         return MaxN(species, int(of_frames.max()), float(of_frames.mean()), at, first)
 
@@ -86,6 +87,7 @@ def count(survey: Survey, clip_of: dict[str, str], videos: frozenset[str]) -> Co
         pictures, frames = pictures + (not video), frames + video
         clip = clip_of[seen.key]
         if len(seen.found):
+            # Without its boxes: a long video has more frames than memory holds detections of.
             scored.append((float(seen.found.scores.mean()), clip, seen.without_boxes()))
         if not clip:
             stills += 1
@@ -109,6 +111,7 @@ def clips_of(files: Iterable[MediaFile], pattern: str | None) -> dict[str, str]:
     for media in files:
         key = str(PurePosixPath(media.key).with_suffix(""))
         group = group_for_key(key, pattern)
+        # A group of one's own is how ``group_for_key`` says "no clip"; a still has no MaxN.
         clips[media.key] = media.key if media.video else "" if group == key else group
     return clips
 
@@ -119,6 +122,7 @@ def surest(scored: Sequence[tuple[float, str, Seen]], most: int, least: bool = F
     ``scored``: mean score, clip, frame. One of each clip first, so that near copies of one frame do not fill the list,
     then whatever follows.
     """
+    # Key and number last: the page must not depend on the order of equal scores.
     ranked = sorted(scored, key=lambda one: (one[0] if least else -one[0], one[2].key, one[2].number))
     first: dict[str, Seen] = {}
     for _, clip, seen in ranked:

@@ -29,7 +29,7 @@ FORMAT = 1
 PICTURES = "pictures"
 """The part of all pictures; each video is a part of its own."""
 SHARD = MOST_AT_ONCE
-"""Pictures or frames of a shard: what a kill costs at most."""
+"""Pictures or frames of a shard: the most that a kill costs."""
 
 
 class Detector(Protocol):
@@ -49,6 +49,7 @@ def wanted_classes(settings: PredictSettings, names: Sequence[str]) -> tuple[str
         return None
     wanted = []
     for word in settings.classes:
+        # A class may be called "7": the name counts before the number.
         number = int(word) if word.isdigit() else len(names)
         if word not in names and number >= len(names):
             raise UserError(f"--classes {word}: the model knows {', '.join(names)} (0 to {len(names) - 1})")
@@ -86,6 +87,7 @@ class Looking:
 
     def at_all(self, files: Sequence[MediaFile]) -> tuple[tuple[str, int], ...]:
         """Look at what nobody has looked at yet; returns the parts of the ``Survey``: pictures, then videos."""
+        # Pictures first, in whatever order they were named: every file that is written keeps this order.
         pictures = [media for media in files if not media.video]
         videos = [media for media in files if media.video]
         groups = [pictures[start : start + SHARD] for start in range(0, len(pictures), SHARD)]
@@ -103,6 +105,7 @@ class Looking:
 
     def _pictures(self, group: Sequence[MediaFile], number: int, progress: Progress) -> None:
         identity = fingerprint([self.made_from, [file_identity(media) for media in group]])
+        # The identity holds every file of the group: one that is new moves the groups behind it, which are done again.
         if self.stored.read(PICTURES, number, identity) is not None:
             _skip(progress, len(group))
             return
@@ -114,17 +117,20 @@ class Looking:
             good = []
             for media, pixels in zip(chunk, decoded, strict=True):
                 if isinstance(pixels, str):
+                    # ``_decode`` gives words for a broken picture: an exception would end the reading ahead.
                     problems.append((media.key, pixels))
                 else:
                     good.append((media.key, 0, None, pixels))
             frames += self._look(good)
             progress.advance(len(chunk))
+        # Written as a whole: the results of half a group are not kept.
         self.stored.write(PICTURES, number, identity, Shard(tuple(frames), problems=tuple(problems)))
 
     def _video(self, media: MediaFile, part: str, progress: Progress) -> int:
         """Look at a video from where an earlier run left it; returns how many shards it has."""
         made_from = [self.made_from, file_identity(media), self.sampling.every, self.sampling.fps]
         number, after = 0, -1
+        # A shard counts only where it begins at the end of the one before: another batch size cuts elsewhere.
         while shard := self.stored.read(part, number, fingerprint([made_from, after])):
             _skip(progress, len(shard.frames))
             number, after = number + 1, shard.last
@@ -136,6 +142,7 @@ class Looking:
                     self.stored.write(part, number, fingerprint([made_from, after]), shard)
                     number, after = number + 1, shard.last
         except VideoError as error:
+            # Complete, too: a video that cannot be opened would else be opened at every call.
             shard = Shard((), problems=((media.key, error.detail),))
             self.stored.write(part, number, fingerprint([made_from, after]), shard)
             number += 1
@@ -153,9 +160,11 @@ class Looking:
             broken += [one.number for one in chunk if one.pixels is None]
             last = chunk[-1].number
             progress.advance(len(good), note=media.key)
+            # Cut between batches: work that is taken up again puts the same frames together.
             if place % chunks_a_shard == 0:
                 yield Shard(tuple(frames), last, False, _problems(media, broken_in_words(broken)))
                 frames, broken = [], []
+        # Only at the end is it known that frames which the file announces are missing.
         words = [*broken_in_words(broken), *filter(None, [video.shortfall()])]
         yield Shard(tuple(frames), last, True, _problems(media, words))
 
@@ -200,6 +209,7 @@ def _decode(media: MediaFile) -> np.ndarray | str:
 
 def _chunks_ahead(frames: Iterator[VideoFrame], size: int) -> Iterator[list[VideoFrame]]:
     """``frames`` in chunks, the next one being read while the last is looked at."""
+    # One thread: a generator cannot be advanced by two.
     pool = ThreadPoolExecutor(1)
     try:
         waiting = pool.submit(lambda: list(islice(frames, size)))
@@ -207,4 +217,5 @@ def _chunks_ahead(frames: Iterator[VideoFrame], size: int) -> Iterator[list[Vide
             waiting = pool.submit(lambda: list(islice(frames, size)))
             yield chunk
     finally:
+        # Waits for the chunk under way: the video is closed next, and must not be while it is read.
         pool.shutdown(cancel_futures=True)

@@ -1,6 +1,6 @@
 """The second look: annotated pictures and videos, frames as pictures, small pictures for the page. No model needed.
 
-A part that is drawn leaves a note of what it was drawn from; the same call draws only what is not.
+A part that is drawn leaves a note of what it was drawn from; the same call draws only what is missing.
 """
 
 from __future__ import annotations
@@ -70,17 +70,20 @@ class Drawing:
         media_of = {media.key: media for media in files}
         clips = flat_names(files)
         written: list[Path] = []
+        # Read once for the count: frames are not held in memory.
         total = sum(1 for _ in survey)
         with Progress("drawing", total, "pictures") as progress:
             for part, count in survey.parts:
                 seen = iter(Survey(survey.stored, ((part, count),), survey.names))
                 if part == PICTURES:
                     number = 0
+                    # A note for each block, not for each picture: thousands of pictures would be thousands of notes.
                     while block := list(islice(seen, BLOCK)):
                         written += self._pictures(f"{part}-{number:05d}", block, media_of, clock)
                         progress.advance(len(block))
                         number += 1
                 elif frames := list(seen):
+                    # A part is one video, and a video without a readable frame has nothing to draw.
                     media = media_of[frames[0].key]
                     written += self._video(part, frames, media, clips[media.key], clock, progress)
         return written
@@ -104,6 +107,7 @@ class Drawing:
         def draw(seen: Seen) -> None:
             clock.check()
             media = media_of[seen.key]
+            # Nothing to draw of it; decoding is what takes the time.
             if not self.annotated and seen not in smalls:
                 return
             try:
@@ -127,11 +131,13 @@ class Drawing:
         files = [annotated_path(self.output, media)] if self.annotated else []
         pictures = [frame_path(self.output, clip, one.number) for one in seen] if self.frames else []
         smalls = [one for one in seen if (one.key, one.number) in self.small]
+        # A half-drawn video cannot be gone on with: the writer only appends to what it opened.
         note = _Note(self, part, seen, [media], [*files, *pictures], smalls)
         if note.stands():
             progress.advance(len(seen))
             return [*files, *pictures]
         by_number = {one.number: one for one in seen}
+        # For small pictures alone the video is read no further than the last of them.
         last = seen[-1].number if self.annotated or self.frames else max((one.number for one in smalls), default=-1)
         with (
             Video(media.path) as video,
@@ -152,8 +158,10 @@ class Drawing:
                 if one in smalls:
                     many.add(partial(self._write_small, one, frame.pixels))
                 progress.advance(note=media.key)
+            # Frames that the model saw and that cannot be read any more.
             if any(number <= last for number in by_number):
                 raise _changed(media, f"frame {min(by_number)} is gone")
+        # After the block above has waited for every file: the note vouches for them.
         note.write()
         return [*files, *pictures]
 
@@ -230,7 +238,9 @@ class _VideoFile:
         """Append a frame, uint8 (H, W, 3) red first; all take the size of the first."""
         if self.writer is None:
             height, width = pixels.shape[:2]
+            # Frames of one file may differ in size; a video has one.
             self.size = (max(2, width - width % 2), max(2, height - height % 2))  # the codec takes even sides only
+            # FFmpeg by name: which backend OpenCV would choose differs from build to build.
             code = cv2.VideoWriter.fourcc(*CODEC)
             self.writer = cv2.VideoWriter(str(self.partial.absolute()), cv2.CAP_FFMPEG, code, self.rate, self.size)
             if not self.writer.isOpened():
@@ -244,6 +254,7 @@ class _VideoFile:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self.writer is not None:
+            # Writes the index of the MP4, without which no player opens it.
             self.writer.release()
             if kind is None and self.target is not None:
                 with atomic_path(self.target) as temporary:

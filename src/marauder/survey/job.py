@@ -105,15 +105,18 @@ def predict_files(
     clock = clock or Clock()
     output, state = settings.output, settings.output / STATE
     digest = model_digest(settings.model)
+    # Before the inputs are looked for: the output may lie among them, and must be ours to be passed over.
     claim(output, output / SUMMARY_FILE, "predictions")
     files = find_media(settings.inputs, output)
     stamps = [file_identity(media) for media in files]
+    # The digest stands for the model: ``by_content`` would hash it a second time.
     deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
     versions = [FORMAT, DETECTING_FORMAT, DRAWING_FORMAT]
     work = Work(output / SUMMARY_FILE, [versions, settings.model.name, deciding, stamps])
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
         if settings.fresh:
+            # Under the lock: another process may be reading them.
             SeenFolder(state / "seen").forget(set())
         elif known := work.done():
             return _told_before(output, known)
@@ -140,6 +143,7 @@ def _predict(
     clock: Clock,
 ) -> PredictSummary:
     output, state = settings.output, settings.output / STATE
+    # The lock is held, so nobody else's are among them.
     for leftover in output.rglob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
     detector = detector or _open(settings)
@@ -150,10 +154,12 @@ def _predict(
     clip_of = clips_of(files, settings.group_pattern)
     counts = count(survey, clip_of, frozenset(media.key for media in files if media.video))
     if not counts.pictures + counts.frames:
+        # Before anything is written: an empty report would look like an empty sea.
         key, problem = problems[0]
         raise UserError(f"nothing of the {len(files)} files can be read; first: {key}: {problem}")
     shown = Shown.of(counts, settings.page_pictures)
     packages = [name for name in PACKAGES if name in settings.formats]
+    # Small pictures for the page, too, so that the page is chosen before anything is drawn.
     drawn = Drawing(
         output,
         state,
@@ -171,9 +177,12 @@ def _predict(
     told = {"model": settings.model.name, "threshold": _threshold(settings), "beside": _beside(settings)}
     written.append(write_page(output, state, counts, shown, survey.names, problems, told))
     summary = _summary(output, counts, survey.names, problems)
+    # Before the summary says "done": what is left from other settings would pass for a result of these.
     _forget_others(output, state, written)
     about = {"model": {"file": settings.model.name, "sha256": digest, "names": survey.names}, **_plain(summary)}
+    # Links lead to the user's own pictures, which are not ours to seal.
     work.finish(sorted({path for path in written if not path.is_symlink()}), about)
+    # Last: until the work is finished, a kill may need them.
     stored.forget({stored.path(part, number) for part, many in survey.parts for number in range(many)})
     drawn.forget_others()
     return summary
@@ -190,6 +199,7 @@ def _rates(files: Sequence[MediaFile]) -> dict[str, float]:
     rates = {}
     for media in files:
         if media.video:
+            # Its problem is told already.
             with suppress(VideoError), Video(media.path) as video:
                 rates[media.key] = video.rate
     return rates
@@ -267,6 +277,7 @@ def _told_before(output: Path, about: Plain) -> PredictSummary:
 
 def _forget_others(output: Path, state: Path, written: Sequence[Path]) -> None:
     """Delete what an earlier run wrote and this one has no place for."""
+    # Names from the output folder: it may be moved between two runs.
     names = sorted({path.relative_to(output).as_posix() for path in written})
     note = state / FILES
     with suppress(FileNotFoundError, DamagedFileError):

@@ -1,4 +1,4 @@
-"""Boxes as COCO, YOLO, Label Studio and CVAT, to correct them by hand: a folder a format, with links to the pictures.
+"""Boxes as COCO, YOLO, Label Studio and CVAT, to correct by hand: a folder for each format, linked to the pictures.
 
 The files are those of the packages that go to annotators (``annotation.formats``); here they stand unpacked.
 """
@@ -22,7 +22,7 @@ from marauder.data.writers import place_picture
 from marauder.survey.seen import Survey
 
 FRAMES_FOLDER = "frames"
-"""Where the frames of videos lie as pictures, a folder a video."""
+"""Where the frames of videos lie as pictures, one folder for each video."""
 
 
 def frame_path(folder: Path, clip: str, number: int) -> Path:
@@ -55,6 +55,7 @@ def _write(entry: Entry, target: Path) -> None:
     if isinstance(entry.source, bytes):
         write_bytes(target, entry.source)
     else:
+        # Four formats of one survey would hold four copies.
         place_picture(entry.source, target, "link")
 
 
@@ -66,6 +67,7 @@ def _items(folder: Path, survey: Survey, files: Sequence[MediaFile]) -> tuple[It
         clip = flat[seen.key]
         picture = path_of[seen.key] if seen.seconds is None else frame_path(folder, clip, seen.number)
         file = clip if seen.seconds is None else picture.name
+        # YOLO's label files drop the suffix, and not every disk tells a.jpg from A.jpg.
         other = taken.setdefault(Path(file).stem.lower(), seen.key)
         if other != seen.key:
             raise UserError(f"{seen.key} and {other} would both be called {file}; predict one of them by itself")

@@ -1,4 +1,4 @@
-"""The page of a survey: MaxN of each clip with the frames it stands on, numbers over time, the surest and least sure
+"""The page of a survey: MaxN of each clip with the frames it rests on, numbers over time, the surest and least sure
 pictures. One file, without scripts, read offline."""
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Shown:
     @classmethod
     def of(cls, counts: Counts, most: int) -> Shown:
         """Choose them: up to ``most`` surest, and as many least sure ones that are not among these."""
+        # Half of the frames at most, so that few frames are not all sure and none unsure.
         sure = surest(counts.scored, min(most, (len(counts.scored) + 1) // 2))
         taken = {(seen.key, seen.number) for seen in sure}
         rest = [one for one in counts.scored if (one[2].key, one[2].number) not in taken]
@@ -152,15 +153,19 @@ def _clip(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> Pla
 
 def _chart(clip: ClipCounts, species: Sequence[int], names: Sequence[str]) -> Plain:
     """The numbers of some species over time as lines of up to ``POINTS`` points, each the largest of its stretch."""
+    # Pictures of a clip have no times: their order stands in.
     times = np.array([place if seen.seconds is None else seen.seconds for place, seen in enumerate(clip.frames)])
     begin, span = float(times[0]), max(float(times[-1] - times[0]), 1e-9)
+    # The last frame falls on the right border, which belongs to the last column.
     columns = np.minimum((times - begin) / span * POINTS, POINTS - 1).astype(np.int64)
+    # Stretches without a frame get no point: nobody looked, which is not the same as none seen.
     used = np.unique(columns)
     counts = clip.counts
     most = max(1, int(counts[:, list(species)].max()))
     lines = []
     for index in species:
         highest = np.zeros(POINTS, np.int64)
+        # The largest, not the mean: MaxN must be seen in the chart.
         np.maximum.at(highest, columns, counts[:, index])
         across = LEFT + (RIGHT - LEFT) * used / (POINTS - 1)
         down = BOTTOM - (BOTTOM - TOP) * highest[used] / most

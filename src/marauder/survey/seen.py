@@ -15,7 +15,7 @@ from marauder.data.boxes import clean_boxes
 from marauder.data.records import Detections
 
 DECIMALS = 2
-"""Of coordinates in pixels: finer than anybody draws."""
+"""Of coordinates in pixels: finer than anyone draws."""
 SCORE_DECIMALS = 4
 NOTHING = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
 
@@ -36,6 +36,7 @@ class Seen:
     def of(cls, key: str, number: int, seconds: float | None, pixels: np.ndarray, found: Detections) -> Seen:
         """What is kept of ``found``: usable boxes, rounded, the surest first."""
         height, width = pixels.shape[:2]
+        # Rounded first: what is judged is what is written, and a shard read back gives the same boxes.
         clean = clean_boxes(np.round(found.boxes, DECIMALS), found.classes, width, height, None)
         scores = np.round(found.scores[clean.kept], SCORE_DECIMALS)
         return cls(key, number, seconds, width, height, Detections(clean.boxes, scores, found.classes[clean.kept]))
@@ -103,6 +104,7 @@ class SeenFolder:
             content = read_json(self.path(part, number))
         except (FileNotFoundError, DamagedFileError):
             return None
+        # Without an identity the place is trusted: who asks has written or checked the shard in this very run.
         if identity is not None and content["identity"] != identity:
             return None
         frames = tuple(Seen.from_json(row) for row in content["frames"])

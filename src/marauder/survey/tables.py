@@ -21,7 +21,7 @@ BLOCK_ROWS = 50_000
 
 
 def write_counts(folder: Path, survey: Survey, clip_of: dict[str, str]) -> Path:
-    """``counts.csv``: a row a picture or frame, a column a class of the model, with noughts."""
+    """``counts.csv``: one row for each picture or frame, one column for each class of the model, zeros included."""
     header = ["file", "clip", "frame", "time", "seconds", "total", *survey.names]
     rows = ([*_place(seen, clip_of), len(seen.found), *counts_of(seen, len(survey.names)).tolist()] for seen in survey)
     return write_csv(folder / COUNTS_FILE, header, rows)
@@ -41,7 +41,7 @@ def write_max_n(folder: Path, counts: Counts, names: tuple[str, ...]) -> Path:
 
 
 def write_boxes(folder: Path, survey: Survey, clip_of: dict[str, str]) -> Path:
-    """``boxes.csv``: a row a box, corners in pixels of the picture as displayed."""
+    """``boxes.csv``: one row for each box, corners in pixels of the picture as displayed."""
     return write_csv(folder / BOXES_FILE, BOX_COLUMNS, _box_rows(survey, clip_of))
 
 
@@ -54,6 +54,7 @@ def write_parquet(folder: Path, survey: Survey, clip_of: dict[str, str]) -> Path
         raise UserError("Parquet needs the package 'pyarrow', which is not installed: run `make setup`") from None
     text, number = pa.string(), pa.float64()
     kinds = (text, text, pa.int64(), number, pa.int32(), pa.int32(), text, number, number, number, number, number)
+    # Said, not inferred: a first block of pictures alone has no frame numbers to infer a type from.
     schema = pa.schema(list(zip(BOX_COLUMNS, kinds, strict=True)))
     with (
         atomic_path(folder / PARQUET_FILE) as temporary,
@@ -65,6 +66,7 @@ def write_parquet(folder: Path, survey: Survey, clip_of: dict[str, str]) -> Path
             if len(block) == BLOCK_ROWS:
                 writer.write_table(pa.Table.from_pylist(block, schema))
                 block = []
+        # An empty block, too: a survey without boxes still is a table with columns.
         writer.write_table(pa.Table.from_pylist(block, schema))
     return folder / PARQUET_FILE
 
@@ -76,6 +78,7 @@ def write_set_aside(folder: Path, problems: list[tuple[str, str]]) -> Path:
 
 def clock_time(seconds: float, decimals: int = 3) -> str:
     """``00:01:02.500``: hours, minutes and seconds with ``decimals`` digits."""
+    # Rounded before it is split: 59.9996 would else become 60.000 seconds of the same minute.
     units = round(seconds * 10**decimals)
     whole, rest = divmod(units, 10**decimals)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{rest:0{decimals}d}"

@@ -19,6 +19,7 @@ from marauder.survey.tables import clock_time
 
 FOLDER = "viame"
 PICTURES_FILE = "pictures.csv"
+# VIAME's own line has commas within its texts; cut there, a CSV writer adds no quotes.
 HEADER = (
     "# 1: Detection or Track-id",
     "2: Video or Image Identifier",
@@ -46,6 +47,7 @@ def write_viame(folder: Path, survey: Survey, files: Sequence[MediaFile], rates:
     for seen in survey:
         seen_in[targets[seen.key]].append(seen)
     rate_of = {targets[key]: rate for key, rate in rates.items()}
+    # Of all files, also those without a detection: a frame's number counts every picture of the folder.
     positions = _positions(files)
     for target, frames in seen_in.items():
         with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
@@ -54,6 +56,7 @@ def write_viame(folder: Path, survey: Survey, files: Sequence[MediaFile], rates:
             if target in rate_of:
                 writer.writerow(["# metadata", f"Fps: {rate_of[target]:.6g}"])
             rows = (row for seen in frames for row in _rows(seen, positions[seen.key], survey.names))
+            # Ids from 0, one for each line: lines of one id would be joined to a track.
             writer.writerows([identity, *row] for identity, row in enumerate(rows))
     return list(seen_in)
 
@@ -81,4 +84,5 @@ def _rows(seen: Seen, position: int, names: Sequence[str]) -> Iterator[list[Any]
         place = [clock_time(seen.seconds, 6), seen.number]
     found = seen.found
     for box, score, index in zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
+        # The score stands for there being an object and for its class; a detector has only one.
         yield [*place, *box, score, NO_LENGTH, names[index], score]

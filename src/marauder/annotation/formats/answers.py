@@ -32,7 +32,7 @@ def read_delivery(
 
     Problems noted. A box or an entry is lost: ``label-syntax``, ``label-without-picture``, ``number-invalid``,
     ``class-missing``, ``class-several``, ``shape-unknown``, ``shape-without-extent``, ``id-twice``, ``not-answered``,
-    ``picture-stranger``, ``picture-twice``. It is kept, and told: ``box-degenerate``, ``box-out-of-bounds``,
+    ``picture-stranger``, ``picture-twice``. It is kept, and reported: ``box-degenerate``, ``box-out-of-bounds``,
     ``size-mismatch``. It was mended: ``size-scaled``, ``size-unstated``, ``units-converted``, ``shape-converted``,
     ``several-answers``, ``names-missing``, ``label-encoding``.
     """
@@ -52,6 +52,7 @@ def delivered_formats(folder: Path) -> list[Format]:
     """The formats that an unpacked delivery holds, the most particular first."""
     source = Source(folder, delivery=True)
     layouts: list[Format] = [make("reader", name) for name in plugin_names("reader")]
+    # In the table's order, which has the more particular layouts first.
     found = {layout.name: layout for layout in layouts if layout.files(source)}
     if "fathomnet" in found:
         found.pop("coco", None)  # the same files
@@ -71,6 +72,7 @@ class _Answers:
         for entry in parsed.entries:
             self.findings.tick()
             file = self._open(entry)
+            # An entry without labels names a picture and says nothing of it.
             if file is not None and entry.labelled:
                 self.answers[file] = self._answer(file, entry, named)
         stated = parsed.names.values() if isinstance(parsed.names, dict) else parsed.names
@@ -84,6 +86,7 @@ class _Answers:
             )
             for found in self.findings.list
         )
+        # In the package's order, whatever the order of files in the delivery.
         ordered = {file: self.answers[file] for file in self.expected if file in self.answers}
         return Reading(ordered, problems, tuple(dict.fromkeys(stated)), tuple(self.strangers))
 
@@ -91,9 +94,11 @@ class _Answers:
         """The picture that an entry means, or ``None``, noting why. A picture that has an answer keeps that one: which
         of two is meant cannot be known."""
         matches = (self.index.find(name) for name in entry.names)
+        # A name that could mean two of ours means neither.
         file = next((match.name for match in matches if match is not None and not match.others), None)
         if file is None:
             shown = next((clean_text(name) for name in entry.names if name), "without a name")
+            # Reported once: a table has one row for each box.
             if shown not in self.strangers:
                 self.strangers[shown] = None
                 message = f"picture {shown!r} was not sent out; take it out, or give it the name it was sent with"
@@ -126,6 +131,7 @@ class _Answers:
     def _answer(self, file: str, entry: Entry, named: Mapping[int, str]) -> Answer:
         width, height = self.expected[file]
         across, down = (width, height) if entry.relative else (1.0, 1.0)
+        # Asked for fractions, too: a size of another shape says that another picture was labelled.
         scale = self._scale(file, entry)
         if not entry.relative:
             across, down = scale
@@ -134,11 +140,13 @@ class _Answers:
             x0, y0, x1, y1 = label.box
             box = (x0 * across, y0 * down, x1 * across, y1 * down)
             if label.turn % 360:
+                # In pixels: fractions of a wide picture turned by an angle would be skewed.
                 box = rotated(box, label.turn, label.about_corner)
             names.append(_name(label, named))
             boxes.append(box)
             self._look_at(box, label, names[-1], entry, (width, height))
         details = tuple(label.details for label in entry.labels)
+        # Where a format has a column for it, it counts like the attribute.
         details = tuple({**one, "crowd": True} if label.ignored else one for one, label in zip(details, entry.labels))
         return Answer(file, np.array(boxes, np.float64).reshape(-1, 4), tuple(names), details if any(details) else ())
 
@@ -154,6 +162,7 @@ class _Answers:
         if stated == (width, height):
             return 1.0, 1.0
         said = f"{file}: the labels say {stated[0]:g}x{stated[1]:g} pixels, {width}x{height} were sent"
+        # The same shape up to one pixel of a side: tools round when they scale.
         if abs(stated[0] * height - stated[1] * width) <= max(*stated, width, height):
             message = f"{said}; boxes scaled to the picture"
             self.findings.add("size-scaled", message, entry.file, entry.line, entry)

@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """What one annotator gets. ``name``: the zip's name without suffix. ``guidelines``: the folder written by
+    """What one annotator receives. ``name``: the zip's name without suffix. ``guidelines``: the folder written by
     ``annotation.guidelines``, packed as ``guidelines/``, or ``None``. ``readme``: what the provider is told first."""
 
     name: str
@@ -119,10 +119,12 @@ class AnnotationFormat(Plugin[Settings], ABC):
 
 def match_class(name: str, names: Sequence[str]) -> int | None:
     """The index of ``name`` among ``names``: as it stands, else without regard to case, spaces and punctuation."""
+    # As written first: two classes may differ by punctuation alone.
     if name in names:
         return list(names).index(name)
     wanted = _folded(name)
     found = [index for index, known in enumerate(names) if _folded(known) == wanted]
+    # Two that fold alike: which is meant cannot be known.
     return found[0] if len(found) == 1 else None
 
 

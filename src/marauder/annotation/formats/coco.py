@@ -39,6 +39,7 @@ def coco_bytes(package: Package) -> bytes:
             row: Plain = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
+                # Ids from 1, as in COCO itself; some tools take 0 for the background.
                 "category_id": index + 1,
                 "bbox": [x0, y0, round(x1 - x0, 4), round(y1 - y0, 4)],
                 "area": round((x1 - x0) * (y1 - y0), 4),

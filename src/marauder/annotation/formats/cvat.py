@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: ``annotations.xml`` with an ``image`` element a picture and a ``box`` element a box.
+"""CVAT for images 1.1: ``annotations.xml`` one ``image`` element for each picture, one ``box`` element for each box.
 
 Source: docs.cvat.ai, "XML annotation format", version 1.1. Written so that CVAT takes it as annotations to correct:
 make a task of ``images/`` with the labels of ``labels.json``, then upload ``annotations.xml`` as "CVAT 1.1".
@@ -80,4 +80,5 @@ def _element_text(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
+    # Not ``clean_text``, which joins spaces and shortens: the name must come back as it went out.
     return str(quoteattr("".join(letter for letter in text if letter.isprintable())))

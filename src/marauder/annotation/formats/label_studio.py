@@ -66,6 +66,7 @@ def _task(item: Item, package: Package) -> Plain:
             },
         }
         if item.scores is not None:
+            # The box's own; the prediction's below is the task's, by which Label Studio sorts.
             region["score"] = round(float(item.scores[position]), 4)
         result.append(region)
     scores = item.scores.tolist() if item.scores is not None else []

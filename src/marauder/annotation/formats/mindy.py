@@ -15,6 +15,7 @@ class MindyFormat(CocoFormat):
     name = "mindy"
     title = "Mindy package (COCO JSON)"
     layout = "coco"
+    # The reader of deliveries passes over files of this name.
     annotation_file = f"{PRELABEL_MARK}.json"
     how_to = (
         f"Loading it: {PRELABEL_MARK}.json is COCO: the list of pictures and classes, and boxes to start from where "

@@ -25,6 +25,6 @@ def common_entries(package: Package) -> Iterator[Entry]:
 
 
 def folder_entries(folder: Path, prefix: str) -> Iterator[Entry]:
-    """All files below a folder, in order of their names."""
+    """All files below a folder, sorted by name."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         yield Entry(f"{prefix}/{path.relative_to(folder).as_posix()}", path)

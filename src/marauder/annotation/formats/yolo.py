@@ -1,4 +1,4 @@
-"""Plain YOLO: ``images/``, ``labels/`` with one text file a picture, ``data.yaml`` and ``classes.txt``.
+"""Plain YOLO: ``images/``, ``labels/`` with one text file for each picture, ``data.yaml`` and ``classes.txt``.
 
 A label file without lines says that nothing is there; a picture without a label file was not answered.
 """
@@ -29,6 +29,7 @@ class YoloFormat(AnnotationFormat):
     )
 
     def entries(self, package: Package) -> Iterator[Entry]:
+        # Both splits name the same folder: Ultralytics refuses a data.yaml that lacks one.
         content = {"path": ".", "train": PICTURES, "val": PICTURES, "names": dict(enumerate(package.names))}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
         yield Entry("data.yaml", text.encode("utf-8"))

@@ -1,1 +1,1 @@
-"""One file a step; a file in this folder that defines STEP joins the pipeline."""
+"""One file for each step; a file in this folder that defines STEP joins the pipeline."""

@@ -46,6 +46,7 @@ class Preprocessing(Step):
         return {
             "organize.output": organized,
             "organize.mode": "link",
+            # Starting over is asked of the pipeline, which hands it on.
             "organize.fresh": False,
             "enhance.input": organized,
             "enhance.output": preprocessed,
@@ -54,6 +55,7 @@ class Preprocessing(Step):
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""
         sources = [str(folder) for folder, empty in _folders(workspace).items() if not empty]
+        # Without any source the folder for one's own is named, so that the status says where to put pictures.
         return {"organize.inputs": sources or [str(workspace.images / OWN_PICTURES)]}
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
@@ -82,12 +84,14 @@ class Preprocessing(Step):
         from marauder.data.organize import SUMMARY_FILE, in_words, organize
         from marauder.preprocessing.job import preprocess_folder
 
+        # At once: both halves compare what lies there with settings and sources, and take up only what fits.
         context.begun()
         settings = context.settings
         organized = organize(settings.organize.changed({"fresh": context.asked}), context.clock)
         enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
         # Of pictures without labels there are none, and the steps that need some say so.
         (settings.enhance.output / "labels").mkdir(exist_ok=True)
+        # Last: data.yaml is what later steps look for.
         publish(settings.enhance.output, context.workspace.data_yaml)
         empty_folders = [folder for folder, empty in _folders(context.workspace).items() if empty]
         notes = [f"{context.workspace.relative(folder)} is empty and was left out" for folder in empty_folders]
@@ -132,6 +136,7 @@ def publish(folder: Path, data_yaml: Path) -> None:
         rows.append(json.dumps({**row, **places}, ensure_ascii=False, sort_keys=True) + "\n")
     content = read_yaml_mapping(folder / "data.yaml")[0]
     entries = {key: f"{prefix}/{value}" if isinstance(value, str) else value for key, value in content.items()}
+    # Before data.yaml: a reader that finds that one must find its records.
     write_text(data_yaml.with_name("records.jsonl"), "".join(rows))
     write_text(data_yaml, yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=1000))
 

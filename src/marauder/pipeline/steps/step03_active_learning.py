@@ -59,6 +59,7 @@ class ActiveLearning(Step):
         and pay, for another delivery; ``--fresh`` chooses anew."""
         from marauder.selection.job import select_pictures
 
+        # At once: what an earlier run found is taken up only where it fits.
         context.begun()
         settings = context.settings.changed({"fresh": context.asked})
         sent = None if context.asked else sent_selection(context.workspace)
@@ -86,6 +87,7 @@ def sent_selection(workspace: Workspace) -> Plain | None:
         return None
     chosen = {pick["key"] for pick in read_json(listed)["picks"]}
     for batch in list_batches(workspace.annotation / "outbox"):
+        # Exactly these: part of a choice that went out does not settle the rest.
         if {item.key for item in batch.items} == chosen:
             return {"chosen": len(chosen), "notes": f"went out as {batch.id}, so it stays as it was chosen"}
     return None

@@ -68,17 +68,23 @@ class Annotation(Step):
         from marauder.annotation.importing import import_delivery, merge_again
         from marauder.annotation.status import batch_status
 
+        # Nothing is cleared, ever: what was sent out is paid for.
         context.begun()
         settings = context.settings
+        # With a batch open this only says which one.
         sent = export_batch(settings, context.clock)
+        # A delivery with problems stays in the inbox and would be found again and again.
         seen = set()
         while (delivery := find_delivery(settings)) is not None and delivery not in seen:
             context.clock.check()
             seen.add(delivery)
             import_delivery(settings, delivery, context.clock)
         status = batch_status(settings)
+        # Asked after the imports: one of them may have closed the batch.
         if find_batch(settings.outbox) is not None and not (settings.accept and status.data is not None):
+            # A delivery that was judged already does not end the wait.
             raise Awaited(status.words, lambda: find_delivery(settings) not in (None, *seen))
+        # Also without a new delivery: step 0 may have made the data set anew beneath the answers.
         version = merge_again(settings, context.clock)
         pages = sorted((settings.output / "imports" / sent.batch).glob("*/import_report.html"))
         return {

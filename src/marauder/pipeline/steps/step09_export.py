@@ -68,6 +68,7 @@ class Export(Step):
                     f"{', '.join(different)}: does not answer as {model.source} does and was not put in place; "
                     f"{model.folder / 'export_report.md'} says how far off it is"
                 )
+        # The most specialised, which is the one to deploy.
         last = done.models[-1]
         return {
             "models": ", ".join(model.folder.name for model in done.models),

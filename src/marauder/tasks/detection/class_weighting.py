@@ -29,6 +29,7 @@ def critical_classes(settings: DetectionSettings, names: Sequence[str]) -> tuple
 
     Raises ``UserError`` for a name, in ``critical`` or the focal loss's weights, that is no class.
     """
+    # A mistyped name would otherwise do nothing, in silence.
     for place, given in (
         ("critical", settings.critical),
         ("loss.focal.class_weights", settings.loss.focal.class_weights),
@@ -52,6 +53,7 @@ def _hints(unknown: Sequence[str], names: Sequence[str]) -> str:
     """A line for each name that has a near one among ``names``, or that the default taxonomy calls otherwise."""
     taxonomy = Taxonomy.load()
     lower = {name.lower(): name for name in names}
+    # A likely mistake: names of the sources, which organizing has mapped to the taxonomy's.
     lines, mapped = [], False
     for name in unknown:
         entry = taxonomy.match(name)
@@ -121,6 +123,7 @@ def resampling_of(
     if settings.hard_negatives.file is not None:
         keys = {one.key for one in sampled_negatives(settings)}
         holds = np.array([record.key in keys for record in records], bool)
+        # Cut once more: two factors within the limit may multiply beyond it.
         factors = np.minimum(np.where(holds, factors * settings.hard_negatives.repeat, factors), settings.balance.limit)
     if (factors == 1.0).all():
         return None, factors
@@ -136,6 +139,7 @@ def paste_plan(
     settings: DetectionSettings, records: Sequence[Record], names: Sequence[str], critical: Sequence[str]
 ) -> tuple[PastePlan | None, tuple[Record, ...]]:
     """What is pasted, and the pictures beside ``records`` that it comes from; ``None`` where nothing is."""
+    # Places, not pictures: they index the stores of decoded pictures, the donors' after the training's.
     animals: dict[int, tuple[int, ...]] = {}
     if settings.copy_paste.probability:
         for number in (list(names).index(name) for name in critical):
@@ -180,6 +184,7 @@ def _as_negative(one: HardNegative, place: int, record: Record | None, names: Se
     """The error as something to paste; ``None`` where the labels it was judged by have changed since."""
     box = np.array(one.box, np.float64)
     if not one.true:
+        # Labelled since it was mined: it was no error, and pasted unlabelled it would teach the opposite.
         labelled = record is not None and (iou_matrix(box[None], record.boxes) > BACKGROUND).any()
         return None if labelled else Negative(place, box, UNLABELLED)
     if record is None or one.true not in names:
@@ -187,8 +192,10 @@ def _as_negative(one: HardNegative, place: int, record: Record | None, names: Se
     number = list(names).index(one.true)
     candidates = np.flatnonzero((record.classes == number) & ~record.ignored)
     shared = iou_matrix(box[None], record.boxes[candidates])[0]
+    # The label that it was confused with is gone or was moved away.
     if not len(shared) or shared.max() < FOREGROUND:
         return None
+    # The label's own box: the detector's may cut the animal.
     return Negative(place, record.boxes[candidates[int(shared.argmax())]], number)
 
 

@@ -38,6 +38,7 @@ class DetectionData:
         self.split = "test" if "test" in self.dataset.splits() else "val"
         if settings.evaluation.split != "auto":
             self.split = settings.evaluation.split
+            # Raises where there is no such split; the result is not needed yet.
             self.dataset.split(self.split)
         self.critical = critical_classes(settings, self.dataset.names)
         check_emphasis(settings, self.critical, labelled(self.dataset.split("val")), self.dataset.names)
@@ -60,6 +61,7 @@ class DetectionData:
     def plan(self) -> DetectionPlan:
         """What is trained on what."""
         settings, loss = self.settings, self.settings.loss
+        # A picture that nobody looked at is no negative.
         training, names = labelled(self.dataset.split("train")), self.dataset.names
         resampling, _ = resampling_of(settings, training, names, self.critical)
         pasting, donors = paste_plan(settings, training, names, self.critical)
@@ -92,6 +94,7 @@ class DetectionData:
                 record.key,
                 record.split,
                 hashes[record.picture],
+                # Rounded: a label file written by another tool must not be other data for its last digit.
                 record.boxes.round(4).tolist(),
                 record.classes.tolist(),
                 record.labelled,
@@ -99,6 +102,7 @@ class DetectionData:
             for record in self.dataset
         ]
         starts = [
+            # By content: the same weights elsewhere are the same start.
             hash_file(path) if path is not None and path.is_file() else None
             for path in (self.settings.weights, self.settings.ssl_backbone)
         ]
@@ -128,6 +132,7 @@ def _check_splits(dataset: Dataset, path: Path) -> None:
             f"{path}: none of its {len(dataset):,} pictures has labels, and a detector needs some; choose what to "
             "label first: ./scripts/run_active_learning.sh (docs/step3_active_learning.md)"
         )
+    # Without a box in val no metric could choose the best weights.
     for split in ("train", "val"):
         records = labelled(dataset.split(split))
         if not any(len(record.boxes) for record in records):

@@ -32,7 +32,7 @@ def evaluate_model(
 
     ``data``: any data set of docs/formats.md; ``pictures``: their folder where they are not beside the labels;
     ``image_size``: pixels of the long side, by default as trained. Without ``output`` no report is written. What is odd
-    in the data is told as warnings. Raises ``UserError``, ``Interrupted``.
+    in the data is reported as warnings. Raises ``UserError``, ``Interrupted``.
     """
     dataset = read_dataset(data, pictures=pictures, clock=clock)
     for line in told(dataset.problems):

@@ -41,6 +41,7 @@ def evaluate_split(
 ) -> Measured:
     """Run a stored detector over the labelled pictures of a split. Raises ``UserError``, ``Interrupted``."""
     predictor = open_predictor(weights, device, image_size)
+    # The order, too: classes are compared by their numbers.
     if predictor.names != dataset.names:
         raise UserError(
             f"{weights} knows the classes {', '.join(predictor.names)}; the data set has {', '.join(dataset.names)}: "
@@ -48,5 +49,6 @@ def evaluate_split(
         )
     records = labelled(dataset.split(split))
     predictions = predict_records(predictor, records, MEASURING, clock, f"evaluating on {split}")
+    # Masks are made of the readable ones: their rows belong to these records.
     kept, detections = pair_up(records, predictions, set())
     return Measured(evaluate(kept, detections, dataset.names, masks(kept, dataset.names)), kept, detections)

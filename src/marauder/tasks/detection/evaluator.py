@@ -39,6 +39,7 @@ class DetectionEvaluator(Evaluator):
     ) -> None:
         self.records, self.names, self.store, self.inference, self.book = records, names, store, inference, book
         self.set_aside: set[str] = set()
+        # Names are fixed before training, since one of them may be ``best_metric``.
         slices = [mask.name for mask in book(records, names)] if book is not None else []
         self.critical, self.others_floor = critical, others_floor
         tiers = TIER_METRICS if critical else ()
@@ -50,12 +51,14 @@ class DetectionEvaluator(Evaluator):
         """This rank's share of the pictures."""
         assert isinstance(model, DetectionModel)
         predictor = DetectorPredictor.of_model(model, self.names, self.store.long_side)
+        # In turns: neighbours in the list are frames of one clip, alike in size and cost.
         indices = range(rank, len(self.records), size)
         with evaluating(model):
             return detect(predictor, self.records, self.store, indices, self.inference, should_stop)
 
     def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
         """``metric_names`` (0 where undefined), and what ``evaluation.epoch`` adds where defined."""
+        # All on one rank: average precision cannot be put together from parts.
         predictions = [prediction for share in shares for prediction in share]
         records, detections = pair_up(self.records, predictions, self.set_aside)
         masks = self.book(records, self.names) if self.book is not None else None
@@ -67,6 +70,7 @@ class DetectionEvaluator(Evaluator):
             values |= epoch_metrics(result)
         if self.critical:
             values |= tier_metrics(result.overall, self.critical, self.others_floor)
+        # 0 for what must be there, nothing for the rest: NaN is neither better nor worse than any number.
         finite = {name: float(value) for name, value in values.items() if not math.isnan(value)}
         return {**{name: finite.get(name, 0.0) for name in self.metric_names}, **finite}
 
@@ -77,8 +81,10 @@ def pair_up(
     """Records and their detections in the order of the records; unreadable pictures are reported once and left out."""
     kept: list[Record] = []
     detections: list[Detections] = []
+    # Back into the order of the records, so that no number depends on how many ranks there were.
     for prediction in sorted(predictions, key=lambda prediction: prediction.index):
         if prediction.detections is None:
+            # Every epoch meets the same broken file.
             if prediction.set_aside and prediction.set_aside not in set_aside:
                 log.warning("set aside: %s", prediction.set_aside)
                 set_aside.add(prediction.set_aside)

@@ -18,17 +18,19 @@ EXPORTED = "exported"
 def export_run(settings: DetectionSettings, records: Sequence[Record], clock: Clock, findings: Findings) -> None:
     """Export ``best`` in the formats of the settings. Formats that are in place already are not made again.
 
-    Raises ``UserError`` where a model cannot be exported at all; a format that answers otherwise than the model is
+    Raises ``UserError`` where a model cannot be exported at all; a format that answers differently from the model is
     noted as not passed.
     """
     plan = settings.export
     if not plan.formats:
         return
     wanted = ExportSettings(
+        # The file that holds numbers only: nothing is unpickled.
         models=(settings.folder / "best.safetensors",),
         output=settings.folder / EXPORTED,
         formats=plan.formats,
         opset=plan.opset,
+        # Real pictures: on noise a detector finds nothing, and nothing could differ.
         pictures=records[0].picture.parent if records else None,
         seed=settings.training.seed,
         latency=LatencySettings(rounds=plan.rounds, threads=plan.threads),

@@ -41,11 +41,13 @@ def collect(
 
 def _drift(kind: DetectionResults, settings: DriftSettings, production: Production | None, clock: Clock) -> Any:
     train = kind.data.dataset.split("train")
+    # Without a production model there is nothing to drift from; without an answer from the registry there may be.
     reference, why_none = None, kind.why_no_production if kind.production_unknown else ""
     if production is not None and (production.folder / "reference_profile.json").is_file():
         reference = load_profile(production.folder)
     elif production is not None:
         why_none = f"version {production.version.version} in production has no reference profile"
+    # The detector that the reference was embedded with: two detectors' embeddings are not comparable.
     weights = production.weights if production is not None and reference is not None else None
     device = choose_device(kind.settings.training.device)
     current = make_profile(train, weights, device, sample=settings.sample, seed=settings.seed, clock=clock)
@@ -56,6 +58,7 @@ def _regression(kind: DetectionResults, settings: RegressionSettings, production
     if production is None:
         why = kind.why_no_production or "no model is in production yet"
         return RegressionEvidence(None, why, expected=kind.production_unknown)
+    # There is one, and it could not be measured on these data: that is no reason to pass.
     if kind.production is None:
         return RegressionEvidence(None, kind.production_problem, expected=True)
     return RegressionEvidence(kind.compared(settings), "", expected=True)

@@ -73,6 +73,7 @@ class DetectionKind(DetectionResults):
     def _check_targets(self) -> None:
         """Refuse targets on slices that there are not, before anything is trained."""
         records = labelled(self.data.dataset.split(self.split))
+        # Slices may come from attributes, so only the data say which there are.
         known = [OVERALL, *(mask.name for mask in self.data.masks(records, self.data.dataset.names))]
         for name in self.settings.evaluation.target:
             if name not in known:
@@ -83,6 +84,7 @@ class DetectionKind(DetectionResults):
         settings = self.settings
         starts = ((settings.weights, False), (settings.ssl_backbone, True))
         return [
+            # Onto a detector that is thrown away: only the account is wanted here.
             load_matching(build_detector(settings.model, self.data.dataset.names), path, backbone_only)
             for path, backbone_only in starts
             if path is not None
@@ -110,6 +112,7 @@ class DetectionKind(DetectionResults):
     def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:
         """The best weights on the chosen split and every slice; production's on the same pictures."""
         settings, data = self.settings, self.data
+        # From the file, not from memory: what is registered is what was measured.
         self.measured = evaluate_split(
             settings.folder / self.description.sealed_file,
             data.dataset,
@@ -122,9 +125,11 @@ class DetectionKind(DetectionResults):
         production = findings.production
         if production is not None:
             try:
+                # At its own image size: production is compared as it is used.
                 self.production = evaluate_split(
                     production.weights, data.dataset, self.split, device, clock, None, data.masks
                 )
+            # Other classes, mostly. The run goes on, and the regression gate says why it cannot compare.
             except UserError as error:
                 self.production_problem = str(error)
                 log.warning("production cannot be compared with: %s", error)
@@ -142,6 +147,7 @@ class DetectionKind(DetectionResults):
         known = self.settings.folder / "reference_profile.json"
         if known.is_file():
             stored = load_profile(self.settings.folder)
+            # An earlier attempt got so far; embedding all pictures again takes as long as an evaluation.
             if stored.embedded_by == hash_file(best):
                 return
         save_profile(make_profile(self.data.dataset.split("train"), best, device, clock=clock), self.settings.folder)
@@ -160,6 +166,7 @@ class DetectionKind(DetectionResults):
         found = []
         for name, target in self.settings.evaluation.target.items():
             value = known[name].map50
+            # Undefined, for want of boxes, is not reached.
             if math.isnan(value) or value < target:
                 found.append(
                     {

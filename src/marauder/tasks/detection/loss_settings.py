@@ -27,6 +27,7 @@ class FocalSettings(Settings):
     @property
     def is_off(self) -> bool:
         """Whether the plain loss is used."""
+        # Off, the section counts as one value: what else it says does not make another run.
         return not self.enabled
 
     @field_validator("class_weights")

@@ -60,10 +60,12 @@ class Pasting:
 
     def __init__(self, plan: PastePlan, donor: Callable[[int], tuple[Source, float] | None]) -> None:
         self.plan, self.donor = plan, donor
+        # Sorted: a draw by position must not depend on how the plan was put together.
         self.classes = sorted(plan.animals)
 
     def apply(self, target: Source, epoch: int, index: int, place: int) -> Source:
         """``target`` with what falls to it; a function of the seed, the sample's (epoch, index) and the place in it."""
+        # A stream beside the sample's own: with pasting on, mosaic and colours are drawn as without it.
         random = stream(self.plan.seed, "paste", epoch, index, place)
         if self.classes:
             target = self._paste(target, self._animal, self.plan.animal_settings, random)
@@ -83,13 +85,16 @@ class Pasting:
         if not donors:
             return target
         pasted = paste(target, donors, settings, random)
+        # The distractor stays in the picture, its box goes.
         labelled = pasted.classes != UNLABELLED
         return Source(pasted.picture, pasted.boxes[labelled], pasted.classes[labelled])
 
     def _animal(self, settings: CopyPasteSettings, random: np.random.Generator) -> Source | None:
         """An animal of a class drawn first (all alike), then of a picture of it."""
+        # By class, not by box: else the most frequent critical class would be pasted most.
         number = self.classes[int(random.integers(len(self.classes)))]
         places = self.plan.animals[number]
+        # In many pictures every animal is cut off or covered.
         for _ in range(TRIES):
             known = self.donor(places[int(random.integers(len(places)))])
             animals = cut_outs(known[0], [number], settings) if known is not None else []
@@ -105,6 +110,7 @@ class Pasting:
         source, gain = known
         box = error.box * gain
         others = (
+            # The label itself must not count as a box that covers the cut-out.
             np.abs(source.boxes - box).max(axis=1, initial=0) > SAME_BOX if error.label != UNLABELLED else slice(None)
         )
         shown = Source(
@@ -112,5 +118,6 @@ class Pasting:
             np.concatenate([box[None], source.boxes[others]]),
             np.append(UNLABELLED, source.classes[others]),
         )
+        # Under a class of its own, so that only this box is cut out and the others say what covers it.
         found = cut_outs(shown, [UNLABELLED], settings)
         return replace(found[0], classes=np.array([error.label])) if found else None

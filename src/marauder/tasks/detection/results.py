@@ -32,6 +32,7 @@ class DetectionResults(TaskKind[DetectionSettings]):
 
     def compared(self, asked: RegressionSettings) -> Comparison | None:
         """The paired comparison with production, made once; ``None`` where there is none."""
+        # Gate and report must say the same, and thousands of draws take a while.
         if self.comparison is None and self.production is not None and self.measured is not None:
             result = self.measured.result
             self.comparison = compare(

@@ -72,10 +72,13 @@ class DetectionTask:
 
     def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
         self.plan = plan
+        # Samples, not pictures: with resampling a picture may stand at several places of an epoch.
         self.training_length = plan.resampling.length if plan.resampling is not None else len(plan.training)
         self.training_store = PictureStore(plan.training, plan.image_size, cache_folder, cache_bytes)
+        # Not kept on disk: few of them, and each seldom drawn.
         self.donor_store = PictureStore(plan.donors, plan.image_size, None, 0)
         self.pasting = Pasting(plan.pasting, self._donor) if plan.pasting is not None and plan.pasting.active else None
+        # What the training pictures leave: those are read most.
         spare = cache_bytes - int(self.training_store.offsets[-1])
         self.validation_store = PictureStore(plan.validation, plan.image_size, cache_folder, max(spare, 0))
         self.evaluator = DetectionEvaluator(
@@ -96,6 +99,7 @@ class DetectionTask:
     def build_model(self, seed: int) -> DetectionModel:
         """The detector, from ``plan.weights`` or ``plan.backbone`` where given, else random."""
         model = build_detector(self.plan.architecture, self.plan.names, seed)
+        # The backbone last, over the detector's: where both are given it is the more particular.
         for path, backbone_only in ((self.plan.weights, False), (self.plan.backbone, True)):
             if path is not None:
                 log.info(load_matching(model, path, backbone_only).describe())
@@ -116,6 +120,7 @@ class DetectionTask:
 
     def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
+        # Loaded in a worker process: what it cannot read travels back with the batch.
         set_aside: dict[str, str] = {}
         size = self.plan.image_size
         samples = [self._sample(key, context.closing, set_aside) for key in keys]
@@ -124,9 +129,11 @@ class DetectionTask:
         for number, sample in enumerate(samples):
             numbers.append(np.full(len(sample.boxes), number))
             classes.append(sample.classes)
+            # Ultralytics' loss takes centre and sides as fractions of the picture.
             x0, y0, x1, y1 = sample.boxes.T / size
             boxes.append(np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1))
         tensors = {
+            # Bytes, not floats: a quarter of what travels from the workers and to the GPU.
             "images": torch.from_numpy(np.stack(pictures)),
             "batch_idx": torch.from_numpy(np.concatenate(numbers)).float(),
             "cls": torch.from_numpy(np.concatenate(classes)).float()[:, None],
@@ -139,11 +146,13 @@ class DetectionTask:
         if start == 0 and stop >= len(batch["images"]):
             return batch
         chosen = (batch["batch_idx"] >= start) & (batch["batch_idx"] < stop)
+        # Boxes lie in one list for all samples; their sample's number counts from the part's first.
         part = {name: batch[name][chosen] for name in ("batch_idx", "cls", "bboxes")}
         return {**part, "batch_idx": part["batch_idx"] - start, "images": batch["images"][start:stop]}
 
     def inputs(self, batch: Batch) -> torch.Tensor:
         """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
+        # ``permute`` moves no bytes and ``float`` keeps the strides: channels last, as the trainer lays out the model.
         return batch["images"].permute(0, 3, 1, 2).float().div_(255)
 
     def updated(self, model: torch.nn.Module, step: int, steps: int) -> None:
@@ -178,6 +187,7 @@ class DetectionTask:
     def _sample(self, key: SampleKey, closing: bool, set_aside: dict[str, str]) -> Source:
         random = stream(self.plan.seed, "sample", key.epoch, key.index)
         chosen = [key.index]
+        # Drawn whether or not a mosaic follows: what comes after does not depend on it.
         draw, partners = random.random(), random.integers(self.training_length, size=3)
         if draw < self.plan.augmentation.mosaic and not closing:
             chosen += [int(partner) for partner in partners]
@@ -192,6 +202,7 @@ class DetectionTask:
             picture = self.training_store.get(index)
         except UnreadablePictureError as error:
             set_aside[str(error.path)] = error.reason
+            # Of the size that it would have: the rest of the sample is drawn as ever.
             width, height = self.training_store.sizes[index]
             return Source(np.full((height, width, 3), GREY, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
         return _with_boxes(picture, record)
@@ -205,6 +216,7 @@ class DetectionTask:
         except UnreadablePictureError:
             return None  # reported when it is a sample itself
         record = store.records[index]
+        # Pixels of the store for one of the picture: hard negatives are written in the picture's.
         return _with_boxes(picture, record), picture.shape[1] / record.width
 
 
@@ -217,6 +229,7 @@ def _resized(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def _with_boxes(picture: np.ndarray, record: Record) -> Source:
+    # A crowd is neither an animal to learn nor water; its box is left out of the loss.
     counted = ~record.ignored
     gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
     return Source(picture, record.boxes[counted] * gains, record.classes[counted])

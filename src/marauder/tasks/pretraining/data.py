@@ -32,7 +32,7 @@ LEAST_PICTURES = 8
 LEAST_SIDE = 8
 """Pixels of the short side, scaled as for training, below which a picture holds no view."""
 HELD_OUT_SHARE = 10
-"""Of so many pictures that are left after thinning, one at most is held out."""
+"""At most one in so many of the pictures that are left after thinning is held out."""
 LEAST_HELD_OUT = 16
 LABEL = "looking for near-duplicate frames"
 THINNING_FILE = "thinning.json"
@@ -63,6 +63,7 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
     for problem in _unread(dataset)[:10]:
         log.warning("set aside: %s", problem)
     left_out = {name: count for name, count in dataset.splits().items() if name in LEFT_OUT}
+    # By key: the order in which the disk lists files must not reach the indices of training.
     offered = sorted((one for one in dataset if one.split not in LEFT_OUT), key=lambda one: one.key)
     narrow = [one for one in offered if min(scaled_size(one.width, one.height, settings.source_side)) < LEAST_SIDE]
     for record in narrow[:10]:
@@ -83,6 +84,7 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
             f"{sum(left_out.values())} in the splits val and test are left out); give more "
             "pictures, or set pretraining.thinning.near_duplicates=false"
         )
+    # After thinning, so that no near copy of a held-out picture is trained on.
     held, training = _hold_out(kept, min(plan.held_out, max(LEAST_HELD_OUT, len(kept) // HELD_OUT_SHARE)))
     account, told = thinned.groups, thinned.describe()
     aside = _set_aside(dataset, thinned)
@@ -93,6 +95,7 @@ def pool_identity(pool: PicturePool, settings: PretrainingSettings, clock: Clock
     """Fingerprint of the pictures trained on and held out, by content, and of the weights that training starts from."""
     init, records = settings.init, (*pool.training, *pool.held_out)
     hashes = hash_pinned([one.picture for one in records], settings.data, clock)
+    # Held-out pictures, too: collapse is judged on them, and may end the training.
     pictures = [[one.key, one.width, one.height, hashes[one.picture]] for one in records]
     return fingerprint([pictures, hash_file(init) if init is not None and init.is_file() else None])
 
@@ -117,6 +120,7 @@ def probe_records(settings: PretrainingSettings, pool: PicturePool) -> Dataset:
     At most ``probe.pictures``, whole groups at a time, drawn by the seed; in the order of their keys.
     """
     dataset = pool.dataset if settings.probe.data is None else read_dataset(settings.probe.data)
+    # Test stays unseen by all that leads to a choice.
     labelled = [one for one in dataset if one.labelled and one.split != "test" and one.picture.is_file()]
     chosen = draw_groups(labelled, settings.probe.pictures, settings.training.seed, "probe")
     return dataset.with_records(chosen)
@@ -133,6 +137,7 @@ def draw_groups(records: Sequence[Record], most: int, seed: int, purpose: str) -
     chosen: list[Record] = []
     for place in stream(seed, purpose).permutation(len(groups)):
         group = members[groups[int(place)]]
+        # Passed over, not cut: a smaller group may still fit.
         if len(chosen) + len(group) <= most:
             chosen += group
     return tuple(sorted(chosen, key=lambda one: one.key))
@@ -141,7 +146,9 @@ def draw_groups(records: Sequence[Record], most: int, seed: int, purpose: str) -
 def _thin(records: Sequence[Record], settings: PretrainingSettings, clock: Clock | None) -> Thinned:
     """Like frames first, also of clips that only folder and numbering tell of; then so many of each group at most."""
     plan = settings.pretraining.thinning
+    # Once for both passes; they are kept from run to run.
     hashes = hash_pictures([one.picture for one in records], clock, _hash_store(settings.data), label=LABEL)
+    # Two passes: like frames are sought in guessed clips, but a limit by group must count the real ones.
     unlimited = plan.changed({"most_per_group": 0})
     single = thin([_in_clips(one) for one in records], unlimited, hashes, clock).kept.tolist()
     limited = plan.changed({"near_duplicates": False})
@@ -153,6 +160,7 @@ def _thin(records: Sequence[Record], settings: PretrainingSettings, clock: Clock
     account = {}
     for name in sorted(groups):
         unread = sum(isinstance(hashes[index], PictureError) for index in groups[name])
+        # Unreadable ones are missing from ``left`` as well, and have a column of their own.
         near = sum(index not in left for index in groups[name]) - unread
         over = last.groups[name].over if name in last.groups else 0
         account[name] = GroupAccount(len(groups[name]), near, over, unread)
@@ -162,7 +170,9 @@ def _thin(records: Sequence[Record], settings: PretrainingSettings, clock: Clock
 
 def _hold_out(kept: Sequence[Record], count: int) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Held-out and training pictures, no group on both sides where there are groups enough."""
+    # Of few pictures at most a third: training needs them more.
     wanted = min(count, len(kept) // 3)
+    # A fixed seed: another training seed is judged on the same pictures.
     held = {one.key for one in draw_groups(kept, wanted, 0, "held out")}
     if len(held) < min(LEAST_HELD_OUT, wanted):  # a few long clips: frames of them, spread in time
         held = {kept[place].key for place in spread_evenly(len(kept), wanted)}
@@ -172,6 +182,7 @@ def _hold_out(kept: Sequence[Record], count: int) -> tuple[tuple[Record, ...], t
 def _in_clips(record: Record) -> Record:
     """A picture whose name tells of no clip belongs, for thinning, to the clip that its folder and the name without its
     number make: dive3_0017 to dive3. Splits are not touched by it."""
+    # A group that the name or a pattern told is left as it is.
     if record.group not in (record.key, record.picture.stem):
         return record
     stem = record.picture.stem.rstrip("0123456789").rstrip("._- ")
@@ -181,6 +192,7 @@ def _in_clips(record: Record) -> Record:
 
 
 def _hash_store(data: Path) -> Path:
+    # Beside neither data nor run: the data may be read-only, and other runs find the hashes again.
     return cache_folder() / "perceptual" / f"{fingerprint(str(data.absolute()))[:16]}.jsonl"
 
 

@@ -88,6 +88,7 @@ class PretrainingKind(PretrainingResults):
         plan = self.settings
         refuse_output_among_pictures(plan.folder, plan.data)
         if plan.init is not None:
+            # First, and cheap: reading and hashing the pictures may take long.
             self._fits(plan.init)
         self._pool = open_pool(plan, self.clock)
         return pool_identity(self._pool, plan, self.clock)
@@ -130,6 +131,7 @@ class PretrainingKind(PretrainingResults):
             raise UserError(f"gate {gate}: pretraining has no evidence for it; leave it out of gates.yaml")
         after, before = self.signs["after"], self.signs["before"]
         limits = self.settings.pretraining.collapse
+        # As ``models.pretraining.signs`` judges: a start of low rank needs less, but never less than the least.
         rank = max(limits.smallest_rank, limits.smallest_share_of_start * before["effective_rank"])
         bounds = {"deviation": limits.smallest_deviation, "effective_rank": rank}
         both = {**after, **{f"{START}{name}": value for name, value in before.items()}}
@@ -150,7 +152,9 @@ class PretrainingKind(PretrainingResults):
         """Write the backbone, show that a detector takes it, look for collapse, and probe whether it helped."""
         plan, folder = self.settings, self.settings.folder
         backbone = folder / BACKBONE_FILE
+        # A copy under a fixed name: ``keep`` can change without any training, and other steps need not know of it.
         write_bytes(backbone, (folder / f"{plan.pretraining.keep}.safetensors").read_bytes())
+        # Read back as step 2 will read it: a file that no detector takes must fail here.
         self.account = self._fits(backbone)
         write_text(folder / ACCOUNT_FILE, self.account.listing())
         write_account(self.pool, folder)
@@ -162,6 +166,7 @@ class PretrainingKind(PretrainingResults):
         write_json(folder / PROBE_FILE, self.probe)
         numbers = {name: self.signs["after"][name] for name in SIGNS}
         numbers |= {f"probe_{name}": self.probe[name] for name in PROBED if self.probe[name] is not None}
+        # Registries and trackers take no NaN.
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
@@ -187,6 +192,7 @@ class PretrainingKind(PretrainingResults):
 
     def _fits(self, path: Path) -> TransferAccount:
         """What a detector of this architecture takes of ``path``. Raises ``UserError`` where it does not fit."""
+        # Any class will do: only the backbone is matched.
         return load_matching(build_detector(self.settings.model, ["object"]), path, backbone_only=True)
 
     def _signs(self, start: Path | None, device: torch.device, clock: Clock) -> dict[str, float]:

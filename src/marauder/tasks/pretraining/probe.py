@@ -40,7 +40,7 @@ def probe_backbones(
 ) -> Plain:
     """The content of ``probe.json``: verdict (yes, no, unclear), before, after, gain, low, high, and why.
 
-    ``after``: the file of the pretrained backbone; before stands what training started from. Raises ``Interrupted``.
+    ``after``: the file of the pretrained backbone; ``before`` is what training started from. Raises ``Interrupted``.
     """
     dataset = probe_records(settings, pool)
     records = dataset.records
@@ -58,12 +58,14 @@ def probe_backbones(
             "why": NOTHING,
             **about,
         }
+    # Chosen once: both backbones must see the very same crops.
     crops = choose_crops(records, len(dataset.names), settings.training.seed)
     store = PictureStore(records, settings.probe_side, None, 0)
     seed = settings.training.seed
     features = []
     for name, start in (("before", settings.init), ("after", after)):
         log.info("probing the backbone %s pretraining", name)
+        # One backbone at a time: only one need fit into memory.
         backbone = settle(build_backbone(settings.model, seed, start).to(device), pool.held_out, settings.probe_side)
         features.append(_look(backbone, records, crops, store, device, clock))
     names = (*dataset.names, BACKGROUND)
@@ -80,14 +82,17 @@ def settle(backbone: Backbone, records: Sequence[Record], side: int) -> Backbone
     store = PictureStore(records[:SETTLING], side, None, 0)
     device = next(backbone.parameters()).device
     norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    # Put back below: the caller gets the backbone as it was, but for its statistics.
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
+        # Else the mean would go on from what was there.
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over all batches
     backbone.train()
     inputs: list[np.ndarray] = []
     for index, record in enumerate(store.records):
         try:
+            # Square, so that pictures of all shapes go through in batches.
             inputs.append(fit(record.width, record.height, side, square=True).apply(store.get(index)))
         except UnreadablePictureError:
             continue

@@ -162,6 +162,7 @@ def example_views(kind: PretrainingResults) -> bytes:
             picture = store.get(index)
         except UnreadablePictureError:
             continue
+        # The very stream of training (epoch 0), so that the page shows what the method saw.
         random = stream(plan.training.seed, "view", 0, index)
         views = draw_views(picture, plan.image_size, plan.pretraining.views, random)
         rows.append([_thumb(picture), *(_thumb(view.picture) for view in views)])

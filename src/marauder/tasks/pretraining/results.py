@@ -14,6 +14,7 @@ class PretrainingResults(TaskKind[PretrainingSettings]):
     """The pictures of a pretraining run, the probe's answer, the signs of collapse, and what a detector takes of it."""
 
     def __init__(self, settings: PretrainingSettings) -> None:
+        # From Python, the settings of another task may be handed over.
         if not isinstance(settings, PretrainingSettings):
             raise UserError("task pretraining: `marauder pretrain` runs it, and knows its settings")
         super().__init__(settings)

@@ -27,7 +27,7 @@ SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
 START = "start/"
 """Before the names of the same signs of the weights that training started from."""
 SETTLED = 0.95
-"""Before so much of the running statistics comes from pictures, features of the evaluation mode say nothing."""
+"""Until this share of the running statistics comes from pictures, features in evaluation mode say nothing."""
 STRIDE = 32
 TRIED = 16
 """Pictures tried in the place of one that cannot be read."""
@@ -66,6 +66,7 @@ class PretrainingTask:
         self.store = PictureStore(plan.training, plan.source_size, cache_folder, cache_bytes)
         spare = cache_bytes - int(self.store.offsets[-1])
         self.held_out_store = PictureStore(plan.held_out, plan.image_size, cache_folder, max(spare, 0))
+        # Known only to the method, and building one takes time: asked when first needed.
         self._loss_names: tuple[str, ...] | None = None
         self._start: dict[str, float] | None = None
 
@@ -92,11 +93,12 @@ class PretrainingTask:
         return SampleContext()
 
     def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
-        """Draw the views of ``keys``; in the place of a picture that cannot be read stands the next, and it is told."""
+        """Draw the views of ``keys``; a picture that cannot be read is replaced by the next one, and reported."""
         set_aside: dict[str, str] = {}
         size = context.image_size or self.plan.image_size
         drawn = [self.views_of(key, size, set_aside) for key in keys]
         pictures = np.stack([[view.picture for view in views] for views in drawn])
+        # Where each view lies in its picture: places of two views are compared by it.
         matrices = np.stack([[view.matrix for view in views] for views in drawn]).astype(np.float32)
         tensors = {"views": torch.from_numpy(pictures), "matrices": torch.from_numpy(matrices)}
         return LocalBatch(tensors, list(keys), set_aside)
@@ -128,6 +130,7 @@ class PretrainingTask:
 
     def score(self, shares: list[Any]) -> dict[str, float]:
         """Signs of collapse of the held-out pictures' features; NaN where fewer than two could be read."""
+        # Back into order: the signs are sums of floats, and must not depend on the number of ranks.
         pairs = sorted((pair for found, _ in shares for pair in found), key=lambda pair: int(pair[0]))
         start = {f"{START}{name}": value for name, value in self.start_signs().items()}
         return {**signs_of([row for _, row in pairs]), "settled": min(share for _, share in shares), **start}
@@ -135,6 +138,7 @@ class PretrainingTask:
     def start_signs(self) -> dict[str, float]:
         """The same signs of the weights that training starts from."""
         if self._start is None:
+            # Built anew, also after a resume: the weights in training are no longer those of the start.
             method = self.build_model(self.plan.seed)
             found = look(method, self.plan.held_out, self.held_out_store, range(len(self.plan.held_out)))
             self._start = signs_of([row for _, row in found or ()])
@@ -157,6 +161,7 @@ class PretrainingTask:
     def _picture(self, index: int, set_aside: dict[str, str]) -> np.ndarray:
         for offset in range(min(TRIED, self.training_length)):
             try:
+                # The next picture instead: two views of plain grey would teach that everything is alike.
                 return self.store.get((index + offset) % self.training_length)
             except UnreadablePictureError as error:
                 set_aside[str(error.path)] = error.reason
@@ -193,12 +198,14 @@ def look(
             image = torch.from_numpy(box.apply(picture)).to(device).permute(2, 0, 1)[None].float().div_(255)
             found.append((index, method.features(image)[0].float().cpu().numpy()))
     finally:
+        # Also when stopped: the trainer's model must be in the mode that it was given in.
         model.train(training)
     return found
 
 
 def signs_of(rows: Sequence[np.ndarray]) -> dict[str, float]:
     """``SIGNS`` of feature vectors, with how many ``pictures`` they rest on and how many were ``not_finite``."""
+    # One NaN would make every sign NaN, and a sign that is none reads like nothing to say.
     finite = [row for row in rows if np.isfinite(row).all()]
     about = {"pictures": float(len(finite)), "not_finite": float(len(rows) - len(finite))}
     if len(finite) < 2:
@@ -222,6 +229,7 @@ def unjudged(metrics: Mapping[str, float]) -> str:
     """Why ``metrics`` say nothing of collapse, neither that there is some nor that there is none; empty: they do."""
     if metrics["settled"] < SETTLED:
         return f"too few updates for the running statistics ({math.floor(100 * metrics['settled'])} % settled)"
+    # Not "<": NaN must count as too few.
     if not metrics["pictures"] >= FEWEST:
         return f"too few held-out pictures could be read ({metrics['pictures']:.0f}, at least {FEWEST} are needed)"
     return ""
@@ -230,8 +238,10 @@ def unjudged(metrics: Mapping[str, float]) -> str:
 def settled_share(model: torch.nn.Module) -> float:
     """How much of the backbone's running statistics comes from pictures and not from where they began: 0 to 1."""
     method = _method(model)
+    # The least settled layer counts: what follows it sees its features.
     counts = [int(count) for name, count in method.backbone_state().items() if name.endswith("num_batches_tracked")]
     momenta = [module.momentum or 1.0 for module in method.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    # What is left of the initial statistics shrinks by (1 - momentum) with every batch.
     return 1 - (1 - min(momenta)) ** min(counts) if counts and momenta else 1.0
 
 
