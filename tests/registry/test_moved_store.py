@@ -26,8 +26,8 @@ from marauder.testing.registries import PROJECT, register
 from marauder.tracking import mlflow_moves
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.mlflow import MlflowTracker
-from marauder.tracking.mlflow_store import MlflowStore
 from marauder.tracking.mlflow_moves import OWN_TAG
+from marauder.tracking.mlflow_store import MlflowStore
 from models import made
 
 ODD = "a b?c=%20#é%"
