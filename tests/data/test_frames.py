@@ -178,7 +178,48 @@ def test_other_frames_replace_those_of_the_same_video_and_other_videos_join(tmp_
     same_name = make_video(tmp_path / "other" / "a.mp4", 20)
     with pytest.raises(UserError, match=r"frames of another video of this name .*--fresh"):
         write_frames(FramesSettings(inputs=(str(same_name),), output=output))
-    assert write_frames(FramesSettings(inputs=(str(same_name),), output=output, fresh=True)).pictures == 2
+    before = contents(output / "b.mp4")
+    summary = write_frames(FramesSettings(inputs=(str(same_name),), output=output, fresh=True))
+    assert (summary.clips, summary.pictures, summary.new_pictures) == (2, 4, 2)
+    assert contents(output / "b.mp4") == before, "frames of a video that was not named"
+
+
+def test_videos_and_frames_can_move_together_and_each_by_itself(tmp_path: Path) -> None:
+    make_video(tmp_path / "old" / "dives" / "a.mp4", 20)
+    write_frames(FramesSettings(inputs=(str(tmp_path / "old" / "dives"),), output=tmp_path / "old" / "frames"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    dives, frames = tmp_path / "new" / "dives", tmp_path / "new" / "frames"
+    assert write_frames(FramesSettings(inputs=(str(dives),), output=frames)).new_pictures == 0
+    frames = frames.rename(tmp_path / "frames-elsewhere")
+    assert write_frames(FramesSettings(inputs=(str(dives),), output=frames)).new_pictures == 0
+    dives = dives.rename(tmp_path / "dives-elsewhere")
+    assert write_frames(FramesSettings(inputs=(str(dives),), output=frames)).new_pictures == 0
+    os.utime(dives / "a.mp4", ns=(1, 1))
+    moved = tmp_path / "both"
+    moved.mkdir()
+    dives, frames = dives.rename(moved / dives.name), frames.rename(moved / frames.name)
+    with pytest.raises(UserError, match="frames of another video of this name"):
+        write_frames(FramesSettings(inputs=(str((dives / "a.mp4").rename(tmp_path / "a.mp4")),), output=frames))
+
+
+def test_a_video_that_is_not_there_is_set_aside_and_keeps_its_frames(tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    make_video(folder / "good.mp4", 20)
+    disk = make_video(tmp_path / "disk" / "b.mp4", 20)
+    (folder / "b.mp4").symlink_to(disk)
+    (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
+    settings = FramesSettings(inputs=(str(folder),), output=output)
+    summary = write_frames(settings)
+    assert (summary.clips, summary.pictures) == (2, 4) and [key for key, _ in summary.set_aside] == ["loop.mp4"]
+    disk.rename(tmp_path / "unplugged.mp4")
+    for given in (settings, settings.model_copy(update={"fresh": True})):
+        summary = write_frames(given)
+        assert (summary.clips, summary.pictures) == (2, 4)
+        assert dict(summary.set_aside)["b.mp4"] == "cannot be read: No such file or directory"
+        assert {row["video"] for row in table(output / "set_aside.csv")} == {"b.mp4", "loop.mp4"}
+    (tmp_path / "unplugged.mp4").rename(disk)
+    summary = write_frames(settings)
+    assert summary.new_pictures == 0 and [key for key, _ in summary.set_aside] == ["loop.mp4"]
 
 
 def test_broken_videos_are_set_aside_and_nothing_at_all_is_an_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,9 +138,9 @@ def test_max_n_of_a_clip_and_its_time_are_exact(world: World, everything: Path) 
 
 def test_pictures_that_are_frames_of_a_clip_have_a_max_n_and_stills_have_none(world: World, everything: Path) -> None:
     table = rows(everything / "maxn.csv")
-    assert {row["clip"] for row in table} == {"reef.mov", "north/dive7.mp4"}
+    assert {row["clip"] for row in table} == {"reef/reef.mov", "north/dive7.mp4"}
     expected = expected_max_n(world.clip, lambda place: place * 4)
-    found = {row["species"]: row for row in table if row["clip"] == "reef.mov" and row["maxn"] != "0"}
+    found = {row["species"]: row for row in table if row["clip"] == "reef/reef.mov" and row["maxn"] != "0"}
     assert {name: int(row["maxn"]) for name, row in found.items()} == {
         name: most for name, (most, _) in expected.items()
     }
@@ -392,3 +393,106 @@ def test_bad_inputs_and_outputs_are_refused_with_a_remedy(world: World, tmp_path
         world.settings(tmp_path / "out", fps=1.0, every=2)
     with pytest.raises(ValueError, match="choose from annotated"):
         world.settings(tmp_path / "out", formats=("voc",))
+
+
+def clips_in(folder: Path) -> dict[str, set[str]]:
+    """Files by clip, as counts.csv says."""
+    clips: dict[str, set[str]] = {}
+    for row in rows(folder / "counts.csv"):
+        clips.setdefault(row["clip"], set()).add(row["file"])
+    return clips
+
+
+def test_clips_of_one_name_in_two_folders_have_a_max_n_each(world: World, tmp_path: Path) -> None:
+    folder, names = tmp_path / "in", [f"GX010001_frame_{number}.png" for number in range(4)]
+    for dive, scene in (("dive1", world.clip[0]), ("dive2", world.clip[3])):
+        for name in names[:2]:
+            write_picture(folder / dive / name, scene.pixels)
+    write_picture(folder / "dive1" / names[2], world.clip[1].pixels)
+    write_picture(folder / "dive2" / names[3], world.clip[3].pixels)
+    whole = {f"dive{n}/GX010001": {f"dive{n}/{name}" for name in (*names[:2], names[n + 1])} for n in (1, 2)}
+
+    def predict(output: str, *inputs: str) -> Path:
+        words = tuple(str(folder / word) for word in inputs)
+        settings = PredictSettings(model=world.model, inputs=words, output=tmp_path / output, formats=())
+        predict_files(settings, detector=world.detector())
+        return tmp_path / output
+
+    output = predict("one", ".")
+    assert clips_in(output) == whole
+    for clip, shown in (("dive1/GX010001", [world.clip[0]] * 2 + [world.clip[1]]), ("dive2/GX010001", [world.clip[3]])):
+        found = {row["species"]: int(row["maxn"]) for row in rows(output / "maxn.csv") if row["clip"] == clip}
+        expected = {name: most for name, (most, _) in expected_max_n(shown, lambda place: place).items()}
+        assert {name: most for name, most in found.items() if most} == expected
+    # Named one by one, only those keys have a folder that would be alike without it.
+    two = clips_in(predict("two", "dive1", "dive2"))
+    assert set(two) == set(whole) and all(len(files) == 3 for files in two.values())
+    apart = clips_in(predict("apart", f"dive1/{names[2]}", f"dive2/{names[3]}"))
+    assert apart == {"dive1/GX010001": {names[2]}, "dive2/GX010001": {names[3]}}
+
+
+def test_a_video_and_its_own_frames_as_pictures_are_two_clips(world: World, tmp_path: Path) -> None:
+    write_video(tmp_path / "in" / "dive.mp4", [scene.pixels for scene in world.video[:4]])
+    write_picture(tmp_path / "in" / "dive.mp4_frame_000000.png", world.video[0].pixels)
+    settings = PredictSettings(model=world.model, inputs=(str(tmp_path / "in"),), output=tmp_path / "out", formats=())
+    predict_files(settings, detector=world.detector())
+    table = rows(tmp_path / "out" / "maxn.csv")
+    assert {row["clip"]: row["frames_looked_at"] for row in table} == {"dive.mp4 (pictures)": "1", "dive.mp4": "4"}
+    assert all(row["time"] for row in table if row["clip"] == "dive.mp4" and row["maxn"] != "0")
+
+
+def test_what_stopped_calls_with_other_settings_left_is_deleted(world: World, tmp_path: Path) -> None:
+    expected = tmp_path / "clean" / "out"
+    predict_files(world.settings(expected, formats=("viame", "annotated"), batch=4), detector=world.detector())
+    output = tmp_path / "mixed" / "out"
+    limit, stages = 20, set()
+    while True:  # stopped ever later, in other places
+        predict_files(world.settings(output, formats=("viame", "annotated"), batch=4), detector=world.detector())
+        assert tree(output) == tree(expected), f"stopped at {limit}"
+        assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in expected.iterdir())
+        other = world.settings(output, formats=("coco", "boxes", "annotated"), confidence=0.65, batch=4)
+        try:
+            predict_files(other, StopsAt(limit), world.detector())
+            break
+        except Interrupted:
+            stages |= {path.name for path in output.iterdir()}
+            limit += 45
+    assert {"frames", "boxes.csv", "coco"} <= stages, "not stopped late enough"
+
+
+def test_a_picture_link_that_is_gone_is_made_again(world: World, tmp_path: Path) -> None:
+    settings = world.settings(tmp_path / "out", formats=("yolo",))
+    predict_files(settings, detector=world.detector())
+    assert predict_files(settings, detector=world.detector()).already_done
+    link = next(path for path in (tmp_path / "out" / "yolo").rglob("*") if path.is_symlink())
+    link.unlink()
+    assert not predict_files(settings, detector=world.detector()).already_done
+    assert link.is_file() and predict_files(settings, detector=world.detector()).already_done
+
+
+def test_a_class_that_only_looks_like_a_number_is_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--classes ²: the model knows"):
+        predict_files(world.settings(tmp_path / "out", classes=("²",)), detector=world.detector())
+
+
+def test_a_picture_that_joins_or_goes_sends_few_others_through_the_model_again(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(1, 121):
+        shutil.copy(world.folder / f"still-{'abc'[number % 3]}.png", folder / f"{number}.png")
+
+    def predict(output: str) -> tuple[int, Path]:
+        detector = world.detector()
+        settings = PredictSettings(model=world.model, inputs=(str(folder),), output=tmp_path / output, formats=())
+        predict_files(settings, detector=detector)
+        return detector.looked_at, tmp_path / output / "counts.csv"
+
+    assert predict("out")[0] == 120
+    shutil.copy(world.folder / "still-a.png", folder / "0.png")
+    looked_at, counts = predict("out")
+    assert 1 <= looked_at <= 32 and len(rows(counts)) == 121
+    (folder / "60.png").unlink()
+    looked_at, counts = predict("out")
+    assert 0 < looked_at <= 48
+    assert counts.read_bytes() == predict("clean")[1].read_bytes()
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean"), "something stale is left"

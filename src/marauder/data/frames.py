@@ -7,6 +7,7 @@ The same videos and settings give the same files; a killed call goes on, since a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,16 @@ from pydantic import Field, model_validator
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import DamagedFileError, fingerprint, read_json, remove_leftovers, write_bytes, write_json
+from marauder.core.files import (
+    DamagedFileError,
+    fingerprint,
+    located_path,
+    portable_path,
+    read_json,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+)
 from marauder.core.locks import exclusive
 from marauder.core.many_files import ManyFiles
 from marauder.core.plain import Plain
@@ -39,7 +49,8 @@ class FramesSettings(Settings):
     """Which videos, and which of their frames.
 
     ``inputs``: videos, folders, or patterns. ``fps``: frames a second of video (1 where ``every`` is not given either);
-    ``every``: every n-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over.
+    ``every``: every n-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over with these
+    videos.
     """
 
     decides: ClassVar[Decides] = Decides.RESULT
@@ -85,9 +96,9 @@ class FramesSummary:
 def write_frames(settings: FramesSettings, clock: Clock | None = None) -> FramesSummary:
     """Write the chosen frames of each video into a folder of its own below ``settings.output``.
 
-    Videos that other calls wrote there stay. Broken videos and frames are set aside. The clock is asked between frames
-    (``Interrupted``). Raises ``UserError`` for inputs that name no video, for a folder with other content, where
-    another video of the same name is there already, and where no frame can be read at all.
+    Frames that other calls wrote there stay, also with ``fresh``. Broken videos and frames are set aside. The clock is
+    asked between frames (``Interrupted``). Raises ``UserError`` for inputs that name no video, for a folder with other
+    content, where another video of the same name is there already, and where no frame can be read at all.
     """
     clock = clock or Clock()
     state = settings.output / STATE
@@ -97,9 +108,6 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {settings.output}"):
         remove_leftovers(state)
-        if settings.fresh:
-            for note in sorted(state.glob("*.json")):
-                _forget(settings.output, note)
         clips = flat_names(videos)
         new = 0
         with Progress("writing frames", None, "pictures") as progress:
@@ -146,22 +154,29 @@ def broken_in_words(numbers: list[int]) -> list[str]:
 def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Clock, progress: Progress) -> int:
     """Write the frames of one video that are not there yet; returns how many that were."""
     folder, note = settings.output / clip, settings.output / STATE / f"{clip}.json"
-    place, sampling = str(media.path.resolve()), settings.sampling
-    stat = media.path.stat()
-    identity = fingerprint([FORMAT, stat.st_size, stat.st_mtime_ns, sampling.every, sampling.fps, settings.quality])
-    known = _read_note(note)
-    if known.get("video", place) != place:
-        raise UserError(
-            f"{folder}: holds frames of another video of this name ({known['video']}); give both in one command, or "
-            "another --output, or start over with --fresh"
-        )
+    sampling, place = settings.sampling, Path(os.path.realpath(media.path))  # resolve() refuses a link to itself
+    # Relative, so that videos and frames can move together.
+    content: Plain = {"video": portable_path(place, settings.output.resolve()), "key": media.key, "complete": False}
+    try:
+        stat = media.path.stat()
+        content["stamp"] = [stat.st_size, stat.st_mtime_ns]
+    except OSError as error:
+        known = _known_of(place, None, note, settings)
+        # What was written of it before stays: its disk may just not be there.
+        write_json(note, {**known, **content, "problems": [f"cannot be read: {error.strerror}"]})
+        return 0
+    known = _known_of(place, content["stamp"], note, settings)
+    identity = fingerprint([FORMAT, *content["stamp"], sampling.every, sampling.fps, settings.quality])
+    if settings.fresh:
+        known = {}
     if known.get("identity") == identity and known.get("complete") and _all_there(folder, known["frames"]):
         return 0
     # Other settings, or a changed video, give other frames; the old ones must not stay among them.
     if known.get("identity") != identity:
         _forget(settings.output, note)
     # Before the first picture, so that what a kill leaves is known to be this video's.
-    write_json(note, {"video": place, "key": media.key, "identity": identity, "complete": False})
+    content["identity"] = identity
+    write_json(note, content)
     if folder.is_dir():
         remove_leftovers(folder)
     frames: list[Plain] = []
@@ -186,9 +201,24 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
         problems = [error.detail]
     # Only now are all pictures on the disk: ManyFiles waits at its end. A video that cannot be read is complete as
     # well, since the same file would fail again.
-    content = {"video": place, "key": media.key, "identity": identity, "complete": True}
-    write_json(note, {**content, "problems": problems, "frames": frames})
+    write_json(note, {**content, "complete": True, "problems": problems, "frames": frames})
     return new
+
+
+def _known_of(place: Path, stamp: list[int] | None, note: Path, settings: FramesSettings) -> Plain:
+    """What the note says of the video in ``place``, which is known by its place or by ``stamp``: size and time of
+    change. With ``fresh``, frames of another video of its name are deleted. Raises ``UserError`` for them otherwise."""
+    known = _read_note(note)
+    there = located_path(known["video"], settings.output.resolve()) if "video" in known else place
+    if there == place or (stamp is not None and known.get("stamp") == stamp):
+        return known
+    if not settings.fresh:
+        raise UserError(
+            f"{settings.output / note.stem}: holds frames of another video of this name ({there}); give both in one "
+            "command, or another --output, or start over with --fresh"
+        )
+    _forget(settings.output, note)
+    return {}
 
 
 def _write_frame(target: Path, pixels: np.ndarray, quality: int) -> None:

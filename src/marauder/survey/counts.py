@@ -6,13 +6,15 @@ abundance in video surveys: no animal is counted twice (Ellis & DeMartini 1995, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from marauder.data.formats.assembling import group_for_key
+from marauder.core.errors import printable
+from marauder.data.groups import group_of
 from marauder.data.media_files import MediaFile
 from marauder.survey.seen import Seen, Survey
 
@@ -105,15 +107,45 @@ def counts_of(seen: Seen, classes: int) -> np.ndarray:
     return np.bincount(seen.found.classes, minlength=classes).astype(np.int64)
 
 
-def clips_of(files: Iterable[MediaFile], pattern: str | None) -> dict[str, str]:
-    """The clip of each file by key: a video is one; a picture belongs to the clip that its name says, else to none."""
-    clips = {}
+def clips_of(files: Sequence[MediaFile], pattern: str | None) -> dict[str, str]:
+    """The clip of each file by key: a video is one; a picture belongs to the clip that its name says, else to none.
+
+    Cameras use the same names on every dive: pictures of one clip lie in one folder, and the clip is called by that
+    folder and its name. One whose name a video has too is of its own, as are that video's frames written as pictures.
+    """
+    videos = {media.key for media in files if media.video}
+    members: dict[tuple[Path, str], list[str]] = {}
     for media in files:
-        key = str(PurePosixPath(media.key).with_suffix(""))
-        group = group_for_key(key, pattern)
-        # A group of one's own is how ``group_for_key`` says "no clip"; a still has no MaxN.
-        clips[media.key] = media.key if media.video else "" if group == key else group
+        stem = PurePosixPath(media.key).stem
+        group = group_of(stem, pattern)
+        if not media.video and group != stem:
+            members.setdefault((media.path.parent.absolute(), group), []).append(media.key)
+    clips = {media.key: media.key if media.video else "" for media in files}
+    for clip, name in _names_of_clips(members).items():
+        while name in videos:
+            name += " (pictures)"
+        clips |= dict.fromkeys(members[clip], name)
     return clips
+
+
+def _names_of_clips(members: Mapping[tuple[Path, str], Sequence[str]]) -> dict[tuple[Path, str], str]:
+    """Relative paths as names of clips, by folder and name. They begin where the keys of their pictures do, or further
+    up, where several folders that were named themselves have a clip of one name."""
+    depths = {clip: max(key.count("/") for key in keys) for clip, keys in members.items()}
+    while True:
+        names = {clip: _below(*clip, depth) for clip, depth in depths.items()}
+        taken = Counter(names.values())
+        shared = [clip for clip, name in names.items() if taken[name] > 1]
+        if not shared:
+            return names
+        for clip in shared:
+            depths[clip] += 1
+
+
+def _below(folder: Path, name: str, depth: int) -> str:
+    """A path of the ``depth`` last parts of ``folder`` and of ``name``."""
+    first = max(0, len(folder.parts) - depth)
+    return printable(PurePosixPath(*folder.parts[first:], name).as_posix())
 
 
 def surest(scored: Sequence[tuple[float, str, Seen]], most: int, least: bool = False) -> list[Seen]:

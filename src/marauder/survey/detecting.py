@@ -27,7 +27,7 @@ from marauder.survey.settings import MOST_AT_ONCE, PredictSettings
 FORMAT = 1
 """Raised whenever the same model, settings and files would give other boxes."""
 PICTURES = "pictures"
-"""The part of all pictures; each video is a part of its own."""
+"""Begins the name of parts that are pictures, a shard each; each video is a part of its own."""
 SHARD = MOST_AT_ONCE
 """Pictures or frames of a shard: the most that a kill costs."""
 
@@ -49,8 +49,8 @@ def wanted_classes(settings: PredictSettings, names: Sequence[str]) -> tuple[str
         return None
     wanted = []
     for word in settings.classes:
-        # A class may be called "7": the name counts before the number.
-        number = int(word) if word.isdigit() else len(names)
+        # A class may be called "7": the name counts before the number. Not isdigit(), which int() contradicts on "²".
+        number = int(word) if word.isdecimal() else len(names)
         if word not in names and number >= len(names):
             raise UserError(f"--classes {word}: the model knows {', '.join(names)} (0 to {len(names) - 1})")
         wanted.append(word if word in names else names[number])
@@ -90,25 +90,23 @@ class Looking:
         # Pictures first, in whatever order they were named: every file that is written keeps this order.
         pictures = [media for media in files if not media.video]
         videos = [media for media in files if media.video]
-        groups = [pictures[start : start + SHARD] for start in range(0, len(pictures), SHARD)]
         total = len(pictures) + sum(_announced(media, self.sampling) for media in videos)
         parts = []
         with Progress("predicting", total, "pictures" if not videos else "frames") as progress:
-            for number, group in enumerate(groups):
-                self._pictures(group, number, progress)
-            if groups:
-                parts.append((PICTURES, len(groups)))
+            for group in _in_groups(pictures):
+                parts.append((self._pictures(group, progress), 1))
             for media in videos:
                 part = f"video-{fingerprint(media.key)[:16]}"
                 parts.append((part, self._video(media, part, progress)))
         return tuple(parts)
 
-    def _pictures(self, group: Sequence[MediaFile], number: int, progress: Progress) -> None:
-        identity = fingerprint([self.made_from, [file_identity(media) for media in group]])
-        # The identity holds every file of the group: one that is new moves the groups behind it, which are done again.
-        if self.stored.read(PICTURES, number, identity) is not None:
+    def _pictures(self, group: Sequence[MediaFile], progress: Progress) -> str:
+        """Look at pictures; returns their part, which is named by them and not by their place among all."""
+        stamps = [file_identity(media) for media in group]
+        part, identity = f"{PICTURES}-{fingerprint(stamps)[:16]}", fingerprint([self.made_from, stamps])
+        if self.stored.read(part, 0, identity) is not None:
             _skip(progress, len(group))
-            return
+            return part
         frames: list[Seen] = []
         problems: list[tuple[str, str]] = []
         chunks = [group[start : start + self.options.batch] for start in range(0, len(group), self.options.batch)]
@@ -124,7 +122,8 @@ class Looking:
             frames += self._look(good)
             progress.advance(len(chunk))
         # Written as a whole: the results of half a group are not kept.
-        self.stored.write(PICTURES, number, identity, Shard(tuple(frames), problems=tuple(problems)))
+        self.stored.write(part, 0, identity, Shard(tuple(frames), problems=tuple(problems)))
+        return part
 
     def _video(self, media: MediaFile, part: str, progress: Progress) -> int:
         """Look at a video from where an earlier run left it; returns how many shards it has."""
@@ -171,6 +170,20 @@ class Looking:
     def _look(self, taken: Sequence[tuple[str, int, float | None, np.ndarray]]) -> list[Seen]:
         found = self.detector.predict([pixels for *_, pixels in taken], self.options) if taken else []
         return [Seen.of(*one, detections) for one, detections in zip(taken, found, strict=True)]
+
+
+def _in_groups(pictures: Sequence[MediaFile]) -> Iterator[list[MediaFile]]:
+    """``pictures`` in order, ``SHARD`` at most together. Names say where a group ends, so that a picture that joins or
+    goes changes the groups around it only, and the others need no second look."""
+    group: list[MediaFile] = []
+    for media in pictures:
+        group.append(media)
+        ends = int(fingerprint(media.key)[:8], 16) % (SHARD // 2) == 0
+        if len(group) == SHARD or (ends and len(group) >= SHARD // 4):
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def file_identity(media: MediaFile) -> list[Any]:

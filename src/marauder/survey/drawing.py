@@ -5,7 +5,7 @@ A part that is drawn leaves a note of what it was drawn from; the same call draw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -28,6 +28,7 @@ from marauder.data.video_files import Sampling, Video
 from marauder.survey.detecting import PICTURES, file_identity
 from marauder.survey.packages import frame_path
 from marauder.survey.seen import Seen, Survey
+from marauder.survey.written import Written
 
 FORMAT = 1
 """Raised whenever the same boxes would be drawn otherwise."""
@@ -55,7 +56,7 @@ def small_path(state: Path, key: str, number: int) -> Path:
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """What is drawn. ``annotated``: pictures and videos with boxes; ``frames``: frames of videos as pictures;
-    ``small``: key and number of the frames on the page."""
+    ``small``: key and number of the frames on the page. ``written``: is told all that belongs into the output."""
 
     output: Path
     state: Path
@@ -64,29 +65,35 @@ class Drawing:
     annotated: bool
     frames: bool
     small: frozenset[tuple[str, int]]
+    written: Written
 
-    def draw_all(self, survey: Survey, files: Sequence[MediaFile], clock: Clock) -> list[Path]:
-        """Draw what is not drawn yet; returns all that belongs into the output. Raises ``Interrupted``."""
+    def draw_all(self, survey: Survey, files: Sequence[MediaFile], clock: Clock) -> None:
+        """Draw what is not drawn yet. Raises ``Interrupted``."""
         media_of = {media.key: media for media in files}
         clips = flat_names(files)
-        written: list[Path] = []
+        self._forget_other_notes({part for part, _ in survey.parts})
         # Read once for the count: frames are not held in memory.
         total = sum(1 for _ in survey)
         with Progress("drawing", total, "pictures") as progress:
             for part, count in survey.parts:
                 seen = iter(Survey(survey.stored, ((part, count),), survey.names))
-                if part == PICTURES:
+                if part.startswith(PICTURES):
                     number = 0
                     # A note for each block, not for each picture: thousands of pictures would be thousands of notes.
                     while block := list(islice(seen, BLOCK)):
-                        written += self._pictures(f"{part}-{number:05d}", block, media_of, clock)
+                        self._pictures(f"{part}-{number:05d}", block, media_of, clock)
                         progress.advance(len(block))
                         number += 1
                 elif frames := list(seen):
                     # A part is one video, and a video without a readable frame has nothing to draw.
                     media = media_of[frames[0].key]
-                    written += self._video(part, frames, media, clips[media.key], clock, progress)
-        return written
+                    self._video(part, frames, media, clips[media.key], clock, progress)
+
+    def _forget_other_notes(self, parts: Set[str]) -> None:
+        """Delete notes of parts that are no longer: their files may be drawn again in another part."""
+        for path in (self.state / "drawn").glob("*.json"):
+            if path.stem not in parts and path.stem.rpartition("-")[0] not in parts:
+                path.unlink()
 
     def forget_others(self) -> None:
         """Delete small pictures that the page does not show any more."""
@@ -95,14 +102,12 @@ class Drawing:
             if path not in shown:
                 path.unlink()
 
-    def _pictures(
-        self, part: str, block: Sequence[Seen], media_of: Mapping[str, MediaFile], clock: Clock
-    ) -> list[Path]:
+    def _pictures(self, part: str, block: Sequence[Seen], media_of: Mapping[str, MediaFile], clock: Clock) -> None:
         files = [annotated_path(self.output, media_of[seen.key]) for seen in block] if self.annotated else []
         smalls = [seen for seen in block if (seen.key, seen.number) in self.small]
         note = _Note(self, part, block, [media_of[seen.key] for seen in block], files, smalls)
-        if note.stands():
-            return files
+        if note.begin():
+            return
 
         def draw(seen: Seen) -> None:
             clock.check()
@@ -123,19 +128,18 @@ class Drawing:
             for seen in block:
                 many.add(partial(draw, seen))
         note.write()
-        return files
 
     def _video(
         self, part: str, seen: Sequence[Seen], media: MediaFile, clip: str, clock: Clock, progress: Progress
-    ) -> list[Path]:
+    ) -> None:
         files = [annotated_path(self.output, media)] if self.annotated else []
         pictures = [frame_path(self.output, clip, one.number) for one in seen] if self.frames else []
         smalls = [one for one in seen if (one.key, one.number) in self.small]
         # A half-drawn video cannot be gone on with: the writer only appends to what it opened.
         note = _Note(self, part, seen, [media], [*files, *pictures], smalls)
-        if note.stands():
+        if note.begin():
             progress.advance(len(seen))
-            return [*files, *pictures]
+            return
         by_number = {one.number: one for one in seen}
         # For small pictures alone the video is read no further than the last of them.
         last = seen[-1].number if self.annotated or self.frames else max((one.number for one in smalls), default=-1)
@@ -163,7 +167,6 @@ class Drawing:
                 raise _changed(media, f"frame {min(by_number)} is gone")
         # After the block above has waited for every file: the note vouches for them.
         note.write()
-        return [*files, *pictures]
 
     def _with_boxes(self, seen: Seen, pixels: np.ndarray) -> np.ndarray:
         """The picture with boxes and their names and scores drawn on it, as thick as its size asks for."""
@@ -213,7 +216,16 @@ class _Note:
             [what, smalls, [file_identity(media) for media in self.media], [one.to_json() for one in self.seen]]
         )
 
-    def stands(self) -> bool:
+    def begin(self) -> bool:
+        """Whether all is drawn already. Else the note goes before the first file does: it must not stand for what a
+        call with other settings draws over and does not finish."""
+        self.drawing.written.announce(self.files)
+        if self._stands():
+            return True
+        self.path.unlink(missing_ok=True)
+        return False
+
+    def _stands(self) -> bool:
         try:
             known = read_json(self.path)
         except (FileNotFoundError, DamagedFileError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from marauder.core.clock import Clock
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
-from marauder.core.files import TEMPORARY_SUFFIX, DamagedFileError, fingerprint, hash_file, read_json, write_json
+from marauder.core.files import TEMPORARY_SUFFIX, fingerprint, hash_file
 from marauder.core.locks import exclusive
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides
@@ -47,11 +47,11 @@ from marauder.survey.tables import (
     write_set_aside,
 )
 from marauder.survey.viame import write_viame
+from marauder.survey.written import Written
 
 STATE = ".predict"
-FILES = "files.json"
 SUMMARY_FILE = "predictions.json"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same boxes would give other files."""
 MOST_SPECIES = 12
 
@@ -118,7 +118,7 @@ def predict_files(
         if settings.fresh:
             # Under the lock: another process may be reading them.
             SeenFolder(state / "seen").forget(set())
-        elif known := work.done():
+        elif (known := work.done()) and Written(output, state).all_there():
             return _told_before(output, known)
         work.begin()
         return _predict(settings, files, digest, work, detector, clock)
@@ -158,6 +158,7 @@ def _predict(
         key, problem = problems[0]
         raise UserError(f"nothing of the {len(files)} files can be read; first: {key}: {problem}")
     shown = Shown.of(counts, settings.page_pictures)
+    written = Written(output, state)
     packages = [name for name in PACKAGES if name in settings.formats]
     # Small pictures for the page, too, so that the page is chosen before anything is drawn.
     drawn = Drawing(
@@ -168,20 +169,22 @@ def _predict(
         annotated=ANNOTATED in settings.formats,
         frames=bool(packages),
         small=shown.places(),
+        written=written,
     )
-    written = drawn.draw_all(survey, files, clock)
-    written += _write_tables(settings, survey, counts, clip_of, problems)
+    drawn.draw_all(survey, files, clock)
+    _write_tables(settings, survey, counts, clip_of, problems, written)
     if VIAME in settings.formats:
-        written += write_viame(output, survey, files, _rates(files))
-    written += write_packages(output, packages, survey, files, clock)
+        write_viame(output, survey, files, _rates(files), written)
+    write_packages(output, packages, survey, files, clock, written)
     told = {"model": settings.model.name, "threshold": _threshold(settings), "beside": _beside(settings)}
-    written.append(write_page(output, state, counts, shown, survey.names, problems, told))
+    written.announce([output / PAGE_FILE])
+    write_page(output, state, counts, shown, survey.names, problems, told)
     summary = _summary(output, counts, survey.names, problems)
     # Before the summary says "done": what is left from other settings would pass for a result of these.
-    _forget_others(output, state, written)
+    written.forget_others()
     about = {"model": {"file": settings.model.name, "sha256": digest, "names": survey.names}, **_plain(summary)}
     # Links lead to the user's own pictures, which are not ours to seal.
-    work.finish(sorted({path for path in written if not path.is_symlink()}), about)
+    work.finish(sorted(path for path in written.current if not path.is_symlink()), about)
     # Last: until the work is finished, a kill may need them.
     stored.forget({stored.path(part, number) for part, many in survey.parts for number in range(many)})
     drawn.forget_others()
@@ -211,18 +214,19 @@ def _write_tables(
     counts: Counts,
     clip_of: dict[str, str],
     problems: list[tuple[str, str]],
-) -> list[Path]:
+    written: Written,
+) -> None:
     output = settings.output
-    written = [
-        write_counts(output, survey, clip_of),
-        write_max_n(output, counts, survey.names),
-        write_set_aside(output, problems),
-    ]
+    names = [COUNTS_FILE, MAX_N_FILE, SET_ASIDE_FILE]
+    names += [file for name, file in ((BOXES, BOXES_FILE), (PARQUET, PARQUET_FILE)) if name in settings.formats]
+    written.announce(output / name for name in names)
+    write_counts(output, survey, clip_of)
+    write_max_n(output, counts, survey.names)
+    write_set_aside(output, problems)
     if BOXES in settings.formats:
-        written.append(write_boxes(output, survey, clip_of))
+        write_boxes(output, survey, clip_of)
     if PARQUET in settings.formats:
-        written.append(write_parquet(output, survey, clip_of))
-    return written
+        write_parquet(output, survey, clip_of)
 
 
 def _threshold(settings: PredictSettings) -> str:
@@ -273,14 +277,3 @@ def _told_before(output: Path, about: Plain) -> PredictSummary:
     return PredictSummary(
         output, about["pictures"], about["frames"], about["totals"], rows["max_n"], rows["set_aside"], True
     )
-
-
-def _forget_others(output: Path, state: Path, written: Sequence[Path]) -> None:
-    """Delete what an earlier run wrote and this one has no place for."""
-    # Names from the output folder: it may be moved between two runs.
-    names = sorted({path.relative_to(output).as_posix() for path in written})
-    note = state / FILES
-    with suppress(FileNotFoundError, DamagedFileError):
-        for name in set(read_json(note)) - set(names):
-            (output / name).unlink(missing_ok=True)
-    write_json(note, names)

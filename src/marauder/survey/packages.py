@@ -20,6 +20,7 @@ from marauder.data.frames import frame_name
 from marauder.data.media_files import MediaFile, flat_names
 from marauder.data.writers import place_picture
 from marauder.survey.seen import Survey
+from marauder.survey.written import Written
 
 FRAMES_FOLDER = "frames"
 """Where the frames of videos lie as pictures, one folder for each video."""
@@ -31,14 +32,18 @@ def frame_path(folder: Path, clip: str, number: int) -> Path:
 
 
 def write_packages(
-    folder: Path, formats: Sequence[str], survey: Survey, files: Sequence[MediaFile], clock: Clock
-) -> list[Path]:
-    """Write ``<format>/`` for each of ``formats``; returns the files. Frames of videos must lie in ``frame_path``.
+    folder: Path,
+    formats: Sequence[str],
+    survey: Survey,
+    files: Sequence[MediaFile],
+    clock: Clock,
+    written: Written,
+) -> None:
+    """Write ``<format>/`` for each of ``formats``. Frames of videos must lie in ``frame_path``.
 
     The clock is asked between pictures. Raises ``UserError`` where two pictures would have one name.
     """
     items = _items(folder, survey, files) if formats else ()
-    written = []
     with ManyFiles() as many:
         for name in formats:
             layout: AnnotationFormat = make("annotation_format", name)
@@ -46,9 +51,8 @@ def write_packages(
             for entry in layout.entries(package):
                 clock.check()
                 target = folder / name / entry.name
+                written.announce([target])
                 many.add(partial(_write, entry, target))
-                written.append(target)
-    return written
 
 
 def _write(entry: Entry, target: Path) -> None:

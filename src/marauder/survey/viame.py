@@ -16,6 +16,7 @@ from marauder.core.files import atomic_path
 from marauder.data.media_files import MediaFile
 from marauder.survey.seen import Seen, Survey
 from marauder.survey.tables import clock_time
+from marauder.survey.written import Written
 
 FOLDER = "viame"
 PICTURES_FILE = "pictures.csv"
@@ -36,7 +37,9 @@ HEADER = (
 NO_LENGTH = -1
 
 
-def write_viame(folder: Path, survey: Survey, files: Sequence[MediaFile], rates: dict[str, float]) -> list[Path]:
+def write_viame(
+    folder: Path, survey: Survey, files: Sequence[MediaFile], rates: dict[str, float], written: Written
+) -> None:
     """Write ``viame/<video>.csv`` and ``viame/<folder>/pictures.csv``. ``rates``: frames a second of videos, by key.
 
     A file without a detection has its header alone; a video that cannot be opened, which has no rate, gets none.
@@ -49,6 +52,7 @@ def write_viame(folder: Path, survey: Survey, files: Sequence[MediaFile], rates:
     rate_of = {targets[key]: rate for key, rate in rates.items()}
     # Of all files, also those without a detection: a frame's number counts every picture of the folder.
     positions = _positions(files)
+    written.announce(seen_in)
     for target, frames in seen_in.items():
         with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
@@ -58,7 +62,6 @@ def write_viame(folder: Path, survey: Survey, files: Sequence[MediaFile], rates:
             rows = (row for seen in frames for row in _rows(seen, positions[seen.key], survey.names))
             # Ids from 0, one for each line: lines of one id would be joined to a track.
             writer.writerows([identity, *row] for identity, row in enumerate(rows))
-    return list(seen_in)
 
 
 def _file_of(media: MediaFile) -> str:
