@@ -93,7 +93,8 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
         step, save = trainer._step, Checkpointer.save
 
         def timed_step(batch: Any) -> Any:
-            busy = trainer.checkpointer.is_writing()
+            writer = trainer.checkpointer._writer
+            busy = writer is not None and writer.is_alive()
             started = time.perf_counter()
             result = step(batch)
             float(result.samples)  # wait for the device

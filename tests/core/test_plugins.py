@@ -161,3 +161,18 @@ def test_what_is_in_the_table_stays_and_other_packages_are_not_looked_at_for_it(
         "print(plugins._entry_points.cache_info().misses)",
     )
     assert said.split() == ["marauder.launch.notices.file", "True", "0"]
+
+
+def test_a_broken_package_is_left_out_with_one_warning_unless_it_is_asked_for(tmp_path: Path) -> None:
+    said = ask(
+        tmp_path,
+        "[marauder.task]\nwhales = reef_broken:Whales\n",
+        "from marauder.registry.base import weights_names",
+        "from marauder.runs.recipes import recipe_fields",
+        "from marauder.runs.task_description import all_tasks, describe_task",
+        "print([task.name for task in all_tasks()], len(weights_names()), 'training' in recipe_fields())",
+        "describe_task('whales')",
+    )
+    assert "['detection', 'pretraining'] 2 True" in said, said
+    assert said.count("left out: task 'whales' of the package reef-plugins (reef_broken:Whales) cannot be loaded") == 1
+    assert "UserError: task 'whales'" in said

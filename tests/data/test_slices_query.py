@@ -115,6 +115,12 @@ def test_what_a_query_in_sql_takes(text: str, rows: list[int]) -> None:
     assert answer(text) == rows
 
 
+@pytest.mark.parametrize("text", ["x = u'it\\'s'", "x = r'it''s'", 'x = R"it\'s"', "x = 'it''s'  # a note, 'of' us"])
+def test_prefixes_of_texts_and_a_note_at_the_end_are_read(text: str) -> None:
+    assert answer(text, {"x": ["its", "it's"]}) == [1]
+    assert answer("night > 1\n  and x = r'a\\b' # deep", {"x": ["a\\b", "a\b"], "night": [2, 2]}) == [0]
+
+
 def test_every_character_is_itself_in_patterns() -> None:
     characters = [chr(code) for code in range(128)] + ["é", "\x85", "\u2028", "\U0001f41f"]
     columns = {"t": [f"<{character}>" for character in characters]}
@@ -168,7 +174,13 @@ def test_a_name_that_no_row_has_is_missing_everywhere() -> None:
         ("depth NOT > 3", r"cannot be read: > does not belong here \(column 11"),
         ("(depth > 3", r"cannot be read: something is missing at the end \(column 11"),
         ("depth > 3)", r"cannot be read: \) does not belong here \(column 10"),
-        ("weather IN ('a' 'b')", r"cannot be read: 'b' does not belong here \(column 17"),
+        ("weather IN ('a' 'b')", r"two texts in a row; write them as one, or a comma between them \(column 17"),
+        ("weather = 'fo' \"g\"", r"two texts in a row.*\(column 16"),
+        ("weather = '''fog'''", r"three quotation marks in a row: write 'fog', or .*\(column 11"),
+        ('weather = """fog"""', r"three quotation marks in a row.*\(column 11"),
+        ("weather = u'''fog'''", r"three quotation marks in a row.*\(column 11"),
+        ("depth > 3 # deep\nand weather = 'fog'", r"a note behind # can only stand at the end.*\(column 11"),
+        ("# deep", "something is missing at the end"),
         ("weather = 'fog", r"cannot be read: ' does not belong here \(column 11"),
         ("depth > 1.2.3", r"cannot be read: 1\.2\.3 \(column 9"),
         ("now() > depth", r"a function call cannot stand in a query.*\(column 1 "),

@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from marauder.core.errors import UserError
-from marauder.core.files import write_json
+from marauder.core.files import read_json, write_json
 from marauder.core.plugins import make
+from marauder.launch import local, local_supervisor
 from marauder.launch.base import Handle, Job, Launcher
 from marauder.testing.launchers import LauncherContract
 
@@ -59,6 +62,51 @@ class TestLocalLauncher(LauncherContract):
         ]
         watching.kill()
         assert self.wait(launcher, handle) == "lost"
+
+    def test_of_two_who_submit_at_once_the_second_is_told(
+        self, launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = self.job(tmp_path, "wait")
+        held = local.is_held
+
+        def hesitate(path: Path) -> bool:
+            found = held(path)
+            time.sleep(0.5)  # the other one looks meanwhile
+            return found
+
+        def submit(_: int) -> Handle | str:
+            try:
+                return launcher.submit(job)
+            except UserError as error:
+                return str(error)
+
+        monkeypatch.setattr(local, "is_held", hesitate)
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(submit, range(2)))
+        for one in results:
+            if isinstance(one, Handle):
+                launcher.stop(one)
+        (handle,) = [one for one in results if isinstance(one, Handle)]
+        (told,) = [one for one in results if isinstance(one, str)]
+        assert "a job runs there" in told
+        assert self.wait(launcher, handle) == "stopped"
+
+    def test_a_fault_of_the_program_is_written_down(
+        self, launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fault(*_: object) -> None:
+            raise ZeroDivisionError("a fault of the program")
+
+        job = self.job(tmp_path)
+        monkeypatch.setattr(local_supervisor, "launch_processes", fault)
+        with pytest.raises(ZeroDivisionError):
+            local_supervisor.supervise(job)
+        assert read_json(local_supervisor.ended_file(job.folder)) == {
+            "state": "failed",
+            "why": "ZeroDivisionError: a fault of the program",
+        }
+        (job.folder / local.LOG_FILE).touch()
+        assert launcher.status(Handle("local", {"folder": str(job.folder)})) == "failed"
 
     def test_a_handle_of_nothing_is_told(self, launcher: Launcher, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no job was submitted here"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -13,14 +14,20 @@ import pytest
 from mlflow.tracking._tracking_service import utils
 
 from marauder.core.errors import UserError
-from marauder.core.files import portable_path
+from marauder.core.files import hash_file, portable_path
 from marauder.core.plugins import make
 from marauder.registry.base import PRODUCTION
 from marauder.registry.mlflow import MlflowRegistry
 from marauder.registry.promotion import promote
+from marauder.registry.settings import RegistrySettings
+from marauder.runs.production import find_production
+from marauder.runs.settings import RunSettings
 from marauder.testing.registries import PROJECT, register
+from marauder.tracking import mlflow_moves
 from marauder.tracking.base import TrackedRun
+from marauder.tracking.mlflow import MlflowTracker
 from marauder.tracking.mlflow_moves import OWN_TAG
+from marauder.tracking.mlflow_store import MlflowStore
 from models import made
 
 ODD = "a b?c=%20#é%"
@@ -127,3 +134,53 @@ def test_a_version_whose_files_are_gone_is_not_promoted(workspace: Path) -> None
     shutil.rmtree(second.parent)
     assert refused() == "1"
     assert [entry["version"] for entry in registry.promotions(PROJECT)] == ["1", "1"]
+
+
+@pytest.fixture(params=["garbage", "locked"])
+def unusable(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A workspace whose database is none, or is held by another process."""
+    monkeypatch.setattr(mlflow_moves, "WAITING_SECONDS", 0.05)
+    database = workspace / "runs" / "mlflow" / "mlflow.db"
+    with closing(sqlite3.connect(database)) as other:
+        if request.param == "locked":
+            other.execute("BEGIN EXCLUSIVE")
+        else:
+            database.write_bytes(b"no database " * 100)
+        yield workspace
+
+
+def test_a_store_that_cannot_be_used_is_told_and_stops_no_run(unusable: Path, tmp_path: Path) -> None:
+    told = r"MLflow's store .*mlflow.db: .*(not a database|locked); check that"
+    with pytest.raises(UserError, match=told):
+        registry_in(unusable).versions(PROJECT)
+    with pytest.raises(UserError, match=told):
+        register(registry_in(unusable), tmp_path / "more", "c")
+    with pytest.raises(MlflowTracker.errors(), match=told):
+        track(unusable, "later")
+    settings = RunSettings(
+        project=PROJECT, data=tmp_path, runs=unusable / "runs", id="later", registry=RegistrySettings(kind="mlflow")
+    )
+    found = find_production(settings)
+    assert found.unknown and re.search(told, found.why)
+
+
+def test_a_copy_that_can_only_be_read_is_listed_as_it_is(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(workspace, tmp_path / "copy")
+    database = tmp_path / "copy" / "runs" / "mlflow" / "mlflow.db"
+    before = hash_file(database)
+
+    def only_reading(path: Path, **values: Any) -> sqlite3.Connection:
+        return plain(f"{path.as_uri()}?mode=ro", uri=True, **values)
+
+    plain = sqlite3.connect
+    monkeypatch.setattr(mlflow_moves.sqlite3, "connect", only_reading)
+    assert [one.version for one in registry_in(tmp_path / "copy").versions(PROJECT)] == ["1", "2"]
+    assert "cannot be written" in caplog.text
+    database.with_name(".opening.lock").unlink()
+    monkeypatch.setattr(MlflowStore, "is_read_only", True)
+    assert registry_in(tmp_path / "copy").projects() == [PROJECT]
+    assert not database.with_name(".opening.lock").exists() and hash_file(database) == before
+    with pytest.raises(UserError, match="nothing can be written there"):
+        register(registry_in(tmp_path / "copy"), tmp_path / "more", "c")

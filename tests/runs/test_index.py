@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from marauder.cli.runs import row
 from marauder.core.files import write_json
 from marauder.runs import index
 from marauder.runs.index import INDEX_FILE, index_runs
@@ -67,3 +68,39 @@ def test_a_folder_that_may_only_be_read_is_listed(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(index, "write_json", refuse)
     assert len(index_runs(tmp_path)) == 1 and not (tmp_path / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"started": "abc"},
+        {"started": [1], "finished": {}},
+        {"started": 1e300},
+        {"started": 5.0, "finished": "later"},
+        {"seconds": "long"},
+        {"metrics": {"map50": "high"}},
+    ],
+)
+def test_a_record_with_odd_values_hides_no_other(tmp_path: Path, odd: dict[str, object]) -> None:
+    record(tmp_path, "a", started=10.0, metrics={"map50": 0.4})
+    record(tmp_path, "odd", **odd)
+    runs = index_runs(tmp_path)
+    assert {run.folder.name for run in runs} == {"a", "odd"}
+    assert all(row(run, ["map50"])[0] == run.folder.name for run in runs)
+
+
+@pytest.mark.parametrize("before", ["_stamp", "read_json"])
+def test_a_run_that_is_deleted_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    for name in ("a", "b"):
+        record(tmp_path, name)
+    plain = getattr(index, before)
+
+    def delete_first(path: Path) -> object:
+        if path.parent.name == "a":
+            path.unlink()
+        return plain(path)
+
+    monkeypatch.setattr(index, before, delete_first)
+    assert [run.folder.name for run in index_runs(tmp_path)] == ["b"]

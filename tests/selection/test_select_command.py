@@ -23,6 +23,7 @@ from lively_detectors import lively_detector
 from marauder.cli.select import app
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
+from marauder.core.settings import load_settings
 from marauder.data.pictures import decode_picture
 from marauder.data.reading import read_dataset
 from marauder.data.records import Attribute, Dataset, Record
@@ -337,3 +338,13 @@ def test_everything_labelled_is_told(here: Path) -> None:
 def test_the_detectors_of_the_tests_answer_differently(workspace: Path) -> None:
     one, other = (load_detector(workspace / name / "best.pt").model.state_dict() for name in "ab")
     assert any((one[key] != other[key]).any() for key in one)
+
+
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [("typical_below", "min_labelled_share"), ("least_map50", "min_map50"), ("most_unseen", "max_unseen_share")],
+)
+def test_a_renamed_setting_is_told_with_its_new_name(former: str, name: str) -> None:
+    with pytest.raises(UserError, match=f"{former}: no such setting here: it is called {name} now"):
+        load_settings(SelectionSettings, None, [f"{former}=0.2"], pool="data")
+    assert name in SelectionSettings.model_fields

@@ -6,6 +6,7 @@ in the group ``marauder.<kind>``.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
@@ -17,6 +18,7 @@ from marauder.core.settings import Layer, Settings, validate_layer
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+log = logging.getLogger("marauder")
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
@@ -191,6 +193,25 @@ def resolve(kind: str, name: str) -> Any:
             f"{kind} {name!r} needs the package {error.name!r}, which is not installed; "
             "run `make setup`, or install marauder with the matching extra"
         ) from None
+
+
+def loadable(kind: str) -> dict[str, Any]:
+    """Every implementation of ``kind`` by name. Those of other packages that cannot be loaded are left out, each with
+    one warning: what nobody asked for by name must not stop the rest."""
+    found = {}
+    for name in names(kind):
+        try:
+            found[name] = resolve(kind, name)
+        except UserError as error:
+            if name in TABLE[kind]:
+                raise
+            _warn_once(str(error))
+    return found
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("left out: %s", message)
 
 
 def _resolve_offered(kind: str, name: str) -> Any:

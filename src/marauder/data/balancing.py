@@ -133,13 +133,8 @@ class Resampling:
         """Position in the list of records of sample ``index`` (0 to ``length`` - 1) of an epoch."""
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
-        return int(np.searchsorted(self._ends, index * UNIT + self._offset_of(seed, epoch), side="right"))
-
-    def records_of(self, seed: int, epoch: int) -> np.ndarray:
-        """The records of all samples of an epoch: int64 (``length``,)."""
-        comb = np.arange(self.length, dtype=np.int64) * UNIT + self._offset_of(seed, epoch)
         # "right": a tooth on a border belongs to the record behind it, so that a factor of 0 is never drawn.
-        return np.searchsorted(self._ends, comb, side="right")
+        return int(np.searchsorted(self._ends, index * UNIT + self._offset_of(seed, epoch), side="right"))
 
     def _offset_of(self, seed: int, epoch: int) -> int:
         # All samples of an epoch share one offset, and record_at is asked for each of them.

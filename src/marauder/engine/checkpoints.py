@@ -82,10 +82,6 @@ class Checkpointer:
         if wait:
             self.finish()
 
-    def is_writing(self) -> bool:
-        """Whether a write is under way in the background."""
-        return self._writer is not None and self._writer.is_alive()
-
     def finish(self) -> None:
         """Wait for the write under way, if any, and raise what it failed with."""
         if self._writer is not None:

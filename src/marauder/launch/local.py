@@ -13,7 +13,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_text
-from marauder.core.locks import holder, is_held
+from marauder.core.locks import holder, is_held, turn
 from marauder.launch.base import Handle, Job, Launcher, State
 from marauder.launch.local_supervisor import asked_to_stop, ended_file, lock_file
 from marauder.launch.processes import variables_of
@@ -39,7 +39,15 @@ class LocalLauncher(Launcher):
         return "\n".join(lines)
 
     def submit(self, job: Job) -> Handle:
-        """Start the process that watches over the job's; returns once it is at work, or has ended."""
+        """Start the process that watches over the job's; returns once it is at work, or has ended.
+
+        Raises ``UserError`` while another job of the folder runs.
+        """
+        # Until the supervisor has its own lock: of two who submit at once, the second finds the job of the first.
+        with turn(job.folder / ".submitting.lock", f"submitting to {job.folder}", 2 * START_SECONDS):
+            return self._submit(job)
+
+    def _submit(self, job: Job) -> Handle:
         if is_held(lock_file(job.folder)):
             raise UserError(f"{job.folder}: a job runs there ({holder(lock_file(job.folder))}); wait for it or stop it")
         job.write()

@@ -29,7 +29,7 @@ def asked_to_stop(folder: Path) -> Path:
 
 
 def supervise(job: Job) -> State:
-    """Run the job's processes to their end and write down what that was."""
+    """Run the job's processes to their end and write down what that was. A fault of the program is raised on."""
     state: State = "finished"
     why = ""
     with exclusive(lock_file(job.folder), f"the job in {job.folder}"):
@@ -40,11 +40,19 @@ def supervise(job: Job) -> State:
             state, why = "stopped", stop.reason
         except UserError as error:
             state, why = "failed", str(error)
+        except BaseException as error:
+            # Else the job would count as lost, without a reason.
+            _write_end(job.folder, "failed", f"{type(error).__name__}: {error}")
+            raise
         if why:
             print(f"{state}: {why}", file=sys.stderr, flush=True)
         # While the lock is still held: who finds it free finds the end as well.
-        write_json(ended_file(job.folder), {"state": state, "why": why})
+        _write_end(job.folder, state, why)
     return state
+
+
+def _write_end(folder: Path, state: State, why: str) -> None:
+    write_json(ended_file(folder), {"state": state, "why": why})
 
 
 if __name__ == "__main__":

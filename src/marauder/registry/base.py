@@ -11,7 +11,7 @@ from pathlib import Path
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.plugins import Plugin, names, resolve
+from marauder.core.plugins import Plugin, loadable
 from marauder.core.settings import Settings
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
@@ -20,7 +20,7 @@ ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
 
 def weights_names() -> tuple[str, ...]:
     """What the weights of a version are called, by kind of model; a version has one of them."""
-    return tuple(resolve("task", name).weights_file for name in names("task"))
+    return tuple(task.weights_file for task in loadable("task").values())
 
 
 def weights_name(files: Iterable[str]) -> str | None:

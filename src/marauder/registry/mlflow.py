@@ -192,6 +192,8 @@ class MlflowRegistry(Registry):
     def _alone(self) -> Any:
         if self.place.folder is None:
             return nullcontext()
+        if self.place.is_read_only:
+            raise self.place.explained(PermissionError("nothing can be written there"))
         lock = self.place.folder / ".registering.lock"
         return turn(lock, f"the registry {self.place.folder}", REGISTERING_SECONDS)
 

@@ -49,10 +49,6 @@ class VersionRecord:
             raise UserError(f"{where}: is no record of a version ({error}); register the run anew") from error
         return record
 
-    def is_of(self, candidate: Candidate) -> bool:
-        """Whether ``candidate`` is this version."""
-        return (self.run_id, self.weights_sha256) == (candidate.run_id, candidate.weights_sha256)
-
     def to_version(self, tags: Mapping[str, str], aliases: Mapping[str, str], location: str) -> ModelVersion:
         """The version as callers see it: later ``tags`` over the first ones, ``aliases`` of the whole project."""
         return ModelVersion(

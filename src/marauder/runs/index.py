@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from marauder.runs.record import RUN_FILE
 log = logging.getLogger("marauder")
 INDEX_FILE = ".runs_index.json"
 FORMAT = 1
+LAST_TIME = 1e11
+"""Seconds since 1970, in the year 5138."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +39,39 @@ class IndexedRun:
     def metrics(self) -> Mapping[str, float | None]:
         """Its headline figures."""
         found = self.about.get("metrics")
-        return found if isinstance(found, Mapping) else {}
+        stated = found.items() if isinstance(found, Mapping) else ()
+        return {name: value if _is_number(value) else None for name, value in stated}
 
     @property
     def started(self) -> float:
         """Seconds since 1970; 0 where unknown."""
-        return float(self.about.get("started") or 0)
+        return _seconds(self.about.get("started"))
 
     @property
     def seconds(self) -> float | None:
         """How long it took over all attempts, where known."""
-        if self.about.get("seconds"):
-            return float(self.about["seconds"])
-        finished = self.about.get("finished")
-        return float(finished) - self.started if finished and self.started else None
+        stated, finished = _seconds(self.about.get("seconds")), _seconds(self.about.get("finished"))
+        return stated or (finished - self.started if finished and self.started else None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _seconds(value: Any) -> float:
+    """``value`` where it is a time that a calendar has, else 0: a record may hold anything."""
+    return float(value) if _is_number(value) and 0 < value < LAST_TIME else 0.0
 
 
 def index_runs(folder: Path) -> list[IndexedRun]:
     """The runs in ``folder``, the oldest first. A record that cannot be read is shown as damaged and hides no other."""
     known = _read(folder / INDEX_FILE)
-    found = {path.parent.name: _stamp(path) for path in folder.glob(f"*/{RUN_FILE}")}
-    entries = {
-        name: known[name] if known.get(name, {}).get("stamp") == stamp else _entry(folder / name, stamp)
-        for name, stamp in found.items()
-    }
+    entries: dict[str, Plain] = {}
+    for path in folder.glob(f"*/{RUN_FILE}"):
+        name = path.parent.name
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            stamp = _stamp(path)
+            entries[name] = known[name] if known.get(name, {}).get("stamp") == stamp else _entry(path.parent, stamp)
     if entries != known:
         _write(folder / INDEX_FILE, entries)
     runs = [_run(folder / name, entry["about"]) for name, entry in entries.items()]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from marauder.core.metrics import Metric
-from marauder.core.plugins import imported, names, resolve
+from marauder.core.plugins import imported, loadable, resolve
 from marauder.runs.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -63,5 +63,5 @@ def describe_task(name: str) -> type[TaskDescription]:
 
 
 def all_tasks() -> list[type[TaskDescription]]:
-    """Every task, in the table's order."""
-    return [describe_task(name) for name in names("task")]
+    """Every task that can be loaded, in the table's order."""
+    return list(loadable("task").values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,6 +24,11 @@ class SelectionSettings(Settings):
     """What ``marauder select`` does."""
 
     decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "typical_below": "it is called min_labelled_share now",
+        "least_map50": "it is called min_map50 now",
+        "most_unseen": "it is called max_unseen_share now",
+    }
 
     pool: Path = Field(description="data set or folder; its unlabelled pictures are the pool")
     models: tuple[Path, ...] = Field((), description=".pt or .safetensors files of detectors with the same class names")

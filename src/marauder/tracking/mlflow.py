@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marauder.core.errors import UserError
 from marauder.core.files import located_path, write_json
 from marauder.delivery.follower import Refused
 from marauder.tracking.base import Tracker
@@ -46,12 +47,13 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def errors(cls) -> tuple[type[Exception], ...]:
-        """MLflow's own, its database's and its network's; a wrong value among them is told apart by ``_call``."""
+        """MLflow's own, its database's and its network's, and ``UserError`` of a store that cannot be opened; a wrong
+        value among them is told apart by ``_call``."""
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
         from sqlalchemy.exc import SQLAlchemyError
 
-        return (OSError, MlflowException, RequestException, SQLAlchemyError)
+        return (OSError, UserError, MlflowException, RequestException, SQLAlchemyError)
 
     def open(self) -> None:
         """Open the store, find or create the run, log the settings that are not there yet."""

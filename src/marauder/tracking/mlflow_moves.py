@@ -38,7 +38,7 @@ WHERE artifact_location LIKE 'file:%/{ARTIFACTS}' AND artifact_location != :here
 def replace_places(database: Path, here: str) -> None:
     """Replace the store's former place by ``here``, the URI of its files, wherever ``database`` names it.
 
-    One transaction, and none where the store has not moved.
+    One transaction, and none where the store has not moved. Raises ``sqlite3.Error``.
     """
     if not database.is_file():
         return

@@ -6,9 +6,12 @@ Tracking and the registry share it. Importing this file does not import MLflow.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
+import sqlite3
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,7 @@ from marauder.tracking.mlflow_moves import ARTIFACTS, OWN_TAG, replace_places
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger("marauder")
 SERVER_VARIABLE = "MLFLOW_TRACKING_URI"
 OPENING_SECONDS = 120.0
 DATABASE = "mlflow.db"
@@ -50,6 +54,11 @@ class MlflowStore:
     def folder(self) -> Path | None:
         """Where an embedded store lies."""
         return None if self.database is None else self.database.parent
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether an embedded store lies in a folder in which nothing can be made."""
+        return self.folder is not None and self.folder.is_dir() and not os.access(self.folder, os.W_OK)
 
     @property
     def artifact_location(self) -> str | None:
@@ -95,7 +104,10 @@ def locate(settings: MlflowSettings, runs_folder: Path) -> MlflowStore:
 
 
 def open_client(store: MlflowStore) -> MlflowClient:
-    """A client of the store, whose tables exist. Two creators of one SQLite file at once break each other."""
+    """A client of the store, whose tables exist.
+
+    Raises ``UserError`` where an embedded one is no database, stays locked or is not allowed, and MLflow's own errors.
+    """
     for name, value in QUIET.items():
         # Before the import below, which reads them.
         os.environ.setdefault(name, value)
@@ -103,20 +115,36 @@ def open_client(store: MlflowStore) -> MlflowClient:
 
     if store.folder is None:
         return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
-    store.folder.mkdir(parents=True, exist_ok=True)
-    with turn(store.folder / ".opening.lock", f"MLflow's store {store.folder}", OPENING_SECONDS):
-        follow_move(store)
-        client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
-        # Tables are made at first use, of tracking and of the registry apart: both while the lock is held.
-        client.search_experiments(max_results=1)
-        client.search_registered_models(max_results=1)
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        # Two creators of one SQLite file at once break each other; where nothing can be made, there are none.
+        lock = turn(store.folder / ".opening.lock", f"MLflow's store {store.folder}", OPENING_SECONDS)
+        with nullcontext() if store.is_read_only else lock:
+            follow_move(store)
+            client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+            # Tables are made at first use, of tracking and of the registry apart: both while the lock is held.
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+    except OSError as error:
+        raise store.explained(error) from error
     return client
 
 
 def follow_move(store: MlflowStore) -> None:
-    """Let an embedded store that was moved or copied name the places where its files lie now."""
-    if store.database is not None and store.artifact_location is not None:
+    """Let an embedded store that was moved or copied name the places where its files lie now.
+
+    One that can only be read stays as it is. Raises ``UserError`` for a database that is none, or stays locked.
+    """
+    if store.database is None or store.artifact_location is None:
+        return
+    try:
         replace_places(store.database, store.artifact_location)
+    except sqlite3.Error as error:
+        # The low byte is the kind of error (https://sqlite.org/rescode.html).
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if not store.is_read_only and code != sqlite3.SQLITE_READONLY:
+            raise store.explained(error) from error
+        log.warning("%s: cannot be written (%s); files are looked for where it lay before", store.database, error)
 
 
 def create_experiment(client: MlflowClient, store: MlflowStore, name: str) -> str:

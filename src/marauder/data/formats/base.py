@@ -43,8 +43,8 @@ class ReadOptions:
     ``names``: class names in order (they win over those of the source). ``group_pattern``: regular
     expression for groups (data.groups). ``pictures``: the pictures' folder where that is not beside the labels.
     ``parts``: which of a source's label sets (DeepFish: Classification, Localization, Segmentation).
-    ``missing_label``: what a picture without a label file means, ``unlabelled`` (nobody looked) or ``empty`` (someone
-    looked and found nothing). ``uris``: beginnings of addresses (``s3://bucket/``) and the local folders in their
+    ``missing_label``: what a picture without a label file means, ``unlabelled`` (not checked) or ``empty`` (checked,
+    and nothing found). ``uris``: beginnings of addresses (``s3://bucket/``) and the local folders in their
     place, for manifests.
     """
 

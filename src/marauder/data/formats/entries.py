@@ -69,7 +69,7 @@ class Entry:
 
     ``names``: names, paths or addresses that may mean the picture, surest first. ``picture``: where it lies, if that is
     known already. ``file`` and ``line``: where it is said. ``relative``: boxes are fractions of the picture, else
-    pixels. ``width``/``height``: pixels as stated, 0 where not. ``labelled``: False where nobody looked, or nothing of
+    pixels. ``width``/``height``: pixels as stated, 0 where not. ``labelled``: False where not checked, or nothing of
     what is said can be used. ``key``: as the source numbers it, or "".
     """
 

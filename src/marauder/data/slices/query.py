@@ -2,7 +2,8 @@
 
 ``=``, ``<>``, ``<``, ``<=``, ``>``, ``>=``, ``AND``, ``OR``, ``NOT``, ``IN (...)``, ``LIKE``, ``BETWEEN``, ``IS NULL``,
 arithmetic on numbers, constants and names; keywords in any case. Python's forms are read as well: ``==`` and ``!=``,
-chained comparisons, ``in [...]``, ``'text' in name``, ``is None``. There are no functions, and nothing is executed.
+chained comparisons, ``in [...]``, ``'text' in name``, ``is None``, ``r'text'``, a note behind ``#`` at the end. There
+are no functions, and nothing is executed.
 
 Logic is three-valued, as in SQL (Kleene, "Introduction to Metamathematics", 1952): what compares with a missing value,
 or with a value of another kind (a text with a number), is unknown; ``NOT`` of unknown is unknown; only what is true
@@ -31,7 +32,7 @@ DEEPEST = 100
 """Characters and nested levels of a query; more is a mistake, and would only exhaust parser and evaluation."""
 
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<text>'(?:\\.|''|[^'\\])*'|"(?:\\.|""|[^"\\])*")
+    r"""\s*(?:(?P<text>[uUrR]?(?:'(?:\\.|''|[^'\\])*'|"(?:\\.|""|[^"\\])*"))
     |(?P<number>\.?\d(?:[eE][+-]\d|[\w.])*)
     |(?P<name>`[^`]+`|attribute\s*\[\s*(?P<any>'[^']+'|"[^"]+")\s*\])
     |(?P<word>[^\W\d]\w*)
@@ -68,12 +69,13 @@ _FOLD: dict[str, Callable[[float, float], Any]] = {
 def parse_query(text: str) -> Query:
     """Read a query. Raises ``QueryError`` with the column of the first thing that does not belong."""
     # On one line, so that the columns in messages can be counted off.
-    line = " ".join(text.splitlines()).strip()
+    lines = text.strip().splitlines()
+    line = " ".join(lines)
     if not line:
         raise QueryError("the query is empty; write for example: depth > 20", text, 0)
     if len(line) > LONGEST:
         raise QueryError(f"the query is longer than {LONGEST:,} characters; use a list of ids", line[:60] + "…", 0)
-    parser = _Parser(line)
+    parser = _Parser(line, len(line) - len(lines[-1]))
     root = parser.condition(parser.expression(_OR, 0))
     if parser.kind:
         raise parser.unexpected(root)
@@ -84,15 +86,22 @@ class _Parser:
     """Precedence climbing (Richards and Whitby-Strevens, "BCPL", 1979) over one token at a time.
 
     ``kind``: of the token at hand, "" at the end; ``token``: the token, keywords in lower case; ``place``: its column.
+    ``last_line``: the column where the last line of what was written begins.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text, self.end = text, 0
+    def __init__(self, text: str, last_line: int) -> None:
+        self.text, self.end, self.last_line, self.kind = text, 0, last_line, ""
         self.advance()
 
     def advance(self) -> None:
         """Go to the next token."""
+        self.behind_text = self.kind == "text"
         found = _TOKEN.match(self.text, self.end)
+        if found is not None and found["sign"] == "#":
+            if found.start("sign") < self.last_line:
+                raise self.refusal("a note behind # can only stand at the end of the query", found.start("sign"))
+            self.kind, self.token, self.spelled, self.place = "", "", "", found.start("sign")
+            return
         if found is None:  # only spaces are no token
             self.kind, self.token, self.spelled, self.place = "", "", "", len(self.text)
             return
@@ -121,6 +130,8 @@ class _Parser:
             return self.refusal("cannot be read: something is missing at the end")
         if self.token in _MEANT:
             return self.refusal(f"write {_MEANT[self.token]!r} instead of {self.token!r}")
+        if self.kind == "text" and self.behind_text:
+            return self.refusal("two texts in a row; write them as one, or a comma between them")
         if before is not None and before.is_value and self.token in _REFUSED:
             return self.refusal(
                 f"{_REFUSED[self.token]} cannot stand in a query; it knows comparisons, and, or, not, in, like, "
@@ -206,10 +217,19 @@ class _Parser:
         """The value of a text, with SQL's doubled quotes or Python's backslashes; of a number; of a keyword."""
         if kind == "word":
             return _CONSTANTS[token]
-        quote = token[0]
         if kind == "text":
+            quote, raw = token[-1], token[0] in "rR"
+            body = token[token.index(quote) + 1 : -1]
+            if body.startswith(quote):
+                # Python reads '''fog''' as fog, SQL as 'fog'.
+                raise self.refusal(
+                    "three quotation marks in a row: write 'fog', or \"'fog'\" if they belong to it", place
+                )
             # Escapes are matched first, so that the quote of one is not taken for the first of a doubled quote.
-            body = re.sub(rf"\\.|{quote * 2}", lambda found: found[0].replace(quote * 2, "\\" + quote), token[1:-1])
+            single = quote if raw else "\\" + quote
+            body = re.sub(rf"\\.|{quote * 2}", lambda found: found[0].replace(quote * 2, single), body)
+            if raw:
+                return body
             token = quote + body + quote
         try:
             with warnings.catch_warnings():
