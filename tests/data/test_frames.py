@@ -168,12 +168,20 @@ def test_stopped_it_goes_on_to_the_same_files_and_does_nothing_twice(tmp_path: P
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_other_frames_replace_those_of_the_same_video_and_other_videos_join(tmp_path: Path) -> None:
+def test_frames_of_other_settings_are_replaced_only_by_starting_over_and_other_videos_join(tmp_path: Path) -> None:
     first, second = make_video(tmp_path / "a.mp4", 20), make_video(tmp_path / "b.mp4", 20)
     output = tmp_path / "out"
     write_frames(FramesSettings(inputs=(str(first),), output=output, every=2))
-    write_frames(FramesSettings(inputs=(str(first),), output=output, every=5))
-    assert len(list(output.rglob("*.jpg"))) == 4
+    before = contents(output)
+    # The other video comes first, and must not be written either.
+    fewer = FramesSettings(inputs=(str(second), str(first)), output=output, every=5)
+    with pytest.raises(UserError, match=r"a.mp4: holds 10 frames of other settings.*another --output.*--fresh"):
+        write_frames(fewer)
+    assert contents(output) == before
+    summary = write_frames(FramesSettings(inputs=(str(first),), output=output, every=10, fresh=True))
+    assert (summary.pictures, summary.new_pictures) == (2, 0), "frames 0 and 10 were there"
+    summary = write_frames(FramesSettings(inputs=(str(first),), output=output, every=5, fresh=True))
+    assert (summary.pictures, summary.new_pictures) == (4, 2)
     assert write_frames(FramesSettings(inputs=(str(second),), output=output, every=10)).pictures == 6
     same_name = make_video(tmp_path / "other" / "a.mp4", 20)
     with pytest.raises(UserError, match=r"frames of another video of this name .*--fresh"):
@@ -182,6 +190,31 @@ def test_other_frames_replace_those_of_the_same_video_and_other_videos_join(tmp_
     summary = write_frames(FramesSettings(inputs=(str(same_name),), output=output, fresh=True))
     assert (summary.clips, summary.pictures, summary.new_pictures) == (2, 4, 2)
     assert contents(output / "b.mp4") == before, "frames of a video that was not named"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "images/a.mp4/{}.txt",
+        "images/a.mp4/{}.xml",
+        "images/a.mp4/labels/{}.json",
+        "images/labels/{}.txt",
+        "images/labels/a.mp4/{}.txt",
+        "labels/a.mp4/{}.txt",
+    ],
+)
+def test_a_labelled_frame_is_never_deleted(label: str, tmp_path: Path) -> None:
+    video, other = make_video(tmp_path / "a.mp4", 20), make_video(tmp_path / "other" / "a.mp4", 10)
+    output = tmp_path / "images"
+    write_frames(FramesSettings(inputs=(str(video),), output=output, every=5))
+    place = tmp_path / label.format("a.mp4_frame_000015")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("0 0.5 0.5 0.1 0.1", encoding="utf-8")
+    before = contents(tmp_path)
+    for source in (video, other):
+        with pytest.raises(UserError, match=r"a.mp4_frame_000015.jpg: is labelled in .*another --output"):
+            write_frames(FramesSettings(inputs=(str(source),), output=output, every=10, fresh=True))
+        assert contents(tmp_path) == before
 
 
 def test_videos_and_frames_can_move_together_and_each_by_itself(tmp_path: Path) -> None:
@@ -234,6 +267,8 @@ def test_broken_videos_are_set_aside_and_nothing_at_all_is_an_error(tmp_path: Pa
         write_frames(FramesSettings(inputs=(str(tmp_path / "in"),), output=tmp_path / "in"))
     with pytest.raises(ValueError, match="give one of them"):
         FramesSettings(inputs=("a",), output=tmp_path, fps=1.0, every=3)
+    done = CliRunner().invoke(app, ["frames", "a.mp4", "--output", str(tmp_path), "--fps", "1", "--every", "3"])
+    assert isinstance(done.exception, UserError) and "option --every: every: fps and every" in str(done.exception)
 
 
 def test_files_folders_and_patterns_are_found_once_with_keys_of_their_own(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ import cv2
 import numpy as np
 import pytest
 from perfect_detector import HEIGHT, RATE, WIDTH, PerfectDetector, Scene, scenes, write_picture, write_video
+from typer.testing import CliRunner
 
+from marauder.cli.predict import app
 from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.reading import read_dataset
@@ -359,7 +361,7 @@ def test_a_finished_output_is_recognised_and_other_formats_need_no_second_look(w
     assert predict_files(world.settings(output, formats=("boxes",)), detector=again).already_done
     other = predict_files(world.settings(output, formats=("viame", "coco")), detector=again)
     assert again.calls == 0 and not other.already_done
-    assert (output / "viame" / "north" / "dive7.mp4.csv").is_file() and not (output / "boxes.csv").exists()
+    assert (output / "viame" / "north" / "dive7.mp4.csv").is_file()
     (output / "counts.csv").write_text("spoilt", encoding="utf-8")
     assert not predict_files(world.settings(output, formats=("viame", "coco")), detector=again).already_done
     assert (output / "counts.csv").read_text(encoding="utf-8").startswith("file,clip,frame")
@@ -496,3 +498,93 @@ def test_a_picture_that_joins_or_goes_sends_few_others_through_the_model_again(w
     assert 0 < looked_at <= 48
     assert counts.read_bytes() == predict("clean")[1].read_bytes()
     assert tree(tmp_path / "out") == tree(tmp_path / "clean"), "something stale is left"
+
+
+def stills(world: World, *letters: str) -> tuple[str, ...]:
+    return tuple(str(world.folder / f"still-{letter}.png") for letter in letters)
+
+
+@pytest.mark.parametrize(
+    "name", ["yolo/labels/still-a.txt", "coco", "label_studio/tasks.json", "cvat/annotations.xml", "viame", "maxn.csv"]
+)
+def test_files_that_were_corrected_by_hand_are_not_replaced(name: str, world: World, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = PredictSettings(
+        model=world.model, inputs=stills(world, "a", "b"), output=output, formats=("yolo,coco,label_studio,cvat,viame",)
+    )
+    predict_files(settings, detector=world.detector())
+    edited = output / name
+    if edited.is_dir():
+        edited = next(path for path in sorted(edited.rglob("*")) if path.is_file() and not path.is_symlink())
+    edited.write_text("corrected by hand", encoding="utf-8")
+    before = tree(output)
+    told = re.escape(edited.relative_to(output).as_posix())
+    for given in ({}, {"formats": ("boxes",)}, {"confidence": 0.65}, {"inputs": stills(world, "a", "b", "c")}):
+        with pytest.raises(UserError, match=rf"1 files were edited .*\({told}\).*another --output.*--fresh"):
+            predict_files(settings.changed(given), detector=world.detector())
+        assert tree(output) == before
+    edited.unlink()  # what is gone is made again
+    predict_files(settings, detector=world.detector())
+    made = edited.read_bytes()
+    edited.write_text("corrected by hand", encoding="utf-8")
+    predict_files(settings.changed({"fresh": True}), detector=world.detector())
+    assert edited.read_bytes() == made
+
+
+def test_corrections_between_a_stopped_call_and_the_next_are_not_replaced(world: World, tmp_path: Path) -> None:
+    settings = PredictSettings(
+        model=world.model, inputs=stills(world, "a", "b"), output=tmp_path / "out", formats=("yolo",)
+    )
+    predict_files(settings, detector=world.detector())
+    with pytest.raises(Interrupted):
+        predict_files(settings.changed({"formats": ("coco",)}), StopsAt(0), world.detector())
+    (tmp_path / "out" / "yolo" / "labels" / "still-a.txt").write_text("corrected by hand", encoding="utf-8")
+    with pytest.raises(UserError, match="1 files were edited"):
+        predict_files(settings, detector=world.detector())
+
+
+def test_formats_that_were_asked_for_stay_unless_it_starts_over(world: World, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = PredictSettings(model=world.model, inputs=stills(world, "a"), output=output, formats=("boxes", "coco"))
+    assert "kept" not in predict_files(settings, detector=world.detector()).message()
+    fewer = settings.changed({"formats": ("boxes",)})
+    again = predict_files(fewer, detector=world.detector())
+    assert again.already_done and "kept, since earlier calls asked for them: coco (--fresh" in again.message()
+    others = fewer.changed({"formats": ("viame",), "inputs": stills(world, "a", "b")})
+    assert predict_files(others, detector=world.detector()).kept == ("boxes", "coco")
+    assert all((output / name).exists() for name in ("boxes.csv", "coco", "viame"))
+    assert not predict_files(others.changed({"fresh": True}), detector=world.detector()).kept
+    assert (output / "viame").is_dir() and not (output / "coco").exists() and not (output / "boxes.csv").exists()
+
+
+def test_results_of_other_inputs_are_not_replaced(world: World, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = PredictSettings(model=world.model, inputs=stills(world, "a"), output=output, formats=("boxes",))
+    predict_files(settings, detector=world.detector())
+    before = tree(output)
+    other = settings.changed({"inputs": stills(world, "b")})
+    for given in (other, other.changed({"confidence": 0.65})):
+        with pytest.raises(UserError, match=rf"{output}: .*other inputs .*still-a.png.*another --output.*--fresh"):
+            predict_files(given, detector=world.detector())
+        assert tree(output) == before
+    predict_files(settings.changed({"confidence": 0.65}), detector=world.detector())
+    predict_files(settings.changed({"inputs": (str(world.folder),)}), detector=world.detector())
+    # Stopped, a call that starts over goes on without being told so again.
+    with pytest.raises(Interrupted):
+        predict_files(other.changed({"fresh": True}), StopsAt(0), world.detector())
+    predict_files(other, detector=world.detector())
+    assert {row["file"] for row in rows(output / "boxes.csv")} == {"still-b.png"}
+
+
+@pytest.mark.parametrize("pattern, told", [("(dive", "not a regular expression"), ("dive", "in brackets")])
+def test_a_group_pattern_is_judged_before_any_picture(pattern: str, told: str, tmp_path: Path) -> None:
+    words = ["--model", "no.pt", "--input", "none", "--output", str(tmp_path / "out"), "--group-pattern", pattern]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, UserError) and "option --group-pattern: group_pattern" in str(done.exception)
+    assert told in str(done.exception) and not (tmp_path / "out").exists()
+
+
+def test_frames_by_rate_and_by_number_are_told_by_their_option(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["--model", "no.pt", "--input", "none", "--fps", "1", "--every", "2"])
+    assert isinstance(done.exception, UserError) and "option --fps: fps: fps and every" in str(done.exception)
+    assert "--model" not in str(done.exception)

@@ -199,7 +199,7 @@ def frames(
     fps: Annotated[float | None, typer.Option(help="Frames a second of video [default: 1].")] = None,
     every: Annotated[int | None, typer.Option(help="Each so many-th frame instead.")] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of the JPEG files.")] = 92,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over: forget all videos of this folder.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over with these videos: replace their frames.")] = False,
     max_hours: MaxHours = None,
 ) -> None:
     """Make pictures of the frames of videos, named so that splits keep the frames of a video together.

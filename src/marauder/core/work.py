@@ -42,6 +42,11 @@ class Work:
         )
         return dict(state["about"]) if whole else None
 
+    def sealed(self) -> dict[str, str]:
+        """SHA-256 by name of the files that the last finished work left, whatever it was made from."""
+        state = _read(self.marker)
+        return dict(state.get("files", {})) if state is not None else {}
+
     def begin(self) -> None:
         """Record that it is under way: the folder is claimed, and what was done before no longer counts."""
         write_json(self.marker, {"format": FORMAT, "complete": False})

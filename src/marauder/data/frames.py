@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
@@ -43,6 +43,8 @@ TABLE_FILE, SET_ASIDE_FILE = "frames.csv", "set_aside.csv"
 FORMAT = 1
 """Raised whenever the same video and settings would give other pictures."""
 USUAL_FPS = 1.0
+LABELS = "labels"
+LABEL_SUFFIXES = frozenset({".txt", ".xml", ".json"})
 
 
 class FramesSettings(Settings):
@@ -50,7 +52,7 @@ class FramesSettings(Settings):
 
     ``inputs``: videos, folders, or patterns. ``fps``: frames a second of video (1 where ``every`` is not given either);
     ``every``: every n-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over with these
-    videos.
+    videos, whose frames are replaced.
     """
 
     decides: ClassVar[Decides] = Decides.RESULT
@@ -62,11 +64,13 @@ class FramesSettings(Settings):
     quality: int = Field(92, ge=1, le=100)
     fresh: Annotated[bool, Decides.NOTHING] = False
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> FramesSettings:
-        if self.fps is not None and self.every is not None:
+    # On the field, not on the whole: the mistake is told with the place of this option.
+    @field_validator("every")
+    @classmethod
+    def _one_of_both(cls, every: int | None, info: ValidationInfo) -> int | None:
+        if every is not None and info.data.get("fps") is not None:
             raise ValueError("fps and every both say which frames; give one of them")
-        return self
+        return every
 
     @property
     def sampling(self) -> Sampling:
@@ -76,7 +80,8 @@ class FramesSettings(Settings):
 
 @dataclass(frozen=True)
 class FramesSummary:
-    """What is in the folder now. ``set_aside``: video and what is wrong with it, or with a part of it."""
+    """What is in the folder now. ``new_pictures``: those that were not there before. ``set_aside``: video and what is
+    wrong with it, or with a part of it."""
 
     output: Path
     clips: int
@@ -96,9 +101,10 @@ class FramesSummary:
 def write_frames(settings: FramesSettings, clock: Clock | None = None) -> FramesSummary:
     """Write the chosen frames of each video into a folder of its own below ``settings.output``.
 
-    Frames that other calls wrote there stay, also with ``fresh``. Broken videos and frames are set aside. The clock is
-    asked between frames (``Interrupted``). Raises ``UserError`` for inputs that name no video, for a folder with other
-    content, where another video of the same name is there already, and where no frame can be read at all.
+    Frames of other videos stay, also with ``fresh``. Broken videos and frames are set aside. The clock is asked between
+    frames (``Interrupted``). Raises ``UserError`` for inputs that name no video, for a folder with other content, where
+    another video of the same name is there already, where frames of other settings would be replaced without ``fresh``
+    or any that are labelled, and where no frame can be read at all.
     """
     clock = clock or Clock()
     state = settings.output / STATE
@@ -108,11 +114,13 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {settings.output}"):
         remove_leftovers(state)
-        clips = flat_names(videos)
+        names = flat_names(videos)
+        # All of them before the first is touched: what is refused leaves the folder as it was.
+        clips = [_Clip.of(media, names[media.key], settings) for media in videos]
         new = 0
         with Progress("writing frames", None, "pictures") as progress:
-            for media in videos:
-                new += _write_clip(media, clips[media.key], settings, clock, progress)
+            for clip in clips:
+                new += _write_clip(clip, settings, clock, progress)
         return _conclude(settings, new)
 
 
@@ -151,31 +159,84 @@ def broken_in_words(numbers: list[int]) -> list[str]:
     ]
 
 
-def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Clock, progress: Progress) -> int:
+@dataclass(frozen=True)
+class _Clip:
+    """A video and what is there of it. ``content``: how its note begins. ``identity``: of video and settings; ``None``
+    where ``problem`` says why it cannot be read. ``known``: its note of an earlier call, empty where it starts over.
+    ``had``: names of its frames that lie there. ``stale``: whether they have to go first."""
+
+    media: MediaFile
+    name: str
+    content: Plain
+    identity: str | None
+    problem: str
+    known: Plain
+    had: frozenset[str]
+    stale: bool
+
+    @classmethod
+    def of(cls, media: MediaFile, name: str, settings: FramesSettings) -> _Clip:
+        """Raises ``UserError`` where frames would be lost that are wanted, or may be."""
+        output, sampling = settings.output, settings.sampling
+        place = Path(os.path.realpath(media.path))  # resolve() refuses a link to itself
+        # Relative, so that videos and frames can move together.
+        content: Plain = {"video": portable_path(place, output.resolve()), "key": media.key, "complete": False}
+        identity, problem = None, ""
+        try:
+            stat = media.path.stat()
+            content["stamp"] = [stat.st_size, stat.st_mtime_ns]
+            identity = fingerprint([FORMAT, *content["stamp"], sampling.every, sampling.fps, settings.quality])
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+        known = _read_note(output / STATE / f"{name}.json")
+        there = located_path(known["video"], output.resolve()) if "video" in known else place
+        same = there == place or (identity is not None and known.get("stamp") == content["stamp"])
+        if not same and not settings.fresh:
+            raise UserError(
+                f"{output / name}: holds frames of another video of this name ({there}); give both in one "
+                "command, or another --output, or start over with --fresh"
+            )
+        # What was written of a video that cannot be read now stays: its disk may just not be there.
+        stale = not same or (identity is not None and (settings.fresh or known.get("identity") != identity))
+        pictures = _pictures_of(output, name)
+        if stale and pictures:
+            _refuse_loss(output, name, pictures, settings.fresh)
+        had = frozenset(path.name for path in pictures if same and known.get("stamp") == content.get("stamp"))
+        return cls(media, name, content, identity, problem, {} if stale else known, had, stale)
+
+
+def _refuse_loss(output: Path, clip: str, pictures: list[Path], fresh: bool) -> None:
+    """Raise ``UserError`` unless ``pictures`` of a clip may be deleted: with ``fresh``, and without labels."""
+    if not fresh:
+        raise UserError(
+            f"{output / clip}: holds {len(pictures):,} frames of other settings, or of the video before it changed, "
+            "which would be removed; choose another --output, or replace them with --fresh"
+        )
+    # Beside the picture, and where YOLO's layouts have them: labels/ in a folder above, or in place of images/.
+    above = [output / clip / LABELS, output / LABELS, output.absolute().parent / LABELS]
+    folders = [output / clip, *above, *(folder / clip for folder in above)]
+    stems = {picture.stem: picture for picture in pictures}
+    for label in (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())):
+        if label.suffix.lower() in LABEL_SUFFIXES and label.stem in stems:
+            raise UserError(
+                f"{stems[label.stem]}: is labelled in {label}, and would be removed; choose another --output, or move "
+                "labels and pictures elsewhere first"
+            )
+
+
+def _write_clip(clip: _Clip, settings: FramesSettings, clock: Clock, progress: Progress) -> int:
     """Write the frames of one video that are not there yet; returns how many that were."""
-    folder, note = settings.output / clip, settings.output / STATE / f"{clip}.json"
-    sampling, place = settings.sampling, Path(os.path.realpath(media.path))  # resolve() refuses a link to itself
-    # Relative, so that videos and frames can move together.
-    content: Plain = {"video": portable_path(place, settings.output.resolve()), "key": media.key, "complete": False}
-    try:
-        stat = media.path.stat()
-        content["stamp"] = [stat.st_size, stat.st_mtime_ns]
-    except OSError as error:
-        known = _known_of(place, None, note, settings)
-        # What was written of it before stays: its disk may just not be there.
-        write_json(note, {**known, **content, "problems": [f"cannot be read: {error.strerror}"]})
-        return 0
-    known = _known_of(place, content["stamp"], note, settings)
-    identity = fingerprint([FORMAT, *content["stamp"], sampling.every, sampling.fps, settings.quality])
-    if settings.fresh:
-        known = {}
-    if known.get("identity") == identity and known.get("complete") and _all_there(folder, known["frames"]):
-        return 0
+    media, folder, note = clip.media, settings.output / clip.name, settings.output / STATE / f"{clip.name}.json"
     # Other settings, or a changed video, give other frames; the old ones must not stay among them.
-    if known.get("identity") != identity:
+    if clip.stale:
         _forget(settings.output, note)
+    if clip.identity is None:
+        write_json(note, {**clip.known, **clip.content, "problems": [clip.problem]})
+        return 0
+    if clip.known.get("complete") and _all_there(folder, clip.known["frames"]):
+        return 0
     # Before the first picture, so that what a kill leaves is known to be this video's.
-    content["identity"] = identity
+    content: Plain = {**clip.content, "identity": clip.identity}
     write_json(note, content)
     if folder.is_dir():
         remove_leftovers(folder)
@@ -185,15 +246,15 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
     problems: list[str] = []
     try:
         with Video(media.path) as video, ManyFiles() as many:
-            for frame in video.frames(sampling):
+            for frame in video.frames(settings.sampling):
                 clock.check()
                 if frame.pixels is None:
                     broken.append(frame.number)
                     continue
-                target = folder / frame_name(clip, frame.number)
+                target = folder / frame_name(clip.name, frame.number)
                 if not target.is_file():
                     many.add(partial(_write_frame, target, frame.pixels, settings.quality))
-                    new += 1
+                    new += target.name not in clip.had
                     progress.advance(note=media.key)
                 frames.append({"file": target.name, "frame": frame.number, "seconds": frame.seconds})
             problems = [text for text in (*broken_in_words(broken), video.shortfall()) if text]
@@ -203,22 +264,6 @@ def _write_clip(media: MediaFile, clip: str, settings: FramesSettings, clock: Cl
     # well, since the same file would fail again.
     write_json(note, {**content, "complete": True, "problems": problems, "frames": frames})
     return new
-
-
-def _known_of(place: Path, stamp: list[int] | None, note: Path, settings: FramesSettings) -> Plain:
-    """What the note says of the video in ``place``, which is known by its place or by ``stamp``: size and time of
-    change. With ``fresh``, frames of another video of its name are deleted. Raises ``UserError`` for them otherwise."""
-    known = _read_note(note)
-    there = located_path(known["video"], settings.output.resolve()) if "video" in known else place
-    if there == place or (stamp is not None and known.get("stamp") == stamp):
-        return known
-    if not settings.fresh:
-        raise UserError(
-            f"{settings.output / note.stem}: holds frames of another video of this name ({there}); give both in one "
-            "command, or another --output, or start over with --fresh"
-        )
-    _forget(settings.output, note)
-    return {}
 
 
 def _write_frame(target: Path, pixels: np.ndarray, quality: int) -> None:
@@ -237,12 +282,16 @@ def _all_there(folder: Path, frames: list[Plain]) -> bool:
     return all((folder / frame["file"]).is_file() for frame in frames)
 
 
+def _pictures_of(output: Path, clip: str) -> list[Path]:
+    """The frames of a clip that lie there."""
+    # Not a pattern: a clip's name may hold its signs.
+    return sorted(path for path in (output / clip).glob("*_frame_*.jpg") if path.name.startswith(f"{clip}_frame_"))
+
+
 def _forget(output: Path, note: Path) -> None:
     """Delete what was written of one video, and its note last, so that a kill in between loses nothing."""
-    clip = note.stem
-    for picture in (output / clip).glob("*_frame_*.jpg"):
-        if picture.name.startswith(f"{clip}_frame_"):
-            picture.unlink()
+    for picture in _pictures_of(output, note.stem):
+        picture.unlink()
     note.unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marauder.core.clock import Clock
@@ -30,10 +30,11 @@ from marauder.survey.detecting import FORMAT as DETECTING_FORMAT
 from marauder.survey.detecting import Detector, Looking, file_identity
 from marauder.survey.drawing import FORMAT as DRAWING_FORMAT
 from marauder.survey.drawing import Drawing
+from marauder.survey.finished import Finished, refuse_edited
 from marauder.survey.packages import FRAMES_FOLDER, write_packages
 from marauder.survey.page import PAGE_FILE, Shown, write_page
 from marauder.survey.seen import SeenFolder, Survey
-from marauder.survey.settings import ANNOTATED, BOXES, PACKAGES, PARQUET, VIAME, PredictSettings
+from marauder.survey.settings import ANNOTATED, BOXES, FORMATS, PACKAGES, PARQUET, VIAME, PredictSettings
 from marauder.survey.tables import (
     BOXES_FILE,
     COUNTS_FILE,
@@ -59,7 +60,8 @@ MOST_SPECIES = 12
 @dataclass(frozen=True, eq=False)
 class PredictSummary:
     """What came out. ``totals``: detections of each class, most first. ``max_n``: clip, species and MaxN, highest
-    first. ``set_aside``: file and what is wrong with it, or a part of it. ``already_done``: nothing had to be done."""
+    first. ``set_aside``: file and what is wrong with it, or a part of it. ``already_done``: nothing had to be done.
+    ``kept``: formats that only earlier calls asked for."""
 
     output: Path
     pictures: int
@@ -68,6 +70,7 @@ class PredictSummary:
     max_n: tuple[tuple[str, str, int], ...]
     set_aside: tuple[tuple[str, str], ...]
     already_done: bool = False
+    kept: tuple[str, ...] = ()
 
     @property
     def page(self) -> Path:
@@ -90,6 +93,8 @@ class PredictSummary:
         if self.set_aside:
             first = ": ".join(self.set_aside[0])
             lines.append(f"set aside: {len(self.set_aside):,}, see {SET_ASIDE_FILE}; first: {first}")
+        if self.kept:
+            lines.append(f"kept, since earlier calls asked for them: {', '.join(self.kept)} (--fresh drops them)")
         return "\n".join([*lines, f"page: {self.page}"])
 
 
@@ -99,8 +104,10 @@ def predict_files(
     """Look at ``settings.inputs`` with ``settings.model`` and write what was found to ``settings.output``.
 
     ``detector``: instead of opening the model, which is then read for its checksum alone. Broken pictures, videos and
-    frames are set aside. Raises ``Interrupted`` when the clock says stop (the same call goes on), and ``UserError`` for
-    a model that cannot be opened, inputs that name nothing, an output folder with other content, or nothing readable.
+    frames are set aside. Formats that finished calls with the same model and settings asked for are written too. Raises
+    ``Interrupted`` when the clock says stop (the same call goes on), and ``UserError`` for a model that cannot be
+    opened, inputs that name nothing, an output folder with other content, or nothing readable; without ``fresh`` also
+    where files were edited by hand, or results of other inputs would be replaced.
     """
     clock = clock or Clock()
     output, state = settings.output, settings.output / STATE
@@ -108,20 +115,43 @@ def predict_files(
     # Before the inputs are looked for: the output may lie among them, and must be ours to be passed over.
     claim(output, output / SUMMARY_FILE, "predictions")
     files = find_media(settings.inputs, output)
-    stamps = [file_identity(media) for media in files]
-    # The digest stands for the model: ``by_content`` would hash it a second time.
-    deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
-    versions = [FORMAT, DETECTING_FORMAT, DRAWING_FORMAT]
-    work = Work(output / SUMMARY_FILE, [versions, settings.model.name, deciding, stamps])
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
+        before = Finished.read(state)
+        now = Finished.of(output, _key(settings, digest), settings.formats, settings.inputs, files)
+        work = _work(settings, digest, files)
+        kept: tuple[str, ...] = ()
         if settings.fresh:
             # Under the lock: another process may be reading them.
             SeenFolder(state / "seen").forget(set())
-        elif (known := work.done()) and Written(output, state).all_there():
-            return _told_before(output, known)
+        else:
+            refuse_edited(output, before.sealed if before else work.sealed())
+            if before:
+                before.refuse_other_inputs(output, now)
+                kept = before.formats_to_keep(now)
+                formats = tuple(name for name in FORMATS if name in (*settings.formats, *kept))
+                settings, now = settings.changed({"formats": formats}), replace(now, formats=formats)
+                work = _work(settings, digest, files)
+            if (known := work.done()) and Written(output, state).all_there():
+                return replace(_told_before(output, known), kept=kept)
         work.begin()
-        return _predict(settings, files, digest, work, detector, clock)
+        if before:
+            before.give_way(state, None if settings.fresh else now)
+        return replace(_predict(settings, files, digest, work, now, detector, clock), kept=kept)
+
+
+def _key(settings: PredictSettings, digest: str) -> str:
+    """Of the model and all settings but the formats."""
+    deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
+    return fingerprint({name: value for name, value in deciding.items() if name != "formats"})
+
+
+def _work(settings: PredictSettings, digest: str, files: Sequence[MediaFile]) -> Work:
+    # The digest stands for the model: ``by_content`` would hash it a second time.
+    deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
+    versions = [FORMAT, DETECTING_FORMAT, DRAWING_FORMAT]
+    stamps = [file_identity(media) for media in files]
+    return Work(settings.output / SUMMARY_FILE, [versions, settings.model.name, deciding, stamps])
 
 
 def model_digest(model: Path) -> str:
@@ -139,6 +169,7 @@ def _predict(
     files: Sequence[MediaFile],
     digest: str,
     work: Work,
+    now: Finished,
     detector: Detector | None,
     clock: Clock,
 ) -> PredictSummary:
@@ -183,6 +214,8 @@ def _predict(
     # Before the summary says "done": what is left from other settings would pass for a result of these.
     written.forget_others()
     about = {"model": {"file": settings.model.name, "sha256": digest, "names": survey.names}, **_plain(summary)}
+    # Before the work counts as finished: from then on people may edit the files.
+    now.with_sealed(output, written.current).write(state)
     # Links lead to the user's own pictures, which are not ours to seal.
     work.finish(sorted(path for path in written.current if not path.is_symlink()), about)
     # Last: until the work is finished, a kill may need them.

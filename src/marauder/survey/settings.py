@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from marauder.core.decides import BY_CONTENT
+from marauder.core.errors import UserError
 from marauder.core.settings import Decides, Settings, split_commas
+from marauder.data.groups import compile_group_pattern
 from marauder.data.video_files import Sampling
 
 ANNOTATED, BOXES, PARQUET, VIAME = "annotated", "boxes", "parquet", "viame"
@@ -64,11 +66,23 @@ class PredictSettings(Settings):
             raise ValueError(f"no format named {unknown[0]!r}; choose from {', '.join(FORMATS)}, or all")
         return tuple(name for name in FORMATS if name in formats)
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> PredictSettings:
-        if self.fps is not None and self.every is not None:
+    # On the field, not on the whole: the mistake is told with the place of this option.
+    @field_validator("fps")
+    @classmethod
+    def _one_of_both(cls, fps: float | None, info: ValidationInfo) -> float | None:
+        if fps is not None and info.data.get("every") is not None:
             raise ValueError("fps and every both say which frames of videos; give one of them")
-        return self
+        return fps
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern:
+            try:
+                compile_group_pattern(pattern)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        return pattern
 
     @property
     def sampling(self) -> Sampling:
