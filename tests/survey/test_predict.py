@@ -520,7 +520,7 @@ def test_files_that_were_corrected_by_hand_are_not_replaced(name: str, world: Wo
     before = tree(output)
     told = re.escape(edited.relative_to(output).as_posix())
     for given in ({}, {"formats": ("boxes",)}, {"confidence": 0.65}, {"inputs": stills(world, "a", "b", "c")}):
-        with pytest.raises(UserError, match=rf"1 files were edited .*\({told}\).*another --output.*--fresh"):
+        with pytest.raises(UserError, match=rf"would replace what was edited .*\({told}\).*another --output.*--fresh"):
             predict_files(settings.changed(given), detector=world.detector())
         assert tree(output) == before
     edited.unlink()  # what is gone is made again
@@ -539,7 +539,7 @@ def test_corrections_between_a_stopped_call_and_the_next_are_not_replaced(world:
     with pytest.raises(Interrupted):
         predict_files(settings.changed({"formats": ("coco",)}), StopsAt(0), world.detector())
     (tmp_path / "out" / "yolo" / "labels" / "still-a.txt").write_text("corrected by hand", encoding="utf-8")
-    with pytest.raises(UserError, match="1 files were edited"):
+    with pytest.raises(UserError, match="would replace what was edited"):
         predict_files(settings, detector=world.detector())
 
 

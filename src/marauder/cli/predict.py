@@ -54,7 +54,7 @@ def predict(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     resume: Resume = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Look at everything again, and replace what is there.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Look at everything again, replace what is there.")] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop in time after so many hours.")] = None,
 ) -> None:
     """Look at pictures and videos with a detector and count what it finds.

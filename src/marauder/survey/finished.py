@@ -105,8 +105,8 @@ def refuse_edited(output: Path, sealed: dict[str, str]) -> None:
         if editable(name) and (output / name).is_file() and hash_file(output / name) != known
     ]
     if edited:
-        more = " …" if len(edited) > TOLD else ""
+        more = f" and {len(edited) - TOLD:,} more" if len(edited) > TOLD else ""
         raise UserError(
-            f"{output}: {len(edited)} files were edited after they were written ({', '.join(edited[:TOLD])}{more}) and "
-            "would be replaced; choose another --output, or replace them with --fresh"
+            f"{output}: would replace what was edited after it was written ({', '.join(edited[:TOLD])}{more}); "
+            "choose another --output, or replace it with --fresh"
         )
