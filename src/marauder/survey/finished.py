@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from marauder.core.errors import UserError, printable
-from marauder.core.files import DamagedFileError, hash_file, portable_path, read_json, write_json
+from marauder.core.files import DamagedFileError, hash_file, located_path, portable_path, read_json, write_json
 from marauder.data.media_files import MediaFile
 from marauder.survey.detecting import file_identity
 from marauder.survey.settings import PACKAGES, VIAME
@@ -74,8 +74,9 @@ class Finished:
         left = [path in now.files or tuple(stamp) in known for path, stamp in self.files.items()]
         if all(left) or (any(left) and set(self.inputs) <= set(now.inputs)):
             return
+        told = ", ".join(str(located_path(one, output.resolve())) for one in self.inputs[:TOLD])
         raise UserError(
-            f"{output}: holds what was found in other inputs ({', '.join(self.inputs[:TOLD])}), which this call does "
+            f"{output}: holds what was found in other inputs ({told}), which this call does "
             "not name; choose another --output, name those too, or replace their results with --fresh"
         )
 
