@@ -168,6 +168,13 @@ def test_a_named_checkpoint_that_is_damaged_is_a_clear_error(tmp_path: Path) -> 
         checkpointer.read(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"hello\n", b"", b"PK\x03\x04", bytes(range(256))])
+def test_a_file_that_is_no_checkpoint_is_told_in_our_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "garbage.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"garbage\.pt: cannot be read as a step checkpoint; those are"):
+        Checkpointer(tmp_path).read(tmp_path / "garbage.pt")
+
+
 def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -269,6 +269,16 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
         load_detector(tmp_path / name)
 
 
+def test_a_pt_opens_under_any_path(saved: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "mo ved?#x%20" / "be?st.pt"
+    odd.parent.mkdir()
+    odd.write_bytes(saved.with_suffix(".pt").read_bytes())
+    assert load_detector(odd).names == load_detector(saved.with_suffix(".pt")).names
+    odd.write_bytes(b"hello")
+    with pytest.raises(UserError, match="it is no file of PyTorch's"):
+        load_detector(odd)
+
+
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a detector is a \.pt or \.safetensors file"):
         load_detector(tmp_path / "model.onnx")

@@ -54,7 +54,9 @@ def show(summary: RunSummary) -> None:
         for name in headlines(describe_task(summary.task).metrics)
         if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
-    typer.echo(f"done: {figures} on the split {summary.split} (epoch {summary.best_epoch} of {summary.epochs})")
+    typer.echo(f"done: {figures} on the split {summary.split} (best of {summary.epochs} epochs: {summary.best_epoch})")
+    if summary.finished_before:
+        typer.echo("it was finished before; nothing had to be done again")
     if summary.stopped_early:
         typer.echo(f"note:    {summary.stopped_early}")
     typer.echo(f"gates:   {summary.verdict}")

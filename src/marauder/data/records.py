@@ -209,7 +209,10 @@ class Dataset:
         chosen = [record for record in self.records if record.split == name]
         if not chosen:
             known = ", ".join(self.splits()) or "none"
-            raise UserError(f"{self.source or 'data set'}: no split named {name!r} (there are: {known})")
+            raise UserError(
+                f"{self.source or 'data set'}: no split named {name!r} (there are: {known}); "
+                "`marauder manifest write --fractions train=0.7,val=0.15,test=0.15` makes splits that keep clips whole"
+            )
         return self.with_records(chosen)
 
     def with_records(self, records: Iterable[Record]) -> Dataset:

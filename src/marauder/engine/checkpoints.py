@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import os
-import pickle
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from marauder.core.files import (
     write_json,
 )
 from marauder.core.plain import Plain
+from marauder.models.unreadable import UNREADABLE
 
 LATEST = "checkpoint_latest.pt"
 SET_ASIDE = "set_aside"
@@ -186,8 +186,12 @@ def _load(path: Path) -> Plain:
     try:
         # On the CPU, so that what a GPU wrote is read without one; weights_only lets no code be unpickled.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise DamagedFileError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    except UNREADABLE:
+        # What torch says of a file that is no such archive advises to load it unsafely.
+        raise DamagedFileError(
+            f"{path}: cannot be read as a step checkpoint; those are the files checkpoint_<step>.pt in a run's folder "
+            "checkpoints"
+        ) from None
     if not isinstance(state, dict) or "step" not in state:
         raise DamagedFileError(f"{path}: holds no training state")
     return state

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import nn
 
 from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
+from marauder.models.unreadable import UNREADABLE
 
 _THREADS_BEFORE = os.environ.get("OMP_NUM_THREADS")
 # Before the import, which reads them: no look at the network, no pip install, no settings in the home folder.
@@ -45,11 +46,6 @@ TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
 
 _NAME = re.compile(rf"(yolov8|yolo11)([{SCALES}])")
 LOSS_NAMES = ("box", "cls", "dfl")
-UNREADABLE = (
-    *(TypeError, RuntimeError, EOFError, OSError, ModuleNotFoundError, AttributeError, LookupError, ValueError),
-    *(ArithmeticError, AssertionError, UnpicklingError, struct.error),
-)
-"""What torch's restricted loader raises for files that are not a checkpoint, whatever bytes they hold."""
 
 
 def detector_names() -> list[str]:
@@ -171,6 +167,18 @@ def suppress(
     )
 
 
+@contextmanager
+def _plainly_named(path: Path) -> Iterator[Path]:
+    """``path``, or a link to it where Ultralytics would take a part of its name for the query of an address."""
+    if "?" not in str(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "model.pt"
+        link.symlink_to(path.absolute())
+        yield link
+
+
 def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None]:
     """Open a ``.pt`` that Marauder did not write, through Ultralytics' restricted loader (known classes only).
 
@@ -181,9 +189,12 @@ def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
     try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+        with _plainly_named(path) as plain:
+            checkpoint, _ = torch_safe_load(str(plain), safe_only=True)
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # A pickle that is none ends in a KeyError, which says a byte and nothing else.
+        told = str(error).splitlines() if not isinstance(error, KeyError) else []
+        reason = told[0] if told else "it is no file of PyTorch's"
         raise UserError(
             f"{path}: cannot be opened as a detector checkpoint ({reason}); expected best.pt or last.pt of a "
             "Marauder or Ultralytics detection run"

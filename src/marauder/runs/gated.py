@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,8 @@ class RunSummary:
     """Why training ended before its last epoch; empty: it did not."""
     promote: tuple[str, ...] = ()
     """Words after ``marauder registry promote`` that make it the production model."""
+    finished_before: bool = False
+    """An earlier call had finished it, and nothing was done again."""
 
 
 def run_gated(
@@ -198,7 +200,7 @@ class GatedRun:
             return None
         self.record = record
         self._register()
-        return self._summary()
+        return replace(self._summary(), finished_before=True)
 
     def _decides(self) -> Plain:
         """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
@@ -290,6 +292,8 @@ class GatedRun:
         if self.production_unknown:
             # The registry was away before training; it may answer now.
             self._find_production()
+        if self.production is not None and self._is_production(self.production):
+            self.production, kind.why_no_production = None, "the model in production is this very one"
         findings = Findings(outcome, self.production)
         metrics = kind.measure(findings, self.device, clock)
         clock.check()
@@ -356,6 +360,10 @@ class GatedRun:
 
     def _promotion(self, record: RunRecord) -> tuple[str, ...]:
         return (record.project, record.version or "", *registry_words(self.settings))
+
+    def _is_production(self, production: Production) -> bool:
+        """Whether these are the weights that are in production: compared with themselves they would prove nothing."""
+        return hash_file(self.folder / self.kind.description.weights_file) == production.version.weights_sha256
 
     def _summary(self) -> RunSummary:
         record = self.record
