@@ -168,7 +168,7 @@ class TestJournal:
         file = small_sets.picture(tmp_path / "p" / "a.jpg")
         settle(tmp_path / "p")
         path = tmp_path / "journal.jsonl"
-        path.write_text('["/gone.jpg", 1, 2, "x"]\n{"a": 1}\n["half')
+        path.write_text('["/gone.jpg", 1, 2, 3, "x"]\n{"a": 1}\n["half')
         found = hash_files([file, tmp_path / "absent.jpg"], FileJournal(path))
         assert found[tmp_path / "absent.jpg"] == (0, None)
         assert len(found[file][1]) == 64

@@ -92,7 +92,7 @@ def test_settings_come_from_train_yaml_and_only_its_own_sections_are_read(words:
     config.write_text("registry:\n  kind: flies\n")
     with pytest.raises(UserError, match=r"train\.yaml:2: registry\.kind: no registry named 'flies'"):
         run("list", "--config", str(config))
-    with pytest.raises(UserError, match="no option 'adress'"):
+    with pytest.raises(UserError, match=r"registry\.options\.adress: .*did you mean address"):
         run("list", "--registry", "files", "--option", "adress=x")
     with pytest.raises(UserError, match="switched off"):
         run("list", "--registry", "none")

@@ -175,7 +175,7 @@ def test_what_is_undefined_is_null_and_the_form_holds(seed: int, pictures: int, 
         ("slices_figure", "predictions_sheet"),
         ("predictions_sheet", "slice_confusion"),
         ("slice_confusion", "report_content"),
-        ("build_gallery", "render_page"),
+        ("build_gallery", "render_report"),
     ],
 )
 def test_a_signal_stops_the_report_before_its_next_part(

@@ -385,7 +385,7 @@ def test_killed_and_stopped_it_ends_with_the_same_weights(start: Start, tmp_path
 
 @pytest.mark.slow
 def test_two_processes_train_one_backbone(start: Start, tmp_path: Path) -> None:
-    process = start(tmp_path, "--processes", "2")
+    process = start(tmp_path, "--processes", "2", "--accumulate", "1")
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert (tmp_path / "backbone.safetensors").is_file()

@@ -110,7 +110,7 @@ def test_the_script_chooses_and_tells_and_does_nothing_twice(workspace: Path) ->
     pool = {record.key: record for record in read_dataset(workspace / "data") if not record.labelled}
     assert [pick["rank"] for pick in found["picks"]] == list(range(1, 11))
     for pick in found["picks"]:
-        assert pool[pick["key"]].picture.resolve() == Path(pick["picture"]).resolve()
+        assert pool[pick["key"]].picture.resolve() == (output / pick["picture"]).resolve()
         assert (output / pick["file"]).resolve() == Path(pick["picture"]).resolve()
         assert pick["group"] == pool[pick["key"]].group
         assert set(pick["scores"]) == {"entropy", "margin"} and pick["estimated_boxes"] > 0
