@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from marauder.cli.run_command import Option, RunCommand
 from marauder.cli.train import show
-
-if TYPE_CHECKING:
-    from marauder.core.clock import Clock
-    from marauder.runs.gated import RunSummary
-    from marauder.tasks.detection.settings import BaselineSettings
-
-
-def _run(settings: BaselineSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
-    from marauder.runs.gated import run_gated
-
-    return run_gated(settings, clock, resume, fresh)
-
 
 BASELINE = RunCommand(
     name="baseline",
@@ -34,7 +21,6 @@ BASELINE = RunCommand(
         Option("--weights", "weights", Path, "detector to start from (.pt or .safetensors)"),
         Option("--ssl-backbone", "ssl_backbone", Path, "pretrained backbone to start from"),
     ),
-    run=_run,
     show=lambda _, summary: show(summary),
     example="training.optimizer.name=adamw",
 )

@@ -10,15 +10,8 @@ import typer
 from marauder.cli.run_command import Option, RunCommand
 
 if TYPE_CHECKING:
-    from marauder.core.clock import Clock
     from marauder.runs.gated import RunSummary
     from marauder.tasks.pretraining.settings import PretrainingSettings
-
-
-def _run(settings: PretrainingSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
-    from marauder.runs.gated import run_gated
-
-    return run_gated(settings, clock, resume, fresh)
 
 
 def _show(settings: PretrainingSettings, summary: RunSummary) -> None:
@@ -58,7 +51,6 @@ PRETRAIN = RunCommand(
         Option("--backbone", "model", str, "the detector of step 2: yolov8 or yolo11 with its scale"),
         Option("--init", "init", Path, "detector or backbone to start from (.pt or .safetensors)"),
     ),
-    run=_run,
     show=_show,
     example="pretraining.views.snow=0.5",
 )

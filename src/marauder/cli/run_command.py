@@ -43,17 +43,17 @@ class Flag:
 class RunCommand:
     """A command. ``settings``: ``module:class`` of its settings, imported when it is called.
 
-    ``run`` does the work, ``show`` tells how it ended; ``before`` gets the flags that were given and says whether there
-    is something to run.
+    ``run`` does the work (default: the gated run), ``show`` tells how it ended; ``before`` gets the flags that were
+    given and says whether there is something to run.
     """
 
     name: str
     help: str
     settings: str
     options: tuple[Option, ...]
-    run: Callable[[Any, Clock, Path | None, bool], RunSummary]
     show: Callable[[Any, RunSummary], None]
     example: str
+    run: Callable[[Any, Clock, Path | None, bool], RunSummary] | None = None
     flags: tuple[Flag, ...] = ()
     before: Callable[[Any, frozenset[str]], bool] | None = None
 
@@ -96,7 +96,7 @@ class RunCommand:
         if self.before is not None and not self.before(settings, flags):
             return
         with Clock.for_hours(given["max_hours"]).listening() as clock:
-            summary = self.run(settings, clock, resume, fresh)
+            summary = (self.run or _run_gated)(settings, clock, resume, fresh)
         if speaks():
             self.show(settings, summary)
         # A failed gate is a finished run, told in full, with a status of its own.
@@ -148,6 +148,12 @@ def speaks() -> bool:
     from marauder.launch.processes import launched_by_marauder
 
     return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
+
+
+def _run_gated(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
+    from marauder.runs.gated import run_gated
+
+    return run_gated(settings, clock, resume, fresh)
 
 
 def _name(flag: str) -> str:

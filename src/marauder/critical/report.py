@@ -47,7 +47,7 @@ def write_critical_report(
     """Write ``critical_report.json`` and ``critical_report.html``; returns the page's path. Raises ``Interrupted``.
 
     ``about``: what the page says of the run (title, split, stage, floor, mining by stage, and so on); ``judged``: of
-    ``critical_stages.judged_on_val``.
+    ``critical.stages.judged_on_val``.
     """
     names, records = after.result.matches.names, after.records
     # What ``compare`` calls the candidate comes first.
