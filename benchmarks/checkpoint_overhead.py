@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     from marauder.engine.process import prepare_process
     from marauder.engine.trainer import Trainer
     from marauder.tasks.detection.data import DetectionData
-    from marauder.tasks.detection.kind import DetectorWeights
+    from marauder.tasks.detection.runtime import DetectorWeights
     from marauder.tasks.detection.settings import BaselineSettings
     from marauder.tasks.detection.training import DetectionTask
 

@@ -117,8 +117,8 @@ def specialise(
 ) -> Path:
     """An arm from the plain start; returns the weights it keeps. Its epochs are as many as make its updates."""
     from marauder.critical.balance_plan import plan_balance
-    from marauder.critical.run import run_critical
     from marauder.critical.settings import CriticalSettings
+    from marauder.critical.specialisation import run_critical
     from marauder.runs.recipes import load_run_settings
 
     def settings(epochs: int) -> CriticalSettings:

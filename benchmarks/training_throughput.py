@@ -34,7 +34,7 @@ def run_ours(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.engine.process import prepare_process
     from marauder.engine.trainer import Trainer
     from marauder.tasks.detection.data import DetectionData
-    from marauder.tasks.detection.kind import DetectorWeights
+    from marauder.tasks.detection.runtime import DetectorWeights
     from marauder.tasks.detection.settings import BaselineSettings
     from marauder.tasks.detection.training import DetectionTask
 

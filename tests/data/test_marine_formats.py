@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from marauder.data.formats.base import Parsed, ReadOptions
-from marauder.data.formats.biigle import BiigleFormat
-from marauder.data.formats.deepfish import DeepFishFormat
+from marauder.data.formats.biigle import BiigleReader
+from marauder.data.formats.deepfish import DeepFishReader
 from marauder.data.formats.entries import Findings
-from marauder.data.formats.labelme import LabelmeFormat
+from marauder.data.formats.labelme import LabelmeReader
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text
-from marauder.data.formats.viame import ViameFormat
+from marauder.data.formats.viame import ViameReader
 from marauder.data.reading import read_dataset
 
-FORMATS = {"viame": (ViameFormat, write_viame), "biigle": (BiigleFormat, write_biigle)}
-FORMATS["labelme"] = (LabelmeFormat, write_labelme)
+FORMATS = {"viame": (ViameReader, write_viame), "biigle": (BiigleReader, write_biigle)}
+FORMATS["labelme"] = (LabelmeReader, write_labelme)
 ROWS = [("a.jpg", 80, 60, [(20.0, 10.0, 60.0, 40.0, "crab")]), ("b.jpg", 80, 60, [(1.5, 2.0, 7.0, 9.25, "fish")])]
 
 
@@ -121,7 +121,7 @@ class TestViame:
             '1,b.jpg,1,1,2,3,4,1.0,-1,fish,1.0,"(note) two\nlines"',
             "2,a.jpg,0,1,2,3,4,-1,0,fish,1.0",
         )
-        parsed, findings = read(ViameFormat, tmp_path)
+        parsed, findings = read(ViameReader, tmp_path)
         assert findings.list == []
         assert [(entry.names, entry.line) for entry in parsed.entries] == [(("a.jpg",), 2), (("b.jpg",), 5)]
         first, second = parsed.entries[0].labels
@@ -132,7 +132,7 @@ class TestViame:
 
     def test_rows_of_one_id_are_a_track(self, tmp_path: Path):
         rows = [f"{identity},{name}.jpg,0,1,2,3,4,1,-1,fish,1" for identity, name in ((4, "a"), (4, "b"), (5, "a"))]
-        parsed, _ = read(ViameFormat, viame(tmp_path, *rows))
+        parsed, _ = read(ViameReader, viame(tmp_path, *rows))
         assert [label.details for entry in parsed.entries for label in entry.labels] == [{"track": 4}, {}, {"track": 4}]
 
     @pytest.mark.parametrize(
@@ -152,13 +152,13 @@ class TestViame:
     )
     def test_an_odd_row_is_one_finding_and_the_rest_is_read(self, tmp_path: Path, row: str, kind: str):
         viame(tmp_path, "0,a.jpg,0,1,2,3,4,1,-1,fish,1", row, "1,a.jpg,0,5,6,7,8,1,-1,crab,1")
-        parsed, findings = read(ViameFormat, tmp_path)
+        parsed, findings = read(ViameReader, tmp_path)
         assert boxes(parsed) == {"a.jpg": [((1, 2, 3, 4), "fish"), ((5, 6, 7, 8), "crab")]}
         (finding,) = findings.list
         assert (finding.kind, finding.line, finding.entry) == (kind, 3, parsed.entries[0])
 
     def test_a_picture_of_which_nothing_can_be_used_is_still_named(self, tmp_path: Path):
-        parsed, findings = read(ViameFormat, viame(tmp_path, "0,a.jpg,0,1,2,3,4,1,-1"))
+        parsed, findings = read(ViameReader, viame(tmp_path, "0,a.jpg,0,1,2,3,4,1,-1"))
         assert boxes(parsed) == {"a.jpg": []}
         assert findings.list[0].entry is parsed.entries[0]
 
@@ -167,14 +167,14 @@ class TestViame:
         rows = [
             f"{row}{more}".format(number) for number, more in enumerate((",0.5,crab,0.5", "", ",0.9,crab,0.5,fish,0.1"))
         ]
-        parsed, findings = read(ViameFormat, viame(tmp_path, *rows))
+        parsed, findings = read(ViameReader, viame(tmp_path, *rows))
         assert [(finding.kind, finding.line) for finding in findings.list] == [("class-several", 2)]
         assert [label.class_name for label in parsed.entries[0].labels] == ["fish", "fish", "fish"]
 
     @pytest.mark.parametrize("second", ["00:00:01.500000", "1:02.5", "", "12.5", "dive 7.MP4"])
     def test_rows_of_a_video_are_told_once_with_their_number(self, tmp_path: Path, second: str):
         rows = [f"{number},{second},{number},1,2,3,4,1,-1,fish,1" for number in range(5)]
-        parsed, findings = read(ViameFormat, viame(tmp_path, *rows, "9,a.jpg,0,1,2,3,4,1,-1,fish,1"))
+        parsed, findings = read(ViameReader, viame(tmp_path, *rows, "9,a.jpg,0,1,2,3,4,1,-1,fish,1"))
         assert boxes(parsed) == {"a.jpg": [((1, 2, 3, 4), "fish")]}
         (finding,) = findings.list
         assert (finding.kind, finding.line) == ("label-without-picture", 2)
@@ -189,7 +189,7 @@ class TestViame:
             "2,x,2,1,2,3,4,1,-1,y,1",
             "3,a.jpg,b.jpg,1,2,3,4,1,-1,y,1",
         )
-        parsed, findings = read(ViameFormat, tmp_path)
+        parsed, findings = read(ViameReader, tmp_path)
         assert list(boxes(parsed)) == ["0012", "frame7.png", "x", "a.jpg"]
         assert findings.list == []
 
@@ -201,35 +201,35 @@ class TestViame:
         (tmp_path / "a.csv").rename(tmp_path / "labels/a.csv")
         findings = Findings()
         options = ReadOptions(pictures=tmp_path / "pictures")
-        parsed = ViameFormat().parse(Source(tmp_path / "labels"), options, findings)
+        parsed = ViameReader().parse(Source(tmp_path / "labels"), options, findings)
         assert list(boxes(parsed)) == ["0012"]
         assert kinds(findings) == {"label-without-picture": 1}
 
     def test_a_header_without_its_mark(self, tmp_path: Path):
         row = "0,a.jpg,0,1,2,3,4,1,-1,fish,1\n"
         (tmp_path / "a.csv").write_text(f"detection_id,image,frame,x0,y0,x1,y1,confidence,length,species,sure\n{row}")
-        parsed, findings = read(ViameFormat, tmp_path)
+        parsed, findings = read(ViameReader, tmp_path)
         assert (len(parsed.entries), findings.list) == (1, [])
         (tmp_path / "a.csv").write_text(f"{row}see my notes\nid,image,frame,a,b,c,d\n{row}")
-        parsed, findings = read(ViameFormat, tmp_path)
+        parsed, findings = read(ViameReader, tmp_path)
         assert len(parsed.entries[0].labels) == 2
         assert [(finding.kind, finding.line) for finding in findings.list] == [("label-syntax", 2), ("label-syntax", 3)]
 
     def test_what_stands_before_the_header_is_told(self, tmp_path: Path):
         path = viame(tmp_path, "0,a.jpg,0,1,2,3,4,1,-1,fish,1") / "a.csv"
         path.write_text("see my notes\n" + path.read_text())
-        assert [(finding.kind, finding.line) for finding in read(ViameFormat, tmp_path)[1].list] == [
+        assert [(finding.kind, finding.line) for finding in read(ViameReader, tmp_path)[1].list] == [
             ("label-syntax", 1)
         ]
 
     def test_an_open_quotation_mark_is_not_passed_over(self, tmp_path: Path):
         row = "0,a.jpg,0,1,2,3,4,1,-1,fish,1"
-        _, findings = read(ViameFormat, viame(tmp_path, row, '# he said,"look', row, row))
+        _, findings = read(ViameReader, viame(tmp_path, row, '# he said,"look', row, row))
         assert kinds(findings) == {"label-syntax": 1}
 
     def test_saved_by_a_spreadsheet(self, tmp_path: Path):
         (tmp_path / "a.CSV").write_text("0;a.jpg;0;1;2;3.5;4;1;-1;fish;1;;\n1;a.jpg;0;1;2;3,5;4;1;-1;fish;1;;\n")
-        parsed, findings = read(ViameFormat, tmp_path)
+        parsed, findings = read(ViameReader, tmp_path)
         assert boxes(parsed) == {"a.jpg": [((1, 2, 3.5, 4), "fish")]}
         assert kinds(findings) == {"number-invalid": 1}
 
@@ -246,7 +246,7 @@ class TestBiigle:
         ],
     )
     def test_shapes(self, tmp_path: Path, shape: str, points: list, box: tuple):
-        parsed, findings = read(BiigleFormat, biigle(tmp_path, {"shape_name": shape, "points": points}))
+        parsed, findings = read(BiigleReader, biigle(tmp_path, {"shape_name": shape, "points": points}))
         assert parsed.entries[0].labels[0].box == pytest.approx(box)
         upright = shape == "Rectangle" and points[0] == 60.02
         assert kinds(findings) == ({} if upright else {"shape-converted": 1})
@@ -255,7 +255,7 @@ class TestBiigle:
         turn, half = math.radians(30), [(40.0, 0.0), (-40.0, 0.0), (0.0, 10.0), (0.0, -10.0)]
         ends = [(x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)) for x, y in half]
         points = [value for x, y in ends for value in (100 + x, 100 + y)]
-        parsed, _ = read(BiigleFormat, biigle(tmp_path, {"shape_name": "Ellipse", "points": points}))
+        parsed, _ = read(BiigleReader, biigle(tmp_path, {"shape_name": "Ellipse", "points": points}))
         rim = [
             (
                 100 + 40 * math.cos(angle / 500) * math.cos(turn) - 10 * math.sin(angle / 500) * math.sin(turn),
@@ -282,13 +282,13 @@ class TestBiigle:
         ],
     )
     def test_an_odd_row_is_one_finding_and_the_rest_is_read(self, tmp_path: Path, row: dict, kind: str):
-        parsed, findings = read(BiigleFormat, biigle(tmp_path, {}, row, {"label_name": "fish"}))
+        parsed, findings = read(BiigleReader, biigle(tmp_path, {}, row, {"label_name": "fish"}))
         assert [label.class_name for label in parsed.entries[0].labels] == ["crab", "fish"]
         (finding,) = findings.list
         assert (finding.kind, finding.line, finding.entry) == (kind, 3, parsed.entries[0])
 
     def test_a_row_without_a_picture(self, tmp_path: Path):
-        parsed, findings = read(BiigleFormat, biigle(tmp_path, {"filename": ""}, {}))
+        parsed, findings = read(BiigleReader, biigle(tmp_path, {"filename": ""}, {}))
         assert len(parsed.entries) == 1
         assert [(finding.kind, finding.line) for finding in findings.list] == [("label-without-picture", 2)]
 
@@ -296,7 +296,7 @@ class TestBiigle:
         rows = [{"annotation_id": 5, "label_name": name} for name in ("crab", "crab", "fish")]
         biigle(tmp_path, *rows[:2])
         biigle(tmp_path, *rows[2:], name="w.csv")  # a report for each label tree
-        parsed, findings = read(BiigleFormat, tmp_path)
+        parsed, findings = read(BiigleReader, tmp_path)
         assert [label.class_name for entry in parsed.entries for label in entry.labels] == ["crab"]
         (finding,) = findings.list
         assert (finding.kind, finding.file.name, finding.entry) == ("class-several", "w.csv", parsed.entries[0])
@@ -304,7 +304,7 @@ class TestBiigle:
     def test_pictures_of_one_name_in_two_volumes(self, tmp_path: Path):
         biigle(tmp_path, {}, {"filename": "b.jpg"})
         biigle(tmp_path, {"image_id": "8", "annotation_id": 900}, name="w.csv")
-        parsed, findings = read(BiigleFormat, tmp_path)
+        parsed, findings = read(BiigleReader, tmp_path)
         found = [(entry.names, entry.key, entry.labelled) for entry in parsed.entries]
         assert found == [(("a.jpg",), "", False), (("b.jpg",), "", True), (("a.jpg",), "", False)]
         told = [(finding.kind, finding.file.name, finding.entry) for finding in findings.list]
@@ -318,12 +318,12 @@ class TestBiigle:
         header = [name for name in BIIGLE_HEADER if name != "image_id"]
         biigle(tmp_path, {}, header=header)
         biigle(tmp_path, {"annotation_id": 900}, header=header, name="w.csv")
-        parsed, findings = read(BiigleFormat, tmp_path)
+        parsed, findings = read(BiigleReader, tmp_path)
         assert (len(parsed.entries), findings.list) == (2, []) and all(entry.labelled for entry in parsed.entries)
 
     def test_one_annotation_in_two_branches(self, tmp_path: Path):
         rows = [{"annotation_id": 5, "label_name": "x", "label_hierarchy": f"{branch} > x"} for branch in "AAB"]
-        parsed, findings = read(BiigleFormat, biigle(tmp_path, *rows))
+        parsed, findings = read(BiigleReader, biigle(tmp_path, *rows))
         assert len(parsed.entries[0].labels) == 1
         assert [(finding.kind, finding.line) for finding in findings.list] == [("class-several", 4)]
         assert "(A > x, B > x)" in findings.list[0].message
@@ -345,7 +345,7 @@ class TestBiigle:
             {"label_name": "other", "label_hierarchy": "Biota > Corals > other"},
             {"label_name": "other", "label_hierarchy": ""},
         )
-        parsed, findings = read(BiigleFormat, tmp_path)
+        parsed, findings = read(BiigleReader, tmp_path)
         labels = parsed.entries[0].labels
         expected = ["Buskiella sp", "Biota > Sponges > other", "Biota > Corals > other", "other"]
         assert [label.class_name for label in labels] == expected
@@ -359,7 +359,7 @@ class TestBiigle:
         rows.append(["A > c", "Rectangle", "b.jpg", "[1,2,5,2,5,9,1,9]"])  # reports put together
         with (tmp_path / "a.csv").open("w", encoding="utf-8-sig", newline="") as stream:
             csv.writer(stream, delimiter=";").writerows(rows)
-        parsed, findings = read(BiigleFormat, tmp_path)
+        parsed, findings = read(BiigleReader, tmp_path)
         assert boxes(parsed) == {"a.jpg": [((1, 2, 5, 9), "b;c")], "b.jpg": [((1, 2, 5, 9), "c")]}
         assert findings.list == []
 
@@ -369,11 +369,11 @@ class TestBiigle:
         run_on = text.replace("\n", "", 3).replace(",created_at", ",created_at\n")
         for broken, kind in ((text.replace("eel", '"eel'), "shape-unknown"), (run_on, "label-syntax")):
             path.write_text(broken)
-            assert kinds(read(BiigleFormat, tmp_path)[1])[kind] == 1
+            assert kinds(read(BiigleReader, tmp_path)[1])[kind] == 1
 
     def test_a_report_of_videos(self, tmp_path: Path):
         header = ["video_annotation_label_id", "label_name", "video_filename", "shape_name", "points", "frames"]
-        parsed, findings = read(BiigleFormat, biigle(tmp_path, {}, {}, header=header))
+        parsed, findings = read(BiigleReader, biigle(tmp_path, {}, {}, header=header))
         assert parsed.entries == []
         (finding,) = findings.list
         assert (finding.kind, finding.line) == ("label-without-picture", 2)
@@ -397,7 +397,7 @@ class TestLabelme:
     )
     def test_shapes(self, tmp_path: Path, shape: str, points: list, box: tuple):
         labelme(tmp_path, {"label": "crab", "shape_type": shape, "points": points})
-        parsed, findings = read(LabelmeFormat, tmp_path)
+        parsed, findings = read(LabelmeReader, tmp_path)
         assert parsed.entries[0].labels[0].box == box
         assert kinds(findings) == ({} if shape == "rectangle" else {"shape-converted": 1})
 
@@ -420,7 +420,7 @@ class TestLabelme:
     def test_an_odd_shape_is_one_finding_and_the_rest_is_read(self, tmp_path: Path, shape, kind: str):
         odd = shape and self.RECTANGLE | shape
         parsed, findings = read(
-            LabelmeFormat, labelme(tmp_path, self.RECTANGLE, odd, self.RECTANGLE | {"label": "fish"})
+            LabelmeReader, labelme(tmp_path, self.RECTANGLE, odd, self.RECTANGLE | {"label": "fish"})
         )
         assert [label.class_name for label in parsed.entries[0].labels] == ["crab", "fish"]
         (finding,) = findings.list
@@ -431,7 +431,7 @@ class TestLabelme:
         labelme(tmp_path, name="labels/a.v2.JSON", imagePath="..\\images\\a.v2.jpg")
         labelme(tmp_path, name="labels/b.json", imagePath=None)
         labelme(tmp_path, name="labels/c.json", imagePath="C:\\Users\\me\\c.jpg", shapes=[])
-        parsed, findings = read(LabelmeFormat, tmp_path)
+        parsed, findings = read(LabelmeReader, tmp_path)
         # As stated: whoever looks for the picture starts at the JSON's own folder.
         names = [("labels/a.v2", "../images/a.v2.jpg"), ("labels/b",), ("labels/c", "C:/Users/me/c.jpg")]
         assert [entry.names for entry in parsed.entries] == names
@@ -449,7 +449,7 @@ class TestLabelme:
         labelme(tmp_path, name="a.json", flags={"blurred": True})
         labelme(tmp_path, name="b.json", shapes=None)
         (tmp_path / "c.json").write_text('{"shapes": [], "imagePath": "c.jpg", ')
-        parsed, findings = read(LabelmeFormat, tmp_path)
+        parsed, findings = read(LabelmeReader, tmp_path)
         assert [entry.labelled for entry in parsed.entries] == [True, False, False]
         assert parsed.entries[0].attributes == {"blurred": True}
         assert kinds(findings) == {"label-syntax": 2}
@@ -457,7 +457,7 @@ class TestLabelme:
     def test_what_is_said_of_a_shape(self, tmp_path: Path):
         said = {"flags": {"occluded": True}, "attributes": {"sex": "female"}, "score": 0.5, "description": "in a hole"}
         labelme(tmp_path, self.RECTANGLE | said | {"group_id": 3, "difficult": True}, self.RECTANGLE)
-        first, second = read(LabelmeFormat, tmp_path)[0].entries[0].labels
+        first, second = read(LabelmeReader, tmp_path)[0].entries[0].labels
         expected = {"occluded": True, "sex": "female", "score": 0.5, "note": "in a hole", "group": 3}
         assert (first.details, first.ignored) == (expected, True)
         assert (second.details, second.ignored) == ({}, False)
@@ -468,7 +468,7 @@ class TestLabelme:
         rectangles = [self.RECTANGLE | {"group_id": 1}] * 2
         alike = [other | {"group_id": None}] * 2
         labelme(tmp_path, piece, other, other | {"label": "fish"}, *alike, *rectangles)
-        parsed, findings = read(LabelmeFormat, tmp_path)
+        parsed, findings = read(LabelmeReader, tmp_path)
         found = [(label.box, label.class_name) for label in parsed.entries[0].labels]
         alone = (20, 2, 29, 18)
         expected = [
@@ -495,7 +495,7 @@ class TestDeepFish:
     def test_no_row_is_lost_without_a_word(self, tmp_path: Path, rows: str, keys: list, line: int):
         (tmp_path / "Segmentation/images").mkdir(parents=True)
         (tmp_path / "Segmentation/train.csv").write_text("ID,labels,note\n" + rows)
-        parsed, findings = read(DeepFishFormat, tmp_path)
+        parsed, findings = read(DeepFishReader, tmp_path)
         assert [entry.key for entry in parsed.entries] == keys
         assert [(finding.kind, finding.line) for finding in findings.list] == [("label-syntax", line)]
 

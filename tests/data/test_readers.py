@@ -27,7 +27,7 @@ def kinds(dataset) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", names("reader"))
 class TestEveryReader:
-    """What data.formats.base.Format promises."""
+    """What data.formats.base.Reader promises."""
 
     @pytest.fixture
     def folder(self, name: str, tmp_path: Path) -> Path:

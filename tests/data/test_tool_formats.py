@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Format, Parsed, ReadOptions
-from marauder.data.formats.cvat import CvatFormat
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
+from marauder.data.formats.cvat import CvatReader
 from marauder.data.formats.entries import Entry, Finding, Findings
-from marauder.data.formats.label_studio import LabelStudioFormat
+from marauder.data.formats.label_studio import LabelStudioReader
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import class_list, csv_rows, lines_of, parse_xml
-from marauder.data.formats.voc import VocFormat
+from marauder.data.formats.voc import VocReader
 from marauder.data.picture_files import pointer_hint
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,7 +28,7 @@ import format_writers as writers
 Read = tuple[Parsed, list[Finding]]
 
 
-def read(layout: Format, folder: Path, files: Mapping[str, str | bytes] = {}) -> Read:
+def read(layout: Reader, folder: Path, files: Mapping[str, str | bytes] = {}) -> Read:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -114,7 +114,7 @@ class TestCvat:
         ],
     )
     def test_shapes(self, tmp_path: Path, shape: str, box: tuple[float, ...] | None, kind: str | None) -> None:
-        parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": cvat(IMAGE.format(shape))})
+        parsed, findings = read(CvatReader(), tmp_path, {"annotations.xml": cvat(IMAGE.format(shape))})
         (entry,) = parsed.entries
         assert boxes(entry) == ([(*box, "fish")] if box else [])
         assert told(findings) == ([(kind, 4)] if kind else []) and all(f.entry is entry for f in findings)
@@ -132,7 +132,7 @@ class TestCvat:
             'occluded="1"><attribute name="sex">female</attribute><attribute name="young">True</attribute>'
             "<attribute>x</attribute></box>"
         )
-        parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": cvat(body + IMAGE.format(shapes))})
+        parsed, findings = read(CvatReader(), tmp_path, {"annotations.xml": cvat(body + IMAGE.format(shapes))})
         cuboid, turned = parsed.entries[0].labels
         assert cuboid.box == (10, 20, 17, 27) and (turned.turn, turned.about_corner) == (450, False)
         assert turned.details == {"occluded": True, "sex": "female", "young": True}
@@ -144,12 +144,12 @@ class TestCvat:
     def test_namespaces(self, tmp_path: Path) -> None:
         image = '<v:image v:name="b.jpg"><v:box v:label="x" xtl="1" ytl="2" xbr="3" ybr="4"/></v:image>'
         text = cvat(image).replace("<annotations", '<annotations xmlns:v="urn:x"')
-        parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": text})
+        parsed, findings = read(CvatReader(), tmp_path, {"annotations.xml": text})
         assert (parsed.entries[0].names, boxes(parsed.entries[0])) == (("b.jpg",), [(1, 2, 3, 4, "x")]) and not findings
 
     def test_a_picture_that_the_file_breaks_off_in_is_not_labelled(self, tmp_path: Path) -> None:
         text = cvat(IMAGE.format("") + '\n<image name="b.jpg"><box label="x" xtl="1" ytl="n"/>\n<box label="fish"')
-        parsed, findings = read(CvatFormat(), tmp_path, {"annotations.xml": text})
+        parsed, findings = read(CvatReader(), tmp_path, {"annotations.xml": text})
         assert [(entry.names, entry.labelled) for entry in parsed.entries] == [(("a.jpg",), True), (("b.jpg",), False)]
         assert told(findings) == [("label-syntax", 7)] and findings[0].entry is parsed.entries[1]
 
@@ -167,12 +167,12 @@ class TestCvat:
         ],
     )
     def test_files_that_are_none_are_told_once(self, tmp_path: Path, text: str, line: int | None) -> None:
-        parsed, findings = read(CvatFormat(), tmp_path, {"x/annotations.xml": text})
+        parsed, findings = read(CvatReader(), tmp_path, {"x/annotations.xml": text})
         assert not parsed.entries and told(findings) == [("label-syntax", line)]
         assert parsed.used == {tmp_path / "x/annotations.xml"}
 
     def test_nothing_to_read_is_an_error(self, tmp_path: Path) -> None:
-        for layout in (CvatFormat(), LabelStudioFormat(), VocFormat()):
+        for layout in (CvatReader(), LabelStudioReader(), VocReader()):
             assert not layout.files(Source(tmp_path))
             with pytest.raises(UserError):
                 read(layout, tmp_path)
@@ -189,7 +189,7 @@ def task(*regions: Any, **more: Any) -> dict[str, Any]:
 
 class TestLabelStudio:
     def read(self, folder: Path, *tasks: Any) -> Read:
-        return read(LabelStudioFormat(), folder, {"export.json": json.dumps(list(tasks))})
+        return read(LabelStudioReader(), folder, {"export.json": json.dumps(list(tasks))})
 
     def test_places_turns_and_names(self, tmp_path: Path) -> None:
         ellipse = region("ellipselabels", x=50, y=50, radiusX=10, radiusY=20, rotation=30)
@@ -272,7 +272,7 @@ class TestLabelStudio:
 
     def test_what_is_no_list_of_tasks(self, tmp_path: Path) -> None:
         _, findings = read(
-            LabelStudioFormat(), tmp_path, {"1.json": '[{"data": 1},\n3,]', "2.json": '[{"data": {}}, 3]'}
+            LabelStudioReader(), tmp_path, {"1.json": '[{"data": 1},\n3,]', "2.json": '[{"data": {}}, 3]'}
         )
         assert told(findings) == [("label-syntax", 2), ("label-syntax", None), ("label-syntax", None)]
 
@@ -302,7 +302,7 @@ class TestLabelStudio:
         (tmp_path / "createml.json").write_text(create_ml)
         (tmp_path / "coco.json").write_text('{"images": [], "annotations": [], "data": 1}')
         (tmp_path / "one.json").write_text(json.dumps(task()))
-        assert [path.name for path in LabelStudioFormat().files(Source(tmp_path))] == ["one.json"]
+        assert [path.name for path in LabelStudioReader().files(Source(tmp_path))] == ["one.json"]
 
 
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
@@ -317,7 +317,7 @@ def voc(*objects: str, head: str = "", more: str = "<filename>a.jpg</filename>")
 class TestVoc:
     def test_text_beyond_all_bounds_is_no_number(self, tmp_path: Path) -> None:
         odd = FISH.replace("11", "1" + "\n" * (1 << 17) + "1").replace("fish", "x" * (1 << 17))
-        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
+        parsed, findings = read(VocReader(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
         assert len(parsed.entries[0].labels) == 2 and [finding.line for finding in findings] == [3]
 
     def test_long_files_are_left_when_it_is_time(self, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ class TestVoc:
         )
         more = "<filename>old.jpg</filename><path>C:\\x\\older.jpg</path>"
         files = {"Annotations/cam1/a.xml": voc(FISH, flagged, more=more), "Annotations/b.xml": voc(more="<filename/>")}
-        parsed, findings = read(VocFormat(), tmp_path, files)
+        parsed, findings = read(VocReader(), tmp_path, files)
         empty, entry = parsed.entries
         assert entry.names == ("cam1/a", "old.jpg", "C:\\x\\older.jpg") and empty.names == ("b",) and empty.labelled
         assert boxes(entry) == [(10, 20, 40, 60, "fish")] * 2 and (entry.width, entry.height) == (200, 100)
@@ -380,7 +380,7 @@ class TestVoc:
     def test_each_odd_object_is_one_finding_with_its_line(
         self, tmp_path: Path, odd: str, kind: str | None, box: tuple[Any, ...] | None
     ) -> None:
-        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
+        parsed, findings = read(VocReader(), tmp_path, {"a.xml": voc(FISH, odd, FISH)})
         (entry,) = parsed.entries
         fish = (10, 20, 40, 60, "fish")
         assert boxes(entry) == [fish, *([box] if box else []), fish]
@@ -391,15 +391,15 @@ class TestVoc:
         given = "<attributes><attribute><name>rotation</name><value>30.0</value></attribute><attribute><name>sex</name>"
         given += "<value>f</value></attribute><attribute><value>no name</value></attribute></attributes>"
         turned = FISH.replace("</object>", f"{given}</object>")
-        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(turned)})
+        parsed, findings = read(VocReader(), tmp_path, {"a.xml": voc(turned)})
         (label,) = parsed.entries[0].labels
         assert (label.turn, label.about_corner, label.details) == (30, False, {"sex": "f"})
         assert told(findings) == [("shape-converted", 2)]
-        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": voc(turned.replace("30.0", "x"))})
+        parsed, findings = read(VocReader(), tmp_path, {"a.xml": voc(turned.replace("30.0", "x"))})
         assert not parsed.entries[0].labels and told(findings) == [("number-invalid", 2)]
 
     def test_a_size_below_nothing_is_none(self, tmp_path: Path) -> None:
-        parsed, _ = read(VocFormat(), tmp_path, {"a.xml": voc(FISH).replace("200", "-200")})
+        parsed, _ = read(VocReader(), tmp_path, {"a.xml": voc(FISH).replace("200", "-200")})
         assert (parsed.entries[0].width, parsed.entries[0].height) == (0, 100)
 
     @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ class TestVoc:
         ],
     )
     def test_broken_files_are_not_labelled(self, tmp_path: Path, content: str, line: int | None) -> None:
-        parsed, findings = read(VocFormat(), tmp_path, {"Annotations/a.xml": content, "Annotations/b.xml": voc(FISH)})
+        parsed, findings = read(VocReader(), tmp_path, {"Annotations/a.xml": content, "Annotations/b.xml": voc(FISH)})
         broken, good = parsed.entries
         assert broken.names[0] == "a" and boxes(good) == [(10, 20, 40, 60, "fish")]
         if content.count("</annotation>") < 2:
@@ -424,7 +424,7 @@ class TestVoc:
 
     def test_two_annotations_in_a_file_are_told_and_foreign_xml_is_left(self, tmp_path: Path) -> None:
         files = {"a.xml": f"<x>{voc(FISH)}\n{voc(FISH, FISH)}</x>", "b.xml": cvat(IMAGE), "c.xml": "<View></View>"}
-        parsed, findings = read(VocFormat(), tmp_path, files)
+        parsed, findings = read(VocReader(), tmp_path, files)
         assert [len(entry.labels) for entry in parsed.entries] == [1] and told(findings) == [("label-syntax", 4)]
         assert parsed.used == {tmp_path / "a.xml"}
 
@@ -440,7 +440,7 @@ class TestVoc:
     def test_declared_encodings_are_obeyed(self, tmp_path: Path, encoding: str, name: str, kinds: list[str]) -> None:
         head = f'<?xml version="1.0" encoding="{encoding}"?>\n'
         text = voc(FISH.replace("fish", name), "<object/>", head=head)
-        parsed, findings = read(VocFormat(), tmp_path, {"a.xml": text.encode(encoding)})
+        parsed, findings = read(VocReader(), tmp_path, {"a.xml": text.encode(encoding)})
         assert parsed.entries[0].labels[0].class_name == name
         assert [finding.kind for finding in findings] == [*kinds, "class-missing"] and findings[-1].line == 4
         assert all(finding.entry is parsed.entries[0] for finding in findings)
@@ -450,7 +450,7 @@ class TestVoc:
         text = voc(FISH.replace("fish", "Mérou"), head='<?xml version="1.0" encoding="utf-16"?>').encode()
         text += b" " * (len(text) % 2)
         parsed, findings = read(
-            VocFormat(), tmp_path, {"a.xml": text, "b.xml": voc(FISH.replace("fish", "Mérou")).encode("latin-1")}
+            VocReader(), tmp_path, {"a.xml": text, "b.xml": voc(FISH.replace("fish", "Mérou")).encode("latin-1")}
         )
         assert [entry.labelled for entry in parsed.entries] == [True, False]
         assert parsed.entries[0].labels[0].class_name == "Mérou" and told(findings) == [("label-encoding", None)]
@@ -458,7 +458,7 @@ class TestVoc:
 
     def test_text_around_elements_is_put_together(self, tmp_path: Path) -> None:
         parsed, _ = read(
-            VocFormat(), tmp_path, {"a.xml": voc(FISH.replace("fish", "sea<b/> <b>x</b>star &amp;&#x20;co"))}
+            VocReader(), tmp_path, {"a.xml": voc(FISH.replace("fish", "sea<b/> <b>x</b>star &amp;&#x20;co"))}
         )
         assert parsed.entries[0].labels[0].class_name == "sea star & co"
 
@@ -470,7 +470,7 @@ class TestVoc:
             .replace("<v:annotation", '<v:annotation xmlns:v="urn:x"')
         )
         files = {"train/a.xml": spaced, "valid/a.xml": voc(FISH), "test/Annotations/c.xml": voc(FISH), "d.xml": voc()}
-        parsed, findings = read(VocFormat(), tmp_path, files)
+        parsed, findings = read(VocReader(), tmp_path, files)
         found = [(entry.names[0], entry.split, len(entry.labels)) for entry in parsed.entries]
         assert found == [("d", None, 0), ("test/c", "test", 1), ("train/a", "train", 1), ("valid/a", "val", 1)]
         assert not findings
@@ -487,7 +487,7 @@ class TestVoc:
         }
         files |= {f"ImageSets/Main/{name}": content for name, content in lists.items()}
         files |= {"JPEGImages/only.jpg": "", "ImageSets/Main/odd.txt": "c", "ImageSets/Layout/train.txt": "c"}
-        parsed, findings = read(VocFormat(), tmp_path, files)
+        parsed, findings = read(VocReader(), tmp_path, files)
         splits = {entry.names[0]: entry.split for entry in parsed.entries}
         train = dict.fromkeys(("d", "e", "dive 1 a", "dive 1 b"), "train")
         val = dict.fromkeys(("f", "g", "cam1/0"), "val")
@@ -506,14 +506,14 @@ class TestVoc:
     def test_each_tree_has_its_own_lists(self, tmp_path: Path) -> None:
         files = {f"VOC{year}/Annotations/0.xml": voc(FISH) for year in (2007, 2012)}
         files |= {"VOC2007/ImageSets/Main/train.txt": "0\n", "VOC2012/ImageSets/Main/val.txt": "0\n"}
-        parsed, findings = read(VocFormat(), tmp_path, files)
+        parsed, findings = read(VocReader(), tmp_path, files)
         assert [(e.names[0], e.split) for e in parsed.entries] == [("VOC2007/0", "train"), ("VOC2012/0", "val")]
         assert not findings
 
     def test_one_file_is_read_alone(self, tmp_path: Path) -> None:
-        read(VocFormat(), tmp_path, {"Annotations/a.xml": voc(FISH), "ImageSets/Main/train.txt": "a\nb\n"})
+        read(VocReader(), tmp_path, {"Annotations/a.xml": voc(FISH), "ImageSets/Main/train.txt": "a\nb\n"})
         findings = Findings()
-        parsed = VocFormat().parse(Source(tmp_path / "Annotations/a.xml"), ReadOptions(), findings)
+        parsed = VocReader().parse(Source(tmp_path / "Annotations/a.xml"), ReadOptions(), findings)
         assert [entry.names[0] for entry in parsed.entries] == ["a"] and not findings.list
 
 
@@ -540,7 +540,7 @@ def test_random_sets_are_read_back_as_written(tmp_path: Path, seed: int) -> None
             lambda folder, rows: writers.write_voc(folder, rows, flat=True),
         )
     ):
-        layout: Format = (CvatFormat(), LabelStudioFormat(), LabelStudioFormat(), VocFormat(), VocFormat())[number]
+        layout: Reader = (CvatReader(), LabelStudioReader(), LabelStudioReader(), VocReader(), VocReader())[number]
         (tmp_path / str(number)).mkdir()
         written = write(tmp_path / str(number), rows)
         parsed, findings = read(layout, tmp_path / str(number))
@@ -551,7 +551,7 @@ def test_random_sets_are_read_back_as_written(tmp_path: Path, seed: int) -> None
             for entry in parsed.entries
         }
         for name, width, height, wanted in rows:
-            entry = by_name[name.removesuffix(".jpg") if isinstance(layout, VocFormat) else name]
+            entry = by_name[name.removesuffix(".jpg") if isinstance(layout, VocReader) else name]
             across, down = (width, height) if entry.relative else (1, 1)
             assert (entry.width, entry.height) in ((width, height), (0, 0)) and (entry.width or not wanted)
             assert [label.class_name for label in entry.labels] == [box[4] for box in wanted] and entry.labelled

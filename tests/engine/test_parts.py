@@ -19,11 +19,11 @@ from marauder.core.settings import Decides
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import LATEST, Checkpointer
 from marauder.engine.guards import LossWatch
-from marauder.engine.identity import describe_differences
 from marauder.engine.loader import Order, share_of
 from marauder.engine.memory import keep_freed_memory
 from marauder.engine.schedule import Schedule
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
+from marauder.engine.training_identity import describe_differences
 
 
 @given(st.integers(0, 200), st.integers(1, 9))

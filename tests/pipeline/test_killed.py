@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import workshop
 
-from marauder.core.identity import identify
+from marauder.core.file_identity import identify
 from marauder.core.locks import is_held
 from marauder.pipeline.record import lock_path
 from marauder.pipeline.status import State

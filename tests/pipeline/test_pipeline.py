@@ -12,8 +12,8 @@ import workshop
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
+from marauder.core.file_identity import identify, is_same
 from marauder.core.files import DamagedFileError, read_json
-from marauder.core.identity import identify, is_same
 from marauder.pipeline import graph, steps
 from marauder.pipeline.record import StepRecord, read_record, write_record
 from marauder.pipeline.run import last_config, select

@@ -28,7 +28,7 @@ from marauder.exporting.inputs import make_batches, pattern
 from marauder.exporting.tracing import trace
 from marauder.models.files import LoadedDetector, load_detector, save_detector
 from marauder.prediction.detector import DetectorPredictor
-from marauder.prediction.exported import describe_exported
+from marauder.prediction.export_metadata import describe_exported
 from marauder.prediction.folder import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.predictor import InputShape, Predictor

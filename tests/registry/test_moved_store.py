@@ -20,7 +20,7 @@ from marauder.registry.base import PRODUCTION
 from marauder.registry.mlflow import MlflowRegistry
 from marauder.registry.promotion import promote
 from marauder.registry.settings import RegistrySettings
-from marauder.runs.production import find_production
+from marauder.runs.production_model import find_production
 from marauder.runs.settings import RunSettings
 from marauder.testing.registries import PROJECT, register
 from marauder.tracking import mlflow_moves

@@ -24,12 +24,12 @@ from marauder.core.files import hash_file, read_json, read_lines
 from marauder.critical.balance_plan import plan_balance
 from marauder.critical.base_detector import resolve_base
 from marauder.critical.report import _no_crops, interval_words, verdict_words
-from marauder.critical.run import run_critical
 from marauder.critical.settings import CriticalSettings
+from marauder.critical.specialisation import run_critical
 from marauder.critical.stages import Scored, chosen_stage, judged_on_val, score_of_row, stage_settings
 from marauder.data.reading import read_dataset
 from marauder.evaluation.fixed_recall import AtFixedRecall, Change, ClassAtRecall
-from marauder.mining.mining_job import mine, pictures_of
+from marauder.mining.job import mine, pictures_of
 from marauder.mining.settings import MiningSettings
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector

@@ -14,8 +14,8 @@ from marauder.core.errors import UserError
 from marauder.core.files import read_json, write_json
 from marauder.core.settings import Decides
 from marauder.critical.settings import CriticalSettings
-from marauder.engine.identity import describe_differences
 from marauder.engine.task import SampleContext, SampleKey
+from marauder.engine.training_identity import describe_differences
 from marauder.imaging.augmentation import AugmentationSettings, Source
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.hard_negatives import HardNegative, Trust

@@ -17,7 +17,7 @@ from marauder.data.slices.resolve import automatic_slices
 from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.settings import MEASURING
-from marauder.runs.task import Evaluator
+from marauder.runs.task_runtime import Evaluator
 from marauder.tasks.detection.evaluator import METRICS, DetectionEvaluator
 from marauder.testing.evaluators import EvaluatorContract
 

@@ -136,13 +136,13 @@ def test_a_gate_before_training_stops_the_run(reef: Path, tmp_path: Path) -> Non
 
 def test_other_settings_make_another_run_and_a_name_is_kept(reef: Path, tmp_path: Path) -> None:
     from marauder.data.manifests.pinning import pin
-    from marauder.runs.gated import placed
+    from marauder.runs.run_identity import with_run_id
 
     pinned = pin(reef)
-    one = placed(settings_for(reef, tmp_path), pinned)
-    same = placed(settings_for(reef, tmp_path, "tracking.trackers=[]", "training.workers=1"), pinned)
-    other = placed(settings_for(reef, tmp_path, "training.optimizer.momentum=0.5"), pinned)
-    named = placed(settings_for(reef, tmp_path, "id=mine"), pinned)
+    one = with_run_id(settings_for(reef, tmp_path), pinned)
+    same = with_run_id(settings_for(reef, tmp_path, "tracking.trackers=[]", "training.workers=1"), pinned)
+    other = with_run_id(settings_for(reef, tmp_path, "training.optimizer.momentum=0.5"), pinned)
+    named = with_run_id(settings_for(reef, tmp_path, "id=mine"), pinned)
     assert one.id == same.id != other.id
     assert named.folder == tmp_path / "mine"
 

@@ -31,7 +31,7 @@ from marauder.runs.gated import run_gated
 from marauder.runs.recipes import load_run_settings
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.pretraining.data import open_pool, pool_identity, probe_records
-from marauder.tasks.pretraining.kind import PretrainingKind
+from marauder.tasks.pretraining.runtime import PretrainingRuntime
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import PretrainingTask, collapse_in, unjudged
 
@@ -165,15 +165,15 @@ class TestSettings:
 
     def test_a_detectors_settings_are_sent_to_the_right_command(self, reef: Path) -> None:
         with pytest.raises(UserError, match="marauder pretrain"):
-            PretrainingKind(DetectionSettings(data=reef, task="pretraining"))
+            PretrainingRuntime(DetectionSettings(data=reef, task="pretraining"))
 
 
 class TestTask:
     @pytest.fixture
     def task(self, reef: Path, tmp_path: Path) -> PretrainingTask:
-        kind = PretrainingKind(settings(reef, tmp_path))
-        kind.open()
-        made = kind.task(tmp_path / "cache")
+        runtime = PretrainingRuntime(settings(reef, tmp_path))
+        runtime.open()
+        made = runtime.task(tmp_path / "cache")
         assert isinstance(made, PretrainingTask)
         return made
 

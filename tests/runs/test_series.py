@@ -15,23 +15,23 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
 from marauder.core.work import Work
-from marauder.critical import run as critical_run
-from marauder.critical.kind import CriticalKind
+from marauder.critical import specialisation as critical_run
 from marauder.critical.report import REPORT_JSON, REPORT_PAGE
-from marauder.critical.run import Stages
+from marauder.critical.runtime import CriticalRuntime
 from marauder.critical.settings import CriticalSettings
+from marauder.critical.specialisation import Stages
 from marauder.data.manifests.pinning import pin
 from marauder.data.reading import read_dataset
 from marauder.gates.plan import load_gates
-from marauder.mining.mining_job import declared
+from marauder.mining.job import declared
 from marauder.runs.gated import GatedRun
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.series import PartMaker
-from marauder.runs.task import Findings
+from marauder.runs.task_runtime import Findings
 from marauder.runs.training_stage import SingleTraining
 from marauder.tasks.detection.exporting import export_run
 from marauder.tasks.detection.settings import DetectionSettings
-from marauder.tasks.pretraining.kind import PretrainingKind
+from marauder.tasks.pretraining.runtime import PretrainingRuntime
 from marauder.tasks.pretraining.settings import PretrainingSettings
 
 
@@ -81,7 +81,7 @@ def test_other_unlabelled_pictures_behind_the_same_yaml_are_other_data(tmp_path:
     data, more = write_small_reef(tmp_path / "reef"), write_small_reef(tmp_path / "more", train=3, val=1)
 
     def identity(*words: str) -> str:
-        return CriticalKind(critical(data, tmp_path / "out", "image_size=64", *words), None).open()
+        return CriticalRuntime(critical(data, tmp_path / "out", "image_size=64", *words), None).open()
 
     mined, unmined = f"mining.unlabelled={more}", "mining.count=0"
     before, without = identity(mined), identity(mined, unmined)
@@ -130,9 +130,9 @@ def test_other_labels_to_probe_on_are_measured_again_and_not_trained_again(tmp_p
     pinned = pin(data)
 
     def begun() -> GatedRun:
-        kind = PretrainingKind(settings)
-        kind.clock = Clock()
-        return GatedRun(settings, kind, kind.open(), pinned, load_gates(None, {}), Clock(), SingleTraining())
+        runtime = PretrainingRuntime(settings)
+        runtime.clock = Clock()
+        return GatedRun(settings, runtime, runtime.open(), pinned, load_gates(None, {}), Clock(), SingleTraining())
 
     before = begun()
     assert begun().key == before.key

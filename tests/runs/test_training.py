@@ -28,7 +28,7 @@ from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector
 from marauder.runs.gated import run_gated
-from marauder.tasks.detection.kind import DetectorWeights
+from marauder.tasks.detection.runtime import DetectorWeights
 from marauder.tasks.detection.settings import BaselineSettings
 from marauder.tasks.detection.training import DetectionPlan, DetectionTask
 

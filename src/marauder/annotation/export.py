@@ -27,7 +27,7 @@ from marauder.annotation.batch import (
     write_batch,
 )
 from marauder.annotation.choosing import Choice, batch_items, choose, expected_boxes, identity_of
-from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.annotation.formats.base import ExchangeFormat, Item, Package
 from marauder.annotation.guidelines import GuidelineOptions, guideline_inputs, write_guidelines
 from marauder.annotation.prelabels import prelabel
 from marauder.annotation.price import batch_price, prices_in_use
@@ -253,7 +253,7 @@ class _Export:
 def make_package(
     batch: Batch,
     part: Literal["first", "second"],
-    format: AnnotationFormat,
+    format: ExchangeFormat,
     sources: dict[str, Path],
     guidelines: Path | None,
 ) -> Package:

@@ -25,7 +25,7 @@ from marauder.annotation.batch import (
 from marauder.annotation.checking import Checked, Note, Taken, check_delivery
 from marauder.annotation.delivery import content_of, imports_folder, is_whole_zip, ledger, note_outcome
 from marauder.annotation.formats.answers import delivered_formats, read_delivery
-from marauder.annotation.formats.base import AnnotationFormat, Reading
+from marauder.annotation.formats.base import ExchangeFormat, Reading
 from marauder.annotation.merging import (
     Version,
     as_taken,
@@ -209,7 +209,7 @@ def _merged(settings: AnnotationSettings, base: Dataset) -> Dataset:
 def read_answers(unpacked: Unpacked, batch: Batch) -> tuple[str, Reading]:
     """(format, answers) of an unpacked delivery: the format that recognises it, those that went out first."""
     layouts = {layout.name: layout for layout in delivered_formats(unpacked.folder)}
-    sent: list[AnnotationFormat] = [make("annotation_format", name) for name in batch.formats]
+    sent: list[ExchangeFormat] = [make("annotation_format", name) for name in batch.formats]
     # The formats that were asked for first; a provider may add others that its tool exports by itself.
     for name in dict.fromkeys((*((one.layout or one.name) for one in sent), *layouts)):
         if name in layouts:

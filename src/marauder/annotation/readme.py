@@ -5,12 +5,10 @@ from __future__ import annotations
 from textwrap import fill
 from typing import Literal
 
-from marauder.annotation.formats.base import AnnotationFormat
+from marauder.annotation.formats.base import ExchangeFormat
 
 
-def readme(
-    batch: str, format: AnnotationFormat, part: Literal["first", "second"], pictures: int, suggested: bool
-) -> str:
+def readme(batch: str, format: ExchangeFormat, part: Literal["first", "second"], pictures: int, suggested: bool) -> str:
     """The text of README.txt. ``suggested``: whether boxes of a model are in the package."""
     paragraphs = [f"Pictures to label: batch {batch}, {pictures} pictures."]
     if part == "second":

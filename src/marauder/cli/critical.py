@@ -37,7 +37,7 @@ def _plan(settings: CriticalSettings, flags: frozenset[str]) -> bool:
 
 
 def _run(settings: CriticalSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
-    from marauder.critical.run import run_critical
+    from marauder.critical.specialisation import run_critical
 
     return run_critical(settings, clock, resume, fresh).run
 

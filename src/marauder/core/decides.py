@@ -13,8 +13,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from marauder.core.file_identity import identify
 from marauder.core.files import hash_file
-from marauder.core.identity import identify
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides, Settings, section_model
 

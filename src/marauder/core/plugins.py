@@ -43,18 +43,18 @@ class Plugin(Generic[SettingsType]):
 TABLE: dict[str, dict[str, str]] = {
     # In the order in which they are tried: a FathomNet export is also COCO, and bare pictures are what nothing else is.
     "reader": {
-        "manifest": "marauder.data.formats.manifest:ManifestFormat",
-        "deepfish": "marauder.data.formats.deepfish:DeepFishFormat",
-        "fathomnet": "marauder.data.formats.fathomnet:FathomNetFormat",
-        "viame": "marauder.data.formats.viame:ViameFormat",
-        "biigle": "marauder.data.formats.biigle:BiigleFormat",
-        "cvat": "marauder.data.formats.cvat:CvatFormat",
-        "voc": "marauder.data.formats.voc:VocFormat",
-        "labelme": "marauder.data.formats.labelme:LabelmeFormat",
-        "label_studio": "marauder.data.formats.label_studio:LabelStudioFormat",
-        "coco": "marauder.data.formats.coco:CocoFormat",
-        "yolo": "marauder.data.formats.yolo:YoloFormat",
-        "pictures": "marauder.data.formats.pictures:PicturesFormat",
+        "manifest": "marauder.data.formats.manifest:ManifestReader",
+        "deepfish": "marauder.data.formats.deepfish:DeepFishReader",
+        "fathomnet": "marauder.data.formats.fathomnet:FathomNetReader",
+        "viame": "marauder.data.formats.viame:ViameReader",
+        "biigle": "marauder.data.formats.biigle:BiigleReader",
+        "cvat": "marauder.data.formats.cvat:CvatReader",
+        "voc": "marauder.data.formats.voc:VocReader",
+        "labelme": "marauder.data.formats.labelme:LabelmeReader",
+        "label_studio": "marauder.data.formats.label_studio:LabelStudioReader",
+        "coco": "marauder.data.formats.coco:CocoReader",
+        "yolo": "marauder.data.formats.yolo:YoloReader",
+        "pictures": "marauder.data.formats.pictures:PicturesReader",
     },
     # By the suffix of the file.
     "predictor": {
@@ -137,11 +137,11 @@ TABLE: dict[str, dict[str, str]] = {
         "random": "marauder.selection.strategies.random:Random",
     },
     "annotation_format": {
-        "mindy": "marauder.annotation.formats.mindy:MindyFormat",
-        "coco": "marauder.annotation.formats.coco:CocoFormat",
-        "yolo": "marauder.annotation.formats.yolo:YoloFormat",
-        "cvat": "marauder.annotation.formats.cvat:CvatFormat",
-        "label_studio": "marauder.annotation.formats.label_studio:LabelStudioFormat",
+        "mindy": "marauder.annotation.formats.mindy:MindyExchange",
+        "coco": "marauder.annotation.formats.coco:CocoExchange",
+        "yolo": "marauder.annotation.formats.yolo:YoloExchange",
+        "cvat": "marauder.annotation.formats.cvat:CvatExchange",
+        "label_studio": "marauder.annotation.formats.label_studio:LabelStudioExchange",
     },
 }
 """Kind of plug point to implementation name to ``module:attribute``."""

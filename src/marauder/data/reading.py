@@ -13,9 +13,9 @@ from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
 from marauder.core.settings import read_yaml_mapping
 from marauder.data.formats.assembling import assemble
-from marauder.data.formats.base import Format, ReadOptions
+from marauder.data.formats.base import Reader, ReadOptions
 from marauder.data.formats.entries import Findings
-from marauder.data.formats.manifest import ManifestFormat, parse_manifests
+from marauder.data.formats.manifest import ManifestReader, parse_manifests
 from marauder.data.formats.source import Source
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX, is_blank, is_manifest
 from marauder.data.manifests.spec import find_spec, load_spec, require_files
@@ -65,14 +65,14 @@ def read_dataset(
     return dataset
 
 
-def _read(source: Source, layout: Format, options: ReadOptions, findings: Findings) -> Dataset:
-    spec = find_spec(source.path) if isinstance(layout, ManifestFormat) else None
+def _read(source: Source, layout: Reader, options: ReadOptions, findings: Findings) -> Dataset:
+    spec = find_spec(source.path) if isinstance(layout, ManifestReader) else None
     if spec is not None:
         return _read_spec(spec, layout, source, options, findings)
     return assemble(layout, source, options, findings, layout.parse(source, options, findings))
 
 
-def _read_spec(file: Path, layout: Format, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
+def _read_spec(file: Path, layout: Reader, source: Source, options: ReadOptions, findings: Findings) -> Dataset:
     """All sources of a dataset.yaml as one data set; records of ``train`` have the split ``train``, and so on."""
     spec = load_spec(file)
     require_files(spec, file)
@@ -126,18 +126,18 @@ def is_empty(path: Path) -> bool:
     return path.is_dir() and not Source(path).files
 
 
-def choose_reader(path: Path, format: str = "auto") -> Format:
+def choose_reader(path: Path, format: str = "auto") -> Reader:
     """The format named ``format``, or the first that recognises ``path``. Raises ``UserError``."""
     return _choose(Source(path), format)
 
 
-def _choose(source: Source, format: str) -> Format:
+def _choose(source: Source, format: str) -> Reader:
     if format != "auto":
-        layout: Format = make("reader", format)
+        layout: Reader = make("reader", format)
         return layout
     # Bare pictures are what nothing else is, what other packages read included.
     path, known = source.path, sorted(plugin_names("reader"), key=lambda name: name == "pictures")
-    layouts: list[Format] = [make("reader", name) for name in known]
+    layouts: list[Reader] = [make("reader", name) for name in known]
     # A data.yaml says what the folder is; any JSON file in it merely may.
     for sure in (True, False):
         for layout in layouts:

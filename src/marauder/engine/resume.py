@@ -12,11 +12,11 @@ import torch
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import SET_ASIDE, Checkpointer
 from marauder.engine.distributed import Group
-from marauder.engine.identity import refuse_other_training
 from marauder.engine.micro_batch import recorded_micro_batch
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import TrainState, about_epoch, agrees
 from marauder.engine.task import Weights
+from marauder.engine.training_identity import refuse_other_training
 
 log = logging.getLogger("marauder")
 

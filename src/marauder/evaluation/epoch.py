@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from marauder.evaluation.calibration import calibrate
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.matching import AREA_NAMES
 from marauder.evaluation.metrics import defined_mean
+from marauder.evaluation.reliability import calibrate
 
 HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
 OF_A_SLICE = ("map50", "map50_95", "recall")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marauder.core.plain import Plain, PlainMapping
-from marauder.evaluation.calibration import Calibration
 from marauder.evaluation.curves import CONFIDENCE_GRID, ConfidenceCurves
 from marauder.evaluation.metrics import RECALL_POINTS, Metrics
+from marauder.evaluation.reliability import Calibration
 from marauder.evaluation.roc import PresenceCurve
 from marauder.pages.canvas import (
     ACCENT,

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, create_model
 
 from marauder.core.errors import UserError
-from marauder.core.identity import identify, is_same
+from marauder.core.file_identity import identify, is_same
 from marauder.core.locks import is_held
 from marauder.core.plain import Plain
 from marauder.core.settings import Settings, load_settings, read_yaml_mapping

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from marauder.core.file_identity import Identity
 from marauder.core.files import DamagedFileError, read_json, write_json
-from marauder.core.identity import Identity
 from marauder.core.plain import Plain
 from marauder.pipeline.workspace import Workspace
 

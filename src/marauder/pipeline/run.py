@@ -12,8 +12,8 @@ import yaml
 from marauder.core.clock import Clock, Interrupted, describe_seconds
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
+from marauder.core.file_identity import Identity, identify
 from marauder.core.files import to_plain, write_text
-from marauder.core.identity import Identity, identify
 from marauder.core.locks import exclusive
 from marauder.core.plain import Plain
 from marauder.pipeline.graph import Pipeline

@@ -11,7 +11,7 @@ import torch
 
 from marauder.core.errors import UserError
 from marauder.engine.distributed import choose_device
-from marauder.prediction.exported import describe_exported
+from marauder.prediction.export_metadata import describe_exported
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Description, InputShape, Predictor
 

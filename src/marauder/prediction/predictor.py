@@ -18,7 +18,7 @@ from marauder.data.records import Detections
 from marauder.imaging.letterbox import Letterbox, fit, fit_rectangle
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.batching import chunks_of_one_shape
-from marauder.prediction.decoding import Taking, take_boxes
+from marauder.prediction.postprocessing import PostprocessingRules, postprocess
 from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.prediction.settings import PREDICTING, PredictionSettings
 
@@ -112,9 +112,9 @@ class Predictor(ABC):
             outputs.append(self.run(self.images(filled))[: len(part)])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def taking(self, settings: PredictionSettings) -> Taking:
+    def rules(self, settings: PredictionSettings) -> PostprocessingRules:
         """``settings`` as they apply to this predictor. Raises ``UserError`` for classes that it does not know."""
-        return Taking.of(settings, self.names, self.thresholds, self.calibration, str(self.path))
+        return PostprocessingRules.of(settings, self.names, self.thresholds, self.calibration, str(self.path))
 
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings = PREDICTING) -> list[Detections]:
         """The boxes of each of ``pictures``, uint8 (H, W, 3) red first, of any sizes; in pixels of the picture.
@@ -125,10 +125,10 @@ class Predictor(ABC):
         for number, picture in enumerate(pictures):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 raise ValueError(f"picture {number}: {picture.dtype} {picture.shape} is no uint8 (height, width, 3)")
-        taking = self.taking(settings)
+        rules = self.rules(settings)
         frames = [self.letterbox(one.shape[1], one.shape[0], settings.image_size) for one in pictures]
         found: dict[int, Detections] = {}
         for chunk in chunks_of_one_shape(range(len(pictures)), lambda place: frames[place].shape, settings.batch):
             outputs = self.run_inputs([frames[place].apply(pictures[place]) for place in chunk])
-            found |= zip(chunk, take_boxes(outputs, [frames[place] for place in chunk], taking), strict=True)
+            found |= zip(chunk, postprocess(outputs, [frames[place] for place in chunk], rules), strict=True)
         return [found[place] for place in range(len(pictures))]

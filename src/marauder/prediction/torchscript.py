@@ -12,7 +12,7 @@ import torchvision  # noqa: F401 - registers the operators that a scripted detec
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.engine.distributed import choose_device
-from marauder.prediction.exported import describe_exported
+from marauder.prediction.export_metadata import describe_exported
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Description, Predictor
 

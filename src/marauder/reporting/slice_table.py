@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marauder.evaluation.calibration import Calibration, calibrate
 from marauder.evaluation.comparison import Comparison, SliceDelta
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.intervals import OVERALL, Interval
 from marauder.evaluation.metrics import Metrics
+from marauder.evaluation.reliability import Calibration, calibrate
 from marauder.reporting.evidence import RunEvidence
 
 FEW_BOXES = 50

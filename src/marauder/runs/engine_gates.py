@@ -17,16 +17,16 @@ from marauder.gates.determinism import DeterminismEvidence, DeterminismSettings
 from marauder.gates.health import HealthEvidence
 from marauder.gates.latency import LatencyEvidence, LatencySettings
 from marauder.gates.sanity import SanityEvidence
-from marauder.runs.task import Findings, TaskKind
+from marauder.runs.task_runtime import Findings, TaskRuntime
 
 log = logging.getLogger("marauder")
 
 
-def look_before_training(name: str, settings: GateSettings, kind: TaskKind, device: torch.device) -> Any:
+def look_before_training(name: str, settings: GateSettings, runtime: TaskRuntime, device: torch.device) -> Any:
     """The evidence of the engine's gate ``name``; the task is made for it and let go of again."""
     # Without a cache: a few batches do not pay for decoding to disk.
-    task = kind.task(None)
-    training = kind.settings.training
+    task = runtime.task(None)
+    training = runtime.settings.training
     try:
         if name == "sanity":
             return SanityEvidence.of(look_at_one_batch(task, training, device))
@@ -36,7 +36,9 @@ def look_before_training(name: str, settings: GateSettings, kind: TaskKind, devi
             return DeterminismEvidence.of(result, device.type)
     finally:
         task.close(remove=True)
-    raise UserError(f"gate {name}: the task {kind.settings.task!r} has no evidence for it; leave it out of gates.yaml")
+    raise UserError(
+        f"gate {name}: the task {runtime.settings.task!r} has no evidence for it; leave it out of gates.yaml"
+    )
 
 
 HEALTH_EVENTS = ("out_of_memory", "set_aside", "worker_died", "group_restarted", "resumed")

@@ -27,28 +27,28 @@ from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
-from marauder.engine.identity import describe_differences, refuse_other_training
 from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome, early_stop
+from marauder.engine.training_identity import describe_differences, refuse_other_training
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
 from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
-from marauder.runs.announcing import Telling
 from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
-from marauder.runs.one_of_several import train_only
+from marauder.runs.notifying import RunNotifier
 from marauder.runs.package import register, registry_place, registry_words, store_files
-from marauder.runs.placing import gate_overrides, placed
-from marauder.runs.production import find_production
+from marauder.runs.production_model import find_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
+from marauder.runs.run_identity import gate_overrides, with_run_id
 from marauder.runs.settings import RunSettings
-from marauder.runs.task import Findings, Production, TaskKind
 from marauder.runs.task_description import describe_task
-from marauder.runs.training import is_one_of_several, leads
+from marauder.runs.task_runtime import Findings, Production, TaskRuntime
+from marauder.runs.training_processes import is_one_of_several, leads
 from marauder.runs.training_stage import RunInHand, SingleTraining, TrainingStage
+from marauder.runs.worker_training import train_only
 
 log = logging.getLogger("marauder")
 
@@ -86,12 +86,12 @@ def run_gated(
     resume: Path | None = None,
     fresh: bool = False,
     begun: Callable[[], None] | None = None,
-    open_kind: Callable[[Any], TaskKind] | None = None,
+    open_runtime: Callable[[Any], TaskRuntime] | None = None,
     stage: TrainingStage | None = None,
 ) -> RunSummary:
     """Do a run, or go on with it. ``begun`` is called once nothing of an earlier run can be taken up.
 
-    ``open_kind`` makes the task of the placed settings (default: what ``task`` names), ``stage`` its weights.
+    ``open_runtime`` makes the task's runtime (default: of the task that ``task`` names), ``stage`` its weights.
 
     A run whose gates failed at the end is finished: its summary says so. Raises ``Interrupted`` when stopped in time,
     ``GateStop`` when a gate before training failed, ``UserError`` for bad input, ``TrainingFailure`` when training
@@ -108,39 +108,39 @@ def run_gated(
     plan = plan.restricted(task.answerable(), gate_overrides(settings.gate))
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
-    settings = placed(settings, pinned)
-    kind = (open_kind or task.load())(settings)
+    settings = with_run_id(settings, pinned)
+    runtime = (open_runtime or task.load())(settings)
     # Reading and hashing large data sets takes long enough to be stopped.
-    kind.clock = clock
-    identity = kind.open()
+    runtime.clock = clock
+    identity = runtime.open()
     settings.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.folder / ".lock", f"{settings.folder}"):
-        return GatedRun(settings, kind, identity, pinned, plan, clock, stage or SingleTraining()).go(
+        return GatedRun(settings, runtime, identity, pinned, plan, clock, stage or SingleTraining()).go(
             resume, fresh, begun
         )
 
 
 class GatedRun:
-    """One run in the process that leads it. ``settings`` are placed; ``kind`` is open."""
+    """One run in the process that leads it. ``settings`` have their run id; ``runtime`` is open."""
 
     def __init__(
         self,
         settings: RunSettings,
-        kind: TaskKind,
+        runtime: TaskRuntime,
         identity: str,
         pinned: DataPin,
         plan: GatePlan,
         clock: Clock,
         stage: TrainingStage,
     ) -> None:
-        self.settings, self.kind, self.identity, self.pinned, self.clock = settings, kind, identity, pinned, clock
+        self.settings, self.runtime, self.identity, self.pinned, self.clock = settings, runtime, identity, pinned, clock
         self.folder = settings.folder
         self.plan, self.stage = plan, stage
         self.device = choose_device(settings.training.device)
-        self.telling = Telling(settings)
+        self.notifier = RunNotifier(settings)
         # Wider than the identity of checkpoints: other gates or slices leave the weights and ask for new verdicts.
         self.key = self._key()
-        self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.telling.judged)
+        self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.notifier.judged)
         self.record: RunRecord | None = None
         self.production: Production | None = None
         self.production_unknown = False
@@ -180,7 +180,7 @@ class GatedRun:
     def _key(self) -> str:
         deciding = decided(self.settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
         made_from = [self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()]
-        return fingerprint([*made_from, *self.kind.measured_with()])
+        return fingerprint([*made_from, *self.runtime.measured_with()])
 
     def _finished(self) -> RunSummary | None:
         """The summary of this very run, if it is finished and all it left is whole."""
@@ -191,10 +191,10 @@ class GatedRun:
             return None
         if not record.told or record.production_unknown:
             return None  # what is left to do starts from the measured weights, and is quick
-        weights = self.kind.weights()
+        weights = self.runtime.weights()
         if None in (weights.about("best"), weights.about("last")) or not (self.folder / record.report).is_file():
             return None
-        sealed = self.folder / self.kind.description.sealed_file
+        sealed = self.folder / self.runtime.description.sealed_file
         # The hash, not the time: somebody may have copied other weights here.
         if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
             return None
@@ -238,7 +238,7 @@ class GatedRun:
         write_text(self.folder / "config.yaml", as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
-        self.telling.started(self.record, self.kind.splits(), fresh)
+        self.notifier.started(self.record, self.runtime.splits(), fresh)
 
     def _watching(self) -> contextlib.AbstractContextManager[Any]:
         return NoticeWatch(self.settings.notices, self.clock)
@@ -258,19 +258,19 @@ class GatedRun:
     def _find_production(self) -> None:
         found = find_production(self.settings)
         self.production, self.production_unknown = found.production, found.unknown
-        self.kind.why_no_production, self.kind.production_unknown = found.why, found.unknown
+        self.runtime.why_no_production, self.runtime.production_unknown = found.why, found.unknown
 
     def _evidence_before(self, name: str, asked: GateSettings) -> Any:
-        if name in self.kind.description.gates:
+        if name in self.runtime.description.gates:
             return self._evidence_of_task(name, asked)
-        return look_before_training(name, asked, self.kind, self.device)
+        return look_before_training(name, asked, self.runtime, self.device)
 
     def _evidence_of_task(self, name: str, asked: GateSettings) -> Any:
-        return self.kind.evidence(name, asked, self.production, self.clock)
+        return self.runtime.evidence(name, asked, self.production, self.clock)
 
     def _train(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
         judged = "health" in self.keeper.names("during")
-        run = RunInHand(self.settings, self.kind, self.identity, self.device, self.clock, self.telling)
+        run = RunInHand(self.settings, self.runtime, self.identity, self.device, self.clock, self.notifier)
         try:
             outcome = self.stage.train(run, resume, fresh, begun)
         except TrainingFailure as failure:
@@ -288,22 +288,22 @@ class GatedRun:
     def _after(self, outcome: Outcome) -> RunSummary:
         """Measure, export, judge, report, register."""
         assert self.record is not None
-        kind, clock = self.kind, self.clock
+        runtime, clock = self.runtime, self.clock
         if self.production_unknown:
             # The registry was away before training; it may answer now.
             self._find_production()
         if self.production is not None and self._is_production(self.production):
-            self.production, kind.why_no_production = None, "the model in production is this very one"
+            self.production, runtime.why_no_production = None, "the model in production is this very one"
         findings = Findings(outcome, self.production)
-        metrics = kind.measure(findings, self.device, clock)
+        metrics = runtime.measure(findings, self.device, clock)
         clock.check()
-        kind.export(self.device, clock, findings)
+        runtime.export(self.device, clock, findings)
         clock.check()
         # Not read by this run: later ones compare their data with it once this model is in production.
-        kind.profile(self.device, clock)
+        runtime.profile(self.device, clock)
         for name in [*self.keeper.names("epoch"), *self.keeper.names("end")]:
             clock.check()
-            if name in kind.description.gates:
+            if name in runtime.description.gates:
                 self.keeper.ask(name, partial(self._evidence_of_task, name))
             elif findings.exported:
                 self.keeper.ask(name, partial(latency_evidence, findings))
@@ -311,8 +311,8 @@ class GatedRun:
                 self.keeper.off(name, f"no format is exported ({findings.why_none_exported})")
         findings.verdicts = self.keeper.all()
         decision = decide(findings.verdicts)
-        report = kind.report(findings, self.pinned, clock)
-        sealed = hash_file(self.folder / kind.description.sealed_file)
+        report = runtime.report(findings, self.pinned, clock)
+        sealed = hash_file(self.folder / runtime.description.sealed_file)
         if sealed != self.record.weights_sha256:  # another branch's may be registered already
             self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
         self.record = self.record.write(
@@ -321,10 +321,10 @@ class GatedRun:
             verdict=worst(findings.verdicts),
             exit_status=decision.exit_status,
             metrics=dict(metrics),
-            split=kind.split,
+            split=runtime.split,
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,
-            weights=kind.description.weights_file,
+            weights=runtime.description.weights_file,
             weights_sha256=sealed,
             report=report.name,
             stopped_early=early_stop(outcome, self.settings.training),
@@ -336,7 +336,7 @@ class GatedRun:
         )
         # The registry or the store may have been away when the run ended.
         self._register()
-        self.telling.finished(kind, self.record, outcome.steps)
+        self.notifier.finished(runtime, self.record, outcome.steps)
         self.record = self.record.write(self.folder, told=True)
         return self._summary()
 
@@ -356,14 +356,14 @@ class GatedRun:
             # Of all attempts; an earlier one left its share in the record.
             seconds = round(self.record.seconds + time.monotonic() - self.begun_at, 1)
             self.record.write(self.folder, state=state, message=message, seconds=seconds, **changes)
-        self.telling.ended(state, message)
+        self.notifier.ended(state, message)
 
     def _promotion(self, record: RunRecord) -> tuple[str, ...]:
         return (record.project, record.version or "", *registry_words(self.settings))
 
     def _is_production(self, production: Production) -> bool:
         """Whether these are the weights that are in production: compared with themselves they would prove nothing."""
-        return hash_file(self.folder / self.kind.description.weights_file) == production.version.weights_sha256
+        return hash_file(self.folder / self.runtime.description.weights_file) == production.version.weights_sha256
 
     def _summary(self) -> RunSummary:
         record = self.record

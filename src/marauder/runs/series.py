@@ -28,8 +28,8 @@ from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Decides
 from marauder.core.work import Work
 from marauder.engine.state import Outcome
-from marauder.runs.announcing import mirrors_of
 from marauder.runs.gated import RunSummary, run_gated
+from marauder.runs.notifying import mirrors_of
 from marauder.runs.settings import RunSettings
 from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, TrainingStage
 

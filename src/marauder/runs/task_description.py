@@ -11,7 +11,7 @@ from marauder.core.plugins import imported, loadable, resolve
 from marauder.runs.settings import RunSettings
 
 if TYPE_CHECKING:
-    from marauder.runs.task import TaskKind
+    from marauder.runs.task_runtime import TaskRuntime
 
 ENGINE_GATES = ("sanity", "determinism", "health")
 """The gates whose evidence the engine collects, whatever is trained."""
@@ -26,7 +26,7 @@ class TaskDescription(ABC):
     """What ``task`` says in the settings of a run."""
     title: ClassVar[str]
     """What is trained, in a few words."""
-    kind: ClassVar[str]
+    runtime: ClassVar[str]
     """The class that does the work, as ``module:class``."""
     settings_model: ClassVar[type[RunSettings]]
     """The settings of its runs."""
@@ -45,9 +45,9 @@ class TaskDescription(ABC):
     (``model``, ``report``, ``data``)."""
 
     @classmethod
-    def load(cls) -> type[TaskKind]:
+    def load(cls) -> type[TaskRuntime]:
         """The work itself; imports what it needs."""
-        found: type[TaskKind] = imported(cls.kind)
+        found: type[TaskRuntime] = imported(cls.runtime)
         return found
 
     @classmethod

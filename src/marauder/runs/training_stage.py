@@ -16,10 +16,10 @@ from marauder.core.files import DamagedFileError, read_json, write_text
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.state import Outcome
-from marauder.runs.announcing import Telling, mirrors_of
+from marauder.runs.notifying import RunNotifier, mirrors_of
 from marauder.runs.settings import RunSettings
-from marauder.runs.task import TaskKind
-from marauder.runs.training import train
+from marauder.runs.task_runtime import TaskRuntime
+from marauder.runs.training_processes import train
 from marauder.storage.mirror import restore_newest
 
 MIRROR_SECONDS = 60.0
@@ -28,17 +28,17 @@ ACCOUNT_FILE = "transfer_account.txt"
 
 @dataclass(frozen=True)
 class RunInHand:
-    """The run whose weights are made: its settings are placed, its task is open, its gates before training passed.
+    """The run whose weights are made: it has its id, its task is open, its gates before training passed.
 
     ``identity``: fingerprint of its data and of what it starts from.
     """
 
     settings: RunSettings
-    kind: TaskKind
+    runtime: TaskRuntime
     identity: str
     device: torch.device
     clock: Clock
-    telling: Telling
+    notifier: RunNotifier
 
 
 class TrainingStage(ABC):
@@ -94,7 +94,7 @@ class SingleTraining(TrainingStage):
         elif resume is None:
             restore_newest(settings.checkpoint_folder, mirrors)
         try:
-            return train(run.kind, run.identity, run.clock, run.telling.observer(mirrors), resume, fresh, begun)
+            return train(run.runtime, run.identity, run.clock, run.notifier.observer(mirrors), resume, fresh, begun)
         finally:
             for mirror in mirrors:
                 mirror.finish(MIRROR_SECONDS)
@@ -106,7 +106,7 @@ class SingleTraining(TrainingStage):
 
 def _tell_start(run: RunInHand) -> None:
     """Say which tensors training starts from, and leave the account of every one in the run's folder."""
-    accounts, file = run.kind.accounts(), run.settings.folder / ACCOUNT_FILE
+    accounts, file = run.runtime.accounts(), run.settings.folder / ACCOUNT_FILE
     if not accounts:
         return
     write_text(file, "\n".join(one.listing() for one in accounts))

@@ -15,8 +15,8 @@ def train_job(job: Job, clock: Clock) -> None:
     # Inside: numerical libraries look at the environment when they are loaded, and ``run_job`` sets it first.
     from marauder.core.files import read_json
     from marauder.engine.process import prepare_process
-    from marauder.runs.one_of_several import train_only
     from marauder.runs.task_description import describe_task
+    from marauder.runs.worker_training import train_only
 
     stated = read_json(job.folder / job.content["settings"])
     settings = describe_task(stated["task"]).settings_model.model_validate(stated)

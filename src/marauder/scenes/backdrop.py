@@ -9,7 +9,6 @@ import numpy as np
 
 from marauder.imaging.formation import ENDLESS, FARTHEST_RANGE, index_from_range
 from marauder.scenes.canvas import smooth_noise
-from marauder.scenes.placing import RANGE_COVERAGE, Pose, lay, lay_shadow, stamp
 from marauder.scenes.scenery import (
     OBSTACLE_VARIANTS,
     OBSTACLES,
@@ -18,6 +17,7 @@ from marauder.scenes.scenery import (
     obstacle_of,
 )
 from marauder.scenes.species import fineness_for
+from marauder.scenes.stamping import RANGE_COVERAGE, Pose, lay, lay_shadow, stamp
 
 KINDS = ("reef", "sand", "kelp", "open water")
 FOCAL = 0.8

@@ -13,9 +13,9 @@ import numpy as np
 from marauder.core.randomness import stream
 from marauder.imaging.formation import Water, backscatter, direct_signal
 from marauder.scenes.backdrop import KINDS, View
-from marauder.scenes.placing import Pose
 from marauder.scenes.scenery import KELP_POSES, KELP_VARIANTS
 from marauder.scenes.species import POSES, SPECIES, VARIANTS, Species
+from marauder.scenes.stamping import Pose
 
 FRAME_SECONDS = 0.5
 EMPTY_CLIPS = 0.08

@@ -15,9 +15,9 @@ from marauder.imaging.formation import FormationModel, develop, grey_balance, in
 from marauder.scenes.backdrop import Backdrop, make_backdrop
 from marauder.scenes.canvas import smooth_noise
 from marauder.scenes.composition import Animal, ClipPlan, plan_clip
-from marauder.scenes.placing import RANGE_COVERAGE, Pose, Stamp, hide_behind, lay, lay_shadow, stamp, visible_mask
 from marauder.scenes.scenery import kelp_of
 from marauder.scenes.species import fineness_for, sprite_of
+from marauder.scenes.stamping import RANGE_COVERAGE, Pose, Stamp, hide_behind, lay, lay_shadow, stamp, visible_mask
 
 LEAST_VISIBLE = 0.3
 """An animal of which less is visible (hidden, or outside the picture) is left out of the picture altogether."""

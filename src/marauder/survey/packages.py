@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.annotation.formats.base import ExchangeFormat, Item, Package
 from marauder.annotation.packing import Entry
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
@@ -46,7 +46,7 @@ def write_packages(
     items = _items(folder, survey, files) if formats else ()
     with ManyFiles() as many:
         for name in formats:
-            layout: AnnotationFormat = make("annotation_format", name)
+            layout: ExchangeFormat = make("annotation_format", name)
             package = Package(name, folder.absolute().name, survey.names, items)
             for entry in layout.entries(package):
                 clock.check()

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marauder.annotation.formats.answers import read_delivery
-from marauder.annotation.formats.base import AnnotationFormat, Item, Package, Reading, match_class
+from marauder.annotation.formats.base import ExchangeFormat, Item, Package, Reading, match_class
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.plain import Plain
 from marauder.core.plugins import make, names, resolve
-from marauder.data.formats.base import Format
+from marauder.data.formats.base import Reader
 from marauder.data.formats.source import Source
 
 NAMES = ("Purple Sea Urchin", "fish", "Ängelhaj & <co>")
@@ -46,9 +46,9 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def reader(name: str) -> Format:
+def reader(name: str) -> Reader:
     """The format that reads what the exchange format ``name`` writes."""
-    layout: Format = make("reader", resolve("annotation_format", name).layout or name)
+    layout: Reader = make("reader", resolve("annotation_format", name).layout or name)
     return layout
 
 
@@ -82,7 +82,7 @@ class AnnotationFormatContract:
 
     def round_trip(self, name: str, files: Plain, folder: Path) -> tuple[Package, Reading]:
         """A package, and what is read of it when it comes back."""
-        format: AnnotationFormat = make("annotation_format", name)
+        format: ExchangeFormat = make("annotation_format", name)
         package = make_package(folder / "pictures", files)
         delivery = unpack(format.write(package, folder / "out", Clock()), folder / "back")
         self.submit(name, delivery)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from marauder.runs.task import Evaluator
+from marauder.runs.task_runtime import Evaluator
 
 
 class EvaluatorContract(ABC):

@@ -17,7 +17,7 @@ from marauder.core.errors import UserError
 from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
 from marauder.data.boxes import BOUNDS_TOLERANCE, SMALLEST_SIDE
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Box, Entry, Findings, Label
 from marauder.data.formats.source import NameIndex, Source
 from marauder.data.formats.text import clean_text, rotated
@@ -25,7 +25,7 @@ from marauder.data.records import Problem
 
 
 def read_delivery(
-    layout: Format, folder: Path, expected: Mapping[str, Size], names: Sequence[str] = (), clock: Clock | None = None
+    layout: Reader, folder: Path, expected: Mapping[str, Size], names: Sequence[str] = (), clock: Clock | None = None
 ) -> Reading:
     """The answers in an unpacked delivery. ``expected``: name in the package to size of every picture that went out.
     ``names``: the package's class names, for layouts that come back with class numbers alone.
@@ -48,10 +48,10 @@ def read_delivery(
     return _Answers(folder, expected, names, findings).of(parsed)
 
 
-def delivered_formats(folder: Path) -> list[Format]:
+def delivered_formats(folder: Path) -> list[Reader]:
     """The formats that an unpacked delivery holds, the most particular first."""
     source = Source(folder, delivery=True)
-    layouts: list[Format] = [make("reader", name) for name in plugin_names("reader")]
+    layouts: list[Reader] = [make("reader", name) for name in plugin_names("reader")]
     # In the table's order, which has the more particular layouts first.
     found = {layout.name: layout for layout in layouts if layout.files(source)}
     if "fathomnet" in found:

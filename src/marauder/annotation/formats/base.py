@@ -97,7 +97,7 @@ class Reading:
     strangers: tuple[str, ...] = ()
 
 
-class AnnotationFormat(Plugin[Settings], ABC):
+class ExchangeFormat(Plugin[Settings], ABC):
     """One exchange format: how a package is laid out, and how a delivery of that layout is read."""
 
     layout: str = ""

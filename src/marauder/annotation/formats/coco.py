@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from marauder.annotation.formats.base import AnnotationFormat, Package
+from marauder.annotation.formats.base import ExchangeFormat, Package
 from marauder.annotation.formats.package_files import common_entries
 from marauder.annotation.packing import Entry
 from marauder.core.plain import Plain
 
 
-class CocoFormat(AnnotationFormat):
+class CocoExchange(ExchangeFormat):
     """Plain COCO, for any tool that takes it."""
 
     name = "coco"

@@ -10,14 +10,14 @@ import json
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.annotation.formats.base import ExchangeFormat, Item, Package
 from marauder.annotation.formats.package_files import common_entries
 from marauder.annotation.packing import Entry
 from marauder.data.contact_sheets import colour_of
 from marauder.data.formats.text import clean_text
 
 
-class CvatFormat(AnnotationFormat):
+class CvatExchange(ExchangeFormat):
     """CVAT's own XML."""
 
     name = "cvat"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.annotation.formats.base import ExchangeFormat, Item, Package
 from marauder.annotation.formats.package_files import PICTURES, common_entries
 from marauder.annotation.packing import Entry
 from marauder.core.plain import Plain
@@ -19,7 +19,7 @@ from marauder.data.contact_sheets import colour_of
 from marauder.data.formats.text import clean_text
 
 
-class LabelStudioFormat(AnnotationFormat):
+class LabelStudioExchange(ExchangeFormat):
     """Label Studio's tasks."""
 
     name = "label_studio"

@@ -5,11 +5,11 @@ What comes back is COCO too; ``prelabels.json``, sent back beside it, is not tak
 
 from __future__ import annotations
 
-from marauder.annotation.formats.coco import CocoFormat
+from marauder.annotation.formats.coco import CocoExchange
 from marauder.data.formats.coco import PRELABEL_MARK
 
 
-class MindyFormat(CocoFormat):
+class MindyExchange(CocoExchange):
     """COCO at the top of the zip, under a name that the provider does not overwrite by accident."""
 
     name = "mindy"

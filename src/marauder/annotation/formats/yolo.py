@@ -10,14 +10,14 @@ from pathlib import Path
 
 import yaml
 
-from marauder.annotation.formats.base import AnnotationFormat, Item, Package
+from marauder.annotation.formats.base import ExchangeFormat, Item, Package
 from marauder.annotation.formats.package_files import PICTURES, common_entries
 from marauder.annotation.packing import Entry
 from marauder.data.records import Record
 from marauder.data.writers import label_text
 
 
-class YoloFormat(AnnotationFormat):
+class YoloExchange(ExchangeFormat):
     """YOLO detection labels, as Ultralytics reads them."""
 
     name = "yolo"

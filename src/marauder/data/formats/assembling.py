@@ -15,9 +15,9 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.data.boxes import clean_boxes
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings
-from marauder.data.formats.placing import Placing
+from marauder.data.formats.picture_lookup import PictureLookup
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import rotated
 from marauder.data.formats.unread import tell_unread
@@ -33,13 +33,13 @@ LOSING = frozenset({*DOUBTFUL_LABELS, "label-without-picture", "box-degenerate",
 """Kinds for which labels are left out."""
 
 
-def assemble(layout: Format, source: Source, options: ReadOptions, findings: Findings, parsed: Parsed) -> Dataset:
+def assemble(layout: Reader, source: Source, options: ReadOptions, findings: Findings, parsed: Parsed) -> Dataset:
     """The records that the entries make. Raises ``UserError`` where there is no entry."""
     if not parsed.entries:
         first = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
         raise UserError(f"{source.path}: no picture can be read from this data set (format {layout.name}){first}")
     # Pictures come first: keys are made from where they lie, and boxes are scaled by their sizes.
-    Placing(source, options, findings).place(parsed.entries)
+    PictureLookup(source, options, findings).place(parsed.entries)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
     entries, records = _records(parsed, names, options, findings)

@@ -64,7 +64,7 @@ class ReadOptions:
             object.__setattr__(self, "names", tuple(unicodedata.normalize("NFC", name) for name in self.names))
 
 
-class Format(Plugin[Settings], ABC):
+class Reader(Plugin[Settings], ABC):
     """One format. It never ends on one bad line or picture: it notes a finding and goes on. ``UserError`` is raised
     only when nothing at all can be read."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
@@ -29,7 +29,7 @@ NEARLY = 0.1
 """Pixels by which the sides of an upright rectangle may lean: its corners are written rounded."""
 
 
-class BiigleFormat(Format):
+class BiigleReader(Reader):
     """BIIGLE's reports."""
 
     name = "biigle"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.plain import PlainMapping
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, numbers, pairs, parse_json, whole
@@ -25,7 +25,7 @@ OWN_NAME = re.compile(r"[^:?%\\]+")
 """A ``file_name`` that is the picture's name in this data set, and no path or address of another machine."""
 
 
-class CocoFormat(Format):
+class CocoReader(Reader):
     """COCO detection annotations; crowds become ignored boxes."""
 
     name = "coco"
@@ -77,7 +77,7 @@ class _File:
 
     def __init__(
         self,
-        layout: CocoFormat,
+        layout: CocoReader,
         path: Path,
         split: str | None,
         findings: Findings,

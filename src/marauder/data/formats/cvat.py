@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import Source
@@ -25,7 +25,7 @@ SHAPES = {
 """The attributes that say where a shape is; a polygon has ``points`` ("x,y;x,y")."""
 
 
-class CvatFormat(Format):
+class CvatReader(Reader):
     """CVAT's own XML."""
 
     name = "cvat"

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Box, Entry, Findings, Label
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import clean_text, csv_rows, number
@@ -30,7 +30,7 @@ SMALLEST_COMPONENT = 16
 CLASS_NAME = "fish"
 
 
-class DeepFishFormat(Format):
+class DeepFishReader(Reader):
     """DeepFish; without ``parts`` only the part with the richest labels, since parts share pictures."""
 
     name = "deepfish"

@@ -12,14 +12,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from marauder.core.plain import PlainMapping
-from marauder.data.formats.coco import CocoFormat
+from marauder.data.formats.coco import CocoReader
 from marauder.data.formats.entries import Entry
 from marauder.data.formats.source import Source
 
 DIVE = re.compile(r"/(?P<vehicle>[^/]+)/images/(?P<dive>[^/]+)/[^/]+$")
 
 
-class FathomNetFormat(CocoFormat):
+class FathomNetReader(CocoReader):
     """COCO as FathomNet exports it; a box without a category becomes an ignored one."""
 
     name = "fathomnet"

@@ -13,7 +13,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, centred, check_kind, outline, unusable, usable
 from marauder.data.formats.source import Source
@@ -29,7 +29,7 @@ TASK_MARKS = frozenset({"data", "completions", "annotation_id", "annotator", "re
 """Keys that a list of tasks has one of; lists with ``annotations`` alone are written by others."""
 
 
-class LabelStudioFormat(Format):
+class LabelStudioReader(Reader):
     """Label Studio's tasks."""
 
     name = "label_studio"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.plain import Plain
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline
 from marauder.data.formats.source import Source
@@ -22,7 +22,7 @@ LEAST_POINTS = {"rectangle": 2, "mask": 2, "circle": 2, "rotation": 4, "oriented
 PIECES = ("polygon", "mask")
 
 
-class LabelmeFormat(Format):
+class LabelmeReader(Reader):
     """labelme's JSON."""
 
     name = "labelme"

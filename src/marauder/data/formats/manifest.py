@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.coco import split_of_file
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.source import Listing, Source
@@ -17,7 +17,7 @@ from marauder.data.picture_files import path_exists
 from marauder.data.records import Problem
 
 
-class ManifestFormat(Format):
+class ManifestReader(Reader):
     """A manifest, a folder of ``*.manifest`` files, or a dataset.yaml; names come from the rows' class maps."""
 
     name = "manifest"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import Source, stem
 
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
 
 
-class PicturesFormat(Format):
+class PicturesReader(Reader):
     """Pictures without labels; subfolders count. They are unlabelled, or empty where the options say so."""
 
     name = "pictures"

@@ -11,7 +11,7 @@ from pathlib import Path
 from marauder.core.errors import printable
 from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Findings
 from marauder.data.formats.source import Source
 from marauder.data.picture_files import is_picture, pointer_hint
@@ -26,7 +26,7 @@ SIDE_FILES = re.compile(
 """What lies beside labels and is none: texts, and what our own commands and packages leave."""
 
 
-def tell_unread(layout: Format, source: Source, options: ReadOptions, parsed: Parsed, findings: Findings) -> None:
+def tell_unread(layout: Reader, source: Source, options: ReadOptions, parsed: Parsed, findings: Findings) -> None:
     """Add findings on what below the source belongs to nothing that was read."""
     # A folder of pictures is listed on its own, too.
     for name in dict.fromkeys(map(os.path.normpath, source.odd_names)):
@@ -82,7 +82,7 @@ def _foreign_folders(rest: Sequence[Path], used: set[str]) -> set[Path]:
     return {folder for folder in marks if not any(place.startswith(f"{os.path.realpath(folder)}/") for place in places)}
 
 
-def _other_formats(layout: Format, source: Source, rest: set[Path], findings: Findings) -> set[Path]:
+def _other_formats(layout: Reader, source: Source, rest: set[Path], findings: Findings) -> set[Path]:
     """Files of other formats, told with the option that reads them."""
     found: set[Path] = set()
     for name in plugin_names("reader") if rest else ():

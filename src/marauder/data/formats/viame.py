@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, extended, unusable, usable
 from marauder.data.formats.source import Source
@@ -25,7 +25,7 @@ ATTRIBUTE = re.compile(r"\((?:trk-)?atr\)\s+(\S+)\s+(.+)", re.DOTALL)
 FLAGS = {"true": True, "false": False}
 
 
-class ViameFormat(Format):
+class ViameReader(Reader):
     """VIAME's and DIVE's CSV."""
 
     name = "viame"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Entry, Findings, Label
 from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import NameIndex, Source, fold, stem
@@ -35,7 +35,7 @@ SHADOWED_LIST = re.compile(r"(^|/)imagesets/([^/]+/)*(.*_)?(trainval|train|val|t
 """Lists that say again, of one class or task, what the splits' own lists say."""
 
 
-class VocFormat(Format):
+class VocReader(Reader):
     """Pascal VOC folders, and XML files beside their pictures."""
 
     name = "voc"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
-from marauder.data.formats.base import Format, Parsed, ReadOptions
+from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
 from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text
@@ -43,7 +43,7 @@ LEAST_FILL = 0.4
 """Share of a box's side that the keypoints in it cover at least; the points of an outline say less, read as a box."""
 
 
-class YoloFormat(Format):
+class YoloReader(Reader):
     """YOLO's text files, in every layout that tools write."""
 
     name = "yolo"

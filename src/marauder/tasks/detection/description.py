@@ -15,7 +15,7 @@ class Detection(TaskDescription):
 
     name = "detection"
     title = "boxes around animals, by class"
-    kind = "marauder.tasks.detection.kind:DetectionKind"
+    runtime = "marauder.tasks.detection.runtime:DetectionRuntime"
     settings_model: ClassVar[type[RunSettings]] = DetectionSettings
     metrics = (
         Metric("map50", "mAP50", headline=True, compared=True, per_class=True),

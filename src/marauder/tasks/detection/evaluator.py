@@ -17,7 +17,7 @@ from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.detector import DetectorPredictor, evaluating
 from marauder.prediction.records import Prediction, detect
 from marauder.prediction.settings import PredictionSettings
-from marauder.runs.task import Evaluator
+from marauder.runs.task_runtime import Evaluator
 
 log = logging.getLogger("marauder")
 METRICS = ("map50", "map50_95", "precision", "recall", "f1")

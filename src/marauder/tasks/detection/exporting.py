@@ -9,7 +9,7 @@ from marauder.core.errors import UserError
 from marauder.data.records import Record
 from marauder.exporting.job import export_models
 from marauder.exporting.settings import ExportSettings, LatencySettings
-from marauder.runs.task import Exported, Findings
+from marauder.runs.task_runtime import Exported, Findings
 from marauder.tasks.detection.settings import DetectionSettings
 
 EXPORTED = "exported"

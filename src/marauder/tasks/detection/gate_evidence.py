@@ -15,7 +15,7 @@ from marauder.gates.limits import LimitsEvidence
 from marauder.gates.regression import RegressionEvidence, RegressionSettings
 from marauder.gates.slices import SlicesEvidence
 from marauder.prediction.embeddings import make_profile
-from marauder.runs.task import Production
+from marauder.runs.task_runtime import Production
 from marauder.tasks.detection.results import DetectionResults
 
 

@@ -29,7 +29,7 @@ from marauder.reporting.evidence import (
 from marauder.reporting.run_report import write_run_report
 from marauder.runs.package import registry_words
 from marauder.runs.run_origin import pin_of, provenance_of
-from marauder.runs.task import Findings
+from marauder.runs.task_runtime import Findings
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings

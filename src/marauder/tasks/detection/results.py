@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from marauder.evaluation.calibration import Calibration, calibrate
 from marauder.evaluation.comparison import Comparison, compare
 from marauder.evaluation.intervals import Interval, intervals_by_slice
+from marauder.evaluation.reliability import Calibration, calibrate
 from marauder.gates.regression import RegressionSettings
-from marauder.runs.task import TaskKind
+from marauder.runs.task_runtime import TaskRuntime
 from marauder.tasks.detection.data import DetectionData
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.settings import DetectionSettings
 
 
-class DetectionResults(TaskKind[DetectionSettings]):
+class DetectionResults(TaskRuntime[DetectionSettings]):
     """The data of a detection run, its model and production's as measured on them, and what follows from both."""
 
     def __init__(self, settings: DetectionSettings) -> None:

@@ -17,7 +17,7 @@ class Pretraining(TaskDescription):
 
     name = "pretraining"
     title = "a detector's backbone, without labels"
-    kind = "marauder.tasks.pretraining.kind:PretrainingKind"
+    runtime = "marauder.tasks.pretraining.runtime:PretrainingRuntime"
     settings_model: ClassVar[type[RunSettings]] = PretrainingSettings
     metrics = (
         Metric("probe_after", "probe, pretrained", headline=True, compared=True),

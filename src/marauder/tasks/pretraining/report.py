@@ -27,7 +27,7 @@ from marauder.reporting.evidence import Artifact, Lineage
 from marauder.reporting.pretraining_page import PretrainingEvidence, write_pretraining_report
 from marauder.reporting.render import ReportFigure
 from marauder.runs.run_origin import pin_of, provenance_of
-from marauder.runs.task import Findings
+from marauder.runs.task_runtime import Findings
 from marauder.tasks.pretraining.results import PretrainingResults
 from marauder.tasks.pretraining.settings import PretrainingSettings
 from marauder.tasks.pretraining.training import unjudged

@@ -5,12 +5,12 @@ from __future__ import annotations
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.models.transfer import TransferAccount
-from marauder.runs.task import TaskKind
+from marauder.runs.task_runtime import TaskRuntime
 from marauder.tasks.pretraining.data import PicturePool
 from marauder.tasks.pretraining.settings import PretrainingSettings
 
 
-class PretrainingResults(TaskKind[PretrainingSettings]):
+class PretrainingResults(TaskRuntime[PretrainingSettings]):
     """The pictures of a pretraining run, the probe's answer, the signs of collapse, and what a detector takes of it."""
 
     def __init__(self, settings: PretrainingSettings) -> None:

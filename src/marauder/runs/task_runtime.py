@@ -84,7 +84,7 @@ class Findings:
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 
 
-class TaskKind(ABC, Generic[AnyRun]):
+class TaskRuntime(ABC, Generic[AnyRun]):
     """One kind of model. Made anew for every process; ``open`` is called first."""
 
     description: ClassVar[type[TaskDescription]]

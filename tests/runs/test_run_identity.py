@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.core.files import write_json
-from marauder.runs.placing import placed, run_name
 from marauder.runs.record import open_record, set_aside_results
+from marauder.runs.run_identity import run_name, with_run_id
 from marauder.runs.settings import NAME_PATTERN
 from marauder.tasks.detection.settings import DetectionSettings
 
@@ -32,12 +32,12 @@ def test_two_names_stay_two() -> None:
 
 @pytest.mark.parametrize("folder", ["new out/run 1", "Läufe", "_exp", "a" * 90, "reef?#%20"])
 def test_an_output_of_any_name_is_a_run(tmp_path: Path, folder: str) -> None:
-    found = placed(DetectionSettings(data=tmp_path, output=tmp_path / folder), PIN)
+    found = with_run_id(DetectionSettings(data=tmp_path, output=tmp_path / folder), PIN)
     assert found.folder == tmp_path / folder and found.id == run_name(Path(folder).name)
 
 
 def test_a_recipe_file_of_any_name_is_a_run(tmp_path: Path) -> None:
-    found = placed(DetectionSettings(data=tmp_path, recipe="my recipes/two fish.yaml"), PIN)
+    found = with_run_id(DetectionSettings(data=tmp_path, recipe="my recipes/two fish.yaml"), PIN)
     assert found.id is not None and found.id.startswith("two-fish-")
     assert found.folder == Path("runs") / found.id
 

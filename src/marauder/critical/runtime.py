@@ -17,11 +17,11 @@ from marauder.critical.report import write_critical_report
 from marauder.critical.settings import CriticalSettings
 from marauder.critical.stages import Scored, judged_on_val
 from marauder.data.manifests.pinning import DataPin, pin
-from marauder.runs.task import Findings
+from marauder.runs.task_runtime import Findings
 from marauder.tasks.detection.class_weighting import check_critical_boxes
 from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
-from marauder.tasks.detection.kind import DetectionKind
+from marauder.tasks.detection.runtime import DetectionRuntime
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Specialised:
     mined: Mapping[str, tuple[int, int]]
 
 
-class CriticalKind(DetectionKind):
+class CriticalRuntime(DetectionRuntime):
     """Detectors specialised on critical classes.
 
     ``base_classes``: those of the base detector, where there is one. ``specialised`` is set once the stages are done.

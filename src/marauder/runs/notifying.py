@@ -16,13 +16,13 @@ from marauder.runs.observer import RunObserver
 from marauder.runs.package import FILES
 from marauder.runs.record import RunRecord
 from marauder.runs.settings import RunSettings
-from marauder.runs.task import TaskKind
+from marauder.runs.task_runtime import TaskRuntime
 from marauder.storage.mirror import CheckpointMirror, open_mirrors
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
 
 
-class Telling:
+class RunNotifier:
     """Trackers and events of one run. Every call only appends to files of the run."""
 
     def __init__(self, settings: RunSettings) -> None:
@@ -47,19 +47,19 @@ class Telling:
         self.outbox.emit("io.marauder.run.gate", verdict.to_json())
         self.hub.tags({f"gate.{verdict.gate}": f"{verdict.answer}: {verdict.why}"[:400]})
 
-    def finished(self, kind: TaskKind, record: RunRecord, step: int) -> None:
+    def finished(self, runtime: TaskRuntime, record: RunRecord, step: int) -> None:
         """The run is complete: final numbers, curves, figures, files; slices below their target."""
         known = {f"final/{name}": float(value) for name, value in record.metrics.items() if value is not None}
         self.hub.metrics(step, known)
-        for name, (columns, rows) in kind.curves().items():
+        for name, (columns, rows) in runtime.curves().items():
             self.hub.curve(name, columns, rows)
         for path in sorted(self.folder.glob("*.png")):
             self.hub.figure(path.stem, path, step)
-        for name, what in {**kind.description.files, **FILES}.items():
+        for name, what in {**runtime.description.files, **FILES}.items():
             if what and (self.folder / name).is_file():
                 self.hub.artifact(self.folder / name, what)
         self.hub.tags({"verdict": record.verdict, "version": record.version or ""})
-        for part in kind.below_target():
+        for part in runtime.below_target():
             self.outbox.emit("io.marauder.run.slice_below_target", dict(part))
         about = {"verdict": record.verdict, "metrics": record.metrics, "version": record.version, "split": record.split}
         self.outbox.emit("io.marauder.run.finished", {"project": record.project, **about})

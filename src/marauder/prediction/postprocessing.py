@@ -20,7 +20,7 @@ EVERY_BOX = 30_000
 
 
 @dataclass(frozen=True, eq=False)
-class Taking:
+class PostprocessingRules:
     """Settings as they apply to one predictor.
 
     ``least``: what suppression drops at once, on the scale of the model's own scores. ``thresholds``: float64 (C,) on
@@ -43,7 +43,7 @@ class Taking:
         thresholds: np.ndarray | None,
         calibration: ScoreCalibration | None,
         whose: str,
-    ) -> Taking:
+    ) -> PostprocessingRules:
         """``settings`` for classes ``names``. Raises ``UserError`` for a wanted class that is not among them."""
         unknown = [name for name in settings.classes or () if name not in names]
         if unknown:
@@ -59,25 +59,25 @@ class Taking:
         return cls(least, settings.iou, settings.max_detections, settings.multi_label, classes, thresholds, calibration)
 
 
-def take_boxes(outputs: torch.Tensor, frames: Sequence[Letterbox], taking: Taking) -> list[Detections]:
+def postprocess(outputs: torch.Tensor, frames: Sequence[Letterbox], rules: PostprocessingRules) -> list[Detections]:
     """The detections of each picture. ``outputs``: (B, 4 + classes, A); ``frames``: where each lies in its input.
 
     Suppression goes by the model's own scores: calibrated ones have plateaus, on which it would choose at random.
     """
-    most = taking.max_detections if taking.thresholds is None else EVERY_BOX
-    kept = suppress(outputs, taking.least, taking.iou, most, taking.multi_label, taking.classes)
+    most = rules.max_detections if rules.thresholds is None else EVERY_BOX
+    kept = suppress(outputs, rules.least, rules.iou, most, rules.multi_label, rules.classes)
     found = []
     for frame, rows in zip(frames, kept, strict=True):
         values = rows.cpu().double().numpy()
         detections = Detections(frame.restore(values[:, :4]), values[:, 4], values[:, 5])
-        found.append(detections if taking.thresholds is None else _judged(detections, taking))
+        found.append(detections if rules.thresholds is None else _judged(detections, rules))
     return found
 
 
-def _judged(found: Detections, taking: Taking) -> Detections:
-    scores = found.scores if taking.calibration is None else taking.calibration.apply_to(found.scores, found.classes)
-    assert taking.thresholds is not None
+def _judged(found: Detections, rules: PostprocessingRules) -> Detections:
+    scores = found.scores if rules.calibration is None else rules.calibration.apply_to(found.scores, found.classes)
+    assert rules.thresholds is not None
     # Calibration goes class by class, so boxes of different classes may have changed places.
     order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= taking.thresholds[found.classes[order]]][: taking.max_detections]
+    order = order[scores[order] >= rules.thresholds[found.classes[order]]][: rules.max_detections]
     return Detections(found.boxes[order], scores[order], found.classes[order])

@@ -27,7 +27,7 @@ class _Claim:
     name: str
 
 
-class Placing:
+class PictureLookup:
     """Finds the pictures of entries that name them, below ``options.pictures``, else below the source."""
 
     def __init__(self, source: Source, options: ReadOptions, findings: Findings) -> None:

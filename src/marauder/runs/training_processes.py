@@ -20,7 +20,7 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.launch.base import Job
 from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder
-from marauder.runs.task import TaskKind
+from marauder.runs.task_runtime import TaskRuntime
 
 OUTCOME_FILE = "outcome.json"
 CONFIG_FILE = "config.json"
@@ -40,7 +40,7 @@ def leads() -> bool:
 
 
 def train(
-    kind: TaskKind,
+    runtime: TaskRuntime,
     identity: str,
     clock: Clock,
     observer: Observer,
@@ -52,21 +52,21 @@ def train(
 
     Raises ``Interrupted``, ``UserError``, ``TrainingFailure``.
     """
-    settings = kind.settings
+    settings = runtime.settings
     if settings.processes > 1 and not is_one_of_several():
-        return _train_in_processes(kind, clock, observer, resume, fresh, begun)
+        return _train_in_processes(runtime, clock, observer, resume, fresh, begun)
     with process_group(settings.training.device) as group:
-        return _train_in_group(kind, identity, group, clock, observer, resume, fresh, begun)
+        return _train_in_group(runtime, identity, group, clock, observer, resume, fresh, begun)
 
 
 def train_as_worker(
-    kind: TaskKind, identity: str, clock: Clock, observer: Observer, resume: Path | None, fresh: bool
+    runtime: TaskRuntime, identity: str, clock: Clock, observer: Observer, resume: Path | None, fresh: bool
 ) -> None:
     """One of the processes that ``train`` launched. Tells the launching process how it ended."""
-    folder = kind.settings.folder
-    with process_group(kind.settings.training.device) as group:
+    folder = runtime.settings.folder
+    with process_group(runtime.settings.training.device) as group:
         try:
-            outcome = _train_in_group(kind, identity, group, clock, observer, resume, fresh, None)
+            outcome = _train_in_group(runtime, identity, group, clock, observer, resume, fresh, None)
         except (Interrupted, UserError) as stop:
             # Left for the launching process to read: an exception does not cross between processes.
             end_worker(folder, stop)
@@ -75,14 +75,14 @@ def train_as_worker(
 
 
 def _train_in_processes(
-    kind: TaskKind,
+    runtime: TaskRuntime,
     clock: Clock,
     observer: Observer,
     resume: Path | None,
     fresh: bool,
     begun: Callable[[], None] | None,
 ) -> Outcome:
-    settings, folder = kind.settings, kind.settings.folder
+    settings, folder = runtime.settings, runtime.settings.folder
     write_text(folder / CONFIG_FILE, settings.model_dump_json(indent=2))
     # One of an earlier attempt would be read as this one's.
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def _train_in_processes(
 
 
 def _train_in_group(
-    kind: TaskKind,
+    runtime: TaskRuntime,
     identity: str,
     group: Group,
     clock: Clock,
@@ -115,16 +115,16 @@ def _train_in_group(
     fresh: bool,
     begun: Callable[[], None] | None,
 ) -> Outcome:
-    settings = kind.settings
+    settings = runtime.settings
     prepare_process(settings.training.threads, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    task = kind.task(settings.folder / "cache")
+    task = runtime.task(settings.folder / "cache")
     trainer = Trainer(
         task,
         settings.training,
         group,
         settings.folder,
         settings.checkpoint_folder,
-        kind.weights(),
+        runtime.weights(),
         clock,
         identity,
         decided(settings, Decides.RESULT),

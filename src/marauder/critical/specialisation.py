@@ -22,19 +22,19 @@ from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.core.work import Work
 from marauder.critical.base_detector import resolve_base
-from marauder.critical.kind import CriticalKind, Specialised
 from marauder.critical.report import REPORT_JSON, REPORT_PAGE
+from marauder.critical.runtime import CriticalRuntime, Specialised
 from marauder.critical.settings import CriticalSettings
 from marauder.critical.stages import FOLDER, Scored, chosen_stage, stage_settings, stages_of
 from marauder.engine.state import Outcome
 from marauder.evaluation.critical_metrics import tier_metrics
 from marauder.mining.hard_negatives_file import NEGATIVES_FILE, SUSPECTED_FILE
-from marauder.mining.mining_job import declared, mine
+from marauder.mining.job import declared, mine
 from marauder.models.files import load_detector
 from marauder.models.naming import weights_hash
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.series import Part, PartMaker, Series, leave_weights, outcome_of
-from marauder.runs.training import is_one_of_several
+from marauder.runs.training_processes import is_one_of_several
 from marauder.runs.training_stage import RunInHand
 from marauder.tasks.detection.evaluate_split import evaluate_split
 
@@ -67,10 +67,10 @@ def run_critical(
         raise UserError("this step starts the processes of its stages itself: call it without torchrun, processes=N")
     settings, base_classes = resolve_base(settings)
 
-    def open_kind(placed: CriticalSettings) -> CriticalKind:
-        return CriticalKind(placed, base_classes)
+    def open_runtime(identified: CriticalSettings) -> CriticalRuntime:
+        return CriticalRuntime(identified, base_classes)
 
-    summary = run_gated(settings, clock, resume, fresh, begun, open_kind, Stages())
+    summary = run_gated(settings, clock, resume, fresh, begun, open_runtime, Stages())
     report = summary.folder / REPORT_JSON
     return CriticalSummary(summary, summary.folder / REPORT_PAGE, read_json(report))
 
@@ -83,21 +83,21 @@ class Stages(Series):
 
     def make(self, run: RunInHand, parts: PartMaker) -> Outcome:
         """All stages in order, each from the one before; then the weights that are kept."""
-        assert isinstance(run.kind, CriticalKind)
-        return _Specialising(run.kind, run, parts).outcome()
+        assert isinstance(run.runtime, CriticalRuntime)
+        return _Specialising(run.runtime, run, parts).outcome()
 
 
 @dataclass(frozen=True)
 class _Specialising:
     """The stages of one run in hand."""
 
-    kind: CriticalKind
+    runtime: CriticalRuntime
     run: RunInHand
     parts: PartMaker
 
     @property
     def settings(self) -> CriticalSettings:
-        return self.kind.settings
+        return self.runtime.settings
 
     def outcome(self) -> Outcome:
         settings, metric = self.settings, self.settings.training.best_metric
@@ -128,13 +128,13 @@ class _Specialising:
         leave_weights(chosen.part, done[-1], outcome, settings.folder)
         self._copy_lists(negatives)
         before, words = self._before_weights(done)
-        self.kind.specialised = Specialised(scored, chosen, before, words, floor, mined)
+        self.runtime.specialised = Specialised(scored, chosen, before, words, floor, mined)
         return outcome
 
     def _stage(self, stage: str, start: Path | None, negatives: Path | None, floor: float | None) -> Part:
         log.info("stage %s: %d epochs", stage, self.settings.epochs_of(stage))
-        gates = self.kind.description.answerable()
-        settings = stage_settings(self.settings, stage, start, negatives, floor, self.kind.critical, gates)
+        gates = self.runtime.description.answerable()
+        settings = stage_settings(self.settings, stage, start, negatives, floor, self.runtime.critical, gates)
         # By content: a stage begins anew when what it starts from came out differently, wherever it lies.
         made_of = {
             "weights": hash_file(start) if start is not None else None,
@@ -152,7 +152,7 @@ class _Specialising:
             "weights": weights_hash(weights),
             "allowed_loss": self.settings.floor.allowed_loss,
             "image_size": self.settings.image_size,
-            "critical": list(self.kind.critical),
+            "critical": list(self.runtime.critical),
             "data": self.run.identity,
         }
         work = Work(self.parts.folder / "floor.json", asked)
@@ -162,9 +162,9 @@ class _Specialising:
             return None if known["floor"] is None else float(known["floor"])
         # On val: the floor picks weights, and test must have no part in that.
         measured = evaluate_split(
-            weights, self.kind.data.dataset, "val", self.run.device, self.run.clock, self.settings.image_size
+            weights, self.runtime.data.dataset, "val", self.run.device, self.run.clock, self.settings.image_size
         )
-        others = tier_metrics(measured.result.overall, self.kind.critical, None)["others/map50"]
+        others = tier_metrics(measured.result.overall, self.runtime.critical, None)["others/map50"]
         # NaN: the data set has no other classes.
         floor = None if math.isnan(others) else others * (1 - self.settings.floor.allowed_loss)
         work.finish(about={"others_map50": others if floor is not None else None, "floor": floor})
@@ -175,7 +175,7 @@ class _Specialising:
         """What specialising is compared with: the base model where it knows the same classes, else the first stage."""
         base = self.settings.base_model
         # In the same order: classes are compared by their numbers.
-        if base is not None and load_detector(base).names == self.kind.data.dataset.names:
+        if base is not None and load_detector(base).names == self.runtime.data.dataset.names:
             return base, f"the base model {base}"
         if not done:
             raise ValueError("a base model of other classes, and no standard stage: check_classes comes first")
@@ -187,7 +187,7 @@ class _Specialising:
         asked = {
             "weights": weights_hash(weights),
             "data": self.run.identity,
-            "pictures": declared(self.kind.data.dataset),
+            "pictures": declared(self.runtime.data.dataset),
             "image_size": settings.image_size,
             "settings": decided(settings, Decides.RESULT)["mining"],
             "seed": settings.training.seed,
@@ -198,7 +198,7 @@ class _Specialising:
             return found
         summary = mine(
             weights,
-            self.kind.data.dataset,
+            self.runtime.data.dataset,
             settings.mining,
             folder,
             self.run.device,

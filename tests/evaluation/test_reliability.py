@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from marauder.core.files import to_plain
 from marauder.data.records import Detections, Record
-from marauder.evaluation.calibration import calibrate, reliability_bins
 from marauder.evaluation.matching import Matches, match
+from marauder.evaluation.reliability import calibrate, reliability_bins
 from marauder.evaluation.roc import presence_curve, presence_curves
 
 SEEDS = st.integers(0, 2**32 - 1)

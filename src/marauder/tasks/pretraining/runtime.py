@@ -24,7 +24,7 @@ from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.files import describe_backbone, save_backbone
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import build_detector
-from marauder.runs.task import Findings, Production
+from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.pretraining.data import open_pool, pool_identity, write_account
 from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
 from marauder.tasks.pretraining.probe import probe_backbones
@@ -77,7 +77,7 @@ class BackboneWeights:
         return [self.settings.folder / f"{name}.safetensors"]
 
 
-class PretrainingKind(PretrainingResults):
+class PretrainingRuntime(PretrainingResults):
     """Backbones of detectors, pretrained without labels."""
 
     description = Pretraining

@@ -8,11 +8,11 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.engine.observer import Observer
 from marauder.launch.processes import launched_by_marauder
-from marauder.runs.announcing import Telling, mirrors_of
-from marauder.runs.placing import run_name
+from marauder.runs.notifying import RunNotifier, mirrors_of
+from marauder.runs.run_identity import run_name
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import describe_task
-from marauder.runs.training import leads, train, train_as_worker
+from marauder.runs.training_processes import leads, train, train_as_worker
 from marauder.runs.training_stage import MIRROR_SECONDS
 
 
@@ -23,16 +23,16 @@ def train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: 
         raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
     name = settings.id or run_name(settings.folder.resolve().name)
     settings = settings.changed({"id": name, "output": settings.folder})
-    kind = describe_task(settings.task).load()(settings)
-    kind.clock = clock
-    identity = kind.open()
+    runtime = describe_task(settings.task).load()(settings)
+    runtime.clock = clock
+    identity = runtime.open()
     # Under the user's own torchrun the leading process is in ``GatedRun``, which tells trackers and mirrors.
     if not launched_by_marauder():
-        train(kind, identity, clock, Observer(), resume, fresh, None)
+        train(runtime, identity, clock, Observer(), resume, fresh, None)
         return
     mirrors = mirrors_of(settings) if leads() else []
     try:
-        train_as_worker(kind, identity, clock, Telling(settings).observer(mirrors), resume, fresh)
+        train_as_worker(runtime, identity, clock, RunNotifier(settings).observer(mirrors), resume, fresh)
     finally:
         for mirror in mirrors:
             # Whatever ended the training, the newest checkpoint should have reached its mirror.

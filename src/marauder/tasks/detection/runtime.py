@@ -24,7 +24,7 @@ from marauder.models.naming import SUFFIXES
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector
 from marauder.prediction.embeddings import make_profile
-from marauder.runs.task import Findings, Production
+from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.detection.data import DetectionData, labelled
 from marauder.tasks.detection.description import Detection
 from marauder.tasks.detection.evaluate_split import evaluate_split
@@ -57,7 +57,7 @@ class DetectorWeights:
         return [self.settings.folder / f"{name}{suffix}" for suffix in SUFFIXES]
 
 
-class DetectionKind(DetectionResults):
+class DetectionRuntime(DetectionResults):
     """YOLO detectors."""
 
     description = Detection

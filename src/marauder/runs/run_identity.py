@@ -19,7 +19,7 @@ from marauder.runs.settings import NAME_PATTERN, RunSettings
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 
 
-def placed(settings: AnyRun, pinned: DataPin) -> AnyRun:
+def with_run_id(settings: AnyRun, pinned: DataPin) -> AnyRun:
     """``settings`` with the run's id and folder made from what decides its result, where none is given."""
     if settings.output is not None:
         return settings.changed({"id": settings.id or run_name(settings.output.resolve().name)})

@@ -10,7 +10,7 @@ from marauder.core.files import read_json, write_json
 from marauder.registry.base import PRODUCTION
 from marauder.registry.opening import open_registry
 from marauder.runs.settings import RunSettings
-from marauder.runs.task import Production
+from marauder.runs.task_runtime import Production
 
 log = logging.getLogger("marauder")
 FETCHED = "version.json"
