@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from marauder.core.mistakes import Mistake, Mistakes
 from marauder.core.plugins import check_names
-from marauder.core.settings import Decides, Settings, split_commas
+from marauder.core.settings import Decides, Places, Settings, split_commas
 from marauder.selection.price import PriceSettings
 
 
@@ -83,6 +85,20 @@ class AnnotationSettings(Settings):
     )
     limits: Annotated[LimitSettings, Decides.NOTHING] = LimitSettings()
     quality: Annotated[QualitySettings, Decides.NOTHING] = QualitySettings()
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """A species table that is not there or has mistakes, and other files that are not there."""
+        from marauder.data.taxonomy import Taxonomy
+
+        for key in ("selection", "pictures", "model", "taxonomy"):
+            path = getattr(self, key)
+            if places.missing(path):
+                yield places.mistake(key, f"{path}: no such file or folder; check the path")
+            elif path is not None and key == "taxonomy":
+                found = Mistakes()
+                with found.gathered():
+                    Taxonomy.load(path)
+                yield from found.found
 
     @field_validator("formats", mode="before")
     @classmethod

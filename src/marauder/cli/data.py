@@ -253,12 +253,12 @@ def parse_names(text: str | None) -> list[str] | None:
 
 def _organize(max_hours: float | None, **values: Any) -> None:
     from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
+    from marauder.core.settings import load_checked
     from marauder.data.organize import OrganizeSettings, organize
 
-    # None means "keep the sources' splits" here, and "not given" to load_settings.
+    # None means "keep the sources' splits" here, and "not given" to load_checked.
     fractions = values.pop("fractions")
-    settings = load_settings(OrganizeSettings, **values).changed({"fractions": fractions})
+    settings = load_checked(OrganizeSettings, **values).changed({"fractions": fractions})
     with Clock.for_hours(max_hours).listening() as clock:
         summary = organize(settings, clock)
     _show_summary(summary)

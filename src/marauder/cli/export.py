@@ -55,7 +55,7 @@ def export(
     model does.
     """
     from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
+    from marauder.core.settings import load_checked
     from marauder.exporting.folders import weight_files
     from marauder.exporting.settings import ExportSettings
 
@@ -63,7 +63,7 @@ def export(
     # A file may have "=" in its name.
     overrides = [word for word in words or [] if "=" in word and not Path(word).exists()]
     more_models = [word for word in words or [] if word not in overrides]
-    settings = load_settings(
+    settings = load_checked(
         ExportSettings,
         config,
         overrides,

@@ -57,7 +57,7 @@ def select(
     same command goes on after any interruption. See docs/step3_active_learning.md.
     """
     from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
+    from marauder.core.settings import load_checked
     from marauder.selection.settings import SelectionSettings
 
     checkpoint(resume, fresh, has_checkpoints=False)
@@ -77,7 +77,7 @@ def select(
         "random_share": random_share,
         "fresh": fresh or None,
     }
-    settings = load_settings(SelectionSettings, config, overrides, OPTIONS, **given)
+    settings = load_checked(SelectionSettings, config, overrides, OPTIONS, **given)
 
     from marauder.selection.job import select_pictures
 

@@ -79,6 +79,16 @@ def at_default(settings: Settings, *wanted: Decides) -> frozenset[str]:
     )
 
 
+def named_files(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Path]]:
+    """The files and folders that settings name and that count by their content, by dotted name."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from named_files(value, f"{prefix}{name}.")
+        elif isinstance(value, Path) and counts_by_content(field):
+            yield f"{prefix}{name}", value
+
+
 def _marks(model: type[BaseModel], prefix: str, above: Decides | None) -> Iterator[tuple[str, Decides | None]]:
     for name, field in model.model_fields.items():
         mark, inner = _mark(model, name, above), section_model(field.annotation)
@@ -107,7 +117,7 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
                 plain = settings.model_dump(mode="json")
             known = not field.is_required() and value == field.get_default(call_default_factory=True)
             shown = plain[name]
-            if by_content and _counts_by_content(field):
+            if by_content and counts_by_content(field):
                 shown = _content(value)
             yield _Leaf(keys, mark, shown, known)
 
@@ -123,7 +133,8 @@ def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides |
     return (model.decides if issubclass(model, Settings) else None) or above
 
 
-def _counts_by_content(field: FieldInfo) -> bool:
+def counts_by_content(field: FieldInfo) -> bool:
+    """Whether the field's file or folder counts by its content."""
     # Of ``Annotated[Path, …] | None`` pydantic leaves the marks inside the union.
     return BY_CONTENT in field.metadata or any(
         BY_CONTENT in getattr(part, "__metadata__", ()) for part in get_args(field.annotation)

@@ -13,8 +13,19 @@ from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
-from marauder.runs.settings import NAME_PATTERN, EvaluationSettings, ExportPlan, ImageSize, RunSettings, WeightsFile
+from marauder.runs.settings import (
+    NAME_PATTERN,
+    DetectorName,
+    EvaluationSettings,
+    ExportPlan,
+    ImageSize,
+    RunSettings,
+    WeightsFile,
+)
 from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
+
+EPOCH_METRICS = ("map50", "map50_95", "precision", "recall", "f1")
+"""What is measured after every epoch, whatever the data."""
 
 
 class DetectionTraining(TrainingSettings):
@@ -28,7 +39,7 @@ class DetectionSettings(RunSettings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
+    model: DetectorName = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
     weights: WeightsFile | None = Field(None, description="detector to start from instead of random weights")
     ssl_backbone: WeightsFile | None = Field(None, description="pretrained backbone to start from")

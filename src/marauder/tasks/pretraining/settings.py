@@ -15,9 +15,13 @@ from marauder.engine.settings import OptimizerSettings, TrainingSettings
 from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.models.pretraining.settings import MethodSettings
 from marauder.models.pretraining.signs import CollapseSettings
-from marauder.runs.settings import NAME_PATTERN, ImageSize, RunSettings, WeightsFile
+from marauder.runs.settings import NAME_PATTERN, DetectorName, ImageSize, RunSettings, WeightsFile
+from marauder.runs.ultralytics_words import answers
 
+SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
+"""What held-out pictures are measured by after every epoch; see ``models.pretraining.signs``."""
 ELSEWHERE = {
+    **answers(),
     "weights": "name the detector to start from as init",
     "ssl_backbone": "name the backbone to start from as init",
     "augmentation": "views are drawn as pretraining.views says",
@@ -115,7 +119,7 @@ class PretrainingSettings(RunSettings):
     project: str = Field("backbone", pattern=NAME_PATTERN, description="name of the backbone in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/ssl")
-    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
+    model: DetectorName = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
     init: WeightsFile | None = Field(None, description="detector or backbone to start from instead of random weights")
     training: PretrainingTraining = PretrainingTraining()
