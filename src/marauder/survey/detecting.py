@@ -38,6 +38,11 @@ class Detector(Protocol):
     names: tuple[str, ...]
     image_size: int
 
+    @property
+    def best_batch(self) -> int:
+        """Pictures that should be looked at together where the user names no number."""
+        ...
+
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings) -> list[Detections]:
         """The boxes of each picture, uint8 (H, W, 3) red first, in its pixels."""
         ...
@@ -63,6 +68,7 @@ class Looking:
 
     detector: Detector
     options: PredictionSettings
+    batch: int
     sampling: Sampling
     made_from: Any
     stored: SeenFolder
@@ -73,17 +79,18 @@ class Looking:
         cls, settings: PredictSettings, detector: Detector, digest: str, stored: SeenFolder, clock: Clock
     ) -> Looking:
         """``digest``: of the model's file. Batch and device change answers by rounding only, and decide nothing."""
-        classes = wanted_classes(settings, detector.names)
+        classes, batch = wanted_classes(settings, detector.names), settings.batch or detector.best_batch
         options = PredictionSettings(
             confidence=settings.confidence,
             iou=settings.iou,
             max_detections=settings.max_detections,
             image_size=settings.image_size,
-            batch=settings.batch,
+            batch=batch,
             classes=classes,
         )
         deciding = {name: value for name, value in asdict(options).items() if name != "batch"}
-        return cls(detector, options, settings.sampling, [FORMAT, DECODING_VERSION, digest, deciding], stored, clock)
+        made_from = [FORMAT, DECODING_VERSION, digest, deciding]
+        return cls(detector, options, batch, settings.sampling, made_from, stored, clock)
 
     def at_all(self, files: Sequence[MediaFile]) -> tuple[tuple[str, int], ...]:
         """Look at what nobody has looked at yet; returns the parts of the ``Survey``: pictures, then videos."""
@@ -109,7 +116,7 @@ class Looking:
             return part
         frames: list[Seen] = []
         problems: list[tuple[str, str]] = []
-        chunks = [group[start : start + self.options.batch] for start in range(0, len(group), self.options.batch)]
+        chunks = [group[start : start + self.batch] for start in range(0, len(group), self.batch)]
         for chunk, decoded in zip(chunks, one_chunk_ahead(chunks, _decode), strict=True):
             self.clock.check()
             good = []
@@ -148,11 +155,11 @@ class Looking:
         return number
 
     def _shards(self, media: MediaFile, video: Video, after: int, progress: Progress) -> Iterator[Shard]:
-        chunks_a_shard = max(1, SHARD // self.options.batch)
+        chunks_a_shard = max(1, SHARD // self.batch)
         frames: list[Seen] = []
         broken: list[int] = []
         last = after
-        for place, chunk in enumerate(_chunks_ahead(video.frames(self.sampling, after), self.options.batch), 1):
+        for place, chunk in enumerate(_chunks_ahead(video.frames(self.sampling, after), self.batch), 1):
             self.clock.check()
             good = [(media.key, one.number, one.seconds, one.pixels) for one in chunk if one.pixels is not None]
             frames += self._look(good)

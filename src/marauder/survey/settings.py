@@ -42,7 +42,7 @@ class PredictSettings(Settings):
     max_detections: int = Field(300, ge=1)
     classes: tuple[str, ...] | None = None
     image_size: int | None = Field(None, ge=32)
-    batch: Annotated[int, Decides.NOTHING] = Field(16, ge=1, le=MOST_AT_ONCE)
+    batch: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1, le=MOST_AT_ONCE)
     device: Annotated[str, Decides.NOTHING] = "auto"
     every: int | None = Field(None, ge=1)
     fps: float | None = Field(None, gt=0, le=1000)
