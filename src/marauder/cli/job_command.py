@@ -68,7 +68,9 @@ class JobCommand:
             "resume": Resume,
             "max_hours": MaxHours,
         }
-        command = app.command(name=self.name, cls=ResumableCommand, no_args_is_help=self.no_args_is_help, help=self.help)
+        command = app.command(
+            name=self.name, cls=ResumableCommand, no_args_is_help=self.no_args_is_help, help=self.help
+        )
         command(function_of(annotations, self._call))
 
     def _call(self, given: Plain) -> None:

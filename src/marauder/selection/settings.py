@@ -15,7 +15,6 @@ from marauder.selection.price import PriceSettings
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 """Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
 
-REDUCTIONS = ("sum", "mean", "max", "top_k_mean")
 MODEL_FREE = ("random", "typical", "k_center", "k_medoids")
 """Strategies that work without a detector, on how pictures look."""
 
