@@ -16,7 +16,6 @@ from marauder.cli.options import (
     annotations_of,
     flags_of,
     function_of,
-    import_name,
     values_of,
 )
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
@@ -75,15 +74,17 @@ class JobCommand:
 
     def _call(self, given: Plain) -> None:
         from marauder.core.clock import Clock
+        from marauder.core.plugins import imported
 
         checkpoint(given["resume"], bool(given.get("fresh")), has_checkpoints=False)
         # The job's module comes last, for it may load torch: mistakes are told at once.
         settings = self.prepare(self._load(given))
         with Clock.for_hours(given["max_hours"]).listening() as clock:
-            summary = import_name(self.job)(settings, clock)
+            summary = imported(self.job)(settings, clock)
         self.show(settings, summary)
 
     def _load(self, given: Plain) -> Settings:
+        from marauder.core.plugins import imported
         from marauder.core.settings import load_settings
 
         values = values_of(self.options, given) | self.fixed
@@ -95,5 +96,5 @@ class JobCommand:
             values[self.listed] = [*(values.get(self.listed) or []), *more] or None
         if self.load is not None:
             return self.load(given["config"], overrides, flags_of(self.options), values)
-        model = import_name(self.settings)
+        model = imported(self.settings)
         return load_settings(model, given["config"], overrides, flags_of(self.options), **values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,9 +92,3 @@ def function_of(annotations: Mapping[str, Any], call: Callable[[Plain], None]) -
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = dict(annotations)
     return command
-
-
-def import_name(path: str) -> Any:
-    """What ``module:name`` names."""
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)

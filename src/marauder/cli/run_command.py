@@ -17,7 +17,6 @@ from marauder.cli.options import (
     annotations_of,
     flags_of,
     function_of,
-    import_name,
     parameter_name,
     values_of,
 )
@@ -89,9 +88,10 @@ class RunCommand:
         from pydantic import ValidationError
 
         from marauder.core.errors import UserError
+        from marauder.core.plugins import imported
         from marauder.runs.recipes import load_run_settings
 
-        model: type[RunSettings] = import_name(self.settings)
+        model: type[RunSettings] = imported(self.settings)
         options = (*self.options, *COMMON)
         settings = load_run_settings(
             model, given["config"], given["overrides"] or [], flags_of(options), **values_of(options, given)
