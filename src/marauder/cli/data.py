@@ -165,7 +165,7 @@ def _show_summary(_: OrganizeSettings, summary: OrganizeSummary) -> None:
         if unused:
             console.print(f"{unused} more names without a box did not map")
     rows = [row for row in summary.splits if sum(row["counts"].values())]
-    _show_splits(console, rows)
+    show_splits(console, rows)
     for line in told_counts(summary.problems, {kind: rows[:EXAMPLES] for kind, rows in summary.examples.items()}):
         typer.echo(printable(line))
     if summary.set_aside:
@@ -185,13 +185,14 @@ def _show_summary(_: OrganizeSettings, summary: OrganizeSummary) -> None:
     typer.echo(f"data set: {summary.data_yaml}")
 
 
-def _show_splits(console: Any, rows: list[Plain]) -> None:
+def show_splits(console: Any, rows: list[Plain], title: str = "splits") -> None:
+    """Pictures and boxes of each split: rows with ``name``, ``counts`` by split, and ``groups``."""
     from rich.table import Table
 
     if not rows:
         return
     splits = list(rows[0]["counts"])
-    table = Table("", *splits, "groups in all", title="splits")
+    table = Table("", *splits, "groups in all", title=title)
     for row in rows[:MOST_ROWS]:
         table.add_row(row["name"], *(f"{row['counts'][split]:,}" for split in splits), f"{row['groups']:,}")
     console.print(table)
@@ -205,7 +206,7 @@ def _show_report(report: CheckReport) -> None:
     from marauder.data.check import told
 
     typer.echo(f"{report.source}: {report.pictures:,} pictures, {report.boxes:,} boxes, {len(report.names)} classes")
-    _show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
+    show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
     for line in told(report.findings):
         typer.echo(printable(line))
     errors, warnings = report.severity("error"), report.severity("warning")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,6 @@ from marauder.core.errors import printable
 if TYPE_CHECKING:
     from marauder.data.manifests.pinning import DataPin
     from marauder.data.records import Dataset, Problem
-
-MOST_ROWS = 45
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Write, look into, sample and pin manifests of labelled pictures."
@@ -96,6 +95,7 @@ def show(
     from rich.console import Console
     from rich.table import Table
 
+    from marauder.cli.data import show_splits
     from marauder.data.formats.assembling import LOSING
     from marauder.data.manifests.summary import attribute_rows
     from marauder.data.reading import read_dataset
@@ -103,13 +103,7 @@ def show(
 
     dataset = read_dataset(input, format, pictures=pictures)
     console = Console()
-    rows = split_report(dataset)
-    table = Table("", *rows[0].counts, "groups in all", title=str(input))
-    for row in rows[:MOST_ROWS]:
-        table.add_row(row.name, *(f"{count:,}" for count in row.counts.values()), f"{row.groups:,}")
-    console.print(table)
-    if len(rows) > MOST_ROWS:
-        console.print(f"and {len(rows) - MOST_ROWS} classes more")
+    show_splits(console, [asdict(row) for row in split_report(dataset)], str(input))
     unlabelled = sum(not record.labelled for record in dataset)
     if unlabelled:
         console.print(f"{unlabelled:,} pictures are unlabelled")
