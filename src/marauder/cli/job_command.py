@@ -94,7 +94,7 @@ class JobCommand:
             overrides = [word for word in overrides if "=" in word and not Path(word).exists()]
             more = [word for word in given["words"] or [] if word not in overrides]
             values[self.listed] = [*(values.get(self.listed) or []), *more] or None
+        flags = ({self.listed: self.metavar} if self.listed else {}) | flags_of(self.options)
         if self.load is not None:
-            return self.load(given["config"], overrides, flags_of(self.options), values)
-        model = imported(self.settings)
-        return load_settings(model, given["config"], overrides, flags_of(self.options), **values)
+            return self.load(given["config"], overrides, flags, values)
+        return load_settings(imported(self.settings), given["config"], overrides, flags, **values)
