@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from marauder.cli.options import MaxHours, Pictures
+
 STRIDE = 32
 """Pixels of a cell of the detector's coarsest grid: pictures are whole numbers of cells wide and high."""
 
@@ -22,9 +24,9 @@ def evaluate(
     imgsz: Annotated[
         int | None, typer.Option(help="pixels of the long side, a multiple of 32; default: as trained")
     ] = None,
-    pictures: Annotated[Path | None, typer.Option(help="folder of the pictures, where not beside their labels")] = None,
+    pictures: Pictures = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    max_hours: Annotated[float | None, typer.Option(help="stop in time after this many hours")] = None,
+    max_hours: MaxHours = None,
 ) -> None:
     """Measure a detector on a split, overall, by class and by every slice its attributes make, and write the report."""
     from marauder.core.clock import Clock

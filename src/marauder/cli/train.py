@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.cli.options import MaxHours
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 from marauder.cli.run_command import speaks
 
@@ -24,7 +25,7 @@ def train(
     ] = None,
     resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former checkpoints")] = False,
-    max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
+    max_hours: MaxHours = None,
 ) -> None:
     """Do a gated run, or go on with it: the same command continues after any interruption.
 

@@ -11,6 +11,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from pydantic import AfterValidator
+
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Layer, Settings, validate_layer
@@ -160,13 +162,17 @@ def is_known(kind: str, name: str) -> bool:
     return name in TABLE[kind] or name in _offered(kind)
 
 
-def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that does not implement
-    ``kind``; ``word`` is what the message calls that."""
-    for name in wanted:
-        if not is_known(kind, name):
-            raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")
-    return tuple(dict.fromkeys(wanted))
+def known_as(kind: str, word: str) -> AfterValidator:
+    """On a field of one name or several: each must implement ``kind``, which the message calls ``word``; each counts
+    once."""
+
+    def check(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in (value,) if isinstance(value, str) else value:
+            if not is_known(kind, name):
+                raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")
+        return value if isinstance(value, str) else tuple(dict.fromkeys(value))
+
+    return AfterValidator(check)
 
 
 def imported(place: str) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
@@ -130,13 +130,19 @@ def _merge(
 def split_commas(value: Any) -> Any:
     """A list of words given as one text with commas, as several texts, or both; each once, spaces around them left out.
 
-    For validators of settings with ``mode="before"``: what is neither text nor a list comes back as it is.
+    What is neither text nor a list comes back as it is.
     """
     items = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(items, (list, tuple)):
         return value
     parts = (part.strip() for item in items for part in str(item).split(","))
     return list(dict.fromkeys(part for part in parts if part))
+
+
+COMMAS = BeforeValidator(split_commas)
+"""On a field: its list may be given as one text with commas."""
+PLAIN_OFF = BeforeValidator(lambda value: "off" if value is False else value)
+"""On a field with the choice ``off``, for YAML reads a bare off as false."""
 
 
 def load_settings(

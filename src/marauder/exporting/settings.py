@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from marauder.core.plugins import check_names
-from marauder.core.settings import Decides, Settings, split_commas
+from marauder.core.plugins import known_as
+from marauder.core.settings import COMMAS, Decides, Settings
 
 
 class ParitySettings(Settings):
@@ -42,9 +42,11 @@ class ExportSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    models: tuple[Path, ...] = Field(min_length=1, description=".pt or .safetensors files")
+    models: Annotated[tuple[Path, ...], COMMAS] = Field(min_length=1, description=".pt or .safetensors files")
     output: Annotated[Path, Decides.PLACE] = Path("exported")
-    formats: tuple[str, ...] = Field(("onnx", "torchscript"), min_length=1)
+    formats: Annotated[tuple[str, ...], COMMAS, known_as("exporter", "format")] = Field(
+        ("onnx", "torchscript"), min_length=1
+    )
     image_size: tuple[int, int] | None = Field(None, description="height and width; default: the model's own, square")
     batch: int = Field(1, ge=1, description="pictures a call")
     dynamic: bool = Field(False, description="let batch, height and width differ from call to call")
@@ -55,16 +57,6 @@ class ExportSettings(Settings):
     fresh: Annotated[bool, Decides.NOTHING] = False
     parity: ParitySettings = ParitySettings()
     latency: Annotated[LatencySettings, Decides.NOTHING] = LatencySettings()
-
-    @field_validator("models", "formats", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return split_commas(value)
-
-    @field_validator("formats")
-    @classmethod
-    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_names("exporter", "format", value)
 
     @field_validator("image_size", mode="before")
     @classmethod

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from marauder.core.plugins import Plugin
-from marauder.core.settings import Settings
+from marauder.core.settings import PLAIN_OFF, Settings
 from marauder.gates.verdict import Answer, Phase, Verdict
 
 
@@ -18,14 +18,9 @@ class GateSettings(Settings):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    severity: Literal["fail", "warn", "off"] = Field(
+    severity: Annotated[Literal["fail", "warn", "off"], PLAIN_OFF] = Field(
         "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"
     )
-
-    @field_validator("severity", mode="before")
-    @classmethod
-    def _plain_off(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a bare off as false
 
 
 SettingsType = TypeVar("SettingsType", bound=GateSettings)

@@ -15,7 +15,6 @@ from marauder.core.plugins import Plugin, loadable
 from marauder.core.settings import Settings
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
-ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
 
 
 def weights_names() -> tuple[str, ...]:

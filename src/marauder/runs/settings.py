@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.plain import Plain
-from marauder.core.plugins import check_names
+from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
@@ -58,15 +58,12 @@ class EvaluationSettings(Settings):
 class ExportPlan(Settings):
     """The deployable files of a run."""
 
-    formats: tuple[str, ...] = Field(("torchscript", "onnx"), description="empty: none, and no latency")
+    formats: Annotated[tuple[str, ...], known_as("exporter", "format")] = Field(
+        ("torchscript", "onnx"), description="empty: none, and no latency"
+    )
     opset: int = Field(13, ge=11, le=20, description="version of the ONNX operators")
     rounds: int = Field(30, ge=5, description="timed calls of each format")
     threads: int | None = Field(None, ge=1, description="processor threads for the timing; default: all")
-
-    @field_validator("formats")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_names("exporter", "format", value)
 
 
 class CardSettings(Settings):
@@ -88,7 +85,9 @@ class RunSettings(Settings):
     recipe: Annotated[str | None, Decides.NOTHING] = Field(
         None, description="name of a recipe in the library, or a recipe file"
     )
-    task: Annotated[str, Decides.RESULT] = Field("detection", description="what kind of model is trained")
+    task: Annotated[str, Decides.RESULT, known_as("task", "task")] = Field(
+        "detection", description="what kind of model is trained"
+    )
     project: Annotated[str, Decides.MEASUREMENT] = Field(
         "marauder", pattern=NAME_PATTERN, description="name of the model in tracker and registry"
     )
@@ -128,11 +127,6 @@ class RunSettings(Settings):
     cache_gigabytes: Annotated[float, Decides.NOTHING] = Field(
         16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use"
     )
-
-    @field_validator("task")
-    @classmethod
-    def _known_task(cls, value: str) -> str:
-        return check_names("task", "task", (value,))[0]
 
     @property
     def folder(self) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.settings import Decides, split_commas
+from marauder.core.settings import COMMAS, Decides
 from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
@@ -35,7 +35,7 @@ class DetectionSettings(RunSettings):
     training: DetectionTraining = DetectionTraining()
     loss: LossWeights = LossWeights()
     augmentation: AugmentationSettings = AugmentationSettings()
-    critical: tuple[str, ...] = Field(
+    critical: Annotated[tuple[str, ...], COMMAS] = Field(
         (), description="names of the critical classes; default: those of the taxonomy's tier critical"
     )
     others_floor: float | None = Field(
@@ -49,11 +49,6 @@ class DetectionSettings(RunSettings):
     )
     evaluation: Annotated[EvaluationSettings, Decides.MEASUREMENT] = EvaluationSettings()
     export: Annotated[ExportPlan, Decides.MEASUREMENT] = ExportPlan()
-
-    @field_validator("critical", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return split_commas(value)
 
     def without_effect(self, section: str) -> bool:
         """Copy-paste has an effect also where only hard negatives are pasted, as it says how."""

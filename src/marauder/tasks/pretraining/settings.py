@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.plugins import check_names
+from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
 from marauder.data.thinning import ThinningSettings
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
@@ -61,7 +61,9 @@ class PretrainingTraining(TrainingSettings):
 class PretrainingPlan(Settings):
     """How the backbone is pretrained."""
 
-    method: str = Field("moco", description="moco (momentum contrast) or distillation (self-distillation)")
+    method: Annotated[str, known_as("pretraining_method", "method")] = Field(
+        "moco", description="moco (momentum contrast) or distillation (self-distillation)"
+    )
     settings: MethodSettings = MethodSettings()
     views: ViewSettings = ViewSettings()
     thinning: ThinningSettings = ThinningSettings()
@@ -76,11 +78,6 @@ class PretrainingPlan(Settings):
     keep: Annotated[Literal["last", "best"], Decides.MEASUREMENT] = Field(
         "last", description="which weights become backbone.safetensors; best: by training.best_metric"
     )
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return check_names("pretraining_method", "method", (value,))[0]
 
     @field_validator("views")
     @classmethod
