@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +246,34 @@ def test_a_run_that_goes_back_registers_the_branch_it_is_on(
     assert first.version is not None and second.version not in (None, first.version)
     again = run_gated(settings(2), Clock(), resume=older)
     assert again.version == second.version, "the same weights again"
+
+
+KILLED_BEFORE_A_COPY = """
+import os, signal, sys
+from marauder.cli.main import main
+from marauder.storage.mirror import CheckpointMirror
+CheckpointMirror.offer = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_a_branch_given_up_does_not_come_back_from_a_mirror(small_reef: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["training.keep_checkpoints=9", "training.checkpoint_steps=3"]
+    words += [f"checkpoint_tiers.volume.address={tmp_path / 'volume'}", "checkpoint_tiers.volume.seconds=0"]
+    settings = settings_for(small_reef, out, *words)
+    run_gated(settings, Clock())
+    older = out / "checkpoints" / "checkpoint_000000003.pt"
+    command = ["baseline", "--data-yaml", str(small_reef), "--output", str(out), "--model", "yolov8t", "--imgsz", "64"]
+    command += [*QUICK, *words, "--resume", str(older)]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_A_COPY, *command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (out / "checkpoints" / "checkpoint_000000006.json").unlink(missing_ok=True)  # had the kill been a moment earlier
+    run_gated(settings, Clock())
+    resumed = [event["step"] for event in read_lines(out / "events.jsonl") if event["kind"] == "resumed"]
+    assert resumed == [3, 3]
 
 
 def bitmaps(data: Path) -> list[Path]:
