@@ -196,7 +196,7 @@ def check(
 def frames(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Videos, folders, or patterns in quotes.")],
     output: Output,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of video [default: 1].")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of video (default: 1).")] = None,
     every: Annotated[int | None, typer.Option(help="Each so many-th frame instead.")] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of the JPEG files.")] = 92,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over with these videos: replace their frames.")] = False,

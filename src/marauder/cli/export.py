@@ -28,18 +28,18 @@ def export(
         list[str] | None, typer.Option(help="Trained detectors: A.pt B.pt, or A.pt,B.pt, or the option repeated.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "--output-dir", help="Folder to write to [default: exported].")
+        Path | None, typer.Option("--output", "--output-dir", help="Folder to write to (default: exported).")
     ] = None,
-    formats: Annotated[str | None, typer.Option(help="What to write [default: onnx,torchscript].")] = None,
+    formats: Annotated[str | None, typer.Option(help="What to write (default: onnx,torchscript).")] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
-            "--image-size", "--imgsz", help="Input pixels: 640, or 384x640 (height x width) [default: model's]."
+            "--image-size", "--imgsz", help="Input pixels: 640, or 384x640, height x width (default: model's)."
         ),
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on (recommended).")] = None,
-    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators [default: 13].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a call [default: 1].")] = None,
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators (default: 13).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a call (default: 1).")] = None,
     dynamic: Annotated[
         bool | None, typer.Option("--dynamic/--static", help="Let batch and size differ from call to call.")
     ] = None,

@@ -29,26 +29,26 @@ def predict(
         typer.Option("--input", help="Picture, video, folder, or pattern in quotes; may be repeated."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "--output-dir", help="Folder to write to [default: predictions].")
+        Path | None, typer.Option("--output", "--output-dir", help="Folder to write to (default: predictions).")
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option("--conf", help="Least score, 0 to 1 [default: the model's, else 0.25].")
+        float | None, typer.Option("--conf", help="Least score, 0 to 1 (default: the model's, else 0.25).")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Names or numbers of the classes wanted, with commas.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames to look at in a second of video [default: all].")] = None,
-    every: Annotated[int | None, typer.Option(help="Look at each so many-th frame of videos [default: 1].")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames to look at in a second of video (default: all).")] = None,
+    every: Annotated[int | None, typer.Option(help="Look at each so many-th frame of videos (default: 1).")] = None,
     formats: Annotated[
         str | None,
         typer.Option(
             help="annotated, boxes, parquet, viame, coco, yolo, label_studio, cvat, or all "
-            "[default: annotated,boxes,viame]."
+            "(default: annotated,boxes,viame)."
         ),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", "--imgsz", help="Input pixels, long side [default: model's].")
+        int | None, typer.Option("--image-size", "--imgsz", help="Input pixels, long side (default: model's).")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures that go through the model at once [default: 16].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures that go through the model at once (default: 16).")] = None,
     group_pattern: Annotated[
         str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) are a clip.")
     ] = None,

@@ -30,22 +30,22 @@ def select(
         list[str] | None,
         typer.Option("--model", "--models", help="detectors: A.pt B.pt, or A.pt,B.pt, or the option repeated"),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="folder to write to [default: selected]")] = None,
-    num_samples: Annotated[int | None, typer.Option(help="most pictures to choose [default: 2000]")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder to write to (default: selected)")] = None,
+    num_samples: Annotated[int | None, typer.Option(help="most pictures to choose (default: 2000)")] = None,
     budget_boxes: Annotated[int | None, typer.Option(help="most boxes to choose, as the detector estimates")] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="hybrid, uncertainty, k_center, k_medoids, typical or random [default: hybrid]")
+        str | None, typer.Option(help="hybrid, uncertainty, k_center, k_medoids, typical or random (default: hybrid)")
     ] = None,
     use_ensemble: Annotated[
         bool | None, typer.Option("--use-ensemble/--no-ensemble", help="score with all models, not the first alone")
     ] = None,
     labeled: Annotated[
-        Path | None, typer.Option("--labeled", "--labelled", help="data set of what is labelled [default: the pool's]")
+        Path | None, typer.Option("--labeled", "--labelled", help="data set of what is labelled (default: the pool's)")
     ] = None,
     reduction: Annotated[
-        str | None, typer.Option(help="from boxes to a picture: sum, mean, max or top_k_mean [default: top_k_mean]")
+        str | None, typer.Option(help="from boxes to a picture: sum, mean, max or top_k_mean (default: top_k_mean)")
     ] = None,
-    random_share: Annotated[float | None, typer.Option(help="share drawn at random, 0 to 1 [default: 0.15]")] = None,
+    random_share: Annotated[float | None, typer.Option(help="share drawn at random, 0 to 1 (default: 0.15)")] = None,
     config: Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence")] = None,
     resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, forgetting what earlier runs found")] = False,
