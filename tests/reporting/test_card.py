@@ -22,6 +22,7 @@ from marauder.reporting.card_text import render_card
 from marauder.reporting.caveats import caveats
 from marauder.reporting.evidence import IntendedUse, RunEvidence
 from marauder.reporting.markdown import bullets, escape, table
+from marauder.reporting.pretraining_page import render_card as render_pretraining_card
 from marauder.reporting.slice_table import slice_rows
 
 SECTIONS = [
@@ -176,3 +177,24 @@ def test_the_card_and_the_report_name_the_same_caveats() -> None:
     evidence = box_run(3)
     rows = slice_rows(evidence)
     assert card_content(evidence, rows)["caveats"] == [vars(one) for one in caveats(evidence, rows)]
+
+
+def test_the_card_of_a_pretraining_shows_names_and_reasons_as_they_are() -> None:
+    signs = {"before": {NASTY: 1.0}, "after": {NASTY: 2.0}}
+    content = {
+        "title": NASTY,
+        "model_details": {"task": "pretraining", "lineage": {}, "provenance": {}, "files": {}},
+        "intended_use": {},
+        "data": {},
+        "training": {"facts": {}},
+        "results": {"probe": {"verdict": "unclear", "why": NASTY}, "signs": signs},
+        "gates": [{"gate": NASTY, "answer": "warn", "why": NASTY}],
+        "ethical_considerations": [NASTY],
+        "caveats": [NASTY],
+    }
+    assert cells_of(render_pretraining_card(content)) == [
+        ["sign", "before", "after"],
+        [NASTY, "1.000", "2.000"],
+        ["gate", "answer", "why"],
+        [NASTY, "warn", NASTY],
+    ]

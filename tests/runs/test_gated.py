@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from small_reef import NAMES, write_small_reef
 
+from marauder.cli.train import show
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines, write_bytes, write_json
@@ -227,7 +228,9 @@ def test_a_disk_too_small_for_decoded_pictures_is_told(
         run(reef, tmp_path, *words)
 
 
-def test_another_project_gets_a_version_of_its_own_without_training_again(reef: Path, tmp_path: Path) -> None:
+def test_another_project_gets_a_version_of_its_own_without_training_again(
+    reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = run(reef, tmp_path, "export.formats=[]")
     weights = stamps_of(one.folder)["best.safetensors"]
     other = run(reef, tmp_path, "export.formats=[]", "project=other")
@@ -237,3 +240,13 @@ def test_another_project_gets_a_version_of_its_own_without_training_again(reef: 
     assert registry is not None
     assert [version.version for version in registry.versions("other")] == [other.version]
     assert len(registry.versions("shapes")) == 1
+    health = next(one for one in read_json(one.folder / "gates.json")["verdicts"] if one["gate"] == "health")
+    assert health["why"] == "training finished normally", "nothing was resumed"
+    assert other.version is not None
+    assert other.promote[:2] == ("other", other.version)
+    promote(registry, "other", other.version, who="tests", why="good")
+    again = run(reef, tmp_path, "export.formats=[]", "project=other")
+    assert again.finished_before and again.version == other.version and again.promote == ()
+    show(again)
+    told = capsys.readouterr().out
+    assert "it is in production" in told and "promote" not in told

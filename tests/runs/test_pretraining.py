@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_other_pictures_of_the_same_size_are_another_pretraining(tmp_path: Path)
     pool = open_pool(given)
     assert changed.stat().st_size == size and changed in [one.picture for one in pool.training]
     assert pool_identity(pool, given) != before
+
+
+def test_a_picture_held_out_instead_of_trained_on_is_another_pretraining(tmp_path: Path) -> None:
+    write_noise(tmp_path / "bare", 12)
+    given = settings(tmp_path / "bare", tmp_path / "out")
+    pool = open_pool(given)
+    moved = replace(pool, training=pool.training[:-1], held_out=(pool.training[-1], *pool.held_out))
+    assert pool_identity(moved, given) != pool_identity(pool, given)
 
 
 class TestPictures:

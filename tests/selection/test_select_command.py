@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typer.testing import CliRunner
 
 from lively_detectors import lively_detector
 from marauder.cli.select import app
+from marauder.core import files
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
@@ -291,6 +294,30 @@ def test_another_choice_replaces_images_and_keeps_the_former_list(here: Path) ->
     assert (here / "replaced" / "selection.superseded.json").read_bytes() == former
     files = sorted((here / "replaced" / "images").iterdir())
     assert len(files) == 5 and not any(path.is_symlink() for path in files)
+
+
+def test_a_kill_while_a_choice_is_replaced_loses_no_list(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    select_pictures(settings("cut"), Clock())
+    former = (here / "cut" / "selection.json").read_bytes()
+    real, written = files.atomic_path, list[str]()
+
+    @contextmanager
+    def killed(path: Path) -> Iterator[Path]:
+        """Lets one of the lists be written, and no second."""
+        if path.name.startswith("selection.") and written:
+            raise KeyboardInterrupt
+        with real(path) as temporary:
+            yield temporary
+        written.extend([path.name] if path.name.startswith("selection.") else [])
+
+    monkeypatch.setattr(files, "atomic_path", killed)
+    with pytest.raises(KeyboardInterrupt):
+        select_pictures(settings("cut", count=5), Clock())
+    assert former in [path.read_bytes() for path in (here / "cut").glob("selection*.json")]
+    monkeypatch.setattr(files, "atomic_path", real)
+    select_pictures(settings("cut", count=5), Clock())
+    assert len(content(here / "cut")["picks"]) == 5
+    assert (here / "cut" / "selection.superseded.json").read_bytes() == former
 
 
 def test_lost_outputs_are_made_again_from_kept_scores(here: Path) -> None:

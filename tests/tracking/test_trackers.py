@@ -45,6 +45,20 @@ class TestFilesTracker(TrackerContract):
         return recorded
 
 
+OPENED = """
+import sys
+from pathlib import Path
+from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
+open_client(locate(MlflowSettings(folder=Path(sys.argv[1])), Path("runs")))
+"""
+
+
+def test_a_new_store_of_mlflow_is_made_without_a_word(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OPENED, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert (tmp_path / "mlflow.db").is_file()
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 class TestMlflowTracker(TrackerContract):
     name = "mlflow"
     later_values_count = False

@@ -24,8 +24,8 @@ def _show(settings: PretrainingSettings, summary: RunSummary) -> None:
     typer.echo(
         f"done:     {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
     )
-    if summary.stopped_early:
-        typer.echo(f"note:     {summary.stopped_early}")
+    for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
+        typer.echo(f"note:     {note}")
     typer.echo(f"helped:   {probe['verdict']}, {probe['why']}")
     typer.echo(f"gates:    {summary.verdict}")
     for why in summary.failed:

@@ -58,8 +58,8 @@ def show(summary: RunSummary) -> None:
     typer.echo(f"done: {figures} on the split {summary.split} (best of {summary.epochs} epochs: {summary.best_epoch})")
     if summary.finished_before:
         typer.echo("it was finished before; nothing had to be done again")
-    if summary.stopped_early:
-        typer.echo(f"note:    {summary.stopped_early}")
+    for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
+        typer.echo(f"note:    {note}")
     typer.echo(f"gates:   {summary.verdict}")
     for why in summary.failed:
         typer.echo(f"  failed: {why}")
@@ -68,5 +68,7 @@ def show(summary: RunSummary) -> None:
         typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")
         return
     typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
-    if summary.exit_status == 0:
+    if not summary.promote:
+        typer.echo("         it is in production")
+    elif summary.exit_status == 0:
         typer.echo(f"next:    {shlex.join(['marauder', 'registry', 'promote', *summary.promote])}")

@@ -188,7 +188,16 @@ def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str,
     except ValidationError as error:
         mistakes = [_describe(model, mistake, layer.places, options or {}) for mistake in error.errors()]
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise UserError(f"{count} in {layer.name}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)) from None
+        # A file is not to blame for words that were typed.
+        typed = [mistake for mistake in mistakes if mistake.startswith(TYPED)]
+        where = " and ".join(
+            [f"in {layer.name}"] * (len(typed) < len(mistakes)) + ["on the command line"] * bool(typed)
+        )
+        raise UserError(f"{count} {where}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)) from None
+
+
+TYPED = ("override ", "option ")
+"""How the places of settings begin that come from no file."""
 
 
 def read_yaml_mapping(path: Path) -> tuple[Plain, dict[tuple[str, ...], int]]:

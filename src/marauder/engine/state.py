@@ -38,6 +38,16 @@ def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
     )
 
 
+def longer_than_asked(trained: int, asked: int) -> str:
+    """What becomes of a run with ``trained`` epochs that is ``asked`` for fewer, in a sentence; empty: it is not."""
+    if trained <= asked:
+        return ""
+    return (
+        f"already trained {trained} epochs; asked for {asked}: nothing is trained, and the weights stay those of "
+        f"{trained} epochs; --fresh, or another id or output, trains a shorter run"
+    )
+
+
 @dataclass
 class Position:
     """Where a training stands. ``step`` counts finished updates; the epoch and the place in it follow from it."""

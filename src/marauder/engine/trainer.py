@@ -121,12 +121,16 @@ class Trainer:
     def _train_if_needed(self) -> None:
         self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision, self.order.total_steps)
         position = self.state.position
-        if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
+        if self._is_left_to_train():
             self._train()
         if position.best_score is None and position.step:
             self._evaluate_again()
         if self.group.leads and not agrees(self.weights.about("last"), position.history[-1:]):
             self._save_last()
+
+    def _is_left_to_train(self) -> bool:
+        position = self.state.position
+        return self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early)
 
     def _evaluate_again(self) -> None:
         """Measure the weights as they stand, the best there are, where no best ones are known at the end."""
@@ -165,7 +169,9 @@ class Trainer:
             # A longer patience or more epochs than when it stopped: it goes on.
             if position.step < self.order.total_steps and not self._patience_spent():
                 position.stopped_early = False
-            self.run_log.event("resumed", step=position.step, processes=self.group.size)
+            # A run that is only measured anew goes on with no training.
+            kind = "resumed" if self._is_left_to_train() else "already_trained"
+            self.run_log.event(kind, step=position.step, processes=self.group.size)
         else:
             self.run_log.event("started", steps=self.order.total_steps, processes=self.group.size)
         self.run_log.rewrite_epochs(position.history)

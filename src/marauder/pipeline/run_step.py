@@ -69,5 +69,6 @@ class RunStep(Step):
             "measured_on": f"the split {done.split}",
             "gates": done.verdict,
             "epochs": done.epochs,
+            **({"note": done.longer_than_asked} if done.longer_than_asked else {}),
             "report": context.workspace.relative(done.report),
         }

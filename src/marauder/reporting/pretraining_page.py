@@ -137,10 +137,10 @@ def render_card(content: PlainMapping) -> str:
     signs = content["results"]["signs"]
     files = [(name, f"{one['path']}, sha256 {one['sha256']}") for name, one in details["files"].items()]
     measured = [
-        [escape(name), show_number(_float(signs["before"].get(name))), show_number(_float(signs["after"].get(name)))]
+        [name, show_number(_float(signs["before"].get(name))), show_number(_float(signs["after"].get(name)))]
         for name in signs["after"]
     ]
-    gates = [[escape(one["gate"]), one["answer"], escape(one["why"])] for one in content["gates"]]
+    gates = [[one["gate"], one["answer"], one["why"]] for one in content["gates"]]
     parts = [f"# {escape(content['title'])}"]
     made = [("Task", details["task"]), *details["lineage"].items(), *details["provenance"].items(), *files]
     helped = f"{ANSWERS[probe['verdict']]} {escape(probe['why'])}\n\n{table(['sign', 'before', 'after'], measured)}"

@@ -28,7 +28,7 @@ from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.process import prepare_process
-from marauder.engine.state import Outcome, early_stop
+from marauder.engine.state import Outcome, early_stop, longer_than_asked
 from marauder.engine.training_identity import describe_differences, refuse_other_training
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide
@@ -39,7 +39,7 @@ from marauder.runs.engine_gates import health_evidence, latency_evidence, look_b
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
 from marauder.runs.notifying import RunNotifier
 from marauder.runs.package import register, registry_place, registry_words, store_files
-from marauder.runs.production_model import find_production
+from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.run_identity import gate_overrides, with_run_id
@@ -74,10 +74,14 @@ class RunSummary:
     """Why gates failed, a sentence each."""
     stopped_early: str = ""
     """Why training ended before its last epoch; empty: it did not."""
+    longer_than_asked: str = ""
+    """What became of more epochs than were asked for; empty: there are none."""
     promote: tuple[str, ...] = ()
-    """Words after ``marauder registry promote`` that make it the production model."""
+    """Words after ``marauder registry promote`` that make it the production model; empty where it is that already."""
     finished_before: bool = False
     """An earlier call had finished it, and nothing was done again."""
+    training_seconds: float = 0.0
+    """The training's share of ``seconds``."""
 
 
 def run_gated(
@@ -139,12 +143,13 @@ class GatedRun:
         self.device = choose_device(settings.training.device)
         self.notifier = RunNotifier(settings)
         # Wider than the identity of checkpoints: other gates or slices leave the weights and ask for new verdicts.
-        self.key = self._key()
+        self.key = self._key(settings)
         self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.notifier.judged)
         self.record: RunRecord | None = None
         self.production: Production | None = None
         self.production_unknown = False
         self.begun_at = time.monotonic()
+        self.seconds_before = 0.0
 
     def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
         """All stages; whatever ends the run is written down first."""
@@ -157,7 +162,7 @@ class GatedRun:
             set_aside_results(self.folder)
         else:
             self._refuse_another_run(resume)
-        self._start(fresh)
+        self._start(fresh, resume is not None)
         try:
             with self._watching():
                 self._before()
@@ -177,15 +182,15 @@ class GatedRun:
             self._end("failed", f"{type(error).__name__}: {error}", verdict="fail")
             raise
 
-    def _key(self) -> str:
-        deciding = decided(self.settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
+    def _key(self, settings: RunSettings) -> str:
+        deciding = decided(settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
         made_from = [self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()]
         return fingerprint([*made_from, *self.runtime.measured_with()])
 
     def _finished(self) -> RunSummary | None:
         """The summary of this very run, if it is finished and all it left is whole."""
         record = read_record(self.folder)
-        if record is None or record.state != "finished" or record.key != self.key:
+        if record is None or record.state != "finished" or record.key not in (self.key, self._key_of_longer(record)):
             return None
         if not self.stage.has_left(self.folder):
             return None
@@ -196,11 +201,23 @@ class GatedRun:
             return None
         sealed = self.folder / self.runtime.description.sealed_file
         # The hash, not the time: somebody may have copied other weights here.
-        if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
+        if not sealed.is_file() or hash_file(sealed) != record.sealed_sha256:
             return None
         self.record = record
         self._register()
         return replace(self._summary(), finished_before=True)
+
+    def _key_of_longer(self, record: RunRecord) -> str:
+        """The key of this run with the epochs that it was asked for before, where it has more than it is asked for now:
+        a training can be made longer, not shorter."""
+        if not self._longer_than_asked(record):
+            return self.key
+        return self._key(self.settings.changed({"training.epochs": record.epochs_asked}))
+
+    def _longer_than_asked(self, record: RunRecord) -> str:
+        asked = self.settings.training.epochs
+        # By what was asked for, too: a series rounds, and may have an epoch more than it was asked for.
+        return longer_than_asked(record.epochs or 0, asked) if record.epochs_asked > asked else ""
 
     def _decides(self) -> Plain:
         """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
@@ -222,8 +239,9 @@ class GatedRun:
                 "give back the former settings, or choose another id or output"
             )
 
-    def _start(self, fresh: bool) -> None:
-        settings = self.settings
+    def _start(self, fresh: bool, goes_back: bool) -> None:
+        settings, earlier = self.settings, read_record(self.folder)
+        before = earlier.epochs_asked if earlier is not None and not goes_back else 0
         self.record = open_record(
             self.folder,
             id=settings.id,
@@ -232,7 +250,9 @@ class GatedRun:
             key=self.key,
             data=self.pinned.fingerprint,
             identity=self._decides(),
+            epochs_asked=max(before, settings.training.epochs),
         )
+        self.seconds_before = self.record.seconds
         # On disk before anything long begins: whatever kills the run, its folder says whose it is.
         self.record.write(self.folder)
         write_text(self.folder / "config.yaml", as_yaml(settings))
@@ -313,7 +333,7 @@ class GatedRun:
         decision = decide(findings.verdicts)
         report = runtime.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / runtime.description.sealed_file)
-        if sealed != self.record.weights_sha256:  # another branch's may be registered already
+        if sealed != self.record.sealed_sha256:  # another branch's may be registered already
             self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
         self.record = self.record.write(
             self.folder,
@@ -325,11 +345,14 @@ class GatedRun:
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,
             weights=runtime.description.weights_file,
-            weights_sha256=sealed,
+            weights_sha256=hash_file(self.folder / runtime.description.weights_file),
+            sealed=runtime.description.sealed_file,
+            sealed_sha256=sealed,
             report=report.name,
             stopped_early=early_stop(outcome, self.settings.training),
             finished=time.time(),
-            seconds=round(outcome.seconds, 1),
+            seconds=self._seconds(),
+            training_seconds=round(outcome.seconds, 1),
             # Finished first, told after: killed in between, trackers hear of it from the next call.
             told=False,
             production_unknown=self.production_unknown,
@@ -353,13 +376,17 @@ class GatedRun:
 
     def _end(self, state: State, message: str, **changes: Any) -> None:
         if self.record is not None:
-            # Of all attempts; an earlier one left its share in the record.
-            seconds = round(self.record.seconds + time.monotonic() - self.begun_at, 1)
-            self.record.write(self.folder, state=state, message=message, seconds=seconds, **changes)
+            self.record.write(self.folder, state=state, message=message, seconds=self._seconds(), **changes)
         self.notifier.ended(state, message)
 
+    def _seconds(self) -> float:
+        """The whole time so far, over all attempts."""
+        return round(self.seconds_before + time.monotonic() - self.begun_at, 1)
+
     def _promotion(self, record: RunRecord) -> tuple[str, ...]:
-        return (record.project, record.version or "", *registry_words(self.settings))
+        if record.version is None or is_in_production(self.settings, record.version, record.weights_sha256):
+            return ()
+        return (record.project, record.version, *registry_words(self.settings))
 
     def _is_production(self, production: Production) -> bool:
         """Whether these are the weights that are in production: compared with themselves they would prove nothing."""
@@ -386,5 +413,7 @@ class GatedRun:
             record.task,
             failed,
             record.stopped_early,
-            self._promotion(record),
+            self._longer_than_asked(record),
+            self._promotion(record) if version is not None else (),
+            training_seconds=record.training_seconds,
         )

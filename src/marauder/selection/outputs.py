@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.decides import decided
-from marauder.core.files import atomic_path, portable_path, write_json
+from marauder.core.files import as_json, portable_path, write_bytes
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.data.records import Record
@@ -169,16 +169,12 @@ def place_pictures(selected: Selected) -> None:
 
 def write_selection(selected: Selected) -> str:
     """Write ``selection.json``; a different one that is there is kept beside it. Returns the SHA-256."""
-    target = selected.settings.output / SELECTION
-    before = target.read_bytes() if target.is_file() else None
-    if before is not None:
-        kept = target.with_name("selection.superseded.json")
-        digest = write_json(target, selected.as_dict())
-        if target.read_bytes() != before:
-            with atomic_path(kept) as temporary:
-                temporary.write_bytes(before)
-        return digest
-    return write_json(target, selected.as_dict())
+    target, content = selected.settings.output / SELECTION, as_json(selected.as_dict())
+    before = target.read_bytes() if target.is_file() else content
+    # Kept first: a kill in between leaves the old one twice, never nowhere.
+    if before != content:
+        write_bytes(target.with_name("selection.superseded.json"), before)
+    return write_bytes(target, content)
 
 
 def _rounded(value: float) -> float:

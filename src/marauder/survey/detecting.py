@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -52,13 +53,19 @@ def wanted_classes(settings: PredictSettings, names: Sequence[str]) -> tuple[str
     """The names of the classes that are asked for, by name or number. Raises ``UserError`` for one that is unknown."""
     if settings.classes is None:
         return None
-    wanted = []
+    wanted, unknown = [], []
     for word in settings.classes:
         # A class may be called "7": the name counts before the number. Not isdigit(), which int() contradicts on "²".
         number = int(word) if word.isdecimal() else len(names)
         if word not in names and number >= len(names):
-            raise UserError(f"--classes {word}: the model knows {', '.join(names)} (0 to {len(names) - 1})")
-        wanted.append(word if word in names else names[number])
+            near = difflib.get_close_matches(word, names, 1)
+            unknown.append(f"{word} (did you mean {near[0]}?)" if near else word)
+        else:
+            wanted.append(word if word in names else names[number])
+    if unknown:
+        raise UserError(
+            f"--classes: unknown: {', '.join(unknown)}; the model knows {', '.join(names)} (0 to {len(names) - 1})"
+        )
     return tuple(dict.fromkeys(wanted))
 
 

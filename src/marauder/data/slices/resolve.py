@@ -50,6 +50,11 @@ def load_slices(path: Path | str) -> SliceBook:
     """Read ``slices.yaml``. Raises one ``UserError`` that lists every mistake with its line."""
     place = Path(path)
     content, lines = read_yaml_mapping(place)
+    if not content.get("slices") and not set(content) - {"slices"}:
+        raise UserError(
+            f"{place}: defines no slices; write one below the word slices, for example\n"
+            "  slices:\n    deep:\n      where: depth > 20"
+        )
     mistakes: list[str] = []
     settings = None
     try:
