@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -15,8 +16,9 @@ from pydantic import Field
 
 from marauder.core import plugins
 from marauder.core.errors import UserError
-from marauder.core.plugins import TABLE, Plugin, make, resolve
+from marauder.core.plugins import TABLE, Plugin, imported, make, resolve
 from marauder.core.settings import Settings
+from marauder.testing import CONTRACTS
 
 EVERY = [(kind, name) for kind in TABLE for name in TABLE[kind]]
 BUILT_LATER = ("task", "pretraining_method")
@@ -37,11 +39,20 @@ def test_every_implementation_has_the_shape(kind: str, name: str) -> None:
     assert parameter.name == "settings"
 
 
-@pytest.mark.parametrize("name", TABLE["task"])
-def test_the_work_of_a_task_is_made_of_its_settings(name: str) -> None:
-    work = resolve("task", name).load()
-    (parameter,) = inspect.signature(work).parameters.values()
-    assert parameter.name == "settings" and work.description is resolve("task", name)
+def test_every_kind_has_a_contract_to_subclass_and_its_tests_subclass_it() -> None:
+    assert list(CONTRACTS) == list(TABLE)
+    tests = [ast.parse(path.read_text("utf-8")) for path in Path(__file__).parents[1].rglob("test_*.py")]
+    subclassed = {
+        ast.unparse(base)
+        for tree in tests
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test")
+        for base in node.bases
+    }
+    for kind, place in CONTRACTS.items():
+        contract = imported(place)
+        assert any(name.startswith("test_") for name in vars(contract)), kind
+        assert contract.__name__ in subclassed, kind
 
 
 @pytest.mark.parametrize("kind", TABLE)
