@@ -6,7 +6,7 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from marauder.core.metrics import Metric
+from marauder.core.metrics import Metric, headline
 from marauder.core.plugins import imported, loadable, resolve
 from marauder.runs.settings import RunSettings
 
@@ -49,6 +49,16 @@ class TaskDescription(ABC):
         """The work itself; imports what it needs."""
         found: type[TaskRuntime] = imported(cls.runtime)
         return found
+
+    @classmethod
+    def headline(cls) -> str:
+        """The metric that is meant where none is named."""
+        return headline(cls.metrics)
+
+    @classmethod
+    def comparable(cls) -> tuple[str, ...]:
+        """The metrics that the gate ``regression`` can compare with production's."""
+        return tuple(metric.name for metric in cls.metrics)
 
     @classmethod
     def answerable(cls) -> tuple[str, ...]:

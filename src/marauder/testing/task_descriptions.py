@@ -26,6 +26,7 @@ class TaskDescriptionContract:
         assert metrics and all(isinstance(metric, Metric) for metric in metrics)
         assert len({metric.name for metric in metrics}) == len({metric.title for metric in metrics}) == len(metrics)
         assert headlines(metrics), "nothing sums up a run"
+        assert describe_task(name).headline() in describe_task(name).comparable()
 
     def test_its_gates_are_gates_and_it_leaves_those_of_the_engine_to_the_engine(self, name: str) -> None:
         task = describe_task(name)
