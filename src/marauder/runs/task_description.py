@@ -6,6 +6,7 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from marauder.core.errors import UserError
 from marauder.core.metrics import Metric, headline
 from marauder.core.plugins import imported, loadable, resolve
 from marauder.runs.settings import RunSettings
@@ -67,8 +68,10 @@ class TaskDescription(ABC):
 
 
 def describe_task(name: str) -> type[TaskDescription]:
-    """The description of a task. Raises ``UserError`` for one that there is not."""
+    """The description of a task. Raises ``UserError`` for one that there is not or that lacks something."""
     found: type[TaskDescription] = resolve("task", name)
+    if not found.metrics:
+        raise UserError(f"task {name!r} has no metrics; name at least the one that sums up its runs")
     return found
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import PurePosixPath
 
 from marauder.core.metrics import Metric, headlines
-from marauder.core.plugins import names
+from marauder.core.plugins import lacking, names
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import ENGINE_GATES, TaskDescription, describe_task
 
@@ -18,7 +18,8 @@ class TaskDescriptionContract:
 
     def test_says_what_it_is(self, name: str) -> None:
         task = describe_task(name)
-        assert issubclass(task, TaskDescription) and task.name == name and task.title
+        assert issubclass(task, TaskDescription) and lacking(task) == []
+        assert task.name == name and task.title
         assert issubclass(task.settings_model, RunSettings)
 
     def test_its_figures_have_names_of_their_own_and_some_sum_up_a_run(self, name: str) -> None:
