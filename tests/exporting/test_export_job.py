@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_cases import NAMES, save_lively, write_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from marauder.exporting.job import ExportSummary, describe_tensorrt, export_mode
 from marauder.exporting.onnx import OnnxExporter
 from marauder.exporting.settings import ExportSettings
 from marauder.prediction.onnx import OnnxPredictor
+from marauder.testing.lively_detectors import NAMES, save_lively, write_pictures
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_cases import SIZE, save_lively
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -23,6 +22,7 @@ from marauder.exporting.settings import ParitySettings
 from marauder.models.files import LoadedDetector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.detector import DetectorPredictor
+from marauder.testing.lively_detectors import SIZE, save_lively
 
 SETTINGS = ParitySettings()
 

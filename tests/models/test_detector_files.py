@@ -13,7 +13,6 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from lively_detectors import lively_detector
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
 from marauder.data.picture_files import find_pictures
@@ -28,6 +27,7 @@ from marauder.models.ultralytics_adapter import (
     prepare,
     suppress,
 )
+from marauder.testing.lively_detectors import lively_detector
 
 NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 SIZE = 320

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import make_pool, make_settings
 
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
 from marauder.selection.choosing import choose, combined_scores, rank_shares
 from marauder.selection.price import PriceSettings, estimate_price
 from marauder.selection.settings import SelectionSettings
+from marauder.testing.strategies import make_pool, make_settings
 
 
 @pytest.mark.parametrize("name", ["hybrid", "uncertainty"])

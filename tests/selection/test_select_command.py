@@ -21,7 +21,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from lively_detectors import lively_detector
 from marauder.cli.select import app
 from marauder.core import files
 from marauder.core.clock import Clock, Interrupted
@@ -37,6 +36,7 @@ from marauder.selection.features import detector_features
 from marauder.selection.job import select_pictures
 from marauder.selection.scoring import score_pool
 from marauder.selection.settings import SelectionSettings
+from marauder.testing.lively_detectors import lively_detector
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "marauder.cli.main", "select"]

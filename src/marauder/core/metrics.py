@@ -3,7 +3,7 @@ registers or draws asks this instead of keeping names of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -28,6 +28,11 @@ class Metric:
 def headlines(metrics: Iterable[Metric]) -> tuple[str, ...]:
     """Names of the figures that sum up a run."""
     return tuple(metric.name for metric in metrics if metric.headline)
+
+
+def headline(metrics: Sequence[Metric]) -> str:
+    """The name of the one figure that says most of a run: the first that sums it up, else the first of ``metrics``."""
+    return next(iter(headlines(metrics)), metrics[0].name)
 
 
 def compared(metrics: Iterable[Metric]) -> tuple[str, ...]:

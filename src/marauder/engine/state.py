@@ -32,8 +32,9 @@ def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
     if not outcome.stopped_early or outcome.epochs >= training.epochs:
         return ""
     best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
+    metric = training.best_metric or "the first metric"
     return (
-        f"stopped early after {outcome.epochs} of {training.epochs} epochs: {training.best_metric} did not rise{best} "
+        f"stopped early after {outcome.epochs} of {training.epochs} epochs: {metric} did not rise{best} "
         f"in {training.patience} evaluations (training.patience)"
     )
 

@@ -75,6 +75,8 @@ class Trainer:
         observer: Observer | None = None,
         sanity_check: bool = False,
     ) -> None:
+        if not settings.best_metric and task.metric_names:
+            settings = settings.changed({"best_metric": task.metric_names[0]})
         if settings.best_metric not in task.metric_names:
             known = ", ".join(task.metric_names)
             raise UserError(f"best_metric {settings.best_metric!r}: not measured here; choose one of: {known}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -21,6 +22,14 @@ class GateSettings(Settings):
     severity: Annotated[Literal["fail", "warn", "off"], PLAIN_OFF] = Field(
         "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"
     )
+
+    def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
+        """These settings with what they leave to the kind of run.
+
+        ``headline``: the metric that sums up such a run; ``comparable``: those that can be compared with production's.
+        Raises ``ValueError``, which begins with the setting's name, for what such a run does not have.
+        """
+        return self
 
 
 SettingsType = TypeVar("SettingsType", bound=GateSettings)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +24,13 @@ NOT_NAMED = "not named in gates.yaml"
 @dataclass(frozen=True, eq=False)
 class GatePlan:
     """``settings``: of each gate that the file names, in its order. ``source``: the file. ``known``: the gates that the
-    kind of run can answer (``None``: all); of others nothing is asked or shown."""
+    kind of run can answer (``None``: all); of others nothing is asked or shown. ``places``: where each setting is
+    written, by gate and name."""
 
     settings: dict[str, GateSettings]
     source: Path
     known: tuple[str, ...] | None = None
+    places: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
     def restricted(self, known: Sequence[str], named: Sequence[str] = ()) -> GatePlan:
         """The plan for a kind of run that has evidence for the gates ``known`` only.
@@ -49,6 +51,21 @@ class GatePlan:
             )
         kept = {name: given for name, given in self.settings.items() if name in known}
         return replace(self, settings=kept, known=tuple(known))
+
+    def for_task(self, headline: str, comparable: Sequence[str]) -> GatePlan:
+        """The plan with what its settings leave to the kind of run, see ``GateSettings.for_task``.
+
+        Raises ``UserError`` with the place of a setting that does not fit.
+        """
+        settings = {}
+        for name, given in self.settings.items():
+            try:
+                settings[name] = given.for_task(headline, comparable)
+            except ValueError as error:
+                setting, _, why = str(error).partition(": ")
+                place = self.places.get((name, setting), str(self.source))
+                raise UserError(f"{place}: {name}.{setting}: {why}") from None
+        return replace(self, settings=settings)
 
     def names(self, phase: Phase | None = None) -> list[str]:
         """The gates that are asked (in a phase), in order."""
@@ -110,7 +127,8 @@ def load_gates(path: Path | str | None = None, overrides: Sequence[str] = ()) ->
     }
     model = create_model("Gates", __base__=Settings, **fields)
     plan = validate_layer(model, layer)
-    return GatePlan({name: cast(GateSettings, getattr(plan, name)) for name in layer.content}, source)
+    settings = {name: cast(GateSettings, getattr(plan, name)) for name in layer.content}
+    return GatePlan(settings, source, places=layer.places)
 
 
 def _whole(layer: Layer) -> Layer:

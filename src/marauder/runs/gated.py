@@ -110,6 +110,7 @@ def run_gated(
     plan = load_gates(settings.gates, gate_overrides(settings.gate))
     # The gates that ship with Marauder are for every task; only those that were asked for by name must fit.
     plan = plan.restricted(task.answerable(), gate_overrides(settings.gate))
+    plan = plan.for_task(task.headline(), task.comparable())
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)

@@ -51,7 +51,7 @@ class EvaluationSettings(Settings):
     draws: int = Field(300, ge=20, description="bootstrap draws of the intervals in the report")
     target: dict[str, float] = Field(
         default_factory=dict,
-        description="map50 wanted on a slice, by its name; a run that stays below says so in an event",
+        description="headline metric wanted on a slice, by its name; a run that stays below says so in an event",
     )
 
 

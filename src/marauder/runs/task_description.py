@@ -6,7 +6,8 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from marauder.core.metrics import Metric
+from marauder.core.errors import UserError
+from marauder.core.metrics import Metric, headline
 from marauder.core.plugins import imported, loadable, resolve
 from marauder.runs.settings import RunSettings
 
@@ -51,14 +52,26 @@ class TaskDescription(ABC):
         return found
 
     @classmethod
+    def headline(cls) -> str:
+        """The metric that is meant where none is named."""
+        return headline(cls.metrics)
+
+    @classmethod
+    def comparable(cls) -> tuple[str, ...]:
+        """The metrics that the gate ``regression`` can compare with production's."""
+        return tuple(metric.name for metric in cls.metrics)
+
+    @classmethod
     def answerable(cls) -> tuple[str, ...]:
         """The gates that a run of this kind can be asked."""
         return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
 
 
 def describe_task(name: str) -> type[TaskDescription]:
-    """The description of a task. Raises ``UserError`` for one that there is not."""
+    """The description of a task. Raises ``UserError`` for one that there is not or that lacks something."""
     found: type[TaskDescription] = resolve("task", name)
+    if not found.metrics:
+        raise UserError(f"task {name!r} has no metrics; name at least the one that sums up its runs")
     return found
 
 

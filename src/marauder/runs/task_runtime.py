@@ -151,7 +151,7 @@ class TaskRuntime(ABC, Generic[AnyRun]):
 
     @abstractmethod
     def below_target(self) -> Sequence[PlainMapping]:
-        """Slices whose figure stayed below ``evaluation.target``: name, metric, value, target, pictures."""
+        """Slices whose headline metric stayed below ``evaluation.target``: name, metric, value, target, pictures."""
 
     @abstractmethod
     def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:

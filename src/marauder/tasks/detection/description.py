@@ -37,3 +37,8 @@ class Detection(TaskDescription):
         "reference_profile.npz": "",
         "slices.yaml": "",
     }
+
+    @classmethod
+    def comparable(cls) -> tuple[str, ...]:
+        """``evaluation.resampling.METRICS``, which needs numpy."""
+        return ("map50", "map75", "map50_95", "map_small", "map_medium", "map_large", "precision", "recall", "f1")

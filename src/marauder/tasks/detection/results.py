@@ -40,7 +40,7 @@ class DetectionResults(TaskRuntime[DetectionSettings]):
                 self.production.result.matches,
                 self.measured.records,
                 result.masks,
-                asked.metric,
+                asked.metric or self.description.headline(),
                 draws=asked.draws,
                 margin=asked.margin,
                 least_groups=asked.least_groups,

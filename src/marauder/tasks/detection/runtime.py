@@ -159,20 +159,21 @@ class DetectionRuntime(DetectionResults):
         return write_reports(self, findings, pinned, clock)
 
     def below_target(self) -> Sequence[PlainMapping]:
-        """Slices (``overall`` is all pictures) with a map50 below ``evaluation.target``."""
+        """Slices (``overall`` is all pictures) whose headline metric is below ``evaluation.target``."""
         assert self.measured is not None
         result = self.measured.result
         known = {OVERALL: result.overall, **result.slices}
+        metric = self.description.headline()
         found = []
         for name, target in self.settings.evaluation.target.items():
-            value = known[name].map50
+            value = float(getattr(known[name], metric))
             # Undefined, for want of boxes, is not reached.
             if math.isnan(value) or value < target:
                 found.append(
                     {
                         "project": self.settings.project,
                         "slice": name,
-                        "metric": "map50",
+                        "metric": metric,
                         "value": value,
                         "target": target,
                         "pictures": known[name].pictures,

@@ -21,6 +21,7 @@ class DetectionTraining(TrainingSettings):
     """A detector's training."""
 
     close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
+    best_metric: str = Field("map50_95", description="the evaluation metric that picks the best weights")
 
 
 class DetectionSettings(RunSettings):
