@@ -17,9 +17,11 @@ SHARPNESS = 1.2
 """Standard deviation of the logits: scores differ without saturating."""
 
 
-def lively_detector(name: str, class_names: Sequence[str], inputs: np.ndarray, seed: int = 0) -> DetectionModel:
+def lively_detector(
+    name: str, class_names: Sequence[str], inputs: np.ndarray, seed: int = 0, branch_width: int | None = None
+) -> DetectionModel:
     """A detector whose activations have unit variance on ``inputs`` (float32 (B, 3, H, W)) and whose scores spread."""
-    model = build_detector(name, class_names, seed)
+    model = build_detector(name, class_names, seed, branch_width)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None

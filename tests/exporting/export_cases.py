@@ -25,9 +25,11 @@ def write_pictures(folder: Path, count: int = 4) -> Path:
     return folder
 
 
-def save_lively(stem: Path, name: str = "yolov8t", seed: int = 0, size: int = SIZE) -> LoadedDetector:
+def save_lively(
+    stem: Path, name: str = "yolov8t", seed: int = 0, size: int = SIZE, branch_width: int | None = None
+) -> LoadedDetector:
     """Save a detector and open it again."""
     inputs = np.concatenate(make_batches([pattern(1, index) for index in range(4)], GraphOptions(size, size), 32))
     stem.parent.mkdir(parents=True, exist_ok=True)
-    save_detector(lively_detector(name, NAMES, inputs, seed), stem, size, {})
+    save_detector(lively_detector(name, NAMES, inputs, seed, branch_width), stem, size, {})
     return load_detector(stem.with_suffix(".pt"))

@@ -27,9 +27,11 @@ HEIGHT, WIDTH = 128, 160
 CONFIDENCE, OVERLAP = 0.3, 0.6
 
 
-@pytest.fixture(scope="module", params=["yolov8t", "yolo11t"])
+# The second with the class branch of a start from 50 classes.
+@pytest.fixture(scope="module", params=[("yolov8t", None), ("yolo11t", 50)], ids=["yolov8t", "yolo11t-wide"])
 def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedDetector:
-    return save_lively(tmp_path_factory.mktemp(request.param) / "best", request.param)
+    name, width = request.param
+    return save_lively(tmp_path_factory.mktemp(name) / "best", name, branch_width=width)
 
 
 @pytest.fixture(scope="module")
