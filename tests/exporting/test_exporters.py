@@ -18,9 +18,11 @@ from marauder.testing.exporters import HEIGHT, WIDTH, ExporterContract
 from marauder.testing.lively_detectors import save_lively
 
 
-@pytest.fixture(scope="module", params=["yolov8t", "yolo11t"])
+# The second with the class branch of a start from 50 classes.
+@pytest.fixture(scope="module", params=[("yolov8t", None), ("yolo11t", 50)], ids=["yolov8t", "yolo11t-wide"])
 def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedDetector:
-    return save_lively(tmp_path_factory.mktemp(request.param) / "best", request.param)
+    name, width = request.param
+    return save_lively(tmp_path_factory.mktemp(name) / "best", name, branch_width=width)
 
 
 @pytest.mark.parametrize("name", names("exporter"))

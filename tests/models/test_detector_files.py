@@ -40,9 +40,12 @@ def pictures(shared_data: Path) -> list[Path]:
     return find_pictures(shared_data / "aquarium" / "images")[::90]
 
 
-@pytest.fixture(scope="module", params=["yolov8t", "yolo11t"])
+# The first with the class branch of a start from 50 classes.
+@pytest.fixture(scope="module", params=[("yolov8t", 50), ("yolo11t", None)], ids=["yolov8t-wide", "yolo11t"])
 def detector(request: pytest.FixtureRequest, pictures: list[Path]) -> DetectionModel:
-    return lively_detector(request.param, NAMES, np.concatenate([to_input(path, True)[0] for path in pictures]))
+    name, width = request.param
+    inputs = np.concatenate([to_input(path, True)[0] for path in pictures])
+    return lively_detector(name, NAMES, inputs, branch_width=width)
 
 
 @pytest.fixture(scope="module")

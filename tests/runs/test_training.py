@@ -16,6 +16,7 @@ import cv2
 import pytest
 import torch
 from small_reef import NAMES, PLAIN, write_small_reef
+from ultralytics import YOLO
 
 from marauder.cli.train import show
 from marauder.core.clock import Clock, Interrupted
@@ -29,7 +30,8 @@ from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
-from marauder.models.files import load_detector
+from marauder.models.files import load_detector, save_detector
+from marauder.models.ultralytics_adapter import build_detector, class_branch_width
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.tasks.detection.runtime import DetectorWeights
 from marauder.tasks.detection.settings import BaselineSettings
@@ -48,8 +50,8 @@ def settings_for(data: Path, output: Path, *overrides: str) -> BaselineSettings:
     )
 
 
-def make_task(data: Path) -> DetectionTask:
-    """The detection task of the small data set."""
+def make_task(data: Path, weights: Path | None = None) -> DetectionTask:
+    """The detection task of the small data set, started from ``weights`` where given."""
     dataset = read_dataset(data)
     plan = DetectionPlan(
         "yolov8t",
@@ -59,6 +61,7 @@ def make_task(data: Path) -> DetectionTask:
         64,
         0,
         AugmentationSettings(),
+        weights,
     )
     return DetectionTask(plan, None, 0)
 
@@ -518,6 +521,61 @@ def test_weights_of_another_run_are_taken_where_they_fit(
     )
     with pytest.raises(UserError, match="tensors fit yolo11n"):
         run_gated(wrong, Clock())
+
+
+def detector_of_many_classes(folder: Path) -> Path:
+    """A saved detector whose class branch is wider than that of a few classes: 50 channels, not 16."""
+    names = [*(f"species {number}" for number in range(49)), "square"]
+    save_detector(build_detector("yolov8t", names, seed=3), folder / "source", 64, {})
+    return folder / "source.safetensors"
+
+
+def test_a_training_from_weights_of_other_classes_resumes_bit_for_bit_and_keeps_their_branch(
+    small_reef: Path, tmp_path: Path
+) -> None:
+    source = detector_of_many_classes(tmp_path)
+    whole = fit(make_task(small_reef, source), tmp_path / "whole")
+    clock, task = Clock(), make_task(small_reef, source)
+    load = task.load
+
+    def load_and_stop(keys: Any, context: Any) -> Any:
+        clock.signal_name = "SIGTERM"
+        return load(keys, context)
+
+    task.load = load_and_stop  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        fit(task, tmp_path / "cut", clock=clock)
+    resumed = fit(make_task(small_reef, source), tmp_path / "cut")
+    assert [row["val/map50"] for row in resumed.history] == [row["val/map50"] for row in whole.history]
+    for name in ("best.safetensors", "last.safetensors", "last.pt"):
+        assert hash_file(tmp_path / "cut" / name) == hash_file(tmp_path / "whole" / name)
+    for suffix in (".pt", ".safetensors"):
+        assert class_branch_width(load_detector(tmp_path / "cut" / f"last{suffix}").model) == 50
+
+
+def test_a_run_from_weights_of_other_classes_says_so_and_leaves_files_that_open(
+    small_reef: Path, tmp_path: Path
+) -> None:
+    source = detector_of_many_classes(tmp_path)
+    summary = run_gated(settings_for(small_reef, tmp_path / "run", f"weights={source}"), Clock())
+    listing = (tmp_path / "run" / "transfer_account.txt").read_text(encoding="utf-8")
+    assert "class branch: 50 channels wide as in the source, not 16" in listing
+    assert "classes taken by name: 1 of 3 (square); as initialised: disc, cross" in listing
+    opened = YOLO(summary.weights.with_suffix(".pt"))
+    assert opened.names == dict(enumerate(NAMES))
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        # Not to the last bit: Ultralytics keeps the layout in memory that training left.
+        torch.testing.assert_close(opened.model.eval()(picture)[0], load_detector(summary.weights).model(picture)[0])
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_words(small_reef: Path, tmp_path: Path) -> None:
+    fit(make_task(small_reef), tmp_path / "run", epochs=1)
+    kept = hash_file(tmp_path / "run" / "last.safetensors")
+    with pytest.raises(UserError, match=r"cv3.*: 16x16x3x3 there, 50x16x3x3 here.*earlier version.*--fresh"):
+        fit(make_task(small_reef, detector_of_many_classes(tmp_path)), tmp_path / "run", epochs=2)
+    assert hash_file(tmp_path / "run" / "last.safetensors") == kept
+    assert fit(make_task(small_reef), tmp_path / "run", epochs=2).epochs == 2
 
 
 @pytest.mark.slow

@@ -29,9 +29,11 @@ SHARPNESS = 1.2
 """Standard deviation of the logits: scores differ without saturating."""
 
 
-def lively_detector(name: str, class_names: Sequence[str], inputs: np.ndarray, seed: int = 0) -> DetectionModel:
+def lively_detector(
+    name: str, class_names: Sequence[str], inputs: np.ndarray, seed: int = 0, branch_width: int | None = None
+) -> DetectionModel:
     """A detector whose activations have unit variance on ``inputs`` (float32 (B, 3, H, W)) and whose scores spread."""
-    model = build_detector(name, class_names, seed)
+    model = build_detector(name, class_names, seed, branch_width)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
@@ -62,14 +64,16 @@ def lively_detector(name: str, class_names: Sequence[str], inputs: np.ndarray, s
     return model
 
 
-def save_lively(stem: Path, name: str = "yolov8t", seed: int = 0, size: int = SIZE) -> LoadedDetector:
+def save_lively(
+    stem: Path, name: str = "yolov8t", seed: int = 0, size: int = SIZE, branch_width: int | None = None
+) -> LoadedDetector:
     """Save a detector of ``NAMES`` as ``stem`` with the suffixes ``.pt`` and ``.safetensors``, and open it again.
 
     ``name``: the architecture. ``size``: pixels of the side of its pictures.
     """
     inputs = np.concatenate(make_batches([pattern(1, index) for index in range(4)], GraphOptions(size, size), 32))
     stem.parent.mkdir(parents=True, exist_ok=True)
-    save_detector(lively_detector(name, NAMES, inputs, seed), stem, size, {})
+    save_detector(lively_detector(name, NAMES, inputs, seed, branch_width), stem, size, {})
     return load_detector(stem.with_suffix(".pt"))
 
 

@@ -21,8 +21,8 @@ from marauder.evaluation.intervals import OVERALL
 from marauder.gates.base import GateSettings
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.naming import SUFFIXES
-from marauder.models.transfer import TransferAccount, load_matching
-from marauder.models.ultralytics_adapter import DetectionModel, build_detector
+from marauder.models.transfer import TransferAccount, start_detector
+from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.embeddings import make_profile
 from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.detection.data import DetectionData, labelled
@@ -82,13 +82,11 @@ class DetectionRuntime(DetectionResults):
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the detector and of the pretrained backbone that training starts from."""
         settings = self.settings
-        starts = ((settings.weights, False), (settings.ssl_backbone, True))
-        return [
-            # Onto a detector that is thrown away: only the account is wanted here.
-            load_matching(build_detector(settings.model, self.data.dataset.names), path, backbone_only)
-            for path, backbone_only in starts
-            if path is not None
-        ]
+        if settings.weights is None and settings.ssl_backbone is None:
+            return []
+        # The detector is thrown away: only the accounts are wanted here.
+        names = self.data.dataset.names
+        return start_detector(settings.model, names, weights=settings.weights, backbone=settings.ssl_backbone)[1]
 
     def splits(self) -> Mapping[str, int]:
         """Pictures by split."""
