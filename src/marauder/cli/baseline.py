@@ -18,7 +18,7 @@ BASELINE = RunCommand(
     options=(
         Option("--data-yaml", "data", Path, "data.yaml of the data set, with splits train and val"),
         Option("--model", "model", str, "yolov8 or yolo11 with scale t (tiny), n, s, m, l or x"),
-        Option("--weights", "weights", Path, "detector to start from (.pt or .safetensors)"),
+        Option("--weights", "weights", Path, "auto (COCO weights, else random), none, yolov8n.pt, or a file"),
         Option("--ssl-backbone", "ssl_backbone", Path, "pretrained backbone to start from"),
     ),
     show=lambda _, summary: show(summary),
