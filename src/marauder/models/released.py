@@ -31,6 +31,8 @@ from marauder.core.work import Work
 
 FOLDER = "MARAUDER_WEIGHTS"
 """Names the folder of weights files."""
+MODULE = "marauder.models.fetching"
+"""What the process that fetches runs."""
 ADDRESS = "MARAUDER_WEIGHTS_URL"
 """Names the address to fetch from, as of a mirror: ``ADDRESS/yolov8n.pt``; unset: Ultralytics' release."""
 OFFLINE = "MARAUDER_OFFLINE"
@@ -131,7 +133,7 @@ def _fetch(name: str, target: Path, clock: Clock, limits: Fetching) -> None:
 
 def _attempt(name: str, folder: Path, clock: Clock, limits: Fetching) -> Plain:
     """What ``models.fetching`` says of one attempt, which is ended when it stalls: ``file``, or ``problem``."""
-    words = [sys.executable, "-m", "marauder.models.fetching", name, str(folder), os.environ.get(ADDRESS, "")]
+    words = [sys.executable, "-m", MODULE, name, str(folder), os.environ.get(ADDRESS, "")]
     with (folder / "outcome.json").open("wb") as said, (folder / "messages.txt").open("wb") as messages:
         process = subprocess.Popen(words, stdout=said, stderr=messages, stdin=subprocess.DEVNULL)
     begun = moved = time.monotonic()
@@ -160,7 +162,7 @@ def _attempt(name: str, folder: Path, clock: Clock, limits: Fetching) -> Plain:
 
 def _is_unknown(host: str, clock: Clock) -> bool:
     """Whether no address is known for ``host``: told at once, where loading PyTorch for it would take much longer."""
-    if getproxies():
+    if getproxies().keys() & {"http", "https", "all"}:
         return False  # then the proxy asks for the address
     failed: list[OSError] = []
 
