@@ -65,7 +65,7 @@ def settings(data: Path, output: Path, **values: Any) -> PretrainingSettings:
     }  # fmt: skip
     section = {"settings": {"queue": 64}, **values.pop("pretraining", {})}
     return PretrainingSettings.model_validate({
-        "data": data, "output": output, "model": "yolov8t", "image_size": 64, "training": training,
+        "data": data, "output": output, "model": "yolov8t", "weights": None, "image_size": 64, "training": training,
         "pretraining": section, **plain, **values,
     })  # fmt: skip
 

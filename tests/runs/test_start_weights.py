@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -25,9 +26,11 @@ from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.pipeline.steps.step02_baseline import STEP
 from marauder.pipeline.workspace import Workspace
+from marauder.runs import training_processes
 from marauder.runs.gated import run_gated
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.run_identity import with_run_id
+from marauder.runs.settings import RunSettings
 from marauder.runs.start_weights import Start, holds, read_start, start_of, started, write_start
 from marauder.tasks.detection.settings import BaselineSettings
 from marauder.tasks.detection.training import DetectionTask
@@ -230,6 +233,23 @@ def test_step_5_starts_from_its_base_model_and_says_so(tmp_path: Path, shelf: Pa
         assert found.weights is None and start.name == "base.pt"
 
 
+def test_a_process_of_torchrun_starts_from_what_the_leading_one_decided(
+    tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaders = tmp_path / "run" / "start" / "yolov8n-0123.pt"
+    group = SimpleNamespace(broadcast=lambda value: leaders if value is None else value)
+    monkeypatch.setattr(training_processes, "process_group", lambda _: nullcontext(group))
+    seen = []
+
+    def open_runtime(told: RunSettings) -> Any:
+        seen.append(told.weights)
+        raise Interrupted("that is all that is looked at")
+
+    with pytest.raises(Interrupted):
+        training_processes.follow(settings(tmp_path), open_runtime, Clock(), None, False)
+    assert seen == [leaders]
+
+
 def stopped_after(batches: int, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that says to stop once that many batches were drawn."""
     clock, load, drawn = Clock(), DetectionTask.load, []
@@ -277,7 +297,7 @@ def test_step_2_names_coco_and_the_backbone_that_step_1_began_from_it(
     shutil.copy(coco, shelf / NAME)
     words = [
         "training.epochs=1", "training.batch_size=4", "training.device=cpu", "training.threads=1",
-        "pretraining.settings.queue=8", "gate.sanity=off", "gate.determinism=off", "tracking.trackers=[]",
+        "pretraining.settings.queue=16", "gate.sanity=off", "gate.determinism=off", "tracking.trackers=[]",
         "registry.kind=none",
     ]  # fmt: skip
     first = load_settings(
