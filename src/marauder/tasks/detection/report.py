@@ -82,6 +82,9 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
         settings={
             "recipe": settings.recipe,
             **decided(settings, Decides.RESULT, Decides.LENGTH, by_content=False),
+            # In words: the paths are those of this machine.
+            "weights": start_of(settings).describe(),
+            "ssl_backbone": _backbone_words(settings.ssl_backbone) if settings.ssl_backbone is not None else None,
         },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},

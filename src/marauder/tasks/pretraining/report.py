@@ -93,7 +93,10 @@ def pretraining_evidence(
         cautions=_cautions(kind),
         what_next=what_next(kind),
         facts=_facts(kind, findings),
-        settings=decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
+        settings={
+            **decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
+            "weights": start_of(plan).describe(),
+        },
         provenance=provenance_of(read_json(folder / "provenance.json")),
         data=pin_of(pinned, plan),
         lineage=_lineage(plan),
