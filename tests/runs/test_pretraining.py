@@ -66,7 +66,7 @@ def settings(data: Path, output: Path, **values: Any) -> PretrainingSettings:
     }  # fmt: skip
     section = {"settings": {"queue": 64}, **values.pop("pretraining", {})}
     return PretrainingSettings.model_validate({
-        "data": data, "output": output, "model": "yolov8t", "image_size": 64, "training": training,
+        "data": data, "output": output, "model": "yolov8t", "weights": None, "image_size": 64, "training": training,
         "pretraining": section, **plain, **values,
     })  # fmt: skip
 
@@ -148,7 +148,7 @@ class TestSettings:
             ({"pretraining": {"views": {"views": 1}}}, "views must be 2 or more"),
             ({"training": {"close_mosaic_epochs": 3}}, "close_mosaic_epochs"),
             ({"training": {"micro_batch_size": 1}}, "2 or more"),
-            ({"init": "weights.onnx"}, "weights are a .pt or .safetensors file"),
+            ({"weights": "weights.onnx"}, "give auto, none, released weights"),
         ],
     )
     def test_what_has_no_effect_is_refused(self, tmp_path: Path, values: dict[str, Any], words: str) -> None:
@@ -158,7 +158,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("word", "told"),
         [
-            ("weights=a.pt", "weights: no such setting here: .*init"),
+            ("init=a.pt", "init: no such setting here: .*as weights"),
             ("augmentation.mosaic=0.5", "augmentation: no such setting here: .*pretraining.views"),
             ("loss.box=1", "loss: no such setting here"),
             ("export.formats=[onnx]", "export: no such setting here"),
@@ -304,7 +304,7 @@ class TestRun:
             {name: value.contiguous() for name, value in detector.state_dict().items()}, tmp_path / "d.safetensors"
         )
         rate = {"optimizer": {"learning_rate": 1e-12, "weight_decay": 0.0}}
-        given = settings(reef, tmp_path / "run", init=tmp_path / "d.safetensors", training=rate)
+        given = settings(reef, tmp_path / "run", weights=tmp_path / "d.safetensors", training=rate)
         summary = run_gated(given, Clock())
         kept = load_file(summary.weights)["model.0.conv.weight"]
         assert torch.allclose(kept, detector.state_dict()["model.0.conv.weight"], atol=1e-6)
@@ -316,7 +316,7 @@ class TestRun:
         other = build_detector("yolov8n", NAMES)
         save_file({name: value.contiguous() for name, value in other.state_dict().items()}, tmp_path / "n.safetensors")
         with pytest.raises(UserError, match="tensors fit yolov8t"):
-            run_gated(settings(reef, tmp_path / "run", init=tmp_path / "n.safetensors"), Clock())
+            run_gated(settings(reef, tmp_path / "run", weights=tmp_path / "n.safetensors"), Clock())
 
     def test_collapse_stops_training_with_status_3(self, tmp_path: Path) -> None:
         write_noise(tmp_path / "bare", 60)

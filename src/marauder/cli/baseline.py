@@ -18,7 +18,7 @@ BASELINE = RunCommand(
     options=(
         Option("--data-yaml", Path, "data.yaml of the data set, with splits train and val", "data"),
         Option("--model", str, "yolov8 or yolo11 with scale t (tiny), n, s, m, l or x"),
-        Option("--weights", Path, "detector to start from (.pt or .safetensors)"),
+        Option("--weights", Path, "auto (COCO weights, else random), none, yolov8n.pt, or a file"),
         Option("--ssl-backbone", Path, "pretrained backbone to start from"),
     ),
     show=lambda _, summary: show(summary),

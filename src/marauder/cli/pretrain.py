@@ -49,7 +49,7 @@ PRETRAIN = RunCommand(
         Option("--data-dir", Path, "folder of pictures, or any data set; labels are not needed", "data"),
         Option("--method", str, "moco or distillation", "pretraining.method"),
         Option("--backbone", str, "the detector of step 2: yolov8 or yolo11 with its scale", "model"),
-        Option("--init", Path, "detector or backbone to start from (.pt or .safetensors)"),
+        Option("--weights", Path, "auto (COCO weights, else random), none, yolov8n.pt, or a file"),
     ),
     show=_show,
     example="pretraining.views.snow=0.5",

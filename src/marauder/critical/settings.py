@@ -11,13 +11,13 @@ from marauder.core.settings import Decides, Settings
 from marauder.data.balancing import BalanceSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
-from marauder.runs.settings import NAME_PATTERN, ImageSize, WeightsFile
+from marauder.runs.settings import AUTO, NAME_PATTERN, ImageSize, WeightsFile
 from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
 from marauder.tasks.detection.settings import DetectionSettings, DetectionTraining
 
 STAGES = ("standard", "mined", "fine_tune")
 """The stages in their order."""
-AUTO = "auto"
+AUTO_MODEL = "auto"
 """The model that is taken from the base model."""
 
 
@@ -111,13 +111,14 @@ class CriticalSettings(DetectionSettings):
     hard_negatives: MinedNegatives = MinedNegatives()
 
     model: str = Field(
-        AUTO, description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n"
+        AUTO_MODEL,
+        description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n",
     )
     image_size: ImageSize = Field(
         0, ge=0, description="pixels of the long side; a multiple of 32; 0: the base model's, else 640"
     )
     base_model: WeightsFile | None = Field(
-        None, description="detector to specialise; default: random weights, or `weights`"
+        None, description="detector to specialise; default: none, and the first stage starts from `weights`"
     )
     stages: StagesSettings = StagesSettings()
     mining: MiningSettings = MiningSettings()
@@ -131,7 +132,7 @@ class CriticalSettings(DetectionSettings):
             raise ValueError("image_size: 32 is too small; give 64 or more, or 0 for the base model's")
         if self.hard_negatives.file is not None:
             raise ValueError("hard_negatives.file: this run mines its own; leave the file out")
-        if self.base_model is not None and self.weights is not None:
+        if self.base_model is not None and self.weights not in (None, AUTO):
             raise ValueError("base_model and weights: give one detector to start from")
         if self.others_floor is not None:
             raise ValueError("others_floor: give floor.value, which the whole run keeps to")
@@ -148,6 +149,11 @@ class CriticalSettings(DetectionSettings):
         if not any(getattr(self.stages, name).share for name in STAGES):
             raise ValueError("stages: every share is 0, so nothing would be trained")
         return self
+
+    @property
+    def starts_elsewhere(self) -> Path | None:
+        """The base model."""
+        return self.base_model
 
     def epochs_of(self, stage: str) -> int:
         """Epochs of a stage: its share of ``training.epochs``, at least one unless the share is 0."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from marauder.core.plain import PlainMapping
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
+from marauder.runs.settings import is_word
+from marauder.runs.start_weights import present
 
 # Steps are imported for ``marauder status``, which must not wait for torch.
 if TYPE_CHECKING:
@@ -43,13 +46,21 @@ class RunStep(Step):
         preprocessed, annotated = workspace.datasets / "preprocessed", workspace.datasets / "annotated"
         # Merged labels lie beside links to the same preprocessed pictures.
         labels = annotated if settings.data.parent == annotated else preprocessed
-        starts = {name: getattr(settings, setting) for name, setting in self.starts.items()}
+        starts = {name: self._start(settings, setting) for name, setting in self.starts.items()}
         return (
             Artifact("data set", settings.data, f"{settings.data} is missing"),
             Artifact("pictures", preprocessed / "images"),
             Artifact("labels", labels / "labels"),
             *(Artifact(name, path, f"{path} is missing") for name, path in starts.items() if path is not None),
         )
+
+    def _start(self, settings: Any, setting: str) -> Path | None:
+        """The file that a setting names. Weights that a run looks for by a word are no input: what it found when it
+        began stays, whichever files turn up or go."""
+        path: Path | None = getattr(settings, setting)
+        if setting != "weights" or path is None:
+            return path
+        return None if is_word(path) else present(settings.folder, path)
 
     def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The files of ``leaves``."""

@@ -75,12 +75,15 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a run came from: the weights it started with (name and SHA-256) and the version it was compared with."""
+    """What a run came from: the weights it started with (name and SHA-256; empty: random), the pretrained backbone that
+    took the place of theirs (empty: none), and the version it was compared with."""
 
     parent_weights: str = ""
     parent_sha256: str = ""
     production: str = ""
     production_run: str = ""
+    parent_backbone: str = ""
+    parent_backbone_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
-from marauder.core.locks import exclusive
+from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
 from marauder.core.settings import Decides
@@ -44,6 +44,7 @@ from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.run_identity import gate_overrides, with_run_id
 from marauder.runs.settings import RunSettings
+from marauder.runs.start_weights import Start, started, write_start
 from marauder.runs.task_description import describe_task
 from marauder.runs.task_runtime import Findings, Production, TaskRuntime
 from marauder.runs.training_processes import is_one_of_several, leads
@@ -114,23 +115,25 @@ def run_gated(
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)
-    runtime = (open_runtime or task.load())(settings)
-    # Reading and hashing large data sets takes long enough to be stopped.
-    runtime.clock = clock
-    identity = runtime.open()
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(settings.folder / ".lock", f"{settings.folder}"):
-        return GatedRun(settings, runtime, identity, pinned, plan, clock, stage or SingleTraining()).go(
-            resume, fresh, begun
-        )
+    with started(settings, fresh, clock) as (settings, start):
+        runtime = (open_runtime or task.load())(settings)
+        # Reading and hashing large data sets takes long enough to be stopped.
+        runtime.clock = clock
+        identity = runtime.open()
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(settings.folder / LOCK_FILE, f"{settings.folder}"):
+            run = GatedRun(settings, start, runtime, identity, pinned, plan, clock, stage or SingleTraining())
+            return run.go(resume, fresh, begun)
 
 
 class GatedRun:
-    """One run in the process that leads it. ``settings`` have their run id; ``runtime`` is open."""
+    """One run in the process that leads it. ``settings`` have their run id; ``start`` is what their ``weights`` turned
+    out to be; ``runtime`` is open."""
 
     def __init__(
         self,
         settings: RunSettings,
+        start: Start,
         runtime: TaskRuntime,
         identity: str,
         pinned: DataPin,
@@ -139,7 +142,7 @@ class GatedRun:
         stage: TrainingStage,
     ) -> None:
         self.settings, self.runtime, self.identity, self.pinned, self.clock = settings, runtime, identity, pinned, clock
-        self.folder = settings.folder
+        self.folder, self.start = settings.folder, start
         self.plan, self.stage = plan, stage
         self.device = choose_device(settings.training.device)
         self.notifier = RunNotifier(settings)
@@ -254,6 +257,8 @@ class GatedRun:
             epochs_asked=max(before, settings.training.epochs),
         )
         self.seconds_before = self.record.seconds
+        # Before the record: a folder with one and without the other would be taken for an older version's.
+        write_start(self.start, self.folder)
         # On disk before anything long begins: whatever kills the run, its folder says whose it is.
         self.record.write(self.folder)
         write_text(self.folder / "config.yaml", as_yaml(settings))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from marauder.core.decides import BY_CONTENT
+from marauder.core.decides import BY_CONTENT, ByContent
 from marauder.core.plain import Plain
 from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
+from marauder.models.released import is_released
 from marauder.registry.settings import RegistrySettings
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
@@ -35,10 +36,41 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
+AUTO = Path("auto")
+"""The weights that fit the model best, where they can be had."""
+
+
+START_WEIGHTS = (
+    "what to start from: auto (COCO weights of the model where they can be had, else random ones), none (random), "
+    "a released name such as yolov8n.pt, or a .pt or .safetensors file"
+)
+"""Describes the setting ``weights`` of models that have released weights."""
+
+
+def is_word(path: Path) -> bool:
+    """Whether weights to start from are a word or a name, not the path of a certain file."""
+    return path == AUTO or (len(path.parts) == 1 and is_released(path.name))
+
+
+def _none_is_random(value: Any) -> Any:
+    return None if isinstance(value, (str, Path)) and str(value).lower() == "none" else value
+
+
+def _start_file(path: Path) -> Path:
+    if path == AUTO or path.suffix in (".pt", ".safetensors"):
+        return path
+    released = f"{path}.pt" if is_released(f"{path}.pt") else "yolov8n.pt"
+    raise ValueError(f"{path}: give auto, none, released weights such as {released}, or a .pt or .safetensors file")
+
+
 ImageSize = Annotated[int, AfterValidator(_whole_cells)]
 """Pixels of a side: whole cells of a detector's coarsest grid."""
 WeightsFile = Annotated[Path, AfterValidator(_weights_file), BY_CONTENT]
 """A file of weights, which counts by its content."""
+StartWeights = Annotated[
+    Annotated[Path, AfterValidator(_start_file), ByContent(is_word)] | None, BeforeValidator(_none_is_random)
+]
+"""Weights to start from; ``None``: random ones. A word counts as it is, until the run has decided what it means."""
 
 
 class EvaluationSettings(Settings):
@@ -100,6 +132,7 @@ class RunSettings(Settings):
         None, description="local checkpoints; default: the folder checkpoints in the output"
     )
 
+    weights: Annotated[StartWeights, Decides.RESULT] = Field(None, description="weights to start from; none: random")
     training: Annotated[TrainingSettings, Decides.RESULT] = TrainingSettings()
     gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
         None, description="gates.yaml; default: the gates that ship with Marauder"
@@ -141,6 +174,16 @@ class RunSettings(Settings):
     def checkpoint_folder(self) -> Path:
         """Where step checkpoints lie."""
         return self.checkpoints if self.checkpoints is not None else self.folder / "checkpoints"
+
+    @property
+    def released_weights(self) -> str | None:
+        """The file name that ``weights=auto`` stands for; ``None``: there are none for this model."""
+        return None
+
+    @property
+    def starts_elsewhere(self) -> Path | None:
+        """The model to start from that another setting names, which takes the place of ``weights``."""
+        return None
 
     @property
     def title(self) -> str:

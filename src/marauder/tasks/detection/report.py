@@ -17,6 +17,7 @@ from marauder.engine.state import early_stop
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
 from marauder.evaluation.roc import presence_curves
+from marauder.models.pretraining.files import describe_backbone
 from marauder.reporting.card import write_model_card
 from marauder.reporting.evidence import (
     Artifact,
@@ -29,6 +30,7 @@ from marauder.reporting.evidence import (
 from marauder.reporting.run_report import write_run_report
 from marauder.runs.package import registry_words
 from marauder.runs.run_origin import pin_of, provenance_of
+from marauder.runs.start_weights import Start, start_of
 from marauder.runs.task_runtime import Findings
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.results import DetectionResults
@@ -80,6 +82,9 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
         settings={
             "recipe": settings.recipe,
             **decided(settings, Decides.RESULT, Decides.LENGTH, by_content=False),
+            # In words: the paths are those of this machine.
+            "weights": start_of(settings).describe(),
+            "ssl_backbone": _backbone_words(settings.ssl_backbone) if settings.ssl_backbone is not None else None,
         },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},
@@ -134,6 +139,7 @@ def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
     return {
         "Measured on": f"the split {kind.split}" + (", which training never saw" if kind.split == "test" else ""),
         "Detector": f"{settings.model} at {settings.image_size} pixels",
+        "Started from": _started_from(settings),
         "Recipe": settings.recipe or "none: settings of the run",
         "Pictures": f"{counts}; classes {', '.join(dataset.names)}",
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
@@ -177,14 +183,27 @@ def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Art
 
 
 def _lineage(settings: DetectionSettings, findings: Findings) -> Lineage:
-    start = settings.weights or settings.ssl_backbone
-    production = findings.production
+    start, backbone, production = start_of(settings), settings.ssl_backbone, findings.production
     return Lineage(
-        parent_weights=str(start) if start is not None else "",
-        parent_sha256=hash_file(start) if start is not None and start.is_file() else "",
+        parent_weights=start.describe() if start.name else "",
+        parent_sha256=start.sha256,
+        parent_backbone=_backbone_words(backbone) if backbone is not None else "",
+        parent_backbone_sha256=hash_file(backbone) if backbone is not None else "",
         production=production.version.version if production is not None else "",
         production_run=production.version.run_id if production is not None else "",
     )
+
+
+def _started_from(settings: DetectionSettings) -> str:
+    words, backbone = start_of(settings).describe(), settings.ssl_backbone
+    return words if backbone is None else f"{words}; the backbone from {_backbone_words(backbone)}"
+
+
+def _backbone_words(path: Path) -> str:
+    """The file in its folder, and what its pretraining started from where it says so."""
+    known = (describe_backbone(path) or {}).get("started_from")
+    begun = f", pretrained from {Start(**known).describe()}" if known is not None else ""
+    return "/".join(path.parts[-2:]) + begun
 
 
 def _what_next(settings: DetectionSettings, findings: Findings) -> str:

@@ -13,7 +13,18 @@ from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
-from marauder.runs.settings import NAME_PATTERN, EvaluationSettings, ExportPlan, ImageSize, RunSettings, WeightsFile
+from marauder.models.released import released_for
+from marauder.runs.settings import (
+    AUTO,
+    NAME_PATTERN,
+    START_WEIGHTS,
+    EvaluationSettings,
+    ExportPlan,
+    ImageSize,
+    RunSettings,
+    StartWeights,
+    WeightsFile,
+)
 from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
 
 
@@ -31,8 +42,10 @@ class DetectionSettings(RunSettings):
 
     model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
-    weights: WeightsFile | None = Field(None, description="detector to start from instead of random weights")
-    ssl_backbone: WeightsFile | None = Field(None, description="pretrained backbone to start from")
+    weights: StartWeights = Field(AUTO, description=START_WEIGHTS)
+    ssl_backbone: WeightsFile | None = Field(
+        None, description="pretrained backbone (step 1), which takes the place of that of the weights"
+    )
     training: DetectionTraining = DetectionTraining()
     loss: LossWeights = LossWeights()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -54,6 +67,11 @@ class DetectionSettings(RunSettings):
     def without_effect(self, section: str) -> bool:
         """Copy-paste has an effect also where only hard negatives are pasted, as it says how."""
         return super().without_effect(section) and not (section == "copy_paste" and self.hard_negatives.pastes)
+
+    @property
+    def released_weights(self) -> str | None:
+        """COCO weights of the architecture."""
+        return released_for(self.model)
 
     @property
     def title(self) -> str:

@@ -27,6 +27,7 @@ from marauder.reporting.evidence import Artifact, Lineage
 from marauder.reporting.pretraining_page import PretrainingEvidence, write_pretraining_report
 from marauder.reporting.render import ReportFigure
 from marauder.runs.run_origin import pin_of, provenance_of
+from marauder.runs.start_weights import start_of
 from marauder.runs.task_runtime import Findings
 from marauder.tasks.pretraining.results import PretrainingResults
 from marauder.tasks.pretraining.settings import PretrainingSettings
@@ -92,7 +93,10 @@ def pretraining_evidence(
         cautions=_cautions(kind),
         what_next=what_next(kind),
         facts=_facts(kind, findings),
-        settings=decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
+        settings={
+            **decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
+            "weights": start_of(plan).describe(),
+        },
         provenance=provenance_of(read_json(folder / "provenance.json")),
         data=pin_of(pinned, plan),
         lineage=_lineage(plan),
@@ -238,7 +242,7 @@ def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
     return {
         "Method": f"{section.method}, {section.views.views} views of {plan.image_size} pixels",
         "Backbone": f"{plan.model}; signal on P3, P4 and P5, whole views and places",
-        "Started from": str(plan.init) if plan.init is not None else "random weights",
+        "Started from": start_of(plan).describe(),
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}{micro}, "
         f"{describe_seconds(outcome.seconds)}",
         "Weights": f"the {section.keep} ones"
@@ -250,7 +254,5 @@ def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
 
 
 def _lineage(plan: PretrainingSettings) -> Lineage:
-    return Lineage(
-        parent_weights=str(plan.init) if plan.init is not None else "",
-        parent_sha256=hash_file(plan.init) if plan.init is not None and plan.init.is_file() else "",
-    )
+    start = start_of(plan)
+    return Lineage(parent_weights=start.describe() if start.name else "", parent_sha256=start.sha256)

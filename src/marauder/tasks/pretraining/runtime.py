@@ -24,6 +24,7 @@ from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.files import describe_backbone, save_backbone
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.start_weights import start_of
 from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.pretraining.data import open_pool, pool_identity, write_account
 from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
@@ -65,6 +66,7 @@ class BackboneWeights:
             "method": settings.pretraining.method,
             "image_size": settings.image_size,
             "seed": settings.training.seed,
+            "started_from": start_of(settings).content,
         }
         save_backbone(model.backbone_state(), settings.folder / f"{name}.safetensors", described)
 
@@ -87,9 +89,9 @@ class PretrainingRuntime(PretrainingResults):
         """Read and thin the pictures; refuse an output among them, and weights to start from that do not fit."""
         plan = self.settings
         refuse_output_among_pictures(plan.folder, plan.data)
-        if plan.init is not None:
+        if plan.weights is not None:
             # First, and cheap: reading and hashing the pictures may take long.
-            self._fits(plan.init)
+            self._fits(plan.weights)
         self._pool = open_pool(plan, self.clock)
         return pool_identity(self._pool, plan, self.clock)
 
@@ -100,7 +102,7 @@ class PretrainingRuntime(PretrainingResults):
 
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the backbone that training starts from."""
-        return [self._fits(self.settings.init)] if self.settings.init is not None else []
+        return [self._fits(self.settings.weights)] if self.settings.weights is not None else []
 
     def splits(self) -> Mapping[str, int]:
         """Pictures trained on, held out for signs of collapse, and left out."""
@@ -121,7 +123,7 @@ class PretrainingRuntime(PretrainingResults):
             image_size=plan.image_size,
             source_size=plan.source_side,
             seed=plan.training.seed,
-            init=plan.init,
+            init=plan.weights,
             collapse=plan.pretraining.collapse,
         )
         return PretrainingTask(made, cache, room)
@@ -164,7 +166,7 @@ class PretrainingRuntime(PretrainingResults):
         write_text(folder / ACCOUNT_FILE, self.account.listing())
         write_account(self.pool, folder)
         self.signs = {
-            "before": self._signs(plan.init, device, clock),
+            "before": self._signs(plan.weights, device, clock),
             "after": self._signs(backbone, device, clock),
         }
         self.probe = probe_backbones(plan, self.pool, backbone, device, clock)

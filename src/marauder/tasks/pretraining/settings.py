@@ -15,11 +15,12 @@ from marauder.engine.settings import OptimizerSettings, TrainingSettings
 from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.models.pretraining.settings import MethodSettings
 from marauder.models.pretraining.signs import CollapseSettings
-from marauder.runs.settings import NAME_PATTERN, ImageSize, RunSettings, WeightsFile
+from marauder.models.released import released_for
+from marauder.runs.settings import AUTO, NAME_PATTERN, START_WEIGHTS, ImageSize, RunSettings, StartWeights
 
 ELSEWHERE = {
-    "weights": "name the detector to start from as init",
-    "ssl_backbone": "name the backbone to start from as init",
+    "init": "name what to start from as weights",
+    "ssl_backbone": "name the backbone to start from as weights",
     "augmentation": "views are drawn as pretraining.views says",
     "loss": "a method has its own, pretraining.settings",
     "export": "a backbone alone answers nothing, so nothing is exported",
@@ -114,7 +115,7 @@ class PretrainingSettings(RunSettings):
     output: Path | None = Path("workspace/training/models/ssl")
     model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
-    init: WeightsFile | None = Field(None, description="detector or backbone to start from instead of random weights")
+    weights: StartWeights = Field(AUTO, description=START_WEIGHTS)
     training: PretrainingTraining = PretrainingTraining()
     pretraining: PretrainingPlan = PretrainingPlan()
     probe: Annotated[ProbePlan, Decides.MEASUREMENT] = ProbePlan()
@@ -134,6 +135,11 @@ class PretrainingSettings(RunSettings):
         if self.training.batch_size < 2 * self.processes:
             raise ValueError(f"training.batch_size: {self.processes} processes need at least two pictures each")
         return self
+
+    @property
+    def released_weights(self) -> str | None:
+        """COCO weights of the architecture, whose backbone is taken."""
+        return released_for(self.model)
 
     @property
     def source_side(self) -> int:
