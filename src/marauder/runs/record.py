@@ -20,6 +20,8 @@ class RunRecord(BaseModel):
     """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
 
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
+    ``withheld``: why it is not offered for production though no gate failed it, empty where it is;
+    ``advice``: what to do next, with its kind and text (``reporting.advice``);
     ``stopped_early``: why training ended before its last epoch, empty where it did not;
     ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
     and events know how it ended; ``production_unknown``: the registry did not answer what to compare with. Times in
@@ -34,6 +36,8 @@ class RunRecord(BaseModel):
     task: str
     state: State = "running"
     verdict: str = "off"
+    withheld: str = ""
+    advice: list[Plain] = Field(default_factory=list)
     exit_status: int | None = None
     message: str = ""
     metrics: dict[str, float | None] = Field(default_factory=dict)
@@ -82,7 +86,7 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     return RunRecord(**{**identity, **kept})
 
 
-RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".json", ".jsonl", ".md", ".yaml", ".npz"})
+RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".jpg", ".json", ".jsonl", ".md", ".yaml", ".npz"})
 
 
 def set_aside_results(folder: Path) -> None:

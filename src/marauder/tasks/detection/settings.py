@@ -60,6 +60,11 @@ class DetectionSettings(RunSettings):
         return super().without_effect(section) and not (section == "copy_paste" and self.hard_negatives.pastes)
 
     @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights instead of random ones."""
+        return self.weights is not None or self.ssl_backbone is not None
+
+    @property
     def title(self) -> str:
         """The architecture."""
         return self.model
