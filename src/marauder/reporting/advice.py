@@ -26,6 +26,8 @@ LEAST_RISE, LEAST_RISE_SHARE = 0.005, 0.03
 """A curve rises where its last third lies above the third before by both: points, and a share of what was reached."""
 LEAST_FALL_SHARE = 0.03
 """The loss falls where its last third lies below the third before by this share."""
+FEW_EPOCHS = 10
+"""Shorter trainings that taught nothing are worth going on with, whatever their curves say."""
 CLASSES_NAMED = 3
 
 
@@ -90,7 +92,8 @@ class Commands:
 def advise(figures: Figures, commands: Commands) -> list[Advice]:
     """What to do next, the most urgent first."""
     found = [*_of_failures(figures), *_of_learning(figures, commands), *_of_curves(figures, commands)]
-    found += [*_of_splits(figures, commands), *_of_classes(figures), *_of_pictures(figures)]
+    found += [*_of_labels(figures, commands), *_of_splits(figures, commands), *_of_classes(figures)]
+    found += _of_pictures(figures)
     if not figures.failed and not figures.withheld:
         found += _of_use(commands)
     return found
@@ -109,19 +112,23 @@ def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
     if not figures.value < figures.level:
         return []
     found = []
-    nothing = figures.value < NOTHING
-    if nothing:
+    if figures.value < NOTHING:
         found.append(Advice(NOTHING_FOUND, f"It finds nothing (mAP50 {figures.value:.3f}): do not use it."))
     if not figures.pretrained and commands.pretrained:
         text = "It began with random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
         found.append(Advice(START_PRETRAINED, text, commands.pretrained))
-    if nothing or figures.pretrained:
-        text = (
-            "Look at the labels: the report shows three training pictures with their boxes. Boxes beside the animals, "
-            "or classes that are mixed up, teach nothing."
-        )
-        found.append(Advice(CHECK_LABELS, text, commands.check))
     return found
+
+
+def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
+    """Where nothing is found, or little in spite of a good start, the labels may be at fault."""
+    if not figures.value < (figures.level if figures.pretrained else NOTHING):
+        return []
+    text = (
+        "Look at the labels: the report shows three training pictures with their boxes. Boxes beside the animals, or "
+        "classes that are mixed up, teach nothing."
+    )
+    return [Advice(CHECK_LABELS, text, commands.check)]
 
 
 def _of_curves(figures: Figures, commands: Commands) -> list[Advice]:
@@ -132,8 +139,8 @@ def _of_curves(figures: Figures, commands: Commands) -> list[Advice]:
         text = f"mAP50 on val was still rising at the end ({figures.validation[-1]:.3f} after {_epochs(epochs)}): "
     elif figures.value < figures.level and is_falling(figures.losses):
         text = f"The training loss was still falling at the end, after {_epochs(epochs)}: "
-    elif figures.value < figures.level and epochs == 1:
-        text = "One epoch teaches little: "
+    elif figures.value < figures.level and 0 < epochs < FEW_EPOCHS:
+        text = f"{_epochs(epochs)} of training teach{'es' if epochs == 1 else ''} little: "
     else:
         return []
     return [Advice(TRAIN_LONGER, text + "train longer. The same run continues:", commands.longer)]
@@ -178,8 +185,8 @@ def _of_splits(figures: Figures, commands: Commands) -> list[Advice]:
 
 
 def _of_classes(figures: Figures) -> list[Advice]:
-    """Classes that are never found, where others are."""
-    if figures.value < NOTHING:
+    """Classes that are never found by a detector that has learned others."""
+    if figures.value < figures.level:
         return []
     never = [one for one in figures.classes if one.value < NOTHING]
     parts = []
