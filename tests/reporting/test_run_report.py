@@ -371,3 +371,28 @@ def test_the_banner_is_green_only_where_it_learned_and_counts_what_was_not_run(
     ]
     banner = gates_banner(verdicts)
     assert (banner["answer"], banner["heading"], banner["text"]) == (colour, heading, text)
+
+
+def test_of_many_false_boxes_the_surest_are_drawn_and_every_picture_opens_large(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    record = Record("flooded", shared_data / "none.jpg", 400, 300, np.array([[10.0, 10, 60, 60]]), np.array([0]))
+    corner = np.linspace(100, 200, 50)[:, None]
+    boxes = np.vstack([record.boxes, np.hstack([corner, corner, corner + 40, corner + 40])])
+    found = Detections(boxes, np.concatenate([[0.25], np.linspace(0.3, 0.8, 50)]), np.zeros(51, int))
+    evidence = evidence_of([record], [found], None, ["fish"], [], labelled=[record], on_val=0.9, verdicts=())
+    write_run_report(tmp_path, evidence)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    drawn = [tag for tag in page.tags if tag[0] == "rect" and tag[1]["class"] == "false"]
+    assert len(drawn) == 20
+    assert "1 found, 0 missed, 50 false (only the 20 surest are drawn)" in page.text
+    assert "false: 0.80" in page.text and "false: 0.30" not in page.text
+    # A picture is a link to itself; style.css draws what is addressed over the whole window, and a link leads back.
+    figures = [attributes["id"] for tag, attributes in page.tags if tag == "figure" and "id" in attributes]
+    links = [attributes.get("href") for tag, attributes in page.tags if tag == "a"]
+    places = {attributes.get("id") for _, attributes in page.tags}
+    assert figures == ["label1", "worst1"]
+    for name in figures:
+        assert f"#{name}" in links and f"#at-{name}" in links and f"at-{name}" in places
+    assert "mAP50 on val" in page.text and "0.900" in page.text
+    assert [tag[1]["class"] for tag in page.tags if tag[0] == "rect"].count("label") == 1

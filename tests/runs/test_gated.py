@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from small_reef import NAMES, write_small_reef
+from typer.testing import CliRunner
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
@@ -130,6 +132,7 @@ SHORT = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.fo
 def test_what_has_not_learned_says_so_everywhere_and_is_no_candidate(
     reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from marauder.cli import data
     from marauder.cli.train import show
 
     done = run(reef, tmp_path, *SHORT)
@@ -140,6 +143,8 @@ def test_what_has_not_learned_says_so_everywhere_and_is_no_candidate(
     assert "not offered for production: floor: has not learned yet" in screen and "registry promote" not in screen
     # What it proposes instead is a command for this very run.
     assert f"marauder train {done.folder / 'config.yaml'} training.epochs=20" in screen
+    (check,) = (one.command for one in done.advice if one.kind == "check_labels")
+    assert CliRunner().invoke(data.app, shlex.split(check)[2:]).exit_code == 0
     for name, said in (
         ("run.json", done.withheld),
         ("model_card.md", "has not learned yet"),

@@ -84,7 +84,7 @@ def commands_of(settings: DetectionSettings) -> Commands:
     return Commands(
         longer=shlex.join([*settings.command, f"training.epochs={epochs}"]),
         pretrained=shlex.join([*settings.command, *other, f"weights={model}.pt", "--fresh"]),
-        check=shlex.join(["marauder", "data", "check", str(settings.data)]),
+        check=shlex.join(["marauder", "data", "check", "--input", str(settings.data)]),
         # By its run: an alias may have moved on by the time this is read.
         promote=shlex.join(
             ["marauder", "registry", "promote", settings.project, settings.id or "", *registry_words(settings)]
