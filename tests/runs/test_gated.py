@@ -156,6 +156,7 @@ def test_what_has_not_learned_says_so_everywhere_and_is_no_candidate(
     assert "registry promote" not in page and 'href="labels.jpg"' in page
     content = read_json(done.folder / "eval_report.json")
     assert content["withheld"] == done.withheld
+    assert read_lines(done.folder / "outbox.jsonl")[-1]["data"]["withheld"] == done.withheld
     assert [one["kind"] for one in content["advice"]] == [one.kind for one in done.advice]
     assert content["overall"]["confidence"] >= 0.05
     registry = open_registry(settings_for(reef, tmp_path).registry, tmp_path)

@@ -32,6 +32,8 @@ def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path
     clock.check()
     order = Order(task.training_length, training.batch_size, plan.seed, training.epochs)
     keys = order.batch(0, 0)[:SHOWN]
+    if not keys:
+        return  # what is wrong with the data is for the gates to say
     batch = task.load(keys, order.context(task, 0)).tensors
     pictures, numbers = batch["images"].numpy(), batch["batch_idx"].numpy()
     tiles = []
@@ -42,9 +44,8 @@ def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path
         boxes = np.concatenate([centre - half / 2, centre + half / 2], axis=1)
         labels, colours = [names[number] for number in classes], [colour_of(number) for number in classes]
         tiles.append(Tile(picture, f"sample {keys[place].index}", boxes, labels, colours))
-    if tiles:
-        title = f"What the network is shown: {len(tiles)} samples of the first batch"
-        contact_sheet(tiles, folder / BATCH, title=title)
+    title = f"What the network is shown: {len(tiles)} samples of the first batch"
+    contact_sheet(tiles, folder / BATCH, title=title)
 
 
 def label_examples(records: Sequence[Record], count: int, seed: int) -> list[Record]:
