@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,9 @@ def test_a_good_detector_is_promoted_or_where_there_is_no_registry_exported() ->
     assert kinds(GOOD) == ["promote"]
     assert kinds(GOOD, replace(COMMANDS, promote="")) == ["export"]
     assert kinds(GOOD, Commands()) == ["use"]
+    # An evaluation by itself knows neither the training nor its data.
+    assert kinds(Figures(0.0, "test"), Commands()) == ["nothing_found"]
+    assert kinds(Figures(math.nan, "test"), Commands()) == ["use"], "nothing to measure it on"
 
 
 @given(
@@ -45,8 +49,8 @@ def test_what_a_gate_failed_or_withheld_is_neither_promoted_nor_exported(
     figures = replace(GOOD, value=value, on_val=on_val, withheld=withheld, failed=failed, validation=curve)
     found = advise(figures, COMMANDS)
     offered = {"promote", "export", "use"} & {one.kind for one in found}
-    assert bool(offered) == (not withheld and not failed)
-    assert found or value < figures.level
+    assert bool(offered) == (not withheld and not failed and value >= figures.level)
+    assert found or withheld
 
 
 def test_nothing_found_leads_to_pretrained_weights_and_to_the_labels() -> None:
@@ -56,7 +60,7 @@ def test_nothing_found_leads_to_pretrained_weights_and_to_the_labels() -> None:
     assert [one.command for one in found] == ["", "pretrained", "check"]
     # Weights to start from were there already: what is left are the labels.
     assert kinds(replace(nothing, pretrained=True)) == ["nothing_found", "check_labels"]
-    assert kinds(replace(nothing, value=0.03, pretrained=False)) == ["start_pretrained"]
+    assert kinds(replace(nothing, value=0.03, pretrained=False)) == ["little_found", "start_pretrained"]
 
 
 def test_curves_that_still_rise_ask_for_a_longer_training() -> None:

@@ -6,18 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-GATES_FAILED, NOTHING_FOUND, START_PRETRAINED, CHECK_LABELS = (
-    "gates_failed",
-    "nothing_found",
-    "start_pretrained",
-    "check_labels",
-)
-TRAIN_LONGER, VAL_ABOVE_TEST, CLASS_AT_ZERO, LABEL_MORE = (
-    "train_longer",
-    "val_above_test",
-    "class_at_zero",
-    "label_more",
-)
+GATES_FAILED, NOTHING_FOUND, LITTLE_FOUND = "gates_failed", "nothing_found", "little_found"
+START_PRETRAINED, CHECK_LABELS, TRAIN_LONGER = "start_pretrained", "check_labels", "train_longer"
+VAL_ABOVE_TEST, CLASS_AT_ZERO, LABEL_MORE = "val_above_test", "class_at_zero", "label_more"
 PROMOTE, EXPORT, USE = "promote", "export", "use"
 
 NOTHING = 0.005
@@ -94,7 +85,8 @@ def advise(figures: Figures, commands: Commands) -> list[Advice]:
     found = [*_of_failures(figures), *_of_learning(figures, commands), *_of_curves(figures, commands)]
     found += [*_of_labels(figures, commands), *_of_splits(figures, commands), *_of_classes(figures)]
     found += _of_pictures(figures)
-    if not figures.failed and not figures.withheld:
+    # Below the level it is not offered either where the gate that says so was off.
+    if not (figures.failed or figures.withheld or figures.value < figures.level):
         found += _of_use(commands)
     return found
 
@@ -111,9 +103,8 @@ def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
     """A detector that finds nothing, or next to nothing."""
     if not figures.value < figures.level:
         return []
-    found = []
-    if figures.value < NOTHING:
-        found.append(Advice(NOTHING_FOUND, f"It finds nothing (mAP50 {figures.value:.3f}): do not use it."))
+    kind, words = (NOTHING_FOUND, "nothing") if figures.value < NOTHING else (LITTLE_FOUND, "next to nothing")
+    found = [Advice(kind, f"It finds {words} (mAP50 {figures.value:.3f}): do not use it.")]
     if not figures.pretrained and commands.pretrained:
         text = "It began with random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
         found.append(Advice(START_PRETRAINED, text, commands.pretrained))
@@ -122,7 +113,7 @@ def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
 
 def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
     """Where nothing is found, or little in spite of a good start, the labels may be at fault."""
-    if not figures.value < (figures.level if figures.pretrained else NOTHING):
+    if not commands.check or not figures.value < (figures.level if figures.pretrained else NOTHING):
         return []
     text = (
         "Look at the labels: the report shows three training pictures with their boxes. Boxes beside the animals, or "
