@@ -67,6 +67,7 @@ def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> No
 def test_one_process_tells_the_end_with_a_line_to_copy(
     environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from marauder.reporting.advice import Advice
     from marauder.runs.gated import RunSummary
 
     for name in ("RANK", "WORLD_SIZE", "MARAUDER_LAUNCHER"):
@@ -74,10 +75,13 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
+    promote = Advice("promote", "Promote it:", "marauder registry promote reef my-reef")
+    export = Advice("export", "Export it:", "marauder export --models 'my reef/best.pt'")
+
     def train(*given: Any) -> RunSummary:
         return RunSummary(
             Path("my reef"), Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0, "pass", 0,
-            None, "reef", "detection",
+            None, "reef", "detection", advice=(promote, export),
         )  # fmt: skip
 
     monkeypatch.setattr("marauder.runs.gated.run_gated", train)
@@ -85,7 +89,7 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     assert result.exit_code == 0, result.output
     assert ("done: map50 0.500" in result.output) == speaks
     if speaks:
-        line = result.output.splitlines()[-1].removeprefix("next:")
-        assert shlex.split(line) == ["marauder", "export", "--models", "my reef/best.pt"]
+        assert shlex.split(result.output.splitlines()[-1]) == ["marauder", "export", "--models", "my reef/best.pt"]
+        assert "registry promote" not in result.output, "there is no version to promote"
     else:
         assert result.output == ""

@@ -254,7 +254,13 @@ class TestRun:
         assert probe["verdict"] in ("yes", "no", "unclear")
         assert probe["low"] <= probe["gain"] <= probe["high"]
         verdicts = {one["gate"]: one for one in read_json(summary.folder / "gates.json")["verdicts"]}
-        assert set(verdicts) == {"sanity", "determinism", "health", "representation"}
+        assert set(verdicts) == {"sanity", "determinism", "health", "representation", "floor"}
+        # Judged by the interval of the gain: ten updates are not known to have taught anything.
+        assert verdicts["floor"]["value"] == pytest.approx(probe["gain"])
+        learned = "pass" if probe["low"] >= 0 else "warn"
+        assert verdicts["floor"]["answer"] == learned
+        assert (summary.withheld == "") == (learned == "pass")
+        assert (summary.folder / "views.png").is_file()
         # Five updates an epoch leave the running statistics at where they began: a clean pass would be no finding.
         assert verdicts["representation"]["answer"] == "warn"
         told = re.match(
@@ -291,6 +297,8 @@ class TestRun:
         probe = read_json(summary.folder / "probe.json")
         assert (probe["verdict"], probe["gain"]) == ("unclear", None)
         assert "nothing labelled to probe on" in probe["why"]
+        assert summary.withheld.startswith("floor: too few pictures to tell: nothing labelled to probe on")
+        assert [one.kind for one in summary.advice] == ["label_more"]
         page = (summary.folder / "report.html").read_text(encoding="utf-8")
         assert "Unclear" in page
         assert "--data-yaml LABELLED/data.yaml" in page and "name your labelled data" in page

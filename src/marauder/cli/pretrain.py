@@ -8,33 +8,31 @@ from typing import TYPE_CHECKING
 import typer
 
 from marauder.cli.run_command import Option, RunCommand
+from marauder.cli.train import show_advice, show_gates
 
 if TYPE_CHECKING:
     from marauder.runs.gated import RunSummary
     from marauder.tasks.pretraining.settings import PretrainingSettings
 
 
-def _show(settings: PretrainingSettings, summary: RunSummary) -> None:
-    """The end of a run in a few lines: did it help, the gates, the files, the command of step 2."""
+def _show(_: PretrainingSettings, summary: RunSummary) -> None:
+    """The end of a run in a few lines: did it help, the gates, the files, what to do next."""
     from marauder.core.files import read_json
-    from marauder.tasks.pretraining.report import step2_command
 
     probe = read_json(summary.folder / "probe.json")
     account = (summary.folder / "step2_account.txt").read_text(encoding="utf-8").splitlines()[0]
     typer.echo(
-        f"done:     {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
+        f"done:    {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
     )
     for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
         typer.echo(f"note:     {note}")
     typer.echo(f"helped:   {probe['verdict']}, {probe['why']}")
-    typer.echo(f"gates:    {summary.verdict}")
-    for why in summary.failed:
-        typer.echo(f"  failed: {why}")
+    show_gates(summary)
     typer.echo(f"backbone: {summary.weights}\nreport:   {summary.report}")
     typer.echo(f"transfer: {account}\n          every tensor: {summary.folder / 'step2_account.txt'}")
     if summary.version is not None:
-        typer.echo(f"version:  {summary.version} of {summary.project}, in the registry")
-    typer.echo(f"step 2:   {step2_command(settings.changed({'output': summary.folder}))}")
+        typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
+    show_advice(summary)
 
 
 PRETRAIN = RunCommand(

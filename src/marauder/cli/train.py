@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,15 +59,31 @@ def show(summary: RunSummary) -> None:
         typer.echo("it was finished before; nothing had to be done again")
     for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
         typer.echo(f"note:    {note}")
+    show_gates(summary)
+    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
+    if summary.version is not None:
+        typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
+        if summary.in_production:
+            typer.echo("         it is in production")
+    show_advice(summary)
+
+
+def show_gates(summary: RunSummary) -> None:
+    """The verdict, and each gate that failed it or withholds it."""
     typer.echo(f"gates:   {summary.verdict}")
     for why in summary.failed:
         typer.echo(f"  failed: {why}")
-    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
-    if summary.version is None:
-        typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")
-        return
-    typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
-    if not summary.promote:
-        typer.echo("         it is in production")
-    elif summary.exit_status == 0:
-        typer.echo(f"next:    {shlex.join(['marauder', 'registry', 'promote', *summary.promote])}")
+    if summary.withheld:
+        typer.echo(f"  not offered for production: {summary.withheld}")
+
+
+def show_advice(summary: RunSummary) -> None:
+    """What to do next, commands in lines of their own."""
+    from marauder.reporting.advice import PROMOTE
+
+    for one in summary.advice:
+        # A registry that did not answer has nothing to promote yet, and what is in production needs no promotion.
+        if one.kind != PROMOTE or (summary.version is not None and not summary.in_production):
+            typer.echo(f"next:    {one.text}")
+            if one.command:
+                typer.echo(f"         {one.command}")

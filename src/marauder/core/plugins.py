@@ -98,6 +98,7 @@ TABLE: dict[str, dict[str, str]] = {
         "health": "marauder.gates.health:HealthGate",
         "limits": "marauder.gates.limits:LimitsGate",
         "slices": "marauder.gates.slices:SlicesGate",
+        "floor": "marauder.gates.floor:FloorGate",
         "regression": "marauder.gates.regression:RegressionGate",
         "latency": "marauder.gates.latency:LatencyGate",
         "representation": "marauder.gates.representation:RepresentationGate",

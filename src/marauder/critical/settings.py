@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -102,6 +102,8 @@ class CriticalSettings(DetectionSettings):
     """Step 5 as a run. What emphasises critical classes (``balance``, ``copy_paste``, ``loss.focal``,
     ``hard_negatives``) applies to the stages after the first; ``training.epochs`` is shared out among all three."""
 
+    continued_by: ClassVar[tuple[str, ...]] = ("critical", "--train", "--config")
+
     project: str = Field("critical", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/critical")
@@ -154,6 +156,11 @@ class CriticalSettings(DetectionSettings):
     def starts_elsewhere(self) -> Path | None:
         """The base model."""
         return self.base_model
+
+    @property
+    def pretrained(self) -> bool:
+        """From a base model, too."""
+        return self.base_model is not None or super().pretrained
 
     def epochs_of(self, stage: str) -> int:
         """Epochs of a stage: its share of ``training.epochs``, at least one unless the share is 0."""

@@ -46,6 +46,8 @@ class Gate(Plugin[SettingsType], ABC, Generic[SettingsType, EvidenceType]):
     phase: ClassVar[Phase]
     settings_model: ClassVar[type[Settings]] = GateSettings
     evidence_model: ClassVar[type[Any]]
+    essential: ClassVar[bool] = False
+    """Whether its warning, too, keeps a model from being offered for production."""
 
     @abstractmethod
     def judge(self, evidence: EvidenceType) -> Verdict:
@@ -59,12 +61,13 @@ class Gate(Plugin[SettingsType], ABC, Generic[SettingsType, EvidenceType]):
 
     def verdict(self, answer: Answer, why: str, value: Any = None, limit: Any = None, **evidence: Any) -> Verdict:
         """A verdict in this gate's name. Numbers that are not finite become ``None``: JSON has none of them."""
-        return Verdict(self.name, self.phase, answer, why, _finite(value), _finite(limit), _finite(evidence))
+        plain = (_finite(value), _finite(limit), _finite(evidence))
+        return Verdict(self.name, self.phase, answer, why, *plain, essential=self.essential)
 
     @classmethod
     def off(cls, why: str = "switched off in gates.yaml") -> Verdict:
         """What the report shows for a gate that was asked nothing."""
-        return Verdict(cls.name, cls.phase, "off", why)
+        return Verdict(cls.name, cls.phase, "off", why, essential=cls.essential)
 
 
 def _finite(value: Any) -> Any:

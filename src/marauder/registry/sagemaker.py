@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
-from marauder.registry.base import PRODUCTION, Candidate, ModelVersion
+from marauder.registry.base import PRODUCTION, WITHHELD, Candidate, ModelVersion
 from marauder.registry.objects import ROOT, TAGS, StoreRegistry, fetch_object, fetch_record, place_of, update_object
 from marauder.registry.record import (
     RECORD,
@@ -89,7 +89,7 @@ class SageMakerRegistry(StoreRegistry):
             created = self._client.create_model_package(
                 ModelPackageGroupName=project,
                 ModelPackageDescription=f"run {candidate.run_id}, gates: {candidate.verdict}",
-                ModelApprovalStatus=REJECTED if candidate.verdict == "fail" else PENDING,
+                ModelApprovalStatus=REJECTED if candidate.verdict == "fail" or WITHHELD in candidate.tags else PENDING,
                 CustomerMetadataProperties={
                     "run_id": candidate.run_id[:LONGEST_PROPERTY],
                     "weights_sha256": candidate.weights_sha256,

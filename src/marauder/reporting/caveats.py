@@ -48,6 +48,8 @@ def _of_gates(evidence: RunEvidence) -> list[Caveat]:
     for verdict in evidence.verdicts:
         if verdict.answer == "fail":
             found.append(Caveat("gate_failed", "serious", f"The gate {verdict.gate} failed: {verdict.why}"))
+        elif verdict.answer == "warn" and verdict.essential:
+            found.append(Caveat("withheld", "serious", f"Not offered for production: {verdict.why}"))
         elif verdict.answer == "warn":
             found.append(Caveat("gate_warned", "note", f"The gate {verdict.gate} warned: {verdict.why}"))
     off = [verdict.gate for verdict in evidence.verdicts if verdict.answer == "off"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from marauder.evaluation.comparison import Comparison
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.intervals import Interval
 from marauder.gates.verdict import Verdict
+from marauder.reporting.advice import Advice
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ class RunEvidence:
     pictures by the metric's name; ``slice_intervals``: of ``interval_metric`` by the slice's name. ``comparison`` and
     ``production_result`` (the production model on the same records and slices): ``None`` without a model in
     production. ``history``: a row per epoch. ``settings``: recipe and training settings as plain values. ``facts``:
-    further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
+    further lines of how it was made, shown in this order. ``advice``: what to do next. ``labelled``: training pictures
+    that are shown with their labels. ``on_val``: mAP50 of the same weights on val (NaN: not known). ``sheets``:
+    pictures in the run's folder of what training is given, by title.
     """
 
     title: str
@@ -137,7 +141,10 @@ class RunEvidence:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage)
     intended_use: IntendedUse = field(default_factory=IntendedUse)
-    what_next: str = ""
+    advice: Sequence[Advice] = ()
+    labelled: Sequence[Record] = ()
+    on_val: float = math.nan
+    sheets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

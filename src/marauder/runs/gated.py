@@ -31,21 +31,22 @@ from marauder.engine.process import prepare_process
 from marauder.engine.state import Outcome, early_stop, longer_than_asked
 from marauder.engine.training_identity import describe_differences, refuse_other_training
 from marauder.gates.base import GateSettings
-from marauder.gates.outcome import decide
+from marauder.gates.outcome import decide, withheld
 from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
-from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
+from marauder.reporting.advice import Advice
+from marauder.runs.engine_gates import floor_evidence, health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
 from marauder.runs.notifying import RunNotifier
-from marauder.runs.package import register, registry_place, registry_words, store_files
+from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.run_identity import gate_overrides, with_run_id
-from marauder.runs.settings import RunSettings
+from marauder.runs.settings import CONFIG_FILE, RunSettings
 from marauder.runs.start_weights import Start, started, write_start
-from marauder.runs.task_description import describe_task
+from marauder.runs.task_description import FLOOR_GATE, describe_task
 from marauder.runs.task_runtime import Findings, Production, TaskRuntime
 from marauder.runs.training_processes import is_one_of_several, leads
 from marauder.runs.training_stage import RunInHand, SingleTraining, TrainingStage
@@ -77,8 +78,11 @@ class RunSummary:
     """Why training ended before its last epoch; empty: it did not."""
     longer_than_asked: str = ""
     """What became of more epochs than were asked for; empty: there are none."""
-    promote: tuple[str, ...] = ()
-    """Words after ``marauder registry promote`` that make it the production model; empty where it is that already."""
+    withheld: str = ""
+    """Why it is not offered for production though no gate failed it; empty: it is."""
+    advice: tuple[Advice, ...] = ()
+    """What to do next, the most urgent first."""
+    in_production: bool = False
     finished_before: bool = False
     """An earlier call had finished it, and nothing was done again."""
     training_seconds: float = 0.0
@@ -169,6 +173,7 @@ class GatedRun:
         self._start(fresh, resume is not None)
         try:
             with self._watching():
+                self.runtime.preview(self.clock)
                 self._before()
                 outcome = self._train(resume, fresh, begun)
                 return self._after(outcome)
@@ -261,7 +266,7 @@ class GatedRun:
         write_start(self.start, self.folder)
         # On disk before anything long begins: whatever kills the run, its folder says whose it is.
         self.record.write(self.folder)
-        write_text(self.folder / "config.yaml", as_yaml(settings))
+        write_text(self.folder / CONFIG_FILE, as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
         self.notifier.started(self.record, self.runtime.splits(), fresh)
@@ -331,6 +336,8 @@ class GatedRun:
             clock.check()
             if name in runtime.description.gates:
                 self.keeper.ask(name, partial(self._evidence_of_task, name))
+            elif name == FLOOR_GATE:
+                self.keeper.ask(name, lambda _: floor_evidence(runtime, metrics))
             elif findings.exported:
                 self.keeper.ask(name, partial(latency_evidence, findings))
             else:
@@ -345,6 +352,8 @@ class GatedRun:
             self.folder,
             state="finished",
             verdict=worst(findings.verdicts),
+            withheld=withheld(findings.verdicts),
+            advice=[vars(one) for one in findings.advice],
             exit_status=decision.exit_status,
             metrics=dict(metrics),
             split=runtime.split,
@@ -389,11 +398,6 @@ class GatedRun:
         """The whole time so far, over all attempts."""
         return round(self.seconds_before + time.monotonic() - self.begun_at, 1)
 
-    def _promotion(self, record: RunRecord) -> tuple[str, ...]:
-        if record.version is None or is_in_production(self.settings, record.version, record.weights_sha256):
-            return ()
-        return (record.project, record.version, *registry_words(self.settings))
-
     def _is_production(self, production: Production) -> bool:
         """Whether these are the weights that are in production: compared with themselves they would prove nothing."""
         return hash_file(self.folder / self.runtime.description.weights_file) == production.version.weights_sha256
@@ -420,6 +424,8 @@ class GatedRun:
             failed,
             record.stopped_early,
             self._longer_than_asked(record),
-            self._promotion(record) if version is not None else (),
+            record.withheld,
+            tuple(Advice(**one) for one in record.advice),
+            version is not None and is_in_production(self.settings, version, record.weights_sha256),
             training_seconds=record.training_seconds,
         )

@@ -12,6 +12,7 @@ from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.gates.verdict import Verdict
 from marauder.messaging.outbox import Outbox
+from marauder.registry.base import WITHHELD
 from marauder.runs.observer import RunObserver
 from marauder.runs.package import FILES
 from marauder.runs.record import RunRecord
@@ -58,10 +59,12 @@ class RunNotifier:
         for name, what in {**runtime.description.files, **FILES}.items():
             if what and (self.folder / name).is_file():
                 self.hub.artifact(self.folder / name, what)
-        self.hub.tags({"verdict": record.verdict, "version": record.version or ""})
+        tags = {"verdict": record.verdict, "version": record.version or ""}
+        self.hub.tags({**tags, **({WITHHELD: record.withheld} if record.withheld else {})})
         for part in runtime.below_target():
             self.outbox.emit("io.marauder.run.slice_below_target", dict(part))
         about = {"verdict": record.verdict, "metrics": record.metrics, "version": record.version, "split": record.split}
+        about["withheld"] = record.withheld
         self.outbox.emit("io.marauder.run.finished", {"project": record.project, **about})
         self._close("finished")
 

@@ -22,6 +22,8 @@ class RunRecord(BaseModel):
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
     ``weights``: the file that other steps take, ``sealed``: the one that the run knows its weights by, each with its
     SHA-256; ``epochs_asked``: the most that this run was asked for;
+    ``withheld``: why it is not offered for production though no gate failed it, empty where it is;
+    ``advice``: what to do next, with its kind and text (``reporting.advice``);
     ``stopped_early``: why training ended before its last epoch, empty where it did not;
     ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
     and events know how it ended; ``production_unknown``: the registry did not answer what to compare with. Times in
@@ -36,6 +38,8 @@ class RunRecord(BaseModel):
     task: str
     state: State = "running"
     verdict: str = "off"
+    withheld: str = ""
+    advice: list[Plain] = Field(default_factory=list)
     exit_status: int | None = None
     message: str = ""
     metrics: dict[str, float | None] = Field(default_factory=dict)
@@ -101,7 +105,7 @@ def _killed_after(folder: Path, record: RunRecord) -> float:
     return max(0.0, max(seen, default=0.0) - record.attempt_started)
 
 
-RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".json", ".jsonl", ".md", ".yaml", ".npz"})
+RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".jpg", ".json", ".jsonl", ".md", ".yaml", ".npz"})
 
 
 def set_aside_results(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -21,6 +21,8 @@ from marauder.tracking.settings import TrackingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """One name: no folder, nothing that leads out of one."""
+CONFIG_FILE = "config.yaml"
+"""The settings of a run as it used them, in its folder."""
 
 
 def _whole_cells(size: int) -> int:
@@ -80,6 +82,9 @@ class EvaluationSettings(Settings):
         "auto", description="where the finished model is measured; auto: test where there is one, else val"
     )
     slices_each_epoch: bool = Field(True, description="also measure every slice and calibration after each epoch")
+    least_confidence: float = Field(
+        0.05, ge=0, lt=1, description="the operating point, chosen by the best F1, is never a lower score than this"
+    )
     draws: int = Field(300, ge=20, description="bootstrap draws of the intervals in the report")
     target: dict[str, float] = Field(
         default_factory=dict,
@@ -160,6 +165,14 @@ class RunSettings(Settings):
     cache_gigabytes: Annotated[float, Decides.NOTHING] = Field(
         16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use"
     )
+
+    continued_by: ClassVar[tuple[str, ...]] = ("train",)
+    """The command, and its options, that take a file of these settings next."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Words of the command line that continue this run, when more settings follow."""
+        return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE))
 
     @property
     def folder(self) -> Path:

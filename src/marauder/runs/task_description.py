@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from marauder.core.errors import UserError
-from marauder.core.metrics import Metric, headline
+from marauder.core.metrics import Metric, headline, with_floor
 from marauder.core.plugins import imported, loadable, resolve
 from marauder.runs.settings import RunSettings
 
@@ -18,6 +18,8 @@ ENGINE_GATES = ("sanity", "determinism", "health")
 """The gates whose evidence the engine collects, whatever is trained."""
 EXPORT_GATES = ("latency",)
 """Those that need a deployable file."""
+FLOOR_GATE = "floor"
+"""The gate of those kinds of model that have a figure with a floor."""
 
 
 class TaskDescription(ABC):
@@ -64,7 +66,8 @@ class TaskDescription(ABC):
     @classmethod
     def answerable(cls) -> tuple[str, ...]:
         """The gates that a run of this kind can be asked."""
-        return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
+        floor = (FLOOR_GATE,) if with_floor(cls.metrics) is not None else ()
+        return (*cls.gates, *ENGINE_GATES, *floor, *(EXPORT_GATES if cls.exports else ()))
 
 
 def describe_task(name: str) -> type[TaskDescription]:

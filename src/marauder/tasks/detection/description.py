@@ -18,7 +18,7 @@ class Detection(TaskDescription):
     runtime = "marauder.tasks.detection.runtime:DetectionRuntime"
     settings_model: ClassVar[type[RunSettings]] = DetectionSettings
     metrics = (
-        Metric("map50", "mAP50", headline=True, compared=True, per_class=True),
+        Metric("map50", "mAP50", headline=True, compared=True, per_class=True, floor=0.05),
         Metric("map50_95", "mAP50-95", headline=True, compared=True, per_class=True),
         Metric("precision", "precision", headline=True, per_class=True),
         Metric("recall", "recall", headline=True, compared=True, per_class=True),
@@ -36,6 +36,8 @@ class Detection(TaskDescription):
         "reference_profile.json": "",
         "reference_profile.npz": "",
         "slices.yaml": "",
+        "labels.jpg": "report",
+        "training_batch.jpg": "report",
     }
 
     @classmethod

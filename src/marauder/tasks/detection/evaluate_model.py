@@ -11,7 +11,9 @@ from marauder.data.check import told
 from marauder.data.reading import read_dataset
 from marauder.data.repair import without_doubtful
 from marauder.engine.distributed import choose_device
+from marauder.reporting.advice import Commands, Figures, advise
 from marauder.reporting.run_report import write_evaluation
+from marauder.tasks.detection.advice import class_figures
 from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
 
 log = logging.getLogger("marauder")
@@ -52,6 +54,13 @@ def evaluate_model(
         title=f"{model.parent.name}/{model.name} on {split}",
         facts={"Detector": str(model), "Measured on": f"the split {split} of {data}"},
         history=None,
-        what_next="The weakest classes and slices above are where more labelled pictures help most.",
+        advice=advise(_figures(measured, split), Commands()),
     )
     return measured, report
+
+
+def _figures(measured: Measured, split: str) -> Figures:
+    """What advice can rest on where there is no run, only its model."""
+    overall, records = measured.result.overall, measured.records
+    clips = {split: len({one.group for one in records})}
+    return Figures(overall.map50, split, clips=clips, classes=class_figures(overall, {split: records}))

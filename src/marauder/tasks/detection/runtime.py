@@ -97,6 +97,16 @@ class DetectionRuntime(DetectionResults):
         room = int(self.settings.cache_gigabytes * 1e9) if cache is not None else 0
         return DetectionTask(self.data.plan(), cache, room)
 
+    def preview(self, clock: Clock) -> None:
+        """``labels.jpg`` and ``training_batch.jpg``."""
+        from marauder.tasks.detection.preview import write_previews
+
+        task = DetectionTask(self.data.plan(), None, 0)
+        try:
+            write_previews(task, self.settings.training, self.settings.folder, clock)
+        finally:
+            task.close()
+
     def weights(self) -> Weights:
         """``best`` and ``last`` as safetensors and as ``.pt``."""
         return DetectorWeights(self.settings)
@@ -119,13 +129,21 @@ class DetectionRuntime(DetectionResults):
             clock,
             settings.image_size,
             data.masks,
+            settings.evaluation.least_confidence,
         )
         production = findings.production
         if production is not None:
             try:
                 # At its own image size: production is compared as it is used.
                 self.production = evaluate_split(
-                    production.weights, data.dataset, self.split, device, clock, None, data.masks
+                    production.weights,
+                    data.dataset,
+                    self.split,
+                    device,
+                    clock,
+                    None,
+                    data.masks,
+                    settings.evaluation.least_confidence,
                 )
             # Other classes, mostly. The run goes on, and the regression gate says why it cannot compare.
             except UserError as error:

@@ -74,6 +74,11 @@ class DetectionSettings(RunSettings):
         return released_for(self.model)
 
     @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights instead of random ones."""
+        return self.weights is not None or self.ssl_backbone is not None
+
+    @property
     def title(self) -> str:
         """The architecture."""
         return self.model

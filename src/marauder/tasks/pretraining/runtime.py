@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import torch
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
+from marauder.core.metrics import Metric
 from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import refuse_output_among_pictures
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.representation import RepresentationEvidence
 from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.files import describe_backbone, save_backbone
@@ -128,6 +131,12 @@ class PretrainingRuntime(PretrainingResults):
         )
         return PretrainingTask(made, cache, room)
 
+    def preview(self, clock: Clock) -> None:
+        """``views.png``: a few pictures with their views."""
+        from marauder.tasks.pretraining.report import VIEWS_FILE, example_views
+
+        write_bytes(self.settings.folder / VIEWS_FILE, example_views(self))
+
     def weights(self) -> Weights:
         """``best`` and ``last`` as safetensors."""
         return BackboneWeights(self.settings)
@@ -175,6 +184,13 @@ class PretrainingRuntime(PretrainingResults):
         numbers |= {f"probe_{name}": self.probe[name] for name in PROBED if self.probe[name] is not None}
         # Registries and trackers take no NaN.
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+    def learned(self, metric: Metric, value: float) -> FloorEvidence:
+        """With the interval of the probe; where nothing could be probed, why."""
+        found = super().learned(metric, value)
+        if self.probe["gain"] is None:
+            return replace(found, unknown=self.probe["why"])
+        return replace(found, low=self.probe["low"], high=self.probe["high"], drawn=f"{self.probe['groups']} clips")
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
         """A backbone alone answers nothing, so there is nothing to deploy."""
