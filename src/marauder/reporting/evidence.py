@@ -109,6 +109,7 @@ class RunEvidence:
     ``production_result`` (the production model on the same records and slices): ``None`` without a model in
     production. ``history``: a row per epoch. ``settings``: recipe and training settings as plain values. ``facts``:
     further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
+    ``doubts``: why the detector itself may be damaged or untrained, a sentence each.
     """
 
     title: str
@@ -135,6 +136,7 @@ class RunEvidence:
     lineage: Lineage = field(default_factory=Lineage)
     intended_use: IntendedUse = field(default_factory=IntendedUse)
     what_next: str = ""
+    doubts: Sequence[str] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -99,11 +99,12 @@ def write_evaluation(
     facts: Mapping[str, str],
     history: Sequence[PlainMapping] | None = None,
     what_next: str = "",
+    doubts: Sequence[str] = (),
 ) -> Path:
     """The report of an evaluation that is no whole run: ``write_run_report`` with what is known then.
 
     ``records`` and ``detections`` are those that ``result`` was made from, ``names`` its classes. ``facts``: how it
-    was made, shown in the report. ``history``: a row per epoch.
+    was made, shown in the report. ``history``: a row per epoch. ``doubts``: see ``RunEvidence``.
     """
     if tuple(names) != result.matches.names:
         raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
@@ -116,6 +117,7 @@ def write_evaluation(
         facts=facts,
         history=history or (),
         what_next=what_next,
+        doubts=doubts,
         intervals={"map50": interval} if interval is not None else {},
     )
     return write_run_report(folder, evidence)

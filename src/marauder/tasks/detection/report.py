@@ -97,6 +97,7 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
             contact=card.contact,
         ),
         what_next=_what_next(settings, findings),
+        doubts=measured.doubts,
     )
 
 
