@@ -222,3 +222,14 @@ def test_confusion_figure_grows_with_the_classes() -> None:
     small = size_of(confusion_figure(np.eye(3, dtype=int), ["a", "b"], 0.3))
     large = size_of(confusion_figure(np.eye(37, dtype=int), [str(number) for number in range(36)], 0.3))
     assert large[0] > 2 * small[0]
+
+
+def test_curves_have_whole_epochs_and_shares_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("marauder.evaluation.figures.to_png", lambda figure: drawn.append(figure) or b"")
+    training_curves([{"epoch": epoch, "val/map50": 0.001 * epoch, "train/box": 4.0} for epoch in (1, 2, 3)])
+    panels = {axes.get_title(loc="left") or axes.get_title(): axes for axes in drawn[0].axes}
+    assert panels["val"].get_ylim() == (0, 0.05)
+    for axes in panels.values():
+        assert all(float(place).is_integer() for place in axes.get_xticks())
+    assert panels["train"].lines[0].get_marker() == "o"

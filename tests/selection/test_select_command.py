@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -128,6 +129,37 @@ def test_the_script_chooses_and_tells_and_does_nothing_twice(workspace: Path) ->
     again = run([*words, "--output", "script", "critical=[starfish]", "min_map50=0", "--resume"], workspace)
     assert again.returncode == 0 and "done before; nothing changed since" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("strategy", ["hybrid", "k_center"])
+def test_a_detector_that_sees_the_same_everywhere_gives_way_to_the_look_of_pictures(here: Path, strategy: str) -> None:
+    detector = load_detector(here / "a" / "best.pt").model
+    with torch.no_grad():
+        for module in detector.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # every layer gives its bias, whatever it is shown
+                module.weight.zero_()
+                module.bias.fill_(0.5)
+    save_detector(detector, here / "dull", SIZE, {})
+    chosen = settings(f"dull_{strategy}", models=["dull.safetensors"], strategy=strategy, random_share=0)
+    summary = select_pictures(chosen, Clock())
+    assert any(
+        "how pictures look (light, colour, layout): the detector's features hardly" in one for one in summary.changes
+    )
+    picks = content(here / chosen.output)["picks"]
+    assert [pick["key"] for pick in picks] != sorted(pick["key"] for pick in picks), "chosen by the order of the files"
+    if strategy == "k_center":
+        distances = [float(pick["reason"].rpartition("distance ")[2].rstrip(")")) for pick in picks]
+        assert min(distances) > 0.1
+        by_look = settings("by_look", models=[], strategy="k_center", random_share=0)
+        select_pictures(by_look, Clock())
+        assert [one["key"] for one in picks] == [one["key"] for one in content(here / "by_look")["picks"]]
+    first = summary.message().splitlines()[0]
+    page = (here / chosen.output / "report.html").read_text(encoding="utf-8")
+    told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's doubts mean nothing"
+    assert first.startswith(told)
+    assert page.index("Not chosen as asked for") < page.index("how pictures look (light") < page.index("Why these")
+    again = select_pictures(chosen, Clock())
+    assert again.reused and again.changes == summary.changes
 
 
 @pytest.mark.parametrize("at", ["work/scores", "pool_map.png"])
@@ -242,7 +274,7 @@ def test_a_blind_detector_and_nothing_labelled_say_that_boxes_are_not_known(here
 def test_without_a_detector_typical_pictures_of_a_plain_folder(here: Path) -> None:
     summary = select_pictures(settings("plain", pool="pictures", models=()), Clock())
     assert (summary.strategy, summary.picked, summary.candidates) == ("typical", 12, 39)
-    assert "no detector was named" in summary.message() and "boxes come on top" in summary.message()
+    assert "No detector was named" in summary.message() and "boxes come on top" in summary.message()
     assert all(pick["estimated_boxes"] is None for pick in content(here / "plain")["picks"])
 
 

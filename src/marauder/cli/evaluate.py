@@ -36,6 +36,8 @@ def evaluate(
         nearest = max(1, round(imgsz / STRIDE)) * STRIDE
         raise UserError(f"--imgsz {imgsz}: must be a multiple of {STRIDE}; choose {nearest}")
 
+    from marauder.cli.class_table import class_lines
+
     # After the check: a mistyped size is told at once, and torch takes seconds to load.
     from marauder.tasks.detection.evaluate_model import evaluate_model
 
@@ -45,5 +47,7 @@ def evaluate(
         )
     figures = measured.result.overall.to_json(classes=False)
     named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("map50", "map50_95"))
-    typer.echo(f"{named} on {len(measured.records)} pictures")
+    count = len(measured.records)
+    typer.echo(f"{named} on {count} picture{'' if count == 1 else 's'}")
+    typer.echo("\n".join(class_lines(measured.result.overall.to_json())))
     typer.echo(f"report: {report}")

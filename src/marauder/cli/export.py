@@ -37,6 +37,8 @@ def _show(_: ExportSettings, summary: ExportSummary) -> None:
 
 
 def _show_model(model: ModelResult) -> None:
+    from marauder.exporting.report import describe_ties
+
     typer.echo(f"{model.name} ({model.source})")
     if model.problem is not None or model.report is None:
         typer.echo(f"  not exported: {model.problem}")
@@ -50,8 +52,8 @@ def _show_model(model: ModelResult) -> None:
         again = ", done before" if result.reused else ""
         verdict = "same answers" if result.passed else "DIFFERENT ANSWERS, not put in place"
         typer.echo(f"  {result.path}: {verdict} ({parity['boxes']} boxes compared){speed}{again}")
-        for reason in parity["reasons"]:
-            typer.echo(f"    {reason}")
+        for note in (*parity["reasons"], *describe_ties(parity)):
+            typer.echo(f"    {note}")
         remarks.update(dict.fromkeys(parity["remarks"]))
     for remark in remarks:
         typer.echo(f"  note: {remark}")

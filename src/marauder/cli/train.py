@@ -44,6 +44,16 @@ def train(
     raise typer.Exit(summary.exit_status)
 
 
+def _show_classes(summary: RunSummary) -> None:
+    """The figures by class, for tasks that have them."""
+    from marauder.cli.class_table import class_lines
+    from marauder.core.files import read_json
+    from marauder.runs.task_description import describe_task
+
+    if any(metric.per_class for metric in describe_task(summary.task).metrics):
+        typer.echo("\n".join(class_lines(read_json(summary.folder / "eval_report.json")["overall"])))
+
+
 def show(summary: RunSummary) -> None:
     """The end of a run in a few lines: figures, verdict, files, what to do next."""
     from marauder.core.metrics import headlines
@@ -55,6 +65,7 @@ def show(summary: RunSummary) -> None:
         if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
     typer.echo(f"done: {figures} on the split {summary.split} (best of {summary.epochs} epochs: {summary.best_epoch})")
+    _show_classes(summary)
     if summary.finished_before:
         typer.echo("it was finished before; nothing had to be done again")
     for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):

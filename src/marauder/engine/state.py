@@ -33,9 +33,11 @@ def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
         return ""
     best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
     metric = training.best_metric or "the first metric"
+    # The first of equals is kept: with 0 everywhere that says nothing about the first epoch.
+    nothing = "; it was 0 in all of them, so no epoch is better than another" if outcome.best_score == 0 else ""
     return (
         f"stopped early after {outcome.epochs} of {training.epochs} epochs: {metric} did not rise{best} "
-        f"in {training.patience} evaluations (training.patience)"
+        f"in {training.patience} evaluations (training.patience){nothing}"
     )
 
 

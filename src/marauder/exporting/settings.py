@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -13,18 +14,26 @@ from marauder.core.settings import COMMAS, Decides, Settings
 
 
 class ParitySettings(Settings):
-    """When an exported file counts as giving the same answers as the model it was made from."""
+    """When an exported file counts as giving the same answers as the model it was made from.
+
+    Raw boxes and scores decide; what suppression makes of them is counted and reported.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "near_tie_share": "ties that suppression breaks differently are counted and no longer fail; leave it out",
+    }
 
     picture_count: int = Field(16, ge=1, description="pictures to compare on")
     confidence: float = Field(0.25, gt=0, lt=1, description="least score of a box; lowered where too few reach it")
     least_boxes: int = Field(20, ge=1, description="boxes wanted for the comparison, over all pictures")
     suppression_iou: float = Field(0.7, gt=0, lt=1, description="overlap above which the weaker box is suppressed")
-    box_iou: float = Field(0.99, gt=0, le=1, description="least overlap of a box with its counterpart")
+    box_iou: float = Field(0.99, gt=0, le=1, description="overlap from which two boxes count as the same one")
     score_tolerance: float = Field(
-        1e-3, gt=0, description="greatest difference of two scores, raw and after suppression"
+        1e-3,
+        gt=0,
+        description="greatest difference of two raw scores; in proportion less where no score reaches `confidence`",
     )
     raw_box_tolerance: float = Field(0.1, gt=0, description="greatest difference of a raw box coordinate, in pixels")
-    near_tie_share: float = Field(0.02, ge=0, le=1, description="boxes that suppression may choose differently")
 
 
 class LatencySettings(Settings):

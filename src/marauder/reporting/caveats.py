@@ -31,6 +31,7 @@ class Caveat:
 def caveats(evidence: RunEvidence, rows: Sequence[Row]) -> list[Caveat]:
     """All that should be known before the model is trusted, the serious first. ``rows``: of ``slice_rows``."""
     found = [
+        *(Caveat("doubtful_detector", "serious", f"{doubt[0].upper()}{doubt[1:]}.") for doubt in evidence.doubts),
         *_of_gates(evidence),
         *_of_production(evidence),
         *_of_classes(evidence),

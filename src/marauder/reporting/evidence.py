@@ -115,7 +115,8 @@ class RunEvidence:
     production. ``history``: a row per epoch. ``settings``: recipe and training settings as plain values. ``facts``:
     further lines of how it was made, shown in this order. ``advice``: what to do next. ``labelled``: training pictures
     that are shown with their labels. ``on_val``: mAP50 of the same weights on val (NaN: not known). ``sheets``:
-    pictures in the run's folder of what training is given, by title.
+    pictures in the run's folder of what training is given, by title. ``doubts``: why the detector itself may be damaged
+    or untrained, a sentence each.
     """
 
     title: str
@@ -142,6 +143,7 @@ class RunEvidence:
     lineage: Lineage = field(default_factory=Lineage)
     intended_use: IntendedUse = field(default_factory=IntendedUse)
     advice: Sequence[Advice] = ()
+    doubts: Sequence[str] = ()
     labelled: Sequence[Record] = ()
     on_val: float = math.nan
     sheets: Mapping[str, str] = field(default_factory=dict)

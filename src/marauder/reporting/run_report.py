@@ -101,11 +101,12 @@ def write_evaluation(
     facts: Mapping[str, str],
     history: Sequence[PlainMapping] | None = None,
     advice: Sequence[Advice] = (),
+    doubts: Sequence[str] = (),
 ) -> Path:
     """The report of an evaluation that is no whole run: ``write_run_report`` with what is known then.
 
     ``records`` and ``detections`` are those that ``result`` was made from, ``names`` its classes. ``facts``: how it
-    was made, shown in the report. ``history``: a row per epoch.
+    was made, shown in the report. ``history``: a row per epoch. ``doubts``: see ``RunEvidence``.
     """
     if tuple(names) != result.matches.names:
         raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
@@ -118,6 +119,7 @@ def write_evaluation(
         facts=facts,
         history=history or (),
         advice=advice,
+        doubts=doubts,
         intervals={"map50": interval} if interval is not None else {},
     )
     return write_run_report(folder, evidence)

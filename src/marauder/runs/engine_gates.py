@@ -69,12 +69,15 @@ def floor_evidence(runtime: TaskRuntime, metrics: Mapping[str, float]) -> FloorE
 
 
 def latency_evidence(findings: Findings, asked: GateSettings) -> LatencyEvidence:
-    """The timings of the exported formats. Raises ``UserError`` when the format that is asked about answers otherwise
-    than the model: how fast it is says nothing then. Other such formats are told in a warning."""
+    """The timings of the exported formats.
+
+    Raises ``UserError`` when the format that is asked about does not give the model's answers: how fast it is says
+    nothing then. Other such formats are named in a warning.
+    """
     assert isinstance(asked, LatencySettings)
     for one in findings.exported:
         if one.problems:
-            words = f"the exported {one.format} answers otherwise than the model ({'; '.join(one.problems)})"
+            words = f"the exported {one.format} does not give the model's answers ({'; '.join(one.problems)})"
             if one.format == asked.format:
                 raise UserError(f"{words}; see export_report.md in {one.path.parent}")
             log.warning("%s; it is not for use, see export_report.md in %s", words, one.path.parent)

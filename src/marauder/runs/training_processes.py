@@ -150,6 +150,7 @@ def _train_in_group(
         decided(settings, Decides.RESULT),
         at_default(settings, Decides.RESULT),
         observer,
+        shown={metric.name: metric.title for metric in runtime.description.metrics if metric.headline},
     )
     if group.leads:
         if fresh:

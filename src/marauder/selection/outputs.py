@@ -16,6 +16,7 @@ from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
+from marauder.pages.showing import begin_sentence
 from marauder.selection.basket import Pick, Pool
 from marauder.selection.price import Price
 from marauder.selection.settings import SelectionSettings
@@ -38,7 +39,8 @@ class Selected:
 
     ``records``: of the pool's N pictures. ``names``: of the classes, where anything says them. ``picks``: most wanted
     first. ``measures``: each (N,). ``boxes_known``: whether the pool's boxes are an estimate and not a mere
-    placeholder. ``left_out``, ``set_aside``: why some pictures were no candidates, by key or path.
+    placeholder. ``changes``: how pictures were chosen otherwise than was asked for. ``left_out``, ``set_aside``: why
+    some pictures were no candidates, by key or path.
     """
 
     settings: SelectionSettings
@@ -50,6 +52,7 @@ class Selected:
     measures: dict[str, np.ndarray]
     price: Price
     boxes_known: bool
+    changes: tuple[str, ...]
     notes: tuple[str, ...]
     left_out: dict[str, str]
     set_aside: dict[str, str]
@@ -71,6 +74,7 @@ class Selected:
             "candidates": len(self.records),
             "picks": [self._pick(rank, pick) for rank, pick in enumerate(self.picks, 1)],
             "price": self.price.as_dict(),
+            "changes": list(self.changes),
             "notes": list(self.notes),
             "left_out": dict(sorted(self.left_out.items())),
             "set_aside": dict(sorted(self.set_aside.items())),
@@ -103,7 +107,8 @@ class Selected:
 
 @dataclass(frozen=True)
 class SelectionSummary:
-    """What came out. ``reused``: everything was done by an earlier run already."""
+    """What came out. ``changes``: how pictures were chosen otherwise than was asked for. ``reused``: everything was
+    done by an earlier run already."""
 
     output: Path
     strategy: str
@@ -111,6 +116,7 @@ class SelectionSummary:
     picked: int
     kinds: dict[str, int]
     price: str
+    changes: tuple[str, ...]
     notes: tuple[str, ...]
     left_out: dict[str, int]
     set_aside: dict[str, str]
@@ -125,7 +131,9 @@ class SelectionSummary:
     def message(self) -> str:
         """The result in plain words, with what to do next."""
         again = " (done before; nothing changed since)" if self.reused else ""
-        lines = [f"{self.picked:,} of {self.candidates:,} pictures chosen by the strategy {self.strategy}{again}:"]
+        # On top: they change what everything below means.
+        lines = [f"{begin_sentence(change).rstrip('.')}." for change in self.changes]
+        lines.append(f"{self.picked:,} of {self.candidates:,} pictures chosen by the strategy {self.strategy}{again}:")
         lines += [f"  {count:,} {KIND_WORDS[kind]}" for kind, count in self.kinds.items()]
         lines.append(f"To label them: {self.price}.")
         lines += [f"left out: {count:,} pictures: they {reason}" for reason, count in self.left_out.items()]
@@ -147,6 +155,7 @@ def summarise(selected: Selected, next_command: str) -> SelectionSummary:
         picked=len(selected.picks),
         kinds={kind: kinds[kind] for kind in KIND_WORDS if kinds[kind]},
         price=selected.price.words(),
+        changes=selected.changes,
         notes=selected.notes,
         left_out=dict(Counter(selected.left_out.values()).most_common()),
         set_aside=dict(sorted(selected.set_aside.items())),

@@ -34,7 +34,7 @@ def evaluate_model(
 
     ``data``: any data set of docs/formats.md; ``pictures``: their folder where they are not beside the labels;
     ``image_size``: pixels of the long side, by default as trained. Without ``output`` no report is written. What is odd
-    in the data is reported as warnings. Raises ``UserError``, ``Interrupted``.
+    in the data or about the detector is reported as warnings. Raises ``UserError``, ``Interrupted``.
     """
     dataset = read_dataset(data, pictures=pictures, clock=clock)
     for line in told(dataset.problems):
@@ -43,6 +43,8 @@ def evaluate_model(
     if set_aside:
         log.warning("%s pictures set aside: their labels say too little to measure on", f"{len(set_aside):,}")
     measured = evaluate_split(model, dataset, split, choose_device(device), clock, image_size)
+    for doubt in measured.doubts:
+        log.warning("%s: %s", model, doubt)
     if output is None:
         return measured, None
     report = write_evaluation(
@@ -55,6 +57,7 @@ def evaluate_model(
         facts={"Detector": str(model), "Measured on": f"the split {split} of {data}"},
         history=None,
         advice=advise(_figures(measured, split), Commands()),
+        doubts=measured.doubts,
     )
     return measured, report
 

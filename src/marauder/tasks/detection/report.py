@@ -109,6 +109,7 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
             contact=card.contact,
         ),
         advice=findings.advice,
+        doubts=measured.doubts,
         labelled=_labelled(kind, findings),
         on_val=on_val(kind, findings),
         sheets={title: name for title, name in SHEETS.items() if (folder / name).is_file()},
