@@ -1,10 +1,17 @@
-"""Accuracy of our trainer beside Ultralytics' own: same recipe, epochs, data and seeds, from random weights.
+"""Accuracy of our trainer beside Ultralytics' own, from random weights or from a detector's.
 
-Claim: mAP50 on the validation split no lower than theirs beyond the noise of seeds. Both arms' best weights are
-measured by the same evaluation (Marauder's, equal to pycocotools). Prints every run, the means, and the difference with
-a 95 % interval (Welch's t over seeds).
+Claim: mAP50 on the validation split no lower than theirs beyond the noise of seeds. ``equal``: the same recipe, epochs,
+data and seeds. ``defaults``: our recipe as shipped (or ``--recipe``, ``--set``) beside what Ultralytics does when it is
+given nothing but data, epochs, batch and image size. Both arms' best weights are measured by the same evaluation
+(Marauder's, equal to pycocotools). Prints every run, and for each comparison the means, the ranges, and the difference
+paired by seed with a 95 % interval (Student's t).
 
     python benchmarks/accuracy_parity.py --image-size 256 --epochs 40 --seeds 3
+    python benchmarks/accuracy_parity.py --weights yolov8n.pt --optimizer adamw --learning-rate 5e-4 \
+        --compare equal defaults --epochs 3 10 --seeds 6 --results parity.jsonl
+
+With ``--results`` every finished training is a line of JSON in that file; the same command goes on after the last one,
+and further epochs or seeds are added. ``--only-report`` prints what the file holds.
 """
 
 from __future__ import annotations
@@ -16,16 +23,37 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from peers import describe_machine, pinned_ultralytics, prepare_aquarium, run_arm_process
+
+Result = dict[str, Any]
+ARMS = ("ours", "ultralytics")
+TOLD = ("data", "model", "image_size", "batch_size", "optimizer", "learning_rate", "device", "threads", "recipe")
+"""Options that every training of a comparison shares and its key holds, beside weights and ``--set``."""
+MEASURED = ("map50", "map50_95")
+
+
+def equal_recipe(arguments: argparse.Namespace) -> dict[str, float]:
+    """What both arms are given by name in ``equal``."""
+    adaptive = arguments.optimizer == "adamw"
+    return {
+        "rate": arguments.learning_rate,
+        # Warm-ups of short trainings are cut differently (ours at half of it, theirs at all but an epoch).
+        "warmup_epochs": min(3.0, arguments.epochs / 2),
+        # As Ultralytics does by itself: biases of an adaptive optimiser start from 0, and its beta has no warm-up.
+        "bias_rate": 0.0 if adaptive else 0.1,
+        "warmup_momentum": 0.937 if adaptive else 0.8,
+    }
 
 
 def train_ours(arguments: argparse.Namespace) -> Path:
     """Train with Marauder; returns the best weights."""
     from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
     from marauder.runs.gated import run_gated
+    from marauder.runs.recipes import load_run_settings
     from marauder.tasks.detection.settings import BaselineSettings
 
     overrides = [
@@ -35,9 +63,20 @@ def train_ours(arguments: argparse.Namespace) -> Path:
         "registry.kind=none", "export.formats=[]", "evaluation.slices_each_epoch=false",
         f"training.threads={arguments.threads}",
     ]  # fmt: skip
-    settings = load_settings(
+    if arguments.compare == "equal":
+        recipe = equal_recipe(arguments)
+        overrides += [
+            f"training.optimizer.name={arguments.optimizer}", f"training.optimizer.learning_rate={recipe['rate']}",
+            f"training.optimizer.warmup_epochs={recipe['warmup_epochs']}",
+            f"training.optimizer.warmup_bias_rate={recipe['bias_rate']}",
+            f"training.optimizer.warmup_momentum={recipe['warmup_momentum']}",
+        ]  # fmt: skip
+    else:
+        overrides += [f"recipe={arguments.recipe}"] if arguments.recipe else []
+        overrides += arguments.set
+    settings = load_run_settings(
         BaselineSettings, None, overrides, data=arguments.data, output=arguments.output, model=arguments.model,
-        image_size=arguments.image_size,
+        image_size=arguments.image_size, weights=arguments.weights,
     )  # fmt: skip
     return run_gated(settings, Clock()).weights
 
@@ -47,20 +86,26 @@ def train_theirs(arguments: argparse.Namespace) -> Path:
     with pinned_ultralytics(Path(arguments.output)) as (YOLO, common):
         import torch
 
-        detector = YOLO(f"{arguments.model}.yaml", verbose=False)
+        given: dict[str, Any] = {"verbose": False, "plots": False, "exist_ok": True}
+        if arguments.compare == "equal":
+            recipe = equal_recipe(arguments)
+            given |= common | {
+                "optimizer": {"sgd": "SGD", "adamw": "AdamW"}[arguments.optimizer], "lr0": recipe["rate"],
+                "warmup_epochs": recipe["warmup_epochs"], "warmup_bias_lr": recipe["bias_rate"],
+                "warmup_momentum": recipe["warmup_momentum"], "nbs": arguments.batch_size, "patience": 0,
+                "amp": arguments.device != "cpu",
+            }  # fmt: skip
+        given |= {"pretrained": arguments.weights is not None, "seed": arguments.seed}
+        detector = YOLO(arguments.weights or f"{arguments.model}.yaml", verbose=False)
         detector.add_callback("on_train_start", lambda _trainer: torch.set_num_threads(arguments.threads))
         detector.train(
-            data=arguments.data, epochs=arguments.epochs, batch=arguments.batch_size, nbs=arguments.batch_size,
-            imgsz=arguments.image_size, patience=0, device=arguments.device, amp=arguments.device != "cpu",
-            project=arguments.output, name="theirs", **{**common, "seed": arguments.seed},
+            data=arguments.data, epochs=arguments.epochs, batch=arguments.batch_size, imgsz=arguments.image_size,
+            device=arguments.device, project=arguments.output, name="theirs", **given,
         )  # fmt: skip
         return Path(detector.trainer.best)
 
 
-ARMS = {"ours": train_ours, "ultralytics": train_theirs}
-
-
-def run_arm(arguments: argparse.Namespace) -> dict[str, float]:
+def run_arm(arguments: argparse.Namespace) -> Result:
     """Train one arm and measure its best weights on the validation split."""
     from marauder.core.clock import Clock
     from marauder.data.reading import read_dataset
@@ -68,7 +113,7 @@ def run_arm(arguments: argparse.Namespace) -> dict[str, float]:
     from marauder.tasks.detection.evaluate_split import evaluate_split
 
     started = time.perf_counter()
-    weights = ARMS[arguments.arm](arguments)
+    weights = {"ours": train_ours, "ultralytics": train_theirs}[arguments.arm](arguments)
     seconds = time.perf_counter() - started
     dataset = read_dataset(Path(arguments.data))
     device = choose_device(arguments.device)
@@ -76,81 +121,140 @@ def run_arm(arguments: argparse.Namespace) -> dict[str, float]:
     return {"map50": overall.map50, "map50_95": overall.map50_95, "seconds": seconds}
 
 
-def main() -> None:
-    """Train all arms and seeds, or (with ``--arm``) one."""
+def options() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arm", choices=sorted(ARMS))
     parser.add_argument("--data", help="data.yaml; default: the aquarium pictures beside the checkout")
-    parser.add_argument("--output", help="folder of one arm's run")
     parser.add_argument("--model", default="yolov8n")
+    parser.add_argument("--weights", help="detector that both arms start from; default: random weights")
+    parser.add_argument("--compare", nargs="+", choices=("equal", "defaults"), default=["equal"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="those that are trained")
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd", help="of equal")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="of equal")
+    parser.add_argument("--recipe", help="ours in defaults; default: the shipped settings")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="ours in defaults, over the recipe")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[40])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
-    if arguments.arm:
-        print(json.dumps(run_arm(arguments)))
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
+    parser.add_argument("--results", type=Path, help="file of finished trainings, a line of JSON each")
+    parser.add_argument("--only-report", action="store_true", help="train nothing, print what --results holds")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # one training, its arguments as JSON
+    return parser
+
+
+def main() -> None:
+    """Train all arms and seeds that are not done yet, and report."""
+    arguments = options().parse_args()
+    if arguments.one:
+        print(json.dumps(run_arm(argparse.Namespace(**json.loads(arguments.one)))))
         return
     print(describe_machine(), flush=True)
-    results: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-    with tempfile.TemporaryDirectory() as name:
-        data = Path(arguments.data) if arguments.data else prepare_aquarium(Path(name) / "data")
-        for seed in range(arguments.seeds):
-            for arm in ARMS:
-                result = measure(arm, seed, arguments, data, Path(name) / f"{arm}-{seed}")
-                results[arm].append(result)
-                print(
-                    f"seed {seed} {arm:12} mAP50 {result['map50']:.4f}  mAP50-95 {result['map50_95']:.4f}  "
-                    f"{result['seconds']:.0f} s",
-                    flush=True,
-                )
-    report(results, arguments)
+    keys = list(trainings(arguments))
+    done = read_results(arguments.results)
+    if not arguments.only_report:
+        with tempfile.TemporaryDirectory() as name:
+            data = Path(arguments.data) if arguments.data else prepare_aquarium(Path(name) / "data")
+            for number, key in enumerate(key for key in keys if key not in [one["training"] for one in done]):
+                line = {"training": key, **measure(key, arguments, data, Path(name) / str(number))}
+                done.append(line)
+                if arguments.results is not None:
+                    with arguments.results.open("a", encoding="utf-8") as file:
+                        file.write(f"{json.dumps(line)}\n")
+                print(told(line), flush=True)
+    report(keys, done)
 
 
-def measure(arm: str, seed: int, arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str, float]:
-    """One arm with one seed, in a process of its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--arm",
-        arm,
-        "--data",
-        str(data),
-        "--output",
-        str(folder),
-        "--seed",
-        str(seed),
-    ]
-    for name in ("model", "device", "image_size", "batch_size", "epochs", "threads"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-    return run_arm_process(arm, command)
+def trainings(arguments: argparse.Namespace) -> Iterator[Result]:
+    """What decides each training's figures, in the order in which they are run."""
+    shared = {name: getattr(arguments, name) for name in TOLD}
+    shared["weights"] = hash_of(arguments.weights)
+    for compare in arguments.compare:
+        of_equal, of_defaults = ("optimizer", "learning_rate"), {"recipe": arguments.recipe, "set": arguments.set}
+        # What an arm is not given does not make it another training.
+        kept = {name: value for name, value in shared.items() if name not in (*of_equal, *of_defaults)}
+        for epochs in arguments.epochs:
+            for seed in range(arguments.seeds):
+                for arm in arguments.arms:
+                    if compare == "equal":
+                        given = {name: shared[name] for name in of_equal}
+                    else:
+                        given = of_defaults if arm == "ours" else {}
+                    yield {"compare": compare, "arm": arm, "epochs": epochs, "seed": seed, **kept, **given}
 
 
-def report(results: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
-    """Print means, spread and the difference with its interval."""
-    print(f"{arguments.model}, {arguments.image_size} pixels, {arguments.epochs} epochs, {arguments.seeds} seeds")
-    for metric in ("map50", "map50_95"):
-        values = {arm: [run[metric] for run in runs] for arm, runs in results.items()}
-        means = {arm: statistics.mean(found) for arm, found in values.items()}
-        difference = means["ours"] - means["ultralytics"]
-        text = ", ".join(f"{arm} {means[arm]:.4f}" for arm in ARMS)
-        print(f"{metric}: {text}, difference {difference:+.4f} {interval(values, difference)}")
+def hash_of(weights: str | None) -> str | None:
+    """SHA-256 of the weights that trainings start from."""
+    from marauder.core.files import hash_file
+
+    return hash_file(Path(weights)) if weights else None
 
 
-def interval(values: dict[str, list[float]], difference: float) -> str:
-    """Welch's 95 % interval of the difference of means; needs two seeds."""
+def read_results(path: Path | None) -> list[Result]:
+    """Finished trainings; a line that a kill cut short is one that is not finished."""
+    if path is None or not path.is_file():
+        return []
+    content = path.read_text(encoding="utf-8")
+    if content and not content.endswith("\n"):
+        content = content[: content.rfind("\n") + 1]
+        path.write_text(content, encoding="utf-8")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def measure(key: Result, arguments: argparse.Namespace, data: Path, folder: Path) -> Result:
+    """One training, in a process of its own."""
+    given = {name: value for name, value in vars(arguments).items() if name not in ("results", "one", "only_report")}
+    given |= {name: key[name] for name in ("compare", "arm", "epochs", "seed")}
+    weights = str(Path(arguments.weights).resolve()) if arguments.weights else None
+    given |= {"data": str(data), "output": str(folder), "weights": weights}
+    return run_arm_process(key["arm"], [sys.executable, __file__, "--one", json.dumps(given)])
+
+
+def told(line: Result) -> str:
+    """A finished training in words."""
+    key = line["training"]
+    figures = f"mAP50 {line['map50']:.4f}  mAP50-95 {line['map50_95']:.4f}  {line['seconds']:.0f} s"
+    return f"{key['compare']:8} {key['epochs']:3} epochs  seed {key['seed']} {key['arm']:12} {figures}"
+
+
+def report(keys: Sequence[Result], done: Sequence[Result]) -> None:
+    """Of each comparison and number of epochs: every run, means, ranges, and the paired difference."""
+    wanted = [one for one in done if one["training"] in keys]
+    for compare, epochs in dict.fromkeys((key["compare"], key["epochs"]) for key in keys):
+        here = [one for one in wanted if (one["training"]["compare"], one["training"]["epochs"]) == (compare, epochs)]
+        print(f"\n{compare}, {epochs} epochs: {len(here)} trainings")
+        for line in sorted(here, key=lambda one: (one["training"]["seed"], one["training"]["arm"])):
+            print(f"  {told(line)}")
+        for metric in MEASURED:
+            arms = {arm: by_seed(here, arm, metric) for arm in ARMS}
+            for arm, values in arms.items():
+                if values:
+                    low, high = min(values.values()), max(values.values())
+                    mean = statistics.mean(values.values())
+                    print(f"  {metric} {arm}: mean {mean:.4f}, {low:.4f} to {high:.4f} ({len(values)} seeds)")
+            pairs = [
+                arms["ours"][seed] - arms["ultralytics"][seed] for seed in arms["ours"] if seed in arms["ultralytics"]
+            ]
+            if pairs:
+                print(f"  {metric}: ours is {statistics.mean(pairs):+.4f} {interval(pairs)}")
+
+
+def by_seed(lines: Sequence[Result], arm: str, metric: str) -> dict[int, float]:
+    """An arm's figure by seed."""
+    return {one["training"]["seed"]: one[metric] for one in lines if one["training"]["arm"] == arm}
+
+
+def interval(pairs: Sequence[float]) -> str:
+    """The 95 % interval of a mean of paired differences (Student's t); needs two."""
     from scipy.stats import t
 
-    parts = [statistics.variance(found) / len(found) for found in values.values() if len(found) > 1]
-    if len(parts) < 2 or sum(parts) == 0:
-        return "(one seed: no interval)"
-    count = len(values["ours"])
-    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part in parts)
-    half = float(t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
-    return f"(95 % interval {difference - half:+.4f} to {difference + half:+.4f})"
+    if len(pairs) < 2:
+        return "(one pair: no interval)"
+    half = float(t.ppf(0.975, len(pairs) - 1)) * statistics.stdev(pairs) / math.sqrt(len(pairs))
+    mean = statistics.mean(pairs)
+    return f"(95 % interval {mean - half:+.4f} to {mean + half:+.4f}, {len(pairs)} pairs)"
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def train_plainly(
     pictures = sum(record.labelled for record in read_dataset(data).split("train"))
     epochs = math.ceil(updates / steps_of(pictures, scale))
     settings = load_run_settings(
-        DetectionSettings, None, words(scale, seed, arguments, epochs), data=data, output=folder, model=scale.model,
-        image_size=scale.image_size,
+        DetectionSettings, None, [*words(scale, seed, arguments, epochs), "weights=none"], data=data, output=folder,
+        model=scale.model, image_size=scale.image_size,
     )  # fmt: skip
     return run_gated(settings, Clock()).weights
 

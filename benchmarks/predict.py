@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, help="what both open; default: yolov8n_coco.pt of the shared data")
     parser.add_argument("--pictures", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, help="default of both: ours chooses, theirs 16")
     parser.add_argument("--conf", type=float, default=0.25)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -77,7 +77,7 @@ def measure(options: argparse.Namespace, yolo: Any) -> dict[str, Any]:
 
     def in_batches() -> list[Detections]:
         words = [str(path) for path in paths]
-        return [_detections(result) for result in theirs.predict(words, batch=options.batch, **common)]
+        return [_detections(result) for result in theirs.predict(words, batch=options.batch or 16, **common)]
 
     def ours() -> list[Detections]:
         found = predict_records(predictor, records, settings, None, "predicting")

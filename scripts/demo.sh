@@ -10,6 +10,8 @@ again="make demo"
 if [ -n "${DATA:-}" ]; then
     # A value in single quotes is read as it stands, with quotes in it doubled.
     quote="'"
+    # Real pictures are worth a detector with COCO weights to start from, which wants a lower rate than the tiny one.
+    arguments+=("baseline.model=yolov8n" "baseline.training.optimizer.learning_rate=0.002")
     arguments+=("scenes=null" "preprocessing.organize.inputs=['${DATA//$quote/$quote$quote}']")
     again+=" DATA=$(printf %q "$DATA")"
     if [ -n "${NAMES:-}" ]; then

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import pytest
 from typer.testing import CliRunner
 
 from marauder.cli import baseline, evaluate
+from marauder.cli.main import COMMANDS, load_command
 from marauder.core.errors import UserError
 
 
@@ -21,6 +25,24 @@ def test_evaluate_takes_whole_cells_only(pixels: int, tmp_path: Path) -> None:
     assert f"--imgsz {pixels}: must be a multiple of 32; choose " in str(result.exception)
     advice = int(str(result.exception).rpartition(" ")[2])
     assert advice >= 32 and advice % 32 == 0
+
+
+def every_command(command: Any, words: str) -> Iterator[tuple[str, Any]]:
+    """A command and those below it, by the words that call them."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from every_command(below, f"{words} {name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_option_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # so wide that no line is broken
+    for words, command in every_command(load_command(name), name):
+        shown = " ".join(click.testing.CliRunner().invoke(command, ["--help"]).output.split())
+        assert not re.search(r"\s[.,;:](\s|$)", shown), words
+        for parameter in command.params:
+            # What stands in brackets is mark-up to the one who shows it, and would be dropped.
+            assert " ".join((getattr(parameter, "help", None) or "").split()) in shown, f"{words}: {parameter.name}"
 
 
 def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> None:
@@ -45,6 +67,7 @@ def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> No
 def test_one_process_tells_the_end_with_a_line_to_copy(
     environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from marauder.reporting.advice import Advice
     from marauder.runs.gated import RunSummary
 
     for name in ("RANK", "WORLD_SIZE", "MARAUDER_LAUNCHER"):
@@ -52,10 +75,13 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
+    promote = Advice("promote", "Promote it:", "marauder registry promote reef my-reef")
+    export = Advice("export", "Export it:", "marauder export --models 'my reef/best.pt'")
+
     def train(*given: Any) -> RunSummary:
         return RunSummary(
             Path("my reef"), Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0, "pass", 0,
-            None, "reef", "detection",
+            None, "reef", "detection", advice=(promote, export),
         )  # fmt: skip
 
     monkeypatch.setattr("marauder.runs.gated.run_gated", train)
@@ -64,7 +90,7 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     assert result.exit_code == 0, result.output
     assert ("done: map50 0.500" in result.output) == speaks
     if speaks:
-        line = result.output.splitlines()[-1].removeprefix("next:")
-        assert shlex.split(line) == ["marauder", "export", "--models", "my reef/best.pt"]
+        assert shlex.split(result.output.splitlines()[-1]) == ["marauder", "export", "--models", "my reef/best.pt"]
+        assert "registry promote" not in result.output, "there is no version to promote"
     else:
         assert result.output == ""

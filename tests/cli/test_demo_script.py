@@ -47,7 +47,13 @@ def settings(arguments: list[str]) -> dict[str, object]:
 def test_quotes_and_dollars_arrive_as_they_were_typed(checkout: Path) -> None:
     data = """../Mein "Käfig" d'été $HOME `id` $(id), 2"""
     arguments, again = given(checkout, f"DATA={data}", "NAMES=fish,crown's thorn, ray")
-    assert settings(arguments) == {"scenes": None, "inputs": [data], "names": ["fish", "crown's thorn", " ray"]}
+    start = {"model": "yolov8n", "learning_rate": 0.002}
+    assert settings(arguments) == {
+        "scenes": None,
+        "inputs": [data],
+        "names": ["fish", "crown's thorn", " ray"],
+        **start,
+    }
     assert arguments[1:3] == ["--root", "demo-data"]
     repeated = subprocess.run(["bash", "-c", f"printf '%s\\n' {again}"], capture_output=True, text=True, check=True)
     assert repeated.stdout.splitlines()[2] == f"DATA={data}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from marauder.messaging.outbox import Outbox
 from marauder.messaging.settings import EventSettings
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
+from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
 from marauder.tracking.records import tracking_folder
 from marauder.tracking.settings import TrackingSettings
 
@@ -149,6 +151,23 @@ def test_a_live_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_name_that_is_no_run_is_told(tmp_path: Path) -> None:
     result = run_command("deliver", "nothing", "--runs", str(tmp_path))
     assert isinstance(result.exception, UserError) and "nothing" in str(result.exception)
+
+
+def test_ui_prints_one_line_with_the_address_of_the_newest_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = open_client(locate(MlflowSettings(), tmp_path))
+    for name, begun in (("reef", 2), ("bay", 1)):
+        client.create_run(client.create_experiment(name), start_time=begun)
+    newest = client.get_experiment_by_name("reef")
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, words, environment: started.append(words))
+    monkeypatch.chdir(tmp_path)
+    output = run_command("ui", "--runs", str(tmp_path), "--port", "5055").output
+    address = f"http://127.0.0.1:5055/#/experiments/{newest.experiment_id}/runs"
+    assert output == f"open {address} (Ctrl-C ends the server)\n"
+    assert started[0][1:4] == ["-m", "mlflow", "ui"]
 
 
 def test_the_command_for_mlflows_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,24 @@ def test_a_broken_settings_file_is_named(tmp_path: Path, content: bytes, words: 
         load_settings(Outer, tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "overrides", "where"),
+    [
+        ("count: 1\n", ["count=x"], "1 mistake on the command line:"),
+        ("count: x\n", [], "1 mistake in settings.yaml:"),
+        ("inner: 3\n", ["count=x"], "2 mistakes in settings.yaml and on the command line:"),
+    ],
+)
+def test_words_typed_are_not_blamed_on_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, overrides: list[str], where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("settings.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_settings(Outer, Path("settings.yaml"), overrides)
+    assert str(caught.value).splitlines()[0] == where
+
+
 def test_keys_given_twice_are_told_all_at_once(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("count: 1\ninner:\n  rate: 0.1\n  rate: 0.2\ncount: 2\n")

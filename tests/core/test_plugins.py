@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -15,8 +16,9 @@ from pydantic import Field
 
 from marauder.core import plugins
 from marauder.core.errors import UserError
-from marauder.core.plugins import TABLE, Plugin, make, resolve
+from marauder.core.plugins import BASES, TABLE, Plugin, imported, lacking, make, resolve
 from marauder.core.settings import Settings
+from marauder.testing import CONTRACTS
 
 EVERY = [(kind, name) for kind in TABLE for name in TABLE[kind]]
 BUILT_LATER = ("task", "pretraining_method")
@@ -30,6 +32,7 @@ def test_every_implementation_has_the_shape(kind: str, name: str) -> None:
     assert implementation.name == name
     assert implementation.title
     assert issubclass(implementation.settings_model, Settings)
+    assert issubclass(implementation, imported(BASES[kind])) and lacking(implementation) == []
     if kind in BUILT_LATER:
         return
     assert issubclass(implementation, Plugin)
@@ -37,11 +40,20 @@ def test_every_implementation_has_the_shape(kind: str, name: str) -> None:
     assert parameter.name == "settings"
 
 
-@pytest.mark.parametrize("name", TABLE["task"])
-def test_the_work_of_a_task_is_made_of_its_settings(name: str) -> None:
-    work = resolve("task", name).load()
-    (parameter,) = inspect.signature(work).parameters.values()
-    assert parameter.name == "settings" and work.description is resolve("task", name)
+def test_every_kind_has_a_contract_to_subclass_and_its_tests_subclass_it() -> None:
+    assert list(CONTRACTS) == list(BASES) == list(TABLE)
+    tests = [ast.parse(path.read_text("utf-8")) for path in Path(__file__).parents[1].rglob("test_*.py")]
+    subclassed = {
+        ast.unparse(base)
+        for tree in tests
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test")
+        for base in node.bases
+    }
+    for kind, place in CONTRACTS.items():
+        contract = imported(place)
+        assert any(name.startswith("test_") for name in vars(contract)), kind
+        assert contract.__name__ in subclassed, kind
 
 
 @pytest.mark.parametrize("kind", TABLE)
@@ -104,6 +116,24 @@ class Tide(NoticeSource):
 
 class Shapeless:
     pass
+
+class Loose:
+    name, title, settings_model = "loose", "Like a source, but none", Options
+
+class Mute(NoticeSource):
+    name, settings_model = "mute", Options
+"""
+
+TASK = """
+from marauder.runs.settings import RunSettings
+from marauder.runs.task_description import TaskDescription
+
+class Counting(TaskDescription):
+    name, title, settings_model = "counting", "Counts animals", RunSettings
+    runtime, gates, sealed_file, files = "reef_counting:Runtime", (), "count.safetensors", {}
+
+class Unmeasured(Counting):
+    name, metrics, weights_file = "unmeasured", (), "count.safetensors"
 """
 
 
@@ -114,6 +144,7 @@ def ask(folder: Path, entries: str, *lines: str) -> str:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: reef-plugins\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(entries)
     (folder / "reef_plugins.py").write_text(PLUGIN)
+    (folder / "reef_tasks.py").write_text(TASK)
     (folder / "reef_broken.py").write_text("import a_module_that_is_not_there")
     script = "\n".join(["from marauder.core.plugins import is_known, make, names, resolve", *lines])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
@@ -143,6 +174,16 @@ def test_a_package_adds_its_own_by_an_entry_point(tmp_path: Path) -> None:
         ("tide = reef_broken:Tide", "tide", r"reef-plugins \(reef_broken:Tide\) cannot be loaded: ModuleNotFoundError"),
         ("tide = reef_plugins:Ebb", "tide", "reef-plugins.*cannot be loaded: AttributeError"),
         ("tide = reef_plugins:Shapeless", "tide", "reef-plugins.*is no plugin: it needs name = 'tide'"),
+        (
+            "loose = reef_plugins:Loose",
+            "loose",
+            r"reef-plugins.*does not extend marauder\.launch.*\.NoticeSource",
+        ),
+        (
+            "mute = reef_plugins:Mute",
+            "mute",
+            r"reef-plugins.*lacks poll, title; marauder\.launch.*NoticeSource",
+        ),
         ("ebb = reef_plugins:Tide", "ebb", "reef-plugins.*is no plugin: it needs name = 'ebb'"),
         ("file = reef_plugins:Tide", "ebb", "reef-plugins.*offers a notice named 'file', but Marauder has one"),
     ],
@@ -176,3 +217,20 @@ def test_a_broken_package_is_left_out_with_one_warning_unless_it_is_asked_for(tm
     assert "['detection', 'pretraining'] 2 True" in said, said
     assert said.count("left out: task 'whales' of the package reef-plugins (reef_broken:Whales) cannot be loaded") == 1
     assert "UserError: task 'whales'" in said
+
+
+def test_a_task_that_lacks_something_is_named_with_what_it_lacks_and_left_out_of_the_rest(tmp_path: Path) -> None:
+    said = ask(
+        tmp_path,
+        "[marauder.task]\ncounting = reef_tasks:Counting\nunmeasured = reef_tasks:Unmeasured\n",
+        "from marauder.core.errors import UserError",
+        "from marauder.runs.task_description import all_tasks, describe_task",
+        "print([task.name for task in all_tasks()])",
+        "for name in ('counting', 'unmeasured'):",
+        "    try: describe_task(name)",
+        "    except UserError as error: print(error)",
+    )
+    assert "['detection', 'pretraining', 'unmeasured']" in said, said
+    lacks = "task 'counting' of the package reef-plugins (reef_tasks:Counting) lacks metrics, weights_file; "
+    assert said.count(lacks) == 2, said
+    assert "task 'unmeasured' has no metrics; name at least the one that sums up its runs" in said, said

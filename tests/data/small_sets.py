@@ -1,4 +1,7 @@
-"""Small data sets on disk in every layout that is read, with pictures of known content and labels of known boxes."""
+"""Small data sets on disk in every layout that is read, with pictures of known content and labels of known boxes.
+
+``BOX`` is the box of class ``crab`` in every picture ``a``.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ import format_writers
 import numpy as np
 from PIL import Image
 
-BOX = (20.0, 10.0, 60.0, 40.0)
-"""The box of class ``crab`` in every picture ``a``; x0 y0 x1 y1 in pixels of an 80 x 60 picture."""
-
-SIZE = (80, 60)
+from marauder.testing.readers import BOX, SIZE
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE, orientation: int | None = None) -> Path:

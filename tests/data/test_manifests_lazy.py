@@ -114,6 +114,20 @@ class TestFastEqualsCareful:
         fast, slow, _ = both(write_lines(tmp_path / "m.jsonl", rows), monkeypatch)
         assert_frame_equal(fast, slow, check_column_order=False)
 
+    def test_a_bare_carriage_return_ends_no_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        lines = [json.dumps(row(n)).replace('"group"', '\r"group"') for n in range(3)]
+        problems: list[Any] = []
+        for odd in ("", "[1]"):  # with a row that is none, Arrow passes the block on
+            file = tmp_path / "m.jsonl"
+            file.write_bytes("\r\n".join([*lines, odd]).encode())
+            fast, slow, _ = both(file, monkeypatch)
+            assert_frame_equal(fast, slow, check_column_order=False)
+            assert slow["key"].to_list() == ["p0", "p1", "p2"]
+            assert slow["line"].to_list() == [1, 2, 3]
+            assert slow["offset"].to_list() == [0, len(lines[0]) + 2, len(lines[0]) + len(lines[1]) + 4]
+        flat_table(file, problems)
+        assert [problem.line for problem in problems] == [4]
+
     @settings(max_examples=60, deadline=None)
     @given(data=st.data())
     def test_any_mixture(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):

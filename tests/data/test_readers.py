@@ -1,4 +1,4 @@
-"""One contract for every reader, then what is particular to each layout."""
+"""Every reader in the table of plug points passes the contract; then what is particular to each layout."""
 
 from __future__ import annotations
 
@@ -13,80 +13,22 @@ import small_sets
 from PIL import Image
 
 from marauder.core.errors import UserError
-from marauder.core.plugins import make, names
-from marauder.data.formats.source import Source
+from marauder.core.plugins import names
 from marauder.data.reading import choose_reader, read_dataset, refuse_output_among_pictures
-
-
-def kinds(dataset) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for problem in dataset.problems:
-        counts[problem.kind] = counts.get(problem.kind, 0) + 1
-    return counts
+from marauder.testing.readers import ReaderContract, kinds
 
 
 @pytest.mark.parametrize("name", names("reader"))
-class TestEveryReader:
-    """What data.formats.base.Reader promises."""
+class TestEveryReader(ReaderContract):
+    """All there are."""
+
+    box_class = {"deepfish": "fish"}
+    bad_line = {"yolo": 2, "voc": 4, "deepfish": 3, "manifest": 2, "cvat": 11, "viame": 5, "biigle": 4}
+    unlabelled = ("pictures",)
 
     @pytest.fixture
     def folder(self, name: str, tmp_path: Path) -> Path:
         return small_sets.BUILDERS[name](tmp_path / "set")
-
-    def test_is_chosen_for_its_own_layout(self, name: str, folder: Path):
-        assert choose_reader(folder).name == name
-
-    def test_does_not_recognise_or_choke_on_other_content(self, name: str, tmp_path: Path):
-        reader = make("reader", name)
-        (tmp_path / "notes.json").write_text('{"pages": ')
-        (tmp_path / "settings.yaml").write_text("a: [1, 2\n")
-        (tmp_path / "empty.xml").write_text("")
-        assert not reader.files(Source(tmp_path))
-        assert not reader.files(Source(tmp_path / "absent"))
-
-    def test_reads_the_box_in_pixels(self, name: str, folder: Path):
-        if name == "pictures":
-            pytest.skip("holds no labels")
-        dataset = read_dataset(folder)
-        crab = dataset.names.index("fish" if name == "deepfish" else "crab")
-        found = [r.boxes[(r.classes == crab) & ~r.ignored] for r in dataset]
-        boxes = np.concatenate(found)
-        assert boxes.shape == (1, 4)
-        np.testing.assert_allclose(boxes[0], small_sets.BOX, atol=1e-4)
-
-    def test_goes_on_from_a_bad_line_and_names_it(self, name: str, folder: Path):
-        if name == "pictures":
-            pytest.skip("holds no labels")
-        bad = [p for p in read_dataset(folder).problems if p.kind in ("label-syntax", "number-invalid")]
-        assert len(bad) == 1
-        assert Path(bad[0].path).is_file()
-        expected = {"yolo": 2, "voc": 4, "deepfish": 3, "manifest": 2, "cvat": 11, "viame": 5, "biigle": 4}.get(name)
-        assert bad[0].line == expected
-
-    def test_keys_are_unique_and_boxes_inside(self, name: str, folder: Path):
-        dataset = read_dataset(folder)
-        assert len({record.key for record in dataset}) == len(dataset) >= 2
-        for record in dataset:
-            assert (record.boxes[:, :2] >= 0).all()
-            assert (record.boxes[:, 2] <= record.width).all()
-            assert (record.boxes[:, 3] <= record.height).all()
-            assert (record.classes < len(dataset.names)).all()
-
-    def test_same_content_twice(self, name: str, folder: Path):
-        one, other = read_dataset(folder), read_dataset(folder)
-        assert [r.key for r in one] == [r.key for r in other]
-        assert one.problems == other.problems
-
-    def test_an_unreadable_picture_is_left_out_and_named(self, name: str, folder: Path):
-        victim = next(record for record in read_dataset(folder) if record.picture.is_file())
-        victim.picture.write_bytes(b"no picture at all")
-        after = read_dataset(folder, lost=True)
-        assert victim.key not in {record.key for record in after}
-        assert "picture-unreadable" in kinds(after)
-
-    def test_own_group_pattern(self, name: str, folder: Path):
-        dataset = read_dataset(folder, group_pattern=r"^(?P<clip>.)")
-        assert all(len(record.group) == 1 for record in dataset if "/" not in record.group)
 
 
 class TestPictures:

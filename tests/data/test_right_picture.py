@@ -502,9 +502,10 @@ def test_the_picture_of_a_camera_is_not_answered_for_the_other(tmp_path: Path):
     assert {problem.kind for problem in reading.problems} == {"picture-ambiguous"}
 
 
+@pytest.mark.parametrize("fractions", [False, True])
 @pytest.mark.parametrize("stated", ["stored", "displayed"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_of_turned_pictures(orientation: int, stated: str, tmp_path: Path):
+def test_boxes_of_turned_pictures(orientation: int, stated: str, fractions: bool, tmp_path: Path):
     """The box of a bright rectangle is where it is displayed, whichever pixels the labels were drawn on."""
     pixels = np.zeros((60, 80), np.uint8)
     pixels[6:20, 10:46] = 255
@@ -519,11 +520,24 @@ def test_boxes_of_turned_pictures(orientation: int, stated: str, tmp_path: Path)
     as_stored = stated == "stored" and orientation >= 5
     x0, y0, x1, y1 = (10, 6, 46, 20) if as_stored else map(int, right)
     height, width = pixels.shape if as_stored else shown.shape
-    text = coco(("0.png", "fish", (x0, y0, x1 - x0, y1 - y0)))
+    across, down = (1 / width, 1 / height) if fractions else (1, 1)
+    text = coco(("0.png", "fish", (x0 * across, y0 * down, (x1 - x0) * across, (y1 - y0) * down)))
     text = text.replace('"width": 80, "height": 60', f'"width": {width}, "height": {height}')
     dataset = read_dataset(build(tmp_path, {"a.json": text}))
-    assert dataset.records[0].boxes.tolist() == [right]
+    np.testing.assert_allclose(dataset.records[0].boxes, [right])
     assert ("boxes-turned" in counted(dataset.problems)) == as_stored
+
+
+def test_a_label_with_a_turn_of_its_own_is_turned_before_its_picture(tmp_path: Path):
+    """A rectangle 40 wide and 12 high at (10, 10) of the stored pixels, a quarter turn about its corner."""
+    region = {"x": 50, "y": 10, "width": 25, "height": 20, "rotation": 90, "rectanglelabels": ["fish"]}
+    build(tmp_path, {"t.json": json.dumps([task({"image": "0.jpg"}, "fish", value=[region])])})
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "0.jpg", exif=exif)
+    dataset = read_dataset(tmp_path)
+    # Of the stored pixels: 20 by 12 at (40, 6), turned clockwise to 12 by 20 at (28, 6); then x = 60 - y, y = x.
+    np.testing.assert_allclose(dataset.records[0].boxes, [[60 - 26, 28, 60 - 6, 40]])
 
 
 SMALL = "0 0.5 0.5 0.52 0.5 0.53 0.52 0.51 0.54 0.49 0.52\n"

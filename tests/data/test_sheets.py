@@ -59,3 +59,19 @@ def test_mistakes(tmp_path: Path):
         contact_sheet([Tile(np.zeros((4, 4, 3), np.uint8))], tmp_path / "s.gif")
     with pytest.raises(ValueError, match="1 boxes but 2 labels"):
         Tile(np.zeros((4, 4, 3), np.uint8), boxes=np.zeros((1, 4)), labels=["a", "b"])
+
+
+def test_tiles_have_the_shape_of_most_pictures(tmp_path: Path):
+    upright, wide = np.zeros((400, 300, 3), np.uint8), np.zeros((90, 300, 3), np.uint8)
+    sheet = contact_sheet([Tile(upright), Tile(upright), Tile(wide)], tmp_path / "sheet.png", 3, 300)
+    assert Image.open(sheet).size == (3 * 306 + 6, 400 + 20 + 6 + 6)
+    assert Image.open(contact_sheet([Tile(wide)], tmp_path / "wide.png", 1, 300)).size[1] == 150 + 32
+
+
+def test_captions_are_shortened_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written: list[str] = []
+    monkeypatch.setattr("PIL.ImageDraw.ImageDraw.text", lambda self, place, text, **how: written.append(text))
+    names = [f"IMG_8590_MOV-{number}_jpg.rf.0123456789abcdef0123456789abcdef-{number}" for number in (3, 4)]
+    contact_sheet([Tile(np.zeros((30, 40, 3), np.uint8), name) for name in names], tmp_path / "sheet.png", 2, 200)
+    assert len(set(written)) == 2 and all(len(text) <= 30 and "…" in text for text in written)
+    assert [text[-2:] for text in written] == ["-3", "-4"]

@@ -265,6 +265,30 @@ slices:
         refuse_mistakes(findings)
 
 
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "slices:\n", "slices: {}\n"])
+def test_a_file_without_slices_says_how_to_write_one(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"slices\.yaml: defines no slices; write one below the word slices"):
+        book(tmp_path, text)
+
+
+def test_values_that_no_data_have_are_told_with_those_that_there_are(tmp_path: Path) -> None:
+    text = """
+slices:
+  a:
+    where: depth = 99
+  b:
+    where: site IN ('nowhere', 'reef')
+  c:
+    boxes: class = 'wolf'
+"""
+    found = [one for one in check(book(tmp_path, text), Dataset(NAMES, tuple(records()))) if one.split is None]
+    assert [(one.slice, one.severity, one.kind) for one in found] == [
+        (name, "warning", "unknown-value") for name in "abc"
+    ]
+    assert "'depth' is never 99; it is: 1 to 39" in found[0].message
+    assert "'site' is never 'nowhere'; it is: reef, wreck" in found[1].message
+
+
 def test_empty_tiny_and_equal_slices_are_told_split_by_split(tmp_path: Path) -> None:
     text = """
 slices:

@@ -162,8 +162,14 @@ def test_a_named_checkpoint_that_is_damaged_is_a_clear_error(tmp_path: Path) -> 
     (tmp_path / "checkpoint_000000003.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match="damaged"):
         checkpointer.read(tmp_path / "checkpoint_000000003.pt")
-    with pytest.raises(UserError, match="no such checkpoint"):
+    with pytest.raises(UserError, match=r"no such checkpoint; .* holds checkpoint_000000003\.pt\. Name one"):
         checkpointer.read(tmp_path / "none.pt")
+    with pytest.raises(UserError) as caught:
+        Checkpointer(tmp_path / "new").read(Path("nonsense.pt"))
+    assert str(caught.value) == (
+        f"nonsense.pt: no such checkpoint; {tmp_path / 'new'} holds none yet. "
+        "Name one of the run's, or leave --resume away"
+    )
     with pytest.raises(UserError, match="no whole checkpoint"):
         checkpointer.read(tmp_path)
 

@@ -137,7 +137,6 @@ def make_trainer(
         "checkpoint_steps": 2,
         "workers": 0,
         "device": "cpu",
-        "best_metric": "accuracy",
         "optimizer": OptimizerSettings(learning_rate=0.01, warmup_epochs=0),
     }
     settings = TrainingSettings(**{**defaults, **values})

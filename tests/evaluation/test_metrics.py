@@ -162,12 +162,24 @@ def test_curves_and_best_confidence_equal_ultralytics(shared_data: Path) -> None
     np.testing.assert_allclose(curves.precision, precision, atol=1e-12)
     np.testing.assert_allclose(curves.recall, recall, atol=1e-12)
     np.testing.assert_allclose(curves.f1, f1, atol=1e-12)
-    result = aggregate(matches)
+    result = aggregate(matches, least_confidence=0.0)
     index = int(np.flatnonzero(grid == result.confidence)[0])
     from ultralytics.utils.metrics import smooth
 
     assert index == smooth(f1.mean(0), 0.1).argmax()
     np.testing.assert_allclose(result.point.f1[curves.classes], f1[:, index], atol=0.02)  # they interpolate
+    # These scores say nothing, so the best F1 lies where everything counts: too low to run a detector at.
+    assert result.confidence < 0.05 <= aggregate(matches).confidence < 0.06
+
+
+@pytest.mark.parametrize("least", [0.0, 0.05, 0.3, 0.9])
+def test_the_operating_point_is_the_best_of_those_that_are_high_enough(least: float) -> None:
+    records, detections = random_case(3, 30, 3)
+    matches = match(records, detections, "abc")
+    free, found = aggregate(matches, least_confidence=0.0).confidence, aggregate(matches, least_confidence=least)
+    assert found.confidence >= least
+    assert free < least or found.confidence == free, "a floor below the best point changes nothing"
+    assert evaluate(records, detections, "abc", least_confidence=least).overall.confidence == found.confidence
 
 
 def test_pictures_nobody_labelled_take_no_part() -> None:

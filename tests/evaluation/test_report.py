@@ -23,6 +23,7 @@ from marauder.evaluation.matching import match
 from marauder.evaluation.outcomes import picture_outcomes
 from marauder.evaluation.sheet import predictions_sheet, rank_pictures
 from marauder.pages.canvas import show_confidence
+from marauder.reporting.advice import Advice
 from marauder.reporting.run_report import write_evaluation
 
 NAMES = ["fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray"]
@@ -74,7 +75,7 @@ def test_report_on_real_pictures_is_whole_offline_and_quick(shared_data: Path, t
         title="Baseline <on> aquarium & more",
         facts={"data": "sha256 abc", "<script>alert(1)</script>": "x"},
         history=HISTORY,
-        what_next="Label more starfish.",
+        advice=[Advice("label_more", "Label more starfish.")],
     )
     assert time.perf_counter() - started < 20
     assert report == tmp_path / "report.html"
@@ -106,7 +107,7 @@ def test_report_on_real_pictures_is_whole_offline_and_quick(shared_data: Path, t
     write_evaluation(
         tmp_path, result, records, detections, NAMES, title="Baseline <on> aquarium & more",
         facts={"data": "sha256 abc", "<script>alert(1)</script>": "x"}, history=HISTORY,
-        what_next="Label more starfish.",
+        advice=[Advice("label_more", "Label more starfish.")],
     )  # fmt: skip
     assert report.read_bytes() == before  # nothing of the moment or of chance is in it
 
@@ -138,10 +139,13 @@ def test_what_to_do_next_shows_commands_and_stays_escaped(tmp_path: Path) -> Non
     result = evaluate(records, detections, ["a", "b"])
     report = write_evaluation(
         tmp_path, result, records, detections, ["a", "b"], title="t", facts={},
-        what_next="Run `marauder export --models '<b>/best.pt'`, then <i>look</i> & see.",
+        advice=[Advice("use", "Export it, then <i>look</i> & see:", "marauder export --models '<b>/best.pt'")],
     )  # fmt: skip
     text = report.read_text(encoding="utf-8")
-    assert "Run <code>marauder export --models &#39;&lt;b&gt;/best.pt&#39;</code>, then &lt;i&gt;look" in text
+    assert (
+        "then &lt;i&gt;look&lt;/i&gt; &amp; see:<br><code>marauder export --models &#39;&lt;b&gt;/best.pt&#39;</code>"
+        in text
+    )
     page = Page(text)
     assert "`" not in page.text and "b" not in page.tags[page.tags.index("code") :] and "i" not in page.tags
 
@@ -154,14 +158,14 @@ def test_small_confidences_are_not_shown_as_nothing(value: float, shown: str) ->
     assert show_confidence(value) == shown
 
 
-@pytest.mark.parametrize(("weaker", "shown"), [(1e-4, "0 (all detections)"), (1e-2, None)])
-def test_a_weak_detectors_confidence_stands_in_the_report(weaker: float, shown: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("least", "shown"), [(0.0, "0 (all detections)"), (0.05, "0.0501")])
+def test_a_weak_detectors_confidence_stands_in_the_report(least: float, shown: str, tmp_path: Path) -> None:
     records, detections = random_case(4, 12, 2)
-    weak = [Detections(found.boxes, found.scores * weaker, found.classes) for found in detections]
-    result = evaluate(records, weak, ["a", "b"])
+    weak = [Detections(found.boxes, found.scores * 1e-4, found.classes) for found in detections]
+    result = evaluate(records, weak, ["a", "b"], least_confidence=least)
     report = write_evaluation(tmp_path, result, records, weak, ["a", "b"], title="t", facts={})
     text = Page(report.read_text(encoding="utf-8")).text
-    assert text.count(f"at confidence {shown or show_confidence(result.overall.confidence)}") >= 4
+    assert text.count(f"at confidence {shown}") >= 4
     assert "confidence 0.000 " not in text
 
 
@@ -218,3 +222,14 @@ def test_confusion_figure_grows_with_the_classes() -> None:
     small = size_of(confusion_figure(np.eye(3, dtype=int), ["a", "b"], 0.3))
     large = size_of(confusion_figure(np.eye(37, dtype=int), [str(number) for number in range(36)], 0.3))
     assert large[0] > 2 * small[0]
+
+
+def test_curves_have_whole_epochs_and_shares_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("marauder.evaluation.figures.to_png", lambda figure: drawn.append(figure) or b"")
+    training_curves([{"epoch": epoch, "val/map50": 0.001 * epoch, "train/box": 4.0} for epoch in (1, 2, 3)])
+    panels = {axes.get_title(loc="left") or axes.get_title(): axes for axes in drawn[0].axes}
+    assert panels["val"].get_ylim() == (0, 0.05)
+    for axes in panels.values():
+        assert all(float(place).is_integer() for place in axes.get_xticks())
+    assert panels["train"].lines[0].get_marker() == "o"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_cases import save_lively, write_pictures
 from typer.testing import CliRunner
 
 from marauder.cli.export import app
 from marauder.exporting.job import describe_tensorrt
+from marauder.testing.lively_detectors import save_lively, write_pictures
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "marauder.cli.main", "export"]

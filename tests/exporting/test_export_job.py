@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_cases import NAMES, save_lively, write_pictures
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
+from marauder.core.plain import Plain
 from marauder.core.settings import load_settings
+from marauder.engine.state import Outcome
 from marauder.exporting.folders import folder_names, weight_files
 from marauder.exporting.job import ExportSummary, describe_tensorrt, export_models
 from marauder.exporting.onnx import OnnxExporter
 from marauder.exporting.settings import ExportSettings
+from marauder.gates.latency import LatencyEvidence, LatencySettings
+from marauder.models.files import save_detector
 from marauder.prediction.onnx import OnnxPredictor
+from marauder.runs.engine_gates import latency_evidence
+from marauder.runs.task_runtime import Exported, Findings
+from marauder.testing.lively_detectors import NAMES, SIZE, save_lively, write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +45,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 QUICK = {"latency": {"rounds": 5, "warm_up": 1, "threads": 1}}
 Exports = Callable[..., ExportSummary]
+OUTCOME = Outcome(3, 30, None, None, 1.0, [], False)
 
 
 @pytest.fixture
@@ -172,6 +180,34 @@ def test_a_file_that_answers_otherwise_is_not_put_in_place(exports: Exports, mon
     monkeypatch.undo()
     mended = exports(formats="onnx", opset=14)
     assert mended.passed and not (folder / "model.failed_parity.onnx").exists()
+
+
+def test_the_latency_gate_takes_ties_but_no_wrong_graph(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A detector that has learned little: all its scores are small and alike, and rounding breaks ties."""
+    weak = save_lively(tmp_path / "weak")
+    with torch.no_grad():
+        for layers in weak.model.model[-1].cv3:
+            layers[-1].weight *= 0.02
+            layers[-1].bias[:] = -9
+    save_detector(weak.model, tmp_path / "weak", SIZE, {})
+
+    def asked(wrong: Callable[[torch.Tensor], torch.Tensor]) -> tuple[LatencyEvidence, Plain]:
+        run_rightly = OnnxPredictor.run
+        monkeypatch.setattr(OnnxPredictor, "run", lambda self, images: wrong(run_rightly(self, images)))
+        model = exports(models=[tmp_path / "weak.safetensors"], formats="onnx", fresh=True).models[0]
+        monkeypatch.undo()
+        assert model.report is not None
+        made = [Exported(name, one.path, one.reasons) for name, one in model.formats.items()]
+        findings = Findings(OUTCOME, exported=made, latency=model.report["latency"])
+        return latency_evidence(findings, LatencySettings()), model.report["formats"]["onnx"]["parity"]
+
+    noise = 1 + 5e-4 * torch.rand((1, 3, 525), generator=torch.Generator().manual_seed(0))
+    evidence, parity = asked(lambda answer: torch.cat([answer[:, :4], answer[:, 4:] * noise], 1))
+    assert "onnx" in evidence.formats and parity["near_ties"] > 0
+    with pytest.raises(UserError, match=r"onnx does not give the model's answers \(raw scores differ"):
+        asked(lambda answer: torch.cat([answer[:, :4], answer[:, 4:].roll(1, 1)], 1))
 
 
 def test_a_model_that_cannot_be_opened_does_not_stop_the_others(

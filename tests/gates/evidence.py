@@ -11,6 +11,7 @@ from marauder.gates.contract import Clause, ContractEvidence
 from marauder.gates.determinism import DeterminismEvidence
 from marauder.gates.drift import DriftEvidence
 from marauder.gates.drift_engine_base import FeatureDrift
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.health import HealthEvidence
 from marauder.gates.latency import FormatTiming, LatencyEvidence
 from marauder.gates.limits import LimitsEvidence
@@ -79,6 +80,7 @@ PASSING: dict[str, Sample] = {
     "sanity": Sample(lambda: SanityEvidence(9.0, 7.5, 3.0, (), 60)),
     "health": Sample(lambda: HealthEvidence(True, counts={"skipped batch": 2})),
     "limits": Sample(lambda: LimitsEvidence({"map50": 0.6}), {"metrics": {"map50": {"minimum": 0.5}}}),
+    "floor": Sample(lambda: FloorEvidence("mAP50", 0.3, 0.05, 0.2, 0.4, "12 clips")),
     "slices": Sample(lambda: SlicesEvidence((figures(0.6),))),
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.004), delta("deep", 0.01)))),
     "representation": Sample(lambda: represented("", "yes", 0.05)),
@@ -91,6 +93,7 @@ BROKEN: dict[str, Sample] = {
     "sanity": Sample(lambda: SanityEvidence(9.0, 9.0, 3.0, (), 60)),
     "health": Sample(lambda: HealthEvidence(False, "nan", 120, "clip7-000123", "the loss is nan")),
     "limits": Sample(lambda: LimitsEvidence({"map50": 0.4}), {"metrics": {"map50": {"minimum": 0.5}}}),
+    "floor": Sample(lambda: FloorEvidence("mAP50", 0.01, 0.05, 0.0, 0.02, "12 clips")),
     "slices": Sample(lambda: SlicesEvidence((figures(0.4),))),
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.03, 0.001), delta("deep", 0.01)))),
     "representation": Sample(lambda: represented("the features of different pictures are the same", "no", -0.1)),

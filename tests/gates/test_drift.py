@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,13 +18,13 @@ from scipy import stats
 
 from marauder.core.plugins import names, resolve
 from marauder.data.pictures import decode_picture
-from marauder.data.profile import PICTURE_FEATURES, Profile, profile_dataset
+from marauder.data.profile import Profile, profile_dataset
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 from marauder.gates.drift import DriftEvidence, DriftGate, DriftSettings, drift_evidence
 from marauder.gates.drift_embeddings import _area, comparable, embedding_drift
-from marauder.gates.drift_engine_base import DriftLimits
 from marauder.gates.drift_noise import Column, Kind, Noise, columns_of, deals, noise_of, significant_p_value
+from marauder.testing.drift_engines import DriftEngineContract, clips, halves
 
 SCIPY = DriftSettings(engine="scipy")
 
@@ -60,87 +59,27 @@ def dark_and_green(aquarium_data: Dataset, tmp_path_factory: pytest.TempPathFact
     return profile_dataset(aquarium_data.with_records(records))
 
 
-def halves(profile: Profile, seed: int) -> tuple[Profile, Profile]:
-    """Two random halves of a profile that share no group."""
-    groups = sorted(set(profile.groups))
-    chosen = set(np.random.default_rng(seed).permutation(groups)[: len(groups) // 2].tolist())
-    first = np.array([group in chosen for group in profile.groups])
-    return profile.take(np.flatnonzero(first)), profile.take(np.flatnonzero(~first))
+@pytest.mark.parametrize("name", names("drift_engine"))
+class TestEveryEngine(DriftEngineContract):
+    """All there are, and on real pictures too."""
 
-
-def clips(seed: int, shift: float = 0.0, clips: int = 24, frames: int = 30, within: float = 0.3) -> Profile:
-    """Made-up pictures: every clip has its own level, its frames differ little; ``shift`` moves all of them."""
-    random = np.random.default_rng(seed)
-    levels = random.normal(shift, 1, (clips, len(PICTURE_FEATURES)))
-    values = np.repeat(levels, frames, axis=0) + random.normal(0, within, (clips * frames, len(PICTURE_FEATURES)))
-    pictures = np.arange(clips * frames)
-    return Profile(
-        keys=tuple(f"{seed}-{number}" for number in pictures),
-        groups=tuple(f"{seed}-{number // frames}" for number in pictures),
-        numeric={name: values[:, place].astype(np.float32) for place, name in enumerate(PICTURE_FEATURES)},
-        categories={"attribute water": np.repeat(random.choice(["clear", "turbid"], clips), frames)},
-        box_picture=pictures,
-        box_numeric={"box_size": random.random(len(pictures)).astype(np.float32)},
-        box_class=np.repeat(random.choice(["fish", "shark"], clips), frames),
-        pictures=len(pictures),
-    )
-
-
-@pytest.mark.parametrize("engine", names("drift_engine"))
-class TestEveryEngine:
-    """What gates.drift_engine_base.DriftEngine promises."""
-
-    def make(self, engine: str, **limits: Any) -> Any:
-        made = resolve("drift_engine", engine)(DriftLimits(**limits))
-        assert made.name == engine
-        return made
-
-    def test_halves_of_one_data_set_do_not_drift(self, engine: str, aquarium: Profile, deepfish: Profile) -> None:
-        for profile, seed in ((aquarium, 0), (aquarium, 1), (deepfish, 0), (deepfish, 1)):
-            found = self.make(engine).compare(*halves(profile, seed))
+    def test_halves_of_real_data_do_not_drift(self, name: str, aquarium: Profile, deepfish: Profile) -> None:
+        for profile, seed in ((aquarium, 0), (aquarium, 1), (deepfish, 0)):
+            found = self.engine(name).compare(*halves(profile, seed))
             assert len(found) == 12 and not [item for item in found if item.drifted]
-            assert all(item.limit >= 0.1 and item.engine == engine for item in found)
 
-    def test_another_data_set_drifts(self, engine: str, aquarium: Profile, deepfish: Profile) -> None:
-        drifted = {item.feature for item in self.make(engine).compare(aquarium, deepfish) if item.drifted}
-        assert drifted >= {"brightness", "contrast", "width", "height", "sharpness", "boxes", "class"}
+    def test_another_data_set_drifts(self, name: str, aquarium: Profile, deepfish: Profile) -> None:
+        expected = {"brightness", "contrast", "width", "height", "sharpness", "boxes", "class"}
+        assert self.drifted(name, aquarium, deepfish) >= expected
 
     def test_darker_and_greener_pictures_drift_in_what_changed_alone(
-        self, engine: str, aquarium: Profile, dark_and_green: Profile
+        self, name: str, aquarium: Profile, dark_and_green: Profile
     ) -> None:
         known = set(dark_and_green.groups)
         others = aquarium.take([place for place, group in enumerate(aquarium.groups) if group not in known])
-        drifted = {item.feature for item in self.make(engine).compare(others, dark_and_green) if item.drifted}
+        drifted = self.drifted(name, others, dark_and_green)
         assert drifted >= {"brightness", "contrast", "red", "blue_red"}
         assert drifted.isdisjoint({"width", "height", "boxes", "box_size", "class"})
-
-    def test_the_same_data_have_no_distance(self, engine: str, aquarium: Profile) -> None:
-        for item in self.make(engine).compare(aquarium, aquarium):
-            assert item.value == pytest.approx(0, abs=1e-6) and item.p_value == 1 and not item.drifted
-
-    def test_what_is_constant_or_known_on_one_side_only_is_no_obstacle(self, engine: str) -> None:
-        here, there = clips(0, clips=8), clips(1, clips=8)
-        still = np.full(len(here), 7, np.float32)
-        here = replace(here, numeric={**here.numeric, "still": still, "lost": still, "void": np.nan * still})
-        there = replace(there, numeric={**there.numeric, "still": still, "void": np.nan * still}, categories={})
-        found = {item.feature: item for item in self.make(engine).compare(here, there)}
-        assert found["still"].value == 0 and not found["still"].drifted
-        assert not {"lost", "void", "attribute water"} & set(found)
-        moved = replace(there, numeric={**there.numeric, "still": still + 1})
-        again = {item.feature: item for item in self.make(engine).compare(here, moved)}
-        assert again["still"].value == pytest.approx(1000)
-
-    def test_the_limits_are_those_that_were_given(self, engine: str) -> None:
-        sides = clips(0, clips=40), clips(1, shift=3.0, clips=40)
-        assert all(item.drifted for item in self.make(engine).compare(*sides) if item.feature in PICTURE_FEATURES)
-        strict = self.make(engine, numeric=100.0).compare(*sides)
-        assert not [item for item in strict if item.drifted and item.kind == "numeric"]
-
-    def test_engines_measure_the_same(self, engine: str, aquarium: Profile, deepfish: Profile) -> None:
-        ours, theirs = (resolve("drift_engine", name)().compare(aquarium, deepfish) for name in (engine, "scipy"))
-        for one, other in zip(ours, theirs, strict=True):
-            assert replace(one, engine="", value=0) == replace(other, engine="", value=0)
-            assert one.value == pytest.approx(other.value, rel=1e-6)
 
 
 def test_evidently_leaves_its_page(aquarium: Profile, tmp_path: Path) -> None:

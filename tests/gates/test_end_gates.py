@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from marauder.data.slices.mask import Limit, SliceMask
 from marauder.engine.failures import FailureKind
 from marauder.evaluation.intervals import Interval
+from marauder.gates.floor import FloorEvidence, FloorGate, FloorSettings
 from marauder.gates.health import NAMES, HealthEvidence, HealthGate
 from marauder.gates.latency import LatencyEvidence, LatencyGate, LatencySettings
 from marauder.gates.limits import LimitsEvidence, LimitsGate, LimitsSettings, broken_bound
@@ -269,3 +270,24 @@ def test_health_has_words_for_every_failure_and_tells_what_was_lived_through() -
     assert verdict.why == "the loss was no number at step 120 (batch: clip7-000123): the loss is nan"
     assert gate.judge(HealthEvidence(False)).answer == "fail"
     assert "2 times skipped batch" in gate.judge(samples.PASSING["health"].make()).why
+
+
+@pytest.mark.parametrize(
+    ("evidence", "answer", "words"),
+    [
+        (FloorEvidence("mAP50", 0.003, 0.05, 0.0, 0.01), "fail", "has not learned yet: mAP50 is 0.003, below 0.05"),
+        (FloorEvidence("mAP50", 0.0499, 0.05), "fail", "has not learned yet"),
+        (FloorEvidence("mAP50", 0.12, 0.05, 0.04, 0.3, "6 clips"), "warn", "too few pictures to tell: mAP50 is 0.120"),
+        (FloorEvidence("mAP50", 0.12, 0.05, unknown="only 2 labelled pictures"), "warn", "tell: only 2 labelled"),
+        (FloorEvidence("mAP50", math.nan, 0.05), "warn", "too few pictures to tell: mAP50 was not measured"),
+        (FloorEvidence("mAP50", 0.12, 0.05, 0.05, 0.3, "6 clips"), "pass", "0.050 to 0.300, 6 clips"),
+        (FloorEvidence("gain", 0.02, 0.0), "pass", "no interval was drawn"),
+        (FloorEvidence("gain", -0.02, 0.0, -0.1, 0.01), "fail", "below 0"),
+    ],
+)
+def test_the_floor_tells_what_did_not_learn_from_what_cannot_be_told(
+    evidence: FloorEvidence, answer: str, words: str
+) -> None:
+    verdict = FloorGate(FloorSettings()).judge(evidence)
+    assert (verdict.answer, verdict.essential) == (answer, True)
+    assert words in verdict.why

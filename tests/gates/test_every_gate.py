@@ -17,5 +17,5 @@ class TestEveryGate(GateContract):
 
 
 def test_only_gates_that_always_judge_have_no_sample_without_a_question() -> None:
-    always = {"sanity", "determinism", "health", "representation"}
+    always = {"sanity", "determinism", "health", "representation", "floor"}
     assert set(names("gate")) - set(samples.NOTHING_ASKED) == always

@@ -12,8 +12,9 @@ from marauder.core.errors import UserError
 from marauder.core.plugins import names
 from marauder.core.settings import load_settings
 from marauder.data.slices.settings import SlicesSettings
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.limits import SHARES, LimitsEvidence
-from marauder.gates.outcome import decide
+from marauder.gates.outcome import decide, withheld
 from marauder.gates.plan import load_gates
 from marauder.gates.verdict import Answer, Verdict
 
@@ -150,6 +151,22 @@ def test_the_worst_answer_is_the_runs(answers: tuple[Answer, ...], answer: str, 
     assert (outcome.answer, outcome.exit_status) == (answer, status)
     assert outcome.failed == tuple(one.gate for one in verdicts if one.answer == "fail")
     assert outcome.warned == tuple(one.gate for one in verdicts if one.answer == "warn")
+
+
+def test_only_the_warning_of_an_essential_gate_withholds_a_model() -> None:
+    warned, broken = Verdict("drift", "before", "warn", "x"), Verdict("floor", "end", "fail", "y", essential=True)
+    assert withheld([warned, broken, Verdict("floor", "end", "off", "z", essential=True)]) == ""
+    assert withheld([warned, Verdict("floor", "end", "warn", "has not learned yet", essential=True)]) == (
+        "floor: has not learned yet"
+    )
+
+
+def test_the_floor_is_on_by_default_and_only_warns() -> None:
+    plan = load_gates()
+    for value, answer in ((0.0, "warn"), (0.3, "pass")):
+        verdict = plan.judge("floor", FloorEvidence("mAP50", value, 0.05, value, value))
+        assert (verdict.answer, verdict.essential) == (answer, True)
+    assert load_gates(overrides=["floor.level=0.5"]).judge("floor", FloorEvidence("mAP50", 0.3, 0.05)).answer == "warn"
 
 
 def test_reading_the_plan_loads_nothing_heavy() -> None:

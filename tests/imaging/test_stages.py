@@ -18,7 +18,7 @@ from marauder.imaging.stages import (
     dehaze,
     equalize_lightness,
     estimate_haze,
-    guided_filter,
+    guided_coefficients,
     reduce_picture,
     underwater_dark_channel,
     white_balance,
@@ -108,7 +108,8 @@ def test_guided_filter_equals_its_definition() -> None:
             a, b = window(guide, row, column), window(values, row, column)
             slope[row, column] = ((a * b).mean() - a.mean() * b.mean()) / (a.var() + epsilon)
             offset[row, column] = b.mean() - slope[row, column] * a.mean()
-    result = guided_filter(guide, values, radius, epsilon)
+    slopes, offsets = guided_coefficients(guide, values, radius, epsilon)
+    result = slopes * guide + offsets
     for row in range(2 * radius, 14 - 2 * radius):
         for column in range(2 * radius, 17 - 2 * radius):
             expected = window(slope, row, column).mean() * guide[row, column] + window(offset, row, column).mean()

@@ -40,9 +40,10 @@ class TestLocalLauncher(LauncherContract):
             "import os, sys; from pathlib import Path; from marauder.core.plugins import make; "
             "from marauder.testing.launchers import LauncherContract; "
             "make('launcher', 'local').submit(LauncherContract().job(Path(sys.argv[1]), 'wait')); "
-            "os.kill(os.getpid(), 9)"
+            "os.killpg(os.getpgrp(), 9)"
         )
-        done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+        # The whole group of processes is killed, as a terminal that closes does it.
+        done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, start_new_session=True)
         assert done.returncode == -signal.SIGKILL
         handle = Handle("local", {"folder": str(job.folder)})
         self.wait_for_work(job)

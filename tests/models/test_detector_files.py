@@ -13,7 +13,6 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from lively_detectors import lively_detector
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
 from marauder.data.picture_files import find_pictures
@@ -28,6 +27,7 @@ from marauder.models.ultralytics_adapter import (
     prepare,
     suppress,
 )
+from marauder.testing.lively_detectors import lively_detector
 
 NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 SIZE = 320
@@ -40,9 +40,12 @@ def pictures(shared_data: Path) -> list[Path]:
     return find_pictures(shared_data / "aquarium" / "images")[::90]
 
 
-@pytest.fixture(scope="module", params=["yolov8t", "yolo11t"])
+# The first with the class branch of a start from 50 classes.
+@pytest.fixture(scope="module", params=[("yolov8t", 50), ("yolo11t", None)], ids=["yolov8t-wide", "yolo11t"])
 def detector(request: pytest.FixtureRequest, pictures: list[Path]) -> DetectionModel:
-    return lively_detector(request.param, NAMES, np.concatenate([to_input(path, True)[0] for path in pictures]))
+    name, width = request.param
+    inputs = np.concatenate([to_input(path, True)[0] for path in pictures])
+    return lively_detector(name, NAMES, inputs, branch_width=width)
 
 
 @pytest.fixture(scope="module")

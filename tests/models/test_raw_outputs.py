@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from lively_detectors import lively_detector
 from marauder.core.errors import UserError
 from marauder.models.dropout import dropout_seed, head_dropout
 from marauder.models.raw_outputs import (
@@ -23,6 +22,7 @@ from marauder.models.raw_outputs import (
     run_to_head,
 )
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector, suppress
+from marauder.testing.lively_detectors import lively_detector
 
 NAMES = ("fish", "ray", "star")
 

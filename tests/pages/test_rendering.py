@@ -30,7 +30,7 @@ TOP = {
     "gates": [dict.fromkeys(("name", "phase", "answer", "mark", "value", "limit", "why", "evidence"), TRAP)],
     "banner": {"answer": TRAP, "heading": TRAP, "text": TRAP},
     "tiles": [{"label": TRAP, "value": TRAP, "notes": [TRAP]}],
-    "what_next": f"`{TRAP}`",
+    "advice": [SimpleNamespace(text=TRAP, command=TRAP)],
     "caveats": [SimpleNamespace(weight=TRAP, text=TRAP)],
     "figures": [FIGURE],
     "latency": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import workshop
 
+from marauder.annotation import status
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.files import write_json
 from marauder.core.settings import Settings
@@ -124,3 +126,12 @@ def test_waiting_ends_with_the_time_budget(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Interrupted, match="time budget"):
         run_steps(pipeline, select(pipeline), Clock(max_seconds=1.5), print, wait=True)
     assert states(pipeline)["letter"] == State.PAUSED
+
+
+def test_what_a_paused_annotation_advises_can_be_typed(tmp_path: Path) -> None:
+    """The words of ``annotation.status`` for a delivery with problems."""
+    source = Path(status.__file__).read_text(encoding="utf-8")
+    advised = re.findall(r"of the pipeline: ([\w.]+=\w+)", source)
+    assert advised == ["annotation.accept=true"]
+    pipeline = Pipeline(Workspace.at(tmp_path), None, advised)
+    assert pipeline.settings_of(pipeline.step("annotation")).accept is True

@@ -204,6 +204,14 @@ def test_steps_are_chosen_by_name_or_number(root: Path) -> None:
         select(pipeline, first="9", last="0")
 
 
+def test_figures_are_told_by_the_titles_that_tasks_give_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = workshop.Digest.run
+    figures = {"map50_95": 0.25, "precision": float("nan"), "measured_on": "the split val"}
+    monkeypatch.setattr(workshop.Digest, "run", lambda self, context: {**run(self, context), **figures})
+    told = [line.strip() for line in workshop.do(root)]
+    assert {"mAP50-95: 0.25", "precision: not measured", "measured on: the split val"} <= set(told)
+
+
 def test_mistakes_in_the_settings_are_listed_with_their_lines(root: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("collect:\n  tint: red\ndigest:\n  round: 3\nbaselin:\n  epochs: 5\n")

@@ -1,4 +1,4 @@
-"""The contract of predictors: one model, in whatever file it lies, finds the same boxes, however pictures are cut."""
+"""Every predictor in the table of plug points passes the contract; fixed graphs, their metadata, predictor folders."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from ultralytics import YOLO
 
-from lively_detectors import lively_detector
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import hash_file, write_bytes
+from marauder.core.files import write_bytes
 from marauder.core.plugins import names, resolve
 from marauder.data.boxes import iou_matrix
 from marauder.data.picture_files import load_rgb
@@ -24,9 +22,8 @@ from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Detections, Record
 from marauder.exporting.base import GraphOptions
 from marauder.exporting.graph import describe_graph
-from marauder.exporting.inputs import make_batches, pattern
 from marauder.exporting.tracing import trace
-from marauder.models.files import LoadedDetector, load_detector, save_detector
+from marauder.models.files import LoadedDetector, load_detector
 from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.export_metadata import describe_exported
 from marauder.prediction.folder import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
@@ -34,27 +31,31 @@ from marauder.prediction.opening import open_predictor
 from marauder.prediction.predictor import InputShape, Predictor
 from marauder.prediction.records import DecodedPictures, detect, predict_records
 from marauder.prediction.score_calibration import ScoreCalibration
-from marauder.prediction.settings import MEASURING, PREDICTING, PredictionSettings
-
-NAMES = ("fish", "jelly's fish", "starfish")
-SIZE = 128
-SHAPES = ((96, 128), (60, 50), (96, 128), (33, 120), (128, 96))
-SURE = replace(PREDICTING, confidence=0.3, iou=0.6)
+from marauder.prediction.settings import MEASURING, PredictionSettings
+from marauder.testing.lively_detectors import NAMES
+from marauder.testing.predictors import (
+    SIZE,
+    SURE,
+    PredictorContract,
+    all_same,
+    found_by_network,
+    make_pictures,
+    same,
+    save_small,
+    write_records,
+)
 
 
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
-    """Pictures of several shapes."""
-    return [cv2.resize(pattern(3, number), shape[::-1]) for number, shape in enumerate(SHAPES)]
+    return make_pictures()
 
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> LoadedDetector:
-    """A small detector that finds boxes."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
-    inputs = np.concatenate(make_batches([pattern(1, number) for number in range(4)], GraphOptions(SIZE, SIZE), 32))
-    save_detector(lively_detector("yolov8t", NAMES, inputs), folder / "best", SIZE, {})
+    save_small(folder)
     return load_detector(folder / "best.safetensors")
 
 
@@ -72,124 +73,34 @@ def files(detector: LoadedDetector) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def expected(detector: LoadedDetector, pictures: list[np.ndarray]) -> list[Detections]:
-    """What the network itself finds."""
-    found = DetectorPredictor(detector).predict(pictures, SURE)
-    assert sum(len(one) for one in found) > 20, "too few boxes to compare anything"
-    return found
+def expected(detector: LoadedDetector) -> list[Detections]:
+    return found_by_network(detector)
 
 
 @pytest.fixture
 def records(pictures: list[np.ndarray], tmp_path: Path) -> list[Record]:
-    """The pictures on disk."""
-    found = []
-    for number, picture in enumerate(pictures):
-        path = tmp_path / f"{number}.png"
-        cv2.imwrite(str(path), picture[:, :, ::-1])
-        found.append(Record(path.stem, path, picture.shape[1], picture.shape[0]))
-    return found
-
-
-def same(first: Detections, second: Detections, pixels: float = 0.05, score: float = 1e-3) -> bool:
-    """Whether both hold the same boxes, but for rounding and one box in twenty that stands at a limit."""
-    near = np.abs(first.boxes[:, None] - second.boxes[None]).max(axis=2, initial=0) <= pixels
-    near &= np.abs(first.scores[:, None] - second.scores[None]) <= score
-    near &= first.classes[:, None] == second.classes[None]
-    alone = int((~near.any(axis=1)).sum() + (~near.any(axis=0)).sum())
-    return alone <= (len(first) + len(second)) / 20
-
-
-def all_same(first: list[Detections], second: list[Detections]) -> bool:
-    return len(first) == len(second) and all(same(*pair) for pair in zip(first, second, strict=True))
+    return write_records(pictures, tmp_path)
 
 
 @pytest.mark.parametrize("name", names("predictor"))
-class TestPredictorContract:
-    """What every kind of model file promises."""
+class TestEveryPredictor(PredictorContract):
+    """All there are."""
+
+    holds_network = ("safetensors", "pt", "folder")
 
     @pytest.fixture
     def path(self, files: dict[str, Path], name: str) -> Path:
         return files[name]
 
-    @pytest.fixture
-    def predictor(self, path: Path) -> Predictor:
-        return open_predictor(path, "cpu")
+    def place(self, name: str, folder: Path) -> Path:
+        return folder / "folder" if name == "folder" else super().place(name, folder)
 
-    def test_says_what_it_knows_and_takes(self, predictor: Predictor, path: Path, name: str) -> None:
-        assert predictor.names == NAMES and predictor.image_size == SIZE and predictor.stride == 32
-        assert predictor.accepts == InputShape() and predictor.path == path
-        assert len(predictor.digest) == 64 and resolve("predictor", name)().name == name
-        if path.is_file():
-            assert predictor.digest == hash_file(path)
-
-    def test_finds_what_the_network_finds(
-        self, predictor: Predictor, pictures: list[np.ndarray], expected: list[Detections]
-    ) -> None:
-        found = predictor.predict(pictures, SURE)
-        assert all_same(found, expected)
-        for one, picture in zip(found, pictures, strict=True):
-            assert np.all(np.diff(one.scores) <= 0) and np.all(one.scores >= 0.3)
-            assert one.boxes.min() >= 0 and np.all(one.boxes.max(axis=0) <= [*picture.shape[1::-1]] * 2)
-
-    def test_neither_batch_nor_order_matter(
-        self, predictor: Predictor, pictures: list[np.ndarray], expected: list[Detections]
-    ) -> None:
-        for batch in (1, 2):
-            turned = predictor.predict(pictures[::-1], replace(SURE, batch=batch))
-            assert all_same(turned[::-1], expected)
-        assert all_same(predictor.predict(pictures[1:2], SURE), expected[1:2])
-
-    def test_no_pictures_give_nothing(self, predictor: Predictor) -> None:
-        assert predictor.predict([]) == []
-        assert detect(predictor, [], DecodedPictures([]), [], SURE) == []
-
-    def test_records_give_the_same_and_a_broken_picture_is_set_aside(
-        self, predictor: Predictor, records: list[Record], expected: list[Detections]
-    ) -> None:
-        records[2].picture.write_bytes(b"no picture")
-        found = predict_records(predictor, records, SURE, None, "looking")
-        assert [one.index for one in found] == list(range(len(records)))
-        assert found[2].detections is None and str(records[2].picture) in (found[2].set_aside or "")
-        for place in (0, 1, 3, 4):
-            detections = found[place].detections
-            assert detections is not None and same(detections, expected[place])
-
-    def test_classes_and_size_are_followed(self, predictor: Predictor, pictures: list[np.ndarray]) -> None:
-        (found,) = predictor.predict(pictures[:1], replace(SURE, confidence=0.05, classes=("starfish",)))
-        assert len(found) and set(found.classes.tolist()) == {2}
-        with pytest.raises(UserError, match="knows no whale; its classes are fish"):
-            predictor.predict(pictures[:1], replace(SURE, classes=("whale",)))
-        assert predictor.letterbox(128, 96, 90).shape == (96, 96)
-        other = predictor.predict(pictures[:1], replace(SURE, image_size=90))[0]
-        assert not same(other, predictor.predict(pictures[:1], SURE)[0])
-
-    def test_only_pictures_are_taken(self, predictor: Predictor, pictures: list[np.ndarray]) -> None:
-        for wrong in (pictures[0].astype(np.float32), pictures[0][:, :, 0], np.zeros((0, 4, 3), np.uint8)):
-            with pytest.raises(ValueError, match="picture 1"):
-                predictor.predict([pictures[0], wrong])
-
-    def test_a_missing_and_a_damaged_file_are_named(self, name: str, tmp_path: Path) -> None:
-        path = tmp_path / ("folder" if name == "folder" else f"model.{name}")
-        with pytest.raises(UserError, match=f"{path.name}.*no such file"):
-            open_predictor(path, "cpu")
-        if name == "folder":
-            path.mkdir()
-            (path / DESCRIPTION_FILE).write_text("{")
-        else:
-            path.write_bytes(b"PK\x03\x04 no model at all")
-        with pytest.raises(UserError, match=path.name):
-            open_predictor(path, "cpu")
-
-    def test_a_device_that_is_not_there_is_named(self, path: Path) -> None:
-        with pytest.raises(UserError, match="device"):
-            open_predictor(path, "cuda:77")
-
-    def test_inside_is_seen_only_with_a_network(self, predictor: Predictor, name: str) -> None:
-        if name in ("onnx", "torchscript"):
-            with pytest.raises(UserError, match=r"\.pt or \.safetensors"):
-                _ = predictor.network
-        else:
-            assert predictor.network.stride.max() == 32
+    def write_damaged(self, path: Path) -> None:
+        if path.suffix:
+            super().write_damaged(path)
+            return
+        path.mkdir()
+        (path / DESCRIPTION_FILE).write_text("{")
 
 
 def test_unknown_kinds_of_files_are_told(tmp_path: Path) -> None:

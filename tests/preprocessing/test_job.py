@@ -29,9 +29,9 @@ from marauder.preprocessing.work import SET_ASIDE, Job
 from marauder.preprocessing.workers import WorkerPool
 
 
-def run(source: Path, target: Path, fresh: bool = False, **values: Any) -> PreprocessingSummary:
+def run(source: Path, target: Path, **values: Any) -> PreprocessingSummary:
     settings = PreprocessingSettings(input=source, output=target, **{"workers": 1, "sheet_pictures": 2, **values})
-    return preprocess_folder(settings, Clock(), fresh)
+    return preprocess_folder(settings, Clock())
 
 
 def report_lines(target: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from marauder.core.errors import UserError
 from marauder.registry import promotion
-from marauder.registry.base import PREVIOUS, PRODUCTION, Registry
+from marauder.registry.base import PREVIOUS, PRODUCTION, WITHHELD, Registry
 from marauder.registry.files import FilesRegistry
 from marauder.registry.promotion import Move, Override, decide, decide_rollback, promote, rollback
 from marauder.testing.registries import PROJECT, candidate, register
@@ -27,12 +28,13 @@ numbers = st.integers(1, 5).map(str)
     production=st.none() | numbers,
     verdict=st.sampled_from(["pass", "warn", "fail", "off", "nonsense"]),
     override=st.none() | st.just(NAMED) | st.just(Override("Ada", " ")) | st.just(Override("", "because")),
+    withheld=st.sampled_from(["", "floor: has not learned yet"]),
 )
 def test_only_accepted_verdicts_or_a_named_override_move_anything(
-    version: str, production: str | None, verdict: str, override: Override | None
+    version: str, production: str | None, verdict: str, override: Override | None, withheld: str
 ) -> None:
-    decision = decide(version, production, verdict, override)
-    allowed = override == NAMED or (override is None and verdict in ("pass", "warn"))
+    decision = decide(version, production, verdict, override, withheld)
+    allowed = override == NAMED or (override is None and verdict in ("pass", "warn") and not withheld)
     assert (decision.refusal is None) == allowed
     if not allowed or version == production:
         assert decision.moves == ()
@@ -49,6 +51,19 @@ def test_rolling_back_twice_is_where_one_was(production: str | None, previous: s
         moved = {move.alias: move.version for move in decision.moves}
         again = decide_rollback(moved[PRODUCTION], moved[PREVIOUS])
         assert {move.alias: move.version for move in again.moves} == {PRODUCTION: production, PREVIOUS: previous}
+
+
+def test_what_a_gate_withholds_is_promoted_by_name_only(registry: Registry, tmp_path: Path) -> None:
+    offered = candidate(tmp_path / "untaught", "untaught", verdict="warn")
+    why = "floor: has not learned yet: mAP50 is 0.003, below 0.05"
+    registry.register(replace(offered, tags={**offered.tags, WITHHELD: why}))
+    with pytest.raises(UserError, match=f"version 1 is not promoted: {why}") as refused:
+        promote(registry, PROJECT, "1", "Ada")
+    assert "--override --who NAME --why REASON" in str(refused.value)
+    assert aliases(registry) == {} and registry.promotions(PROJECT) == []
+    assert promote(registry, PROJECT, "1", "", override=NAMED).aliases == (PRODUCTION,)
+    (entry,) = [one for one in registry.promotions(PROJECT) if one["state"] == "done"]
+    assert (entry["override"], entry["who"], entry["why"]) == (True, NAMED.who, NAMED.why)
 
 
 class Events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import servers
 from marauder.core.errors import UserError
-from marauder.registry.base import PRODUCTION
+from marauder.registry.base import PRODUCTION, WITHHELD
 from marauder.testing.registries import PROJECT, candidate, register
 from models import made
 
@@ -33,9 +34,10 @@ def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], 
     registry = made(tmp_path, "sagemaker", **options)
     register(registry, tmp_path, "a")
     register(registry, tmp_path, "b", verdict="fail")
-    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["PendingManualApproval", "Rejected"]
+    registry.register(replace(candidate(tmp_path, "c", "warn"), tags={WITHHELD: "floor: has not learned yet"}))
+    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["PendingManualApproval", *["Rejected"] * 2]
     registry.set_alias(PROJECT, PRODUCTION, "1")
-    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", "Rejected"]
+    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", *["Rejected"] * 2]
     assert packages(options)[0]["CustomerMetadataProperties"]["run_id"] == "a"
 
 

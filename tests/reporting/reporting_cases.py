@@ -17,6 +17,7 @@ from marauder.evaluation.comparison import compare
 from marauder.evaluation.evaluate import EvaluationResult, evaluate
 from marauder.evaluation.intervals import OVERALL, intervals_by_slice
 from marauder.gates.verdict import Verdict
+from marauder.reporting.advice import Advice
 from marauder.reporting.evidence import (
     Artifact,
     DataPin,
@@ -94,7 +95,7 @@ def evidence_of(
         latency=LatencyFigures("some processor", {"onnx": FormatLatency(14.0, 16.5, 70.1)}, 1, 640, 640, 2),
         artifacts={"weights": Artifact("best.pt", "ab" * 32)},
         lineage=Lineage("start.pt", "cd" * 32, "version 4", "20251201-reef-4" if production is not None else ""),
-        what_next="Run `marauder train train.yaml` again.",
+        advice=[Advice("train_longer", "Train longer:", "marauder train train.yaml training.epochs=40")],
     )
     return replace(evidence, **changes)
 

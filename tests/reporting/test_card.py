@@ -17,11 +17,12 @@ from reporting_cases import NASTY, VERDICTS, aquarium_run, box_run, evidence_of
 
 from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
-from marauder.reporting.card import card_content, write_model_card
+from marauder.reporting.card import card_content, without_places, write_model_card
 from marauder.reporting.card_text import render_card
 from marauder.reporting.caveats import caveats
 from marauder.reporting.evidence import IntendedUse, RunEvidence
 from marauder.reporting.markdown import bullets, escape, table
+from marauder.reporting.pretraining_page import render_card as render_pretraining_card
 from marauder.reporting.slice_table import slice_rows
 
 SECTIONS = [
@@ -120,6 +121,32 @@ def test_a_card_of_a_run_on_real_pictures(shared_data: Path, tmp_path: Path) -> 
     assert content["results"]["overall"]["metrics"]["map50"]["value"] == evidence.result.overall.map50
 
 
+def test_a_card_without_a_licence_says_so_and_names_no_place_of_a_machine(shared_data: Path, tmp_path: Path) -> None:
+    evidence = aquarium_run(
+        shared_data, 40, settings={"weights": "/home/ada/models/reef/best.pt"}, facts={"Data": "reef/data.yaml"}
+    )
+    card = write_model_card(tmp_path, evidence).read_text(encoding="utf-8")
+    assert "**Licence:** none stated" in card
+    for text in (card, (tmp_path / "model_card.json").read_text(encoding="utf-8")):
+        assert "/home/ada" not in text and "reef/best.pt" in text and "reef/data.yaml" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("/mnt/a/weights/best.pt sha256 01", "weights/best.pt sha256 01"),
+        ("the split test of /mnt/a/data.yaml", "the split test of a/data.yaml"),
+        (
+            "see https://example.org/a/b/c, and/or runs/a/best.pt",
+            "see https://example.org/a/b/c, and/or runs/a/best.pt",
+        ),
+        ({"a": ["/x/y/z", 3, None]}, {"a": ["y/z", 3, None]}),
+    ],
+)
+def test_places_are_cut_and_nothing_else(words: Any, kept: Any) -> None:
+    assert without_places(words) == kept
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_card_where_little_is_known(seed: int, tmp_path: Path) -> None:
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
@@ -176,3 +203,24 @@ def test_the_card_and_the_report_name_the_same_caveats() -> None:
     evidence = box_run(3)
     rows = slice_rows(evidence)
     assert card_content(evidence, rows)["caveats"] == [vars(one) for one in caveats(evidence, rows)]
+
+
+def test_the_card_of_a_pretraining_shows_names_and_reasons_as_they_are() -> None:
+    signs = {"before": {NASTY: 1.0}, "after": {NASTY: 2.0}}
+    content = {
+        "title": NASTY,
+        "model_details": {"task": "pretraining", "lineage": {}, "provenance": {}, "files": {}},
+        "intended_use": {},
+        "data": {},
+        "training": {"facts": {}},
+        "results": {"probe": {"verdict": "unclear", "why": NASTY}, "signs": signs},
+        "gates": [{"gate": NASTY, "answer": "warn", "why": NASTY}],
+        "ethical_considerations": [NASTY],
+        "caveats": [NASTY],
+    }
+    assert cells_of(render_pretraining_card(content)) == [
+        ["sign", "before", "after"],
+        [NASTY, "1.000", "2.000"],
+        ["gate", "answer", "why"],
+        [NASTY, "warn", NASTY],
+    ]

@@ -25,6 +25,7 @@ from marauder.evaluation.confusion import confusion_matrix, match_across_classes
 from marauder.evaluation.outcomes import picture_outcomes
 from marauder.gates.verdict import Answer, Verdict
 from marauder.reporting import run_report
+from marauder.reporting.advice import Advice
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content, schema
 from marauder.reporting.gallery import build_gallery
@@ -313,7 +314,9 @@ def test_names_stay_text_in_every_place(tmp_path: Path) -> None:
     found = [Detections(np.array([[1, 1, 300, 300.0]]), np.full(1, 0.9), np.zeros(1))]
     trap = "</td><script>alert(1)</script>"
     masks = [SliceMask(trap, np.array([True]), protected=True, description=trap)]
-    write_run_report(tmp_path, evidence_of(records, found, found, [trap], masks, title=trap, what_next=trap))
+    write_run_report(
+        tmp_path, evidence_of(records, found, found, [trap], masks, title=trap, advice=[Advice(trap, trap, trap)])
+    )
     page, content = read(tmp_path)
     assert "script" not in {tag for tag, _ in page.tags}
     assert page.text.count(trap) >= 5 and content["classes"] == [trap]
@@ -330,18 +333,66 @@ def test_no_gate_no_production_no_latency(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "heading", "text"),
+    ("answers", "colour", "heading", "text"),
     [
-        ("pass pass", "✓ All gates passed", "Passed: gate0, gate1."),
-        ("pass off off", "✓ 1 of 3 gates passed, 2 were not run", "Passed: gate0; not run: gate1, gate2."),
-        ("off off", "– No gate was run", "Not run: gate0, gate1."),
-        ("off warn pass", "! Passed, with warnings", "Warned: gate1; passed: gate2; not run: gate0."),
-        ("fail off", "✗ Did not pass its gates", "Failed: gate0; not run: gate1."),
+        ("PASS pass", "pass", "✓ All gates passed", "Passed: gate0, gate1."),
+        ("PASS off off", "pass", "✓ 1 of 3 checks passed, 2 were not run", "Passed: gate0; not run: gate1, gate2."),
+        (
+            "OFF pass",
+            "off",
+            "– 1 of 2 checks passed, 1 was not run; whether it learned anything was not checked",
+            "Passed: gate1; not run: gate0.",
+        ),
+        (
+            "pass pass",
+            "off",
+            "– 2 of 2 checks passed; whether it learned anything was not checked",
+            "Passed: gate0, gate1.",
+        ),
+        ("off off", "off", "– No gate was run", "Not run: gate0, gate1."),
+        ("off warn PASS", "warn", "! Passed, with warnings", "Warned: gate1; passed: gate2; not run: gate0."),
+        ("warn WARN", "warn", "! Has not learned yet", "Warned: gate0, gate1."),
+        ("fail WARN", "fail", "✗ Did not pass its gates", "Failed: gate0; warned: gate1."),
     ],
 )
-def test_the_banner_claims_no_pass_of_a_gate_that_was_not_run(answers: str, heading: str, text: str) -> None:
+def test_the_banner_is_green_only_where_it_learned_and_counts_what_was_not_run(
+    answers: str, colour: str, heading: str, text: str
+) -> None:
     verdicts = [
-        Verdict(f"gate{number}", "end", cast(Answer, answer), "why") for number, answer in enumerate(answers.split())
+        Verdict(
+            f"gate{number}",
+            "end",
+            cast(Answer, word.lower()),
+            "why",
+            evidence={"finding": "has not learned yet"},
+            essential=word.isupper(),
+        )
+        for number, word in enumerate(answers.split())
     ]
     banner = gates_banner(verdicts)
-    assert (banner["heading"], banner["text"]) == (heading, text)
+    assert (banner["answer"], banner["heading"], banner["text"]) == (colour, heading, text)
+
+
+def test_of_many_false_boxes_the_surest_are_drawn_and_every_picture_opens_large(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    record = Record("flooded", shared_data / "none.jpg", 400, 300, np.array([[10.0, 10, 60, 60]]), np.array([0]))
+    corner = np.linspace(100, 200, 50)[:, None]
+    boxes = np.vstack([record.boxes, np.hstack([corner, corner, corner + 40, corner + 40])])
+    found = Detections(boxes, np.concatenate([[0.25], np.linspace(0.3, 0.8, 50)]), np.zeros(51, int))
+    evidence = evidence_of([record], [found], None, ["fish"], [], labelled=[record], on_val=0.9, verdicts=())
+    write_run_report(tmp_path, evidence)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    drawn = [tag for tag in page.tags if tag[0] == "rect" and tag[1]["class"] == "false"]
+    assert len(drawn) == 20
+    assert "1 found, 0 missed, 50 false (only the 20 surest are drawn)" in page.text
+    assert "false: 0.80" in page.text and "false: 0.30" not in page.text
+    # A picture is a link to itself; style.css draws what is addressed over the whole window, and a link leads back.
+    figures = [attributes["id"] for tag, attributes in page.tags if tag == "figure" and "id" in attributes]
+    links = [attributes.get("href") for tag, attributes in page.tags if tag == "a"]
+    places = {attributes.get("id") for _, attributes in page.tags}
+    assert figures == ["label1", "worst1"]
+    for name in figures:
+        assert f"#{name}" in links and f"#at-{name}" in links and f"at-{name}" in places
+    assert "mAP50 on val" in page.text and "0.900" in page.text
+    assert [tag[1]["class"] for tag in page.tags if tag[0] == "rect"].count("label") == 1

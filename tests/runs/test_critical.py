@@ -234,7 +234,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     also sees one false disc in the left lower corner of pictures that are not flipped, with little certainty."""
 
     from marauder.data.records import Detections
-    from marauder.mining import mining_job as hard_negatives_job
+    from marauder.mining import job as hard_negatives_job
     from marauder.prediction.records import Prediction
 
     asked = {"pictures": 0, "stop_after": 10**9}
@@ -309,7 +309,7 @@ def test_unlabelled_pictures_give_no_negatives_unless_they_are_declared_empty(
 def test_mining_goes_on_after_an_interruption_and_refuses_other_classes(
     tmp_path: Path, undisturbed: Path, seeing: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marauder.mining import mining_job as hard_negatives_job
+    from marauder.mining import job as hard_negatives_job
 
     monkeypatch.setattr(hard_negatives_job, "BLOCK", 4)
     data = planted_reef(tmp_path / "planted")

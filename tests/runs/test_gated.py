@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from small_reef import NAMES, write_small_reef
+from typer.testing import CliRunner
 
+from marauder.cli.train import show
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines, write_bytes, write_json
@@ -18,6 +22,7 @@ from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
 from marauder.storage.opening import open_store
+from marauder.tasks.detection.runtime import DetectionRuntime
 from marauder.tasks.detection.settings import DetectionSettings
 
 QUICK = [
@@ -121,6 +126,78 @@ def test_a_planted_regression_is_stopped_and_not_promoted(first: RunSummary, ree
     assert any(one["gate"] == "regression" and one["answer"] == "fail" for one in report["gates"])
 
 
+SHORT = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
+"""Words of a run that learns nothing."""
+
+
+def test_what_has_not_learned_says_so_everywhere_and_is_no_candidate(
+    reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from marauder.cli import data
+    from marauder.cli.train import show
+
+    done = run(reef, tmp_path, *SHORT)
+    assert (done.verdict, done.exit_status) == ("warn", 0)
+    assert done.withheld.startswith("floor: has not learned yet: mAP50 is 0.0")
+    show(done)
+    screen = capsys.readouterr().out
+    assert "not offered for production: floor: has not learned yet" in screen and "registry promote" not in screen
+    # What it proposes instead is a command for this very run.
+    assert f"marauder train {done.folder / 'config.yaml'} training.epochs=20" in screen
+    (check,) = (one.command for one in done.advice if one.kind == "check_labels")
+    assert CliRunner().invoke(data.app, shlex.split(check)[2:]).exit_code == 0
+    for name, said in (
+        ("run.json", done.withheld),
+        ("model_card.md", "has not learned yet"),
+        ("report.html", done.withheld[7:]),
+    ):
+        assert said in (done.folder / name).read_text(encoding="utf-8"), name
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert '<div class="banner warn"><b>! Has not learned yet</b>' in page and 'class="label"' in page
+    assert "registry promote" not in page and 'href="labels.jpg"' in page
+    content = read_json(done.folder / "eval_report.json")
+    assert content["withheld"] == done.withheld
+    assert read_lines(done.folder / "outbox.jsonl")[-1]["data"]["withheld"] == done.withheld
+    assert [one["kind"] for one in content["advice"]] == [one.kind for one in done.advice]
+    assert content["overall"]["confidence"] >= 0.05
+    registry = open_registry(settings_for(reef, tmp_path).registry, tmp_path)
+    assert registry is not None and registry.find("shapes", "candidate") is None
+    with pytest.raises(UserError, match="floor: has not learned yet"):
+        promote(registry, "shapes", "1", who="tests")
+    offered = run(reef, tmp_path, *SHORT, "gate.floor.level=0", "project=other")
+    assert offered.withheld == "" and registry.find("other", "candidate") is not None
+
+
+def test_sheets_of_labels_and_batches_change_no_weight(
+    reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    seen: list[list[str]] = []
+    known = DetectionRuntime.task
+
+    def task(self: DetectionRuntime, cache: Path | None) -> Any:
+        seen.append(sorted(path.name for path in self.settings.folder.glob("*.jpg")))
+        return known(self, cache)
+
+    monkeypatch.setattr(DetectionRuntime, "task", task)
+    words = [*SHORT, "registry.kind=none"]
+    done = run(reef, tmp_path / "with", *words)
+    assert seen[0] == ["labels.jpg", "training_batch.jpg"], "before training begins"
+    sheets = {path.name: path.read_bytes() for path in done.folder.glob("*.jpg")}
+    monkeypatch.setattr(DetectionRuntime, "preview", lambda self, clock: None)
+    without = run(reef, tmp_path / "without", *words)
+    assert not list(without.folder.glob("*.jpg"))
+    first, second = (load_file(one.folder / "last.safetensors") for one in (done, without))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    monkeypatch.undo()
+    runtime = DetectionRuntime(settings_for(reef, tmp_path, *words, f"output={tmp_path / 'again'}", "id=again"))
+    (tmp_path / "again").mkdir()
+    runtime.open()
+    runtime.preview(Clock())
+    assert sheets == {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*.jpg")}
+
+
 def test_a_gate_before_training_stops_the_run(reef: Path, tmp_path: Path) -> None:
     words = ["gate.contract.required_classes=[disc, octopus]", "registry.kind=none"]
     with pytest.raises(GateStop, match="octopus") as stop:
@@ -129,6 +206,7 @@ def test_a_gate_before_training_stops_the_run(reef: Path, tmp_path: Path) -> Non
     (folder,) = tmp_path.iterdir()
     assert not (folder / "best.pt").exists() and not list(folder.glob("checkpoints/*.pt"))
     assert answers(folder)["contract"] == "fail"
+    assert (folder / "labels.jpg").is_file(), "what is wrong with the labels can be looked at"
     record = read_json(folder / "run.json")
     assert (record["state"], record["verdict"], record["exit_status"]) == ("stopped", "fail", 3)
     assert [event["type"].rpartition(".")[2] for event in read_lines(folder / "outbox.jsonl")][-1] == "failed"
@@ -154,7 +232,7 @@ def test_an_unknown_slice_in_the_targets_is_named_before_training(reef: Path, tm
 
 
 def test_what_was_killed_before_it_was_told_is_told_by_the_next_call(reef: Path, tmp_path: Path) -> None:
-    words = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
+    words = SHORT
     done = run(reef, tmp_path, *words)
     record = read_json(done.folder / "run.json")
     write_json(done.folder / "run.json", {**record, "told": False})
@@ -168,10 +246,9 @@ def test_what_was_killed_before_it_was_told_is_told_by_the_next_call(reef: Path,
 
 
 def test_an_unreachable_registry_warns_and_is_asked_by_the_next_call(reef: Path, tmp_path: Path) -> None:
-    words = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
     broken = tmp_path / "registry"
     broken.write_text("a file where a folder is needed")
-    words += [f"registry.options={{address: {broken}}}"]
+    words = [*SHORT, f"registry.options={{address: {broken}}}"]
     away = run(reef, tmp_path / "runs", *words)
     assert (away.version, answers(away.folder)["regression"]) == (None, "warn")
     broken.unlink()
@@ -180,8 +257,7 @@ def test_an_unreachable_registry_warns_and_is_asked_by_the_next_call(reef: Path,
 
 
 def test_files_reach_a_store_that_is_named_later(reef: Path, tmp_path: Path) -> None:
-    words = ["gate.sanity=off", "gate.determinism=off", "gate.drift=off", "export.formats=[]", "training.epochs=1"]
-    words += ["registry.kind=none"]
+    words = [*SHORT, "registry.kind=none"]
     done = run(reef, tmp_path / "runs", *words)
     store = tmp_path / "store"
     run(reef, tmp_path / "runs", *words, f"store={store}")
@@ -227,7 +303,9 @@ def test_a_disk_too_small_for_decoded_pictures_is_told(
         run(reef, tmp_path, *words)
 
 
-def test_another_project_gets_a_version_of_its_own_without_training_again(reef: Path, tmp_path: Path) -> None:
+def test_another_project_gets_a_version_of_its_own_without_training_again(
+    reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = run(reef, tmp_path, "export.formats=[]")
     weights = stamps_of(one.folder)["best.safetensors"]
     other = run(reef, tmp_path, "export.formats=[]", "project=other")
@@ -237,3 +315,13 @@ def test_another_project_gets_a_version_of_its_own_without_training_again(reef: 
     assert registry is not None
     assert [version.version for version in registry.versions("other")] == [other.version]
     assert len(registry.versions("shapes")) == 1
+    health = next(one for one in read_json(one.folder / "gates.json")["verdicts"] if one["gate"] == "health")
+    assert health["why"] == "training finished normally", "nothing was resumed"
+    assert other.version is not None
+    assert other.promote[:2] == ("other", other.version)
+    promote(registry, "other", other.version, who="tests", why="good")
+    again = run(reef, tmp_path, "export.formats=[]", "project=other")
+    assert again.finished_before and again.version == other.version and again.promote == ()
+    show(again)
+    told = capsys.readouterr().out
+    assert "it is in production" in told and "promote" not in told

@@ -21,10 +21,11 @@ def record(folder: Path, name: str, **about: object) -> Path:
 
 
 def test_runs_come_in_the_order_they_were_started(tmp_path: Path) -> None:
-    record(tmp_path, "late", started=20.0, metrics={"map50": 0.4}, seconds=5.0)
-    record(tmp_path, "early", started=10.0, finished=13.0)
+    # Neither by name nor in the order in which they were written.
+    record(tmp_path, "a", started=20.0, metrics={"map50": 0.4}, seconds=5.0)
+    record(tmp_path, "b", started=10.0, finished=13.0)
     early, late = index_runs(tmp_path)
-    assert (early.folder.name, late.folder.name) == ("early", "late")
+    assert (early.folder.name, late.folder.name) == ("b", "a")
     assert (early.seconds, late.seconds, late.metrics) == (3.0, 5.0, {"map50": 0.4})
 
 

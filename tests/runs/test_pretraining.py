@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def settings(data: Path, output: Path, **values: Any) -> PretrainingSettings:
     }  # fmt: skip
     section = {"settings": {"queue": 64}, **values.pop("pretraining", {})}
     return PretrainingSettings.model_validate({
-        "data": data, "output": output, "model": "yolov8t", "image_size": 64, "training": training,
+        "data": data, "output": output, "model": "yolov8t", "weights": None, "image_size": 64, "training": training,
         "pretraining": section, **plain, **values,
     })  # fmt: skip
 
@@ -93,6 +94,14 @@ def test_other_pictures_of_the_same_size_are_another_pretraining(tmp_path: Path)
     pool = open_pool(given)
     assert changed.stat().st_size == size and changed in [one.picture for one in pool.training]
     assert pool_identity(pool, given) != before
+
+
+def test_a_picture_held_out_instead_of_trained_on_is_another_pretraining(tmp_path: Path) -> None:
+    write_noise(tmp_path / "bare", 12)
+    given = settings(tmp_path / "bare", tmp_path / "out")
+    pool = open_pool(given)
+    moved = replace(pool, training=pool.training[:-1], held_out=(pool.training[-1], *pool.held_out))
+    assert pool_identity(moved, given) != pool_identity(pool, given)
 
 
 class TestPictures:
@@ -139,7 +148,7 @@ class TestSettings:
             ({"pretraining": {"views": {"views": 1}}}, "views must be 2 or more"),
             ({"training": {"close_mosaic_epochs": 3}}, "close_mosaic_epochs"),
             ({"training": {"micro_batch_size": 1}}, "2 or more"),
-            ({"init": "weights.onnx"}, "weights are a .pt or .safetensors file"),
+            ({"weights": "weights.onnx"}, "give auto, none, released weights"),
         ],
     )
     def test_what_has_no_effect_is_refused(self, tmp_path: Path, values: dict[str, Any], words: str) -> None:
@@ -149,7 +158,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("word", "told"),
         [
-            ("weights=a.pt", "weights: no such setting here: .*init"),
+            ("init=a.pt", "init: no such setting here: .*as weights"),
             ("augmentation.mosaic=0.5", "augmentation: no such setting here: .*pretraining.views"),
             ("loss.box=1", "loss: no such setting here"),
             ("export.formats=[onnx]", "export: no such setting here"),
@@ -245,7 +254,13 @@ class TestRun:
         assert probe["verdict"] in ("yes", "no", "unclear")
         assert probe["low"] <= probe["gain"] <= probe["high"]
         verdicts = {one["gate"]: one for one in read_json(summary.folder / "gates.json")["verdicts"]}
-        assert set(verdicts) == {"sanity", "determinism", "health", "representation"}
+        assert set(verdicts) == {"sanity", "determinism", "health", "representation", "floor"}
+        # Judged by the interval of the gain: ten updates are not known to have taught anything.
+        assert verdicts["floor"]["value"] == pytest.approx(probe["gain"])
+        learned = "pass" if probe["low"] >= 0 else "warn"
+        assert verdicts["floor"]["answer"] == learned
+        assert (summary.withheld == "") == (learned == "pass")
+        assert (summary.folder / "views.png").is_file()
         # Five updates an epoch leave the running statistics at where they began: a clean pass would be no finding.
         assert verdicts["representation"]["answer"] == "warn"
         told = re.match(
@@ -282,6 +297,8 @@ class TestRun:
         probe = read_json(summary.folder / "probe.json")
         assert (probe["verdict"], probe["gain"]) == ("unclear", None)
         assert "nothing labelled to probe on" in probe["why"]
+        assert summary.withheld.startswith("floor: too few pictures to tell: nothing labelled to probe on")
+        assert [one.kind for one in summary.advice] == ["label_more"]
         page = (summary.folder / "report.html").read_text(encoding="utf-8")
         assert "Unclear" in page
         assert "--data-yaml LABELLED/data.yaml" in page and "name your labelled data" in page
@@ -295,7 +312,7 @@ class TestRun:
             {name: value.contiguous() for name, value in detector.state_dict().items()}, tmp_path / "d.safetensors"
         )
         rate = {"optimizer": {"learning_rate": 1e-12, "weight_decay": 0.0}}
-        given = settings(reef, tmp_path / "run", init=tmp_path / "d.safetensors", training=rate)
+        given = settings(reef, tmp_path / "run", weights=tmp_path / "d.safetensors", training=rate)
         summary = run_gated(given, Clock())
         kept = load_file(summary.weights)["model.0.conv.weight"]
         assert torch.allclose(kept, detector.state_dict()["model.0.conv.weight"], atol=1e-6)
@@ -307,7 +324,7 @@ class TestRun:
         other = build_detector("yolov8n", NAMES)
         save_file({name: value.contiguous() for name, value in other.state_dict().items()}, tmp_path / "n.safetensors")
         with pytest.raises(UserError, match="tensors fit yolov8t"):
-            run_gated(settings(reef, tmp_path / "run", init=tmp_path / "n.safetensors"), Clock())
+            run_gated(settings(reef, tmp_path / "run", weights=tmp_path / "n.safetensors"), Clock())
 
     def test_collapse_stops_training_with_status_3(self, tmp_path: Path) -> None:
         write_noise(tmp_path / "bare", 60)

@@ -8,11 +8,23 @@ import pytest
 from typer.testing import CliRunner
 
 from marauder.cli.config import app
+from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.explain import explain, walk
-from marauder.core.settings import Layer, merge_layers, read_layer
-from marauder.runs.recipes import library, load_run_settings, recipe_fields, recipe_layers, run_layer
-from marauder.tasks.detection.settings import DetectionSettings
+from marauder.core.settings import Decides, Layer, merge_layers, read_layer
+from marauder.critical.settings import CriticalSettings
+from marauder.runs.recipes import (
+    as_yaml,
+    library,
+    load_run_settings,
+    load_settings_of_task,
+    recipe_fields,
+    recipe_layers,
+    run_layer,
+)
+from marauder.runs.settings import RunSettings
+from marauder.tasks.detection.settings import BaselineSettings, DetectionSettings
+from marauder.tasks.pretraining.settings import PretrainingSettings
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +146,23 @@ def test_config_commands() -> None:
     assert {"task", "model", "image_size", "loss", "training", "augmentation", "pretraining"} <= set(recipe_fields())
     assert not {"data", "runs", "project", "tracking", "evaluation", "gates", "processes"} & set(recipe_fields())
     assert recipe_layers("trial")[0].name.endswith("yolo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(BaselineSettings, ["gate.floor.level=0.1"]), (CriticalSettings, []), (PretrainingSettings, [])],
+)
+def test_the_settings_that_a_run_leaves_continue_this_very_run(
+    model: type[RunSettings], words: list[str], tmp_path: Path
+) -> None:
+    settings = load_run_settings(model, None, [f"data={tmp_path}", f"output={tmp_path}", *words])
+    *command, file = settings.command
+    Path(file).write_text(as_yaml(settings), encoding="utf-8")
+    if command == ["marauder", "train"]:
+        again = load_settings_of_task(Path(file))
+    else:
+        assert command == ["marauder", "critical", "--train", "--config"]
+        again = load_run_settings(CriticalSettings, Path(file))
+    deciding = (Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
+    assert decided(again, *deciding) == decided(settings, *deciding)
+    assert (again.folder, again.project, again.gate) == (settings.folder, settings.project, settings.gate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +41,17 @@ def test_a_recipe_file_of_any_name_is_a_run(tmp_path: Path) -> None:
     found = with_run_id(DetectionSettings(data=tmp_path, recipe="my recipes/two fish.yaml"), PIN)
     assert found.id is not None and found.id.startswith("two-fish-")
     assert found.folder == Path("runs") / found.id
+
+
+def test_the_time_of_an_attempt_that_was_killed_counts_until_its_last_sign_of_life(tmp_path: Path) -> None:
+    names = {"id": "a", "project": "p", "task": "detection"}
+    record = open_record(tmp_path, **names).write(tmp_path, seconds=100.0)
+    (tmp_path / "events.jsonl").write_text("", encoding="utf-8")
+    os.utime(tmp_path / "events.jsonl", (record.attempt_started + 50,) * 2)
+    again = open_record(tmp_path, **names)
+    assert (again.seconds, again.attempts) == (pytest.approx(150, abs=0.2), 2)
+    again.write(tmp_path, state="interrupted", seconds=160.0)
+    assert open_record(tmp_path, **names).seconds == 160.0, "what was written down is not counted twice"
 
 
 def test_setting_aside_that_was_killed_loses_nothing(tmp_path: Path) -> None:

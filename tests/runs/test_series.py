@@ -27,6 +27,7 @@ from marauder.mining.job import declared
 from marauder.runs.gated import GatedRun
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.series import PartMaker
+from marauder.runs.start_weights import Start
 from marauder.runs.task_runtime import Findings
 from marauder.runs.training_stage import SingleTraining
 from marauder.tasks.detection.exporting import export_run
@@ -125,14 +126,15 @@ def test_other_labels_to_probe_on_are_measured_again_and_not_trained_again(tmp_p
     data, probe = write_small_reef(tmp_path / "reef", train=40), write_small_reef(tmp_path / "probe", train=4, val=1)
     settings = load_run_settings(
         PretrainingSettings, None, [f"probe.data={probe}", "tracking.trackers=[]", "training.device=cpu"],
-        data=data, output=tmp_path / "out", id="x",
+        data=data, output=tmp_path / "out", id="x", weights="none",
     )  # fmt: skip
     pinned = pin(data)
 
     def begun() -> GatedRun:
         runtime = PretrainingRuntime(settings)
         runtime.clock = Clock()
-        return GatedRun(settings, runtime, runtime.open(), pinned, load_gates(None, {}), Clock(), SingleTraining())
+        plan = load_gates(None, {})
+        return GatedRun(settings, Start(), runtime, runtime.open(), pinned, plan, Clock(), SingleTraining())
 
     before = begun()
     assert begun().key == before.key

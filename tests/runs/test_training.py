@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,12 @@ import cv2
 import pytest
 import torch
 from small_reef import NAMES, PLAIN, write_small_reef
+from ultralytics import YOLO
 
 from marauder.cli.train import show
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import hash_file, read_json, read_lines
+from marauder.core.files import hash_file, read_json, read_lines, write_json
 from marauder.core.settings import load_settings
 from marauder.data.reading import read_dataset
 from marauder.engine.distributed import Group
@@ -26,8 +30,9 @@ from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
-from marauder.models.files import load_detector
-from marauder.runs.gated import run_gated
+from marauder.models.files import load_detector, save_detector
+from marauder.models.ultralytics_adapter import build_detector, class_branch_width
+from marauder.runs.gated import RunSummary, run_gated
 from marauder.tasks.detection.runtime import DetectorWeights
 from marauder.tasks.detection.settings import BaselineSettings
 from marauder.tasks.detection.training import DetectionPlan, DetectionTask
@@ -45,8 +50,8 @@ def settings_for(data: Path, output: Path, *overrides: str) -> BaselineSettings:
     )
 
 
-def make_task(data: Path) -> DetectionTask:
-    """The detection task of the small data set."""
+def make_task(data: Path, weights: Path | None = None) -> DetectionTask:
+    """The detection task of the small data set, started from ``weights`` where given."""
     dataset = read_dataset(data)
     plan = DetectionPlan(
         "yolov8t",
@@ -56,6 +61,7 @@ def make_task(data: Path) -> DetectionTask:
         64,
         0,
         AugmentationSettings(),
+        weights,
     )
     return DetectionTask(plan, None, 0)
 
@@ -216,6 +222,28 @@ def test_last_weights_that_a_kill_kept_from_being_written_are_written(small_reef
     assert noted(tmp_path, "last") == 3 and hash_file(tmp_path / "last.safetensors") == wanted
 
 
+def test_a_run_asked_for_fewer_epochs_than_it_has_says_what_becomes_of_them(small_reef: Path, tmp_path: Path) -> None:
+    def run(epochs: int) -> RunSummary:
+        return run_gated(settings_for(small_reef, tmp_path / "out", f"training.epochs={epochs}"), Clock())
+
+    assert run(3).longer_than_asked == ""
+    before = read_json(tmp_path / "out" / "run.json")
+    shorter = run(2)
+    assert shorter.finished_before and shorter.epochs == 3
+    assert shorter.longer_than_asked.startswith("already trained 3 epochs; asked for 2: nothing is trained")
+    assert read_json(tmp_path / "out" / "run.json") == before, "the finished run stays what it is"
+    # Interrupted before it was finished, it is measured as it is.
+    write_json(tmp_path / "out" / "run.json", {**before, "state": "interrupted"})
+    shorter = run(2)
+    assert not shorter.finished_before and shorter.epochs == 3 and shorter.longer_than_asked
+    assert [row["epoch"] for row in read_lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2, 3]
+    record = read_json(tmp_path / "out" / "run.json")
+    assert record["seconds"] > record["training_seconds"] > 0, "measuring takes time, too"
+    assert record["seconds"] > before["seconds"], "of all attempts"
+    assert run(2).longer_than_asked, "told again"
+    assert run(4).longer_than_asked == "" and run(4).epochs == 4
+
+
 def test_a_run_that_goes_back_registers_the_branch_it_is_on(
     small_reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,13 +264,43 @@ def test_a_run_that_goes_back_registers_the_branch_it_is_on(
     record = read_json(tmp_path / "out" / "run.json")
     assert (record["epochs"], record["best_epoch"]) == (2, 2)
     assert (noted(tmp_path / "out", "best"), noted(tmp_path / "out", "last")) == (2, 2)
-    assert record["weights_sha256"] == hash_file(tmp_path / "out" / "best.safetensors")
+    assert (record["weights"], record["sealed"]) == ("best.pt", "best.safetensors")
+    for name in ("weights", "sealed"):
+        assert record[f"{name}_sha256"] == hash_file(tmp_path / "out" / record[name])
     assert [row["epoch"] for row in read_lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2]
     (stored,) = (tmp_path / "store").rglob("best.safetensors")
-    assert hash_file(stored) == record["weights_sha256"]
+    assert hash_file(stored) == record["sealed_sha256"]
     assert first.version is not None and second.version not in (None, first.version)
     again = run_gated(settings(2), Clock(), resume=older)
     assert again.version == second.version, "the same weights again"
+
+
+KILLED_BEFORE_A_COPY = """
+import os, signal, sys
+from marauder.cli.main import main
+from marauder.storage.mirror import CheckpointMirror
+CheckpointMirror.offer = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_a_branch_given_up_does_not_come_back_from_a_mirror(small_reef: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["training.keep_checkpoints=9", "training.checkpoint_steps=3"]
+    words += [f"checkpoint_tiers.volume.address={tmp_path / 'volume'}", "checkpoint_tiers.volume.seconds=0"]
+    settings = settings_for(small_reef, out, *words)
+    run_gated(settings, Clock())
+    older = out / "checkpoints" / "checkpoint_000000003.pt"
+    command = ["baseline", "--data-yaml", str(small_reef), "--output", str(out), "--model", "yolov8t", "--imgsz", "64"]
+    command += [*QUICK, *words, "--resume", str(older)]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_A_COPY, *command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (out / "checkpoints" / "checkpoint_000000006.json").unlink(missing_ok=True)  # had the kill been a moment earlier
+    run_gated(settings, Clock())
+    resumed = [event["step"] for event in read_lines(out / "events.jsonl") if event["kind"] == "resumed"]
+    assert resumed == [3, 3]
 
 
 def bitmaps(data: Path) -> list[Path]:
@@ -463,6 +521,61 @@ def test_weights_of_another_run_are_taken_where_they_fit(
     )
     with pytest.raises(UserError, match="tensors fit yolo11n"):
         run_gated(wrong, Clock())
+
+
+def detector_of_many_classes(folder: Path) -> Path:
+    """A saved detector whose class branch is wider than that of a few classes: 50 channels, not 16."""
+    names = [*(f"species {number}" for number in range(49)), "square"]
+    save_detector(build_detector("yolov8t", names, seed=3), folder / "source", 64, {})
+    return folder / "source.safetensors"
+
+
+def test_a_training_from_weights_of_other_classes_resumes_bit_for_bit_and_keeps_their_branch(
+    small_reef: Path, tmp_path: Path
+) -> None:
+    source = detector_of_many_classes(tmp_path)
+    whole = fit(make_task(small_reef, source), tmp_path / "whole")
+    clock, task = Clock(), make_task(small_reef, source)
+    load = task.load
+
+    def load_and_stop(keys: Any, context: Any) -> Any:
+        clock.signal_name = "SIGTERM"
+        return load(keys, context)
+
+    task.load = load_and_stop  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        fit(task, tmp_path / "cut", clock=clock)
+    resumed = fit(make_task(small_reef, source), tmp_path / "cut")
+    assert [row["val/map50"] for row in resumed.history] == [row["val/map50"] for row in whole.history]
+    for name in ("best.safetensors", "last.safetensors", "last.pt"):
+        assert hash_file(tmp_path / "cut" / name) == hash_file(tmp_path / "whole" / name)
+    for suffix in (".pt", ".safetensors"):
+        assert class_branch_width(load_detector(tmp_path / "cut" / f"last{suffix}").model) == 50
+
+
+def test_a_run_from_weights_of_other_classes_says_so_and_leaves_files_that_open(
+    small_reef: Path, tmp_path: Path
+) -> None:
+    source = detector_of_many_classes(tmp_path)
+    summary = run_gated(settings_for(small_reef, tmp_path / "run", f"weights={source}"), Clock())
+    listing = (tmp_path / "run" / "transfer_account.txt").read_text(encoding="utf-8")
+    assert "class branch: 50 channels wide as in the source, not 16" in listing
+    assert "classes taken by name: 1 of 3 (square); as initialised: disc, cross" in listing
+    opened = YOLO(summary.weights.with_suffix(".pt"))
+    assert opened.names == dict(enumerate(NAMES))
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        # Not to the last bit: Ultralytics keeps the layout in memory that training left.
+        torch.testing.assert_close(opened.model.eval()(picture)[0], load_detector(summary.weights).model(picture)[0])
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_words(small_reef: Path, tmp_path: Path) -> None:
+    fit(make_task(small_reef), tmp_path / "run", epochs=1)
+    kept = hash_file(tmp_path / "run" / "last.safetensors")
+    with pytest.raises(UserError, match=r"cv3.*: 16x16x3x3 there, 50x16x3x3 here.*earlier version.*--fresh"):
+        fit(make_task(small_reef, detector_of_many_classes(tmp_path)), tmp_path / "run", epochs=2)
+    assert hash_file(tmp_path / "run" / "last.safetensors") == kept
+    assert fit(make_task(small_reef), tmp_path / "run", epochs=2).epochs == 2
 
 
 @pytest.mark.slow

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import make_pool, make_settings
 
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
 from marauder.selection.choosing import choose, combined_scores, rank_shares
+from marauder.selection.features import why_alike
 from marauder.selection.price import PriceSettings, estimate_price
 from marauder.selection.settings import SelectionSettings
+from marauder.testing.strategies import make_pool, make_settings
 
 
 @pytest.mark.parametrize("name", ["hybrid", "uncertainty"])
@@ -33,6 +34,25 @@ def test_a_detector_that_is_not_to_be_trusted_gives_typical_pictures(name: str, 
     choice = choose(pool, make_settings(strategy=name, min_labelled_share=0))
     assert choice.strategy == "typical"
     assert any("doubts mean nothing here: it sees nothing; typical pictures" in note for note in choice.notes)
+
+
+def test_what_changes_the_choice_is_told_first_and_apart() -> None:
+    pool = make_pool(labelled_share=0.01, by_look="its features hardly differ")
+    choice = choose(pool, make_settings(slice_quotas={"site=reef": 190}))
+    assert [note.partition(":")[0] for note in choice.changes] == [
+        "the detector's doubts mean nothing here",
+        "likeness is that of how pictures look (light, colour, layout)",
+    ]
+    assert choice.notes[:2] == choice.changes and any("quota of site=reef" in note for note in choice.notes[2:])
+    unchanged = choose(make_pool(labelled_share=None), make_settings())
+    assert not unchanged.changes and any("--labeled" in note for note in unchanged.notes)
+
+
+def test_features_of_a_collapsed_detector_are_told_from_those_of_one_that_sees() -> None:
+    features = make_pool().features
+    assert why_alike(features) == "" and why_alike(features[:1]) == ""
+    collapsed = features[0] + np.random.default_rng(0).normal(0, 1e-5, features.shape).astype(np.float32)
+    assert "hardly differ from picture to picture" in why_alike(collapsed)
 
 
 @pytest.mark.parametrize("name", ["hybrid", "uncertainty"])

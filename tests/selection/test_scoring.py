@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-from lively_detectors import lively_detector
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.decides import names as setting_names
 from marauder.core.errors import UserError
@@ -40,6 +39,7 @@ from marauder.selection import scoring
 from marauder.selection.pool_scores import PoolScores
 from marauder.selection.scoring import DECISIVE, score_pool
 from marauder.selection.settings import SelectionSettings
+from marauder.testing.lively_detectors import lively_detector
 
 NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 ALL = tuple(names("uncertainty"))

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from lively_detectors import lively_detector
 from marauder.cli.select import app
+from marauder.core import files
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
@@ -34,6 +37,7 @@ from marauder.selection.features import detector_features
 from marauder.selection.job import select_pictures
 from marauder.selection.scoring import score_pool
 from marauder.selection.settings import SelectionSettings
+from marauder.testing.lively_detectors import lively_detector
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "marauder.cli.main", "select"]
@@ -125,6 +129,37 @@ def test_the_script_chooses_and_tells_and_does_nothing_twice(workspace: Path) ->
     again = run([*words, "--output", "script", "critical=[starfish]", "min_map50=0", "--resume"], workspace)
     assert again.returncode == 0 and "done before; nothing changed since" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("strategy", ["hybrid", "k_center"])
+def test_a_detector_that_sees_the_same_everywhere_gives_way_to_the_look_of_pictures(here: Path, strategy: str) -> None:
+    detector = load_detector(here / "a" / "best.pt").model
+    with torch.no_grad():
+        for module in detector.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # every layer gives its bias, whatever it is shown
+                module.weight.zero_()
+                module.bias.fill_(0.5)
+    save_detector(detector, here / "dull", SIZE, {})
+    chosen = settings(f"dull_{strategy}", models=["dull.safetensors"], strategy=strategy, random_share=0)
+    summary = select_pictures(chosen, Clock())
+    assert any(
+        "how pictures look (light, colour, layout): the detector's features hardly" in one for one in summary.changes
+    )
+    picks = content(here / chosen.output)["picks"]
+    assert [pick["key"] for pick in picks] != sorted(pick["key"] for pick in picks), "chosen by the order of the files"
+    if strategy == "k_center":
+        distances = [float(pick["reason"].rpartition("distance ")[2].rstrip(")")) for pick in picks]
+        assert min(distances) > 0.1
+        by_look = settings("by_look", models=[], strategy="k_center", random_share=0)
+        select_pictures(by_look, Clock())
+        assert [one["key"] for one in picks] == [one["key"] for one in content(here / "by_look")["picks"]]
+    first = summary.message().splitlines()[0]
+    page = (here / chosen.output / "report.html").read_text(encoding="utf-8")
+    told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's doubts mean nothing"
+    assert first.startswith(told)
+    assert page.index("Not chosen as asked for") < page.index("how pictures look (light") < page.index("Why these")
+    again = select_pictures(chosen, Clock())
+    assert again.reused and again.changes == summary.changes
 
 
 @pytest.mark.parametrize("at", ["work/scores", "pool_map.png"])
@@ -239,7 +274,7 @@ def test_a_blind_detector_and_nothing_labelled_say_that_boxes_are_not_known(here
 def test_without_a_detector_typical_pictures_of_a_plain_folder(here: Path) -> None:
     summary = select_pictures(settings("plain", pool="pictures", models=()), Clock())
     assert (summary.strategy, summary.picked, summary.candidates) == ("typical", 12, 39)
-    assert "no detector was named" in summary.message() and "boxes come on top" in summary.message()
+    assert "No detector was named" in summary.message() and "boxes come on top" in summary.message()
     assert all(pick["estimated_boxes"] is None for pick in content(here / "plain")["picks"])
 
 
@@ -291,6 +326,30 @@ def test_another_choice_replaces_images_and_keeps_the_former_list(here: Path) ->
     assert (here / "replaced" / "selection.superseded.json").read_bytes() == former
     files = sorted((here / "replaced" / "images").iterdir())
     assert len(files) == 5 and not any(path.is_symlink() for path in files)
+
+
+def test_a_kill_while_a_choice_is_replaced_loses_no_list(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    select_pictures(settings("cut"), Clock())
+    former = (here / "cut" / "selection.json").read_bytes()
+    real, written = files.atomic_path, list[str]()
+
+    @contextmanager
+    def killed(path: Path) -> Iterator[Path]:
+        """Lets one of the lists be written, and no second."""
+        if path.name.startswith("selection.") and written:
+            raise KeyboardInterrupt
+        with real(path) as temporary:
+            yield temporary
+        written.extend([path.name] if path.name.startswith("selection.") else [])
+
+    monkeypatch.setattr(files, "atomic_path", killed)
+    with pytest.raises(KeyboardInterrupt):
+        select_pictures(settings("cut", count=5), Clock())
+    assert former in [path.read_bytes() for path in (here / "cut").glob("selection*.json")]
+    monkeypatch.setattr(files, "atomic_path", real)
+    select_pictures(settings("cut", count=5), Clock())
+    assert len(content(here / "cut")["picks"]) == 5
+    assert (here / "cut" / "selection.superseded.json").read_bytes() == former
 
 
 def test_lost_outputs_are_made_again_from_kept_scores(here: Path) -> None:

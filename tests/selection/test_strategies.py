@@ -1,4 +1,4 @@
-"""What every strategy promises, and what each is for."""
+"""Every strategy in the table of plug points passes the contract; and what each is for."""
 
 from __future__ import annotations
 
@@ -8,97 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import make_pool, make_settings, scores_of, unit
 
-from marauder.core.plugins import names, resolve
+from marauder.core.plugins import names
 from marauder.selection.basket import Basket, Pool
 from marauder.selection.choosing import choose
 from marauder.selection.clustering import members_by_cluster, nearest, weighted_means
 from marauder.selection.diversity import AHEAD, GreedyCover, conditioned_features
-from marauder.selection.strategies.base import Space, Strategy
+from marauder.selection.strategies.base import Space
 from marauder.selection.strategies.typical import typicality
+from marauder.testing.strategies import StrategyContract, make_pool, make_settings, scores_of, unit
 
 
 @pytest.mark.parametrize("name", names("strategy"))
-class TestEveryStrategy:
-    def test_is_known_by_its_name(self, name: str) -> None:
-        kind = resolve("strategy", name)
-        assert issubclass(kind, Strategy) and kind.name == name
-
-    def test_chooses_the_wanted_number_each_once(self, name: str) -> None:
-        choice = choose(make_pool(), make_settings(strategy=name))
-        assert choice.strategy == name
-        assert len(choice.picks) == 30 == len(set(choice.indices().tolist()))
-
-    def test_keeps_to_the_number_of_a_clip(self, name: str) -> None:
-        pool = make_pool()
-        choice = choose(pool, make_settings(strategy=name, count=60, most_per_group=2))
-        assert np.bincount(pool.groups[choice.indices()]).max() <= 2
-        # Twenty clips of two pictures each is all there can be, and that is told.
-        assert len(choice.picks) == 2 * len(np.unique(pool.groups))
-        assert any("most_per_group" in note for note in choice.notes)
-
-    @pytest.mark.parametrize("budget", [1, 7, 40])
-    def test_keeps_the_budget_in_boxes(self, name: str, budget: int) -> None:
-        pool = make_pool()
-        choice = choose(pool, make_settings(strategy=name, count=150, budget_boxes=budget, most_per_group=None))
-        spent = pool.boxes[choice.indices()].sum()
-        assert spent <= budget
-        left = np.setdiff1d(np.arange(len(pool)), choice.indices())
-        assert len(choice.picks) == 150 or (pool.boxes[left] > budget - spent).all(), "room was left unused"
-
-    def test_draws_its_random_share_from_the_whole_pool(self, name: str) -> None:
-        choice = choose(make_pool(), make_settings(strategy=name, random_share=0.2))
-        drawn = [pick.index for pick in choice.picks if pick.kind == "random"]
-        if name == "random":
-            assert len(drawn) == 30
-            return
-        assert len(drawn) == 6
-        other = "k_center" if name != "k_center" else "uncertainty"
-        same = choose(make_pool(), make_settings(strategy=other, random_share=0.2))
-        assert drawn == [pick.index for pick in same.picks if pick.kind == "random"]
-        first = [pick.kind == "random" for pick in choice.picks[:15]]
-        assert sum(first) == 3, "random picks are spread evenly over the order"
-
-    def test_meets_quotas(self, name: str) -> None:
-        pool = make_pool()
-        wanted = make_settings(strategy=name, class_quotas={"class 1": 20}, slice_quotas={"site=reef": 15})
-        choice = choose(pool, wanted)
-        assert (pool.class_counts[choice.indices(), 1] >= 0.5).sum() >= 20
-        assert pool.slices["site=reef"][choice.indices()].sum() >= 15
-        assert len(choice.picks) == 30
-
-    def test_says_which_quota_cannot_be_met(self, name: str) -> None:
-        pool = make_pool()
-        rare = np.zeros(len(pool), bool)
-        rare[:2] = True
-        choice = choose(
-            replace(pool, slices={"site=wreck": rare}), make_settings(strategy=name, slice_quotas={"site=wreck": 9})
-        )
-        assert {0, 1} <= set(choice.indices().tolist())
-        assert any("site=wreck asks for 9 pictures, 2 could be chosen" in note for note in choice.notes)
-
-    def test_the_same_input_gives_the_same_picks(self, name: str) -> None:
-        assert choose(make_pool(), make_settings(strategy=name)) == choose(make_pool(), make_settings(strategy=name))
-
-    def test_takes_all_of_a_pool_that_is_smaller_than_the_budget(self, name: str) -> None:
-        pool = make_pool(12)
-        choice = choose(pool, make_settings(strategy=name, most_per_group=None))
-        assert sorted(choice.indices().tolist()) == list(range(12))
-        assert any("all of them" in note for note in choice.notes)
-
-    def test_pictures_that_are_all_alike_are_no_obstacle(self, name: str) -> None:
-        pool = make_pool()
-        alike = replace(pool, features=np.repeat(pool.features[:1], len(pool), axis=0), scores=np.zeros(len(pool)))
-        assert len(choose(alike, make_settings(strategy=name)).picks) == 30
-
-    def test_nothing_labelled_and_no_classes_are_no_obstacle(self, name: str) -> None:
-        pool = make_pool(labelled=0, classes=0, boxes=np.full(200, 2.0), labelled_share=0.5)
-        assert len(choose(pool, make_settings(strategy=name)).picks) == 30
-
-    def test_every_pick_says_why(self, name: str) -> None:
-        for pick in choose(make_pool(), make_settings(strategy=name)).picks:
-            assert len(pick.reason) > 20 and pick.score is not None
+class TestEveryStrategy(StrategyContract):
+    """All there are."""
 
 
 @pytest.mark.parametrize("name", ["hybrid", "k_center", "k_medoids", "typical"])

@@ -128,6 +128,35 @@ def test_steps_of_a_branch_given_up_go_with_the_first_copy_after_it(mirror: Chec
     assert stored_steps(mirror.store, PREFIX) == [10, 15]
 
 
+def test_a_branch_given_up_does_not_come_back_when_a_kill_precedes_the_first_copy(address: str, local: Path) -> None:
+    offer(CheckpointMirror(open_store(address), PREFIX, every_seconds=0.0), local, 10, 20)
+    CheckpointMirror(open_store(address), PREFIX).give_up_after(local, 10)
+    forget(local, 20)
+    # The next process: nothing was copied in between.
+    again = CheckpointMirror(open_store(address), PREFIX, every_seconds=0.0)
+    assert restore_newest(local, [again]) is None
+    assert newest_whole(local) == 10 and stored_steps(again.store, PREFIX) == [10]
+
+
+def test_a_branch_given_up_while_the_mirror_is_away_is_deleted_before_anything_else_is_done_there(
+    tmp_path: Path, local: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = str(tmp_path / "store")
+    for goes_on in (False, True):
+        offer(CheckpointMirror(open_store(address), PREFIX, every_seconds=0.0, keep=5), local, 10, 20, 30)
+        away = CheckpointMirror(SlowStore(address, failures=1), PREFIX)
+        away.give_up_after(local, 10)
+        assert "could not be deleted" in caplog.text
+        for step in (20, 30):
+            forget(local, step)
+        back = CheckpointMirror(open_store(address), PREFIX, every_seconds=0.0, keep=5)
+        if goes_on:
+            offer(back, local, 25)  # not only 30, which the new branch has not reached, but 20 goes as well
+        assert restore_newest(local, [back]) is None
+        assert stored_steps(back.store, PREFIX) == ([10, 25] if goes_on else [10])
+        assert not list(local.glob(".mirror*")), "the note is gone with the branch"
+
+
 def test_a_cleared_mirror_holds_nothing_of_its_run_and_leaves_the_others(address: str, local: Path) -> None:
     companion = local / "best.safetensors"
     companion.write_bytes(b"weights")

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from marauder.cli.predict import app
 from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
 from marauder.core.errors import UserError
+from marauder.core.files import read_json
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 from marauder.scenes.species import NAMES
@@ -249,6 +250,12 @@ def test_viame_csv_of_pictures_is_read_back(world: World, everything: Path) -> N
     assert as_sets(dataset) == {f"reef.mov-{n}": expected[f"reef__reef.mov-{n}"] for n in (0, 4, 8, 12)}
 
 
+def test_coco_says_nothing_of_the_folder_it_was_written_to(everything: Path) -> None:
+    (path,) = (everything / "coco").rglob("*.json")
+    described = read_json(path)["info"]["description"]
+    assert everything.name not in described and described == "boxes in COCO format, written by Marauder"
+
+
 def test_viame_csv_of_a_video_has_the_documented_layout(world: World, everything: Path) -> None:
     lines = (everything / "viame" / "north" / "dive7.mp4.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# 1: Detection or Track-id,2: Video or Image Identifier,3: Unique Frame Identifier")
@@ -376,8 +383,10 @@ def test_classes_by_name_and_number(world: World, tmp_path: Path) -> None:
     wanted = world.settings(tmp_path / "out", classes=("0", NAMES[3]), formats=("boxes",))
     predict_files(wanted, detector=world.detector())
     assert {row["species"] for row in rows(tmp_path / "out" / "boxes.csv")} <= {NAMES[0], NAMES[3]}
-    with pytest.raises(UserError, match=r"--classes whale: the model knows"):
-        predict_files(world.settings(tmp_path / "other", classes=("whale",)), detector=world.detector())
+    with pytest.raises(UserError, match=r"unknown: 99, Lionfsh \(did you mean Lionfish\?\); the model knows"):
+        predict_files(
+            world.settings(tmp_path / "other", classes=("99", NAMES[1], "Lionfsh")), detector=world.detector()
+        )
 
 
 def test_bad_inputs_and_outputs_are_refused_with_a_remedy(world: World, tmp_path: Path) -> None:

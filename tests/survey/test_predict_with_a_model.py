@@ -7,10 +7,23 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from perfect_detector import write_video
 
 import marauder
 from marauder.data.picture_files import load_rgb
+
+
+def test_a_size_that_is_rounded_up_is_told(shared_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = shared_data / "weights" / "yolov8n_coco.pt"
+    shutil.copy(next((shared_data / "aquarium" / "images").glob("IMG_*.jpg")), tmp_path / "a.jpg")
+    for size, told in ((160, 0), (161, 1)):
+        caplog.clear()
+        settings = {"image_size": size, "device": "cpu", "formats": ["boxes"]}
+        marauder.predict(weights, tmp_path / "a.jpg", tmp_path / str(size), settings=settings)
+        assert (
+            caplog.text.count("--imgsz 161: rounded up to 192 pixels, a multiple of the model's stride of 32") == told
+        )
 
 
 def test_predict_gives_the_predictors_boxes_on_pictures_and_frames(shared_data: Path, tmp_path: Path) -> None:

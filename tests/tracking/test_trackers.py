@@ -17,7 +17,7 @@ from marauder.delivery.journal import Cursor
 from marauder.testing.trackers import CONFIG, Recorded, TrackerContract
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
-from marauder.tracking.mlflow_store import MlflowSettings, locate
+from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
 from marauder.tracking.records import tracking_folder
 
 
@@ -43,6 +43,20 @@ class TestFilesTracker(TrackerContract):
         listed = folder / "artifacts.json"
         recorded.artifacts = set(json.loads(listed.read_text())) if listed.exists() else set()
         return recorded
+
+
+OPENED = """
+import sys
+from pathlib import Path
+from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
+open_client(locate(MlflowSettings(folder=Path(sys.argv[1])), Path("runs")))
+"""
+
+
+def test_a_new_store_of_mlflow_is_made_without_a_word(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OPENED, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert (tmp_path / "mlflow.db").is_file()
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 class TestMlflowTracker(TrackerContract):
@@ -104,6 +118,21 @@ class TestMlflowTracker(TrackerContract):
         for hub in hubs:
             assert self.read(hub.run).points == {("loss", 1): [1.0]}
             assert Cursor.load(hub.followers.members[0].cursor_path).failures == 0
+
+    def test_data_description_and_kind_stand_where_mlflow_shows_them(self, tmp_path: Path) -> None:
+        hub = self.hub(tmp_path)
+        for _ in range(2):  # a run that goes on tells it again
+            with hub:
+                hub.data_set("reef", "a" * 64, {"train": 160, "val": 40})
+                hub.tags({"description": "**Gates: pass**"})
+        client = open_client(locate(MlflowSettings(folder=self.folder), self.folder))
+        experiment = client.get_experiment_by_name(hub.run.project)
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+        (run,) = client.search_runs([experiment.experiment_id], f"tags.`marauder.run_id` = '{hub.run.run_id}'")
+        assert run.data.tags["mlflow.note.content"] == "**Gates: pass**"
+        (given,) = run.inputs.dataset_inputs
+        assert (given.dataset.name, json.loads(given.dataset.profile)) == ("reef", {"train": 160, "val": 40})
+        assert [(tag.key, tag.value) for tag in given.tags] == [("mlflow.data.context", "training")]
 
     def test_settings_that_a_resume_changes_are_told(self, tmp_path: Path) -> None:
         hub = self.hub(tmp_path)

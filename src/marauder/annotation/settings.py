@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from marauder.core.mistakes import Mistake, Mistakes
-from marauder.core.plugins import check_names
-from marauder.core.settings import Decides, Places, Settings, split_commas
+from marauder.core.plugins import known_as
+from marauder.core.settings import COMMAS, Decides, Places, Settings
 from marauder.selection.price import PriceSettings
 
 
@@ -69,7 +69,9 @@ class AnnotationSettings(Settings):
     batch: Annotated[str | None, Decides.NOTHING] = Field(
         None, description="id of the batch meant; default: the newest that is open"
     )
-    formats: tuple[str, ...] = Field(("mindy",), min_length=1, description="packages written of a batch")
+    formats: Annotated[tuple[str, ...], COMMAS, known_as("annotation_format", "format")] = Field(
+        ("mindy",), min_length=1, description="packages written of a batch"
+    )
     overlap_share: float = Field(0.1, ge=0, le=1, description="share of the pictures that two annotators label")
     least_overlap: int = Field(5, ge=0, description="pictures labelled twice at least, where the share is above 0")
     examples_per_class: int = Field(6, ge=0, le=24, description="example crops of each class in the guidelines")
@@ -99,13 +101,3 @@ class AnnotationSettings(Settings):
                 with found.gathered():
                     Taxonomy.load(path)
                 yield from found.found
-
-    @field_validator("formats", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return split_commas(value)
-
-    @field_validator("formats")
-    @classmethod
-    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_names("annotation_format", "format", value)

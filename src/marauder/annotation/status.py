@@ -111,7 +111,8 @@ def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate)
             return f"{name} has problems; its good part is taken next (accept)."
         return (
             f"{name} was checked and has problems, nothing of it was merged: see the reports in {report}; "
-            f"send it back, or take its good part: {_command('import', settings, '--accept')}"
+            f"send it back, or take its good part: {_command('import', settings, '--accept')} "
+            "(of the pipeline: annotation.accept=true)."
         )
     if one.state == "foreign":
         return f"{name} says nothing of this batch's pictures; it is left alone."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.cli.job_command import JobCommand
+from marauder.cli.options import ConfigFile, MaxHours, Option
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 from marauder.core.errors import UserError, printable
 from marauder.core.plain import Plain
@@ -24,99 +26,34 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Send pictures out for annotation, and take what comes back in."
 )
 
-Words = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Any setting: price.per_box=0.08, seed=1.")
-]
-Config = Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")]
-Outbox = Annotated[Path | None, typer.Option(help="Where packages are put; default: annotation/outbox.")]
-Inbox = Annotated[Path | None, typer.Option(help="Where deliveries are looked for; default: annotation/inbox.")]
-BatchId = Annotated[str | None, typer.Option(help="Id of the batch; default: the newest that is open.")]
-MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
+DATA_OPTION = {"data": "--data"}
+WORDS, WORDS_SHOWN = "any setting: price.per_box=0.08, seed=1", "[KEY=VALUE]..."
+OUTBOX = "where packages are put; default: annotation/outbox"
 
-
-@app.command(cls=ResumableCommand)
-def export(
-    words: Words = None,
-    data: Annotated[Path | None, typer.Option("--data", "--data-yaml", help="data.yaml of the data set.")] = None,
-    selection: Annotated[
-        Path | None, typer.Option(help="Folder of `marauder select`; default: all pictures without labels.")
-    ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(help="Instead: a text file of record keys or paths, one a line, or a folder.")
-    ] = None,
-    model: Annotated[Path | None, typer.Option(help="Detector whose boxes go out as pre-labels.")] = None,
-    outbox: Annotated[
-        Path | None,
-        typer.Option("--output", "--outbox", help="Where packages are put; default: annotation/outbox."),
-    ] = None,
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "--formats",
-            help="mindy (COCO, packed for the provider Mindy Services), coco, yolo, cvat, label_studio; with commas; "
-            "default: mindy.",
-        ),
-    ] = None,
-    overlap_share: Annotated[
-        float | None, typer.Option(help="Share of the pictures that two annotators label; default: 0.1.")
-    ] = None,
-    confidence: Annotated[float | None, typer.Option(help="Least score of a pre-label; default: 0.3.")] = None,
-    taxonomy: Annotated[Path | None, typer.Option(help="Species table for the guidelines; default: ours.")] = None,
-    new: Annotated[bool, typer.Option("--new", help="Make another batch although one is open.")] = False,
-    config: Config = None,
-    resume: Resume = None,
-    max_hours: MaxHours = None,
-) -> None:
-    """Write packages for annotators: pictures, pre-labels, classes, guidelines, checksums, and a price estimate.
-
-    With a batch open this says which; an export that was cut short goes on.
-    """
-    from marauder.core.clock import Clock
-
-    checkpoint(resume, fresh=False, has_checkpoints=False)
-    overrides = list(words or [])
-    if confidence is not None:
-        overrides.append(f"prelabels.confidence={confidence}")
-    settings = _settings(
-        config,
-        overrides,
-        data=data,
-        selection=selection,
-        pictures=pictures,
-        model=model,
-        outbox=outbox,
-        formats=formats,
-        overlap_share=overlap_share,
-        taxonomy=taxonomy,
-        # ``None`` is "not given": a flag that is off must not overrule the settings file.
-        new=new or None,
-    )
-    from marauder.annotation.export import export_batch
-
-    with Clock.for_hours(max_hours).listening() as clock:
-        _tell_export(export_batch(settings, clock), settings)
+Words = Annotated[list[str] | None, typer.Argument(metavar=WORDS_SHOWN, help=WORDS)]
+Outbox = Annotated[Path | None, typer.Option(help=OUTBOX)]
+Inbox = Annotated[Path | None, typer.Option(help="where deliveries are looked for; default: annotation/inbox")]
+Merged = Annotated[Path | None, typer.Option(help="the merged data set; default: annotation/merged")]
+BatchId = Annotated[str | None, typer.Option(help="id of the batch; default: the newest that is open")]
 
 
 @app.command("import", cls=ResumableCommand)
 def import_(
     words: Words = None,
     delivery: Annotated[
-        Path | None, typer.Option(help="Zip, folder or file that came back; default: what lies in the inbox.")
+        Path | None, typer.Option(help="zip, folder or file that came back; default: what lies in the inbox")
     ] = None,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Take the good part of a delivery with problems; list what goes back.")
+        bool, typer.Option("--accept", help="take the good part of a delivery with problems; list what goes back")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option("--data", "--data-yaml", help="data.yaml of the data set; default: the batch's.")
+        Path | None, typer.Option("--data", "--data-yaml", help="data.yaml of the data set; default: the batch's")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Where the merged data set is written; default: annotation/merged.")
-    ] = None,
+    output: Merged = None,
     outbox: Outbox = None,
     inbox: Inbox = None,
     batch: BatchId = None,
-    config: Config = None,
+    config: ConfigFile = None,
     resume: Resume = None,
     max_hours: MaxHours = None,
 ) -> None:
@@ -127,9 +64,8 @@ def import_(
     from marauder.core.clock import Clock
 
     checkpoint(resume, fresh=False, has_checkpoints=False)
-    settings = _settings(
-        config, words, data=data, output=output, outbox=outbox, inbox=inbox, batch=batch, accept=accept or None
-    )
+    places: Plain = {"output": output, "outbox": outbox, "inbox": inbox, "batch": batch}
+    settings = _load(config, words or [], DATA_OPTION, {"data": data, "accept": accept or None, **places})
     from marauder.annotation.delivery import find_delivery
     from marauder.annotation.importing import import_delivery
     from marauder.annotation.status import batch_status
@@ -157,28 +93,28 @@ def import_(
 @app.command()
 def status(
     words: Words = None,
-    output: Annotated[Path | None, typer.Option(help="The merged data set; default: annotation/merged.")] = None,
+    output: Merged = None,
     outbox: Outbox = None,
     inbox: Inbox = None,
     batch: BatchId = None,
-    config: Config = None,
+    config: ConfigFile = None,
 ) -> None:
     """Say which batch is out, what it waits for, and what lies in the inbox."""
-    settings = _settings(config, words, output=output, outbox=outbox, inbox=inbox, batch=batch, data_matters=False)
+    places: Plain = {"output": output, "outbox": outbox, "inbox": inbox, "batch": batch}
+    settings = _load(config, words or [], DATA_OPTION, places, data_matters=False)
     from marauder.annotation.status import batch_status
 
     typer.echo(printable(batch_status(settings).words))
 
 
-def _settings(
-    config: Path | None, overrides: list[str] | None, data_matters: bool = True, **values: Any
+def _load(
+    config: Path | None, overrides: list[str], options: dict[str, str], values: Plain, data_matters: bool = True
 ) -> AnnotationSettings:
     """The settings; the data set is the batch's own where none is named."""
     from marauder.annotation.settings import AnnotationSettings
     from marauder.core.settings import add_values, read_layer_or_mistakes, validate_layer
 
-    options = {"formats": "--format", "data": "--data"}
-    layer = add_values(read_layer_or_mistakes(config), overrides or [], options, values)
+    layer = add_values(read_layer_or_mistakes(config), overrides, options, values)
     layer = add_values(layer, [], options, _of_workspace(layer.content))
     if "data" not in layer.content:
         known = _data_of_batch(layer.content)
@@ -211,7 +147,7 @@ def _data_of_batch(content: Plain) -> Path | None:
     return Path(batch.data) if batch is not None else None
 
 
-def _tell_export(summary: ExportSummary, settings: AnnotationSettings) -> None:
+def _tell_export(settings: AnnotationSettings, summary: ExportSummary) -> None:
     lines = []
     if summary.existed:
         lines.append(f"batch {summary.batch} is there already; nothing new was made")
@@ -241,3 +177,36 @@ def _tell_import(summary: ImportSummary) -> None:
     if summary.merged and summary.data is not None:
         lines.append(f"data set: {summary.data} (version {summary.version})")
     typer.echo(printable("\n".join(lines)))
+
+
+JobCommand(
+    name="export",
+    help="""Write packages for annotators: pictures, pre-labels, classes, guidelines, checksums, and a price estimate.
+
+    With a batch open this says which; an export that was cut short goes on.
+    """,
+    settings="marauder.annotation.settings:AnnotationSettings",
+    job="marauder.annotation.export:export_batch",
+    options=(
+        Option("--data --data-yaml", Path, "data.yaml of the data set"),
+        Option("--selection", Path, "folder of `marauder select`; default: all pictures without labels"),
+        Option("--pictures", Path, "instead: a text file of record keys or paths, one a line, or a folder"),
+        Option("--model", Path, "detector whose boxes go out as pre-labels"),
+        Option("--output --outbox", Path, OUTBOX, "outbox"),
+        Option(
+            "--format --formats",
+            str,
+            "mindy (COCO, packed for the provider Mindy Services), coco, yolo, cvat, label_studio; with commas; "
+            "default: mindy",
+            "formats",
+        ),
+        Option("--overlap-share", float, "share of the pictures that two annotators label; default: 0.1"),
+        Option("--confidence", float, "least score of a pre-label; default: 0.3", "prelabels.confidence"),
+        Option("--taxonomy", Path, "species table for the guidelines; default: ours"),
+        Option("--new", bool, "make another batch although one is open"),
+    ),
+    show=_tell_export,
+    words=WORDS,
+    metavar=WORDS_SHOWN,
+    load=_load,
+).add_to(app)

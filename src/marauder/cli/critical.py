@@ -68,16 +68,16 @@ CRITICAL = RunCommand(
     """,
     settings="marauder.critical.settings:CriticalSettings",
     options=(
-        Option("--data-dir", "data", Path, "data set with splits train and val (or its data.yaml)"),
+        Option("--data-dir", Path, "data set with splits train and val (or its data.yaml)", "data"),
         Option(
             "--oversample-factor",
-            "balance.critical_factor",
             float,
             "pictures of critical classes are drawn at least this often",
+            "balance.critical_factor",
         ),
-        Option("--base-model", "base_model", Path, "detector to specialise (.pt or .safetensors)"),
-        Option("--critical", "critical", str, "names of the critical classes, with commas"),
-        Option("--model", "model", str, "yolov8 or yolo11, scale t (tiny), n, s, m, l or x; default: the base model's"),
+        Option("--base-model", Path, "detector to specialise (.pt or .safetensors)"),
+        Option("--critical", str, "names of the critical classes, with commas"),
+        Option("--model", str, "yolov8 or yolo11, scale t (tiny), n, s, m, l or x; default: the base model's"),
     ),
     flags=(
         Flag("--oversample", "plan how often each picture is drawn"),

@@ -8,136 +8,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marauder.cli.scenes import scenes
+from marauder.cli.job_command import JobCommand
+from marauder.cli.options import (
+    FORMAT,
+    GROUP_PATTERN,
+    MISSING_LABEL,
+    NAMES,
+    PICTURES,
+    Format,
+    GroupPattern,
+    MaxHours,
+    MissingLabel,
+    Names,
+    Option,
+    Pictures,
+)
+from marauder.cli.scenes import SCENES
 from marauder.core.errors import printable
 from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
     from marauder.data.check import CheckReport
-    from marauder.data.organize import OrganizeSummary
+    from marauder.data.organize import OrganizeSettings, OrganizeSummary
 
 MOST_ROWS = 45
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check, organize and split labelled pictures.")
-app.command()(scenes)
-
-Format = Annotated[
-    str, typer.Option(help="Format of the labels: auto, or one of docs/formats.md (yolo, coco, voc, viame, biigle …).")
-]
-Pictures = Annotated[
-    Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
-]
-Names = Annotated[str | None, typer.Option(help="Class names in order, with commas, for sources that have none.")]
-GroupPattern = Annotated[
-    str | None, typer.Option(help="Regular expression; pictures whose names agree in its (?P<clip>…) stay together.")
-]
-MissingLabel = Annotated[
-    str, typer.Option(help="What a picture without a label file means: unlabelled (not checked) or empty.")
-]
-Fractions = Annotated[str | None, typer.Option(help="Shares of the splits: train=0.7,val=0.2,test=0.1 or 0.7,0.2,0.1.")]
-Inputs = Annotated[
-    list[Path], typer.Option("--input", "--input-dir", help="Folder, data.yaml, or a file of labels; may be repeated.")
-]
-Output = Annotated[Path, typer.Option("--output", "--output-dir", help="Folder to write to.")]
-MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
-Mode = Annotated[str, typer.Option(help="link, copy, or reference (pictures stay, and may be absent).")]
-
-
-@app.command()
-def organize(
-    input: Inputs,
-    output: Output,
-    format: Format = "auto",
-    taxonomy: Annotated[str, typer.Option(help="default, source (keep the sources' names), or a file.")] = "default",
-    fractions: Fractions = None,
-    keep_source_splits: Annotated[
-        bool, typer.Option("--keep-source-splits", help="Keep the sources' own splits instead of splitting anew.")
-    ] = False,
-    names: Names = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same splits.")] = 0,
-    group_pattern: GroupPattern = None,
-    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
-    near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="Bits by which hashes may differ.")] = 4,
-    missing_label: MissingLabel = "unlabelled",
-    pictures: Pictures = None,
-    mode: Mode = "link",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do it again even if it is done.")] = False,
-    max_hours: MaxHours = None,
-) -> None:
-    """Read sources of any layout, map their names onto the species table, split by clip, write plain YOLO.
-
-    Run again, it goes on where it was stopped, and leaves a finished folder alone.
-    """
-    _organize(
-        max_hours,
-        inputs=input,
-        output=output,
-        format=format,
-        taxonomy=taxonomy,
-        # Given both, the splits that sources have stay and the rest is divided by the fractions.
-        fractions=None if keep_source_splits and not fractions else parse_fractions(fractions),
-        keep_splits=keep_source_splits,
-        names=parse_names(names),
-        seed=seed,
-        group_pattern=group_pattern,
-        near_duplicates=near_duplicates,
-        near_duplicate_distance=near_duplicate_distance,
-        missing_label=missing_label,
-        pictures=pictures,
-        mode=mode,
-        fresh=fresh,
-    )
-
-
-@app.command()
-def split(
-    input: Inputs,
-    output: Output,
-    format: Format = "auto",
-    fractions: Fractions = None,
-    names: Names = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same splits.")] = 0,
-    group_pattern: GroupPattern = None,
-    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
-    missing_label: MissingLabel = "unlabelled",
-    pictures: Pictures = None,
-    mode: Mode = "link",
-    max_hours: MaxHours = None,
-) -> None:
-    """Split a data set anew with its own class names: clips and near-duplicates whole, classes balanced."""
-    _organize(
-        max_hours,
-        inputs=input,
-        output=output,
-        format=format,
-        taxonomy="source",
-        fractions=parse_fractions(fractions),
-        names=parse_names(names),
-        seed=seed,
-        group_pattern=group_pattern,
-        near_duplicates=near_duplicates,
-        missing_label=missing_label,
-        pictures=pictures,
-        mode=mode,
-    )
+SCENES.add_to(app)
 
 
 @app.command()
 def check(
-    input: Annotated[Path, typer.Option("--input", "--input-dir", help="Folder, data.yaml, or a file of labels.")],
+    input: Annotated[Path, typer.Option("--input", "--input-dir", help="folder, data.yaml, or a file of labels")],
     format: Format = "auto",
     names: Names = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Write a fixed copy to --output; the source stays as it is.")
+        bool, typer.Option("--fix", help="write a fixed copy to --output; the source stays as it is")
     ] = False,
-    output: Annotated[Path | None, typer.Option("--output", "--output-dir", help="Folder of the fixed copy.")] = None,
-    report: Annotated[Path | None, typer.Option(help="JSON file of every finding; a contact sheet beside it.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Contact sheet (.jpg or .png) with examples.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "--output-dir", help="folder of the fixed copy")] = None,
+    report: Annotated[Path | None, typer.Option(help="JSON file of every finding; a contact sheet beside it")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="contact sheet (.jpg or .png) with examples")] = None,
     group_pattern: GroupPattern = None,
-    near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="Bits by which hashes may differ.")] = 4,
+    near_duplicate_distance: Annotated[int, typer.Option(min=0, max=16, help="bits by which hashes may differ")] = 4,
     missing_label: MissingLabel = "unlabelled",
     pictures: Pictures = None,
-    mode: Annotated[str, typer.Option(help="How pictures come into the fixed copy: link, copy or reference.")] = "link",
+    mode: Annotated[str, typer.Option(help="how pictures come into the fixed copy: link, copy or reference")] = "link",
     max_hours: MaxHours = None,
 ) -> None:
     """Find every defect of a data set. Exit status 0: no errors; 1: errors remain.
@@ -192,33 +107,6 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
-def frames(
-    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Videos, folders, or patterns in quotes.")],
-    output: Output,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of video [default: 1].")] = None,
-    every: Annotated[int | None, typer.Option(help="Each so many-th frame instead.")] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of the JPEG files.")] = 92,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over with these videos: replace their frames.")] = False,
-    max_hours: MaxHours = None,
-) -> None:
-    """Make pictures of the frames of videos, named so that splits keep the frames of a video together.
-
-    Run again, it goes on where it was stopped. Broken videos and frames are set aside.
-    """
-    from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
-    from marauder.data.frames import FramesSettings, write_frames
-
-    settings = load_settings(
-        FramesSettings, inputs=videos, output=output, fps=fps, every=every, quality=quality, fresh=fresh
-    )
-    with Clock.for_hours(max_hours).listening() as clock:
-        summary = write_frames(settings, clock)
-    # Names of files are the user's, and may hold what a terminal obeys.
-    typer.echo(printable(summary.message()))
-
-
 def parse_fractions(text: str | None) -> dict[str, float]:
     """``train=0.7,val=0.2,test=0.1``, or up to three numbers in that order. Raises ``UserError``."""
     from marauder.core.errors import UserError
@@ -251,20 +139,7 @@ def parse_names(text: str | None) -> list[str] | None:
     return names
 
 
-def _organize(max_hours: float | None, **values: Any) -> None:
-    from marauder.core.clock import Clock
-    from marauder.core.settings import load_checked
-    from marauder.data.organize import OrganizeSettings, organize
-
-    # None means "keep the sources' splits" here, and "not given" to load_checked.
-    fractions = values.pop("fractions")
-    settings = load_checked(OrganizeSettings, **values).changed({"fractions": fractions})
-    with Clock.for_hours(max_hours).listening() as clock:
-        summary = organize(settings, clock)
-    _show_summary(summary)
-
-
-def _show_summary(summary: OrganizeSummary) -> None:
+def _show_summary(_: OrganizeSettings, summary: OrganizeSummary) -> None:
     from collections import Counter
 
     from rich.console import Console
@@ -290,7 +165,7 @@ def _show_summary(summary: OrganizeSummary) -> None:
         if unused:
             console.print(f"{unused} more names without a box did not map")
     rows = [row for row in summary.splits if sum(row["counts"].values())]
-    _show_splits(console, rows)
+    show_splits(console, rows)
     for line in told_counts(summary.problems, {kind: rows[:EXAMPLES] for kind, rows in summary.examples.items()}):
         typer.echo(printable(line))
     if summary.set_aside:
@@ -310,13 +185,14 @@ def _show_summary(summary: OrganizeSummary) -> None:
     typer.echo(f"data set: {summary.data_yaml}")
 
 
-def _show_splits(console: Any, rows: list[Plain]) -> None:
+def show_splits(console: Any, rows: list[Plain], title: str = "splits") -> None:
+    """Pictures and boxes of each split: rows with ``name``, ``counts`` by split, and ``groups``."""
     from rich.table import Table
 
     if not rows:
         return
     splits = list(rows[0]["counts"])
-    table = Table("", *splits, "groups in all", title="splits")
+    table = Table("", *splits, "groups in all", title=title)
     for row in rows[:MOST_ROWS]:
         table.add_row(row["name"], *(f"{row['counts'][split]:,}" for split in splits), f"{row['groups']:,}")
     console.print(table)
@@ -330,8 +206,82 @@ def _show_report(report: CheckReport) -> None:
     from marauder.data.check import told
 
     typer.echo(f"{report.source}: {report.pictures:,} pictures, {report.boxes:,} boxes, {len(report.names)} classes")
-    _show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
+    show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
     for line in told(report.findings):
         typer.echo(printable(line))
     errors, warnings = report.severity("error"), report.severity("warning")
     typer.echo(f"{errors:,} errors, {warnings:,} warnings" if report.findings else "no defects found")
+
+
+def _without_fractions(settings: OrganizeSettings) -> OrganizeSettings:
+    """Given both, the splits that sources have stay and the rest is divided by the fractions."""
+    alone = settings.keep_splits and "fractions" not in settings.model_fields_set
+    return settings.changed({"fractions": None}) if alone else settings
+
+
+OUTPUT = Option("--output --output-dir", Path, "folder to write to")
+SPLITTING = (
+    Option("--input --input-dir", list[Path], "folder, data.yaml, or a file of labels; may be repeated", "inputs"),
+    OUTPUT,
+    Option("--format", str, f"{FORMAT}; default: auto"),
+    Option("--fractions", str, "shares of the splits: train=0.7,val=0.2,test=0.1 or 0.7,0.2,0.1", read=parse_fractions),
+    Option("--names", str, NAMES, read=parse_names),
+    Option("--seed", int, "same seed, same splits; default: 0"),
+    Option("--group-pattern", str, GROUP_PATTERN),
+    Option(
+        "--near-duplicates/--no-near-duplicates",
+        bool,
+        "keep pictures that look the same in one split; default: near-duplicates",
+    ),
+    Option("--missing-label", str, f"{MISSING_LABEL}; default: unlabelled"),
+    Option("--pictures", Path, PICTURES),
+    Option("--mode", str, "link, copy, or reference (pictures stay, and may be absent); default: link"),
+    Option("--fresh", bool, "do it again even if it is done"),
+)
+"""Options of all commands that write a split data set."""
+
+JobCommand(
+    name="organize",
+    help="""Read sources of any layout, map their names onto the species table, split by clip, write plain YOLO.
+
+    Run again, it goes on where it was stopped, and leaves a finished folder alone.
+    """,
+    settings="marauder.data.organize:OrganizeSettings",
+    job="marauder.data.organize:organize",
+    options=(
+        *SPLITTING,
+        Option("--taxonomy", str, "default, source (keep the sources' names), or a file"),
+        Option("--keep-source-splits", bool, "keep the sources' own splits instead of splitting anew", "keep_splits"),
+        Option("--near-duplicate-distance", int, "bits by which hashes may differ, 0 to 16; default: 4"),
+    ),
+    prepare=_without_fractions,
+    show=_show_summary,
+).add_to(app)
+JobCommand(
+    name="split",
+    help="Split a data set anew with its own class names: clips and near-duplicates whole, classes balanced.",
+    settings="marauder.data.organize:OrganizeSettings",
+    job="marauder.data.organize:organize",
+    options=SPLITTING,
+    fixed={"taxonomy": "source"},
+    show=_show_summary,
+).add_to(app)
+JobCommand(
+    name="frames",
+    help="""Make pictures of the frames of videos, named so that splits keep the frames of a video together.
+
+    Run again, it goes on where it was stopped. Broken videos and frames are set aside.
+    """,
+    settings="marauder.data.frames:FramesSettings",
+    job="marauder.data.frames:write_frames",
+    options=(
+        OUTPUT,
+        Option("--fps", float, "frames a second of video; default: 1"),
+        Option("--every", int, "each so many-th frame instead"),
+        Option("--quality", int, "quality of the JPEG files, 1 to 100; default: 92"),
+        Option("--fresh", bool, "start over with these videos: replace their frames"),
+    ),
+    listed="inputs",
+    metavar="VIDEO...",
+    words="videos, folders, or patterns in quotes; any setting, as key=value",
+).add_to(app)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from marauder.cli.options import MaxHours, Pictures
+
 STRIDE = 32
 """Pixels of a cell of the detector's coarsest grid: pictures are whole numbers of cells wide and high."""
 
@@ -22,9 +24,9 @@ def evaluate(
     imgsz: Annotated[
         int | None, typer.Option(help="pixels of the long side, a multiple of 32; default: as trained")
     ] = None,
-    pictures: Annotated[Path | None, typer.Option(help="folder of the pictures, where not beside their labels")] = None,
+    pictures: Pictures = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    max_hours: Annotated[float | None, typer.Option(help="stop in time after this many hours")] = None,
+    max_hours: MaxHours = None,
 ) -> None:
     """Measure a detector on a split, overall, by class and by every slice its attributes make, and write the report."""
     from marauder.core.clock import Clock
@@ -33,6 +35,8 @@ def evaluate(
     if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
         nearest = max(1, round(imgsz / STRIDE)) * STRIDE
         raise UserError(f"--imgsz {imgsz}: must be a multiple of {STRIDE}; choose {nearest}")
+
+    from marauder.cli.class_table import class_lines
 
     # After the check: a mistyped size is told at once, and torch takes seconds to load.
     from marauder.tasks.detection.evaluate_model import evaluate_model
@@ -43,5 +47,7 @@ def evaluate(
         )
     figures = measured.result.overall.to_json(classes=False)
     named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("map50", "map50_95"))
-    typer.echo(f"{named} on {len(measured.records)} pictures")
+    count = len(measured.records)
+    typer.echo(f"{named} on {count} picture{'' if count == 1 else 's'}")
+    typer.echo("\n".join(class_lines(measured.result.overall.to_json())))
     typer.echo(f"report: {report}")

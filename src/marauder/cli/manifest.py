@@ -3,56 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.cli.options import Format, GroupPattern, MaxHours, MissingLabel, Names, Pictures
 from marauder.core.errors import printable
 
 if TYPE_CHECKING:
     from marauder.data.manifests.pinning import DataPin
     from marauder.data.records import Dataset, Problem
 
-MOST_ROWS = 45
-
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Write, look into, sample and pin manifests of labelled pictures."
 )
 
-Input = Annotated[Path, typer.Option("--input", "--input-dir", help="Manifest, dataset.yaml, folder, data.yaml, JSON.")]
-Pictures = Annotated[
-    Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
-]
-MaxHours = Annotated[float | None, typer.Option(help="Stop in time after so many hours.")]
+Input = Annotated[Path, typer.Option("--input", "--input-dir", help="manifest, dataset.yaml, folder, data.yaml, JSON")]
 
 
 @app.command()
 def write(
     input: Input,
-    output: Annotated[Path, typer.Option("--output", "--output-dir", help="Folder of the manifests and dataset.yaml.")],
-    source_format: Annotated[
-        str, typer.Option(help="Format of the input: auto, or one that docs/formats.md names (yolo, coco, viame …).")
-    ] = "auto",
-    format: Annotated[str, typer.Option(help="manifest, parquet, or manifest,parquet.")] = "manifest",
+    output: Annotated[Path, typer.Option("--output", "--output-dir", help="folder of the manifests and dataset.yaml")],
+    source_format: Format = "auto",
+    format: Annotated[str, typer.Option(help="manifest, parquet, or manifest,parquet")] = "manifest",
     fractions: Annotated[
-        str | None, typer.Option(help="Split anew: train=0.7,val=0.2,test=0.1. Else the input's own splits, if any.")
+        str | None, typer.Option(help="split anew: train=0.7,val=0.2,test=0.1. Else the input's own splits, if any")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same splits.")] = 0,
-    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures that look the same in one split.")] = True,
+    seed: Annotated[int, typer.Option(help="same seed, same splits")] = 0,
+    near_duplicates: Annotated[bool, typer.Option(help="keep pictures that look the same in one split")] = True,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Add brightness, contrast, colour cast, sharpness …")
+        bool, typer.Option("--measure", help="add brightness, contrast, colour cast, sharpness …")
     ] = False,
-    names: Annotated[str | None, typer.Option(help="Class names in order, with commas.")] = None,
-    group_pattern: Annotated[str | None, typer.Option(help="Regular expression for groups, see marauder data.")] = None,
-    missing_label: Annotated[
-        str, typer.Option(help="Pictures without a label file are: unlabelled or empty.")
-    ] = "unlabelled",
+    names: Names = None,
+    group_pattern: GroupPattern = None,
+    missing_label: MissingLabel = "unlabelled",
     pictures: Pictures = None,
-    version: Annotated[str | None, typer.Option(help="Version of the data set, for dataset.yaml.")] = None,
-    slices: Annotated[Path | None, typer.Option(help="slices.yaml to name in dataset.yaml.")] = None,
+    version: Annotated[str | None, typer.Option(help="version of the data set, for dataset.yaml")] = None,
+    slices: Annotated[Path | None, typer.Option(help="slices.yaml to name in dataset.yaml")] = None,
     uri: Annotated[
-        list[str] | None, typer.Option(help="s3://bucket/path=FOLDER: name pictures below FOLDER by that address.")
+        list[str] | None, typer.Option(help="s3://bucket/path=FOLDER: name pictures below FOLDER by that address")
     ] = None,
     max_hours: MaxHours = None,
 ) -> None:
@@ -96,13 +88,14 @@ def write(
 @app.command()
 def show(
     input: Input,
-    format: Annotated[str, typer.Option(help="Format of the input: auto, or one that docs/formats.md names.")] = "auto",
+    format: Format = "auto",
     pictures: Pictures = None,
 ) -> None:
     """Show rows, classes, attributes with their values or ranges, and what is wrong. Exit status 1: rows are bad."""
     from rich.console import Console
     from rich.table import Table
 
+    from marauder.cli.data import show_splits
     from marauder.data.formats.assembling import LOSING
     from marauder.data.manifests.summary import attribute_rows
     from marauder.data.reading import read_dataset
@@ -110,13 +103,7 @@ def show(
 
     dataset = read_dataset(input, format, pictures=pictures)
     console = Console()
-    rows = split_report(dataset)
-    table = Table("", *rows[0].counts, "groups in all", title=str(input))
-    for row in rows[:MOST_ROWS]:
-        table.add_row(row.name, *(f"{count:,}" for count in row.counts.values()), f"{row.groups:,}")
-    console.print(table)
-    if len(rows) > MOST_ROWS:
-        console.print(f"and {len(rows) - MOST_ROWS} classes more")
+    show_splits(console, [asdict(row) for row in split_report(dataset)], str(input))
     unlabelled = sum(not record.labelled for record in dataset)
     if unlabelled:
         console.print(f"{unlabelled:,} pictures are unlabelled")
@@ -133,13 +120,13 @@ def show(
 
 @app.command()
 def sample(
-    input: Annotated[Path, typer.Option("--input", help="Manifest (JSON lines or Parquet) or dataset.yaml.")],
+    input: Annotated[Path, typer.Option("--input", help="manifest (JSON lines or Parquet) or dataset.yaml")],
     where: Annotated[
-        str | None, typer.Option(help="Query over attributes: \"depth > 20 AND weather = 'rain'\".")
+        str | None, typer.Option(help="query over attributes: \"depth > 20 AND weather = 'rain'\"")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Rows in the sample.")] = 20,
-    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Manifest to write the rows to; else they are listed.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="rows in the sample")] = 20,
+    seed: Annotated[int, typer.Option(help="same seed, same rows")] = 0,
+    output: Annotated[Path | None, typer.Option(help="manifest to write the rows to; else they are listed")] = None,
     max_hours: MaxHours = None,
 ) -> None:
     """Draw rows of a manifest of any size, of all or of those that a query takes."""
@@ -166,10 +153,10 @@ def sample(
 @app.command()
 def pin(
     input: Input,
-    output: Annotated[Path | None, typer.Option("--output", help="Folder for data_pin.json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="folder for data_pin.json")] = None,
     check: Annotated[
         Path | None,
-        typer.Option("--check", help="A data_pin.json: say what changed since. Exit status 1: something did."),
+        typer.Option("--check", help="a data_pin.json: say what changed since. exit status 1: something did"),
     ] = None,
     pictures: Pictures = None,
     max_hours: MaxHours = None,

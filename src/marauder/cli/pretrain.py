@@ -8,33 +8,31 @@ from typing import TYPE_CHECKING
 import typer
 
 from marauder.cli.run_command import Option, RunCommand
+from marauder.cli.train import show_advice, show_gates
 
 if TYPE_CHECKING:
     from marauder.runs.gated import RunSummary
     from marauder.tasks.pretraining.settings import PretrainingSettings
 
 
-def _show(settings: PretrainingSettings, summary: RunSummary) -> None:
-    """The end of a run in a few lines: did it help, the gates, the files, the command of step 2."""
+def _show(_: PretrainingSettings, summary: RunSummary) -> None:
+    """The end of a run in a few lines: did it help, the gates, the files, what to do next."""
     from marauder.core.files import read_json
-    from marauder.tasks.pretraining.report import step2_command
 
     probe = read_json(summary.folder / "probe.json")
     account = (summary.folder / "step2_account.txt").read_text(encoding="utf-8").splitlines()[0]
     typer.echo(
-        f"done:     {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
+        f"done:    {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
     )
-    if summary.stopped_early:
-        typer.echo(f"note:     {summary.stopped_early}")
+    for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
+        typer.echo(f"note:     {note}")
     typer.echo(f"helped:   {probe['verdict']}, {probe['why']}")
-    typer.echo(f"gates:    {summary.verdict}")
-    for why in summary.failed:
-        typer.echo(f"  failed: {why}")
+    show_gates(summary)
     typer.echo(f"backbone: {summary.weights}\nreport:   {summary.report}")
     typer.echo(f"transfer: {account}\n          every tensor: {summary.folder / 'step2_account.txt'}")
     if summary.version is not None:
-        typer.echo(f"version:  {summary.version} of {summary.project}, in the registry")
-    typer.echo(f"step 2:   {step2_command(settings.changed({'output': summary.folder}))}")
+        typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
+    show_advice(summary)
 
 
 PRETRAIN = RunCommand(
@@ -46,10 +44,10 @@ PRETRAIN = RunCommand(
     """,
     settings="marauder.tasks.pretraining.settings:PretrainingSettings",
     options=(
-        Option("--data-dir", "data", Path, "folder of pictures, or any data set; labels are not needed"),
-        Option("--method", "pretraining.method", str, "moco or distillation"),
-        Option("--backbone", "model", str, "the detector of step 2: yolov8 or yolo11 with its scale"),
-        Option("--init", "init", Path, "detector or backbone to start from (.pt or .safetensors)"),
+        Option("--data-dir", Path, "folder of pictures, or any data set; labels are not needed", "data"),
+        Option("--method", str, "moco or distillation", "pretraining.method"),
+        Option("--backbone", str, "the detector of step 2: yolov8 or yolo11 with its scale", "model"),
+        Option("--weights", Path, "auto (COCO weights, else random), none, yolov8n.pt, or a file"),
     ),
     show=_show,
     example="pretraining.views.snow=0.5",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marauder.cli.options import (
+    ConfigFile,
+    MaxHours,
+    Option,
+    annotations_of,
+    flags_of,
+    function_of,
+    parameter_name,
+    values_of,
+)
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 from marauder.core.plain import Plain
 
@@ -19,16 +27,6 @@ if TYPE_CHECKING:
     from marauder.core.clock import Clock
     from marauder.runs.gated import RunSummary
     from marauder.runs.settings import RunSettings
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option that gives a setting, by its dotted name. ``kind``: what the words are read as."""
-
-    flag: str
-    setting: str
-    kind: type
-    help: str
 
 
 @dataclass(frozen=True)
@@ -59,40 +57,24 @@ class RunCommand:
 
     def app(self) -> typer.Typer:
         """The command for the command line."""
-        app = typer.Typer(add_completion=False)
-        app.command(name=self.name, cls=ResumableCommand, no_args_is_help=True, help=self.help)(self._function())
-        return app
-
-    def _function(self) -> Callable[..., None]:
-        """A function whose parameters are the options, as typer reads them."""
-
-        def command(**given: Any) -> None:
-            self._call(given)
-
-        options = (*self.options, *COMMON)
         words = Annotated[list[str] | None, typer.Argument(help=f"any setting, as key=value: {self.example}")]
-        parameters = [_parameter("overrides", words, None)]
-        parameters += [
-            _parameter(_name(one.flag), Annotated[one.kind | None, typer.Option(one.flag, help=one.help)], None)
-            for one in options
-        ]
-        parameters += [
-            _parameter(_name(one.flag), Annotated[bool, typer.Option(one.flag, help=one.help)], False)
+        switches = {
+            parameter_name(one.flag): Annotated[bool | None, typer.Option(one.flag, help=one.help)]
             for one in (*self.flags, FRESH)
-        ]
-        parameters += [_parameter(name, annotation, None) for name, annotation in ALWAYS.items()]
-        # Typer reads the signature and, for ``Annotated``, the annotations.
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {one.name: one.annotation for one in parameters}
-        return command
+        }
+        annotations = {"overrides": words, **annotations_of((*self.options, *COMMON)), **switches, **ALWAYS}
+        app = typer.Typer(add_completion=False)
+        command = app.command(name=self.name, cls=ResumableCommand, no_args_is_help=True, help=self.help)
+        command(function_of(annotations, self._call))
+        return app
 
     def _call(self, given: Plain) -> None:
         from marauder.core.clock import Clock
 
-        options = (*self.options, *COMMON)
-        fresh, resume = given["fresh"], checkpoint(given["resume"], given["fresh"])
-        settings = self._load(given, {one.setting: given[_name(one.flag)] for one in options})
-        flags = frozenset(one.flag for one in self.flags if given[_name(one.flag)])
+        fresh = bool(given["fresh"])
+        resume = checkpoint(given["resume"], fresh)
+        settings = self._load(given)
+        flags = frozenset(one.flag for one in self.flags if given[parameter_name(one.flag)])
         if self.before is not None and not self.before(settings, flags):
             return
         with Clock.for_hours(given["max_hours"]).listening() as clock:
@@ -102,14 +84,15 @@ class RunCommand:
         # A failed gate is a finished run, told in full, with a status of its own.
         raise typer.Exit(summary.exit_status)
 
-    def _load(self, given: Plain, values: Plain) -> RunSettings:
+    def _load(self, given: Plain) -> RunSettings:
+        from marauder.core.plugins import imported
         from marauder.core.settings import add_values, examine_layer
         from marauder.runs.recipes import check_run, run_layer
 
-        module, _, name = self.settings.partition(":")
-        model: type[RunSettings] = getattr(import_module(module), name)
-        flags = {one.setting: one.flag for one in (*self.options, *COMMON)}
-        layer = run_layer(given["config"], given["overrides"] or [], flags, values)
+        model: type[RunSettings] = imported(self.settings)
+        options = (*self.options, *COMMON)
+        flags = flags_of(options)
+        layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given))
         if given["accumulate"] is not None:
             flags["training.micro_batch_size"] = "--accumulate"
             known, _ = examine_layer(model, layer, flags)
@@ -121,22 +104,22 @@ class RunCommand:
 
 
 COMMON = (
-    Option("--output", "output", Path, "folder for weights, figures and report"),
-    Option("--epochs", "training.epochs", int, "passes over the training pictures"),
-    Option("--batch-size", "training.batch_size", int, "pictures of one update, over all processes"),
-    Option("--imgsz", "image_size", int, "pixels of the long side, a multiple of 32"),
-    Option("--processes", "processes", int, "training processes on this machine, one for each GPU"),
-    Option("--device", "training.device", str, "auto, cpu, cuda or cuda:N"),
+    Option("--output", Path, "folder for weights, figures and report"),
+    Option("--epochs", int, "passes over the training pictures", "training.epochs"),
+    Option("--batch-size", int, "pictures of one update, over all processes", "training.batch_size"),
+    Option("--imgsz", int, "pixels of the long side, a multiple of 32", "image_size"),
+    Option("--processes", int, "training processes on this machine, one for each GPU"),
+    Option("--device", str, "auto, cpu, cuda or cuda:N", "training.device"),
 )
 """Settings that every training has."""
 FRESH = Flag("--fresh", "start over, deleting the former checkpoints")
 ALWAYS: Plain = {
-    "config": Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence over it")],
+    "config": ConfigFile,
     "accumulate": Annotated[
         int | None, typer.Option(min=1, help="forward passes that an update is cut into, where memory is short")
     ],
     "resume": Resume,
-    "max_hours": Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")],
+    "max_hours": MaxHours,
 }
 
 
@@ -151,11 +134,3 @@ def _run_gated(settings: RunSettings, clock: Clock, resume: Path | None, fresh: 
     from marauder.runs.gated import run_gated
 
     return run_gated(settings, clock, resume, fresh)
-
-
-def _name(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

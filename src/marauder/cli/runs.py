@@ -90,7 +90,7 @@ def ui(
     import shlex
 
     from marauder.core.errors import UserError
-    from marauder.tracking.mlflow_store import QUIET, MlflowSettings, follow_move, locate
+    from marauder.tracking.mlflow_store import QUIET, MlflowSettings, follow_move, locate, newest_runs
 
     store = locate(MlflowSettings(folder=folder), runs)
     if store.database is None:
@@ -103,10 +103,12 @@ def ui(
     # Named from its own folder: not every path can stand in a URI.
     words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{store.database.name}"]
     words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    typer.echo(f"cd {shlex.quote(str(store.database.parent))} && {shlex.join(words)}")
-    if not show:
+    if show:
+        typer.echo(f"cd {shlex.quote(str(store.database.parent))} && {shlex.join(words)}")
+    else:
         # MLflow notes absolute places of artifacts, which moving the folder leaves behind.
         follow_move(store)
+        typer.echo(f"open http://127.0.0.1:{port}{newest_runs(store.database)} (Ctrl-C ends the server)")
         sys.stdout.flush()
         # ``exec``, not a child: the server takes this process's place, and with it Ctrl-C.
         os.chdir(store.database.parent)

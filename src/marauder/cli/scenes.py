@@ -3,60 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-app = typer.Typer(add_completion=False)
+from marauder.cli.job_command import JobCommand
+from marauder.cli.options import Option
 
-
-@app.command()
-def scenes(
-    output: Annotated[Path | None, typer.Option("--output", "--output-dir", help="Folder to write to.")] = None,
-    count: Annotated[int | None, typer.Option(help="Pictures in all.", show_default="400")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same pictures.", show_default="0")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels across.", show_default="640")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels down.", show_default="480")] = None,
-    clips: Annotated[
-        int | None, typer.Option(help="Clips to spread them over.", show_default="six pictures a clip")
-    ] = None,
-    keep_clean: Annotated[
-        bool, typer.Option("--keep-clean", help="Also keep each picture without water, in images_clean/.")
-    ] = False,
-    quality: Annotated[int | None, typer.Option(help="Quality of the JPEG files, 1 to 100.", show_default="92")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="as many as worth while")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over in a folder that holds other scenes.")] = False,
-    max_hours: Annotated[float | None, typer.Option(help="Stop in time after so many hours.")] = None,
-) -> None:
-    """Generate underwater reef pictures of eight species as a plain YOLO data set, split by clip.
-
-    Every picture is a function of the seed. The same command run again goes on where it was.
-    """
-    from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
-    from marauder.core.settings import load_settings
+if TYPE_CHECKING:
     from marauder.scenes.settings import SceneSettings
 
-    if output is None and config is None:
-        raise UserError("say where to write: --output FOLDER")
-    settings = load_settings(
-        SceneSettings,
-        config,
-        output=output,
-        count=count,
-        seed=seed,
-        width=width,
-        height=height,
-        clips=clips,
-        keep_clean=keep_clean or None,
-        quality=quality,
-        workers=workers,
-        fresh=fresh or None,
-    )
 
-    from marauder.scenes.writing import generate_scenes
-
-    with Clock.for_hours(max_hours).listening() as clock:
-        data_yaml = generate_scenes(settings, clock)
+def _show(settings: SceneSettings, data_yaml: Path) -> None:
     typer.echo(f"{settings.count} pictures of {settings.number_of_clips} clips: {data_yaml}")
+
+
+SCENES = JobCommand(
+    name="scenes",
+    help="""Generate underwater reef pictures of eight species as a plain YOLO data set, split by clip.
+
+    Every picture is a function of the seed. The same command run again goes on where it was.
+    """,
+    settings="marauder.scenes.settings:SceneSettings",
+    job="marauder.scenes.writing:generate_scenes",
+    options=(
+        Option("--output --output-dir", Path, "folder to write to"),
+        Option("--count", int, "pictures in all; default: 400"),
+        Option("--seed", int, "same seed, same pictures; default: 0"),
+        Option("--width", int, "pixels across; default: 640"),
+        Option("--height", int, "pixels down; default: 480"),
+        Option("--clips", int, "clips to spread them over; default: six pictures a clip"),
+        Option("--keep-clean", bool, "also keep each picture without water, in images_clean/"),
+        Option("--quality", int, "quality of the JPEG files, 1 to 100; default: 92"),
+        Option("--workers", int, "processes; default: as many as worth while"),
+        Option("--fresh", bool, "start over in a folder that holds other scenes"),
+    ),
+    show=_show,
+    no_args_is_help=False,
+)
+app = SCENES.app()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.cli.options import Format, Pictures
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,13 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check slices.yaml against the data, and show them.")
 
-Slices = Annotated[Path, typer.Option("--slices", help="The slices.yaml.")]
-Data = Annotated[Path, typer.Option("--data", help="Labelled pictures: folder, data.yaml, JSON or manifest.")]
-Format = Annotated[str, typer.Option(help="auto, or a format that docs/formats.md names.")]
-Pictures = Annotated[
-    Path | None, typer.Option("--pictures", help="Folder of the pictures, where they are not beside their labels.")
-]
-Split = Annotated[str | None, typer.Option(help="Only this split; default: each.")]
+Slices = Annotated[Path, typer.Option("--slices", help="the slices.yaml")]
+Data = Annotated[Path, typer.Option("--data", help="labelled pictures: folder, data.yaml, JSON or manifest")]
+Split = Annotated[str | None, typer.Option(help="only this split; default: each")]
 
 PICTURES_ON_A_SHEET = 24
 
@@ -54,13 +52,13 @@ def check_slices(
 def show_slice(
     slices: Slices,
     data: Data,
-    name: Annotated[str, typer.Option(help="The slice; those of 'by' are called name=value.")],
+    name: Annotated[str, typer.Option(help="the slice; those of 'by' are called name=value")],
     split: Split = None,
     format: Format = "auto",
     sheet: Annotated[
-        Path | None, typer.Option(help="Contact sheet (.png, .jpg) of its pictures; boxes that do not count are grey.")
+        Path | None, typer.Option(help="contact sheet (.png, .jpg) of its pictures; boxes that do not count are grey")
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Most pictures on the sheet, spread over the slice.")] = (
+    most: Annotated[int, typer.Option(min=1, help="most pictures on the sheet, spread over the slice")] = (
         PICTURES_ON_A_SHEET
     ),
     pictures: Pictures = None,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marauder.cli.options import MaxHours
 from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
 from marauder.cli.run_command import speaks
 
@@ -24,7 +24,7 @@ def train(
     ] = None,
     resume: Resume = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former checkpoints")] = False,
-    max_hours: Annotated[float | None, typer.Option(help="stop in time, saved, after this many hours")] = None,
+    max_hours: MaxHours = None,
 ) -> None:
     """Do a gated run, or go on with it: the same command continues after any interruption.
 
@@ -44,6 +44,16 @@ def train(
     raise typer.Exit(summary.exit_status)
 
 
+def _show_classes(summary: RunSummary) -> None:
+    """The figures by class, for tasks that have them."""
+    from marauder.cli.class_table import class_lines
+    from marauder.core.files import read_json
+    from marauder.runs.task_description import describe_task
+
+    if any(metric.per_class for metric in describe_task(summary.task).metrics):
+        typer.echo("\n".join(class_lines(read_json(summary.folder / "eval_report.json")["overall"])))
+
+
 def show(summary: RunSummary) -> None:
     """The end of a run in a few lines: figures, verdict, files, what to do next."""
     from marauder.core.metrics import headlines
@@ -55,17 +65,36 @@ def show(summary: RunSummary) -> None:
         if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
     typer.echo(f"done: {figures} on the split {summary.split} (best of {summary.epochs} epochs: {summary.best_epoch})")
+    _show_classes(summary)
     if summary.finished_before:
         typer.echo("it was finished before; nothing had to be done again")
-    if summary.stopped_early:
-        typer.echo(f"note:    {summary.stopped_early}")
+    for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
+        typer.echo(f"note:    {note}")
+    show_gates(summary)
+    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
+    if summary.version is not None:
+        typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
+        if summary.in_production:
+            typer.echo("         it is in production")
+    show_advice(summary)
+
+
+def show_gates(summary: RunSummary) -> None:
+    """The verdict, and each gate that failed it or withholds it."""
     typer.echo(f"gates:   {summary.verdict}")
     for why in summary.failed:
         typer.echo(f"  failed: {why}")
-    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
-    if summary.version is None:
-        typer.echo(f"next:    {shlex.join(['marauder', 'export', '--models', str(summary.weights)])}")
-        return
-    typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
-    if summary.exit_status == 0:
-        typer.echo(f"next:    {shlex.join(['marauder', 'registry', 'promote', *summary.promote])}")
+    if summary.withheld:
+        typer.echo(f"  not offered for production: {summary.withheld}")
+
+
+def show_advice(summary: RunSummary) -> None:
+    """What to do next, commands in lines of their own."""
+    from marauder.reporting.advice import PROMOTE
+
+    for one in summary.advice:
+        # A registry that did not answer has nothing to promote yet, and what is in production needs no promotion.
+        if one.kind != PROMOTE or (summary.version is not None and not summary.in_production):
+            typer.echo(f"next:    {one.text}")
+            if one.command:
+                typer.echo(f"         {one.command}")

@@ -5,7 +5,7 @@ One walk over a settings model answers all of it, so that no list of names is ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,8 +22,12 @@ from marauder.core.settings import Decides, Settings, section_model
 class ByContent:
     """Marks a path whose content decides, not where it lies: ``Annotated[Path, Decides.RESULT, BY_CONTENT]``.
 
-    A file counts by its SHA-256, a folder by names, sizes and times of change.
+    A file counts by its SHA-256, a folder by names, sizes and times of change. ``is_word``: which values are words
+    that stand for a file still to be found; such a word counts as it is, whatever files there are.
     """
+
+    def __init__(self, is_word: Callable[[Path], bool] | None = None) -> None:
+        self.is_word = is_word
 
 
 BY_CONTENT = ByContent()
@@ -85,7 +89,7 @@ def named_files(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Pa
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             yield from named_files(value, f"{prefix}{name}.")
-        elif isinstance(value, Path) and counts_by_content(field):
+        elif isinstance(value, Path) and _is_file(field, value):
             yield f"{prefix}{name}", value
 
 
@@ -117,7 +121,7 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
                 plain = settings.model_dump(mode="json")
             known = not field.is_required() and value == field.get_default(call_default_factory=True)
             shown = plain[name]
-            if by_content and counts_by_content(field):
+            if by_content and value is not None and _is_file(field, value):
                 shown = _content(value)
             yield _Leaf(keys, mark, shown, known)
 
@@ -133,16 +137,20 @@ def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides |
     return (model.decides if issubclass(model, Settings) else None) or above
 
 
-def counts_by_content(field: FieldInfo) -> bool:
-    """Whether the field's file or folder counts by its content."""
+def _is_file(field: FieldInfo, value: Any) -> bool:
+    """Whether the field's value is a file or folder that counts by its content."""
+    mark = _by_content(field)
+    return mark is not None and not (mark.is_word is not None and mark.is_word(value))
+
+
+def _by_content(field: FieldInfo) -> ByContent | None:
     # Of ``Annotated[Path, …] | None`` pydantic leaves the marks inside the union.
-    return BY_CONTENT in field.metadata or any(
-        BY_CONTENT in getattr(part, "__metadata__", ()) for part in get_args(field.annotation)
-    )
+    inside = [mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())]
+    return next((mark for mark in [*field.metadata, *inside] if isinstance(mark, ByContent)), None)
 
 
-def _content(path: Path | None) -> str | None:
-    if path is None or not path.exists():
+def _content(path: Path) -> str | None:
+    if not path.exists():
         return None
     # Reading every byte of a data set each time that settings are compared would take too long.
     return hash_file(path) if path.is_file() else identify(path, with_content=False).listing

@@ -106,7 +106,12 @@ def to_plain(value: Any) -> Any:
 
 def write_json(path: Path | str, value: Any) -> str:
     """Write ``value`` as indented JSON atomically; numbers that are not finite become ``null``. Returns the SHA-256."""
-    return write_text(path, json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_bytes(path, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """What ``write_json`` writes."""
+    return (json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 def read_json(path: Path | str) -> Any:

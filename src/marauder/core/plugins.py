@@ -11,6 +11,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from pydantic import AfterValidator
+
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Layer, Settings, validate_layer
@@ -39,6 +41,26 @@ class Plugin(Generic[SettingsType]):
         """``settings``: of ``settings_model``; without, its defaults."""
         self.settings: SettingsType = cast("SettingsType", self.settings_model()) if settings is None else settings
 
+
+BASES: dict[str, str] = {
+    "reader": "marauder.data.formats.base:Reader",
+    "predictor": "marauder.prediction.format:PredictorFormat",
+    "exporter": "marauder.exporting.base:Exporter",
+    "gate": "marauder.gates.base:Gate",
+    "drift_engine": "marauder.gates.drift_engine_base:DriftEngine",
+    "store": "marauder.storage.base:Store",
+    "tracker": "marauder.tracking.base:Tracker",
+    "sink": "marauder.messaging.base:Sink",
+    "registry": "marauder.registry.base:Registry",
+    "notice": "marauder.launch.notices.base:NoticeSource",
+    "launcher": "marauder.launch.base:Launcher",
+    "task": "marauder.runs.task_description:TaskDescription",
+    "pretraining_method": "marauder.models.pretraining.base:PretrainingMethod",
+    "uncertainty": "marauder.selection.measures.base:Measure",
+    "strategy": "marauder.selection.strategies.base:Strategy",
+    "annotation_format": "marauder.annotation.formats.base:ExchangeFormat",
+}
+"""Kind of plug point to the abstract class that its implementations extend, as ``module:attribute``."""
 
 TABLE: dict[str, dict[str, str]] = {
     # In the order in which they are tried: a FathomNet export is also COCO, and bare pictures are what nothing else is.
@@ -76,6 +98,7 @@ TABLE: dict[str, dict[str, str]] = {
         "health": "marauder.gates.health:HealthGate",
         "limits": "marauder.gates.limits:LimitsGate",
         "slices": "marauder.gates.slices:SlicesGate",
+        "floor": "marauder.gates.floor:FloorGate",
         "regression": "marauder.gates.regression:RegressionGate",
         "latency": "marauder.gates.latency:LatencyGate",
         "representation": "marauder.gates.representation:RepresentationGate",
@@ -160,13 +183,17 @@ def is_known(kind: str, name: str) -> bool:
     return name in TABLE[kind] or name in _offered(kind)
 
 
-def check_names(kind: str, word: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """``wanted``, each once, for validators of settings: raises ``ValueError`` for one that does not implement
-    ``kind``; ``word`` is what the message calls that."""
-    for name in wanted:
-        if not is_known(kind, name):
-            raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")
-    return tuple(dict.fromkeys(wanted))
+def known_as(kind: str, word: str) -> AfterValidator:
+    """On a field of one name or several: each must implement ``kind``, which the message calls ``word``; each counts
+    once."""
+
+    def check(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in (value,) if isinstance(value, str) else value:
+            if not is_known(kind, name):
+                raise ValueError(f"no {word} named {name!r}; choose of: {', '.join(names(kind))}")
+        return value if isinstance(value, str) else tuple(dict.fromkeys(value))
+
+    return AfterValidator(check)
 
 
 def imported(place: str) -> Any:
@@ -178,7 +205,8 @@ def imported(place: str) -> Any:
 def resolve(kind: str, name: str) -> Any:
     """Import and return the implementation ``name`` of ``kind``.
 
-    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded or is not a plugin.
+    Raises ``UserError`` for an unknown name, and for one of another package that cannot be loaded, is not a plugin or
+    lacks something that its kind asks for.
     """
     table = TABLE[kind]
     if name not in table:
@@ -231,7 +259,29 @@ def _resolve_offered(kind: str, name: str) -> Any:
             f"{kind} {name!r} of {_origin(entry)} is no plugin: it needs name = {name!r}, a title and a settings_model "
             "(CONTRIBUTING.md says what else)"
         )
+    base = imported(BASES[kind])
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{kind} {name!r} of {_origin(entry)} does not extend {base.__module__}.{base.__name__}")
+    if without := lacking(found):
+        raise UserError(
+            f"{kind} {name!r} of {_origin(entry)} lacks {', '.join(without)}; "
+            f"{base.__module__}.{base.__name__} says what each is"
+        )
     return found
+
+
+def lacking(implementation: type) -> list[str]:
+    """Names of the class attributes and methods that an implementation lacks: declared by a class that it extends, and
+    given by none."""
+    declared = {
+        name
+        for above in implementation.__mro__
+        # Texts under ``from __future__ import annotations``, else types, which say "typing.ClassVar[...]".
+        for name, annotation in vars(above).get("__annotations__", {}).items()
+        if str(annotation).removeprefix("typing.").startswith("ClassVar[")
+    }
+    methods: frozenset[str] = getattr(implementation, "__abstractmethods__", frozenset())
+    return sorted({name for name in declared if not hasattr(implementation, name)} | methods)
 
 
 def _offered(kind: str) -> dict[str, EntryPoint]:

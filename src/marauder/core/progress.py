@@ -42,6 +42,12 @@ class Progress:
         if time.monotonic() - self.shown >= self.interval:
             self._show()
 
+    def say(self, text: str) -> None:
+        """Write a line above the line of progress, which is next shown after another interval."""
+        self.stream.write(f"\r\x1b[K{text}\n" if self.terminal else f"{text}\n")
+        self.stream.flush()
+        self.shown = time.monotonic()
+
     def line(self) -> str:
         """The line as it stands."""
         seconds = max(time.monotonic() - self.started, 1e-9)

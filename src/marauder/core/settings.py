@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake, Mistakes, MistakesError, mistakes_in, nearest
@@ -205,13 +205,19 @@ def _merge(base: Plain, over: PlainMapping, prefix: tuple[str, ...]) -> Iterator
 def split_commas(value: Any) -> Any:
     """A list of words given as one text with commas, as several texts, or both; each once, spaces around them left out.
 
-    For validators of settings with ``mode="before"``: what is neither text nor a list comes back as it is.
+    What is neither text nor a list comes back as it is.
     """
     items = [value] if isinstance(value, (str, Path, int)) and not isinstance(value, bool) else value
     if not isinstance(items, (list, tuple)):
         return value
     parts = (part.strip() for item in items for part in str(item).split(","))
     return list(dict.fromkeys(part for part in parts if part))
+
+
+COMMAS = BeforeValidator(split_commas)
+"""On a field: its list may be given as one text with commas."""
+PLAIN_OFF = BeforeValidator(lambda value: "off" if value is False else value)
+"""On a field with the choice ``off``, for YAML reads a bare off as false."""
 
 
 def load_settings(

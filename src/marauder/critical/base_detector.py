@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.critical.settings import AUTO, CriticalSettings
+from marauder.critical.settings import AUTO_MODEL, CriticalSettings
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.naming import detector_names
 from marauder.models.ultralytics_adapter import build_detector
@@ -27,15 +27,14 @@ def resolve_base(settings: CriticalSettings) -> tuple[CriticalSettings, tuple[st
     model that cannot be opened or is of another architecture than the settings name.
     """
     # Before the base model is opened: opening one takes torch and seconds.
-    for path in (settings.weights, settings.ssl_backbone):
-        if path is not None and not path.is_file():
-            raise UserError(f"{path}: no such file; check the path")
+    if settings.ssl_backbone is not None and not settings.ssl_backbone.is_file():
+        raise UserError(f"{settings.ssl_backbone}: no such file; check the path")
     if settings.base_model is None:
         plain = DetectionSettings.model_fields
         return _decided(settings, plain["model"].default, plain["image_size"].default), None
     base = load_detector(settings.base_model)
     found = architecture_of(base)
-    if settings.model == AUTO:
+    if settings.model == AUTO_MODEL:
         if found is None:
             raise UserError(
                 f"{base.path}: does not say which architecture it is; name it (--model), one of: "
@@ -85,7 +84,7 @@ def check_classes(settings: CriticalSettings, base: tuple[str, ...] | None, data
 
 def _decided(settings: CriticalSettings, model: str, size: int) -> CriticalSettings:
     changes: dict[str, object] = {}
-    if settings.model == AUTO:
+    if settings.model == AUTO_MODEL:
         changes["model"] = model
     if not settings.image_size:
         changes["image_size"] = size

@@ -87,6 +87,7 @@ class CriticalRuntime(DetectionRuntime):
             clock,
             self.settings.image_size,
             self.data.masks,
+            self.settings.evaluation.least_confidence,
         )
         return metrics
 

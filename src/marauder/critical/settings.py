@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,18 +12,18 @@ from marauder.data.balancing import BalanceSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
 from marauder.models.naming import family_and_scale, unknown_detector
-from marauder.runs.settings import NAME_PATTERN, ImageSize, WeightsFile
+from marauder.runs.settings import AUTO, NAME_PATTERN, ImageSize, WeightsFile
 from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
 from marauder.tasks.detection.settings import DetectionSettings, DetectionTraining
 
 STAGES = ("standard", "mined", "fine_tune")
 """The stages in their order."""
-AUTO = "auto"
+AUTO_MODEL = "auto"
 """The model that is taken from the base model."""
 
 
 def _auto_or_known(name: str) -> str:
-    if name != AUTO and family_and_scale(name) is None:
+    if name != AUTO_MODEL and family_and_scale(name) is None:
         raise ValueError(unknown_detector(name))
     return name
 
@@ -109,6 +109,8 @@ class CriticalSettings(DetectionSettings):
     """Step 5 as a run. What emphasises critical classes (``balance``, ``copy_paste``, ``loss.focal``,
     ``hard_negatives``) applies to the stages after the first; ``training.epochs`` is shared out among all three."""
 
+    continued_by: ClassVar[tuple[str, ...]] = ("critical", "--train", "--config")
+
     project: str = Field("critical", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/critical")
@@ -118,13 +120,14 @@ class CriticalSettings(DetectionSettings):
     hard_negatives: MinedNegatives = MinedNegatives()
 
     model: Annotated[str, AfterValidator(_auto_or_known)] = Field(
-        AUTO, description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n"
+        AUTO_MODEL,
+        description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n",
     )
     image_size: ImageSize = Field(
         0, ge=0, description="pixels of the long side; a multiple of 32; 0: the base model's, else 640"
     )
     base_model: WeightsFile | None = Field(
-        None, description="detector to specialise; default: random weights, or `weights`"
+        None, description="detector to specialise; default: none, and the first stage starts from `weights`"
     )
     stages: StagesSettings = StagesSettings()
     mining: MiningSettings = MiningSettings()
@@ -138,7 +141,7 @@ class CriticalSettings(DetectionSettings):
             raise ValueError("image_size: 32 is too small; give 64 or more, or 0 for the base model's")
         if self.hard_negatives.file is not None:
             raise ValueError("hard_negatives.file: this run mines its own; leave the file out")
-        if self.base_model is not None and self.weights is not None:
+        if self.base_model is not None and self.weights not in (None, AUTO):
             raise ValueError("base_model and weights: give one detector to start from")
         if self.others_floor is not None:
             raise ValueError("others_floor: give floor.value, which the whole run keeps to")
@@ -155,6 +158,16 @@ class CriticalSettings(DetectionSettings):
         if not any(getattr(self.stages, name).share for name in STAGES):
             raise ValueError("stages: every share is 0, so nothing would be trained")
         return self
+
+    @property
+    def starts_elsewhere(self) -> Path | None:
+        """The base model."""
+        return self.base_model
+
+    @property
+    def pretrained(self) -> bool:
+        """From a base model, too."""
+        return self.base_model is not None or super().pretrained
 
     def epochs_of(self, stage: str) -> int:
         """Epochs of a stage: its share of ``training.epochs``, at least one unless the share is 0."""

@@ -66,8 +66,8 @@ def contact_sheet(
 ) -> Path:
     """Draw ``tiles`` row by row and write the sheet atomically; the suffix (.jpg, .png, .webp) chooses the format.
 
-    Tiles are ``tile_width`` pixels wide and three quarters as high; pictures keep their shape. A picture that cannot be
-    read shows as an empty tile that says so. Raises ``ValueError`` for no tiles or an unknown suffix.
+    Tiles are ``tile_width`` pixels wide and as high as most pictures need; pictures keep their shape. A picture that
+    cannot be read shows as an empty tile that says so. Raises ``ValueError`` for no tiles or an unknown suffix.
     """
     target = Path(path)
     if not tiles:
@@ -75,7 +75,7 @@ def contact_sheet(
     if target.suffix.lower() not in FORMATS:
         raise ValueError(f"{target}: a contact sheet is one of {', '.join(FORMATS)}")
     columns = max(1, min(columns, len(tiles)))
-    tile_height, strip, gap = tile_width * 3 // 4, 20, 6
+    tile_height, strip, gap = round(tile_width * _usual_shape(tiles)), 20, 6
     head = 30 if title else 0
     rows = -(-len(tiles) // columns)
     sheet = Image.new(
@@ -96,6 +96,15 @@ def contact_sheet(
     with atomic_path(target) as temporary:
         sheet.save(temporary, format=FORMATS[target.suffix.lower()], quality=88)
     return target
+
+
+def _usual_shape(tiles: Sequence[Tile]) -> float:
+    """Height over width of the middle one of the pictures whose size is known, within 0.5 to 1.4; 0.75 without any."""
+    sizes = [
+        tile.size or (tile.picture.shape[1::-1] if isinstance(tile.picture, np.ndarray) else None) for tile in tiles
+    ]
+    shapes = [size[1] / size[0] for size in sizes if size is not None and size[0] > 0]
+    return float(np.clip(np.median(shapes), 0.5, 1.4)) if shapes else 0.75
 
 
 def draw_tile(tile: Tile, width: int, height: int) -> Image.Image:
@@ -167,5 +176,9 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def _fitted(text: str, width: int) -> str:
+    """Shortened in the middle: names of frames differ at their ends."""
     limit = max(4, int(width / 6.6))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    if len(text) <= limit:
+        return text
+    front = limit // 2
+    return f"{text[:front]}…{text[front + 1 - limit :]}"

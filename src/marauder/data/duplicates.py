@@ -40,6 +40,7 @@ FLAT_CONTRAST = 3.0
 """Standard deviation of the 9x8 grey levels (0..255) below which a picture is flat and its hash says nothing."""
 
 BLOCK = 32
+THREADS = 2
 """Pictures between two looks at the clock: few enough to stop within seconds where each takes long to decode."""
 
 
@@ -72,7 +73,6 @@ def hash_pictures(
     paths: Sequence[Path],
     clock: Clock | None = None,
     store: Path | None = None,
-    threads: int = 2,
     label: str = "hashing pictures",
 ) -> list[PictureHash | PictureError]:
     """Hashes of many pictures, in order. With ``store`` (a JSON-lines file) finished blocks are kept and not redone.
@@ -96,7 +96,7 @@ def hash_pictures(
             return error
 
     # Threads suffice: the decoders release the interpreter's lock.
-    with ThreadPoolExecutor(threads) as pool, Progress(label, len(paths)) as progress:
+    with ThreadPoolExecutor(THREADS) as pool, Progress(label, len(paths)) as progress:
         for start in range(0, len(paths), BLOCK):
             if clock is not None:
                 clock.check()

@@ -33,12 +33,11 @@ PICTURE_FEATURES = (
     *("brightness", "contrast", "red", "green", "blue", "blue_red"),
     *("sharpness", "width", "height", "boxes"),
 )
-BOX_FEATURES = ("box_size",)
 MOST_VALUES = 50
 """Different values above which a text attribute is a name of the picture (a URL, a date) and is not compared."""
 NO_VALUE = "(none)"
 READERS_OWN = frozenset({"picture_missing"})
-BLOCK = 128
+BLOCK, THREADS = 128, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,6 @@ def profile_dataset(
     sample: int = DEFAULT_SAMPLE,
     seed: int = 0,
     clock: Clock | None = None,
-    threads: int = 2,
 ) -> Profile:
     """Measure up to ``sample`` pictures of ``dataset``. The clock is asked between blocks; raises ``Interrupted``.
 
@@ -129,7 +127,7 @@ def profile_dataset(
     """
     records = sample_records(dataset.records, sample, seed)
     pixels: list[dict[str, float] | PictureError] = []
-    with ThreadPoolExecutor(threads) as pool, Progress("profiling pictures", len(records)) as progress:
+    with ThreadPoolExecutor(THREADS) as pool, Progress("profiling pictures", len(records)) as progress:
         for start in range(0, len(records), BLOCK):
             if clock is not None:
                 clock.check()

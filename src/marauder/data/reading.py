@@ -126,9 +126,9 @@ def is_empty(path: Path) -> bool:
     return path.is_dir() and not Source(path).files
 
 
-def choose_reader(path: Path, format: str = "auto") -> Reader:
-    """The format named ``format``, or the first that recognises ``path``. Raises ``UserError``."""
-    return _choose(Source(path), format)
+def choose_reader(path: Path) -> Reader:
+    """The first format that recognises ``path``. Raises ``UserError``."""
+    return _choose(Source(path), "auto")
 
 
 def _choose(source: Source, format: str) -> Reader:

@@ -84,7 +84,6 @@ def thin(
     hashes: Sequence[PictureHash | PictureError] | None = None,
     clock: Clock | None = None,
     store: Path | None = None,
-    threads: int = 2,
 ) -> Thinned:
     """Choose the records that are left; deterministic, whatever the order of the records.
 
@@ -94,7 +93,7 @@ def thin(
     """
     if hashes is None:
         pictures = [record.picture for record in records]
-        hashes = hash_pictures(pictures, clock, store, threads, "looking for near-duplicate frames")
+        hashes = hash_pictures(pictures, clock, store, label="looking for near-duplicate frames")
     if len(hashes) != len(records):
         raise ValueError(f"{len(records)} records, {len(hashes)} hashes")
     members: dict[str, list[int]] = {}

@@ -147,7 +147,7 @@ class Checkpointer:
                 raise UserError(f"{path}: holds no whole checkpoint; name a checkpoint file, or leave --resume away")
             return found
         if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint; see {path.parent}, or leave --resume away")
+            raise no_such_checkpoint(path, self.folder)
         try:
             description = path.with_suffix(".json")
             return self._read_described(description) if description.is_file() else StoredCheckpoint(path, _load(path))
@@ -206,6 +206,13 @@ class Checkpointer:
             # The description first: a kill in between then leaves tensors that do not count.
             description.unlink(missing_ok=True)
             description.with_suffix(".pt").unlink(missing_ok=True)
+
+
+def no_such_checkpoint(path: Path, folder: Path) -> UserError:
+    """What to say of a checkpoint that a user named and that is not there. ``folder``: that of the run's own."""
+    newest = [found.with_suffix(".pt").name for found in sorted(folder.rglob("checkpoint_*.json"))[-3:]]
+    held = f"holds {', '.join(newest)}" if newest else "holds none yet"
+    return UserError(f"{path}: no such checkpoint; {folder} {held}. Name one of the run's, or leave --resume away")
 
 
 def _load(path: Path) -> Plain:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import SET_ASIDE, Checkpointer
 from marauder.engine.distributed import Group
@@ -50,6 +51,7 @@ class Resumption:
         # Every rank looks at the same content and raises the same: none is left waiting for the others.
         where = stored.path if stored is not None else "the checkpoint"
         refuse_other_training(where, content["identity"], self.identity, self.at_default)
+        _refuse_other_network(where, content["model"], self.state.model.state_dict())
         self.state.restore(content)
         position = self.state.position
         if self.settings.micro_batch_size is not None:
@@ -127,3 +129,23 @@ class Resumption:
                 self.weights.save(self.state.average.model, "best", about_epoch(row))
                 return True
         return False
+
+
+def _refuse_other_network(
+    where: Path | str, stored: Mapping[str, torch.Tensor], current: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise ``UserError`` where the weights ``stored`` in the checkpoint ``where`` are not those of a network that has
+    the weights ``current``: the same settings may have built another one in an earlier version."""
+    before, after = ({name: tensor.shape for name, tensor in weights.items()} for weights in (stored, current))
+    if before == after:
+        return
+    name = next(name for name in {**before, **after} if before.get(name) != after.get(name))
+    shapes = [_sides(one.get(name)) for one in (before, after)]
+    raise UserError(
+        f"{where} holds another network than these settings build ({name}: {shapes[0]} there, {shapes[1]} here); an "
+        "earlier version of Marauder wrote it: start over with --fresh, or finish the training with that version"
+    )
+
+
+def _sides(shape: torch.Size | None) -> str:
+    return "nothing" if shape is None else "x".join(str(side) for side in shape) or "one number"

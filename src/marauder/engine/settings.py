@@ -58,7 +58,9 @@ class TrainingSettings(Settings):
     patience: Annotated[int, Decides.LENGTH] = Field(
         100, ge=0, description="stop after this many evaluations without a better one; 0: never"
     )
-    best_metric: str = Field("map50_95", description="the evaluation metric that picks the best weights")
+    best_metric: str = Field(
+        "", description="the evaluation metric that picks the best weights; empty: the first that the task measures"
+    )
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 

@@ -32,9 +32,22 @@ def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
     if not outcome.stopped_early or outcome.epochs >= training.epochs:
         return ""
     best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
+    metric = training.best_metric or "the first metric"
+    # The first of equals is kept: with 0 everywhere that says nothing about the first epoch.
+    nothing = "; it was 0 in all of them, so no epoch is better than another" if outcome.best_score == 0 else ""
     return (
-        f"stopped early after {outcome.epochs} of {training.epochs} epochs: {training.best_metric} did not rise{best} "
-        f"in {training.patience} evaluations (training.patience)"
+        f"stopped early after {outcome.epochs} of {training.epochs} epochs: {metric} did not rise{best} "
+        f"in {training.patience} evaluations (training.patience){nothing}"
+    )
+
+
+def longer_than_asked(trained: int, asked: int) -> str:
+    """What becomes of a run with ``trained`` epochs that is ``asked`` for fewer, in a sentence; empty: it is not."""
+    if trained <= asked:
+        return ""
+    return (
+        f"already trained {trained} epochs; asked for {asked}: nothing is trained, and the weights stay those of "
+        f"{trained} epochs; --fresh, or another id or output, trains a shorter run"
     )
 
 

@@ -6,17 +6,17 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from marauder.core.clock import Clock, Interrupted
+from marauder.core.clock import Clock, Interrupted, describe_seconds
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.progress import Progress
 from marauder.core.settings import Decides
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
@@ -30,6 +30,7 @@ from marauder.engine.optimizer import apply_schedule, build_optimizer
 from marauder.engine.resume import Resumption
 from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
+from marauder.engine.screen import Screen
 from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Outcome, Position, TrainState, about_epoch, agrees, early_stop
 from marauder.engine.task import Batch, LocalBatch, SampleContext, Task, Weights
@@ -57,7 +58,8 @@ class Trainer:
     A checkpoint only goes on under the same ``data_fingerprint`` and the same ``described`` settings: all that decide
     the weights, by default those of ``settings``. ``at_default``: which of them an older checkpoint need not know.
     ``observer`` hears how it goes, on the first rank. ``sanity_check``: first see that one batch trains, for a training
-    that no gate looked at before.
+    that no gate looked at before. ``shown``: metrics, name to title, that the line of an epoch shows; by default all
+    that are not of a slice, as far as they fit.
     """
 
     def __init__(
@@ -74,7 +76,10 @@ class Trainer:
         at_default: frozenset[str] = frozenset(),
         observer: Observer | None = None,
         sanity_check: bool = False,
+        shown: Mapping[str, str] | None = None,
     ) -> None:
+        if not settings.best_metric and task.metric_names:
+            settings = settings.changed({"best_metric": task.metric_names[0]})
         if settings.best_metric not in task.metric_names:
             known = ", ".join(task.metric_names)
             raise UserError(f"best_metric {settings.best_metric!r}: not measured here; choose one of: {known}")
@@ -93,6 +98,9 @@ class Trainer:
         self.schedule = Schedule(settings.optimizer, self.order.total_steps, self.order.steps_per_epoch)
         self.precision = choose_precision(settings.precision, group.device)
         self.state = self._build_state()
+        metrics = {name: name for name in task.metric_names if "/" not in name}
+        metrics = {name: title for name, title in (shown or {}).items() if name in metrics} or metrics
+        self.screen = Screen(group.leads, settings.epochs, self.order.total_steps, task.loss_names, metrics)
         self.updater: Updater | None = None
         self.stopwatch = Stopwatch()
         self.guards = Guards(settings, self.state.position)
@@ -110,6 +118,8 @@ class Trainer:
         """Train to the end. Raises ``Interrupted`` when stopped in time with everything saved."""
         if self.group.leads:
             self.checkpointer.prepare(fresh)
+        if fresh or resume is not None:
+            self.run_log.forget_reached()
         try:
             self._resume(resume)
             with self._hang_watch():
@@ -121,12 +131,16 @@ class Trainer:
     def _train_if_needed(self) -> None:
         self.updater = Updater(self.task, self.state, self.group, self.settings, self.precision, self.order.total_steps)
         position = self.state.position
-        if self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early):
+        if self._is_left_to_train():
             self._train()
         if position.best_score is None and position.step:
             self._evaluate_again()
         if self.group.leads and not agrees(self.weights.about("last"), position.history[-1:]):
             self._save_last()
+
+    def _is_left_to_train(self) -> bool:
+        position = self.state.position
+        return self._epoch_end_is_due() or (position.step < self.order.total_steps and not position.stopped_early)
 
     def _evaluate_again(self) -> None:
         """Measure the weights as they stand, the best there are, where no best ones are known at the end."""
@@ -161,14 +175,32 @@ class Trainer:
         ).take_up(named)
         position = self.state.position
         self.guards = Guards(self.settings, position)
-        if found:
-            # A longer patience or more epochs than when it stopped: it goes on.
-            if position.step < self.order.total_steps and not self._patience_spent():
-                position.stopped_early = False
-            self.run_log.event("resumed", step=position.step, processes=self.group.size)
-        else:
-            self.run_log.event("started", steps=self.order.total_steps, processes=self.group.size)
+        # A longer patience or more epochs than when it stopped: it goes on.
+        if found and position.step < self.order.total_steps and not self._patience_spent():
+            position.stopped_early = False
+        self._tell_start(found)
         self.run_log.rewrite_epochs(position.history)
+
+    def _tell_start(self, resumed: bool) -> None:
+        """Say and note where training starts from, and what an earlier process did after that."""
+        position, total, epochs = self.state.position, self.order.total_steps, self.settings.epochs
+        lost_steps, lost_seconds = self.run_log.lost_since(position.step, position.seconds_spent)
+        about: Plain = {"step": position.step} if resumed else {"steps": total}
+        about["processes"] = self.group.size
+        if resumed:
+            epoch = min(position.step // self.order.steps_per_epoch + 1, epochs)
+            about |= {"of_steps": total, "epoch": epoch, "of_epochs": epochs}
+            where = f"step {position.step} of {total} (epoch {epoch} of {epochs})"
+            over = position.step == total or position.stopped_early
+            self.screen.say(f"training is complete at {where}" if over else f"training continues from {where}")
+        if lost_steps:
+            about |= {"lost_steps": lost_steps, "lost_seconds": round(lost_seconds, 1)}
+            steps = "1 step" if lost_steps == 1 else f"{lost_steps} steps"
+            since = "since the last checkpoint" if resumed else "before the first checkpoint"
+            self.screen.say(f"lost and repeated: {steps} {since} ({describe_seconds(lost_seconds)})")
+        # A run that is only measured again trains no further.
+        continued = "resumed" if self._is_left_to_train() else "already_trained"
+        self.run_log.event(continued if resumed else "started", **about)
 
     def _workers(self) -> int:
         if self.settings.workers is not None:
@@ -212,7 +244,7 @@ class Trainer:
 
     def _do_steps(self, loader: Loader) -> None:
         position = self.state.position
-        progress = Progress("training", self.order.total_steps, "steps", already_done=position.step)
+        self.screen.begin(position.step)
         saved_at = self._mark = time.monotonic()
         # The process before stopped between the epoch's last step and the end of its evaluation.
         if self._epoch_end_is_due():
@@ -230,14 +262,13 @@ class Trainer:
             epoch_ends = position.step % self.order.steps_per_epoch == 0
             if epoch_ends:
                 self._end_epoch()
-            if self.group.leads:
-                progress.advance(note=self._note())
+            self.run_log.reached(position.step, position.seconds_spent)
+            self.screen.advance(self._note())
             if self._stop_or_save(saved_at, epoch_ends):
                 saved_at = time.monotonic()
             if position.stopped_early:
                 break
-        if self.group.leads:
-            progress.close()
+        self.screen.close()
 
     def _step(self, batch: Batch) -> UpdateResult:
         """One update; out of memory halves the micro-batch and tries the same batch again."""
@@ -327,13 +358,14 @@ class Trainer:
         position.history.append(row)
         position.epoch_sums, position.epoch_steps, position.epoch_seconds = [], 0, 0.0
         self.run_log.epoch_ended(epoch, row)
+        self.screen.epoch_ended(position.history, position.best_epoch == epoch)
         # Only now: the row that shows it is on disk first.
         if self._collapse is not None:
             self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
             position.stopped_early = True
             why = early_stop(position.outcome(self.order.steps_per_epoch), settings)
-            log.info("%s", why)
+            self.screen.say(why)
             self.run_log.event("stopped_early", step=position.step, epoch=epoch, of_epochs=settings.epochs, why=why)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:

@@ -94,13 +94,14 @@ def compare(
     margin: float = 0.0,
     least_groups: int = 8,
     least_boxes: int = 30,
+    confidences: tuple[float, float] | None = None,
 ) -> Comparison:
     """Compare two detectors matched with the same ``records``, overall and on each slice.
 
-    ``metric``: one of ``resampling.METRICS``; precision, recall and F1 are counted at each detector's own best
-    confidence on all pictures. Slices with fewer than ``least_groups`` groups or ``least_boxes`` boxes take no part.
-    All pictures count as protected. Raises ``ValueError`` for matches of different pictures or classes, or an unknown
-    metric.
+    ``metric``: one of ``resampling.METRICS``; precision, recall and F1 are counted at ``confidences``, by default each
+    detector's own best on all pictures. Slices with fewer than ``least_groups`` groups or ``least_boxes`` boxes take no
+    part. All pictures count as protected. Raises ``ValueError`` for matches of different pictures or classes, or an
+    unknown metric.
     """
     check_metric(metric)
     same = candidate.names == production.names and len(records) == candidate.pictures
@@ -108,7 +109,8 @@ def compare(
         raise ValueError("both detectors must be matched with the same pictures and the same classes")
     drawn = draw_groups(records, draws, seed)
     everything = SliceMask(OVERALL, np.ones(len(records), bool), protected=True)
-    confidences = (aggregate(candidate).confidence, aggregate(production).confidence)
+    if confidences is None:
+        confidences = (aggregate(candidate).confidence, aggregate(production).confidence)
     looks = []
     for mask in (everything, *slices):
         pair = (restrict(candidate, records, mask), restrict(production, records, mask))

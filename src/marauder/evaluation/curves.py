@@ -1,7 +1,7 @@
 """Precision, recall and F1 over confidence at IoU 0.5, the confidence that suits best, and the counts at a given one.
 
 The curves, and the choice of the confidence where the smoothed mean F1 of the classes is highest, are those of
-Ultralytics' validation, so that both name the same operating point.
+Ultralytics' validation, so that both name the same operating point, as long as it lies above a least confidence.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from marauder.evaluation.outcomes import judge_detections
 CONFIDENCE_GRID = np.linspace(0, 1, 1000)
 FALLBACK_CONFIDENCE = 0.25
 """Used where no confidence gives an F1 above 0."""
+LEAST_CONFIDENCE = 0.05
+"""No operating point is chosen below it: a weak detector's F1 is often highest where every picture fills with boxes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +95,20 @@ def confidence_curves(matches: Matches, repeats: np.ndarray) -> ConfidenceCurves
     return ConfidenceCurves(classes, precision, recall, f1)
 
 
-def best_confidence(curves: ConfidenceCurves) -> float:
-    """The confidence where the mean F1 over classes, smoothed by a box filter of a tenth of the grid, is highest."""
+def best_confidence(curves: ConfidenceCurves, least: float = LEAST_CONFIDENCE) -> float:
+    """The confidence, of at least ``least``, where the mean F1 over classes, smoothed by a box filter of a tenth of the
+    grid, is highest."""
     if not curves.f1.any():
-        return FALLBACK_CONFIDENCE
+        return max(FALLBACK_CONFIDENCE, least)
     mean = curves.f1.mean(axis=0)
     # An odd width and the ends repeated, exactly as Ultralytics smooths, or the two would choose other confidences.
     width = round(len(mean) * 0.1 * 2) // 2 + 1
     margin = np.ones(width // 2)
     padded = np.concatenate((margin * mean[0], mean, margin * mean[-1]))
     smoothed = np.convolve(padded, np.ones(width) / width, mode="valid")
-    return float(CONFIDENCE_GRID[smoothed.argmax()])
+    best = float(CONFIDENCE_GRID[np.where(least <= CONFIDENCE_GRID, smoothed, -1.0).argmax()])
+    # Above the whole grid, or between two of its points, there is nothing to choose from.
+    return max(best, least)
 
 
 def operating_point(selection: Selection, confidence: float) -> OperatingPoint:

@@ -11,6 +11,7 @@ from marauder.core.plain import Plain
 from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.values import attribute_slices as attribute_slices
+from marauder.evaluation.curves import LEAST_CONFIDENCE
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import Metrics, aggregate
 from marauder.evaluation.slice_pairs import box_flags, restrict, whole_classes
@@ -54,17 +55,18 @@ def evaluate(
     names: Sequence[str],
     slices: Mapping[str, Slice] | Sequence[SliceMask] | None = None,
     confidence: float | None = None,
+    least_confidence: float = LEAST_CONFIDENCE,
 ) -> EvaluationResult:
     """Match ``detections[i]`` with ``records[i]`` once, then aggregate the whole and every slice.
 
     ``slices``: masks of ``data.slices``, or by name a boolean mask over the records or a question about a record.
     ``confidence`` is where precision, recall and F1 are counted; by default where the mean F1 of all pictures is
-    highest. Raises ``ValueError`` for lists of different length, unknown classes, masks of the wrong shape, and two
-    slices of one name.
+    highest, from ``least_confidence`` up. Raises ``ValueError`` for lists of different length, unknown classes, masks
+    of the wrong shape, and two slices of one name.
     """
     masks = _masks(records, slices)
     matches = match(records, detections, names)
-    overall = aggregate(matches, confidence=confidence)
+    overall = aggregate(matches, confidence=confidence, least_confidence=least_confidence)
     metrics = _SliceMetrics(matches, records, overall)
     parts = {mask.name: metrics.of(mask) for mask in masks}
     return EvaluationResult(overall, parts, matches, masks, tuple(records))

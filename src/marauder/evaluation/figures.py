@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CELLS_WITH_NUMBERS = 25
-
+MOST_MARKERS = 30
+"""Epochs up to which each is marked on its curve."""
+LEAST_TOP = 0.05
+"""Where the axis of an evaluation's shares ends at least."""
 
 CALIBRATION_ERRORS = (("D-ECE", "d_ece"), ("LaECE", "la_ece"), ("LRP", "lrp"), ("optimal LRP", "optimal_lrp"))
 
@@ -44,6 +47,9 @@ def training_curves(history: Sequence[PlainMapping]) -> bytes:
 
     Values that are missing, ``None`` or no number are passed over. Raises ``ValueError`` if there is nothing to draw.
     """
+    # Here and not above, since matplotlib takes long to import.
+    from matplotlib.ticker import MaxNLocator
+
     panels = group_history(history)
     if not panels:
         raise ValueError("the history holds no numbers to draw")
@@ -56,9 +62,10 @@ def training_curves(history: Sequence[PlainMapping]) -> bytes:
         style_axes(axes, title, "epoch" if index + columns >= len(panels) else "")
         for number, (name, values) in enumerate(series.items()):
             known = np.isfinite(values)  # evaluations may be several epochs apart; the line joins them
-            marker = "o" if known.sum() < 3 else None
-            color = SERIES[number % len(SERIES)]
-            axes.plot(np.array(epochs)[known], values[known], label=name, color=color, linewidth=1.6, marker=marker)
+            # Evaluated epochs, unless there are too many to tell apart.
+            marker = "o" if known.sum() <= MOST_MARKERS else None
+            color, places = SERIES[number % len(SERIES)], np.array(epochs)[known]
+            axes.plot(places, values[known], label=name, color=color, linewidth=1.6, marker=marker, markersize=3.5)
         if len(series) > 1:
             _place_legend(axes)
         if title == "val" and _best_epoch(series) is not None:
@@ -66,7 +73,15 @@ def training_curves(history: Sequence[PlainMapping]) -> bytes:
             axes.axvline(best, color=MUTED, linewidth=0.8, linestyle=":")
             late = best > (epochs[0] + epochs[-1]) / 2
             side, place = ("right" if late else "left"), axes.get_xaxis_transform()
-            axes.text(best, 0.02, f" best: epoch {best} ", fontsize=7, color=MUTED, ha=side, transform=place)
+            # At the top, where lines that stay near 0 do not cross it.
+            words = f" best: epoch {best} "
+            axes.text(best, 0.98, words, fontsize=7, color=MUTED, ha=side, va="top", transform=place)
+        if title == "val":
+            # Shares from 0, and not so close that noise near 0 looks like a rise.
+            highest = max(float(np.nanmax(values)) for values in series.values())
+            lowest = min(float(np.nanmin(values)) for values in series.values())
+            axes.set_ylim(min(0, 1.08 * lowest), max(1.08 * highest, LEAST_TOP))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(x=0.02)
     return to_png(figure)
 

@@ -17,6 +17,8 @@ from marauder.evaluation.slice_pairs import restrict
 
 OVERALL = "overall"
 """The name under which all pictures stand beside the slices."""
+LEVEL = 0.95
+"""Share of the draws that lies within an interval's bounds."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,10 @@ def bootstrap(
     records: Sequence[Record],
     metric: str = "map50",
     draws: int = 200,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> Interval:
     """Interval of one metric (of ``resampling.METRICS``), drawing groups of ``records`` with replacement."""
     check_metric(metric)
-    return _interval(matches, draw_groups(records, draws, seed), metric, level, aggregate(matches).confidence)
+    return _interval(matches, draw_groups(records, draws, seed=0), metric, aggregate(matches).confidence)
 
 
 def intervals_by_slice(
@@ -50,8 +50,6 @@ def intervals_by_slice(
     masks: Sequence[SliceMask],
     metric: str = "map50",
     draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> dict[str, Interval]:
     """The intervals of all pictures, under ``OVERALL``, and of every slice by its name, all from the same draws.
 
@@ -60,16 +58,16 @@ def intervals_by_slice(
     that cannot be resampled.
     """
     check_metric(metric)
-    drawn = draw_groups(records, draws, seed)
+    drawn = draw_groups(records, draws, seed=0)
     confidence = aggregate(matches).confidence
-    result = {OVERALL: _interval(matches, drawn, metric, level, confidence)}
+    result = {OVERALL: _interval(matches, drawn, metric, confidence)}
     for mask in masks:
-        result[mask.name] = _interval(restrict(matches, records, mask), drawn, metric, level, confidence)
+        result[mask.name] = _interval(restrict(matches, records, mask), drawn, metric, confidence)
     return result
 
 
-def _interval(matches: Matches, draws: Draws, metric: str, level: float, confidence: float) -> Interval:
+def _interval(matches: Matches, draws: Draws, metric: str, confidence: float) -> Interval:
     """The operating point stays that of all pictures; a draw is no occasion to choose another."""
     value = float(getattr(aggregate(matches, confidence=confidence), metric))
-    low, high = percentiles(resample(matches, draws, metric, confidence=confidence), level)
-    return Interval(value, low, high, level, len(np.unique(draws.group[matches.counted])), draws.number)
+    low, high = percentiles(resample(matches, draws, metric, confidence=confidence), LEVEL)
+    return Interval(value, low, high, LEVEL, len(np.unique(draws.group[matches.counted])), draws.number)

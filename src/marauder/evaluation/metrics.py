@@ -13,7 +13,13 @@ import numpy as np
 
 from marauder.core.plain import Plain
 from marauder.evaluation.chosen_pictures import Selection, gather, select
-from marauder.evaluation.curves import OperatingPoint, best_confidence, confidence_curves, operating_point
+from marauder.evaluation.curves import (
+    LEAST_CONFIDENCE,
+    OperatingPoint,
+    best_confidence,
+    confidence_curves,
+    operating_point,
+)
 from marauder.evaluation.matching import AREA_NAMES, IOU_THRESHOLDS, Matches
 from marauder.evaluation.pairing import run_starts
 
@@ -175,17 +181,18 @@ def aggregate(
     subset: np.ndarray | None = None,
     confidence: float | None = None,
     weights: np.ndarray | None = None,
+    least_confidence: float = LEAST_CONFIDENCE,
 ) -> Metrics:
     """The metrics of some of the pictures.
 
     ``subset``: bool (P,), which pictures; all by default. ``confidence``: where precision, recall and F1 are counted;
-    by default where the smoothed mean F1 of these pictures is highest. ``weights``: int (P,), how often each picture
-    counts (for the bootstrap); equal to evaluating a set in which it stands that often, up to the order of equal
-    scores.
+    by default where the smoothed mean F1 of these pictures is highest, from ``least_confidence`` up. ``weights``: int
+    (P,), how often each picture counts (for the bootstrap); equal to evaluating a set in which it stands that often, up
+    to the order of equal scores.
     """
     selection = select(matches, subset, weights)
     if confidence is None:
-        confidence = best_confidence(confidence_curves(matches, selection.repeats))
+        confidence = best_confidence(confidence_curves(matches, selection.repeats), least_confidence)
     ap, reached = _precision_and_recall(selection)
     recall_1, recall_10 = _recall_of_first(selection)
     return Metrics(

@@ -18,6 +18,7 @@ from marauder.evaluation.group_draws import draw_names, percentiles
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties tried, as shares of the features' variance; each side is judged at its own best."""
 FEWEST_GROUPS = 5
+FOLDS, DRAWS, LEVEL = 5, 1000, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,6 @@ def compare_probes(
     groups: np.ndarray,
     names: tuple[str, ...],
     seed: int = 0,
-    folds: int = 5,
-    draws: int = 1000,
-    level: float = 0.95,
 ) -> ProbeResult:
     """Probe both features of the same N crops and judge the gain; a function of its arguments.
 
@@ -65,24 +63,24 @@ def compare_probes(
             "that two groups hold (at least 2); label pictures of more clips"
         )
         nan = float("nan")
-        return ProbeResult("unclear", nan, nan, nan, nan, nan, level, len(classes), len(known), why, {})
-    fold = assign_folds(classes, group, min(folds, len(known)), seed)
+        return ProbeResult("unclear", nan, nan, nan, nan, nan, LEVEL, len(classes), len(known), why, {})
+    fold = assign_folds(classes, group, min(FOLDS, len(known)), seed)
     scores = [held_out_scores(features, classes, fold, judged) for features in (before, after)]
     random = stream(seed, "probe bootstrap")
-    times = draw_names(group, draws, lambda draw: random).weights_from_original()
-    # (2, classes judged, 1 + draws); the first column is the data as they are.
+    times = draw_names(group, DRAWS, lambda draw: random).weights_from_original()
+    # (2, classes judged, 1 + DRAWS); the first column is the data as they are.
     precision = np.array(
         [[average_precision(s[:, i], classes == k, times) for i, k in enumerate(judged)] for s in scores]
     )
     macro = _macro(precision)
     gains = macro[1] - macro[0]
-    low, high = percentiles(gains[1:], level)
+    low, high = percentiles(gains[1:], LEVEL)
     verdict = "yes" if low > 0 else "no" if high < 0 else "unclear"
     by_class = {names[k]: (float(precision[0, i, 0]), float(precision[1, i, 0])) for i, k in enumerate(judged)}
     words = {"yes": "it helped", "no": "it made features worse", "unclear": "no difference that is sure"}[verdict]
     why = (
         f"{words}: a linear probe on frozen features gains {gains[0]:+.3f} macro average precision "
-        f"({level:.0%} interval {low:+.3f} to {high:+.3f})"
+        f"({LEVEL:.0%} interval {low:+.3f} to {high:+.3f})"
     )
     return ProbeResult(
         verdict=verdict,
@@ -91,7 +89,7 @@ def compare_probes(
         gain=float(gains[0]),
         low=low,
         high=high,
-        level=level,
+        level=LEVEL,
         crops=len(classes),
         groups=len(known),
         why=why,

@@ -32,6 +32,8 @@ TILE_WIDTH = 3.4
 TILE_PIXELS = 480
 MOST_LABELS = 24
 """In a picture with more boxes than this, only the surest are named."""
+FALSE_DRAWN = 20
+"""Of more false detections in a picture only the surest are drawn; the others are counted."""
 
 
 def rank_pictures(
@@ -53,6 +55,12 @@ def rank_pictures(
         key=lambda index: (-outcomes[index].f1, -len(outcomes[index].right), index),
     )
     return worst, _one_of_each_group_first(records, finding)[:count]
+
+
+def surest_false(found: Detections, outcome: PictureOutcome) -> np.ndarray:
+    """Places of the false detections of a picture that are drawn: int64, at most ``FALSE_DRAWN``, the surest first."""
+    wrong = np.asarray(outcome.wrong, np.int64)
+    return wrong[np.argsort(-found.scores[wrong], kind="stable")][:FALSE_DRAWN]
 
 
 def _one_of_each_group_first(records: Sequence[Record], ranked: list[int]) -> list[int]:
@@ -129,16 +137,19 @@ def _draw_tile(axes: Axes, record: Record, found: Detections, outcome: PictureOu
     except UnreadablePictureError:
         axes.imshow(np.full((2, 2, 3), 90, np.uint8), extent=(0, record.width, record.height, 0))
         axes.text(record.width / 2, record.height / 2, "picture cannot be read", ha="center", color=FAINT)
+    false = surest_false(found, outcome)
     counts = f"{len(outcome.right)} found, {len(outcome.missed)} missed, {len(outcome.wrong)} false"
+    if len(false) < len(outcome.wrong):
+        counts += f" ({len(false)} surest drawn)"
     axes.set_title(f"{shorten(record.key, 30)}\n{counts}", fontsize=8, loc="left", color=INK)
     for box in record.boxes[outcome.found]:
         _draw_box(axes, box, "white", 0.8, ":")
     for place in outcome.missed:
         _draw_box(axes, record.boxes[place], MISSED, 1.5, (0, (3, 1.5)))
-    shown = np.concatenate([outcome.right, outcome.wrong]).astype(np.int64)
+    shown = np.concatenate([outcome.right, false]).astype(np.int64)
     named = set(shown[np.argsort(-found.scores[shown], kind="stable")][:MOST_LABELS].tolist())
     single = len(names) == 1
-    for places, color in ((outcome.right, GOOD), (outcome.wrong, BAD)):
+    for places, color in ((outcome.right, GOOD), (false, BAD)):
         for place in places:
             _draw_box(axes, found.boxes[place], color, 1.5, "-")
             if int(place) in named:

@@ -28,6 +28,15 @@ def markdown(report: Plain) -> str:
     return "\n".join(lines) + "\n"
 
 
+def describe_ties(parity: Plain) -> list[str]:
+    """What suppression kept on one side only, in a sentence, of a file whose raw answers are the model's; else none."""
+    differing = parity["near_ties"] + parity["unmatched"]
+    if not differing or parity["reasons"]:
+        return []
+    kept = "1 box was" if differing == 1 else f"{differing} boxes were"
+    return [f"{kept} kept by suppression on one side only: ties, since the raw answers are alike"]
+
+
 def _parity_table(formats: Plain) -> list[str]:
     lines = [
         "| format | file | MB | verdict | boxes | least IoU | score difference | raw boxes (px) | raw scores |",
@@ -49,7 +58,7 @@ def _parity_table(formats: Plain) -> list[str]:
             _number(parity["raw_score_difference"], ".1e"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-        notes += [f"- {name}: {reason}" for reason in parity["reasons"]]
+        notes += [f"- {name}: {note}" for note in (*parity["reasons"], *describe_ties(parity))]
         remarks.update(dict.fromkeys(f"- {remark}" for remark in parity["remarks"]))
     return [*lines, "", *notes, *remarks] if notes or remarks else lines
 

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from marauder.core.mistakes import Mistake
-from marauder.core.plugins import check_names
-from marauder.core.settings import Decides, Places, Settings, split_commas
+from marauder.core.plugins import known_as
+from marauder.core.settings import COMMAS, Decides, Places, Settings
 from marauder.models.naming import explain_missing
 
 
 class ParitySettings(Settings):
-    """When an exported file counts as giving the same answers as the model it was made from."""
+    """When an exported file counts as giving the same answers as the model it was made from.
+
+    Raw boxes and scores decide; what suppression makes of them is counted and reported.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "near_tie_share": "ties that suppression breaks differently are counted and no longer fail; leave it out",
+    }
 
     picture_count: int = Field(16, ge=1, description="pictures to compare on")
     confidence: float = Field(0.25, gt=0, lt=1, description="least score of a box; lowered where too few reach it")
     least_boxes: int = Field(20, ge=1, description="boxes wanted for the comparison, over all pictures")
     suppression_iou: float = Field(0.7, gt=0, lt=1, description="overlap above which the weaker box is suppressed")
-    box_iou: float = Field(0.99, gt=0, le=1, description="least overlap of a box with its counterpart")
+    box_iou: float = Field(0.99, gt=0, le=1, description="overlap from which two boxes count as the same one")
     score_tolerance: float = Field(
-        1e-3, gt=0, description="greatest difference of two scores, raw and after suppression"
+        1e-3,
+        gt=0,
+        description="greatest difference of two raw scores; in proportion less where no score reaches `confidence`",
     )
     raw_box_tolerance: float = Field(0.1, gt=0, description="greatest difference of a raw box coordinate, in pixels")
-    near_tie_share: float = Field(0.02, ge=0, le=1, description="boxes that suppression may choose differently")
 
 
 class LatencySettings(Settings):
@@ -45,9 +53,11 @@ class ExportSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    models: tuple[Path, ...] = Field(min_length=1, description=".pt or .safetensors files")
+    models: Annotated[tuple[Path, ...], COMMAS] = Field(min_length=1, description=".pt or .safetensors files")
     output: Annotated[Path, Decides.PLACE] = Path("exported")
-    formats: tuple[str, ...] = Field(("onnx", "torchscript"), min_length=1)
+    formats: Annotated[tuple[str, ...], COMMAS, known_as("exporter", "format")] = Field(
+        ("onnx", "torchscript"), min_length=1
+    )
     image_size: tuple[int, int] | None = Field(None, description="height and width; default: the model's own, square")
     batch: int = Field(1, ge=1, description="pictures a call")
     dynamic: bool = Field(False, description="let batch, height and width differ from call to call")
@@ -64,16 +74,6 @@ class ExportSettings(Settings):
         for path in self.models or ():
             if places.missing(path):
                 yield places.mistake("models", explain_missing(path) or f"{path}: no such file; check the path")
-
-    @field_validator("models", "formats", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return split_commas(value)
-
-    @field_validator("formats")
-    @classmethod
-    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_names("exporter", "format", value)
 
     @field_validator("image_size", mode="before")
     @classmethod

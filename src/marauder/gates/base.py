@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from marauder.core.plugins import Plugin
-from marauder.core.settings import Settings
+from marauder.core.settings import PLAIN_OFF, Settings
 from marauder.gates.verdict import Answer, Phase, Verdict
 
 
@@ -18,14 +19,17 @@ class GateSettings(Settings):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    severity: Literal["fail", "warn", "off"] = Field(
+    severity: Annotated[Literal["fail", "warn", "off"], PLAIN_OFF] = Field(
         "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"
     )
 
-    @field_validator("severity", mode="before")
-    @classmethod
-    def _plain_off(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a bare off as false
+    def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
+        """These settings with what they leave to the kind of run.
+
+        ``headline``: the metric that sums up such a run; ``comparable``: those that can be compared with production's.
+        Raises ``ValueError``, which begins with the setting's name, for what such a run does not have.
+        """
+        return self
 
 
 SettingsType = TypeVar("SettingsType", bound=GateSettings)
@@ -42,6 +46,8 @@ class Gate(Plugin[SettingsType], ABC, Generic[SettingsType, EvidenceType]):
     phase: ClassVar[Phase]
     settings_model: ClassVar[type[Settings]] = GateSettings
     evidence_model: ClassVar[type[Any]]
+    essential: ClassVar[bool] = False
+    """Whether its warning, too, keeps a model from being offered for production."""
 
     @abstractmethod
     def judge(self, evidence: EvidenceType) -> Verdict:
@@ -55,12 +61,13 @@ class Gate(Plugin[SettingsType], ABC, Generic[SettingsType, EvidenceType]):
 
     def verdict(self, answer: Answer, why: str, value: Any = None, limit: Any = None, **evidence: Any) -> Verdict:
         """A verdict in this gate's name. Numbers that are not finite become ``None``: JSON has none of them."""
-        return Verdict(self.name, self.phase, answer, why, _finite(value), _finite(limit), _finite(evidence))
+        plain = (_finite(value), _finite(limit), _finite(evidence))
+        return Verdict(self.name, self.phase, answer, why, *plain, essential=self.essential)
 
     @classmethod
     def off(cls, why: str = "switched off in gates.yaml") -> Verdict:
         """What the report shows for a gate that was asked nothing."""
-        return Verdict(cls.name, cls.phase, "off", why)
+        return Verdict(cls.name, cls.phase, "off", why, essential=cls.essential)
 
 
 def _finite(value: Any) -> Any:

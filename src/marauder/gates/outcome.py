@@ -24,6 +24,12 @@ class Outcome:
     warned: tuple[str, ...]
 
 
+def withheld(verdicts: Iterable[Verdict]) -> str:
+    """Why a model is not offered for production though no gate failed it, in the words of the essential gates that
+    warned; empty: it is offered."""
+    return "; ".join(f"{one.gate}: {one.why}" for one in verdicts if one.essential and one.answer == "warn")
+
+
 def decide(verdicts: Iterable[Verdict]) -> Outcome:
     """The outcome of a run with these verdicts."""
     given = list(verdicts)

@@ -64,6 +64,31 @@ class GatePlan:
             if name not in known and name in self.given.content
         ]
 
+    def for_task(self, headline: str, comparable: Sequence[str]) -> GatePlan:
+        """The plan with what its settings leave to the kind of run, see ``GateSettings.for_task``.
+
+        Raises ``UserError`` with the place of each setting that does not fit.
+        """
+        settings, mistakes = self._fitted(headline, comparable)
+        if mistakes:
+            raise MistakesError(mistakes)
+        return replace(self, settings=settings)
+
+    def unfit(self, known: Sequence[str], headline: str, comparable: Sequence[str]) -> list[Mistake]:
+        """A mistake for each setting of the gates ``known`` that does not fit the kind of run."""
+        kept = {name: given for name, given in self.settings.items() if name in known}
+        return replace(self, settings=kept)._fitted(headline, comparable)[1]
+
+    def _fitted(self, headline: str, comparable: Sequence[str]) -> tuple[dict[str, GateSettings], list[Mistake]]:
+        settings, mistakes = dict(self.settings), []
+        for name, one in self.settings.items():
+            try:
+                settings[name] = one.for_task(headline, comparable)
+            except ValueError as error:
+                setting = str(error).partition(": ")[0]
+                mistakes.append(Mistake(f"{name}.{error}", Places(self.given).at(f"{name}.{setting}")))
+        return settings, mistakes
+
     def names(self, phase: Phase | None = None) -> list[str]:
         """The gates that are asked (in a phase), in order."""
         asked = [name for name, given in self.settings.items() if given.severity != "off"]

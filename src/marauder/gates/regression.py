@@ -6,14 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Self
 
 from pydantic import Field
 
-from marauder.data.records import Record
-from marauder.data.slices.mask import SliceMask
-from marauder.evaluation.comparison import Comparison, SliceDelta, compare
-from marauder.evaluation.matching import Matches
+from marauder.evaluation.comparison import Comparison, SliceDelta
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
@@ -23,9 +20,7 @@ NAMED = 3
 class RegressionSettings(GateSettings):
     """How a loss against production is told from noise. Losses are in the metric's units: 0.01 is one AP point."""
 
-    metric: Literal[
-        "map50", "map75", "map50_95", "map_small", "map_medium", "map_large", "precision", "recall", "f1"
-    ] = Field("map50", description="what is compared")
+    metric: str | None = Field(None, description="what is compared; default: the metric that sums up the task's runs")
     draws: int = Field(2000, ge=200, description="bootstrap draws")
     alpha: float = Field(
         0.05, gt=0, lt=0.5, description="chance that this gate fails a run though nothing is lost on any slice"
@@ -39,6 +34,13 @@ class RegressionSettings(GateSettings):
     )
     least_groups: int = Field(8, ge=2, description="with fewer groups (clips) that have boxes a slice is not judged")
     least_boxes: int = Field(30, ge=1, description="with fewer boxes a slice is not judged")
+
+    def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
+        """With a metric: the headline where none is named."""
+        metric = self.metric or headline
+        if metric not in comparable:
+            raise ValueError(f"metric: {metric!r} cannot be compared here; choose one of: {', '.join(comparable)}")
+        return self.changed({"metric": metric})
 
 
 @dataclass(frozen=True)
@@ -58,30 +60,6 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
     title = "No slice lost against production"
     settings_model = RegressionSettings
     evidence_model = RegressionEvidence
-
-    def collect(
-        self,
-        candidate: Matches,
-        production: Matches,
-        records: Sequence[Record],
-        masks: Sequence[SliceMask],
-        seed: int = 0,
-    ) -> RegressionEvidence:
-        """The evidence of two detectors matched with the same records, by this gate's settings."""
-        given = self.settings
-        compared = compare(
-            candidate,
-            production,
-            records,
-            masks,
-            given.metric,
-            draws=given.draws,
-            seed=seed,
-            margin=given.margin,
-            least_groups=given.least_groups,
-            least_boxes=given.least_boxes,
-        )
-        return RegressionEvidence(compared)
 
     def judge(self, evidence: RegressionEvidence) -> Verdict:
         """Fail on a sure loss of a protected slice; warn of one elsewhere, and of protected slices too small."""

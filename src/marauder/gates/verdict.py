@@ -15,7 +15,10 @@ SEVERITY: dict[Answer, int] = {"off": 0, "pass": 1, "warn": 2, "fail": 3}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of one gate. ``evidence`` holds plain values only; ``why`` is one or two sentences in plain words."""
+    """The answer of one gate. ``evidence`` holds plain values only; ``why`` is one or two sentences in plain words.
+
+    ``essential``: a model is offered for production only where this gate passes or is off.
+    """
 
     gate: str
     phase: Phase
@@ -24,6 +27,7 @@ class Verdict:
     value: float | str | None = None
     limit: float | str | None = None
     evidence: Plain = field(default_factory=dict)
+    essential: bool = False
 
     def to_json(self) -> Plain:
         """The fields as plain values."""

@@ -116,21 +116,15 @@ def white_balance(picture: np.ndarray, strength: float = 1.0, norm: int = MINKOW
     return cv2.LUT(picture, table[None])
 
 
-def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """Smooth ``values`` without crossing the edges of ``guide``: float32 (h, w), both inputs float32 (h, w) in 0..1.
-
-    ``radius`` is in pixels (the window is 2 radius + 1 wide), ``epsilon`` the variance below which a window counts
-    as flat.
-    Source: He, Sun, Tang, "Guided Image Filtering", ECCV 2010, algorithm 1.
-    """
-    slope, offset = guided_coefficients(guide, values, radius, epsilon)
-    return slope * guide + offset
-
-
 def guided_coefficients(
     guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The window-averaged line ``values = slope x guide + offset`` of the guided filter: two float32 (h, w)."""
+    """The window-averaged line ``values = slope x guide + offset`` of the guided filter: two float32 (h, w).
+
+    It smooths ``values`` without crossing the edges of ``guide``; both float32 (h, w) in 0..1. ``radius`` is in pixels
+    (the window is 2 radius + 1 wide), ``epsilon`` the variance below which a window counts as flat.
+    Source: He, Sun, Tang, "Guided Image Filtering", ECCV 2010, algorithm 1.
+    """
     window = (2 * radius + 1, 2 * radius + 1)
     mean_guide, mean_values = cv2.blur(guide, window), cv2.blur(values, window)
     variance = cv2.blur(guide * guide, window) - mean_guide * mean_guide
@@ -182,7 +176,7 @@ def dehaze(picture: np.ndarray, strength: float = 0.8) -> np.ndarray:
 
     J(x) = (I(x) - A) / t(x) + A with the veil A and the transmission t of ``estimate_haze``, computed on a reduced
     picture and scaled up. ``strength`` 0..1.
-    Sources: see ``underwater_dark_channel`` and ``guided_filter``; see ``estimate_haze`` for
+    Sources: see ``underwater_dark_channel`` and ``guided_coefficients``; see ``estimate_haze`` for
     the reduced picture.
     """
     small = reduce_picture(picture)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator, model_validator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from marauder.core.plain import Plain
-from marauder.core.plugins import check_names
+from marauder.core.plugins import known_as
 from marauder.core.settings import Settings
 
 
 class NoticeSettings(Settings):
     """``sources``: of file, ec2; ``options``: by source's name, what it alone needs (see ``docs/interruptions.md``)."""
 
-    sources: tuple[str, ...] = ()
+    sources: Annotated[tuple[str, ...], known_as("notice", "notice")] = ()
     options: dict[str, Plain] = Field(default_factory=dict)
     seconds: float = Field(5.0, gt=0, description="between two looks; a spot instance is told two minutes ahead")
-
-    @field_validator("sources")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_names("notice", "notice", value)
 
     @model_validator(mode="after")
     def _no_options_for_nothing(self) -> NoticeSettings:

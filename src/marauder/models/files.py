@@ -22,6 +22,7 @@ from marauder.models.naming import SUFFIXES, model_file
 from marauder.models.ultralytics_adapter import (
     DetectionModel,
     build_detector,
+    class_branch_width,
     load_foreign_checkpoint,
 )
 
@@ -64,6 +65,7 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
         **to_plain(metadata),
         "architecture": getattr(plain, "marauder_architecture", ""),
         "names": names,
+        "class_branch_width": class_branch_width(plain),
         "image_size": image_size,
         "marauder": __version__,
     }
@@ -159,11 +161,15 @@ def _build(path: Path, described: str, tensors: Mapping[str, torch.Tensor]) -> L
         metadata = json.loads(described)
         architecture, names = str(metadata["architecture"]), tuple(str(name) for name in metadata["names"])
         image_size = int(metadata["image_size"])
+        # Older files do not say it: theirs follows from the number of classes.
+        width = int(metadata["class_branch_width"]) if "class_branch_width" in metadata else None
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path}: what it says of itself cannot be read ({error}); restore the file") from None
-    model = build_detector(architecture, names)
     try:
+        model = build_detector(architecture, names, branch_width=width)
         model.load_state_dict(tensors)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except RuntimeError:
         raise UserError(
             f"{path}: its weights are not those of a {architecture} of {len(names)} classes, which it says it is; "

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchvision  # noqa: F401 - Ultralytics picks torchvision's suppression only when it is already imported
@@ -33,6 +33,7 @@ if "YOLO_CONFIG_DIR" not in os.environ:
 Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
 
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load  # noqa: E402
+from ultralytics.utils.downloads import attempt_download_asset  # noqa: E402
 from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
 from ultralytics.utils.nms import non_max_suppression  # noqa: E402
 
@@ -46,8 +47,13 @@ TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
 LOSS_NAMES = ("box", "cls", "dfl")
 
 
-def build_detector(name: str, class_names: Sequence[str], seed: int = 0) -> DetectionModel:
+def build_detector(
+    name: str, class_names: Sequence[str], seed: int = 0, branch_width: int | None = None
+) -> DetectionModel:
     """An untrained detector by name (``yolov8n``, ``yolo11m``, ``yolov8t``), its weights a function of ``seed``.
+
+    ``branch_width``: channels of the class branch's hidden layers (see ``class_branch_width``); ``None``: what the
+    architecture has for that many classes. Raises ``UserError`` for a width that it has for no number of classes.
 
     In training mode it takes images float (B, 3, H, W) in 0..1 with H and W multiples of 32, and returns a dict
     ``boxes`` (B, 4·reg_max, A), ``scores`` (B, classes, A) logits, ``feats``; in evaluation mode a pair of the decoded
@@ -67,8 +73,38 @@ def build_detector(name: str, class_names: Sequence[str], seed: int = 0) -> Dete
     # The caller's stream of random numbers goes on as if nothing had been drawn here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = DetectionModel(architecture, ch=3, nc=len(class_names), verbose=False)
+        model = DetectionModel(dict(architecture), ch=3, nc=len(class_names), verbose=False)
+        if branch_width is not None and branch_width != class_branch_width(model):
+            torch.manual_seed(seed)
+            model = _with_branch_width(architecture, len(class_names), branch_width)
     return prepare(model, class_names, architecture=f"{family}{scale}")
+
+
+def class_branch_width(model: DetectionModel) -> int:
+    """Channels of the class branch's hidden layers, the same at every stride.
+
+    A freshly built head has ``max(C, min(classes, 100))``, C the channels of its first input: the width follows the
+    number of classes, and a fine-tuned detector may have another one than its own number of classes would give.
+    """
+    layers: Any = model.model
+    head = layers[-1]
+    return int(head.cv3[0][-1].in_channels)
+
+
+def _with_branch_width(architecture: dict[str, Any], classes: int, width: int) -> DetectionModel:
+    """A detector whose class branch is ``width`` channels wide: built for as many classes as have that width (see
+    ``class_branch_width``), then given the last layers of ``classes``."""
+    model = DetectionModel(dict(architecture), ch=3, nc=min(max(width, 1), 100), verbose=False)
+    if class_branch_width(model) != width:
+        raise UserError(f"no detector of this architecture has a class branch {width} channels wide")
+    layers: Any = model.model
+    head, described = layers[-1], cast(dict[str, Any], model.yaml)
+    for branch in head.cv3:
+        branch[-1] = nn.Conv2d(width, classes, 1)
+    head.nc = described["nc"] = classes
+    head.no = classes + 4 * head.reg_max
+    head.bias_init()
+    return model
 
 
 def prepare(model: DetectionModel, class_names: Sequence[str], architecture: str | None = None) -> DetectionModel:
@@ -170,6 +206,18 @@ def _plainly_named(path: Path) -> Iterator[Path]:
         link = Path(folder) / "model.pt"
         link.symlink_to(path.absolute())
         yield link
+
+
+def download_released(name: str, folder: Path, address: str = "") -> Path:
+    """Download released weights into ``folder``, from ``address``/``name`` or from Ultralytics' own release.
+
+    One attempt, without a progress bar; this process must have ``folder`` to itself, and is left in it. Raises
+    ``ConnectionError`` whose cause says why, ``OSError``, ``MemoryError`` (disk full).
+    """
+    # Of an address the downloader takes the last part for the file's name, here.
+    os.chdir(folder)
+    wanted = f"{address.rstrip('/')}/{name}" if address else name
+    return Path(attempt_download_asset(wanted, progress=False)).absolute()
 
 
 def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None]:

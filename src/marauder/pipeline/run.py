@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from marauder.core.events import EventLog
 from marauder.core.file_identity import Identity, identify
 from marauder.core.files import to_plain, write_text
 from marauder.core.locks import exclusive
-from marauder.core.plain import Plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record, write_record
 from marauder.pipeline.status import State, Status, flatten
 from marauder.pipeline.step import Awaited, Step, StepContext
 from marauder.pipeline.workspace import Workspace
+from marauder.runs.task_description import all_tasks
 
 Say = Callable[[str], None]
 POLL_SECONDS = 5.0
@@ -168,8 +169,19 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
         raise
     done = close("done", fresh=False, outputs=outputs, summary=summary)
     say(f"step {describe(step)}: done in {describe_seconds(done.seconds)}")
+    for line in _told(summary, workspace):
+        say(f"    {line}")
+
+
+def _told(summary: PlainMapping, workspace: Workspace) -> Iterator[str]:
+    """What a step leaves, a line each; figures have the titles that their tasks give them."""
+    titles = {metric.name: metric.title for task in all_tasks() for metric in task.metrics}
     for name, value in flatten(summary).items():
-        say(f"    {name.replace('_', ' ')}: {workspace.root / value if name == 'report' else value}")
+        title = titles.get(name, name.replace("_", " "))
+        if value is None:
+            yield f"{title}: not measured"
+        else:
+            yield f"{title}: {workspace.root / value if name == 'report' else value}"
 
 
 def _opening_record(pipeline: Pipeline, step: Step, fresh: bool) -> StepRecord:

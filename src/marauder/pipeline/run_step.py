@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from marauder.core.mistakes import Mistake
@@ -11,6 +12,8 @@ from marauder.core.plain import PlainMapping
 from marauder.core.settings import Places
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
+from marauder.runs.settings import is_word
+from marauder.runs.start_weights import present
 
 # Steps are imported for ``marauder status``, which must not wait for torch.
 if TYPE_CHECKING:
@@ -51,13 +54,21 @@ class RunStep(Step):
         preprocessed, annotated = workspace.datasets / "preprocessed", workspace.datasets / "annotated"
         # Merged labels lie beside links to the same preprocessed pictures.
         labels = annotated if settings.data.parent == annotated else preprocessed
-        starts = {name: getattr(settings, setting) for name, setting in self.starts.items()}
+        starts = {name: self._start(settings, setting) for name, setting in self.starts.items()}
         return (
             Artifact("data set", settings.data, f"{settings.data} is missing"),
             Artifact("pictures", preprocessed / "images"),
             Artifact("labels", labels / "labels"),
             *(Artifact(name, path, f"{path} is missing") for name, path in starts.items() if path is not None),
         )
+
+    def _start(self, settings: Any, setting: str) -> Path | None:
+        """The file that a setting names. Weights that a run looks for by a word are no input: what it found when it
+        began stays, whichever files turn up or go."""
+        path: Path | None = getattr(settings, setting)
+        if setting != "weights" or path is None:
+            return path
+        return None if is_word(path) else present(settings.folder, path)
 
     def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The files of ``leaves``."""
@@ -77,5 +88,6 @@ class RunStep(Step):
             "measured_on": f"the split {done.split}",
             "gates": done.verdict,
             "epochs": done.epochs,
+            **({"note": done.longer_than_asked} if done.longer_than_asked else {}),
             "report": context.workspace.relative(done.report),
         }

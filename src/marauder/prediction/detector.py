@@ -52,8 +52,13 @@ class SafetensorsFormat(PredictorFormat):
         loaded = load_detector(path)
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
-        model = loaded.model.fuse(verbose=False) if self.settings.fuse else loaded.model
-        return DetectorPredictor(replace(loaded, model=model.to(choose_device(self.settings.device))))
+        device, model = choose_device(self.settings.device), loaded.model
+        if self.settings.fuse:
+            model = model.fuse(verbose=False)
+            if device.type == "cpu":
+                # Pictures come with their colours last; weights laid out likewise save turning each layer's input.
+                model = model.to(memory_format=torch.channels_last)
+        return DetectorPredictor(replace(loaded, model=model.to(device)))
 
 
 class CheckpointFormat(SafetensorsFormat):

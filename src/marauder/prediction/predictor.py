@@ -22,6 +22,8 @@ from marauder.prediction.postprocessing import PostprocessingRules, postprocess
 from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.prediction.settings import PREDICTING, PredictionSettings
 
+CPU_BATCH, GPU_BATCH = 4, 16
+
 
 @dataclass(frozen=True)
 class InputShape:
@@ -73,6 +75,14 @@ class Predictor(ABC):
         raise UserError(
             f"{self.path}: what a model sees inside can be read only from a .pt or .safetensors detector; name that"
         )
+
+    @property
+    def best_batch(self) -> int:
+        """Pictures that should go through the model together where nobody names a number.
+
+        A processor's caches hold what a few pictures need: with 16 a YOLOv8n takes a tenth longer for each than with 4.
+        """
+        return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
 
     @cached_property
     def digest(self) -> str:
@@ -127,8 +137,9 @@ class Predictor(ABC):
                 raise ValueError(f"picture {number}: {picture.dtype} {picture.shape} is no uint8 (height, width, 3)")
         rules = self.rules(settings)
         frames = [self.letterbox(one.shape[1], one.shape[0], settings.image_size) for one in pictures]
+        batch = settings.batch or self.best_batch
         found: dict[int, Detections] = {}
-        for chunk in chunks_of_one_shape(range(len(pictures)), lambda place: frames[place].shape, settings.batch):
+        for chunk in chunks_of_one_shape(range(len(pictures)), lambda place: frames[place].shape, batch):
             outputs = self.run_inputs([frames[place].apply(pictures[place]) for place in chunk])
             found |= zip(chunk, postprocess(outputs, [frames[place] for place in chunk], rules), strict=True)
         return [found[place] for place in range(len(pictures))]

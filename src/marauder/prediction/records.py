@@ -68,8 +68,8 @@ def over_records(
 ) -> dict[int, Result | UnreadablePictureError] | None:
     """The result of ``work`` for each of ``indices``, or why its picture could not be used.
 
-    Batches hold ``settings.batch`` pictures of equal shape and depend on nothing but the records. ``None`` when
-    ``should_stop``, asked before each batch, said so.
+    Batches hold ``settings.batch`` pictures (default: ``best_batch``) of equal shape and depend on nothing but the
+    records. ``None`` when ``should_stop``, asked before each batch, said so.
     """
     frames = {
         index: predictor.letterbox(records[index].width, records[index].height, settings.image_size)
@@ -83,7 +83,7 @@ def over_records(
             # Returned, not raised: read from its thread, an error would end the work on all pictures.
             return error
 
-    chunks = chunks_of_one_shape(indices, lambda index: frames[index].shape, settings.batch)
+    chunks = chunks_of_one_shape(indices, lambda index: frames[index].shape, settings.batch or predictor.best_batch)
     found: dict[int, Result | UnreadablePictureError] = {}
     for chunk, inputs in zip(chunks, one_chunk_ahead(chunks, fitted), strict=True):
         if should_stop():

@@ -17,7 +17,8 @@ class PredictionSettings:
     ``confidence``: least score, 0 to 1; ``None``: the predictor's own thresholds, else ``CONFIDENCE``. ``iou``: overlap
     above which suppression drops the fainter of two boxes of a class. ``max_detections``: boxes of a picture.
     ``image_size``: long side of the input in pixels, rounded up to the stride; ``None``: the predictor's.
-    ``batch``: pictures that go through the model together. ``classes``: names of those that are wanted; ``None``: all.
+    ``batch``: pictures that go through the model together; ``None``: what is fastest on the device.
+    ``classes``: names of those that are wanted; ``None``: all.
     ``multi_label``: whether one place in the picture may give boxes of several classes.
 
     Raises ``UserError`` for values out of range.
@@ -27,7 +28,7 @@ class PredictionSettings:
     iou: float = 0.7
     max_detections: int = 300
     image_size: int | None = None
-    batch: int = 16
+    batch: int | None = None
     classes: tuple[str, ...] | None = None
     multi_label: bool = False
 

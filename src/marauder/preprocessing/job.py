@@ -19,7 +19,7 @@ from marauder.preprocessing.work import SET_ASIDE, Job, find_clean
 from marauder.preprocessing.workers import WorkerPool
 
 
-def preprocess_folder(settings: PreprocessingSettings, clock: Clock, fresh: bool = False) -> PreprocessingSummary:
+def preprocess_folder(settings: PreprocessingSettings, clock: Clock) -> PreprocessingSummary:
     """Enhance all pictures below ``settings.input`` into ``settings.output``, with everything beside them copied.
 
     The output has the input's tree and a folder ``preprocessing`` with ``measurements.jsonl`` (one line a picture),
@@ -31,7 +31,7 @@ def preprocess_folder(settings: PreprocessingSettings, clock: Clock, fresh: bool
     check_folders(settings)
     with locked(settings.output):
         journal = Journal(settings.output)
-        journal.begin(fresh)
+        journal.begin(settings.fresh)
         _remove_partial_files(settings.output)
         inventory = take_inventory(settings)
         if not inventory.pictures():

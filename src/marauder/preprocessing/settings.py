@@ -41,6 +41,7 @@ class PreprocessingSettings(Settings):
     pictures, same names, for PSNR and SSIM. ``workers``: processes, 0 for one a core. ``measure_side``: UIQM and UCIQE
     are measured with the longer side at this many pixels. ``kept_folders``: pictures below a folder of such a
     name are masks or labels and are copied as they are. ``sheet_pictures``: pictures shown in the report.
+    ``fresh``: forget earlier runs.
     """
 
     decides: ClassVar[Decides] = Decides.RESULT
@@ -57,6 +58,7 @@ class PreprocessingSettings(Settings):
     measure_side: int = Field(128, ge=32, le=4096)
     kept_folders: tuple[str, ...] = ("labels", "masks", "annotations", "segmentationclass", "segmentationobject")
     sheet_pictures: int = Field(12, ge=0, le=200)
+    fresh: Annotated[bool, Decides.NOTHING] = False
 
     @field_validator("method")
     @classmethod

@@ -15,7 +15,8 @@ from marauder.core.plugins import Plugin, loadable
 from marauder.core.settings import Settings
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
-ALIASES = (CANDIDATE, PRODUCTION, PREVIOUS)
+WITHHELD = "withheld"
+"""Tag of a version that needs an override though no gate failed it: which gate keeps it back, and why."""
 
 
 def weights_names() -> tuple[str, ...]:

@@ -19,20 +19,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from marauder.core.errors import UserError
-from marauder.core.plain import Plain, PlainMapping
+from marauder.core.plain import Plain
 from marauder.core.settings import Settings
-from marauder.registry.base import Candidate, ModelVersion, Registry
-from marauder.registry.objects import (
-    PROMOTIONS,
-    ROOT,
-    TAGS,
-    append_entry,
-    fetch_entries,
-    fetch_object,
-    fetch_record,
-    place_of,
-    update_object,
-)
+from marauder.registry.base import Candidate, ModelVersion
+from marauder.registry.objects import ROOT, TAGS, StoreRegistry, fetch_object, fetch_record, place_of, update_object
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -57,7 +47,7 @@ class FilesRegistrySettings(Settings):
     )
 
 
-class FilesRegistry(Registry):
+class FilesRegistry(StoreRegistry):
     """Plain files, and aliases by compare and swap."""
 
     name = "files"
@@ -129,14 +119,6 @@ class FilesRegistry(Registry):
     def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
         """From the version's folder."""
         self.store.get(self._key(version.project, version.version, name), path)
-
-    def append_promotion(self, project: str, entry: PlainMapping) -> None:
-        """A line of ``promotions.jsonl``."""
-        append_entry(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", entry)
-
-    def promotions(self, project: str) -> list[Plain]:
-        """The lines of ``promotions.jsonl``."""
-        return fetch_entries(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}")
 
     def _claim(self, candidate: Candidate) -> str:
         """The number of the candidate: the one it has already, or the next free one."""

@@ -1,18 +1,20 @@
-"""Small JSON objects of a registry in a store: read, changed by compare and swap, lines added."""
+"""What registries keep in a store: small JSON objects changed by compare and swap, and the record of promotions."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC
 from collections.abc import Callable
 
 from marauder.core.files import to_plain
 from marauder.core.plain import Plain, PlainMapping
-from marauder.registry.record import VersionRecord, read_object
+from marauder.registry.base import Registry
+from marauder.registry.record import VersionRecord, check_project, read_object
 from marauder.storage.base import Store
 from marauder.storage.updating import read_or_none, update
 
 ROOT = "models"
-TAGS, PROMOTIONS = "tags.json", "promotions.jsonl"
+TAGS = "tags.json"
 
 
 def fetch_object(store: Store, key: str) -> Plain:
@@ -31,16 +33,25 @@ def update_object(store: Store, key: str, change: Callable[[Plain], Plain]) -> N
     update(store, key, rewrite)
 
 
-def append_entry(store: Store, key: str, entry: PlainMapping) -> None:
-    """Add a JSON line."""
-    line = json.dumps(to_plain(dict(entry)), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    update(store, key, lambda present: (present or b"") + line)
+class StoreRegistry(Registry, ABC):
+    """A registry that keeps its record of promotions in a store."""
+
+    store: Store
+
+    def append_promotion(self, project: str, entry: PlainMapping) -> None:
+        """A line of ``promotions.jsonl``."""
+        line = json.dumps(to_plain(dict(entry)), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        update(self.store, _promotions_of(project), lambda present: (present or b"") + line)
+
+    def promotions(self, project: str) -> list[Plain]:
+        """The lines of ``promotions.jsonl``, none when it is not there."""
+        key = _promotions_of(project)
+        content, _ = read_or_none(self.store, key)
+        return [read_object(line, key) for line in (content or b"").splitlines()]
 
 
-def fetch_entries(store: Store, key: str) -> list[Plain]:
-    """The JSON lines, none when the object is not there."""
-    content, _ = read_or_none(store, key)
-    return [read_object(line, key) for line in (content or b"").splitlines()]
+def _promotions_of(project: str) -> str:
+    return f"{ROOT}/{check_project(project)}/promotions.jsonl"
 
 
 def fetch_record(store: Store, key: str) -> VersionRecord | None:

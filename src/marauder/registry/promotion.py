@@ -15,7 +15,7 @@ from typing import Literal
 
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
-from marauder.registry.base import PREVIOUS, PRODUCTION, ModelVersion, Registry
+from marauder.registry.base import PREVIOUS, PRODUCTION, WITHHELD, ModelVersion, Registry
 
 PROMOTED, ROLLED_BACK = "io.marauder.model.promoted", "io.marauder.model.rolled_back"
 BEGUN, DONE, ABANDONED = "begun", "done", "abandoned"
@@ -52,12 +52,18 @@ class Decision:
     refusal: str | None = None
 
 
-def decide(version: str, production: str | None, verdict: str, override: Override | None) -> Decision:
-    """Whether ``version`` may go into production, where ``production`` is now, and what has to move for it."""
+def decide(
+    version: str, production: str | None, verdict: str, override: Override | None, withheld: str = ""
+) -> Decision:
+    """Whether ``version`` may go into production, where ``production`` is now, and what has to move for it.
+
+    ``withheld``: why it is not offered though its ``verdict`` is one of ``ACCEPTED``; empty: it is.
+    """
     if override is not None and not (override.who.strip() and override.why.strip()):
         return Decision(refusal="an override needs both who promotes and why; give --who and --why")
-    if verdict not in ACCEPTED and override is None:
-        said = "its gates were not run" if verdict == "off" else f"its gates say {verdict!r}"
+    if (verdict not in ACCEPTED or withheld) and override is None:
+        refused = "its gates were not run" if verdict == "off" else f"its gates say {verdict!r}"
+        said = withheld if verdict in ACCEPTED else refused
         return Decision(
             refusal=f"version {version} is not promoted: {said}. Look at its report; to promote it all the same, "
             "say --override --who NAME --why REASON, which is recorded"
@@ -92,7 +98,7 @@ def promote(
     settle(registry, project, emit)
     wanted = registry.require(project, version)
     production = _number(registry.find(project, PRODUCTION))
-    decision = decide(wanted.version, production, wanted.verdict, override)
+    decision = decide(wanted.version, production, wanted.verdict, override, wanted.tags.get(WITHHELD, ""))
     if override is not None:
         who, why = override.who, override.why
     entry = _entry("promote", wanted, production, who, why) | {"override": override is not None}

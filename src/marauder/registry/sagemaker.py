@@ -21,18 +21,8 @@ from pydantic import Field, field_validator
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
-from marauder.registry.base import PRODUCTION, Candidate, ModelVersion, Registry
-from marauder.registry.objects import (
-    PROMOTIONS,
-    ROOT,
-    TAGS,
-    append_entry,
-    fetch_entries,
-    fetch_object,
-    fetch_record,
-    place_of,
-    update_object,
-)
+from marauder.registry.base import PRODUCTION, WITHHELD, Candidate, ModelVersion
+from marauder.registry.objects import ROOT, TAGS, StoreRegistry, fetch_object, fetch_record, place_of, update_object
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -68,7 +58,7 @@ class SageMakerSettings(Settings):
         return value
 
 
-class SageMakerRegistry(Registry):
+class SageMakerRegistry(StoreRegistry):
     """SageMaker's groups and packages, and files in a store."""
 
     name = "sagemaker"
@@ -99,7 +89,7 @@ class SageMakerRegistry(Registry):
             created = self._client.create_model_package(
                 ModelPackageGroupName=project,
                 ModelPackageDescription=f"run {candidate.run_id}, gates: {candidate.verdict}",
-                ModelApprovalStatus=REJECTED if candidate.verdict == "fail" else PENDING,
+                ModelApprovalStatus=REJECTED if candidate.verdict == "fail" or WITHHELD in candidate.tags else PENDING,
                 CustomerMetadataProperties={
                     "run_id": candidate.run_id[:LONGEST_PROPERTY],
                     "weights_sha256": candidate.weights_sha256,
@@ -164,14 +154,6 @@ class SageMakerRegistry(Registry):
     def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
         """From the store."""
         self.store.get(f"{self._root_of(version)}/{name}", path)
-
-    def append_promotion(self, project: str, entry: PlainMapping) -> None:
-        """A line of ``promotions.jsonl`` in the store."""
-        append_entry(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}", entry)
-
-    def promotions(self, project: str) -> list[Plain]:
-        """The lines of ``promotions.jsonl``."""
-        return fetch_entries(self.store, f"{ROOT}/{check_project(project)}/{PROMOTIONS}")
 
     @cached_property
     def _client(self) -> Any:

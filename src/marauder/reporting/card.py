@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from marauder.core.files import to_plain, write_json, write_text
 from marauder.core.plain import Plain
@@ -28,6 +29,10 @@ ETHICS = (
     "curves of the report.",
     "Energy and emissions of the training were not measured, and nothing is claimed of them.",
 )
+
+
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~-])/(?:[^\s/]+/)+[^\s/]+")
+"""A path from the root, of two parts at least, not the middle of a relative one or of an address."""
 
 
 def write_model_card(folder: Path, evidence: RunEvidence) -> Path:
@@ -82,8 +87,18 @@ def card_content(evidence: RunEvidence, rows: Sequence[Row]) -> Plain:
         "caveats": [vars(caveat) for caveat in caveats(evidence, rows)],
         "ethical_considerations": list(ETHICS),
     }
-    plain: Plain = to_plain(content)
+    plain: Plain = without_places(to_plain(content))
     return plain
+
+
+def without_places(content: Any) -> Any:
+    """Plain values in which an absolute path is cut to its last two parts: a card goes to others, and where files lay
+    on one machine tells them nothing."""
+    if isinstance(content, str):
+        return ABSOLUTE_PATH.sub(lambda found: "/".join(found[0].split("/")[-2:]), content)
+    if isinstance(content, dict):
+        return {name: without_places(value) for name, value in content.items()}
+    return [without_places(value) for value in content] if isinstance(content, list) else content
 
 
 def _front_matter(evidence: RunEvidence) -> Plain:

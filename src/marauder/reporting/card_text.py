@@ -33,10 +33,14 @@ def render_card(content: PlainMapping) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+NO_LICENCE = "none stated, so nobody else may use this model yet; set card.licence"
+
+
 def _details(content: PlainMapping) -> str:
     details = content["model_details"]
     lines = [("Task", details["task"]), ("Classes", ", ".join(details["classes"]))]
-    lines += [(name, details[key]) for name, key in (("Licence", "licence"), ("Contact", "contact")) if details[key]]
+    lines.append(("Licence", details["licence"] or NO_LICENCE))
+    lines += [("Contact", details["contact"])] if details["contact"] else []
     lines += [*details["lineage"].items(), *details["provenance"].items()]
     lines += [(name, f"{one['path']}, sha256 {one['sha256']}") for name, one in details["files"].items()]
     return terms(lines)

@@ -31,6 +31,7 @@ class Caveat:
 def caveats(evidence: RunEvidence, rows: Sequence[Row]) -> list[Caveat]:
     """All that should be known before the model is trusted, the serious first. ``rows``: of ``slice_rows``."""
     found = [
+        *(Caveat("doubtful_detector", "serious", f"{doubt[0].upper()}{doubt[1:]}.") for doubt in evidence.doubts),
         *_of_gates(evidence),
         *_of_production(evidence),
         *_of_classes(evidence),
@@ -48,6 +49,8 @@ def _of_gates(evidence: RunEvidence) -> list[Caveat]:
     for verdict in evidence.verdicts:
         if verdict.answer == "fail":
             found.append(Caveat("gate_failed", "serious", f"The gate {verdict.gate} failed: {verdict.why}"))
+        elif verdict.answer == "warn" and verdict.essential:
+            found.append(Caveat("withheld", "serious", f"Not offered for production: {verdict.why}"))
         elif verdict.answer == "warn":
             found.append(Caveat("gate_warned", "note", f"The gate {verdict.gate} warned: {verdict.why}"))
     off = [verdict.gate for verdict in evidence.verdicts if verdict.answer == "off"]

@@ -18,6 +18,7 @@ from marauder.evaluation.intervals import Interval
 from marauder.evaluation.metrics import Metrics
 from marauder.evaluation.outcomes import PictureOutcome
 from marauder.evaluation.roc import presence_curves
+from marauder.gates.outcome import withheld
 from marauder.gates.verdict import worst
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import RunEvidence
@@ -25,7 +26,7 @@ from marauder.reporting.gallery import slice_outcomes, worst_pictures
 from marauder.reporting.render import Matrix
 from marauder.reporting.slice_table import Change, Row, calibration_of
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 WORST_LISTED, WORST_OF_SLICE_LISTED = 50, 10
 
 
@@ -79,7 +80,10 @@ def report_content(
         "lineage": vars(evidence.lineage),
         "settings": dict(evidence.settings),
         "artifacts": {name: vars(one) for name, one in evidence.artifacts.items()},
-        "what_next": evidence.what_next,
+        "what_next": " ".join(map(str, evidence.advice)),
+        "advice": [vars(one) for one in evidence.advice],
+        "withheld": withheld(evidence.verdicts) or None,
+        "map50_on_val": evidence.on_val,
     }
     plain: Plain = to_plain(content)
     return plain

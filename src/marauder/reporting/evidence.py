@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from marauder.evaluation.comparison import Comparison
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.intervals import Interval
 from marauder.gates.verdict import Verdict
+from marauder.reporting.advice import Advice
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,15 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a run came from: the weights it started with (name and SHA-256) and the version it was compared with."""
+    """What a run came from: the weights it started with (name and SHA-256; empty: random), the pretrained backbone that
+    took the place of theirs (empty: none), and the version it was compared with."""
 
     parent_weights: str = ""
     parent_sha256: str = ""
     production: str = ""
     production_run: str = ""
+    parent_backbone: str = ""
+    parent_backbone_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,10 @@ class RunEvidence:
     pictures by the metric's name; ``slice_intervals``: of ``interval_metric`` by the slice's name. ``comparison`` and
     ``production_result`` (the production model on the same records and slices): ``None`` without a model in
     production. ``history``: a row per epoch. ``settings``: recipe and training settings as plain values. ``facts``:
-    further lines of how it was made, shown in this order. ``what_next``: plain words, commands between backticks.
+    further lines of how it was made, shown in this order. ``advice``: what to do next. ``labelled``: training pictures
+    that are shown with their labels. ``on_val``: mAP50 of the same weights on val (NaN: not known). ``sheets``:
+    pictures in the run's folder of what training is given, by title. ``doubts``: why the detector itself may be damaged
+    or untrained, a sentence each.
     """
 
     title: str
@@ -134,7 +142,11 @@ class RunEvidence:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage)
     intended_use: IntendedUse = field(default_factory=IntendedUse)
-    what_next: str = ""
+    advice: Sequence[Advice] = ()
+    doubts: Sequence[str] = ()
+    labelled: Sequence[Record] = ()
+    on_val: float = math.nan
+    sheets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from marauder.core.clock import Clock
 from marauder.data.records import Detections, Record
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.outcomes import PictureOutcome, picture_outcomes
-from marauder.evaluation.sheet import rank_pictures
+from marauder.evaluation.sheet import rank_pictures, surest_false
 from marauder.pages.rendering import embed_picture
 
-PHOTO_PIXELS = 480
+PHOTO_PIXELS = 720
 """Long side of an embedded photograph."""
 JPEG_QUALITY = 72
 PHOTO_BYTES = 3_600_000
@@ -29,7 +29,7 @@ MOST_LABELS = 6
 
 @dataclass(frozen=True)
 class Mark:
-    """A box over a photograph, in pixels of the picture. ``kind``: found, false, missed or true."""
+    """A box over a photograph, in pixels of the picture. ``kind``: found, false, missed, true or label."""
 
     kind: str
     x: float
@@ -42,7 +42,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture with its marks; ``photo`` is its number in ``Gallery.photos``."""
+    """One picture with its marks; ``photo`` is its number in ``Gallery.photos``. ``undrawn``: false boxes without a
+    mark."""
 
     photo: int
     key: str
@@ -52,6 +53,7 @@ class Tile:
     missed: int
     false: int
     marks: tuple[Mark, ...]
+    undrawn: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,27 @@ class Section:
 
 @dataclass
 class Gallery:
-    """``photos``: data addresses by the picture's place in the records, empty where the file cannot be read."""
+    """``photos``: data addresses by the picture's place in the records, empty where the file cannot be read.
+
+    ``labelled``: training pictures with their labels; they count from -1 down in ``photos``.
+    """
 
     photos: dict[int, str] = field(default_factory=dict)
     worst: tuple[Tile, ...] = ()
     best: tuple[Tile, ...] = ()
+    labelled: tuple[Tile, ...] = ()
     sections: list[Section] = field(default_factory=list)
     full: bool = False
 
     @property
     def shown(self) -> set[int]:
         """Photographs that a tile uses."""
-        tiles = [*self.worst, *self.best, *(tile for section in self.sections for tile in section.tiles)]
+        tiles = [
+            *self.labelled,
+            *self.worst,
+            *self.best,
+            *(tile for section in self.sections for tile in section.tiles),
+        ]
         return {tile.photo for tile in tiles}
 
 
@@ -96,8 +107,10 @@ def build_gallery(
     slices: Sequence[str],
     clock: Clock | None = None,
     photo_bytes: int = PHOTO_BYTES,
+    labelled: Sequence[Record] = (),
 ) -> Gallery:
-    """The worst and best pictures, then the worst of each of ``slices`` in this order, while there is room.
+    """``labelled`` with their labels, the worst and best pictures, then the worst of each of ``slices`` in this order,
+    while there is room.
 
     ``outcomes``: of all pictures, at the confidence of the whole. ``clock`` is asked before each photograph; raises
     ``Interrupted``.
@@ -113,6 +126,11 @@ def build_gallery(
                 made.append(_tile(place, records[place], detections[place], of[one], names))
         return tuple(made)
 
+    gallery.labelled = tuple(
+        _labelled_tile(-place, record, names)
+        for place, record in enumerate(labelled, 1)
+        if _add_photo(gallery, -place, record, clock, photo_bytes)
+    )
     everything = range(len(records))
     worst, best = rank_pictures(records, outcomes, WORST_OVERALL)
     gallery.worst = tiles(everything, worst, outcomes)
@@ -162,28 +180,36 @@ def embed_photo(record: Record) -> str:
 
 
 def _tile(place: int, record: Record, found: Detections, outcome: PictureOutcome, names: Sequence[str]) -> Tile:
-    shown = np.concatenate([outcome.right, outcome.wrong]).astype(np.int64)
+    false = surest_false(found, outcome)
+    shown = np.concatenate([outcome.right, false]).astype(np.int64)
     surest = {int(index) for index in shown[np.argsort(-found.scores[shown], kind="stable")][:MOST_LABELS]}
     few_missed = {int(index) for index in outcome.missed[:MOST_LABELS]}
     single = len(names) == 1
 
-    def mark(kind: str, box: np.ndarray, text: str, named: bool) -> Mark:
-        # A tenth of a pixel does, and such numbers are much of what a page with many marks weighs.
-        x0, y0, x1, y1 = (round(float(value), 1) for value in box)
-        return Mark(kind, x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text, named)
-
-    marks = [mark("true", record.boxes[index], names[record.classes[index]], False) for index in outcome.found]
+    marks = [_mark("true", record.boxes[index], names[record.classes[index]], False) for index in outcome.found]
     marks += [
-        mark("missed", record.boxes[index], names[record.classes[index]], int(index) in few_missed and not single)
+        _mark("missed", record.boxes[index], names[record.classes[index]], int(index) in few_missed and not single)
         for index in outcome.missed
     ]
-    for kind, places in (("found", outcome.right), ("false", outcome.wrong)):
+    for kind, places in (("found", outcome.right), ("false", false)):
         for index in places:
             name = "" if single else f"{names[found.classes[index]]} "
             text = f"{name}{found.scores[index]:.2f}"
-            marks.append(mark(kind, found.boxes[index], text, int(index) in surest))
+            marks.append(_mark(kind, found.boxes[index], text, int(index) in surest))
     counts = (len(outcome.right), len(outcome.missed), len(outcome.wrong))
-    return Tile(place, record.key, record.width, record.height, *counts, tuple(marks))
+    undrawn = len(outcome.wrong) - len(false)
+    return Tile(place, record.key, record.width, record.height, *counts, tuple(marks), undrawn)
+
+
+def _labelled_tile(photo: int, record: Record, names: Sequence[str]) -> Tile:
+    marks = [_mark("label", box, names[number], True) for box, number in zip(record.boxes, record.classes, strict=True)]
+    return Tile(photo, record.key, record.width, record.height, 0, 0, 0, tuple(marks))
+
+
+def _mark(kind: str, box: np.ndarray, text: str, named: bool) -> Mark:
+    # A tenth of a pixel does, and such numbers are much of what a page with many marks weighs.
+    x0, y0, x1, y1 = (round(float(value), 1) for value in box)
+    return Mark(kind, x0, y0, round(x1 - x0, 1), round(y1 - y0, 1), text, named)
 
 
 def worst_pictures(

@@ -90,13 +90,19 @@ def provenance_lines(evidence: Origin) -> Lines:
 def lineage_lines(evidence: Origin) -> Lines:
     """What it started from and what it was compared with."""
     lineage = evidence.lineage
-    parent = " ".join(
-        filter(None, (lineage.parent_weights, lineage.parent_sha256 and f"sha256 {lineage.parent_sha256}"))
-    )
     compared = lineage.production + (f", run {lineage.production_run}" if lineage.production_run else "")
     return _known(
-        [("Run", evidence.run_id), ("Started from", parent), ("Compared with", compared if lineage.production else "")]
+        [
+            ("Run", evidence.run_id),
+            ("Started from", _hashed(lineage.parent_weights, lineage.parent_sha256)),
+            ("Backbone from", _hashed(lineage.parent_backbone, lineage.parent_backbone_sha256)),
+            ("Compared with", compared if lineage.production else ""),
+        ]
     )
+
+
+def _hashed(name: str, sha256: str) -> str:
+    return " ".join(filter(None, (name, sha256 and f"sha256 {sha256}")))
 
 
 def _plain_line(values: PlainMapping) -> str:

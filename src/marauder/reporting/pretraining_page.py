@@ -12,6 +12,7 @@ from marauder.core.plain import Plain, PlainMapping
 from marauder.gates.verdict import Verdict, worst
 from marauder.pages.rendering import embed_picture, render_page
 from marauder.pages.showing import show_number, show_plain, show_signed
+from marauder.reporting.advice import Advice
 from marauder.reporting.card import ETHICS
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import Artifact, DataPin, Lineage, Provenance
@@ -47,7 +48,7 @@ class PretrainingEvidence:
     verdicts: Sequence[Verdict] = ()
     figures: Sequence[ReportFigure] = ()
     cautions: Sequence[str] = ()
-    what_next: str = ""
+    advice: Sequence[Advice] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: PlainMapping = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
@@ -90,7 +91,7 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
         "gates": [gate_row(verdict) for verdict in evidence.verdicts],
         "banner": gates_banner(evidence.verdicts),
         "tiles": _tiles(evidence),
-        "what_next": evidence.what_next,
+        "advice": evidence.advice,
         "caveats": [Caveat("pretraining", "note", text) for text in evidence.cautions],
         "classes": classes,
         "probe_caption": PROBE_CAPTION,
@@ -137,10 +138,10 @@ def render_card(content: PlainMapping) -> str:
     signs = content["results"]["signs"]
     files = [(name, f"{one['path']}, sha256 {one['sha256']}") for name, one in details["files"].items()]
     measured = [
-        [escape(name), show_number(_float(signs["before"].get(name))), show_number(_float(signs["after"].get(name)))]
+        [name, show_number(_float(signs["before"].get(name))), show_number(_float(signs["after"].get(name)))]
         for name in signs["after"]
     ]
-    gates = [[escape(one["gate"]), one["answer"], escape(one["why"])] for one in content["gates"]]
+    gates = [[one["gate"], one["answer"], one["why"]] for one in content["gates"]]
     parts = [f"# {escape(content['title'])}"]
     made = [("Task", details["task"]), *details["lineage"].items(), *details["provenance"].items(), *files]
     helped = f"{ANSWERS[probe['verdict']]} {escape(probe['why'])}\n\n{table(['sign', 'before', 'after'], measured)}"

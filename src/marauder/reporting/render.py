@@ -71,7 +71,8 @@ def render_report(
         "gates": [gate_row(verdict) for verdict in evidence.verdicts],
         "banner": gates_banner(evidence.verdicts),
         "tiles": headline(evidence, rows[0]),
-        "what_next": evidence.what_next.strip(),
+        "advice": evidence.advice,
+        "sheets": evidence.sheets,
         "caveats": found,
         "slices": _slices(evidence, rows),
         "gallery": _gallery(gallery, {row.name for row in rows if row.protected}),
@@ -92,6 +93,7 @@ def _sections(context: PlainMapping) -> list[tuple[str, str]]:
         ("gates", "Gates", bool(context["gates"])),
         ("caveats", "Read with care", bool(context["caveats"])),
         ("slices", "Slices", len(context["slices"]["rows"]) > 1),
+        ("labels", "Labels", bool(gallery["labelled"])),
         ("pictures", "Pictures", bool(gallery["worst"] or gallery["best"])),
         ("worst", "Worst of each slice", any(section["tiles"] for section in gallery["sections"])),
         ("classes", "Classes", True),
@@ -114,16 +116,24 @@ def _subtitle(evidence: RunEvidence) -> str:
 
 
 def gates_banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """One sentence on top: what the gates say together."""
+    """One sentence on top: what the gates say together; green (``pass``) only where every essential gate passed."""
     answer = worst(verdicts)
     named = {one: [verdict.gate for verdict in verdicts if verdict.answer == one] for one in MARKS}
-    passed = f"{len(named['pass'])} of {len(verdicts)} gates"
+    unlearned = [one for one in verdicts if one.essential and one.answer == "warn"]
+    learned = {one.answer for one in verdicts if one.essential} == {"pass"}
+    counted = f"{len(named['pass'])} of {len(verdicts)} checks passed"
+    if named["off"]:
+        counted += f", {len(named['off'])} {'was' if len(named['off']) == 1 else 'were'} not run"
     heading = {
-        "pass": f"✓ {passed} passed, {len(named['off'])} were not run" if named["off"] else "✓ All gates passed",
-        "warn": "! Passed, with warnings",
-        "fail": "✗ Did not pass its gates",
-        "off": "– No gate was run",
+        "pass": "All gates passed" if learned and not named["off"] else counted,
+        # What the gate found, such as "has not learned yet", says more than that there are warnings.
+        "warn": unlearned[0].evidence.get("finding", unlearned[0].why) if unlearned else "Passed, with warnings",
+        "fail": "Did not pass its gates",
+        "off": "No gate was run",
     }[answer]
+    if answer == "pass" and not learned:
+        answer, heading = "off", f"{heading}; whether it learned anything was not checked"
+    heading = f"{MARKS[answer]} {heading[:1].upper()}{heading[1:]}"
     words = (("fail", "failed"), ("warn", "warned"), ("pass", "passed"), ("off", "not run"))
     text = "; ".join(f"{word}: {', '.join(named[one])}" for one, word in words if named[one])  # type: ignore[index]
     return {"answer": answer, "heading": heading, "text": text[:1].upper() + text[1:] + ("." if text else "")}
@@ -158,6 +168,10 @@ def headline(evidence: RunEvidence, whole: Row) -> list[Plain]:
             sure = {True: ", more than noise", False: ", within noise", None: ""}[cell.change.significant]
             lines.append(f"{show_signed(cell.change.delta)} against production{sure}")
         tiles.append({"label": cell.column.title, "value": show_number(cell.value), "notes": lines})
+        if cell.column.name == "map50" and not math.isnan(evidence.on_val):
+            above = interval is not None and evidence.on_val > interval.high
+            lines = ["of the same weights", *([f"above the interval on {evidence.split}"] if above else [])]
+            tiles.append({"label": "mAP50 on val", "value": show_number(evidence.on_val), "notes": lines})
     if evidence.latency is not None and evidence.latency.formats:
         name, timing = min(evidence.latency.formats.items(), key=lambda item: item[1].p50)
         lines = [f"p95 {show_milliseconds(timing.p95)} ms", f"{name}, fastest format"]
@@ -195,6 +209,7 @@ def _gallery(gallery: Gallery, protected: set[str]) -> Plain:
     return {
         "worst": [_tile(tile) for tile in gallery.worst],
         "best": [_tile(tile) for tile in gallery.best],
+        "labelled": [_tile(tile) for tile in gallery.labelled],
         "sections": [
             {
                 "name": section.name,
@@ -230,7 +245,7 @@ def _tile(tile: Tile) -> Plain:
             placed.append((left, left + long, base))
         box = {name: getattr(mark, name) for name in ("kind", "x", "y", "width", "height", "text")}
         marks.append({**box, "named": mark.named and free, "left": round(left, 1), "base": round(base, 1)})
-    fields = ("photo", "key", "width", "height", "found", "missed", "false")
+    fields = ("photo", "key", "width", "height", "found", "missed", "false", "undrawn")
     return {name: getattr(tile, name) for name in fields} | {"marks": marks, "text": round(text, 1)}
 
 

@@ -32,6 +32,7 @@ from marauder.evaluation.outcomes import picture_outcomes
 from marauder.evaluation.roc import presence_curves
 from marauder.evaluation.sheet import predictions_sheet
 from marauder.pages.showing import show_signed
+from marauder.reporting.advice import Advice
 from marauder.reporting.captions import CAPTIONS
 from marauder.reporting.caveats import caveats
 from marauder.reporting.eval_report import report_content
@@ -81,7 +82,8 @@ def write_run_report(folder: Path, evidence: RunEvidence, clock: Clock | None = 
     asked()
     # The numbers before the photographs, which take longest and may be stopped.
     write_json(folder / "eval_report.json", report_content(evidence, rows, found, outcomes, confusion, matrices))
-    gallery = build_gallery(result, records, detections, outcomes, [row.name for row in rows[1:]], clock)
+    slices = [row.name for row in rows[1:]]
+    gallery = build_gallery(result, records, detections, outcomes, slices, clock, labelled=evidence.labelled)
     figures = [ReportFigure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures]
     asked()
     write_text(folder / "report.html", render_report(evidence, rows, found, gallery, figures, matrices))
@@ -98,12 +100,13 @@ def write_evaluation(
     title: str,
     facts: Mapping[str, str],
     history: Sequence[PlainMapping] | None = None,
-    what_next: str = "",
+    advice: Sequence[Advice] = (),
+    doubts: Sequence[str] = (),
 ) -> Path:
     """The report of an evaluation that is no whole run: ``write_run_report`` with what is known then.
 
     ``records`` and ``detections`` are those that ``result`` was made from, ``names`` its classes. ``facts``: how it
-    was made, shown in the report. ``history``: a row per epoch.
+    was made, shown in the report. ``history``: a row per epoch. ``doubts``: see ``RunEvidence``.
     """
     if tuple(names) != result.matches.names:
         raise ValueError(f"the result knows the classes {result.matches.names}, not {tuple(names)}")
@@ -115,7 +118,8 @@ def write_evaluation(
         detections,
         facts=facts,
         history=history or (),
-        what_next=what_next,
+        advice=advice,
+        doubts=doubts,
         intervals={"map50": interval} if interval is not None else {},
     )
     return write_run_report(folder, evidence)

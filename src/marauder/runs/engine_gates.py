@@ -1,8 +1,11 @@
-"""Evidence for the gates that every task shares: one batch trains, two short runs agree, the exported model is fast."""
+"""Evidence for the gates that every task shares: one batch trains, two short runs agree, the model learned something,
+the exported one is fast."""
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,12 @@ import torch
 
 from marauder.core.errors import UserError
 from marauder.core.events import EventLog
+from marauder.core.metrics import with_floor
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.smoke import look_at_one_batch, two_short_runs
 from marauder.gates.base import GateSettings
 from marauder.gates.determinism import DeterminismEvidence, DeterminismSettings
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.health import HealthEvidence
 from marauder.gates.latency import LatencyEvidence, LatencySettings
 from marauder.gates.sanity import SanityEvidence
@@ -56,13 +61,23 @@ def health_evidence(folder: Path, failure: TrainingFailure | None) -> HealthEvid
     return HealthEvidence(False, failure.kind, failure.step, "", str(failure), counts)
 
 
+def floor_evidence(runtime: TaskRuntime, metrics: Mapping[str, float]) -> FloorEvidence:
+    """The task's figure with a floor, as it was measured."""
+    metric = with_floor(runtime.description.metrics)
+    assert metric is not None, "the gate is asked of tasks that have such a figure"
+    return runtime.learned(metric, metrics.get(metric.name, math.nan))
+
+
 def latency_evidence(findings: Findings, asked: GateSettings) -> LatencyEvidence:
-    """The timings of the exported formats. Raises ``UserError`` when the format that is asked about answers otherwise
-    than the model: how fast it is says nothing then. Other such formats are told in a warning."""
+    """The timings of the exported formats.
+
+    Raises ``UserError`` when the format that is asked about does not give the model's answers: how fast it is says
+    nothing then. Other such formats are named in a warning.
+    """
     assert isinstance(asked, LatencySettings)
     for one in findings.exported:
         if one.problems:
-            words = f"the exported {one.format} answers otherwise than the model ({'; '.join(one.problems)})"
+            words = f"the exported {one.format} does not give the model's answers ({'; '.join(one.problems)})"
             if one.format == asked.format:
                 raise UserError(f"{words}; see export_report.md in {one.path.parent}")
             log.warning("%s; it is not for use, see export_report.md in %s", words, one.path.parent)

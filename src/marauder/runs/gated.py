@@ -20,7 +20,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
-from marauder.core.locks import exclusive
+from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
 from marauder.core.settings import Decides, Layer
@@ -28,23 +28,25 @@ from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.process import prepare_process
-from marauder.engine.state import Outcome, early_stop
+from marauder.engine.state import Outcome, early_stop, longer_than_asked
 from marauder.engine.training_identity import describe_differences, refuse_other_training
 from marauder.gates.base import GateSettings
-from marauder.gates.outcome import decide
+from marauder.gates.outcome import decide, withheld
 from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import worst
 from marauder.launch.notices.watch import NoticeWatch
-from marauder.runs.engine_gates import health_evidence, latency_evidence, look_before_training
+from marauder.reporting.advice import Advice
+from marauder.runs.engine_gates import floor_evidence, health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
 from marauder.runs.notifying import RunNotifier
-from marauder.runs.package import register, registry_place, registry_words, store_files
-from marauder.runs.production_model import find_production
+from marauder.runs.package import register, registry_place, store_files
+from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.run_identity import with_run_id
-from marauder.runs.settings import RunSettings
-from marauder.runs.task_description import describe_task
+from marauder.runs.settings import CONFIG_FILE, RunSettings
+from marauder.runs.start_weights import Start, started, write_start
+from marauder.runs.task_description import FLOOR_GATE, describe_task
 from marauder.runs.task_runtime import Findings, Production, TaskRuntime
 from marauder.runs.training_processes import is_one_of_several, leads
 from marauder.runs.training_stage import RunInHand, SingleTraining, TrainingStage
@@ -74,10 +76,17 @@ class RunSummary:
     """Why gates failed, a sentence each."""
     stopped_early: str = ""
     """Why training ended before its last epoch; empty: it did not."""
-    promote: tuple[str, ...] = ()
-    """Words after ``marauder registry promote`` that make it the production model."""
+    longer_than_asked: str = ""
+    """What became of more epochs than were asked for; empty: there are none."""
+    withheld: str = ""
+    """Why it is not offered for production though no gate failed it; empty: it is."""
+    advice: tuple[Advice, ...] = ()
+    """What to do next, the most urgent first."""
+    in_production: bool = False
     finished_before: bool = False
     """An earlier call had finished it, and nothing was done again."""
+    training_seconds: float = 0.0
+    """The training's share of ``seconds``."""
 
 
 def run_gated(
@@ -105,28 +114,31 @@ def run_gated(
     task = describe_task(settings.task)
     # The gates that ship with Marauder are for every task; only those that were asked for by name must fit.
     plan = load_gates(settings.gates, given=Layer(dict(settings.gate), {})).restricted(task.answerable())
+    plan = plan.for_task(task.headline(), task.comparable())
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)
-    runtime = (open_runtime or task.load())(settings)
-    # Reading and hashing large data sets takes long enough to be stopped.
-    runtime.clock = clock
-    identity = runtime.open()
-    for words in runtime.unjudged(plan):
-        log.warning("%s", words)
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(settings.folder / ".lock", f"{settings.folder}"):
-        return GatedRun(settings, runtime, identity, pinned, plan, clock, stage or SingleTraining()).go(
-            resume, fresh, begun
-        )
+    with started(settings, fresh, clock) as (settings, start):
+        runtime = (open_runtime or task.load())(settings)
+        # Reading and hashing large data sets takes long enough to be stopped.
+        runtime.clock = clock
+        identity = runtime.open()
+        for words in runtime.unjudged(plan):
+            log.warning("%s", words)
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(settings.folder / LOCK_FILE, f"{settings.folder}"):
+            run = GatedRun(settings, start, runtime, identity, pinned, plan, clock, stage or SingleTraining())
+            return run.go(resume, fresh, begun)
 
 
 class GatedRun:
-    """One run in the process that leads it. ``settings`` have their run id; ``runtime`` is open."""
+    """One run in the process that leads it. ``settings`` have their run id; ``start`` is what their ``weights`` turned
+    out to be; ``runtime`` is open."""
 
     def __init__(
         self,
         settings: RunSettings,
+        start: Start,
         runtime: TaskRuntime,
         identity: str,
         pinned: DataPin,
@@ -135,17 +147,18 @@ class GatedRun:
         stage: TrainingStage,
     ) -> None:
         self.settings, self.runtime, self.identity, self.pinned, self.clock = settings, runtime, identity, pinned, clock
-        self.folder = settings.folder
+        self.folder, self.start = settings.folder, start
         self.plan, self.stage = plan, stage
         self.device = choose_device(settings.training.device)
         self.notifier = RunNotifier(settings)
         # Wider than the identity of checkpoints: other gates or slices leave the weights and ask for new verdicts.
-        self.key = self._key()
+        self.key = self._key(settings)
         self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.notifier.judged)
         self.record: RunRecord | None = None
         self.production: Production | None = None
         self.production_unknown = False
         self.begun_at = time.monotonic()
+        self.seconds_before = 0.0
 
     def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
         """All stages; whatever ends the run is written down first."""
@@ -160,9 +173,10 @@ class GatedRun:
                 log.warning("starting over: what the former run left is in %s", former)
         else:
             self._refuse_another_run(resume)
-        self._start(fresh)
+        self._start(fresh, resume is not None)
         try:
             with self._watching():
+                self.runtime.preview(self.clock)
                 self._before()
                 outcome = self._train(resume, fresh, begun)
                 return self._after(outcome)
@@ -180,15 +194,15 @@ class GatedRun:
             self._end("failed", f"{type(error).__name__}: {error}", verdict="fail")
             raise
 
-    def _key(self) -> str:
-        deciding = decided(self.settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
+    def _key(self, settings: RunSettings) -> str:
+        deciding = decided(settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
         made_from = [self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()]
         return fingerprint([*made_from, *self.runtime.measured_with()])
 
     def _finished(self) -> RunSummary | None:
         """The summary of this very run, if it is finished and all it left is whole."""
         record = read_record(self.folder)
-        if record is None or record.state != "finished" or record.key != self.key:
+        if record is None or record.state != "finished" or record.key not in (self.key, self._key_of_longer(record)):
             return None
         if not self.stage.has_left(self.folder):
             return None
@@ -199,11 +213,23 @@ class GatedRun:
             return None
         sealed = self.folder / self.runtime.description.sealed_file
         # The hash, not the time: somebody may have copied other weights here.
-        if not sealed.is_file() or hash_file(sealed) != record.weights_sha256:
+        if not sealed.is_file() or hash_file(sealed) != record.sealed_sha256:
             return None
         self.record = record
         self._register()
         return replace(self._summary(), finished_before=True)
+
+    def _key_of_longer(self, record: RunRecord) -> str:
+        """The key of this run with the epochs that it was asked for before, where it has more than it is asked for now:
+        a training can be made longer, not shorter."""
+        if not self._longer_than_asked(record):
+            return self.key
+        return self._key(self.settings.changed({"training.epochs": record.epochs_asked}))
+
+    def _longer_than_asked(self, record: RunRecord) -> str:
+        asked = self.settings.training.epochs
+        # By what was asked for, too: a series rounds, and may have an epoch more than it was asked for.
+        return longer_than_asked(record.epochs or 0, asked) if record.epochs_asked > asked else ""
 
     def _decides(self) -> Plain:
         """What a checkpoint of this run belongs to (``engine.trainer.Trainer.identity``)."""
@@ -225,8 +251,9 @@ class GatedRun:
                 "give back the former settings, or choose another id or output"
             )
 
-    def _start(self, fresh: bool) -> None:
-        settings = self.settings
+    def _start(self, fresh: bool, goes_back: bool) -> None:
+        settings, earlier = self.settings, read_record(self.folder)
+        before = earlier.epochs_asked if earlier is not None and not goes_back else 0
         self.record = open_record(
             self.folder,
             id=settings.id,
@@ -235,10 +262,14 @@ class GatedRun:
             key=self.key,
             data=self.pinned.fingerprint,
             identity=self._decides(),
+            epochs_asked=max(before, settings.training.epochs),
         )
+        self.seconds_before = self.record.seconds
+        # Before the record: a folder with one and without the other would be taken for an older version's.
+        write_start(self.start, self.folder)
         # On disk before anything long begins: whatever kills the run, its folder says whose it is.
         self.record.write(self.folder)
-        write_text(self.folder / "config.yaml", as_yaml(settings))
+        write_text(self.folder / CONFIG_FILE, as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
         self.notifier.started(self.record, self.runtime.splits(), fresh)
@@ -308,6 +339,8 @@ class GatedRun:
             clock.check()
             if name in runtime.description.gates:
                 self.keeper.ask(name, partial(self._evidence_of_task, name))
+            elif name == FLOOR_GATE:
+                self.keeper.ask(name, lambda _: floor_evidence(runtime, metrics))
             elif findings.exported:
                 self.keeper.ask(name, partial(latency_evidence, findings))
             else:
@@ -316,23 +349,28 @@ class GatedRun:
         decision = decide(findings.verdicts)
         report = runtime.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / runtime.description.sealed_file)
-        if sealed != self.record.weights_sha256:  # another branch's may be registered already
+        if sealed != self.record.sealed_sha256:  # another branch's may be registered already
             self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
         self.record = self.record.write(
             self.folder,
             state="finished",
             verdict=worst(findings.verdicts),
+            withheld=withheld(findings.verdicts),
+            advice=[vars(one) for one in findings.advice],
             exit_status=decision.exit_status,
             metrics=dict(metrics),
             split=runtime.split,
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,
             weights=runtime.description.weights_file,
-            weights_sha256=sealed,
+            weights_sha256=hash_file(self.folder / runtime.description.weights_file),
+            sealed=runtime.description.sealed_file,
+            sealed_sha256=sealed,
             report=report.name,
             stopped_early=early_stop(outcome, self.settings.training),
             finished=time.time(),
-            seconds=round(outcome.seconds, 1),
+            seconds=self._seconds(),
+            training_seconds=round(outcome.seconds, 1),
             # Finished first, told after: killed in between, trackers hear of it from the next call.
             told=False,
             production_unknown=self.production_unknown,
@@ -356,13 +394,12 @@ class GatedRun:
 
     def _end(self, state: State, message: str, **changes: Any) -> None:
         if self.record is not None:
-            # Of all attempts; an earlier one left its share in the record.
-            seconds = round(self.record.seconds + time.monotonic() - self.begun_at, 1)
-            self.record.write(self.folder, state=state, message=message, seconds=seconds, **changes)
+            self.record.write(self.folder, state=state, message=message, seconds=self._seconds(), **changes)
         self.notifier.ended(state, message)
 
-    def _promotion(self, record: RunRecord) -> tuple[str, ...]:
-        return (record.project, record.version or "", *registry_words(self.settings))
+    def _seconds(self) -> float:
+        """The whole time so far, over all attempts."""
+        return round(self.seconds_before + time.monotonic() - self.begun_at, 1)
 
     def _is_production(self, production: Production) -> bool:
         """Whether these are the weights that are in production: compared with themselves they would prove nothing."""
@@ -389,5 +426,9 @@ class GatedRun:
             record.task,
             failed,
             record.stopped_early,
-            self._promotion(record),
+            self._longer_than_asked(record),
+            record.withheld,
+            tuple(Advice(**one) for one in record.advice),
+            version is not None and is_in_production(self.settings, version, record.weights_sha256),
+            training_seconds=record.training_seconds,
         )

@@ -12,6 +12,7 @@ from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.gates.verdict import Verdict
 from marauder.messaging.outbox import Outbox
+from marauder.registry.base import WITHHELD
 from marauder.runs.observer import RunObserver
 from marauder.runs.package import FILES
 from marauder.runs.record import RunRecord
@@ -37,6 +38,9 @@ class RunNotifier:
         # Whoever counts runs by their starts must not count this one twice.
         kind = "io.marauder.run.started" if record.attempts == 1 else "io.marauder.run.resumed"
         self.outbox.emit(kind, {"project": record.project, "data": record.data, "splits": dict(splits)})
+        data = self.settings.data
+        # A data.yaml is called like any other; its folder is not.
+        self.hub.data_set(data.absolute().parent.name if data.suffix else data.name, record.data, splits)
 
     def observer(self, mirrors: list[CheckpointMirror]) -> RunObserver:
         """What the engine tells goes on to trackers, events and mirrors."""
@@ -58,10 +62,16 @@ class RunNotifier:
         for name, what in {**runtime.description.files, **FILES}.items():
             if what and (self.folder / name).is_file():
                 self.hub.artifact(self.folder / name, what)
-        self.hub.tags({"verdict": record.verdict, "version": record.version or ""})
+        tags = {
+            "verdict": record.verdict,
+            "version": record.version or "",
+            "description": _description(runtime, record),
+        }
+        self.hub.tags({**tags, **({WITHHELD: record.withheld} if record.withheld else {})})
         for part in runtime.below_target():
             self.outbox.emit("io.marauder.run.slice_below_target", dict(part))
         about = {"verdict": record.verdict, "metrics": record.metrics, "version": record.version, "split": record.split}
+        about["withheld"] = record.withheld
         self.outbox.emit("io.marauder.run.finished", {"project": record.project, **about})
         self._close("finished")
 
@@ -75,6 +85,17 @@ class RunNotifier:
     def _close(self, status: str) -> None:
         self.hub.finish(status)
         self.outbox.finish()
+
+
+def _description(runtime: TaskRuntime, record: RunRecord) -> str:
+    """Verdict and main figures, in Markdown."""
+    titles = {metric.name: metric.title for metric in runtime.description.metrics if metric.headline}
+    figures = [
+        f"{title} {value:.3f}" for name, title in titles.items() if (value := record.metrics.get(name)) is not None
+    ]
+    lines = [f"**Gates: {record.verdict}**", f"{', '.join(figures)} on {record.split}" if figures else ""]
+    lines += [f"Best epoch: {record.best_epoch} of {record.epochs}", record.stopped_early]
+    return "\n\n".join(line for line in lines if line)
 
 
 def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:

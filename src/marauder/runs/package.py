@@ -10,7 +10,7 @@ from pathlib import Path
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, remove_leftovers
 from marauder.data.manifests.pinning import DataPin
-from marauder.registry.base import CANDIDATE, Candidate
+from marauder.registry.base import CANDIDATE, WITHHELD, Candidate
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
 from marauder.runs.record import RunRecord
@@ -57,10 +57,12 @@ def pack(folder: Path, task: type[TaskDescription]) -> Path:
 
 
 def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
-    """Make the run a version, with the alias ``candidate`` if no gate failed it and it is new; ``None`` without a
-    registry, or when it cannot be reached (told in a warning; the same command tries again)."""
+    """Make the run a version, with the alias ``candidate`` if no gate failed or withheld it and it is new; ``None``
+    without a registry, or when it cannot be reached (told in a warning; the same command tries again)."""
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
+    if record.withheld:
+        tags[WITHHELD] = record.withheld
     package = pack(settings.folder, describe_task(settings.task))
     # Of the file that other steps take, which need not be the sealed one.
     weights = hash_file(package / record.weights)
@@ -72,7 +74,7 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
         # A version that was there before keeps its aliases: somebody may have moved them since.
         known = {one.version for one in registry.versions(record.project)}
         version = registry.register(candidate)
-        if record.verdict != "fail" and version.version not in known:
+        if record.verdict != "fail" and not record.withheld and version.version not in known:
             registry.set_alias(record.project, CANDIDATE, version.version)
     except UserError as error:
         log.warning("not registered: %s. Run the same command again when the registry can be reached", error)

@@ -25,6 +25,17 @@ class Found:
     unknown: bool = False
 
 
+def is_in_production(settings: RunSettings, version: str, weights_sha256: str) -> bool:
+    """Whether ``version``, or one with the same weights, is the project's production model, as far as the registry
+    answers."""
+    try:
+        registry = open_registry(settings.registry, settings.runs)
+        found = registry.find(settings.project, PRODUCTION) if registry is not None else None
+    except UserError:
+        return False  # then it is offered, and promoting says what is the matter
+    return found is not None and (found.version == version or found.weights_sha256 == weights_sha256)
+
+
 def find_production(settings: RunSettings) -> Found:
     """Look for the production model of the project, and bring its files into the run's folder."""
     try:

@@ -20,10 +20,14 @@ class RunRecord(BaseModel):
     """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
 
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
+    ``weights``: the file that other steps take, ``sealed``: the one that the run knows its weights by, each with its
+    SHA-256; ``epochs_asked``: the most that this run was asked for;
+    ``withheld``: why it is not offered for production though no gate failed it, empty where it is;
+    ``advice``: what to do next, with its kind and text (``reporting.advice``);
     ``stopped_early``: why training ended before its last epoch, empty where it did not;
     ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
     and events know how it ended; ``production_unknown``: the registry did not answer what to compare with. Times in
-    seconds since 1970.
+    seconds since 1970. ``seconds``: the whole time over all attempts, ``training_seconds``: the training's share.
     """
 
     # Records of newer versions are read, too.
@@ -34,14 +38,19 @@ class RunRecord(BaseModel):
     task: str
     state: State = "running"
     verdict: str = "off"
+    withheld: str = ""
+    advice: list[Plain] = Field(default_factory=list)
     exit_status: int | None = None
     message: str = ""
     metrics: dict[str, float | None] = Field(default_factory=dict)
     split: str = ""
     epochs: int | None = None
+    epochs_asked: int = 0
     best_epoch: int | None = None
     weights: str = ""
     weights_sha256: str = ""
+    sealed: str = ""
+    sealed_sha256: str = ""
     report: str = ""
     stopped_early: str = ""
     registry: str = ""
@@ -54,8 +63,10 @@ class RunRecord(BaseModel):
     identity: Plain = Field(default_factory=dict)
     attempts: int = 0
     started: float = 0.0
+    attempt_started: float = 0.0
     finished: float | None = None
     seconds: float = 0.0
+    training_seconds: float = 0.0
 
     def write(self, folder: Path, **changes: Any) -> RunRecord:
         """Write the record, with ``changes``, into a run's folder; returns it."""
@@ -72,17 +83,29 @@ def read_record(folder: Path) -> RunRecord | None:
 
 def open_record(folder: Path, **identity: Any) -> RunRecord:
     """The record of a run that starts now, or goes on: times and attempts are kept."""
-    earlier = read_record(folder)
+    earlier, now = read_record(folder), time.time()
     if earlier is None or earlier.id != identity["id"]:
-        return RunRecord(**identity, started=time.time(), attempts=1)
-    kept: Plain = {"started": earlier.started, "attempts": earlier.attempts + 1, "seconds": earlier.seconds}
+        return RunRecord(**identity, started=now, attempt_started=now, attempts=1)
+    kept: Plain = {"started": earlier.started, "attempts": earlier.attempts + 1, "attempt_started": now}
+    kept["seconds"] = round(earlier.seconds + _killed_after(folder, earlier), 1)
     # What is registered and stored is of the same work; under another key there is no version yet.
     if earlier.key == identity.get("key"):
-        kept |= {name: getattr(earlier, name) for name in ("weights_sha256", "version", "registry", "stored")}
+        kept |= {name: getattr(earlier, name) for name in ("sealed_sha256", "version", "registry", "stored")}
     return RunRecord(**{**identity, **kept})
 
 
-RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".json", ".jsonl", ".md", ".yaml", ".npz"})
+SIGNS_OF_LIFE = ("events.jsonl", "metrics.jsonl", "outbox.jsonl", "gates.json", "checkpoints")
+
+
+def _killed_after(folder: Path, record: RunRecord) -> float:
+    """Seconds of an attempt that a kill kept from being written down: until the last sign of life; else 0."""
+    if record.state != "running" or not record.attempt_started:
+        return 0.0
+    seen = [(folder / name).stat().st_mtime for name in SIGNS_OF_LIFE if (folder / name).exists()]
+    return max(0.0, max(seen, default=0.0) - record.attempt_started)
+
+
+RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".jpg", ".json", ".jsonl", ".md", ".yaml", ".npz"})
 
 
 def set_aside_results(folder: Path) -> Path | None:

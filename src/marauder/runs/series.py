@@ -27,6 +27,7 @@ from marauder.core.files import (
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Decides
 from marauder.core.work import Work
+from marauder.engine.checkpoints import no_such_checkpoint
 from marauder.engine.state import Outcome
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.notifying import mirrors_of
@@ -89,7 +90,7 @@ class Series(TrainingStage):
                 f"{checkpoint}: is no checkpoint of this run; its parts have theirs below {settings.checkpoint_folder}"
             )
         if not checkpoint.exists():
-            raise UserError(f"{checkpoint}: no such checkpoint; see {checkpoint.parent}, or leave --resume away")
+            raise no_such_checkpoint(checkpoint, settings.checkpoint_folder)
         return None
 
     def gives_way(self, settings: RunSettings) -> bool:
@@ -190,4 +191,4 @@ def _part(name: str, settings: RunSettings, summary: RunSummary) -> Part:
         log.warning("part %s: %s", name, summary.stopped_early)
     history = read_lines(settings.folder / HISTORY_FILE)
     best = summary.best_epoch if summary.best_epoch is not None else summary.epochs
-    return Part(name, settings.folder, summary.epochs, best, summary.seconds, history)
+    return Part(name, settings.folder, summary.epochs, best, summary.training_seconds, history)

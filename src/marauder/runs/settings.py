@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from marauder.core.decides import BY_CONTENT
+from marauder.core.decides import BY_CONTENT, ByContent
 from marauder.core.plain import Plain
-from marauder.core.plugins import check_names
+from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
 from marauder.models.naming import SUFFIXES, family_and_scale, unknown_detector
+from marauder.models.released import is_released
 from marauder.registry.settings import RegistrySettings
 from marauder.runs.ultralytics_words import answers
 from marauder.storage.settings import CheckpointTiers
@@ -22,6 +23,8 @@ from marauder.tracking.settings import TrackingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """One name: no folder, nothing that leads out of one."""
+CONFIG_FILE = "config.yaml"
+"""The settings of a run as it used them, in its folder."""
 
 
 def _whole_cells(size: int) -> int:
@@ -37,6 +40,33 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
+AUTO = Path("auto")
+"""The weights that fit the model best, where they can be had."""
+
+
+START_WEIGHTS = (
+    "what to start from: auto (COCO weights of the model where they can be had, else random ones), none (random), "
+    "a released name such as yolov8n.pt, or a .pt or .safetensors file"
+)
+"""Describes the setting ``weights`` of models that have released weights."""
+
+
+def is_word(path: Path) -> bool:
+    """Whether weights to start from are a word or a name, not the path of a certain file."""
+    return path == AUTO or (len(path.parts) == 1 and is_released(path.name))
+
+
+def _none_is_random(value: Any) -> Any:
+    return None if isinstance(value, (str, Path)) and str(value).lower() == "none" else value
+
+
+def _start_file(path: Path) -> Path:
+    if path == AUTO or path.suffix in (".pt", ".safetensors"):
+        return path
+    released = f"{path}.pt" if is_released(f"{path}.pt") else "yolov8n.pt"
+    raise ValueError(f"{path}: give auto, none, released weights such as {released}, or a .pt or .safetensors file")
+
+
 def _known_detector(name: str) -> str:
     if family_and_scale(name) is None:
         raise ValueError(unknown_detector(name))
@@ -49,6 +79,10 @@ ImageSize = Annotated[int, AfterValidator(_whole_cells)]
 """Pixels of a side: whole cells of a detector's coarsest grid."""
 WeightsFile = Annotated[Path, AfterValidator(_weights_file), BY_CONTENT]
 """A file of weights, which counts by its content."""
+StartWeights = Annotated[
+    Annotated[Path, AfterValidator(_start_file), ByContent(is_word)] | None, BeforeValidator(_none_is_random)
+]
+"""Weights to start from; ``None``: random ones. A word counts as it is, until the run has decided what it means."""
 
 
 class EvaluationSettings(Settings):
@@ -58,25 +92,25 @@ class EvaluationSettings(Settings):
         "auto", description="where the finished model is measured; auto: test where there is one, else val"
     )
     slices_each_epoch: bool = Field(True, description="also measure every slice and calibration after each epoch")
+    least_confidence: float = Field(
+        0.05, ge=0, lt=1, description="the operating point, chosen by the best F1, is never a lower score than this"
+    )
     draws: int = Field(300, ge=20, description="bootstrap draws of the intervals in the report")
     target: dict[str, float] = Field(
         default_factory=dict,
-        description="map50 wanted on a slice, by its name; a run that stays below says so in an event",
+        description="headline metric wanted on a slice, by its name; a run that stays below says so in an event",
     )
 
 
 class ExportPlan(Settings):
     """The deployable files of a run."""
 
-    formats: tuple[str, ...] = Field(("torchscript", "onnx"), description="empty: none, and no latency")
+    formats: Annotated[tuple[str, ...], known_as("exporter", "format")] = Field(
+        ("torchscript", "onnx"), description="empty: none, and no latency"
+    )
     opset: int = Field(13, ge=11, le=20, description="version of the ONNX operators")
     rounds: int = Field(30, ge=5, description="timed calls of each format")
     threads: int | None = Field(None, ge=1, description="processor threads for the timing; default: all")
-
-    @field_validator("formats")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_names("exporter", "format", value)
 
 
 class CardSettings(Settings):
@@ -99,7 +133,9 @@ class RunSettings(Settings):
     recipe: Annotated[str | None, Decides.NOTHING] = Field(
         None, description="name of a recipe in the library, or a recipe file"
     )
-    task: Annotated[str, Decides.RESULT] = Field("detection", description="what kind of model is trained")
+    task: Annotated[str, Decides.RESULT, known_as("task", "task")] = Field(
+        "detection", description="what kind of model is trained"
+    )
     project: Annotated[str, Decides.MEASUREMENT] = Field(
         "marauder", pattern=NAME_PATTERN, description="name of the model in tracker and registry"
     )
@@ -112,6 +148,7 @@ class RunSettings(Settings):
         None, description="local checkpoints; default: the folder checkpoints in the output"
     )
 
+    weights: Annotated[StartWeights, Decides.RESULT] = Field(None, description="weights to start from; none: random")
     training: Annotated[TrainingSettings, Decides.RESULT] = TrainingSettings()
     gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
         None, description="gates.yaml; default: the gates that ship with Marauder"
@@ -140,10 +177,13 @@ class RunSettings(Settings):
         16.0, ge=0, description="disk space for decoded pictures; 0: decode at every use"
     )
 
-    @field_validator("task")
-    @classmethod
-    def _known_task(cls, value: str) -> str:
-        return check_names("task", "task", (value,))[0]
+    continued_by: ClassVar[tuple[str, ...]] = ("train",)
+    """The command, and its options, that take a file of these settings next."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Words of the command line that continue this run, when more settings follow."""
+        return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE))
 
     @property
     def folder(self) -> Path:
@@ -158,6 +198,16 @@ class RunSettings(Settings):
     def checkpoint_folder(self) -> Path:
         """Where step checkpoints lie."""
         return self.checkpoints if self.checkpoints is not None else self.folder / "checkpoints"
+
+    @property
+    def released_weights(self) -> str | None:
+        """The file name that ``weights=auto`` stands for; ``None``: there are none for this model."""
+        return None
+
+    @property
+    def starts_elsewhere(self) -> Path | None:
+        """The model to start from that another setting names, which takes the place of ``weights``."""
+        return None
 
     @property
     def title(self) -> str:

@@ -6,7 +6,8 @@ from abc import ABC
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from marauder.core.metrics import Metric
+from marauder.core.errors import UserError
+from marauder.core.metrics import Metric, headline, with_floor
 from marauder.core.mistakes import Mistake
 from marauder.core.plugins import imported, loadable, resolve
 from marauder.core.settings import Places
@@ -20,6 +21,8 @@ ENGINE_GATES = ("sanity", "determinism", "health")
 """The gates whose evidence the engine collects, whatever is trained."""
 EXPORT_GATES = ("latency",)
 """Those that need a deployable file."""
+FLOOR_GATE = "floor"
+"""The gate of those kinds of model that have a figure with a floor."""
 
 
 class TaskDescription(ABC):
@@ -56,7 +59,14 @@ class TaskDescription(ABC):
 
         Some of them may be ``None``, where they could not be read. Reads files, changes none.
         """
-        return mistakes_of_any_run(settings, places, cls.answerable(), cls.epoch_metrics)
+        return mistakes_of_any_run(
+            settings,
+            places,
+            answerable=cls.answerable(),
+            epoch_metrics=cls.epoch_metrics,
+            headline=cls.headline(),
+            comparable=cls.comparable(),
+        )
 
     @classmethod
     def load(cls) -> type[TaskRuntime]:
@@ -65,14 +75,27 @@ class TaskDescription(ABC):
         return found
 
     @classmethod
+    def headline(cls) -> str:
+        """The metric that is meant where none is named."""
+        return headline(cls.metrics)
+
+    @classmethod
+    def comparable(cls) -> tuple[str, ...]:
+        """The metrics that the gate ``regression`` can compare with production's."""
+        return tuple(metric.name for metric in cls.metrics)
+
+    @classmethod
     def answerable(cls) -> tuple[str, ...]:
         """The gates that a run of this kind can be asked."""
-        return (*cls.gates, *ENGINE_GATES, *(EXPORT_GATES if cls.exports else ()))
+        floor = (FLOOR_GATE,) if with_floor(cls.metrics) is not None else ()
+        return (*cls.gates, *ENGINE_GATES, *floor, *(EXPORT_GATES if cls.exports else ()))
 
 
 def describe_task(name: str) -> type[TaskDescription]:
-    """The description of a task. Raises ``UserError`` for one that there is not."""
+    """The description of a task. Raises ``UserError`` for one that there is not or that lacks something."""
     found: type[TaskDescription] = resolve("task", name)
+    if not found.metrics:
+        raise UserError(f"task {name!r} has no metrics; name at least the one that sums up its runs")
     return found
 
 

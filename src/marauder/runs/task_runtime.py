@@ -12,15 +12,18 @@ import torch
 from torch import nn
 
 from marauder.core.clock import Clock
+from marauder.core.metrics import Metric
 from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin
 from marauder.engine.state import Outcome
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.plan import GatePlan
 from marauder.gates.verdict import Verdict
 from marauder.models.transfer import TransferAccount
 from marauder.registry.base import ModelVersion
+from marauder.reporting.advice import Advice
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import TaskDescription
 
@@ -80,6 +83,8 @@ class Findings:
     latency: Plain = field(default_factory=dict)
     """``exporting.latency.Latency.plain``; empty where nothing was timed."""
     verdicts: list[Verdict] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
+    """What to do next, as the report says it."""
 
 
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
@@ -129,6 +134,10 @@ class TaskRuntime(ABC, Generic[AnyRun]):
     def task(self, cache: Path | None) -> Task:
         """Model, samples, loss and evaluator for the engine; ``cache``: a folder for decoded samples."""
 
+    def preview(self, clock: Clock) -> None:
+        """Leave pictures of what training is given in the run's folder, to be looked at from its first minute on.
+        Training is the same with or without them. Raises ``Interrupted``."""
+
     @abstractmethod
     def weights(self) -> Weights:
         """Where the engine leaves weights: ``best`` and ``last`` in the run's folder."""
@@ -141,6 +150,12 @@ class TaskRuntime(ABC, Generic[AnyRun]):
     @abstractmethod
     def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:
         """Measure the best weights, and production's on the same data; returns the headline numbers."""
+
+    def learned(self, metric: Metric, value: float) -> FloorEvidence:
+        """Evidence for the gate ``floor``: the ``metric`` with a floor, its measured ``value`` (NaN: none), and how
+        sure that is. Asked after ``measure``."""
+        assert metric.floor is not None
+        return FloorEvidence(metric.title, value, metric.floor)
 
     @abstractmethod
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
@@ -156,7 +171,7 @@ class TaskRuntime(ABC, Generic[AnyRun]):
 
     @abstractmethod
     def below_target(self) -> Sequence[PlainMapping]:
-        """Slices whose figure stayed below ``evaluation.target``: name, metric, value, target, pictures."""
+        """Slices whose headline metric stayed below ``evaluation.target``: name, metric, value, target, pictures."""
 
     @abstractmethod
     def curves(self) -> Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:

@@ -20,6 +20,7 @@ from marauder.engine.state import Outcome
 from marauder.engine.trainer import Trainer
 from marauder.launch.base import Job
 from marauder.launch.processes import end_worker, launch_processes, launched_by_marauder
+from marauder.runs.settings import RunSettings
 from marauder.runs.task_runtime import TaskRuntime
 
 OUTCOME_FILE = "outcome.json"
@@ -56,7 +57,26 @@ def train(
     if settings.processes > 1 and not is_one_of_several():
         return _train_in_processes(runtime, clock, observer, resume, fresh, begun)
     with process_group(settings.training.device) as group:
+        # Under torchrun the others wait for this in ``follow``.
+        group.broadcast(settings.weights)
         return _train_in_group(runtime, identity, group, clock, observer, resume, fresh, begun)
+
+
+def follow(
+    settings: RunSettings,
+    open_runtime: Callable[[RunSettings], tuple[TaskRuntime, str]],
+    clock: Clock,
+    resume: Path | None,
+    fresh: bool,
+) -> None:
+    """One of torchrun's processes that does not lead: it starts from what the leading one decided on.
+
+    ``open_runtime`` gives the opened runtime of settings, and its identity.
+    """
+    with process_group(settings.training.device) as group:
+        # Looked for here, too, weights could be found on one machine and be missing on another.
+        runtime, identity = open_runtime(settings.changed({"weights": group.broadcast(None)}))
+        _train_in_group(runtime, identity, group, clock, Observer(), resume, fresh, None)
 
 
 def train_as_worker(
@@ -130,6 +150,7 @@ def _train_in_group(
         decided(settings, Decides.RESULT),
         at_default(settings, Decides.RESULT),
         observer,
+        shown={metric.name: metric.title for metric in runtime.description.metrics if metric.headline},
     )
     if group.leads:
         if fresh:

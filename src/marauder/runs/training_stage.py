@@ -90,9 +90,13 @@ class SingleTraining(TrainingStage):
             for mirror in mirrors:
                 # Else the next start would bring the former run's newest checkpoint back.
                 mirror.clear()
-        # A checkpoint that was asked for by name stays the one; the mirrors may hold newer ones.
         elif resume is None:
             restore_newest(settings.checkpoint_folder, mirrors)
+        elif mirrors:
+            # Newer ones there are of a branch given up: killed before a first copy, the next start must not find them.
+            step = int(Checkpointer(settings.checkpoint_folder).read(resume).state["step"])
+            for mirror in mirrors:
+                mirror.give_up_after(settings.checkpoint_folder, step)
         try:
             return train(run.runtime, run.identity, run.clock, run.notifier.observer(mirrors), resume, fresh, begun)
         finally:

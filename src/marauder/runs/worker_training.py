@@ -6,13 +6,13 @@ from pathlib import Path
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.engine.observer import Observer
 from marauder.launch.processes import launched_by_marauder
 from marauder.runs.notifying import RunNotifier, mirrors_of
 from marauder.runs.run_identity import run_name
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import describe_task
-from marauder.runs.training_processes import leads, train, train_as_worker
+from marauder.runs.task_runtime import TaskRuntime
+from marauder.runs.training_processes import follow, leads, train_as_worker
 from marauder.runs.training_stage import MIRROR_SECONDS
 
 
@@ -23,13 +23,17 @@ def train_only(settings: RunSettings, clock: Clock, resume: Path | None, fresh: 
         raise UserError("several processes must know their run: give id=NAME, or --output, when you call torchrun")
     name = settings.id or run_name(settings.folder.resolve().name)
     settings = settings.changed({"id": name, "output": settings.folder})
-    runtime = describe_task(settings.task).load()(settings)
-    runtime.clock = clock
-    identity = runtime.open()
+
+    def open_runtime(settings: RunSettings) -> tuple[TaskRuntime, str]:
+        runtime = describe_task(settings.task).load()(settings)
+        runtime.clock = clock
+        return runtime, runtime.open()
+
     # Under the user's own torchrun the leading process is in ``GatedRun``, which tells trackers and mirrors.
     if not launched_by_marauder():
-        train(runtime, identity, clock, Observer(), resume, fresh, None)
+        follow(settings, open_runtime, clock, resume, fresh)
         return
+    runtime, identity = open_runtime(settings)
     mirrors = mirrors_of(settings) if leads() else []
     try:
         train_as_worker(runtime, identity, clock, RunNotifier(settings).observer(mirrors), resume, fresh)

@@ -27,6 +27,7 @@ class Pool:
     labelled pictures, ``centre_counts``: (L, C), their boxes. ``names``: of the classes. ``labelled_share``: labelled
     pictures over all there are, ``None`` where unknown. ``doubtful``: bool (N,), pictures of which the detector has any
     doubt (``None``: those with a score above 0). ``distrust``: why its doubts mean nothing; empty: they can be trusted.
+    ``by_look``: why features say how pictures look instead of what the detector sees in them; empty: they do not.
     """
 
     features: np.ndarray
@@ -41,6 +42,7 @@ class Pool:
     labelled_share: float | None = None
     doubtful: np.ndarray | None = None
     distrust: str = ""
+    by_look: str = ""
 
     def __post_init__(self) -> None:
         count, width = self.features.shape

@@ -17,11 +17,15 @@ from marauder.selection.strategies.random import KIND, Random
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, the most wanted first (random ones spread among them), by which strategy, and notes on it."""
+    """What was chosen, the most wanted first (random ones spread among them), by which strategy, and notes on it.
+
+    ``changes``: those of the ``notes`` that say that pictures were chosen by something else than was asked for.
+    """
 
     picks: tuple[Pick, ...]
     strategy: str
     notes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
 
     def indices(self) -> np.ndarray:
         """Places in the pool: int64 (number of picks,)."""
@@ -36,7 +40,10 @@ def choose(pool: Pool, settings: SelectionSettings) -> Choice:
     or slices that do not exist.
     """
     notes: list[str] = []
-    strategy = choose_strategy(pool, settings, notes)
+    changes: list[str] = []
+    strategy = choose_strategy(pool, settings, notes, changes)
+    if pool.by_look:
+        changes.append(f"likeness is that of how pictures look (light, colour, layout): {pool.by_look}")
     basket = Basket(pool, settings.count, settings.budget_boxes, settings.most_per_group)
     space = Space(pool, settings, notes)
     whole = np.ones(len(pool), bool)
@@ -48,7 +55,7 @@ def choose(pool: Pool, settings: SelectionSettings) -> Choice:
         strategy.fill(space, basket, whole, basket.left)
     if basket.left > 0:
         notes.append(_why_fewer(pool, settings, basket))
-    return Choice(tuple(_interleaved(basket.picks)), strategy.name, tuple(notes))
+    return Choice(tuple(_interleaved(basket.picks)), strategy.name, (*changes, *notes), tuple(changes))
 
 
 def _interleaved(picks: list[Pick]) -> list[Pick]:
@@ -59,8 +66,8 @@ def _interleaved(picks: list[Pick]) -> list[Pick]:
     return [pick for _, pick in sorted(placed, key=lambda item: item[0])]
 
 
-def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -> Strategy:
-    """The strategy that fits what is known; a change from the one asked for is told in ``notes``."""
+def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str], changes: list[str]) -> Strategy:
+    """The strategy that fits what is known; another one than was asked for is told in ``changes``."""
     asked: Strategy = make("strategy", settings.strategy)
     if not asked.needs_scores:
         return asked
@@ -69,12 +76,12 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -
         # hybrid is the default: a user who named no strategy gets one that needs no detector.
         if settings.strategy != "hybrid":
             raise UserError(f"strategy {settings.strategy!r} asks a detector for its doubts; name one with --model")
-        notes.append("no detector was named, so typical pictures were chosen by how they look, not uncertain ones")
+        changes.append("no detector was named, so typical pictures were chosen by how they look, not uncertain ones")
         return typical
-    if pool.distrust:
-        notes.append(
-            f"the detector's doubts mean nothing here: {pool.distrust}; typical pictures were chosen instead of "
-            "uncertain ones"
+    if pool.distrust or pool.by_look:
+        why = pool.distrust or "it sees the same in every picture"
+        changes.append(
+            f"the detector's doubts mean nothing here: {why}; typical pictures were chosen instead of uncertain ones"
         )
         return typical
     if pool.labelled_share is None:
@@ -84,7 +91,7 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str]) -
         )
         return asked
     if pool.labelled_share < settings.min_labelled_share:
-        notes.append(
+        changes.append(
             f"only {100 * pool.labelled_share:.1f} % of the pictures are labelled (the limit is "
             f"{100 * settings.min_labelled_share:g} %): a detector that has seen so little is unsure of the wrong "
             "pictures, so typical ones were chosen instead of uncertain ones (min_labelled_share=0 switches this off)"

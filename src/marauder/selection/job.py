@@ -25,7 +25,7 @@ from marauder.data.records import Detections, Record
 from marauder.selection.basket import Pool
 from marauder.selection.choosing import choose, combined_scores
 from marauder.selection.estimate_reliability import expected_boxes, why_distrust
-from marauder.selection.features import detector_features, picture_stamp, plain_features
+from marauder.selection.features import detector_features, picture_stamp, plain_features, why_alike
 from marauder.selection.outputs import (
     MAP,
     PAGE,
@@ -43,7 +43,7 @@ from marauder.selection.price import boxes_of_a_picture, estimate_price
 from marauder.selection.settings import MODEL_FREE, SelectionSettings
 
 STATE, WORK = "selection_state.json", "work"
-VERSION = 2
+VERSION = 3
 """Raised whenever the same settings choose otherwise, so that finished choices are made again."""
 NO_BOXES = (
     "--budget-boxes: nothing says how many boxes a picture holds; name a detector that sees something with --model, or "
@@ -124,7 +124,8 @@ def _finished(output: Path, work: Work) -> SelectionSummary | None:
     # A picture may have been deleted, or its link lead nowhere since.
     if summary is None or not all((output / pick["file"]).is_file() for pick in read_json(output / SELECTION)["picks"]):
         return None
-    return SelectionSummary(**{**summary, "output": output, "reused": True, "notes": tuple(summary["notes"])})
+    told = {name: tuple(summary[name]) for name in ("changes", "notes")}
+    return SelectionSummary(**{**summary, **told, "output": output, "reused": True})
 
 
 def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> Selected:
@@ -155,7 +156,8 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
         measures=measures,
         price=estimate_price(len(choice.picks), boxes, settings.price),
         boxes_known=boxes_known,
-        notes=(*notes, *choice.notes),
+        changes=choice.changes,
+        notes=(*notes, *(note for note in choice.notes if note not in choice.changes)),
         left_out=records.left_out,
         set_aside=aside,
     )
@@ -178,24 +180,31 @@ def _scored_pool(
     if boxes is None and settings.budget_boxes is not None:
         raise UserError(NO_BOXES)
     centres = _centre_records(records.centres, settings, notes)
-    features = detector_features(centres, settings.models[0], settings, clock, work)
+    seen, by_look = np.ascontiguousarray(scored.features, np.float32), why_alike(scored.features)
+    if by_look:
+        # Those of the pool were decoded for scoring, so that none of them is missing here.
+        seen = plain_features(candidates, clock, work)
+        features = plain_features(centres, clock, work) if centres else np.zeros((0, seen.shape[1]), np.float32)
+    else:
+        features = detector_features(centres, settings.models[0], settings, clock, work)
     readable = np.isfinite(features).all(axis=1) if len(features) else np.zeros(len(centres), bool)
     counts = np.array([np.bincount(r.classes[~r.ignored], minlength=len(names)) for r in centres]).reshape(
         -1, len(names)
     )
     pool = Pool(
-        features=np.ascontiguousarray(scored.features, np.float32),
+        features=seen,
         scores=combined_scores(scored.measures, settings.weights),
         class_counts=scored.class_counts,
         boxes=np.zeros(len(candidates)) if boxes is None else boxes,
         groups=_group_numbers(candidates),
-        centres=features[readable].reshape(-1, scored.features.shape[1]),
+        centres=features[readable].reshape(-1, seen.shape[1]),
         centre_counts=counts[readable],
         names=tuple(names),
         slices=_slices(candidates, settings),
         labelled_share=records.labelled_share,
         doubtful=_any_doubt(scored.measures, settings),
         distrust=why_distrust(scored, settings),
+        by_look=by_look,
     )
     return pool, candidates, scored.measures, boxes is not None
 

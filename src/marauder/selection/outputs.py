@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.decides import decided
-from marauder.core.files import atomic_path, portable_path, write_json
+from marauder.core.files import as_json, portable_path, write_bytes
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
+from marauder.pages.showing import begin_sentence
 from marauder.selection.basket import Pick, Pool
 from marauder.selection.price import Price
 from marauder.selection.settings import SelectionSettings
@@ -38,7 +39,8 @@ class Selected:
 
     ``records``: of the pool's N pictures. ``names``: of the classes, where anything says them. ``picks``: most wanted
     first. ``measures``: each (N,). ``boxes_known``: whether the pool's boxes are an estimate and not a mere
-    placeholder. ``left_out``, ``set_aside``: why some pictures were no candidates, by key or path.
+    placeholder. ``changes``: how pictures were chosen otherwise than was asked for. ``left_out``, ``set_aside``: why
+    some pictures were no candidates, by key or path.
     """
 
     settings: SelectionSettings
@@ -50,6 +52,7 @@ class Selected:
     measures: dict[str, np.ndarray]
     price: Price
     boxes_known: bool
+    changes: tuple[str, ...]
     notes: tuple[str, ...]
     left_out: dict[str, str]
     set_aside: dict[str, str]
@@ -71,6 +74,7 @@ class Selected:
             "candidates": len(self.records),
             "picks": [self._pick(rank, pick) for rank, pick in enumerate(self.picks, 1)],
             "price": self.price.as_dict(),
+            "changes": list(self.changes),
             "notes": list(self.notes),
             "left_out": dict(sorted(self.left_out.items())),
             "set_aside": dict(sorted(self.set_aside.items())),
@@ -103,7 +107,8 @@ class Selected:
 
 @dataclass(frozen=True)
 class SelectionSummary:
-    """What came out. ``reused``: everything was done by an earlier run already."""
+    """What came out. ``changes``: how pictures were chosen otherwise than was asked for. ``reused``: everything was
+    done by an earlier run already."""
 
     output: Path
     strategy: str
@@ -111,6 +116,7 @@ class SelectionSummary:
     picked: int
     kinds: dict[str, int]
     price: str
+    changes: tuple[str, ...]
     notes: tuple[str, ...]
     left_out: dict[str, int]
     set_aside: dict[str, str]
@@ -125,7 +131,9 @@ class SelectionSummary:
     def message(self) -> str:
         """The result in plain words, with what to do next."""
         again = " (done before; nothing changed since)" if self.reused else ""
-        lines = [f"{self.picked:,} of {self.candidates:,} pictures chosen by the strategy {self.strategy}{again}:"]
+        # On top: they change what everything below means.
+        lines = [f"{begin_sentence(change).rstrip('.')}." for change in self.changes]
+        lines.append(f"{self.picked:,} of {self.candidates:,} pictures chosen by the strategy {self.strategy}{again}:")
         lines += [f"  {count:,} {KIND_WORDS[kind]}" for kind, count in self.kinds.items()]
         lines.append(f"To label them: {self.price}.")
         lines += [f"left out: {count:,} pictures: they {reason}" for reason, count in self.left_out.items()]
@@ -147,6 +155,7 @@ def summarise(selected: Selected, next_command: str) -> SelectionSummary:
         picked=len(selected.picks),
         kinds={kind: kinds[kind] for kind in KIND_WORDS if kinds[kind]},
         price=selected.price.words(),
+        changes=selected.changes,
         notes=selected.notes,
         left_out=dict(Counter(selected.left_out.values()).most_common()),
         set_aside=dict(sorted(selected.set_aside.items())),
@@ -169,16 +178,12 @@ def place_pictures(selected: Selected) -> None:
 
 def write_selection(selected: Selected) -> str:
     """Write ``selection.json``; a different one that is there is kept beside it. Returns the SHA-256."""
-    target = selected.settings.output / SELECTION
-    before = target.read_bytes() if target.is_file() else None
-    if before is not None:
-        kept = target.with_name("selection.superseded.json")
-        digest = write_json(target, selected.as_dict())
-        if target.read_bytes() != before:
-            with atomic_path(kept) as temporary:
-                temporary.write_bytes(before)
-        return digest
-    return write_json(target, selected.as_dict())
+    target, content = selected.settings.output / SELECTION, as_json(selected.as_dict())
+    before = target.read_bytes() if target.is_file() else content
+    # Kept first: a kill in between leaves the old one twice, never nowhere.
+    if before != content:
+        write_bytes(target.with_name("selection.superseded.json"), before)
+    return write_bytes(target, content)
 
 
 def _rounded(value: float) -> float:

@@ -54,6 +54,7 @@ def write_page(selected: Selected, next_command: str) -> Path:
         map=embed_picture((output / MAP).read_bytes()),
         picks=_picks(selected),
         next_command=next_command,
+        changes=[_sentence(change) for change in selected.changes],
         notes=_notes(selected),
     )
     write_text(output / PAGE, page)
@@ -101,8 +102,12 @@ def _picks(selected: Selected) -> list[dict[str, str]]:
     ]
 
 
+def _sentence(words: str) -> str:
+    return f"{begin_sentence(words).rstrip('.')}."
+
+
 def _notes(selected: Selected) -> list[str]:
-    found = [f"{begin_sentence(note).rstrip('.')}." for note in selected.notes]
+    found = [_sentence(note) for note in selected.notes]
     for reason, count in Counter(selected.left_out.values()).most_common():
         found.append(f"{count:,} pictures were left out: they {reason}.")
     aside = sorted(selected.set_aside.items())

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.mistakes import Mistake
-from marauder.core.plugins import is_known, names
-from marauder.core.settings import Decides, Places, Settings, split_commas
+from marauder.core.plugins import is_known, known_as, names
+from marauder.core.settings import COMMAS, PLAIN_OFF, Decides, Places, Settings
 from marauder.models.naming import explain_missing
 from marauder.selection.price import PriceSettings
 
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
 """Measures of the disagreement of several models (or of passes with dropout); they are added by ``use_ensemble``."""
 
-REDUCTIONS = ("sum", "mean", "max", "top_k_mean")
 MODEL_FREE = ("random", "typical", "k_center", "k_medoids")
 """Strategies that work without a detector, on how pictures look."""
 
@@ -33,21 +32,27 @@ class SelectionSettings(Settings):
     }
 
     pool: Path = Field(description="data set or folder; its unlabelled pictures are the pool")
-    models: tuple[Path, ...] = Field((), description=".pt or .safetensors files of detectors with the same class names")
+    models: Annotated[tuple[Path, ...], COMMAS] = Field(
+        (), description=".pt or .safetensors files of detectors with the same class names"
+    )
     labelled: Path | None = Field(None, description="data set of what is labelled already; default: that of the pool")
     output: Annotated[Path, Decides.PLACE] = Path("selected")
     count: int = Field(2000, ge=1, description="most pictures to choose (--num-samples)")
     # Annotators are paid by the box, so two choices of equally many pictures may differ widely in price.
     budget_boxes: int | None = Field(None, ge=1, description="most boxes to choose, as the detector estimates them")
-    strategy: str = Field("hybrid", description="how to choose: a name of docs/step3_active_learning.md")
+    strategy: Annotated[str, known_as("strategy", "strategy")] = Field(
+        "hybrid", description="how to choose: a name of docs/step3_active_learning.md"
+    )
     seed: int = Field(0, ge=0)
     fresh: Annotated[bool, Decides.NOTHING] = Field(
         False, description="start over: forget what an earlier run of the same folder found"
     )
-    names: tuple[str, ...] | None = Field(None, description="class names, where no file of the data sets has them")
+    names: Annotated[tuple[str, ...] | None, COMMAS] = Field(
+        None, description="class names, where no file of the data sets has them"
+    )
 
     use_ensemble: bool = Field(False, description="score with all models together, not with the first alone")
-    measures: tuple[str, ...] = Field(
+    measures: Annotated[tuple[str, ...], COMMAS, known_as("uncertainty", "measure")] = Field(
         ("entropy", "margin"), min_length=1, description="measures of uncertainty, each with its weight in weights"
     )
     weights: dict[str, float] = Field({}, description="weight of a measure in the score; 1 where not named")
@@ -58,7 +63,7 @@ class SelectionSettings(Settings):
     confidence: float = Field(0.05, gt=0, lt=1, description="least score of a box that is looked at")
     dropout_passes: int = Field(8, ge=2, le=100, description="passes with dropout in the head for each picture")
     dropout_rate: float = Field(0.1, gt=0, lt=1, description="share of channels that dropout leaves out")
-    views: tuple[str, ...] = Field(
+    views: Annotated[tuple[str, ...], COMMAS] = Field(
         ("flip", "brightness"),
         description="changed views for augmentation consistency: of flip, scale, brightness, colour",
     )
@@ -66,13 +71,13 @@ class SelectionSettings(Settings):
     image_size: int | None = Field(None, ge=32, description="long side in pixels; default: the model's own")
     batch: Annotated[int, Decides.NOTHING] = Field(16, ge=1, description="pictures a forward pass")
     device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
-    calibration: Literal["auto", "off"] = Field(
+    calibration: Annotated[Literal["auto", "off"], PLAIN_OFF] = Field(
         "auto", description="fit scores to how often they are right, on labelled validation pictures where there are"
     )
-    class_difficulty: Literal["auto", "off"] = Field(
+    class_difficulty: Annotated[Literal["auto", "off"], PLAIN_OFF] = Field(
         "auto", description="weigh boxes of classes by how badly the detector knows them on labelled pictures"
     )
-    critical: tuple[str, ...] = Field((), description="names of the critical classes")
+    critical: Annotated[tuple[str, ...], COMMAS] = Field((), description="names of the critical classes")
     critical_weight: float = Field(2.0, ge=1, description="weight of boxes of critical classes; others weigh 1")
 
     random_share: float = Field(0.15, ge=0, le=1, description="share drawn at random from the whole pool; 0.1 to 0.2")
@@ -112,24 +117,6 @@ class SelectionSettings(Settings):
             if places.missing(path):
                 yield places.mistake("models", explain_missing(path) or f"{path}: no such file; check the path")
 
-    @field_validator("models", "measures", "critical", "views", "names", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return split_commas(value)
-
-    @field_validator("calibration", "class_difficulty", mode="before")
-    @classmethod
-    def _plain_off(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a bare off as false
-
-    @field_validator("measures")
-    @classmethod
-    def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if not is_known("uncertainty", name):
-                raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
-        return value
-
     @field_validator("weights")
     @classmethod
     def _known_weights(cls, value: dict[str, float]) -> dict[str, float]:
@@ -138,13 +125,6 @@ class SelectionSettings(Settings):
                 raise ValueError(f"no measure named {name!r}; choose of: {', '.join(names('uncertainty'))}")
             if weight < 0:
                 raise ValueError(f"the weight of {name} is {weight:g}; weights are 0 or more")
-        return value
-
-    @field_validator("strategy")
-    @classmethod
-    def _known_strategy(cls, value: str) -> str:
-        if not is_known("strategy", value):
-            raise ValueError(f"no strategy named {value!r}; choose one of: {', '.join(names('strategy'))}")
         return value
 
     @field_validator("class_quotas", "slice_quotas")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marauder.core.files import DamagedFileError, hash_file, read_json, write_bytes
+from marauder.core.files import DamagedFileError, hash_file, read_json, write_bytes, write_json
 from marauder.storage.base import Store, StoreError
 from marauder.storage.opening import open_store
 from marauder.storage.settings import CheckpointTiers
@@ -66,6 +66,7 @@ class CheckpointMirror:
         self._failures = 0
         self._next_start = 0.0
         self._folder: Path | None = None
+        self._local: Path | None = None
         self._thread: threading.Thread | None = None
 
     def offer(self, path: Path, step: int) -> None:
@@ -118,6 +119,30 @@ class CheckpointMirror:
         for path in self.companions:
             self.store.delete(self.companion_key(path))
 
+    def give_up_after(self, folder: Path, step: int) -> None:
+        """Delete what this mirror holds of steps after ``step``, from which training goes on: of a branch given up.
+
+        ``folder``: that of the local checkpoints. Where the mirror cannot be reached, a note there makes the next copy
+        or the next ``restore_newest`` delete them first. Never raises ``StoreError``.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._note(folder), {"after": step})
+        try:
+            self.forget_branch(folder)
+        except (StoreError, OSError) as error:
+            log.warning("%s: checkpoints after step %d could not be deleted (%s); tried again", self.where, step, error)
+
+    def forget_branch(self, folder: Path) -> None:
+        """Delete what is left of a branch that was given up, if a note in ``folder`` says so. Raises ``StoreError``."""
+        note = self._note(folder)
+        if not note.is_file():
+            return
+        # Until the note is gone nothing is copied here, so that every later step is of that branch.
+        for step in stored_steps(self.store, self.prefix):
+            if step > int(read_json(note)["after"]):
+                self._delete(step)
+        note.unlink()
+
     def companion_key(self, path: Path) -> str:
         """Where a companion lies in the store."""
         return f"{self.prefix}/with/{path.name}"
@@ -127,10 +152,17 @@ class CheckpointMirror:
         """The place in words."""
         return f"{self.store.address.partition('?')[0].rstrip('/')}/{self.prefix}"
 
-    def _hold(self, path: Path, step: int) -> _Offer:
+    def _note(self, folder: Path) -> Path:
+        return folder / f"{self._own_name()}_given_up.json"
+
+    def _own_name(self) -> str:
         # Each mirror of a run holds files in a folder of its own, and clears that alone.
-        digest = hashlib.sha256(f"{self.store.address}\n{self.prefix}".encode()).hexdigest()[:8]
-        folder = path.parent / f".mirror_{digest}"
+        digest = hashlib.sha256(f"{self.store.address}\n{self.prefix}".encode()).hexdigest()
+        return f".mirror_{digest[:8]}"
+
+    def _hold(self, path: Path, step: int) -> _Offer:
+        self._local = path.parent
+        folder = path.parent / self._own_name()
         if self._folder != folder:  # what a killed process held there is of no use any more
             shutil.rmtree(folder, ignore_errors=True)
             self._folder = folder
@@ -194,6 +226,8 @@ class CheckpointMirror:
 
     def _copy(self, offer: _Offer) -> None:
         name = f"checkpoint_{offer.step:09d}"
+        if self._local is not None:
+            self.forget_branch(self._local)
         for path in self.companions:
             self._copy_companion(path)
         # The description last: a checkpoint without one does not count, whenever the copy breaks off.
@@ -258,6 +292,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
     tiers = []
     for mirror in mirrors:
         try:
+            mirror.forget_branch(folder)
             tiers.append(stored_steps(mirror.store, mirror.prefix))
         except (StoreError, OSError) as error:
             log.warning("%s: cannot be asked for checkpoints (%s); going on without it", mirror.where, error)

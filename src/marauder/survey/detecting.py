@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -38,6 +39,11 @@ class Detector(Protocol):
     names: tuple[str, ...]
     image_size: int
 
+    @property
+    def best_batch(self) -> int:
+        """Pictures that should be looked at together where the user names no number."""
+        ...
+
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings) -> list[Detections]:
         """The boxes of each picture, uint8 (H, W, 3) red first, in its pixels."""
         ...
@@ -47,13 +53,19 @@ def wanted_classes(settings: PredictSettings, names: Sequence[str]) -> tuple[str
     """The names of the classes that are asked for, by name or number. Raises ``UserError`` for one that is unknown."""
     if settings.classes is None:
         return None
-    wanted = []
+    wanted, unknown = [], []
     for word in settings.classes:
         # A class may be called "7": the name counts before the number. Not isdigit(), which int() contradicts on "²".
         number = int(word) if word.isdecimal() else len(names)
         if word not in names and number >= len(names):
-            raise UserError(f"--classes {word}: the model knows {', '.join(names)} (0 to {len(names) - 1})")
-        wanted.append(word if word in names else names[number])
+            near = difflib.get_close_matches(word, names, 1)
+            unknown.append(f"{word} (did you mean {near[0]}?)" if near else word)
+        else:
+            wanted.append(word if word in names else names[number])
+    if unknown:
+        raise UserError(
+            f"--classes: unknown: {', '.join(unknown)}; the model knows {', '.join(names)} (0 to {len(names) - 1})"
+        )
     return tuple(dict.fromkeys(wanted))
 
 
@@ -63,6 +75,7 @@ class Looking:
 
     detector: Detector
     options: PredictionSettings
+    batch: int
     sampling: Sampling
     made_from: Any
     stored: SeenFolder
@@ -73,17 +86,18 @@ class Looking:
         cls, settings: PredictSettings, detector: Detector, digest: str, stored: SeenFolder, clock: Clock
     ) -> Looking:
         """``digest``: of the model's file. Batch and device change answers by rounding only, and decide nothing."""
-        classes = wanted_classes(settings, detector.names)
+        classes, batch = wanted_classes(settings, detector.names), settings.batch or detector.best_batch
         options = PredictionSettings(
             confidence=settings.confidence,
             iou=settings.iou,
             max_detections=settings.max_detections,
             image_size=settings.image_size,
-            batch=settings.batch,
+            batch=batch,
             classes=classes,
         )
         deciding = {name: value for name, value in asdict(options).items() if name != "batch"}
-        return cls(detector, options, settings.sampling, [FORMAT, DECODING_VERSION, digest, deciding], stored, clock)
+        made_from = [FORMAT, DECODING_VERSION, digest, deciding]
+        return cls(detector, options, batch, settings.sampling, made_from, stored, clock)
 
     def at_all(self, files: Sequence[MediaFile]) -> tuple[tuple[str, int], ...]:
         """Look at what nobody has looked at yet; returns the parts of the ``Survey``: pictures, then videos."""
@@ -109,7 +123,7 @@ class Looking:
             return part
         frames: list[Seen] = []
         problems: list[tuple[str, str]] = []
-        chunks = [group[start : start + self.options.batch] for start in range(0, len(group), self.options.batch)]
+        chunks = [group[start : start + self.batch] for start in range(0, len(group), self.batch)]
         for chunk, decoded in zip(chunks, one_chunk_ahead(chunks, _decode), strict=True):
             self.clock.check()
             good = []
@@ -148,11 +162,11 @@ class Looking:
         return number
 
     def _shards(self, media: MediaFile, video: Video, after: int, progress: Progress) -> Iterator[Shard]:
-        chunks_a_shard = max(1, SHARD // self.options.batch)
+        chunks_a_shard = max(1, SHARD // self.batch)
         frames: list[Seen] = []
         broken: list[int] = []
         last = after
-        for place, chunk in enumerate(_chunks_ahead(video.frames(self.sampling, after), self.options.batch), 1):
+        for place, chunk in enumerate(_chunks_ahead(video.frames(self.sampling, after), self.batch), 1):
             self.clock.check()
             good = [(media.key, one.number, one.seconds, one.pixels) for one in chunk if one.pixels is not None]
             frames += self._look(good)

@@ -10,6 +10,7 @@ asked for later need no second look with the model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -50,9 +51,10 @@ from marauder.survey.tables import (
 from marauder.survey.viame import write_viame
 from marauder.survey.written import Written
 
+log = logging.getLogger("marauder")
 STATE = ".predict"
 SUMMARY_FILE = "predictions.json"
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same boxes would give other files."""
 MOST_SPECIES = 12
 
@@ -227,7 +229,12 @@ def _predict(
 def _open(settings: PredictSettings) -> Detector:
     from marauder.prediction.opening import open_predictor
 
-    return open_predictor(settings.model, device=settings.device, image_size=settings.image_size, fuse=True)
+    predictor = open_predictor(settings.model, device=settings.device, image_size=settings.image_size, fuse=True)
+    size = predictor.input_size(settings.image_size)
+    if settings.image_size not in (None, size):
+        words = "--imgsz %d: rounded up to %d pixels, a multiple of the model's stride of %d"
+        log.warning(words, settings.image_size, size, predictor.stride)
+    return predictor
 
 
 def _rates(files: Sequence[MediaFile]) -> dict[str, float]:

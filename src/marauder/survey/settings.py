@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.errors import UserError
-from marauder.core.settings import Decides, Settings, split_commas
+from marauder.core.settings import COMMAS, Decides, Settings
 from marauder.data.groups import compile_group_pattern
 from marauder.data.video_files import Sampling
 
@@ -40,21 +40,16 @@ class PredictSettings(Settings):
     confidence: float | None = Field(None, ge=0, le=1)
     iou: float = Field(0.7, ge=0, le=1)
     max_detections: int = Field(300, ge=1)
-    classes: tuple[str, ...] | None = None
+    classes: Annotated[tuple[str, ...] | None, COMMAS] = None
     image_size: int | None = Field(None, ge=32)
-    batch: Annotated[int, Decides.NOTHING] = Field(16, ge=1, le=MOST_AT_ONCE)
+    batch: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1, le=MOST_AT_ONCE)
     device: Annotated[str, Decides.NOTHING] = "auto"
     every: int | None = Field(None, ge=1)
     fps: float | None = Field(None, gt=0, le=1000)
-    formats: tuple[str, ...] = (ANNOTATED, BOXES, VIAME)
+    formats: Annotated[tuple[str, ...], COMMAS] = (ANNOTATED, BOXES, VIAME)
     group_pattern: str | None = None
     page_pictures: int = Field(12, ge=0, le=100)
     fresh: Annotated[bool, Decides.NOTHING] = False
-
-    @field_validator("classes", "formats", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return split_commas(value)
 
     @field_validator("formats")
     @classmethod

@@ -73,9 +73,14 @@ class Tracker(Plugin[Settings], ABC):
     def log_artifact(self, path: Path, kind: str) -> None:
         """A file that belongs to the run: ``kind`` is model, report, card, data or log."""
 
+    def log_data_set(self, name: str, digest: str, splits: Mapping[str, int]) -> None:
+        """What the run is trained on: ``digest`` is equal for equal data, ``splits`` counts the pictures of each."""
+        counted = ", ".join(f"{split} {count}" for split, count in splits.items())
+        self.set_tags({"data_set": f"{name} {digest[:12]} ({counted})"})
+
     @abstractmethod
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Add or replace tags (verdicts, status)."""
+        """Add or replace tags (verdicts, status). ``description`` is what people read first of a run."""
 
     def flush(self) -> None:
         """Persist what was logged so far."""

@@ -60,6 +60,8 @@ class TrackerReceiver(Receiver):
             tracker.log_curve(record["name"], record["columns"], rows)
         elif record["kind"] == "artifact":
             tracker.log_artifact(self._file(record["path"]), record["artifact"])
+        elif record["kind"] == "data_set":
+            tracker.log_data_set(record["name"], record["digest"], record["splits"])
         elif record["kind"] == "tags":
             tracker.set_tags(record["tags"])
         else:

@@ -92,6 +92,10 @@ class TrackingHub:
         """A file that belongs to the run: ``kind`` is model, report, card, data or log."""
         self._append("artifact", path=relative_path(self.run.folder, path), artifact=kind)
 
+    def data_set(self, name: str, digest: str, splits: Mapping[str, int]) -> None:
+        """What the run is trained on; see ``Tracker.log_data_set``."""
+        self._append("data_set", name=name, digest=digest, splits=dict(splits))
+
     def tags(self, tags: Mapping[str, str]) -> None:
         """Add or replace tags."""
         self._append("tags", tags={str(key): str(value) for key, value in tags.items()})

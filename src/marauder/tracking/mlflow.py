@@ -6,6 +6,7 @@ Source of the limits on names and values: ``mlflow.utils.validation``.
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import tempfile
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 GENERATION_TAG = "marauder.generation"
 CHANGED_TAG = "marauder.changed_settings"
+DESCRIPTION_TAG = "mlflow.note.content"
 # MLflow 3 itself takes more (6000 and 8000 characters), older servers refuse it. 100 is what one request may hold of
 # parameters and of tags.
 LONGEST_VALUE, LONGEST_TAG, LONGEST_KEY, BATCH = 500, 5000, 250, 100
+LONGEST_DATA_NAME, LONGEST_DIGEST = 500, 36
 STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -115,11 +118,21 @@ class MlflowTracker(Tracker):
         """A copy, in the folder ``kind`` of the run's files."""
         self._call("log_artifact", self.id, str(path), safe_name(kind))
 
+    def log_data_set(self, name: str, digest: str, splits: Mapping[str, int]) -> None:
+        """As an input of the run; the same one again is the same input."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source, profile = json.dumps({"uri": str(self.run.config.get("data", ""))}), json.dumps(dict(splits))
+        data_set = Dataset(name[:LONGEST_DATA_NAME], digest[:LONGEST_DIGEST], "local", source, profile=profile)
+        given = DatasetInput(data_set, [InputTag("mlflow.data.context", "training")])
+        self._call("log_inputs", self.id, datasets=[given])
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Long values are cut."""
+        """Long values are cut. ``description`` stands where MLflow shows it."""
         from mlflow.entities import RunTag
 
-        entries = [RunTag(_key(name), str(value)[:LONGEST_TAG]) for name, value in tags.items()]
+        named = {DESCRIPTION_TAG if name == "description" else _key(name): value for name, value in tags.items()}
+        entries = [RunTag(name, str(value)[:LONGEST_TAG]) for name, value in named.items()]
         for start in range(0, len(entries), BATCH):
             self._call("log_batch", self.id, tags=entries[start : start + BATCH])
 

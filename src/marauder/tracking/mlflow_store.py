@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,8 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    # Making the tables of a new store is told line by line, which concerns nobody.
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 """What stands in the environment before MLflow is imported; what the user has set stays."""
 
@@ -149,8 +151,18 @@ def follow_move(store: MlflowStore) -> None:
 
 def create_experiment(client: MlflowClient, store: MlflowStore, name: str) -> str:
     """A new experiment, its files beside the database of an embedded store; returns its id."""
-    tags = {} if store.folder is None else {OWN_TAG: ARTIFACTS}
+    # Without its kind MLflow 3 asks for it, and shows traces first, of which there are none.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    tags |= {} if store.folder is None else {OWN_TAG: ARTIFACTS}
     return str(client.create_experiment(name, artifact_location=store.artifact_location, tags=tags))
+
+
+def newest_runs(database: Path) -> str:
+    """Where MLflow's pages show the runs of the experiment that ran last, after the server's address."""
+    words = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        found = connection.execute(words).fetchone()
+    return "/" if found is None else f"/#/experiments/{found[0]}/runs"
 
 
 def _in(folder: Path) -> MlflowStore:

@@ -50,7 +50,7 @@ def coco_bytes(package: Package) -> bytes:
                 row["score"] = round(float(item.scores[position]), 4)
             annotations.append(row)
     content = {
-        "info": {"description": package.batch, "version": "1.0"},
+        "info": {"description": "boxes in COCO format, written by Marauder", "version": "1.0"},
         "licenses": [],
         "images": images,
         "annotations": annotations,

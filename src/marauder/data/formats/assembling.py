@@ -16,7 +16,7 @@ import numpy as np
 from marauder.core.errors import UserError
 from marauder.data.boxes import clean_boxes
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
-from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings
+from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings, Label
 from marauder.data.formats.picture_lookup import PictureLookup
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import rotated
@@ -179,17 +179,32 @@ def _size(
         entry.labels = []
     else:
         note += "; boxes scaled to the picture"
-    # Fractions hold at any scale; only another shape makes them doubtful.
-    if not entry.relative or kind == "size-mismatch":
+    # Fractions hold at any scale; only another shape, or a turn, is of concern to them.
+    if not entry.relative or kind != "size-scaled":
         findings.add(kind, note, entry.file, entry.line, entry)
         across, down = actual[0] / stated[0], actual[1] / stated[1]
         for label in entry.labels:
-            x0, y0, x1, y1 = label.box
             if kind == "boxes-turned":
-                label.box = _upright(label.box, header.orientation, stated)
+                _turn_upright(label, header.orientation, stated, entry.relative)
             else:
-                label.box = (x0 * across, y0 * down, x1 * across, y1 * down)
+                label.box = _scaled(label.box, across, down)
     return None if kind == "size-mismatch" else actual
+
+
+def _scaled(box: Box, across: float, down: float) -> Box:
+    x0, y0, x1, y1 = box
+    return x0 * across, y0 * down, x1 * across, y1 * down
+
+
+def _turn_upright(label: Label, orientation: int, stored: tuple[int, int], relative: bool) -> None:
+    """Bring a box of the stored pixels, or of fractions of them, to the picture as displayed."""
+    width, height = stored
+    # In pixels: a label's own turn is of them, and so is the place of the corner that it turns about.
+    box = _scaled(label.box, width, height) if relative else label.box
+    if label.turn % 360:
+        box, label.turn = rotated(box, label.turn, label.about_corner), 0.0
+    box = _upright(box, orientation, stored)
+    label.box = _scaled(box, 1 / height, 1 / width) if relative else box
 
 
 def _upright(box: Box, orientation: int, stored: tuple[int, int]) -> Box:

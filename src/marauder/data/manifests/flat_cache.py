@@ -7,6 +7,7 @@ so that both give the same columns.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -381,7 +382,8 @@ def _plain_table(path: Path, block: bytes, line: int, offset: int, problems: lis
 
     built_in: dict[str, list[Any]] = {name: [] for name in BUILT_IN}
     rows: list[dict[str, Attribute]] = []
-    for number, raw in enumerate(block.splitlines(keepends=True), line):
+    # Like _blocks and Arrow, by \n alone: splitlines would also end a line at a bare \r, which JSON takes for a blank.
+    for number, raw in enumerate(io.BytesIO(block), line):
         start, offset = offset, offset + len(raw)
         text = raw.lstrip(b"\xef\xbb\xbf") if number == 1 else raw
         if not text.strip():

@@ -63,15 +63,15 @@ def shrunk(path: Path) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def measure_dataset(dataset: Dataset, clock: Clock | None = None, journal: FileJournal | None = None) -> Dataset:
+def measure_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
     """The data set with measured attributes and ``clip_kind`` added: "video" where the group has more than one picture,
     else "photo". Width, height and number of boxes need none: every query knows them.
 
-    Runs in threads; the clock is asked between blocks of pictures (``Interrupted``); measures are kept in ``journal``
-    (default: in the cache folder), so that the same call goes on. A picture whose pixels cannot be read gets no
-    measures and a ``Problem``. Attributes that the source states win over measured ones.
+    Runs in threads; the clock is asked between blocks of pictures (``Interrupted``); measures are kept in the cache
+    folder, so that the same call goes on. A picture whose pixels cannot be read gets no measures and a ``Problem``.
+    Attributes that the source states win over measured ones.
     """
-    journal = journal or FileJournal.of(f"measures-{LONG_SIDE}-{DECODING_VERSION}", Path(dataset.source or "."))
+    journal = FileJournal.of(f"measures-{LONG_SIDE}-{DECODING_VERSION}", Path(dataset.source or "."))
     found = measure_files([record.picture for record in dataset], _measure, journal, clock, "measuring pictures")
     sizes = Counter(record.group for record in dataset)
     records: list[Record] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import Literal as OneOf
 
 import numpy as np
@@ -211,18 +212,30 @@ def _of_other_kinds(
     for node in walk(query.root):
         if node.operator not in ("=", "<>") or [part.operator for part in node.parts] != ["name", "literal"]:
             continue
-        one, text = node.parts[0], node.parts[1].value
+        one, literal = node.parts[0], node.parts[1].value
         # Classes are judged by their names, whether or not they have boxes.
-        if not isinstance(text, str) or one.value == "class":
+        if one.value == "class":
             continue
-        values = {value for value in held.get(str(one.value), ()) if isinstance(value, str)}
-        if values and text not in values and (one.value, text) not in told:
-            told.add((one.value, text))
-            close = difflib.get_close_matches(text, values, 1)
-            listed = ", ".join(sorted(values)[:VALUES_SHOWN]) + (" …" if len(values) > VALUES_SHOWN else "")
+        # By exact type: true and false are numbers to Python, but of a kind of their own here.
+        values = {value for value in held.get(str(one.value), ()) if type(value) is type(literal)}
+        if values and literal not in values and (one.value, literal) not in told:
+            told.add((one.value, literal))
+            close = difflib.get_close_matches(literal, map(str, values), 1) if isinstance(literal, str) else []
             meant = f"; did you mean {close[0]!r}?" if close else ";"
-            words = f"{one.value!r} is never {text!r}{meant} it is: {listed}"
+            words = f"{one.value!r} is never {_shown(literal)}{meant} it is: {_listed(values)}"
             yield "warning", "unknown-value", str(QueryError(words, query.text, one.position))
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+def _listed(values: set[Any]) -> str:
+    """Values that there are, of one kind; many numbers as the range they lie in."""
+    if len(values) > VALUES_SHOWN and all(isinstance(value, float) for value in values):
+        return f"{min(values):g} to {max(values):g}"
+    some = [f"{value:g}" if isinstance(value, float) else str(value) for value in sorted(values)[:VALUES_SHOWN]]
+    return ", ".join(some) + (" …" if len(values) > VALUES_SHOWN else "")
 
 
 def _wanted_kinds(query: Query) -> Iterator[tuple[Node, str]]:

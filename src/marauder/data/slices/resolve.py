@@ -51,6 +51,11 @@ def load_slices(path: Path | str) -> SliceBook:
     """Read ``slices.yaml``. Raises one ``UserError`` that lists every mistake with its line."""
     place = Path(path)
     layer = read_layer(place)
+    if not layer.content.get("slices") and not set(layer.content) - {"slices"}:
+        raise UserError(
+            f"{place}: defines no slices; write one below the word slices, for example\n"
+            "  slices:\n    deep:\n      where: depth > 20"
+        )
     settings, mistakes = examine_layer(SlicesSettings, layer)
     slices = _raw_slices(layer.content)
     ids: dict[str, frozenset[str]] = {}

@@ -51,6 +51,7 @@ class Preprocessing(Step):
             "organize.fresh": False,
             "enhance.input": organized,
             "enhance.output": preprocessed,
+            "enhance.fresh": False,
         }
 
     def class_names(self, settings: Any) -> tuple[str, ...] | None:
@@ -99,7 +100,7 @@ class Preprocessing(Step):
         context.begun()
         settings = context.settings
         organized = organize(settings.organize.changed({"fresh": context.asked}), context.clock)
-        enhanced = preprocess_folder(settings.enhance, context.clock, context.asked)
+        enhanced = preprocess_folder(settings.enhance.changed({"fresh": context.asked}), context.clock)
         # Of pictures without labels there are none, and the steps that need some say so.
         (settings.enhance.output / "labels").mkdir(exist_ok=True)
         # Last: data.yaml is what later steps look for.

@@ -18,7 +18,7 @@ class Pretraining(RunStep):
 
     number, name, title, optional = 1, "pretraining", "self-supervised backbone", True
     folder = "ssl"
-    starts = {"detector to start from": "init"}
+    starts = {"weights to start from": "weights"}
     leaves = {"backbone": "backbone.safetensors", "probe": "probe.json", "report": "report.html"}
 
     def settings_model(self) -> type[Settings]:

@@ -72,7 +72,7 @@ class ActiveLearning(Step):
             "strategy": done.strategy,
             "price": done.price,
             "set_aside": len(done.set_aside),
-            "notes": "; ".join(done.notes) or "none",
+            "notes": "; ".join((*done.changes, *done.notes)) or "none",
             "report": context.workspace.relative(done.report),
         }
 

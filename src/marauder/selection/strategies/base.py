@@ -28,12 +28,17 @@ class Space:
     @cached_property
     def points(self) -> np.ndarray:
         """Conditioned features of the pool: float32 (N, D')."""
-        return conditioned_features(self.pool.features, self.pool.class_counts, self.settings.category_share)
+        return conditioned_features(self.pool.features, self.pool.class_counts, self._category_share)
 
     @cached_property
     def centres(self) -> np.ndarray:
         """Conditioned features of what is labelled: float32 (L, D')."""
-        return conditioned_features(self.pool.centres, self.pool.centre_counts, self.settings.category_share)
+        return conditioned_features(self.pool.centres, self.pool.centre_counts, self._category_share)
+
+    @property
+    def _category_share(self) -> float:
+        """A detector to which all pictures look the same expects the same animals in all of them."""
+        return 0.0 if self.pool.by_look else self.settings.category_share
 
     @cached_property
     def labelled_distances(self) -> np.ndarray:

@@ -23,7 +23,7 @@ class Detection(TaskDescription):
     runtime = "marauder.tasks.detection.runtime:DetectionRuntime"
     settings_model: ClassVar[type[RunSettings]] = DetectionSettings
     metrics = (
-        Metric("map50", "mAP50", headline=True, compared=True, per_class=True),
+        Metric("map50", "mAP50", headline=True, compared=True, per_class=True, floor=0.05),
         Metric("map50_95", "mAP50-95", headline=True, compared=True, per_class=True),
         Metric("precision", "precision", headline=True, per_class=True),
         Metric("recall", "recall", headline=True, compared=True, per_class=True),
@@ -42,7 +42,14 @@ class Detection(TaskDescription):
         "reference_profile.json": "",
         "reference_profile.npz": "",
         "slices.yaml": "",
+        "labels.jpg": "report",
+        "training_batch.jpg": "report",
     }
+
+    @classmethod
+    def comparable(cls) -> tuple[str, ...]:
+        """``evaluation.resampling.METRICS``, which needs numpy."""
+        return ("map50", "map75", "map50_95", "map_small", "map_medium", "map_large", "precision", "recall", "f1")
 
     @classmethod
     def mistakes(cls, settings: Any, places: Places) -> Iterable[Mistake]:

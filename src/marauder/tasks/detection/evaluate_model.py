@@ -11,7 +11,9 @@ from marauder.data.check import told
 from marauder.data.reading import read_dataset
 from marauder.data.repair import without_doubtful
 from marauder.engine.distributed import choose_device
+from marauder.reporting.advice import Commands, Figures, advise
 from marauder.reporting.run_report import write_evaluation
+from marauder.tasks.detection.advice import class_figures
 from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
 
 log = logging.getLogger("marauder")
@@ -32,7 +34,7 @@ def evaluate_model(
 
     ``data``: any data set of docs/formats.md; ``pictures``: their folder where they are not beside the labels;
     ``image_size``: pixels of the long side, by default as trained. Without ``output`` no report is written. What is odd
-    in the data is reported as warnings. Raises ``UserError``, ``Interrupted``.
+    in the data or about the detector is reported as warnings. Raises ``UserError``, ``Interrupted``.
     """
     dataset = read_dataset(data, pictures=pictures, clock=clock)
     for line in told(dataset.problems):
@@ -41,6 +43,8 @@ def evaluate_model(
     if set_aside:
         log.warning("%s pictures set aside: their labels say too little to measure on", f"{len(set_aside):,}")
     measured = evaluate_split(model, dataset, split, choose_device(device), clock, image_size)
+    for doubt in measured.doubts:
+        log.warning("%s: %s", model, doubt)
     if output is None:
         return measured, None
     report = write_evaluation(
@@ -52,6 +56,14 @@ def evaluate_model(
         title=f"{model.parent.name}/{model.name} on {split}",
         facts={"Detector": str(model), "Measured on": f"the split {split} of {data}"},
         history=None,
-        what_next="The weakest classes and slices above are where more labelled pictures help most.",
+        advice=advise(_figures(measured, split), Commands()),
+        doubts=measured.doubts,
     )
     return measured, report
+
+
+def _figures(measured: Measured, split: str) -> Figures:
+    """What advice can rest on where there is no run, only its model."""
+    overall, records = measured.result.overall, measured.records
+    clips = {split: len({one.group for one in records})}
+    return Figures(overall.map50, split, clips=clips, classes=class_figures(overall, {split: records}))

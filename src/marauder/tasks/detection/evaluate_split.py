@@ -13,21 +13,28 @@ from marauder.core.errors import UserError
 from marauder.data.records import Dataset, Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
+from marauder.evaluation.curves import LEAST_CONFIDENCE
 from marauder.evaluation.evaluate import EvaluationResult, evaluate
+from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.records import predict_records
 from marauder.prediction.settings import MEASURING
 from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.evaluator import pair_up
+from marauder.tasks.detection.soundness import doubts_of_answers, doubts_of_weights
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A detector's result on a split, with the records and detections it rests on."""
+    """A detector's result on a split, with the records and detections it rests on.
+
+    ``doubts``: why the detector itself may be damaged or untrained, a sentence each.
+    """
 
     result: EvaluationResult
     records: list[Record]
     detections: list[Detections]
+    doubts: tuple[str, ...] = ()
 
 
 def evaluate_split(
@@ -38,8 +45,10 @@ def evaluate_split(
     clock: Clock | None,
     image_size: int | None = None,
     masks: Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]] = automatic_slices,
+    least_confidence: float = LEAST_CONFIDENCE,
 ) -> Measured:
-    """Run a stored detector over the labelled pictures of a split. Raises ``UserError``, ``Interrupted``."""
+    """Run a stored detector over the labelled pictures of a split; its operating point is ``least_confidence`` at
+    least. Raises ``UserError``, ``Interrupted``."""
     predictor = open_predictor(weights, device, image_size)
     # The order, too: classes are compared by their numbers.
     if predictor.names != dataset.names:
@@ -51,4 +60,8 @@ def evaluate_split(
     predictions = predict_records(predictor, records, MEASURING, clock, f"evaluating on {split}")
     # Masks are made of the readable ones: their rows belong to these records.
     kept, detections = pair_up(records, predictions, set())
-    return Measured(evaluate(kept, detections, dataset.names, masks(kept, dataset.names)), kept, detections)
+    # Of an exported file only the answers are known.
+    of_weights = doubts_of_weights(predictor.network) if isinstance(predictor, DetectorPredictor) else []
+    slices = masks(kept, dataset.names)
+    result = evaluate(kept, detections, dataset.names, slices, least_confidence=least_confidence)
+    return Measured(result, kept, detections, (*of_weights, *doubts_of_answers(detections)))

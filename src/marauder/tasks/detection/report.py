@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json
 from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin as Pin
+from marauder.data.records import Record
 from marauder.engine.state import early_stop
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import RECALL_POINTS, precision_at_recall
 from marauder.evaluation.roc import presence_curves
+from marauder.models.pretraining.files import describe_backbone
+from marauder.reporting.advice import CHECK_LABELS, advise
 from marauder.reporting.card import write_model_card
 from marauder.reporting.evidence import (
     Artifact,
@@ -27,13 +29,19 @@ from marauder.reporting.evidence import (
     RunEvidence,
 )
 from marauder.reporting.run_report import write_run_report
-from marauder.runs.package import registry_words
 from marauder.runs.run_origin import pin_of, provenance_of
+from marauder.runs.start_weights import Start, start_of
 from marauder.runs.task_runtime import Findings
+from marauder.tasks.detection.advice import commands_of, figures_of, on_val
+from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.evaluate_split import Measured
+from marauder.tasks.detection.preview import BATCH, LABELS, label_examples
 from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings
 
+SHEETS = {"the labels of some training pictures": LABELS, "a training batch as the network is shown it": BATCH}
+LABELS_SHOWN = 3
+"""Training pictures in the report where labels are to be looked at."""
 UNDRAWN = ("step", "seconds")
 """Numbers of an epoch that only grow, and would be drawn as a straight line."""
 DRAWN = (
@@ -53,6 +61,7 @@ DRAWN = (
 
 def write_reports(kind: DetectionResults, findings: Findings, pinned: Pin, clock: Clock) -> Path:
     """All that people read of a run; returns the page's path. Raises ``Interrupted`` between figures."""
+    findings.advice = advise(figures_of(kind, findings), commands_of(kind.settings))
     evidence = run_evidence(kind, findings, pinned)
     report = write_run_report(kind.settings.folder, evidence, clock)
     write_model_card(kind.settings.folder, evidence)
@@ -80,6 +89,9 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
         settings={
             "recipe": settings.recipe,
             **decided(settings, Decides.RESULT, Decides.LENGTH, by_content=False),
+            # In words: the paths are those of this machine.
+            "weights": start_of(settings).describe(),
+            "ssl_backbone": _backbone_words(settings.ssl_backbone) if settings.ssl_backbone is not None else None,
         },
         history=[_drawn(row) for row in findings.outcome.history],
         intervals={"map50": intervals[OVERALL]},
@@ -96,7 +108,11 @@ def run_evidence(kind: DetectionResults, findings: Findings, pinned: Pin) -> Run
             licence=card.licence,
             contact=card.contact,
         ),
-        what_next=_what_next(settings, findings),
+        advice=findings.advice,
+        doubts=measured.doubts,
+        labelled=_labelled(kind, findings),
+        on_val=on_val(kind, findings),
+        sheets={title: name for title, name in SHEETS.items() if (folder / name).is_file()},
     )
 
 
@@ -134,6 +150,7 @@ def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
     return {
         "Measured on": f"the split {kind.split}" + (", which training never saw" if kind.split == "test" else ""),
         "Detector": f"{settings.model} at {settings.image_size} pixels",
+        "Started from": _started_from(settings),
         "Recipe": settings.recipe or "none: settings of the run",
         "Pictures": f"{counts}; classes {', '.join(dataset.names)}",
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
@@ -177,23 +194,31 @@ def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Art
 
 
 def _lineage(settings: DetectionSettings, findings: Findings) -> Lineage:
-    start = settings.weights or settings.ssl_backbone
-    production = findings.production
+    start, backbone, production = start_of(settings), settings.ssl_backbone, findings.production
     return Lineage(
-        parent_weights=str(start) if start is not None else "",
-        parent_sha256=hash_file(start) if start is not None and start.is_file() else "",
+        parent_weights=start.describe() if start.name else "",
+        parent_sha256=start.sha256,
+        parent_backbone=_backbone_words(backbone) if backbone is not None else "",
+        parent_backbone_sha256=hash_file(backbone) if backbone is not None else "",
         production=production.version.version if production is not None else "",
         production_run=production.version.run_id if production is not None else "",
     )
 
 
-def _what_next(settings: DetectionSettings, findings: Findings) -> str:
-    failed = [one for one in findings.verdicts if one.answer == "fail"]
-    if failed:
-        names = ", ".join(one.gate for one in failed)
-        return f"Do not use it yet. Failed: {names}; the table below says why, docs/gates.md what to do about it."
-    if settings.registry.kind == "none":
-        export = shlex.join(["marauder", "export", "--models", str(settings.folder / "best.pt")])
-        return f"Export it elsewhere: `{export}`. More data of the weakest classes and slices helps most."
-    promote = shlex.join(["marauder", "registry", "promote", settings.project, "candidate", *registry_words(settings)])
-    return f"If you trust it, make it the production model: `{promote}`. More data of the weakest slices helps most."
+def _started_from(settings: DetectionSettings) -> str:
+    words, backbone = start_of(settings).describe(), settings.ssl_backbone
+    return words if backbone is None else f"{words}; the backbone from {_backbone_words(backbone)}"
+
+
+def _backbone_words(path: Path) -> str:
+    """The file in its folder, and what its pretraining started from where it says so."""
+    known = (describe_backbone(path) or {}).get("started_from")
+    begun = f", pretrained from {Start(**known).describe()}" if known is not None else ""
+    return "/".join(path.parts[-2:]) + begun
+
+
+def _labelled(kind: DetectionResults, findings: Findings) -> list[Record]:
+    """Training pictures to look at the labels of, where the advice is to do so."""
+    if all(one.kind != CHECK_LABELS for one in findings.advice):
+        return []
+    return label_examples(labelled(kind.data.dataset.split("train")), LABELS_SHOWN, kind.settings.training.seed)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from marauder.core.metrics import Metric
 from marauder.evaluation.comparison import Comparison, compare
-from marauder.evaluation.intervals import Interval, intervals_by_slice
+from marauder.evaluation.intervals import OVERALL, Interval, bootstrap, intervals_by_slice
 from marauder.evaluation.reliability import Calibration, calibrate
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.regression import RegressionSettings
+from marauder.reporting.slice_table import FEW_GROUPS
 from marauder.runs.task_runtime import TaskRuntime
 from marauder.tasks.detection.data import DetectionData
 from marauder.tasks.detection.evaluate_split import Measured
@@ -40,11 +45,12 @@ class DetectionResults(TaskRuntime[DetectionSettings]):
                 self.production.result.matches,
                 self.measured.records,
                 result.masks,
-                asked.metric,
+                asked.metric or self.description.headline(),
                 draws=asked.draws,
                 margin=asked.margin,
                 least_groups=asked.least_groups,
                 least_boxes=asked.least_boxes,
+                confidences=(result.overall.confidence, self.production.result.overall.confidence),
             )
         return self.comparison
 
@@ -57,6 +63,20 @@ class DetectionResults(TaskRuntime[DetectionSettings]):
                 result.matches, self.measured.records, result.masks, "map50", draws=draws
             )
         return dict(self._intervals)
+
+    def learned(self, metric: Metric, value: float) -> FloorEvidence:
+        """With its interval over clips or, where they are too few for one, over pictures."""
+        assert self.measured is not None
+        interval, drawn = self.intervals()[OVERALL], "clips"
+        if interval.groups < FEW_GROUPS:
+            # Too narrow, since pictures of a clip are alike; and still better than none.
+            alone = [replace(one, group=one.key) for one in self.measured.records]
+            draws = self.settings.evaluation.draws
+            interval, drawn = bootstrap(self.measured.result.matches, alone, metric.name, draws), "pictures"
+        found = super().learned(metric, value)
+        if interval.groups < FEW_GROUPS:
+            return replace(found, unknown=f"only {interval.groups} labelled pictures were measured on")
+        return replace(found, low=interval.low, high=interval.high, drawn=f"{interval.groups} {drawn}")
 
     def calibration(self) -> Calibration:
         """How far scores are from what they promise, on all pictures."""

@@ -23,8 +23,8 @@ from marauder.gates.base import GateSettings
 from marauder.gates.plan import GatePlan
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.naming import SUFFIXES
-from marauder.models.transfer import TransferAccount, load_matching
-from marauder.models.ultralytics_adapter import DetectionModel, build_detector
+from marauder.models.transfer import TransferAccount, start_detector
+from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.embeddings import make_profile
 from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.detection.checking import ALL_SLICES, slice_names
@@ -90,13 +90,11 @@ class DetectionRuntime(DetectionResults):
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the detector and of the pretrained backbone that training starts from."""
         settings = self.settings
-        starts = ((settings.weights, False), (settings.ssl_backbone, True))
-        return [
-            # Onto a detector that is thrown away: only the account is wanted here.
-            load_matching(build_detector(settings.model, self.data.dataset.names), path, backbone_only)
-            for path, backbone_only in starts
-            if path is not None
-        ]
+        if settings.weights is None and settings.ssl_backbone is None:
+            return []
+        # The detector is thrown away: only the accounts are wanted here.
+        names = self.data.dataset.names
+        return start_detector(settings.model, names, weights=settings.weights, backbone=settings.ssl_backbone)[1]
 
     def splits(self) -> Mapping[str, int]:
         """Pictures by split."""
@@ -106,6 +104,16 @@ class DetectionRuntime(DetectionResults):
         """The detection task; decoded pictures are kept on disk where a folder is given."""
         room = int(self.settings.cache_gigabytes * 1e9) if cache is not None else 0
         return DetectionTask(self.data.plan(), cache, room)
+
+    def preview(self, clock: Clock) -> None:
+        """``labels.jpg`` and ``training_batch.jpg``."""
+        from marauder.tasks.detection.preview import write_previews
+
+        task = DetectionTask(self.data.plan(), None, 0)
+        try:
+            write_previews(task, self.settings.training, self.settings.folder, clock)
+        finally:
+            task.close()
 
     def weights(self) -> Weights:
         """``best`` and ``last`` as safetensors and as ``.pt``."""
@@ -129,13 +137,21 @@ class DetectionRuntime(DetectionResults):
             clock,
             settings.image_size,
             data.masks,
+            settings.evaluation.least_confidence,
         )
         production = findings.production
         if production is not None:
             try:
                 # At its own image size: production is compared as it is used.
                 self.production = evaluate_split(
-                    production.weights, data.dataset, self.split, device, clock, None, data.masks
+                    production.weights,
+                    data.dataset,
+                    self.split,
+                    device,
+                    clock,
+                    None,
+                    data.masks,
+                    settings.evaluation.least_confidence,
                 )
             # Other classes, mostly. The run goes on, and the regression gate says why it cannot compare.
             except UserError as error:
@@ -167,20 +183,21 @@ class DetectionRuntime(DetectionResults):
         return write_reports(self, findings, pinned, clock)
 
     def below_target(self) -> Sequence[PlainMapping]:
-        """Slices (``overall`` is all pictures) with a map50 below ``evaluation.target``."""
+        """Slices (``overall`` is all pictures) whose headline metric is below ``evaluation.target``."""
         assert self.measured is not None
         result = self.measured.result
         known = {OVERALL: result.overall, **result.slices}
+        metric = self.description.headline()
         found = []
         for name, target in self.settings.evaluation.target.items():
-            value = known[name].map50
+            value = float(getattr(known[name], metric))
             # Undefined, for want of boxes, is not reached.
             if math.isnan(value) or value < target:
                 found.append(
                     {
                         "project": self.settings.project,
                         "slice": name,
-                        "metric": "map50",
+                        "metric": metric,
                         "value": value,
                         "target": target,
                         "pictures": known[name].pictures,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.settings import Decides, split_commas
+from marauder.core.settings import COMMAS, Decides
 from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
+from marauder.models.released import released_for
 from marauder.runs.settings import (
+    AUTO,
     NAME_PATTERN,
+    START_WEIGHTS,
     DetectorName,
     EvaluationSettings,
     ExportPlan,
     ImageSize,
     RunSettings,
+    StartWeights,
     WeightsFile,
 )
 from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
@@ -32,6 +36,7 @@ class DetectionTraining(TrainingSettings):
     """A detector's training."""
 
     close_mosaic_epochs: int = Field(10, ge=0, description="last epochs without mosaic")
+    best_metric: str = Field("map50_95", description="the evaluation metric that picks the best weights")
 
 
 class DetectionSettings(RunSettings):
@@ -41,12 +46,14 @@ class DetectionSettings(RunSettings):
 
     model: DetectorName = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
-    weights: WeightsFile | None = Field(None, description="detector to start from instead of random weights")
-    ssl_backbone: WeightsFile | None = Field(None, description="pretrained backbone to start from")
+    weights: StartWeights = Field(AUTO, description=START_WEIGHTS)
+    ssl_backbone: WeightsFile | None = Field(
+        None, description="pretrained backbone (step 1), which takes the place of that of the weights"
+    )
     training: DetectionTraining = DetectionTraining()
     loss: LossWeights = LossWeights()
     augmentation: AugmentationSettings = AugmentationSettings()
-    critical: tuple[str, ...] = Field(
+    critical: Annotated[tuple[str, ...], COMMAS] = Field(
         (), description="names of the critical classes; default: those of the taxonomy's tier critical"
     )
     others_floor: float | None = Field(
@@ -61,14 +68,19 @@ class DetectionSettings(RunSettings):
     evaluation: Annotated[EvaluationSettings, Decides.MEASUREMENT] = EvaluationSettings()
     export: Annotated[ExportPlan, Decides.MEASUREMENT] = ExportPlan()
 
-    @field_validator("critical", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return split_commas(value)
-
     def without_effect(self, section: str) -> bool:
         """Copy-paste has an effect also where only hard negatives are pasted, as it says how."""
         return super().without_effect(section) and not (section == "copy_paste" and self.hard_negatives.pastes)
+
+    @property
+    def released_weights(self) -> str | None:
+        """COCO weights of the architecture."""
+        return released_for(self.model)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights instead of random ones."""
+        return self.weights is not None or self.ssl_backbone is not None
 
     @property
     def title(self) -> str:

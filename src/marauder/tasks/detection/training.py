@@ -21,8 +21,8 @@ from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Tr
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
 from marauder.models.focal import FocalLoss
-from marauder.models.transfer import load_matching
-from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
+from marauder.models.transfer import start_detector
+from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel
 from marauder.prediction.settings import MEASURING, PredictionSettings
 from marauder.tasks.detection.evaluator import DetectionEvaluator
 from marauder.tasks.detection.loss_settings import FocalSettings
@@ -97,12 +97,11 @@ class DetectionTask:
         return self.evaluator.metric_names
 
     def build_model(self, seed: int) -> DetectionModel:
-        """The detector, from ``plan.weights`` or ``plan.backbone`` where given, else random."""
-        model = build_detector(self.plan.architecture, self.plan.names, seed)
-        # The backbone last, over the detector's: where both are given it is the more particular.
-        for path, backbone_only in ((self.plan.weights, False), (self.plan.backbone, True)):
-            if path is not None:
-                log.info(load_matching(model, path, backbone_only).describe())
+        """The detector, from ``plan.weights`` and ``plan.backbone`` where given, else random."""
+        plan = self.plan
+        model, accounts = start_detector(plan.architecture, plan.names, seed, plan.weights, plan.backbone)
+        for account in accounts:
+            log.info(account.describe())
         return model
 
     def criterion(self, model: torch.nn.Module) -> Any:

@@ -93,11 +93,12 @@ def open_pool(settings: PretrainingSettings, clock: Clock | None = None) -> Pict
 
 def pool_identity(pool: PicturePool, settings: PretrainingSettings, clock: Clock | None = None) -> str:
     """Fingerprint of the pictures trained on and held out, by content, and of the weights that training starts from."""
-    init, records = settings.init, (*pool.training, *pool.held_out)
-    hashes = hash_pinned([one.picture for one in records], settings.data, clock)
-    # Held-out pictures, too: collapse is judged on them, and may end the training.
-    pictures = [[one.key, one.width, one.height, hashes[one.picture]] for one in records]
-    return fingerprint([pictures, hash_file(init) if init is not None and init.is_file() else None])
+    start, sides = settings.weights, (pool.training, pool.held_out)
+    hashes = hash_pinned([one.picture for side in sides for one in side], settings.data, clock)
+    # Held-out pictures, too: collapse is judged on them, and may end the training. A list of its own for each side, so
+    # that a picture that changes sides shows.
+    pictures = [[[one.key, one.width, one.height, hashes[one.picture]] for one in side] for side in sides]
+    return fingerprint([pictures, hash_file(start) if start is not None and start.is_file() else None])
 
 
 def write_account(pool: PicturePool, folder: Path) -> None:

@@ -25,6 +25,7 @@ from marauder.evaluation.probe import ProbeResult, compare_probes
 from marauder.imaging.letterbox import fit
 from marauder.models.pretraining.network import Backbone, build_backbone
 from marauder.models.pretraining.probing import Crops, choose_crops, crop_features
+from marauder.runs.start_weights import start_of
 from marauder.tasks.pretraining.data import PicturePool, probe_records
 from marauder.tasks.pretraining.settings import PretrainingSettings
 
@@ -49,7 +50,7 @@ def probe_backbones(
         "pictures": len(records),
         "image_size": settings.probe_side,
         "also_pretrained_on": _also_seen(records, pool),
-        "started_from": str(settings.init) if settings.init is not None else "random weights",
+        "started_from": start_of(settings).describe(),
     }
     if not any(len(record.boxes) for record in records):
         return {
@@ -63,7 +64,7 @@ def probe_backbones(
     store = PictureStore(records, settings.probe_side, None, 0)
     seed = settings.training.seed
     features = []
-    for name, start in (("before", settings.init), ("after", after)):
+    for name, start in (("before", settings.weights), ("after", after)):
         log.info("probing the backbone %s pretraining", name)
         # One backbone at a time: only one need fit into memory.
         backbone = settle(build_backbone(settings.model, seed, start).to(device), pool.held_out, settings.probe_side)

@@ -23,10 +23,12 @@ from marauder.data.reading import choose_reader
 from marauder.engine.state import early_stop
 from marauder.evaluation.figures import group_history, training_curves
 from marauder.imaging.underwater_views import draw_views
+from marauder.reporting.advice import LABEL_MORE, TRAIN_LONGER, USE, Advice
 from marauder.reporting.evidence import Artifact, Lineage
 from marauder.reporting.pretraining_page import PretrainingEvidence, write_pretraining_report
 from marauder.reporting.render import ReportFigure
 from marauder.runs.run_origin import pin_of, provenance_of
+from marauder.runs.start_weights import start_of
 from marauder.runs.task_runtime import Findings
 from marauder.tasks.pretraining.results import PretrainingResults
 from marauder.tasks.pretraining.settings import PretrainingSettings
@@ -35,6 +37,7 @@ from marauder.tasks.pretraining.training import unjudged
 EXAMPLES = 6
 EXAMPLE_SIDE = 160
 GAP = 4
+VIEWS_FILE = "views.png"
 LABELLED = "LABELLED/data.yaml"
 """Stands in a command for labelled data that nobody has named."""
 PANELS = {
@@ -50,6 +53,7 @@ PANELS = {
 def write_reports(kind: PretrainingResults, findings: Findings, pinned: Pin, clock: Clock) -> Path:
     """All that people read of the run; returns the page's path. Raises ``Interrupted`` between figures."""
     folder = kind.settings.folder
+    findings.advice = what_next(kind.probe["verdict"], step2_command(kind.settings), kind.settings.data)
     figures = []
     drawn = [_drawn(row) for row in findings.outcome.history]
     if drawn and group_history(drawn):
@@ -62,8 +66,7 @@ def write_reports(kind: PretrainingResults, findings: Findings, pinned: Pin, clo
         )
         figures.append(ReportFigure("Losses and signs of collapse", caption, curves))
     clock.check()
-    views = example_views(kind)
-    write_bytes(folder / "views.png", views)
+    views = (folder / VIEWS_FILE).read_bytes()
     caption = (
         "A row for each picture: the picture, then the views that the method must recognise as the same scene. If you "
         "could not tell what is in a view, weaken pretraining.views."
@@ -90,9 +93,12 @@ def pretraining_evidence(
         verdicts=findings.verdicts,
         figures=figures,
         cautions=_cautions(kind),
-        what_next=what_next(kind),
+        advice=findings.advice,
         facts=_facts(kind, findings),
-        settings=decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
+        settings={
+            **decided(plan, Decides.RESULT, Decides.LENGTH, by_content=False),
+            "weights": start_of(plan).describe(),
+        },
         provenance=provenance_of(read_json(folder / "provenance.json")),
         data=pin_of(pinned, plan),
         lineage=_lineage(plan),
@@ -130,25 +136,25 @@ def _may_hold_labels(data: Path) -> bool:
     return not data.is_dir() or choose_reader(data).name != "pictures"
 
 
-def what_next(kind: PretrainingResults) -> str:
-    """Plain words on what to do with the result, commands between backticks."""
-    command = f"`{step2_command(kind.settings)}`"
+def what_next(verdict: str, command: str, data: Path) -> list[Advice]:
+    """What to do with a backbone of which the probe says ``verdict``; ``command`` trains a detector from it."""
+    note = ""
     if LABELLED in command:
-        command += (
-            f" (in the place of {LABELLED} name your labelled data: {kind.settings.data} is a folder of pictures)"
-        )
-    verdict = kind.probe["verdict"]
+        note = f" In the place of {LABELLED} name your labelled data: {data} is a folder of pictures."
     if verdict == "yes":
-        return f"Train the detector from it: {command}. Compare with a baseline from scratch on the same labels."
+        text = "Train the detector from it, and compare with a baseline from scratch on the same labels."
+        return [Advice(USE, text + note, command)]
     if verdict == "no":
-        return (
+        text = (
             "Do not use it yet: the features got worse. Train longer, lower training.optimizer.learning_rate, or start "
-            f"from detector weights with --init; docs/step1_pretraining.md says more. To see for yourself: {command}."
+            "from detector weights with --init; docs/step1_pretraining.md says more. To see for yourself:"
         )
-    return (
+        return [Advice(TRAIN_LONGER, text + note, command)]
+    text = (
         "The probe cannot tell. Label a few more pictures of more clips, or name labelled data as probe.data, and run "
-        f"the same command again; or compare two baselines, with and without it: {command}."
+        "the same command again; or compare two baselines, with and without it:"
     )
+    return [Advice(LABEL_MORE, text + note, command)]
 
 
 def example_views(kind: PretrainingResults) -> bytes:
@@ -238,7 +244,7 @@ def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
     return {
         "Method": f"{section.method}, {section.views.views} views of {plan.image_size} pixels",
         "Backbone": f"{plan.model}; signal on P3, P4 and P5, whole views and places",
-        "Started from": str(plan.init) if plan.init is not None else "random weights",
+        "Started from": start_of(plan).describe(),
         "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}{micro}, "
         f"{describe_seconds(outcome.seconds)}",
         "Weights": f"the {section.keep} ones"
@@ -250,7 +256,5 @@ def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
 
 
 def _lineage(plan: PretrainingSettings) -> Lineage:
-    return Lineage(
-        parent_weights=str(plan.init) if plan.init is not None else "",
-        parent_sha256=hash_file(plan.init) if plan.init is not None and plan.init.is_file() else "",
-    )
+    start = start_of(plan)
+    return Lineage(parent_weights=start.describe() if start.name else "", parent_sha256=start.sha256)

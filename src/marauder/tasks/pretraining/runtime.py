@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import torch
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
+from marauder.core.metrics import Metric
 from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import refuse_output_among_pictures
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
+from marauder.gates.floor import FloorEvidence
 from marauder.gates.representation import RepresentationEvidence
 from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.files import describe_backbone, save_backbone
 from marauder.models.transfer import TransferAccount, load_matching
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.runs.start_weights import start_of
 from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.pretraining.data import open_pool, pool_identity, write_account
 from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
@@ -64,6 +68,7 @@ class BackboneWeights:
             "method": settings.pretraining.method,
             "image_size": settings.image_size,
             "seed": settings.training.seed,
+            "started_from": start_of(settings).content,
         }
         save_backbone(model.backbone_state(), settings.folder / f"{name}.safetensors", described)
 
@@ -86,9 +91,9 @@ class PretrainingRuntime(PretrainingResults):
         """Read and thin the pictures; refuse an output among them, and weights to start from that do not fit."""
         plan = self.settings
         refuse_output_among_pictures(plan.folder, plan.data)
-        if plan.init is not None:
+        if plan.weights is not None:
             # First, and cheap: reading and hashing the pictures may take long.
-            self._fits(plan.init)
+            self._fits(plan.weights)
         self._pool = open_pool(plan, self.clock)
         return pool_identity(self._pool, plan, self.clock)
 
@@ -99,7 +104,7 @@ class PretrainingRuntime(PretrainingResults):
 
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the backbone that training starts from."""
-        return [self._fits(self.settings.init)] if self.settings.init is not None else []
+        return [self._fits(self.settings.weights)] if self.settings.weights is not None else []
 
     def splits(self) -> Mapping[str, int]:
         """Pictures trained on, held out for signs of collapse, and left out."""
@@ -120,10 +125,16 @@ class PretrainingRuntime(PretrainingResults):
             image_size=plan.image_size,
             source_size=plan.source_side,
             seed=plan.training.seed,
-            init=plan.init,
+            init=plan.weights,
             collapse=plan.pretraining.collapse,
         )
         return PretrainingTask(made, cache, room)
+
+    def preview(self, clock: Clock) -> None:
+        """``views.png``: a few pictures with their views."""
+        from marauder.tasks.pretraining.report import VIEWS_FILE, example_views
+
+        write_bytes(self.settings.folder / VIEWS_FILE, example_views(self))
 
     def weights(self) -> Weights:
         """``best`` and ``last`` as safetensors."""
@@ -163,7 +174,7 @@ class PretrainingRuntime(PretrainingResults):
         write_text(folder / ACCOUNT_FILE, self.account.listing())
         write_account(self.pool, folder)
         self.signs = {
-            "before": self._signs(plan.init, device, clock),
+            "before": self._signs(plan.weights, device, clock),
             "after": self._signs(backbone, device, clock),
         }
         self.probe = probe_backbones(plan, self.pool, backbone, device, clock)
@@ -172,6 +183,13 @@ class PretrainingRuntime(PretrainingResults):
         numbers |= {f"probe_{name}": self.probe[name] for name in PROBED if self.probe[name] is not None}
         # Registries and trackers take no NaN.
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+    def learned(self, metric: Metric, value: float) -> FloorEvidence:
+        """With the interval of the probe; where nothing could be probed, why."""
+        found = super().learned(metric, value)
+        if self.probe["gain"] is None:
+            return replace(found, unknown=self.probe["why"])
+        return replace(found, low=self.probe["low"], high=self.probe["high"], drawn=f"{self.probe['groups']} clips")
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
         """A backbone alone answers nothing, so there is nothing to deploy."""

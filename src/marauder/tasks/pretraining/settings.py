@@ -8,22 +8,31 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.plugins import check_names
+from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
 from marauder.data.thinning import ThinningSettings
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
 from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.models.pretraining.settings import MethodSettings
 from marauder.models.pretraining.signs import CollapseSettings
-from marauder.runs.settings import NAME_PATTERN, DetectorName, ImageSize, RunSettings, WeightsFile
+from marauder.models.released import released_for
+from marauder.runs.settings import (
+    AUTO,
+    NAME_PATTERN,
+    START_WEIGHTS,
+    DetectorName,
+    ImageSize,
+    RunSettings,
+    StartWeights,
+)
 from marauder.runs.ultralytics_words import answers
 
 SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
 """What held-out pictures are measured by after every epoch; see ``models.pretraining.signs``."""
 ELSEWHERE = {
     **answers(),
-    "weights": "name the detector to start from as init",
-    "ssl_backbone": "name the backbone to start from as init",
+    "init": "name what to start from as weights",
+    "ssl_backbone": "name the backbone to start from as weights",
     "augmentation": "views are drawn as pretraining.views says",
     "loss": "a method has its own, pretraining.settings",
     "export": "a backbone alone answers nothing, so nothing is exported",
@@ -65,7 +74,9 @@ class PretrainingTraining(TrainingSettings):
 class PretrainingPlan(Settings):
     """How the backbone is pretrained."""
 
-    method: str = Field("moco", description="moco (momentum contrast) or distillation (self-distillation)")
+    method: Annotated[str, known_as("pretraining_method", "method")] = Field(
+        "moco", description="moco (momentum contrast) or distillation (self-distillation)"
+    )
     settings: MethodSettings = MethodSettings()
     views: ViewSettings = ViewSettings()
     thinning: ThinningSettings = ThinningSettings()
@@ -80,11 +91,6 @@ class PretrainingPlan(Settings):
     keep: Annotated[Literal["last", "best"], Decides.MEASUREMENT] = Field(
         "last", description="which weights become backbone.safetensors; best: by training.best_metric"
     )
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return check_names("pretraining_method", "method", (value,))[0]
 
     @field_validator("views")
     @classmethod
@@ -121,7 +127,7 @@ class PretrainingSettings(RunSettings):
     output: Path | None = Path("workspace/training/models/ssl")
     model: DetectorName = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
-    init: WeightsFile | None = Field(None, description="detector or backbone to start from instead of random weights")
+    weights: StartWeights = Field(AUTO, description=START_WEIGHTS)
     training: PretrainingTraining = PretrainingTraining()
     pretraining: PretrainingPlan = PretrainingPlan()
     probe: Annotated[ProbePlan, Decides.MEASUREMENT] = ProbePlan()
@@ -141,6 +147,11 @@ class PretrainingSettings(RunSettings):
         if self.training.batch_size < 2 * self.processes:
             raise ValueError(f"training.batch_size: {self.processes} processes need at least two pictures each")
         return self
+
+    @property
+    def released_weights(self) -> str | None:
+        """COCO weights of the architecture, whose backbone is taken."""
+        return released_for(self.model)
 
     @property
     def source_side(self) -> int:

@@ -1,0 +1,67 @@
+"""Gate: the model learned something. Whatever else passed, a figure at the level of an untrained model is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from marauder.gates.base import Gate, GateSettings
+from marauder.gates.verdict import Verdict
+
+NOT_LEARNED, NOT_KNOWN = "has not learned yet", "too few pictures to tell"
+
+
+class FloorSettings(GateSettings):
+    """The level that a model has to reach."""
+
+    level: float | None = Field(
+        None, description="least value of the task's figure; default: the task's own (detection: 0.05 of mAP50)"
+    )
+
+
+@dataclass(frozen=True)
+class FloorEvidence:
+    """``metric``: the figure's title. ``value``: measured (NaN: it was not). ``level``: the task's own.
+
+    ``low``, ``high``: its 95 % interval (NaN: the task draws none), over ``drawn``, such as "12 clips". ``unknown``:
+    why nothing can be told from the value; empty: it can.
+    """
+
+    metric: str
+    value: float
+    level: float
+    low: float = math.nan
+    high: float = math.nan
+    drawn: str = ""
+    unknown: str = ""
+
+
+class FloorGate(Gate[FloorSettings, FloorEvidence]):
+    """Breaks below the level; warns where the interval reaches below it. Either way the model is not offered."""
+
+    name = "floor"
+    phase = "end"
+    title = "The model learned something"
+    settings_model = FloorSettings
+    evidence_model = FloorEvidence
+    essential = True
+
+    def judge(self, evidence: FloorEvidence) -> Verdict:
+        """Below the level: broken. Unknown, or an interval that reaches below: warn."""
+        level = self.settings.level if self.settings.level is not None else evidence.level
+        value, metric = evidence.value, evidence.metric
+        facts = {"metric": metric, "low": evidence.low, "high": evidence.high}
+        if evidence.unknown or math.isnan(value):
+            why = f"{NOT_KNOWN}: {evidence.unknown or f'{metric} was not measured'}"
+            return self.verdict("warn", why, value, level, **facts, finding=NOT_KNOWN)
+        if value < level:
+            why = f"{NOT_LEARNED}: {metric} is {value:.3f}, below {level:g}"
+            return self.verdict(self.broken(), why, value, level, **facts, finding=NOT_LEARNED)
+        interval = f"{evidence.low:.3f} to {evidence.high:.3f}{f', {evidence.drawn}' if evidence.drawn else ''}"
+        if evidence.low < level:
+            why = f"{NOT_KNOWN}: {metric} is {value:.3f}, but its 95 % interval ({interval}) reaches below {level:g}"
+            return self.verdict("warn", why, value, level, **facts, finding=NOT_KNOWN)
+        sure = "no interval was drawn" if math.isnan(evidence.low) else f"95 % interval {interval}"
+        return self.verdict("pass", f"{metric} is {value:.3f} ({sure}), above {level:g}", value, level, **facts)

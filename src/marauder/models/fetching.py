@@ -1,0 +1,53 @@
+"""Fetches one file of released weights through Ultralytics' own downloader, in a process of its own.
+
+``python -m marauder.models.fetching NAME FOLDER [ADDRESS]`` writes one line of JSON: ``file``, which was opened as a
+detector, or ``problem`` in words, with ``again`` where the server said that it was its own fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from marauder.core.errors import UserError
+from marauder.core.plain import Plain
+from marauder.models.ultralytics_adapter import download_released, load_foreign_checkpoint
+
+BEGUN = "begun"
+"""An empty file that says: all is loaded, fetching begins."""
+
+
+def fetch(name: str, folder: Path, address: str) -> Plain:
+    """Fetch ``name`` into ``folder``, from ``address`` or Ultralytics' release, and open it; what came of it."""
+    (folder / BEGUN).touch()
+    try:
+        path = download_released(name, folder, address)
+        # A page of a proxy, or a file that is not a detector, must not be kept under this name.
+        load_foreign_checkpoint(path)
+    except UserError as error:
+        return {"problem": str(error)}
+    except (OSError, MemoryError) as error:
+        # The downloader tells of every failure as of a missing network; what happened is its cause.
+        cause = error.__cause__ or error
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        words = " ".join(str(cause).encode("ascii", "ignore").decode().split())
+        if status is None and type(cause).__module__.startswith("requests"):
+            # Its own text is a chain of objects.
+            words = f"no connection to the server, {type(cause).__name__}"
+        return {"problem": words, "again": status is not None and status >= 500}
+    return {"file": str(path)}
+
+
+def main(words: list[str]) -> None:
+    """``words``: name, folder, and an address or an empty text. Whatever libraries print goes to standard error."""
+    name, folder, address = words
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(answer, "w", encoding="utf-8") as stream:
+        json.dump(fetch(name, Path(folder), address), stream)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

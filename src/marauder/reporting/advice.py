@@ -1,0 +1,224 @@
+"""What to do next with a model, chosen from its figures. Pure: figures in, advice out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+GATES_FAILED, NOTHING_FOUND, LITTLE_FOUND = "gates_failed", "nothing_found", "little_found"
+START_PRETRAINED, CHECK_LABELS, TRAIN_LONGER = "start_pretrained", "check_labels", "train_longer"
+VAL_ABOVE_TEST, CLASS_AT_ZERO, LABEL_MORE = "val_above_test", "class_at_zero", "label_more"
+PROMOTE, EXPORT, USE = "promote", "export", "use"
+
+NOTHING = 0.005
+"""An average precision below it reads 0.00: nothing is found."""
+LEAST_RISE, LEAST_RISE_SHARE = 0.005, 0.03
+"""A curve rises where its last third lies above the third before by both: points, and a share of what was reached."""
+LEAST_FALL_SHARE = 0.03
+"""The loss falls where its last third lies below the third before by this share."""
+FEW_EPOCHS = 10
+"""Shorter trainings that taught nothing are worth going on with, whatever their curves say."""
+CLASSES_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Advice:
+    """``kind``: a stable word for programs. ``text``: a sentence or two. ``command``: what to type, empty: nothing."""
+
+    kind: str
+    text: str
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} `{self.command}`" if self.command else self.text
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """A class: its AP50 (NaN: no boxes to measure it on), and by split its boxes and the clips that hold them."""
+
+    name: str
+    value: float
+    boxes: Mapping[str, int]
+    clips: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What advice on a detector rests on; what is not known stays at its default.
+
+    ``value``: mAP50 on ``split``, ``low`` to ``high`` its interval; ``level``: what the floor gate asks for.
+    ``on_val``: mAP50 of the same weights on val. ``validation``, ``losses``: by epoch. ``pretrained``: whether training
+    started from weights. ``clips``: by split. ``failed``: gates that failed; ``withheld``: why it is not offered for
+    production.
+    """
+
+    value: float
+    split: str
+    low: float = math.nan
+    high: float = math.nan
+    level: float = 0.05
+    on_val: float = math.nan
+    validation: Sequence[float] = ()
+    losses: Sequence[float] = ()
+    pretrained: bool = True
+    clips: Mapping[str, int] = field(default_factory=dict)
+    classes: Sequence[ClassFigures] = ()
+    failed: Sequence[str] = ()
+    withheld: str = ""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Command lines that advice can name; empty: there is none for it."""
+
+    longer: str = ""
+    pretrained: str = ""
+    check: str = ""
+    promote: str = ""
+    export: str = ""
+
+
+def advise(figures: Figures, commands: Commands) -> list[Advice]:
+    """What to do next, the most urgent first."""
+    found = [*_of_failures(figures), *_of_learning(figures, commands), *_of_curves(figures, commands)]
+    found += [*_of_labels(figures, commands), *_of_splits(figures, commands), *_of_classes(figures)]
+    found += _of_pictures(figures)
+    # Below the level it is not offered either where the gate that says so was off.
+    if not (figures.failed or figures.withheld or figures.value < figures.level):
+        found += _of_use(commands)
+    return found
+
+
+def _of_failures(figures: Figures) -> list[Advice]:
+    if not figures.failed:
+        return []
+    names = ", ".join(figures.failed)
+    text = f"Do not use it yet. Failed: {names}; the report's table says why, docs/gates.md what to do about it."
+    return [Advice(GATES_FAILED, text)]
+
+
+def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
+    """A detector that finds nothing, or next to nothing."""
+    if not figures.value < figures.level:
+        return []
+    kind, words = (NOTHING_FOUND, "nothing") if figures.value < NOTHING else (LITTLE_FOUND, "next to nothing")
+    found = [Advice(kind, f"It finds {words} (mAP50 {figures.value:.3f}): do not use it.")]
+    if not figures.pretrained and commands.pretrained:
+        text = "It began with random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
+        found.append(Advice(START_PRETRAINED, text, commands.pretrained))
+    return found
+
+
+def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
+    """Where nothing is found, or little in spite of a good start, the labels may be at fault."""
+    if not commands.check or not figures.value < (figures.level if figures.pretrained else NOTHING):
+        return []
+    text = (
+        "Look at the labels: the report shows three training pictures with their boxes. Boxes beside the animals, or "
+        "classes that are mixed up, teach nothing."
+    )
+    return [Advice(CHECK_LABELS, text, commands.check)]
+
+
+def _of_curves(figures: Figures, commands: Commands) -> list[Advice]:
+    if not commands.longer:
+        return []
+    epochs = len(figures.validation)
+    if is_rising(figures.validation):
+        text = f"mAP50 on val was still rising at the end ({figures.validation[-1]:.3f} after {_epochs(epochs)}): "
+    elif figures.value < figures.level and is_falling(figures.losses):
+        text = f"The training loss was still falling at the end, after {_epochs(epochs)}: "
+    elif figures.value < figures.level and 0 < epochs < FEW_EPOCHS:
+        text = f"{_epochs(epochs)} of training teach{'es' if epochs == 1 else ''} little: "
+    else:
+        return []
+    return [Advice(TRAIN_LONGER, text + "train longer. The same run continues:", commands.longer)]
+
+
+def is_rising(values: Sequence[float]) -> bool:
+    """Whether a curve was still going up when it ended: its last third lies above the third before, and holds its
+    highest value."""
+    late, before = _last_thirds(values)
+    if math.isnan(late - before) or max(values) > max(values[-_third(values) :]):
+        return False
+    return late - before > max(LEAST_RISE, LEAST_RISE_SHARE * late)
+
+
+def is_falling(values: Sequence[float]) -> bool:
+    """Whether a loss was still going down when it ended."""
+    late, before = _last_thirds(values)
+    return before - late > LEAST_FALL_SHARE * abs(before)
+
+
+def _last_thirds(values: Sequence[float]) -> tuple[float, float]:
+    """Means of the last third of a curve and of the third before; NaN with fewer than two values."""
+    third = _third(values)
+    late, before = values[-third:], values[-2 * third : -third]
+    return (math.fsum(late) / len(late), math.fsum(before) / len(before)) if before else (math.nan, math.nan)
+
+
+def _third(values: Sequence[float]) -> int:
+    return max(1, len(values) // 3)
+
+
+def _of_splits(figures: Figures, commands: Commands) -> list[Advice]:
+    if figures.split == "val" or not figures.on_val > figures.high:
+        return []
+    clips = " and ".join(f"{_clips(figures.clips[name])} of {name}" for name in ("val", figures.split))
+    text = (
+        f"mAP50 is {figures.on_val:.3f} on val but {figures.value:.3f} on {figures.split} ({figures.low:.3f} to "
+        f"{figures.high:.3f}): either clips of train leak into val, or {clips} are too few to stand for each other. "
+        "Look for pictures that are alike in two splits:"
+    )
+    return [Advice(VAL_ABOVE_TEST, text, commands.check)]
+
+
+def _of_classes(figures: Figures) -> list[Advice]:
+    """Classes that are never found by a detector that has learned others."""
+    if figures.value < figures.level:
+        return []
+    never = [one for one in figures.classes if one.value < NOTHING]
+    parts = []
+    for one in never[:CLASSES_NAMED]:
+        held = [
+            f"{name} has {_counted(one.boxes[name], 'box', 'boxes')} of it in {_clips(one.clips[name])}"
+            for name in one.boxes
+        ]
+        parts.append(f"{one.name} is never found: {', '.join(held)}")
+    if not parts:
+        return []
+    more = len(never) - CLASSES_NAMED
+    text = ". ".join(parts) + (f". So are {more} more classes" if more > 0 else "")
+    return [Advice(CLASS_AT_ZERO, f"{text}. Label more of it, in other clips.")]
+
+
+def _of_pictures(figures: Figures) -> list[Advice]:
+    if not figures.withheld or not figures.value >= figures.level:
+        return []
+    clips = f", which has {_clips(figures.clips[figures.split])}" if figures.split in figures.clips else ""
+    text = f"Label more clips of the split {figures.split}{clips}: its figures are too unsure to decide by."
+    return [Advice(LABEL_MORE, text)]
+
+
+def _of_use(commands: Commands) -> list[Advice]:
+    weakest = "More labelled pictures of the weakest classes and slices help most."
+    if commands.promote:
+        text = f"{weakest} If you trust it, make it the production model:"
+        return [Advice(PROMOTE, text, commands.promote)]
+    if commands.export:
+        return [Advice(EXPORT, f"{weakest} To use it elsewhere, export it:", commands.export)]
+    return [Advice(USE, weakest)]
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
+def _clips(count: int) -> str:
+    return _counted(count, "clip", "clips")
+
+
+def _epochs(count: int) -> str:
+    return _counted(count, "epoch", "epochs")

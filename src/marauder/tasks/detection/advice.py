@@ -1,0 +1,95 @@
+"""The figures and command lines from which ``reporting.advice`` chooses what to do next with a detector."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from marauder.core.metrics import with_floor
+from marauder.data.records import Record
+from marauder.evaluation.intervals import OVERALL
+from marauder.evaluation.metrics import Metrics
+from marauder.gates.outcome import withheld
+from marauder.reporting.advice import ClassFigures, Commands, Figures
+from marauder.runs.package import registry_words
+from marauder.runs.task_description import FLOOR_GATE
+from marauder.runs.task_runtime import Findings
+from marauder.tasks.detection.data import labelled
+from marauder.tasks.detection.description import Detection
+from marauder.tasks.detection.results import DetectionResults
+from marauder.tasks.detection.settings import DetectionSettings
+
+LEAST_EPOCHS = 20
+"""Fewer are not proposed for a longer training."""
+
+
+def figures_of(kind: DetectionResults, findings: Findings) -> Figures:
+    """What the run found out, as far as advice depends on it."""
+    assert kind.measured is not None
+    interval, history = kind.intervals()[OVERALL], findings.outcome.history
+    by_split = {name: labelled(kind.data.dataset.split(name)) for name in ("train", "val", kind.split)}
+    shown = {name: by_split[name] for name in ("train", kind.split)}
+    asked = [one for one in findings.verdicts if one.gate == FLOOR_GATE]
+    metric = with_floor(Detection.metrics)
+    assert metric is not None and metric.floor is not None
+    return Figures(
+        value=interval.value,
+        split=kind.split,
+        low=interval.low,
+        high=interval.high,
+        level=next((one.limit for one in asked if isinstance(one.limit, float)), metric.floor),
+        on_val=on_val(kind, findings),
+        validation=[row[f"val/{metric.name}"] for row in history if f"val/{metric.name}" in row],
+        losses=[sum(value for name, value in row.items() if name.startswith("train/")) for row in history],
+        pretrained=kind.settings.pretrained,
+        clips={name: len({one.group for one in records}) for name, records in by_split.items()},
+        classes=class_figures(kind.measured.result.overall, shown),
+        failed=[one.gate for one in findings.verdicts if one.answer == "fail"],
+        withheld=withheld(findings.verdicts),
+    )
+
+
+def on_val(kind: DetectionResults, findings: Findings) -> float:
+    """mAP50 on val of the epoch whose weights were measured; NaN where that was val itself."""
+    if kind.split == "val":
+        return math.nan
+    rows = [row for row in findings.outcome.history if row["epoch"] == findings.outcome.best_epoch]
+    return rows[0].get("val/map50", math.nan) if rows else math.nan
+
+
+def class_figures(overall: Metrics, records: Mapping[str, Sequence[Record]]) -> list[ClassFigures]:
+    """Each class with its AP50, and its boxes and clips in the ``records`` of each split."""
+    found = []
+    for number, row in enumerate(overall.per_class):
+        boxes, clips = {}, {}
+        for split, held in records.items():
+            counts = [int(np.sum((one.classes == number) & ~one.ignored)) for one in held]
+            boxes[split] = sum(counts)
+            clips[split] = len({one.group for one, count in zip(held, counts, strict=True) if count})
+        found.append(ClassFigures(row["name"], row["ap50"], boxes, clips))
+    return found
+
+
+def commands_of(settings: DetectionSettings) -> Commands:
+    """Command lines: to train longer, to begin from pretrained weights, to check the data, to use the model."""
+    epochs = max(LEAST_EPOCHS, 2 * settings.training.epochs)
+    registered = settings.registry.kind != "none"
+    # Of the scale tiny, which is ours, nobody has released weights.
+    model = re.sub(r"t$", "n", settings.model)
+    other = [] if model == settings.model else [f"model={model}"]
+    return Commands(
+        longer=shlex.join([*settings.command, f"training.epochs={epochs}"]),
+        pretrained=shlex.join([*settings.command, *other, f"weights={model}.pt", "--fresh"]),
+        check=shlex.join(["marauder", "data", "check", "--input", str(settings.data)]),
+        # By its run: an alias may have moved on by the time this is read.
+        promote=shlex.join(
+            ["marauder", "registry", "promote", settings.project, settings.id or "", *registry_words(settings)]
+        )
+        if registered
+        else "",
+        export=shlex.join(["marauder", "export", "--models", str(settings.folder / "best.pt")]),
+    )

@@ -1,0 +1,59 @@
+"""What a detector is given to learn from, as two sheets to look at while it trains: labels, and a training batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from marauder.core.clock import Clock
+from marauder.core.randomness import stream
+from marauder.data.contact_sheets import Tile, colour_of, contact_sheet, tile_of
+from marauder.data.records import Record
+from marauder.engine.loader import Order
+from marauder.engine.settings import TrainingSettings
+from marauder.tasks.detection.training import DetectionTask
+
+LABELS, BATCH = "labels.jpg", "training_batch.jpg"
+SHOWN = 12
+"""Pictures of a sheet at most."""
+
+
+def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path, clock: Clock) -> None:
+    """``labels.jpg``: training pictures as labelled; ``training_batch.jpg``: the first samples of the first batch, as
+    the network is shown them. The same settings give the same sheets; nothing of the training is used up."""
+    plan, names = task.plan, task.plan.names
+    chosen = label_examples(plan.training, SHOWN, plan.seed)
+    if chosen:
+        tiles = [tile_of(record, names) for record in chosen]
+        title = f"Labels: {len(chosen)} of {len(plan.training):,} training pictures"
+        contact_sheet(tiles, folder / LABELS, title=title)
+    clock.check()
+    order = Order(task.training_length, training.batch_size, plan.seed, training.epochs)
+    keys = order.batch(0, 0)[:SHOWN]
+    if not keys:
+        return  # what is wrong with the data is for the gates to say
+    batch = task.load(keys, order.context(task, 0)).tensors
+    pictures, numbers = batch["images"].numpy(), batch["batch_idx"].numpy()
+    tiles = []
+    for place, picture in enumerate(pictures):
+        mine = numbers == place
+        classes = batch["cls"].numpy()[mine, 0].astype(int)
+        centre, half = np.split(batch["bboxes"].numpy()[mine] * picture.shape[0], 2, axis=1)
+        boxes = np.concatenate([centre - half / 2, centre + half / 2], axis=1)
+        labels, colours = [names[number] for number in classes], [colour_of(number) for number in classes]
+        tiles.append(Tile(picture, f"sample {keys[place].index}", boxes, labels, colours))
+    title = f"What the network is shown: {len(tiles)} samples of the first batch"
+    contact_sheet(tiles, folder / BATCH, title=title)
+
+
+def label_examples(records: Sequence[Record], count: int, seed: int) -> list[Record]:
+    """Up to ``count`` records with boxes, drawn by ``seed``, each group (clip) once before any comes twice."""
+    order = stream(seed, "label examples").permutation(len(records)).tolist()
+    held = [records[place] for place in order if len(records[place].boxes)]
+    first: dict[str, Record] = {}
+    for record in held:
+        first.setdefault(record.group, record)
+    once = list(first.values())
+    return [*once, *(record for record in held if first[record.group] is not record)][:count]
