@@ -18,7 +18,7 @@ recipe: recipes/own.yaml
 gates: gates.yaml
 slices: slices.yaml
 model: yolo9
-weights: nowhere.pt
+weights: yolov8q.pt
 critical: [Starfish, Sharc]
 tracking:
   options:
@@ -28,14 +28,15 @@ tracking:
 RECIPE = "training:\n  optimizer:\n    lr0: 0.001\n"
 GATES = "drfit: off\nlimits:\n  metrics:\n    mAP: {minimum: 0.5}\n    ap50/Starfich: {minimum: 0.1}\n"
 SLICES = "slices:\n  big:\n    boxes: class = 'Starfisch'\n    protected: true\n"
-TYPED = ["training.best_metric=map", "training.epochs=1e-3", "batch=8"]
+TYPED = ["training.best_metric=map", "training.epochs=1e-3", "batch=8", "gate.regression.metric=mAP"]
 TOLD = """\
 override 'training.best_metric=map': training.best_metric: no metric named 'map' is measured after an epoch
 override 'training.epochs=1e-3': training.epochs: Input should be a valid integer
 override 'batch=8': batch: no such setting here: batch is training.batch_size here
+override 'gate.regression.metric=mAP': regression.metric: 'mAP' cannot be compared here; choose one of: map50
 recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is training.optimizer.learning_rate here
 train.yaml:5: model: no detector named 'yolo9'; did you mean
-train.yaml:6: weights: nowhere.pt: no such file
+train.yaml:6: weights: yolov8q.pt: no such file; check the path, or name released weights; did you mean yolov8
 train.yaml:7: critical: no class named 'Sharc'; there are: Starfish, 7
 train.yaml:11: tracking.options.mlflow.adress: no such setting
 gates.yaml:1: drfit: no such setting; did you mean drift?

@@ -158,8 +158,8 @@ def test_a_broken_settings_file_is_named(tmp_path: Path, content: bytes, words: 
 @pytest.mark.parametrize(
     ("text", "overrides", "where"),
     [
-        ("count: 1\n", ["count=x"], "1 mistake on the command line:"),
-        ("count: x\n", [], "1 mistake in settings.yaml:"),
+        ("count: 1\n", ["count=x"], "override 'count=x': count: "),
+        ("count: x\n", [], "settings.yaml:1: count: "),
         ("inner: 3\n", ["count=x"], "2 mistakes in settings.yaml and on the command line:"),
     ],
 )
@@ -170,7 +170,7 @@ def test_words_typed_are_not_blamed_on_a_file(
     Path("settings.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
         load_settings(Outer, Path("settings.yaml"), overrides)
-    assert str(caught.value).splitlines()[0] == where
+    assert str(caught.value).splitlines()[0].startswith(where)
 
 
 def test_keys_given_twice_are_told_all_at_once(tmp_path: Path) -> None:

@@ -283,10 +283,12 @@ slices:
 """
     found = [one for one in check(book(tmp_path, text), Dataset(NAMES, tuple(records()))) if one.split is None]
     assert [(one.slice, one.severity, one.kind) for one in found] == [
-        (name, "warning", "unknown-value") for name in "abc"
+        ("c", "error", "unknown-class"),
+        ("a", "warning", "unknown-value"),
+        ("b", "warning", "unknown-value"),
     ]
-    assert "'depth' is never 99; it is: 1 to 39" in found[0].message
-    assert "'site' is never 'nowhere'; it is: reef, wreck" in found[1].message
+    assert "'depth' is never 99; it is: 1 to 39" in found[1].message
+    assert "'site' is never 'nowhere'; it is: reef, wreck" in found[2].message
 
 
 def test_empty_tiny_and_equal_slices_are_told_split_by_split(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_plan_that_comes_along_asks_every_gate_in_the_order_of_a_run() -> No
 def test_a_file_lies_over_the_defaults_and_switches_gates_off(tmp_path: Path) -> None:
     plan = load_gates(write(tmp_path, "latency: off\nregression:\n  alpha: 0.01\nhealth:\nlimits: {severity: off}\n"))
     assert plan.names() == [name for name in load_gates().names() if name not in ("latency", "limits")]
-    assert plan.names("end") == ["slices", "regression", "representation"]
+    assert plan.names("end") == ["floor", "slices", "regression", "representation"]
     assert plan.gate("regression").settings.alpha == 0.01
     assert plan.gate("latency") is None
     off = {verdict.gate: verdict.why for verdict in plan.off_verdicts()}
@@ -65,7 +65,7 @@ def test_every_mistake_is_told_with_its_line_and_the_nearest_name(tmp_path: Path
     with pytest.raises(UserError) as caught:
         load_gates(file, ["health.severity=loud"])
     message = str(caught.value)
-    assert message.startswith("5 mistakes:")
+    assert message.startswith(f"5 mistakes in {file} and on the command line:")
     assert f"{file}:1: regresion: no such setting; did you mean regression" in message
     assert f"{file}:4: limits.metrics.map50: give a minimum, a maximum, or both" in message
     assert f"{file}:6: regression.alfa: no such setting; did you mean alpha?" in message

@@ -82,10 +82,11 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
 
 def _headline(mistakes: Sequence[Mistake], name: str) -> str:
     count = f"{len(mistakes)} mistakes"
-    typed = any(one.place.startswith(("override ", "option ")) for one in mistakes)
+    typed = [one for one in mistakes if one.place.startswith(("override ", "option "))]
     files = {match["file"] for one in mistakes if (match := _FILE_AND_LINE.match(one.place))}
-    # What was typed is never blamed on a file: one is named only where all mistakes are in it.
-    if typed or len(files) > 1:
+    if len(files) > 1:
         return f"{count}:"
-    where = files.pop() if files else name
-    return f"{count} in {where}:" if where else f"{count}:"
+    # A file is not to blame for words that were typed.
+    where = files.pop() if files else name if not typed else ""
+    places = [f"in {where}"] * bool(where) + ["on the command line"] * bool(typed)
+    return f"{count} {' and '.join(places)}:" if places else f"{count}:"
