@@ -20,7 +20,7 @@ from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify
 from marauder.core.files import hash_file, read_json, write_json
-from marauder.core.settings import Decides, load_settings
+from marauder.core.settings import Decides, Places, load_settings
 from marauder.critical.settings import CriticalSettings
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
@@ -32,6 +32,7 @@ from marauder.runs.recipes import load_run_settings
 from marauder.runs.run_identity import with_run_id
 from marauder.runs.settings import RunSettings
 from marauder.runs.start_weights import Start, holds, read_start, start_of, started, write_start
+from marauder.runs.task_description import describe_task
 from marauder.tasks.detection.settings import BaselineSettings
 from marauder.tasks.detection.training import DetectionTask
 from marauder.tasks.pretraining.settings import PretrainingSettings
@@ -69,6 +70,21 @@ def begin(asked: BaselineSettings, fresh: bool = False) -> Start:
         found = decided_settings.weights
         assert (hash_file(found) if found is not None else "") == start.sha256
     return start
+
+
+def test_weights_are_missing_only_where_neither_a_word_nor_a_kept_copy_is_meant(tmp_path: Path, coco: Path) -> None:
+    def told(weights: str) -> list[str]:
+        asked = settings(tmp_path, weights)
+        found = describe_task(asked.task).mistakes(asked, Places())
+        return [one.words for one in found if one.words.startswith("weights: ")]
+
+    assert [told(word) for word in ("auto", "none", NAME)] == [[], [], []]
+    own = tmp_path / "own.pt"
+    assert told(str(own)) == [f"weights: {own}: no such file; check the path"]
+    shutil.copyfile(coco, own)
+    begin(settings(tmp_path, str(own)))
+    own.unlink()
+    assert told(str(own)) == [], "the run goes on from its copy"
 
 
 def test_words_mean_what_they_say(tmp_path: Path) -> None:
