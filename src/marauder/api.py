@@ -52,9 +52,8 @@ def train(
     when a gate stops it before training, ``marauder.core.clock.Interrupted`` when its hours are spent or on SIGTERM.
     """
     from marauder.core.clock import Clock
-    from marauder.core.settings import validate_layer
     from marauder.runs.gated import run_gated
-    from marauder.runs.recipes import model_of_task, run_layer
+    from marauder.runs.recipes import check_run, run_layer
 
     given = {"data": data, "task": task, "recipe": recipe, "output": output, **(settings or {})}
     # Settings are validated as if they stood in a file, where paths are text.
@@ -62,9 +61,7 @@ def train(
     # ``None`` is "not given" there, so that a recipe's value stays.
     layer = run_layer(None, options={name: name for name in plain}, values=plain)
     with Clock.for_hours(max_hours).listening() as clock:
-        return run_gated(
-            validate_layer(model_of_task(layer), layer), clock, Path(resume) if resume is not None else None, fresh
-        )
+        return run_gated(check_run(layer), clock, Path(resume) if resume is not None else None, fresh)
 
 
 def evaluate(

@@ -65,7 +65,7 @@ def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> No
     ],
 )
 def test_one_process_tells_the_end_with_a_line_to_copy(
-    environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from marauder.reporting.advice import Advice
     from marauder.runs.gated import RunSummary
@@ -85,7 +85,8 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
         )  # fmt: skip
 
     monkeypatch.setattr("marauder.runs.gated.run_gated", train)
-    result = CliRunner().invoke(baseline.app, ["--data-yaml", "a.yaml"])
+    # It is there, and nobody reads it.
+    result = CliRunner().invoke(baseline.app, ["--data-yaml", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert ("done: map50 0.500" in result.output) == speaks
     if speaks:

@@ -130,7 +130,7 @@ def test_all_mistakes_are_told_at_once_with_their_places(tmp_path: Path) -> None
     for words in (
         f"{path}:2: count",
         f"{path}:4: inner.rate",
-        f"{path}:5: inner.nmae: no such setting, did you mean name?; known here: name, rate",
+        f"{path}:5: inner.nmae: no such setting; did you mean name?; there are: name, rate",
         "override 'maybe.rate=x'",
         "override 'nothing.here=1': nothing: no such setting",
     ):
@@ -158,8 +158,8 @@ def test_a_broken_settings_file_is_named(tmp_path: Path, content: bytes, words: 
 @pytest.mark.parametrize(
     ("text", "overrides", "where"),
     [
-        ("count: 1\n", ["count=x"], "1 mistake on the command line:"),
-        ("count: x\n", [], "1 mistake in settings.yaml:"),
+        ("count: 1\n", ["count=x"], "override 'count=x': count: "),
+        ("count: x\n", [], "settings.yaml:1: count: "),
         ("inner: 3\n", ["count=x"], "2 mistakes in settings.yaml and on the command line:"),
     ],
 )
@@ -170,7 +170,7 @@ def test_words_typed_are_not_blamed_on_a_file(
     Path("settings.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
         load_settings(Outer, Path("settings.yaml"), overrides)
-    assert str(caught.value).splitlines()[0] == where
+    assert str(caught.value).splitlines()[0].startswith(where)
 
 
 def test_keys_given_twice_are_told_all_at_once(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_one_anchor_may_be_named_often(tmp_path: Path) -> None:
     assert load_settings(Outer, path).maybe == Inner(rate=0.5)
 
 
-@pytest.mark.parametrize("key", ["off", "yes", "1", "null", "2026-01-02", "1.5"])
+@pytest.mark.parametrize("key", ["off", "yes", "null", "2026-01-02"])
 def test_keys_that_are_no_text(tmp_path: Path, key: str) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(f"count: 1\ninner:\n  {key}: 3\n{key}: 4\n")
@@ -335,3 +335,25 @@ def test_sharing_cores_leaves_the_users_choice(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+def test_names_may_be_numbers_and_values_are_shown_as_they_were_typed(tmp_path: Path) -> None:
+    class Named(Settings):
+        classes: tuple[str, ...] = ()
+        weights: dict[str, float] = {}
+        rate: float = Field(0.1, gt=0)
+
+    path = tmp_path / "settings.yaml"
+    path.write_text("classes: [7, fish]\nweights:\n  7: 2.0\n", encoding="utf-8")
+    loaded = load_settings(Named, path)
+    assert (loaded.classes, loaded.weights) == (("7", "fish"), {"7": 2.0})
+    path.write_text("rate: -0x1F\n", encoding="utf-8")
+    with pytest.raises(UserError, match="greater than 0, found '-0x1F'"):
+        load_settings(Named, path)
+
+
+def test_a_first_interrupt_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with Clock().listening() as clock:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert clock.stop_reason() == "SIGINT received"
+    assert "finishing this step and saving; once more leaves without saving" in capfd.readouterr().err

@@ -165,7 +165,7 @@ def test_a_package_adds_its_own_by_an_entry_point(tmp_path: Path) -> None:
         "make('notice', 'tide', {'hours': 2}, 'notices.options.tide')",
     )
     assert "high water in 2 days" in said and "('tide',)" in said
-    assert "UserError" in said and "notices.options.tide.hours" in said
+    assert "MistakesError" in said and "notices.options.tide.hours" in said
 
 
 @pytest.mark.parametrize(

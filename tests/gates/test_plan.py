@@ -35,27 +35,27 @@ def test_the_plan_that_comes_along_asks_every_gate_in_the_order_of_a_run() -> No
     assert set(plan.to_json()) == set(names("gate"))
 
 
-def test_the_file_decides_on_order_and_what_is_off(tmp_path: Path) -> None:
+def test_a_file_lies_over_the_defaults_and_switches_gates_off(tmp_path: Path) -> None:
     plan = load_gates(write(tmp_path, "latency: off\nregression:\n  alpha: 0.01\nhealth:\nlimits: {severity: off}\n"))
-    assert plan.names() == ["regression", "health"]
-    assert plan.names("end") == ["regression"]
+    assert plan.names() == [name for name in load_gates().names() if name not in ("latency", "limits")]
+    assert plan.names("end") == ["floor", "slices", "regression", "representation"]
     assert plan.gate("regression").settings.alpha == 0.01
     assert plan.gate("latency") is None
     off = {verdict.gate: verdict.why for verdict in plan.off_verdicts()}
-    assert list(off)[:2] == ["latency", "limits"]
-    assert off["limits"] == "switched off in gates.yaml"
-    assert off["drift"] == "not named in gates.yaml"
+    assert off == dict.fromkeys(["limits", "latency"], "switched off in gates.yaml")
     mixed = [Verdict(name, "end", "pass", "") for name in ("drift", "limits", "health", "regression")]
-    assert [one.gate for one in plan.in_order(mixed)] == ["regression", "health", "limits", "drift"]
+    assert [one.gate for one in plan.in_order(mixed)] == ["drift", "health", "limits", "regression"]
 
 
 def test_overrides_change_add_and_switch_off(tmp_path: Path) -> None:
     file = write(tmp_path, "regression:\nhealth:\n")
     plan = load_gates(file, ["regression.alpha=0.1", "health=off", "latency.p95=25", "latency.hardware=any"])
-    assert plan.names() == ["regression", "latency"]
+    assert plan.names() == [name for name in load_gates().names() if name != "health"]
     assert plan.gate("regression").settings.alpha == 0.1
     assert plan.gate("latency").settings.p95 == 25
-    assert load_gates(file, ["regression.severity=off"]).names() == ["health"]
+    assert "regression" not in load_gates(file, ["regression.severity=off"]).names()
+    again = load_gates(write(tmp_path, "drift: off\nlatency: {p95: 9, hardware: any}\n"), ["drift=on"])
+    assert "drift" in again.names() and again.gate("latency").settings.format == "onnx"
 
 
 def test_every_mistake_is_told_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
@@ -65,10 +65,10 @@ def test_every_mistake_is_told_with_its_line_and_the_nearest_name(tmp_path: Path
     with pytest.raises(UserError) as caught:
         load_gates(file, ["health.severity=loud"])
     message = str(caught.value)
-    assert message.startswith("5 mistakes in ")
-    assert f"{file}:1: regresion: no such setting, did you mean regression?" in message
+    assert message.startswith(f"5 mistakes in {file} and on the command line:")
+    assert f"{file}:1: regresion: no such setting; did you mean regression" in message
     assert f"{file}:4: limits.metrics.map50: give a minimum, a maximum, or both" in message
-    assert f"{file}:6: regression.alfa: no such setting, did you mean alpha?" in message
+    assert f"{file}:6: regression.alfa: no such setting; did you mean alpha?" in message
     assert f"{file}:7: latency: a budget needs the hardware it is meant for" in message
     assert "override 'health.severity=loud': health.severity:" in message
 
@@ -185,7 +185,7 @@ def test_a_kind_of_run_is_asked_only_what_it_can_answer(tmp_path: Path) -> None:
     assert plan.names() == ["sanity", "representation"]
     assert plan.off_verdicts() == []
     overrides = ["latency=off", "sanity=off"]
-    switched = load_gates(overrides=overrides).restricted(known, overrides)
+    switched = load_gates(overrides=overrides).restricted(known)
     assert switched.names() == ["representation"]
     assert [verdict.gate for verdict in switched.off_verdicts()] == ["sanity"]
 
@@ -193,8 +193,19 @@ def test_a_kind_of_run_is_asked_only_what_it_can_answer(tmp_path: Path) -> None:
 def test_a_gate_that_cannot_be_answered_is_a_mistake_where_somebody_asked_for_it(tmp_path: Path) -> None:
     overrides = ["regression.severity=warn"]
     with pytest.raises(UserError, match="gate regression: this kind of run has no evidence"):
-        load_gates(overrides=overrides).restricted(("sanity",), overrides)
+        load_gates(overrides=overrides).restricted(("sanity",))
     file = tmp_path / "gates.yaml"
     file.write_text("sanity:\nslices:\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"gates.yaml: gate slices: .*leave it out"):
+    with pytest.raises(UserError, match=r"gates.yaml:2: gate slices: .*leave it out"):
         load_gates(file).restricted(("sanity",))
+
+
+def test_what_nobody_judges_is_said() -> None:
+    limited = ["limits.metrics={map50: {minimum: 0.5}}"]
+    assert load_gates(overrides=limited).unjudged(["deep"], ["deep", "near"]) == []
+    off = [*limited, "limits.severity=off", "slices=off", "regression=off"]
+    assert load_gates(overrides=off).unjudged(["deep"], ["deep", "near"]) == [
+        "nobody judges the limits on map50: the gate limits is off",
+        "nobody judges the limits of the slices deep: the gate slices is off",
+        "nobody protects the slices deep, near: the gate regression is off",
+    ]

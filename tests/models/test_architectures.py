@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from marauder.core.errors import UserError
-from marauder.models.ultralytics_adapter import build_detector, detector_names, input_stride
+from marauder.models.naming import detector_names
+from marauder.models.ultralytics_adapter import build_detector, input_stride
 
 NAMES = ("fish", "shark", "starfish")
 COCO_CLASSES = [f"class {index}" for index in range(80)]

@@ -65,3 +65,13 @@ def test_setting_aside_that_was_killed_loses_nothing(tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", {"id": "b", "project": "p", "task": "detection", "state": "finished"})
     set_aside_results(tmp_path)
     assert [path.name for path in (tmp_path / "previous").iterdir()] == ["run.json"], "the one before goes"
+
+
+def test_a_finished_run_is_not_replaced_by_what_an_unfinished_one_left(tmp_path: Path) -> None:
+    open_record(tmp_path, id="a", project="p", task="detection").write(tmp_path, state="finished")
+    (tmp_path / "best.pt").write_text("good", encoding="utf-8")
+    assert set_aside_results(tmp_path) == tmp_path / "previous"
+    open_record(tmp_path, id="a", project="p", task="detection").write(tmp_path, state="failed")
+    (tmp_path / "best.pt").write_text("begun", encoding="utf-8")
+    assert set_aside_results(tmp_path) == tmp_path / "unfinished"
+    assert (tmp_path / "previous" / "best.pt").read_text(encoding="utf-8") == "good"

@@ -81,6 +81,8 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
     returns the batch they went out with. Raises ``UserError`` for what the user can mend, and ``Interrupted`` when the
     clock says so: the same call goes on.
     """
+    # The provider's answer is put there: the folder is there before anybody is told of it.
+    settings.inbox.mkdir(parents=True, exist_ok=True)
     # Two exports at once would send the same pictures out twice.
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
         close_settled(settings.outbox)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from marauder.core.mistakes import Mistake, Mistakes
 from marauder.core.plugins import known_as
-from marauder.core.settings import COMMAS, Decides, Settings
+from marauder.core.settings import COMMAS, Decides, Places, Settings
 from marauder.selection.price import PriceSettings
 
 
@@ -85,3 +87,17 @@ class AnnotationSettings(Settings):
     )
     limits: Annotated[LimitSettings, Decides.NOTHING] = LimitSettings()
     quality: Annotated[QualitySettings, Decides.NOTHING] = QualitySettings()
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """A species table that is not there or has mistakes, and other files that are not there."""
+        from marauder.data.taxonomy import Taxonomy
+
+        for key in ("selection", "pictures", "model", "taxonomy"):
+            path = getattr(self, key)
+            if places.missing(path):
+                yield places.mistake(key, f"{path}: no such file or folder; check the path")
+            elif path is not None and key == "taxonomy":
+                found = Mistakes()
+                with found.gathered():
+                    Taxonomy.load(path)
+                yield from found.found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
     latest = latest_version(settings.output)
     data = settings.output / "data.yaml" if latest else None
     if batch is None:
-        words = f"No batch went out yet: {settings.outbox} holds none. Make one: marauder annotation export"
+        words = f"No batch went out yet: {settings.outbox} holds none. Make one: {_command('export', settings)}"
         return BatchStatus(None, "none", 0, 0, False, None, data, words)
     expected = batch.expected()
     stored = stored_answers(imports_folder(settings, batch.id))
@@ -59,9 +60,25 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
     return BatchStatus(batch.id, batch.state, wanted_answers, answered, waiting, ready, data, "\n".join(lines))
 
 
+def _command(name: str, settings: AnnotationSettings, *words: str) -> str:
+    """A command that works as it stands, with the places that are not the default ones."""
+    named = {"--outbox": settings.outbox, "--inbox": settings.inbox, "--output": settings.output}
+    if name == "export":
+        # There --output is the outbox, and a batch needs its data set.
+        named = {"--outbox": settings.outbox, "--data": settings.data}
+    fields = AnnotationSettings.model_fields
+    places = [
+        word
+        for flag, path in named.items()
+        if path != fields[flag.removeprefix("--")].default
+        for word in (flag, str(path))
+    ]
+    return shlex.join(["marauder", "annotation", name, *words, *places])
+
+
 def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answered: int) -> str:
     if batch.state == "writing":
-        return f"Batch {batch.id} is not written to its end: run marauder annotation export again."
+        return f"Batch {batch.id} is not written to its end: run {_command('export', settings)} again."
     if batch.state == "imported":
         return f"Batch {batch.id} is complete: {answered} answers are merged. Nothing is waited for."
     rest = expected - answered
@@ -80,10 +97,10 @@ def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate)
     if one.state == "ready" and batch.state == "imported":
         return (
             f"{name} lies there and no batch waits for it; to take it as a correction: "
-            f"marauder annotation import --delivery {one.path}"
+            f"{_command('import', settings, '--delivery', str(one.path))}"
         )
     if one.state == "ready":
-        return f"{name} lies there, whole: it is imported next (marauder annotation import)."
+        return f"{name} lies there, whole: it is imported next ({_command('import', settings)})."
     if one.state == "copying":
         return f"{name} is still being copied ({one.why})."
     if one.state == "cut":
@@ -94,7 +111,8 @@ def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate)
             return f"{name} has problems; its good part is taken next (accept)."
         return (
             f"{name} was checked and has problems, nothing of it was merged: see the reports in {report}; "
-            "send it back, or take its good part with --accept (of the pipeline: annotation.accept=true)."
+            f"send it back, or take its good part: {_command('import', settings, '--accept')} "
+            "(of the pipeline: annotation.accept=true)."
         )
     if one.state == "foreign":
         return f"{name} says nothing of this batch's pictures; it is left alone."

@@ -112,16 +112,29 @@ def _load(
 ) -> AnnotationSettings:
     """The settings; the data set is the batch's own where none is named."""
     from marauder.annotation.settings import AnnotationSettings
-    from marauder.core.settings import Layer, add_values, read_layer, validate_layer
+    from marauder.core.settings import add_values, read_layer_or_mistakes, validate_layer
 
-    layer = read_layer(config) if config is not None else Layer({}, {})
-    layer = add_values(layer, overrides, options, values)
+    layer = add_values(read_layer_or_mistakes(config), overrides, options, values)
+    layer = add_values(layer, [], options, _of_workspace(layer.content))
     if "data" not in layer.content:
         known = _data_of_batch(layer.content)
         if known is not None or not data_matters:
             # ``status`` reads no data; the setting has no default, so any name will do.
             layer = add_values(layer, [], options, {"data": known or Path("data.yaml")})
     return validate_layer(AnnotationSettings, layer, options)
+
+
+def _of_workspace(content: Plain) -> Plain:
+    """Where the pipeline keeps its packages and deliveries, where none are named and none are here."""
+    from marauder.annotation.settings import AnnotationSettings
+    from marauder.pipeline.steps.step04_annotation import STEP
+    from marauder.pipeline.workspace import Workspace
+
+    places = {**STEP.placed(Workspace.at())}
+    here = Path(AnnotationSettings.model_fields["outbox"].default)
+    if here.exists() or not Path(places["outbox"]).exists() or {"outbox", "inbox"} & content.keys():
+        return {}
+    return {name: path for name, path in places.items() if name not in content and name != "data"}
 
 
 def _data_of_batch(content: Plain) -> Path | None:
@@ -181,7 +194,11 @@ JobCommand(
         Option("--model", Path, "detector whose boxes go out as pre-labels"),
         Option("--output --outbox", Path, OUTBOX, "outbox"),
         Option(
-            "--format --formats", str, "mindy, coco, yolo, cvat, label_studio; with commas; default: mindy", "formats"
+            "--format --formats",
+            str,
+            "mindy (COCO, packed for the provider Mindy Services), coco, yolo, cvat, label_studio; with commas; "
+            "default: mindy",
+            "formats",
         ),
         Option("--overlap-share", float, "share of the pictures that two annotators label; default: 0.1"),
         Option("--confidence", float, "least score of a pre-label; default: 0.3", "prelabels.confidence"),

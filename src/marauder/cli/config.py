@@ -1,11 +1,16 @@
-"""``marauder config``: what every setting of a run means, and which recipes there are."""
+"""``marauder config``: what every setting of a run, a step or a gate means, and which recipes there are."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from marauder.core.errors import UserError
+from marauder.core.explain import Explanation
+from marauder.core.mistakes import nearest
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Explain the settings of a run; list recipes.")
 
@@ -19,12 +24,14 @@ def explain_command(
     overrides: Overrides = None,
     config: Config = None,
 ) -> None:
-    """Say what a setting does, its kind, default and bounds, its value now, and where that was given."""
-    from marauder.core.explain import explain
-    from marauder.runs.recipes import model_of_task, run_layer
+    """Say what a setting does, its kind, default and bounds, its value now, and where that was given.
 
-    layer = run_layer(config, overrides or [])
-    found = explain(model_of_task(layer), key, layer)
+    A run's settings by their own names; those of a pipeline's step or of a gate with its name before them:
+    preprocessing.enhance, annotation.price.per_box, gate.drift.
+    """
+    layer, found = _explained(key, overrides or [], config)
+    if not found:
+        raise UserError(f"no setting named {key!r}{nearest(key, layer, '`marauder config explain` lists all')}")
     if len(found) == 1:
         one = found[0]
         typer.echo(f"{one.key}: {one.description or 'no description'}")
@@ -36,6 +43,33 @@ def explain_command(
         typer.echo(f"{one.key:<{width}}  {value}")
         if one.description:
             typer.echo(f"{'':<{width}}    {one.description}")
+
+
+def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[list[str], list[Explanation]]:
+    """Every name that can be asked for, and the settings that ``key`` names: those of a run, then, with the name of the
+    step or gate before them, those of the pipeline's steps and of the gates."""
+    from marauder.core.explain import walk
+    from marauder.core.mistakes import MistakesError
+    from marauder.core.plugins import loadable
+    from marauder.core.settings import Places
+    from marauder.pipeline.graph import discover
+    from marauder.runs.recipes import model_of_task, run_layer
+
+    layer = run_layer(config, overrides)
+    if layer.mistakes:
+        raise MistakesError(layer.mistakes, layer.name)
+    below = {f"gate.{name}": gate.settings_model for name, gate in loadable("gate").items()}
+    below |= {step.name: step.settings_model() for step in sorted(discover(), key=lambda step: step.number)}
+    known = list(walk(model_of_task(layer), layer))
+    rooms = {
+        name: [replace(one, key=f"{name}.{one.key}") for one in walk(model, Places(layer).layer_of(name))]
+        for name, model in below.items()
+    }
+    if not key:
+        return [], known
+    every = [*known, *(one for room in rooms.values() for one in room)]
+    found = [one for one in every if one.key == key or one.key.startswith(f"{key}.")]
+    return [one.key for one in every], found
 
 
 @app.command("show")

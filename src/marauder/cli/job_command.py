@@ -85,7 +85,7 @@ class JobCommand:
 
     def _load(self, given: Plain) -> Settings:
         from marauder.core.plugins import imported
-        from marauder.core.settings import load_settings
+        from marauder.core.settings import load_checked
 
         values = values_of(self.options, given) | self.fixed
         overrides = list(given["words"] or [])
@@ -97,4 +97,4 @@ class JobCommand:
         flags = ({self.listed: self.metavar} if self.listed else {}) | flags_of(self.options)
         if self.load is not None:
             return self.load(given["config"], overrides, flags, values)
-        return load_settings(imported(self.settings), given["config"], overrides, flags, **values)
+        return load_checked(imported(self.settings), given["config"], overrides, flags, **values)

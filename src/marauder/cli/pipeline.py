@@ -63,6 +63,7 @@ def run(
     status 4 when a step waits for something from outside: the same command goes on once that has arrived.
     """
     from marauder.core.clock import Clock
+    from marauder.core.mistakes import Mistakes
     from marauder.pipeline.graph import Pipeline
     from marauder.pipeline.run import last_config, run_steps, select
     from marauder.pipeline.table import plan
@@ -72,12 +73,20 @@ def run(
     last_settings = last_config(workspace) if config is None else None
     if last_settings is not None:
         _say(f"settings of the last run ({last_settings}); --config FILE chooses others")
-    pipeline = Pipeline(workspace, config or last_settings, overrides or [])
-    selected = select(pipeline, only, first, last)
+    # All mistakes of all files and of the command line, before anything is touched.
+    mistakes = Mistakes()
+    pipeline = Pipeline(workspace, config or last_settings, overrides or [], mistakes=mistakes)
+    selected, budget = pipeline.steps, Clock()
+    with mistakes.gathered():
+        selected = select(pipeline, only, first, last)
+    with mistakes.gathered():
+        budget = Clock.for_hours(max_hours)
+    mistakes.add(pipeline.look_through(selected))
+    mistakes.demand_none(pipeline.layer.name)
     if dry_run:
         print(plan(pipeline, selected, fresh))
         return
-    with Clock.for_hours(max_hours).listening() as clock:
+    with budget.listening() as clock:
         awaited = run_steps(pipeline, selected, clock, _say, fresh, wait)
     if awaited:
         _say("paused, everything saved. The same command goes on once it has arrived; with --wait it stays until then")

@@ -85,26 +85,22 @@ class RunCommand:
         raise typer.Exit(summary.exit_status)
 
     def _load(self, given: Plain) -> RunSettings:
-        from pydantic import ValidationError
-
-        from marauder.core.errors import UserError
         from marauder.core.plugins import imported
-        from marauder.runs.recipes import load_run_settings
+        from marauder.core.settings import add_values, examine_layer
+        from marauder.runs.recipes import check_run, run_layer
 
         model: type[RunSettings] = imported(self.settings)
         options = (*self.options, *COMMON)
-        settings = load_run_settings(
-            model, given["config"], given["overrides"] or [], flags_of(options), **values_of(options, given)
-        )
-        if given["accumulate"] is None:
-            return settings
-        # The batch is that of all processes, and so is the number of pieces it is cut into; rounded up, none is left
-        # over.
-        passes = given["accumulate"] * settings.processes
-        try:
-            return settings.changed({"training.micro_batch_size": -(-settings.training.batch_size // passes)})
-        except ValidationError as error:
-            raise UserError(f"option --accumulate: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        flags = flags_of(options)
+        layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given))
+        if given["accumulate"] is not None:
+            flags["training.micro_batch_size"] = "--accumulate"
+            known, _ = examine_layer(model, layer, flags)
+            # The batch is that of all processes, and so is the number of pieces it is cut into; rounded up, none is
+            # left over.
+            size = -(-known.training.batch_size // (given["accumulate"] * known.processes))
+            layer = add_values(layer, [], flags, {"training.micro_batch_size": size})
+        return check_run(layer, flags, model)
 
 
 COMMON = (

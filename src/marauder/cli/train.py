@@ -33,10 +33,10 @@ def train(
     """
     from marauder.core.clock import Clock
     from marauder.runs.gated import run_gated
-    from marauder.runs.recipes import file_and_overrides, load_settings_of_task
+    from marauder.runs.recipes import check_run, file_and_overrides, run_layer
 
     start = checkpoint(resume, fresh)
-    settings = load_settings_of_task(*file_and_overrides(config, overrides))
+    settings = check_run(run_layer(*file_and_overrides(config, overrides)))
     with Clock.for_hours(max_hours).listening() as clock:
         summary = run_gated(settings, clock, start, fresh)
     if speaks():

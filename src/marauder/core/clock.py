@@ -116,6 +116,10 @@ class Clock:
             # Not sys.exit: its SystemExit could be caught, or wait in a finally, and whoever asks twice wants out now.
             os._exit(128 + number)
         self.signal_name = signal.Signals(number).name
+        # Those that were started by another process leave the speaking to it. ``os.write`` takes no lock that the code
+        # that was interrupted may hold.
+        if self.parent is None and number == signal.SIGINT:
+            os.write(2, b"\nfinishing this step and saving; once more leaves without saving\n")
 
 
 _listening: Clock | None = None

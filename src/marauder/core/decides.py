@@ -83,6 +83,16 @@ def at_default(settings: Settings, *wanted: Decides) -> frozenset[str]:
     )
 
 
+def named_files(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Path]]:
+    """The files and folders that settings name and that count by their content, by dotted name."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from named_files(value, f"{prefix}{name}.")
+        elif isinstance(value, Path) and _is_file(field, value):
+            yield f"{prefix}{name}", value
+
+
 def _marks(model: type[BaseModel], prefix: str, above: Decides | None) -> Iterator[tuple[str, Decides | None]]:
     for name, field in model.model_fields.items():
         mark, inner = _mark(model, name, above), section_model(field.annotation)
@@ -111,8 +121,7 @@ def _leaves(settings: BaseModel, prefix: tuple[str, ...], above: Decides | None,
                 plain = settings.model_dump(mode="json")
             known = not field.is_required() and value == field.get_default(call_default_factory=True)
             shown = plain[name]
-            counts = _by_content(field) if by_content and value is not None else None
-            if counts is not None and not (counts.is_word is not None and counts.is_word(value)):
+            if by_content and value is not None and _is_file(field, value):
                 shown = _content(value)
             yield _Leaf(keys, mark, shown, known)
 
@@ -126,6 +135,12 @@ def _mark(model: type[BaseModel], name: str, above: Decides | None) -> Decides |
             if isinstance(mark, Decides):
                 return mark
     return (model.decides if issubclass(model, Settings) else None) or above
+
+
+def _is_file(field: FieldInfo, value: Any) -> bool:
+    """Whether the field's value is a file or folder that counts by its content."""
+    mark = _by_content(field)
+    return mark is not None and not (mark.is_word is not None and mark.is_word(value))
 
 
 def _by_content(field: FieldInfo) -> ByContent | None:

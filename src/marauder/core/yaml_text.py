@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, MistakesError
 
 DEEPEST = 100
 """Levels of nesting that are read; copying and checking what is read take several Python frames for each."""
@@ -23,11 +24,13 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 @dataclass
 class ParsedYaml:
     """What a text holds. ``lines``: of every key path, from 1. ``odd_keys``: a mistake for each key that is not text to
-    YAML (``off``, ``1``, ``null``), which is right where keys are numbers and wrong among settings."""
+    YAML (``off``, ``null``), which is wrong among settings. ``written``: single values by key path, as they stand
+    there."""
 
     content: Any
     lines: dict[tuple[str, ...], int] = field(default_factory=dict)
-    odd_keys: list[str] = field(default_factory=list)
+    odd_keys: list[Mistake] = field(default_factory=list)
+    written: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 class _AsWritten(yaml.SafeLoader):
@@ -41,13 +44,16 @@ for _tag in ("null", "bool", "int", "float", "timestamp", "binary", "value", "me
     _AsWritten.add_constructor(f"tag:yaml.org,2002:{_tag}", _AsWritten.text)
 
 
-def parse_yaml(text: str, place: Callable[[int | None], str], as_written: bool = False) -> ParsedYaml:
+def parse_yaml(
+    text: str, place: Callable[[int | None], str], as_written: bool = False, number_keys_are_text: bool = False
+) -> ParsedYaml:
     """Parse ``text``; ``place`` says where a line (``None``: unknown) stands. Raises ``UserError`` that lists every key
     given twice, or says what is not valid, nested too deeply, inside itself, or far more than is written once its
     anchors are unfolded. Merge keys (``<<``) are allowed.
 
     ``as_written``: scalars and keys are the text that stands there, without quotes: ``no``, ``0100``, ``1.10`` and
-    ``~`` stay what they are, and nothing is ``""``. No key is odd then.
+    ``~`` stay what they are, and nothing is ``""``. No key is odd then. ``number_keys_are_text``: keys that are numbers
+    to YAML are the text that stands there: classes may be called ``7``.
     """
     try:
         loader = (_AsWritten if as_written else yaml.SafeLoader)(text)
@@ -57,11 +63,11 @@ def parse_yaml(text: str, place: Callable[[int | None], str], as_written: bool =
             return ParsedYaml(None)
         # Before anything walks or constructs what the anchors stand for.
         _demand_bounded(node, place)
-        walk = _Walk(place, as_written)
+        walk = _Walk(place, as_written, number_keys_are_text)
         walk.collect(node, (), ())
         if walk.repeated:
-            raise UserError(listed(walk.repeated, place(None)))
-        return ParsedYaml(loader.construct_document(node), walk.lines, walk.odd_keys)
+            raise MistakesError(walk.repeated, place(None))
+        return ParsedYaml(loader.construct_document(node), walk.lines, walk.odd_keys, walk.written)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
@@ -73,13 +79,6 @@ def parse_yaml(text: str, place: Callable[[int | None], str], as_written: bool =
 
 
 _TOO_DEEP = f"brackets or lists are nested more than {DEEPEST} deep; write it flatter"
-
-
-def listed(mistakes: list[str], name: str) -> str:
-    """One mistake as it is, several below a line that counts them."""
-    if len(mistakes) == 1:
-        return mistakes[0]
-    return f"{len(mistakes)} mistakes in {name}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)
 
 
 def _demand_bounded(root: yaml.Node, place: Callable[[int | None], str]) -> None:
@@ -106,11 +105,12 @@ def _demand_bounded(root: yaml.Node, place: Callable[[int | None], str]) -> None
 class _Walk:
     """Goes through the nodes of a text, through those of an anchor as often as it is named."""
 
-    def __init__(self, place: Callable[[int | None], str], as_written: bool) -> None:
-        self.place, self.as_written = place, as_written
+    def __init__(self, place: Callable[[int | None], str], as_written: bool, number_keys_are_text: bool) -> None:
+        self.place, self.as_written, self.number_keys_are_text = place, as_written, number_keys_are_text
         self.lines: dict[tuple[str, ...], int] = {}
-        self.odd_keys: list[str] = []
-        self.repeated: list[str] = []
+        self.written: dict[tuple[str, ...], str] = {}
+        self.odd_keys: list[Mistake] = []
+        self.repeated: list[Mistake] = []
         self._seen: set[int] = set()
 
     def collect(self, node: yaml.Node, prefix: tuple[str, ...], above: tuple[yaml.Node, ...]) -> None:
@@ -125,6 +125,8 @@ class _Walk:
         if isinstance(node, yaml.MappingNode) and id(node) not in self._seen:
             self._seen.add(id(node))
             self._look_at_keys(node, prefix)
+        if isinstance(node, yaml.ScalarNode):
+            self.written[prefix] = node.value
         for key, key_line, below in _children(node):
             self.lines[(*prefix, key)] = key_line
             self.collect(below, (*prefix, key), (*above, node))
@@ -136,16 +138,20 @@ class _Walk:
                 continue
             line = key_node.start_mark.line + 1
             name = ".".join((*prefix, key_node.value))
+            if self.number_keys_are_text and key_node.tag in _NUMBERS:
+                key_node.tag = _TEXT
             same = ("" if self.as_written else key_node.tag, key_node.value)
             if same in first:
                 known = first[same]
-                self.repeated.append(f"{self.place(line)}: {name}: given twice (first in line {known}); keep one")
+                words = f"{name}: given twice (first in line {known}); keep one"
+                self.repeated.append(Mistake(words, self.place(line)))
                 continue
             first[same] = line
             if key_node.tag != _TEXT and not self.as_written:
                 remedy = f'put the key in quotes: "{key_node.value}"'
                 remedy += ", or, for a list, write - before each value" if key_node.tag in _NUMBERS else ""
-                self.odd_keys.append(f"{self.place(line)}: {name}: the key is no text to YAML; {remedy}")
+                words = f"{name}: the key is no text to YAML; {remedy}"
+                self.odd_keys.append(Mistake(words, self.place(line)))
 
 
 def _children(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:

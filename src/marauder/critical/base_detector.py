@@ -12,7 +12,8 @@ from typing import Any
 from marauder.core.errors import UserError
 from marauder.critical.settings import AUTO_MODEL, CriticalSettings
 from marauder.models.files import LoadedDetector, load_detector
-from marauder.models.ultralytics_adapter import build_detector, detector_names
+from marauder.models.naming import detector_names
+from marauder.models.ultralytics_adapter import build_detector
 from marauder.tasks.detection.settings import DetectionSettings
 
 log = logging.getLogger("marauder")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from marauder.core.settings import Decides, Settings
 from marauder.data.balancing import BalanceSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
+from marauder.models.naming import family_and_scale, unknown_detector
 from marauder.runs.settings import AUTO, NAME_PATTERN, ImageSize, WeightsFile
 from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
 from marauder.tasks.detection.settings import DetectionSettings, DetectionTraining
@@ -19,6 +20,12 @@ STAGES = ("standard", "mined", "fine_tune")
 """The stages in their order."""
 AUTO_MODEL = "auto"
 """The model that is taken from the base model."""
+
+
+def _auto_or_known(name: str) -> str:
+    if name != AUTO_MODEL and family_and_scale(name) is None:
+        raise ValueError(unknown_detector(name))
+    return name
 
 
 class StageSettings(Settings):
@@ -112,7 +119,7 @@ class CriticalSettings(DetectionSettings):
     copy_paste: CriticalPasting = CriticalPasting()
     hard_negatives: MinedNegatives = MinedNegatives()
 
-    model: str = Field(
+    model: Annotated[str, AfterValidator(_auto_or_known)] = Field(
         AUTO_MODEL,
         description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n",
     )

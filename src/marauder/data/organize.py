@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,8 +19,11 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, remove_leftovers, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
+from marauder.core.mistakes import Mistake, Mistakes, nearest
 from marauder.core.plain import Plain
-from marauder.core.settings import Decides, Settings
+from marauder.core.plugins import is_known
+from marauder.core.plugins import names as plugin_names
+from marauder.core.settings import Decides, Places, Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
@@ -76,6 +79,28 @@ class OrganizeSettings(Settings):
             # Left out in silence, every name behind it would belong to another class.
             raise ValueError(f"class name {stripped.index('')} is empty; name every class")
         return stripped
+
+    @property
+    def taxonomy_file(self) -> Path | None:
+        """The table of species; ``None``: the sources' own names are kept."""
+        return {"default": DEFAULT_FILE, "source": None}.get(self.taxonomy, Path(self.taxonomy))
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """A taxonomy that is not there or has mistakes, a format that there is not."""
+        if self.format != "auto" and not is_known("reader", self.format):
+            told = nearest(self.format, [*plugin_names("reader"), "auto"], "docs/formats.md names all")
+            yield places.mistake("format", f"no format named {self.format!r}{told}")
+        file = self.taxonomy_file
+        if file is None:
+            return
+        if places.missing(file):
+            words = f"{file}: no such file; give default, source (keep the sources' names), or a file"
+            yield places.mistake("taxonomy", words)
+        elif file != DEFAULT_FILE:
+            found = Mistakes()
+            with found.gathered():
+                Taxonomy.load(file)
+            yield from found.found
 
 
 @dataclass(frozen=True)

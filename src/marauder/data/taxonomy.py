@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from marauder.core.errors import UserError
-from marauder.core.settings import Settings, load_settings
+from marauder.core.mistakes import Mistake, MistakesError
+from marauder.core.settings import Places, Settings, examine_layer, read_layer
 from marauder.data.records import Dataset, Record
 
 DEFAULT_FILE = Path(__file__).with_name("taxonomy_default.yaml")
@@ -57,27 +57,29 @@ class Taxonomy:
     _taxa: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        mistakes = []
-        ids = [entry.id for entry in self.species]
-        if sorted(ids) != list(range(len(ids))):
-            mistakes.append(f"ids must be 0 to {len(ids) - 1}, each once; found {ids}")
+        mistakes = _mistakes(self.species)
+        if mistakes:
+            raise MistakesError(Mistake(words, self.source or "taxonomy") for _, words in mistakes)
         object.__setattr__(self, "species", tuple(sorted(self.species, key=lambda entry: entry.id)))
         for entry in self.species:
             for name in (entry.common, entry.scientific, *entry.names):
                 # In the table a capital marks a taxon; common names are written with one as well, and are none.
                 if name[:1].isupper() and name != entry.common:
                     self._taxa.add(normalise(name))
-                other = self._by_name.setdefault(normalise(name), entry)
-                if other is not entry:
-                    mistakes.append(f"{name!r} stands in both {other.common!r} and {entry.common!r}")
-        if mistakes:
-            raise UserError(f"{self.source or 'taxonomy'}:\n  " + "\n  ".join(mistakes))
+                self._by_name.setdefault(normalise(name), entry)
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Taxonomy:
         """Read a taxonomy file; without a path, the default table. Raises ``UserError`` with every mistake in it."""
         file = Path(path) if path is not None else DEFAULT_FILE
-        return cls(load_settings(_TaxonomyFile, file).species, str(file))
+        layer = read_layer(file)
+        content, mistakes = examine_layer(_TaxonomyFile, layer)
+        if not mistakes:
+            wrong = _mistakes(content.species)
+            mistakes = [Mistake(words, Places(layer).at(f"species.{index}")) for index, words in wrong]
+        if mistakes:
+            raise MistakesError(mistakes, str(file))
+        return cls(content.species, str(file))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,6 +119,24 @@ class Taxonomy:
             if key.startswith(initial) and key.split()[1:] == [epithet]
         }
         return next(iter(fitting.values())) if len(fitting) == 1 else None
+
+
+def _mistakes(species: Sequence[Species]) -> list[tuple[int, str]]:
+    """What is wrong with the entries together: the place of the entry, from 0, and what to say of it."""
+    found = []
+    ids: dict[int, str] = {}
+    by_name: dict[str, Species] = {}
+    for index, entry in enumerate(species):
+        if entry.id in ids:
+            found.append((index, f"id {entry.id} is that of {ids[entry.id]!r}; give {entry.common!r} another"))
+        elif entry.id >= len(species):
+            found.append((index, f"id {entry.id}: ids must be 0 to {len(species) - 1}, each once"))
+        ids.setdefault(entry.id, entry.common)
+        for name in (entry.common, entry.scientific, *entry.names):
+            other = by_name.setdefault(normalise(name), entry)
+            if other is not entry:
+                found.append((index, f"{name!r} stands in both {other.common!r} and {entry.common!r}"))
+    return found
 
 
 def normalise(name: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from marauder.models.unreadable import UNREADABLE
 
 LATEST = "checkpoint_latest.pt"
 SET_ASIDE = "set_aside"
+FORMER = "former"
+"""Holds the checkpoints of the training before, while the one that starts over has not finished an epoch."""
 log = logging.getLogger("marauder")
 
 
@@ -59,13 +62,33 @@ class Checkpointer:
         self._failure: BaseException | None = None
 
     def prepare(self, fresh: bool = False) -> None:
-        """Make the folder and clear what killed writers left; ``fresh`` deletes all checkpoints."""
+        """Make the folder and clear what killed writers left.
+
+        ``fresh`` moves all checkpoints into the folder ``former``, which goes once the new training has done an epoch.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         if fresh:
-            (self.folder / LATEST).unlink(missing_ok=True)
-            for path in [*self.folder.glob("checkpoint_*.json"), *self.folder.glob("checkpoint_*.pt")]:
-                path.unlink(missing_ok=True)
+            self._keep_former()
+
+    def _keep_former(self) -> None:
+        (self.folder / LATEST).unlink(missing_ok=True)
+        former, moved = self.folder / FORMER, 0
+        # The tensors last: killed in between, what is left here does not count as a checkpoint.
+        for path in [*self.folder.glob("checkpoint_*.json"), *self.folder.glob("checkpoint_*.pt")]:
+            if (former / path.name).exists():
+                path.unlink()  # of an attempt that never got through an epoch: what was there before it is kept
+                continue
+            former.mkdir(exist_ok=True)
+            path.replace(former / path.name)
+            moved += 1
+        if moved:
+            log.warning(
+                "starting over: the former checkpoints are in %s until the first epoch is done; to go on from them "
+                "instead: --resume %s",
+                former,
+                former,
+            )
 
     def save(self, state: Plain, step: int, about: Plain, wait: bool = False) -> None:
         """Snapshot ``state`` now and write it in the background; ``wait`` returns only when it is on disk.
@@ -160,6 +183,9 @@ class Checkpointer:
         if self.written is not None:
             self.written(path, step)
         self._prune()
+        if about.get("epoch", 0) >= 1:
+            # The new training has begun well.
+            shutil.rmtree(self.folder / FORMER, ignore_errors=True)
 
     def _name_latest(self, path: Path) -> None:
         target = self.folder / LATEST

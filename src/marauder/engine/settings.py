@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from marauder.core.settings import Decides, Settings
 
 
+def _device(value: Any) -> Any:
+    """A number is that of a GPU, as Ultralytics writes it."""
+    text = str(value)
+    if "," in text:
+        raise ValueError(f"{text}: name one device; for several GPUs give processes=N")
+    return f"cuda:{text}" if text.isdigit() else value
+
+
 class OptimizerSettings(Settings):
     """The optimiser and its schedule. Biases warm up from ``warmup_bias_rate``, other parameters from 0."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        """``optimizer: AdamW``, as Ultralytics writes it."""
+        return {"name": value.lower()} if isinstance(value, str) else value
 
     name: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(0.01, gt=0, description="highest rate, after the warm-up; less for AdamW")
@@ -50,7 +64,9 @@ class TrainingSettings(Settings):
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
-    device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str, Decides.NOTHING, BeforeValidator(_device)] = Field(
+        "auto", description="auto, cpu, cuda or cuda:N; N alone is cuda:N"
+    )
     micro_batch_size: Annotated[int | None, Decides.NOTHING] = Field(
         None, ge=1, description="samples of one forward pass at the base size; halved when memory is short"
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from marauder.core.mistakes import Mistake
 from marauder.core.plugins import known_as
-from marauder.core.settings import COMMAS, Decides, Settings
+from marauder.core.settings import COMMAS, Decides, Places, Settings
+from marauder.models.naming import explain_missing
 
 
 class ParitySettings(Settings):
@@ -66,6 +68,12 @@ class ExportSettings(Settings):
     fresh: Annotated[bool, Decides.NOTHING] = False
     parity: ParitySettings = ParitySettings()
     latency: Annotated[LatencySettings, Decides.NOTHING] = LatencySettings()
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """Models that are not there."""
+        for path in self.models or ():
+            if places.missing(path):
+                yield places.mistake("models", explain_missing(path) or f"{path}: no such file; check the path")
 
     @field_validator("image_size", mode="before")
     @classmethod

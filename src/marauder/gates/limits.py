@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from marauder.core.mistakes import Mistake, nearest
 from marauder.core.plain import Plain
-from marauder.core.settings import Settings
+from marauder.core.settings import Places, Settings
 from marauder.data.slices.settings import METRICS
-from marauder.evaluation.metrics import Metrics
+from marauder.evaluation.metrics import SCALARS, Metrics
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
 SHARES = {*METRICS, "confidence", "d_ece", "la_ece", "ap50", "ap75", "ap50_95"}
 """Metrics that lie from 0 to 1, of the whole and (``ap50/fish``) of a class."""
+OF_CLASSES = ("ap50", "ap75", "ap50_95", "precision", "recall", "f1")
+"""Metrics that there is one of for each class."""
+OVERALL = (*SCALARS, "d_ece", "la_ece")
+"""Metrics of the whole."""
+ALL_CLASSES = "`marauder data check` lists the classes"
 OF_DETECTIONS = ("precision", "f1")
 """Metrics that a detector which finds nothing leaves undefined, though there is something to find."""
 
@@ -44,6 +50,21 @@ class LimitsSettings(GateSettings):
     """Limits by metric: map50, map50_95, recall, precision, f1, d_ece, ap50/<class> and what else the run reports."""
 
     metrics: dict[str, Bounds] = Field(default_factory=dict, description="limits by the metric's name")
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """Limits of metrics that no run reports, or of classes that there are not: they would protect nothing."""
+        for limit in self.metrics:
+            metric, of_class, name = limit.partition("/")
+            if metric not in (OF_CLASSES if of_class else OVERALL):
+                known = tuple(f"{one}/CLASS" for one in OF_CLASSES) if of_class else OVERALL
+                words = f"no metric named {metric!r}{nearest(metric, known, 'docs/gates.md names all')}"
+            elif of_class and places.class_names is not None and name not in places.class_names:
+                words = f"no class named {name!r}{nearest(name, places.class_names, ALL_CLASSES)}"
+            else:
+                continue
+            # Names have dots of their own (a class may): the place is that of the exact key.
+            at = places.layer.places.get((*places.prefix, "metrics", limit), "") or places.at("metrics")
+            yield Mistake(f"{'.'.join((*places.prefix, 'metrics', limit))}: {words}", at)
 
     @field_validator("metrics")
     @classmethod

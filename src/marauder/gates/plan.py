@@ -1,71 +1,93 @@
-"""The gates of a run: read from gates.yaml, asked in its order, each with its settings."""
+"""The gates of a run: those that come with the package, over which a gates.yaml lies, each with its settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import create_model
 
-from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, MistakesError
 from marauder.core.plain import Plain
 from marauder.core.plugins import names, resolve
-from marauder.core.settings import Layer, Settings, add_values, read_layer, validate_layer
+from marauder.core.settings import (
+    Layer,
+    Places,
+    Settings,
+    add_values,
+    examine_layer,
+    merge_layers,
+    read_layer,
+    read_layer_or_mistakes,
+)
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Phase, Verdict
 
 DEFAULT = Path(__file__).with_name("gates_default.yaml")
 KIND = "gate"
 NOT_NAMED = "not named in gates.yaml"
+"""Why a gate of another package is off."""
 
 
 @dataclass(frozen=True, eq=False)
 class GatePlan:
-    """``settings``: of each gate that the file names, in its order. ``source``: the file. ``known``: the gates that the
-    kind of run can answer (``None``: all); of others nothing is asked or shown. ``places``: where each setting is
-    written, by gate and name."""
+    """``settings``: of each gate, in the order in which they are asked. ``given``: what of it the user gave, with the
+    places. ``known``: the gates that the kind of run can answer (``None``: all); of others nothing is asked or shown.
+    """
 
     settings: dict[str, GateSettings]
-    source: Path
+    given: Layer
     known: tuple[str, ...] | None = None
-    places: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
-    def restricted(self, known: Sequence[str], named: Sequence[str] = ()) -> GatePlan:
+    def restricted(self, known: Sequence[str]) -> GatePlan:
         """The plan for a kind of run that has evidence for the gates ``known`` only.
 
-        Gates of the file that comes with Marauder fall away where they are not known. Raises ``UserError`` for one that
-        a file of the user's own, or ``named`` (the overrides), asks for.
+        Others fall away. Raises ``UserError`` for one that the user asks for by name.
         """
-        # The packaged file names gates that nobody asked for; what a user's own file or an override names is meant.
-        meant = (
-            set(self.settings) if self.source != DEFAULT else {word.partition("=")[0].split(".")[0] for word in named}
-        )
-        asked = [name for name in self.names() if name not in known and name in meant]
-        if asked:
-            place = f"{self.source}: " if self.source != DEFAULT else ""
-            raise UserError(
-                f"{place}gate {', '.join(asked)}: this kind of run has no evidence for it; leave it out, or say "
-                f"`{asked[0]}: off` (there are: {', '.join(known)})"
-            )
+        mistakes = self.unanswerable(known)
+        if mistakes:
+            raise MistakesError(mistakes)
         kept = {name: given for name, given in self.settings.items() if name in known}
         return replace(self, settings=kept, known=tuple(known))
+
+    def unanswerable(self, known: Sequence[str]) -> list[Mistake]:
+        """A mistake for each gate that the user asks for by name and that is not among ``known``."""
+        return [
+            Mistake(
+                f"gate {name}: this kind of run has no evidence for it; leave it out, or say `{name}: off` (there are: "
+                f"{', '.join(known)})",
+                Places(self.given).at(name),
+            )
+            for name in self.names()
+            if name not in known and name in self.given.content
+        ]
 
     def for_task(self, headline: str, comparable: Sequence[str]) -> GatePlan:
         """The plan with what its settings leave to the kind of run, see ``GateSettings.for_task``.
 
-        Raises ``UserError`` with the place of a setting that does not fit.
+        Raises ``UserError`` with the place of each setting that does not fit.
         """
-        settings = {}
-        for name, given in self.settings.items():
-            try:
-                settings[name] = given.for_task(headline, comparable)
-            except ValueError as error:
-                setting, _, why = str(error).partition(": ")
-                place = self.places.get((name, setting), str(self.source))
-                raise UserError(f"{place}: {name}.{setting}: {why}") from None
+        settings, mistakes = self._fitted(headline, comparable)
+        if mistakes:
+            raise MistakesError(mistakes)
         return replace(self, settings=settings)
+
+    def unfit(self, known: Sequence[str], headline: str, comparable: Sequence[str]) -> list[Mistake]:
+        """A mistake for each setting of the gates ``known`` that does not fit the kind of run."""
+        kept = {name: given for name, given in self.settings.items() if name in known}
+        return replace(self, settings=kept)._fitted(headline, comparable)[1]
+
+    def _fitted(self, headline: str, comparable: Sequence[str]) -> tuple[dict[str, GateSettings], list[Mistake]]:
+        settings, mistakes = dict(self.settings), []
+        for name, one in self.settings.items():
+            try:
+                settings[name] = one.for_task(headline, comparable)
+            except ValueError as error:
+                setting = str(error).partition(": ")[0]
+                mistakes.append(Mistake(f"{name}.{error}", Places(self.given).at(f"{name}.{setting}")))
+        return settings, mistakes
 
     def names(self, phase: Phase | None = None) -> list[str]:
         """The gates that are asked (in a phase), in order."""
@@ -97,12 +119,28 @@ class GatePlan:
         return [self._off(name) for name in (*named, *others) if self.known is None or name in self.known]
 
     def in_order(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        """The verdicts as the report shows them: in the order of gates.yaml, those not named last."""
+        """The verdicts as the report shows them: in the order of the plan, those not named last."""
         order = list(dict.fromkeys((*self.settings, *names(KIND))))
         return sorted(verdicts, key=lambda verdict: order.index(verdict.gate))
 
+    def unjudged(self, limited: Sequence[str] = (), protected: Sequence[str] = ()) -> list[str]:
+        """What protects nothing though it is written down, in words. ``limited``: slices with limits; ``protected``:
+        slices that are protected."""
+        words, limits = [], self.settings.get("limits")
+        if limits is not None and limits.severity == "off" and getattr(limits, "metrics", None):
+            words.append(f"nobody judges the limits on {', '.join(limits.metrics)}: the gate limits is off")  # type: ignore[attr-defined]
+        asked = self.names()
+        if limited and "slices" not in asked:
+            words.append(f"nobody judges the limits of the slices {', '.join(limited)}: the gate slices is off")
+        alone = [
+            name for name in protected if "regression" not in asked and (name not in limited or "slices" not in asked)
+        ]
+        if alone:
+            words.append(f"nobody protects the slices {', '.join(alone)}: the gate regression is off")
+        return words
+
     def to_json(self) -> Plain:
-        """The settings of the gates that the file names, as plain values: what is written into the run."""
+        """The settings of the gates as plain values: what is written into the run."""
         return {name: given.model_dump(mode="json") for name, given in self.settings.items()}
 
     def _off(self, name: str) -> Verdict:
@@ -110,38 +148,51 @@ class GatePlan:
         return kind.off() if name in self.settings else kind.off(NOT_NAMED)
 
 
-def load_gates(path: Path | str | None = None, overrides: Sequence[str] = ()) -> GatePlan:
-    """Read a gates.yaml: gate names with their settings, in the order in which they are asked and reported.
+def load_gates(path: Path | str | None = None, overrides: Sequence[str] = (), given: Layer | None = None) -> GatePlan:
+    """The gates of a run: those that come with the package, over them a gates.yaml, ``given`` and the overrides.
 
-    ``path``: ``None`` for the gates that come with the package. ``overrides``: dotted, ``regression.alpha=0.01``;
-    ``latency=off`` switches a gate off. A gate without settings has their defaults; one that is not named is off.
-    Raises ``UserError`` that lists every mistake with its line, and the nearest name.
+    ``path``: ``None`` for no gates.yaml. ``overrides``: dotted, ``regression.alpha=0.01``; in all of them ``off``
+    switches a gate off: ``latency=off``. Raises ``UserError`` that lists every mistake with its place, and the nearest
+    name.
     """
-    source = Path(path) if path is not None else DEFAULT
+    plan, mistakes = examine_gates(path, overrides, given)
+    if mistakes:
+        raise MistakesError(mistakes, str(path) if path is not None else "")
+    return plan
+
+
+def examine_gates(
+    path: Path | str | None = None, overrides: Sequence[str] = (), given: Layer | None = None
+) -> tuple[GatePlan, list[Mistake]]:
+    """As ``load_gates``, with the mistakes instead of an error; the plan is then good for finding more of them."""
+    # Without places: what the package says is nobody's mistake.
+    default = Layer(read_layer(DEFAULT).content, {})
+    own = merge_layers([_whole(read_layer_or_mistakes(path)), _whole(given or Layer({}, {}))])
     # Twice: overrides of single settings need a mapping to go into, and may themselves say `latency=off`.
-    layer = _whole(add_values(_whole(read_layer(source)), overrides, None, {}))
+    own = _whole(add_values(own, overrides, None, {}))
+    layer = merge_layers([_whole(default), own])
     fields: Plain = {
         # Only gates that are named are imported.
         name: (_gate_class(name).settings_model | None if name in layer.content else Any, None)
         for name in names(KIND)
     }
     model = create_model("Gates", __base__=Settings, **fields)
-    plan = validate_layer(model, layer)
-    settings = {name: cast(GateSettings, getattr(plan, name)) for name in layer.content}
-    return GatePlan(settings, source, places=layer.places)
+    found, mistakes = examine_layer(model, layer)
+    settings = {name: getattr(found, name, None) for name in layer.content}
+    return GatePlan({name: one for name, one in settings.items() if isinstance(one, GateSettings)}, own), mistakes
 
 
 def _whole(layer: Layer) -> Layer:
-    """A gate that is named alone has default settings; ``off`` (which YAML reads as false) is short for severity."""
+    """A gate that is named alone is on with its settings; ``off`` (which YAML reads as false) is short for severity."""
     content: Plain = {}
     for name, value in layer.content.items():
-        if value is None:
+        if value is None or value is True or value == "on":
             content[name] = {}
         elif value is False or value == "off":
             content[name] = {"severity": "off"}
         else:
             content[name] = value
-    return Layer(content, layer.places, layer.name)
+    return replace(layer, content=content)
 
 
 def _gate_class(name: str) -> type[Gate[Any, Any]]:

@@ -1,14 +1,37 @@
-"""Which file a detector is read from: the one that is named, or an error that says so. Asking needs no torch."""
+"""Names of detectors: which architectures there are, and which file one is read from. Asking needs no torch."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.core.mistakes import nearest
 
+FAMILIES = ("yolov8", "yolo11")
+SCALES = "tnsmlx"
+"""Of each family, small to large; ``t`` is one of Marauder's own."""
+_NAME = re.compile(rf"({'|'.join(FAMILIES)})([{SCALES}])")
 SUFFIXES = (".pt", ".safetensors")
 """Of files that hold a detector. A training leaves both, of the same weights; later they may be of two models."""
+
+
+def detector_names() -> list[str]:
+    """The architectures that can be built, small to large."""
+    return [f"{family}{scale}" for family in FAMILIES for scale in SCALES]
+
+
+def family_and_scale(name: str) -> tuple[str, str] | None:
+    """``("yolov8", "n")`` of ``yolov8n``, ``YOLOv8n`` or ``yolov8n.pt``; ``None``: no architecture is called so."""
+    found = _NAME.fullmatch(name.removesuffix(".yaml").removesuffix(".pt").lower())
+    return (found[1], found[2]) if found is not None else None
+
+
+def unknown_detector(name: str) -> str:
+    """What to say of a ``name`` that is no architecture's."""
+    words = f"no detector named {name!r}{nearest(name, detector_names())}"
+    return words + ("; to start from a file, name it as weights" if name.endswith(SUFFIXES) else "")
 
 
 def model_file(path: Path) -> Path:

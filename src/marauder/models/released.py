@@ -28,6 +28,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, hash_file
 from marauder.core.plain import Plain
 from marauder.core.work import Work
+from marauder.models.naming import FAMILIES, detector_names
 
 FOLDER = "MARAUDER_WEIGHTS"
 """Names the folder of weights files."""
@@ -46,7 +47,7 @@ START_SECONDS, STALL_SECONDS, MOST_SECONDS = 120.0, 30.0, 1800.0
 """Longest times: until fetching begins (PyTorch is loaded first), without a new byte, and in all."""
 PAUSES = (2.0, 8.0)
 """Seconds before another attempt, where the server said that it was its own fault."""
-_RELEASED = re.compile(r"(yolov8|yolo11)[nsmlx]\.pt")
+_RELEASED = re.compile(rf"({'|'.join(FAMILIES)})[nsmlx]\.pt")
 
 
 class UnavailableError(Exception):
@@ -66,6 +67,11 @@ class Fetching:
 def is_released(name: str) -> bool:
     """Whether ``name`` is that of released COCO weights for an architecture that is trained here."""
     return _RELEASED.fullmatch(name) is not None
+
+
+def released_names() -> list[str]:
+    """Of all released COCO weights, small to large."""
+    return [name for name in (f"{model}.pt" for model in detector_names()) if is_released(name)]
 
 
 def released_for(model: str) -> str | None:

@@ -7,7 +7,6 @@ Forms are those of 8.4 (pinned ``>=8.4.190,<8.5``); ``tests/models`` holds the c
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch import nn
 
 from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
+from marauder.models.naming import family_and_scale, unknown_detector
 from marauder.models.unreadable import UNREADABLE
 
 _THREADS_BEFORE = os.environ.get("OMP_NUM_THREADS")
@@ -41,17 +41,10 @@ if _THREADS_BEFORE is None:
     # Importing Ultralytics sets one thread for every process started from here; that is the caller's choice.
     os.environ.pop("OMP_NUM_THREADS", None)
 
-SCALES = "tnsmlx"
 TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
 """Scale ``t``: about 62 thousand parameters, for tests and the demonstration; not one of Ultralytics' own scales."""
 
-_NAME = re.compile(rf"(yolov8|yolo11)([{SCALES}])")
 LOSS_NAMES = ("box", "cls", "dfl")
-
-
-def detector_names() -> list[str]:
-    """The architectures that ``build_detector`` knows, small to large."""
-    return [f"{family}{scale}" for family in ("yolov8", "yolo11") for scale in SCALES]
 
 
 def build_detector(
@@ -66,12 +59,12 @@ def build_detector(
     ``boxes`` (B, 4·reg_max, A), ``scores`` (B, classes, A) logits, ``feats``; in evaluation mode a pair of the decoded
     predictions (B, 4 + classes, A), centre-size boxes in pixels and scores in 0..1, and that dict.
     """
-    found = _NAME.fullmatch(name.removesuffix(".yaml").removesuffix(".pt").lower())
+    found = family_and_scale(name)
     if found is None:
-        raise UserError(f"no detector named {name!r}; choose one of: {', '.join(detector_names())}")
+        raise UserError(unknown_detector(name))
     if not class_names:
         raise UserError("a detector needs at least one class; check the names in data.yaml")
-    family, scale = found.groups()
+    family, scale = found
     architecture = yaml_model_load(f"{family}{'n' if scale == 't' else scale}.yaml")
     if scale == "t":
         architecture["scales"] = {"t": TINY["depth_width_channels"]}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,13 +16,15 @@ from pydantic import Field, create_model
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify, is_same
 from marauder.core.locks import is_held
+from marauder.core.mistakes import Mistake, Mistakes
 from marauder.core.plain import Plain
-from marauder.core.settings import Settings, load_settings, read_yaml_mapping
+from marauder.core.settings import Layer, Places, Settings, add_values, examine_layer, read_layer_or_mistakes
 from marauder.pipeline import steps as steps_package
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import Facts, State, Status, decide, flatten
 from marauder.pipeline.step import Artifact, Step
 from marauder.pipeline.workspace import Workspace
+from marauder.runs.ultralytics_words import answers
 
 
 def discover() -> tuple[Step, ...]:
@@ -50,7 +53,10 @@ class Pipeline:
         config: Path | None = None,
         overrides: Sequence[str] = (),
         steps: Iterable[Step] | None = None,
+        mistakes: Mistakes | None = None,
     ) -> None:
+        """``mistakes``: gathers those in the settings, instead of having them raised; the pipeline is then good for
+        finding more of them (``look_through``)."""
         self.workspace = workspace
         self.steps = tuple(sorted(discover() if steps is None else steps, key=lambda step: step.number))
         for kind, values in (
@@ -60,7 +66,13 @@ class Pipeline:
             if len(set(values)) < len(values):
                 raise TypeError(f"two steps have the same {kind}: {values}")
         self._proposed: dict[str, list[str]] = {step.name: [] for step in self.steps}
-        self.settings = self._load(config, overrides)
+        self.layer = self._layer(config, overrides)
+        self.settings, found = examine_layer(_settings_model(self.steps), self.layer)
+        self.well_formed = not found
+        gathered = mistakes if mistakes is not None else Mistakes()
+        gathered.add(found)
+        if mistakes is None:
+            gathered.demand_none(self.layer.name)
 
     def step(self, name: str) -> Step:
         """The step called ``name``, or by its number. Raises ``UserError`` with the known ones."""
@@ -182,40 +194,68 @@ class Pipeline:
                 problems.append(f"output was changed: {self.workspace.relative(artifact.path)}")
         return tuple(problems)
 
-    def _load(self, config: Path | None, overrides: Sequence[str]) -> Any:
-        content = read_yaml_mapping(config)[0] if config is not None else {}
-        sections = {name: section for name, section in content.items() if isinstance(section, Mapping)}
-        given = {*flatten(sections), *(override.partition("=")[0].strip() for override in overrides)}
-        placed: list[str] = []
-        of_steps = {step.name: {name for name in given if name.partition(".")[0] == step.name} for step in self.steps}
-        configured = {
-            step.name
-            for step in self.steps
-            # An optional step is on as soon as anything is said about it.
-            if not step.optional or (of_steps[step.name] and not _is_switched_off(step, overrides))
-        }
+    def look_through(self, selected: Sequence[Step]) -> Iterator[Mistake]:
+        """What is wrong with the settings of ``selected`` beside their form: names and files that are not there.
+
+        Reads files, changes none.
+        """
+        made: list[Path] = []
+        names = None
         for step in self.steps:
-            of_step = of_steps[step.name]
-            if step.name not in configured:
+            if self.settings_of(step) is None:
                 continue
-            if content.get(step.name) is not None and step.name not in sections:
-                continue  # no mapping of settings: a mistake that load_settings names with its line
-            if not of_step:
-                # An empty section, so that a step without settings is there with its defaults.
-                placed.append(f"{step.name}={{}}")
+            if step in selected:
+                places = Places(self.layer, prefix=(step.name,), made=tuple(made), class_names=names)
+                yield from step.mistakes(self.settings_of(step), places)
+            # What a finished step left is there, and stays.
+            if not self.well_formed or self.status(step).state != State.DONE:
+                made += [artifact.path for artifact in self._outputs_if_known(step)]
+            names = step.class_names(self.settings_of(step)) or names
+
+    def _outputs_if_known(self, step: Step) -> tuple[Artifact, ...]:
+        try:
+            return self.outputs(step)
+        except (AttributeError, TypeError):
+            # Settings that could not be read are ``None``; then nobody can say what the step makes.
+            return (Artifact("everything", self.workspace.training),)
+
+    def _layer(self, config: Path | None, overrides: Sequence[str]) -> Layer:
+        """The user's settings, under which lie those that the workspace decides and proposes."""
+        layer = add_values(read_layer_or_mistakes(config), overrides, None, {})
+        mistakes = Mistakes(layer.mistakes)
+        # An optional step is on as soon as anything is said about it.
+        configured = {step.name for step in self.steps if not step.optional or layer.content.get(step.name) is not None}
+        for step in self.steps:
+            section = layer.content.get(step.name)
+            # What is no mapping of settings is a mistake that is found with its line.
+            if step.name not in configured or not isinstance(section, dict | None):
+                continue
+            given = flatten(section or {})
+            section = layer.content[step.name] = section or {}
             decided, suggested = step.placed(self.workspace), step.suggested(self.workspace, configured)
             # A suggestion gives way to the user; what the workspace decides is refused if set.
             for name, value in {**suggested, **decided}.items():
-                if f"{step.name}.{name}" not in of_step:
-                    # As overrides, so that their mistakes and values go the same way as the user's.
-                    placed.append(f"{step.name}.{name}={json.dumps(value, default=str)}")
-                    if name not in decided:
-                        self._proposed[step.name].append(name)
-                elif name in decided:
-                    raise UserError(
-                        f"{step.name}.{name}: the workspace decides this; choose the workspace with --root instead"
-                    )
-        return load_settings(_settings_model(self.steps), config, [*overrides, *placed])
+                if name not in given or name in decided:
+                    _put(section, name, json.loads(json.dumps(value, default=str)))
+                if name not in given and name not in decided:
+                    self._proposed[step.name].append(name)
+                elif name in given and name in decided:
+                    words = "the workspace decides this; choose the workspace with --root instead"
+                    mistakes.add([Places(layer, prefix=(step.name,)).mistake(name, words)])
+        return replace(layer, mistakes=tuple(mistakes.found))
+
+
+def _put(section: Plain, name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            return  # a mistake of its own
+    section[last] = value
+
+
+class _Sections(Settings):
+    elsewhere = answers("baseline.")
 
 
 def _settings_model(steps: Sequence[Step]) -> type[Settings]:
@@ -224,7 +264,7 @@ def _settings_model(steps: Sequence[Step]) -> type[Settings]:
         model = step.settings_model()
         # A required section that is absent is a mistake with a name; an optional one is ``None``.
         fields[step.name] = (model | None, None) if step.optional else (model, Field(...))
-    return create_model("PipelineSettings", __base__=Settings, **fields)
+    return create_model("PipelineSettings", __base__=_Sections, **fields)
 
 
 @cache
@@ -239,10 +279,6 @@ def default_values(model: type[Settings]) -> Plain:
             part = create_model("Part", __base__=Settings, **{name: (field.annotation, field)})  # type: ignore[call-overload]
             values[name] = part().model_dump(mode="json")[name]
     return values
-
-
-def _is_switched_off(step: Step, overrides: Sequence[str]) -> bool:
-    return f"{step.name}=null" in ["".join(override.split()) for override in overrides]
 
 
 def _overlap(one: Path, other: Path) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from marauder.core.mistakes import Mistake
 from marauder.core.plain import PlainMapping
+from marauder.core.settings import Places
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.settings import is_word
@@ -40,6 +42,12 @@ class RunStep(Step):
             "checkpoints": workspace.checkpoints(self.folder),
             "runs": workspace.training / "runs",
         }
+
+    def mistakes(self, settings: Any, places: Places) -> Iterable[Mistake]:
+        """Those of a run of this kind."""
+        from marauder.runs.task_description import describe_task
+
+        return describe_task(settings.task).mistakes(settings, places)
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The data set with its pictures and labels, and the weights to start from where they are named."""

@@ -7,15 +7,16 @@ settings models and the work itself are imported inside the methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from marauder.core.clock import Clock
 from marauder.core.decides import names
+from marauder.core.mistakes import Mistake
 from marauder.core.plain import PlainMapping
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import Decides, Places, Settings, further_mistakes
 from marauder.pipeline.workspace import Workspace
 
 
@@ -83,6 +84,14 @@ class Step(ABC):
         leaves; ``configured``: names of the steps that are part of this pipeline. Their values count as inputs, not as
         settings: a workspace can move."""
         return {}
+
+    def mistakes(self, settings: Any, places: Places) -> Iterable[Mistake]:
+        """What is wrong with the step's settings beside their form, found before any step is touched."""
+        return further_mistakes(settings, places)
+
+    def class_names(self, settings: Any) -> tuple[str, ...] | None:
+        """The classes of the data set that the step will make; ``None``: it makes none, or they are not known yet."""
+        return None
 
     def without_effect(self) -> frozenset[str]:
         """Dotted names of settings that change no result: changing them makes nothing stale."""

@@ -23,7 +23,7 @@ from marauder.core.files import fingerprint, hash_file, to_plain, write_json, wr
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
-from marauder.core.settings import Decides
+from marauder.core.settings import Decides, Layer
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
@@ -43,7 +43,7 @@ from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
-from marauder.runs.run_identity import gate_overrides, with_run_id
+from marauder.runs.run_identity import with_run_id
 from marauder.runs.settings import CONFIG_FILE, RunSettings
 from marauder.runs.start_weights import Start, started, write_start
 from marauder.runs.task_description import FLOOR_GATE, describe_task
@@ -112,9 +112,8 @@ def run_gated(
         train_only(settings, clock, resume, fresh)
         raise SystemExit(0)
     task = describe_task(settings.task)
-    plan = load_gates(settings.gates, gate_overrides(settings.gate))
     # The gates that ship with Marauder are for every task; only those that were asked for by name must fit.
-    plan = plan.restricted(task.answerable(), gate_overrides(settings.gate))
+    plan = load_gates(settings.gates, given=Layer(dict(settings.gate), {})).restricted(task.answerable())
     plan = plan.for_task(task.headline(), task.comparable())
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
@@ -124,6 +123,8 @@ def run_gated(
         # Reading and hashing large data sets takes long enough to be stopped.
         runtime.clock = clock
         identity = runtime.open()
+        for words in runtime.unjudged(plan):
+            log.warning("%s", words)
         settings.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(settings.folder / LOCK_FILE, f"{settings.folder}"):
             run = GatedRun(settings, start, runtime, identity, pinned, plan, clock, stage or SingleTraining())
@@ -167,7 +168,9 @@ class GatedRun:
             if done is not None:
                 return done
         if fresh:
-            set_aside_results(self.folder)
+            former = set_aside_results(self.folder)
+            if former is not None:
+                log.warning("starting over: what the former run left is in %s", former)
         else:
             self._refuse_another_run(resume)
         self._start(fresh, resume is not None)

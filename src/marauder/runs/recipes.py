@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +12,20 @@ import yaml
 
 from marauder.core.decides import names
 from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, Mistakes, MistakesError, nearest
 from marauder.core.plain import PlainMapping
-from marauder.core.settings import Decides, Layer, add_values, merge_layers, read_layer, validate_layer
+from marauder.core.plugins import is_known
+from marauder.core.settings import (
+    Decides,
+    Layer,
+    Places,
+    add_values,
+    examine_layer,
+    merge_layers,
+    read_layer,
+    read_layer_or_mistakes,
+    validate_layer,
+)
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import all_tasks, describe_task
 
@@ -53,33 +64,45 @@ def recipe_fields() -> tuple[str, ...]:
 
 
 def recipe_layers(name: str, place: str = "") -> list[Layer]:
-    """The layers of a recipe, what it extends first. Raises ``UserError``: unknown name, a circle, foreign keys."""
+    """The layers of a recipe, what it extends first. Raises ``UserError`` that lists every mistake: unknown name, a
+    circle, foreign keys."""
     layers: list[Layer] = []
     met: list[str] = []
+    found = Mistakes()
     wanted: str | None = name
     while wanted is not None:
-        path = _find(wanted, place)
-        # By file: a recipe can be named by its name and by its path.
-        if str(path) in met:
-            raise UserError(f"{place or path}: recipe {wanted!r} extends itself: {' -> '.join([*met, str(path)])}")
-        met.append(str(path))
-        layer = read_layer(path)
-        known = (*recipe_fields(), *OWN_KEYS)
-        mistakes = [
-            f"  {layer.places.get((key,), str(path))}: {key}: a recipe sets only {', '.join(known)}"
-            for key in layer.content
-            if key not in known
-        ]
-        if mistakes:
-            raise UserError(f"{path}: settings that belong into train.yaml:\n" + "\n".join(mistakes))
-        above = layer.content.get("extends")
-        if above is not None and not isinstance(above, str):
-            raise UserError(f"{layer.places[('extends',)]}: extends: name one recipe, not {type(above).__name__}")
-        place = layer.places.get(("extends",), "")
-        content = {key: value for key, value in layer.content.items() if key not in OWN_KEYS}
-        layers.append(Layer(content, {k: v for k, v in layer.places.items() if k[0] not in OWN_KEYS}, str(path)))
-        wanted = above
+        with found.gathered():
+            path = _find(wanted, place)
+            # By file: a recipe can be named by its name and by its path.
+            if str(path) in met:
+                circle = " -> ".join([*met, str(path)])
+                raise MistakesError([Mistake(f"recipe {wanted!r} extends itself: {circle}", place or str(path))])
+            met.append(str(path))
+            layer = read_layer(path)
+            found.add(_foreign_keys(layer))
+            own = {key: value for key, value in layer.content.items() if key not in OWN_KEYS}
+            layers.append(replace(layer, content=own, places={k: v for k, v in layer.places.items() if k[0] in own}))
+            wanted, place = _extended(layer), layer.places.get(("extends",), "")
+            continue
+        break  # what it extends is not known
+    found.demand_none()
     return layers[::-1]
+
+
+def _foreign_keys(layer: Layer) -> Iterator[Mistake]:
+    known = (*recipe_fields(), *OWN_KEYS)
+    for key in layer.content:
+        if key not in known:
+            words = f"{key}: a recipe sets only {', '.join(known)}; the rest goes into train.yaml"
+            yield Mistake(words, layer.places.get((key,), layer.name))
+
+
+def _extended(layer: Layer) -> str | None:
+    above = layer.content.get("extends")
+    if above is not None and not isinstance(above, str):
+        words = f"extends: name one recipe, not {type(above).__name__}"
+        raise MistakesError([Mistake(words, layer.places[("extends",)])])
+    return above
 
 
 def run_layer(
@@ -88,16 +111,21 @@ def run_layer(
     options: Mapping[str, str] | None = None,
     values: PlainMapping | None = None,
 ) -> Layer:
-    """All settings of a run with their places: recipe, then the file, then overrides and options."""
-    own = read_layer(path) if path is not None else Layer({}, {})
-    given = add_values(own, overrides, options, values or {})
+    """All settings of a run with their places: recipe, then the file, then overrides and options.
+
+    What cannot be read is among the layer's mistakes, so that all are told at once.
+    """
+    given = add_values(read_layer_or_mistakes(path), overrides, options, values or {})
     recipe = given.content.get("recipe")
     if recipe is None:
         return given
-    if not isinstance(recipe, str):
-        raise UserError(f"{given.places.get(('recipe',), 'recipe')}: recipe: name one recipe")
-    merged = merge_layers([*recipe_layers(recipe, given.places.get(("recipe",), "")), given])
-    return Layer(merged.content, merged.places, given.name)
+    place, found = given.places.get(("recipe",), ""), Mistakes(given.mistakes)
+    layers: list[Layer] = []
+    with found.gathered():
+        if not isinstance(recipe, str):
+            raise MistakesError([Mistake("recipe: name one recipe", place)])
+        layers = recipe_layers(recipe, place)
+    return replace(merge_layers([*layers, given]), name=given.name, mistakes=tuple(found.found))
 
 
 def load_run_settings(
@@ -108,14 +136,34 @@ def load_run_settings(
     /,
     **values: Any,
 ) -> AnyRun:
-    """The settings of a run. Raises one ``UserError`` that lists every mistake with its file and line."""
+    """The settings of a run. Raises one ``UserError`` that lists every mistake in their form with its file and line."""
     return validate_layer(model, run_layer(path, overrides, options, values), options)
 
 
 def load_settings_of_task(path: Path | None, overrides: Sequence[str] = ()) -> RunSettings:
-    """The settings of a run of the kind that ``task`` names. Raises one ``UserError`` that lists every mistake."""
+    """The settings of a run of the kind that ``task`` names. Raises one ``UserError`` that lists every mistake in their
+    form."""
     layer = run_layer(path, overrides)
     return validate_layer(model_of_task(layer), layer)
+
+
+def check_run(
+    layer: Layer, options: Mapping[str, str] | None = None, model: type[RunSettings] | None = None
+) -> RunSettings:
+    """The settings that ``layer`` states, once all that they name is there and means something: files, models, metrics,
+    classes, gates. ``model``: by default that of the task that they name.
+
+    Raises one ``UserError`` that lists every mistake of every file and of the command line. Nothing is touched.
+    """
+    # Where there is no such task, its field says so, and the rest is looked at as that of the default.
+    task = layer.content.get("task")
+    known = task is None or is_known("task", str(task))
+    asked = model or model_of_task(layer if known else Layer({}, {}))
+    settings, mistakes = examine_layer(asked, layer, options)
+    found = Mistakes(mistakes)
+    found.add(describe_task(settings.task).mistakes(settings, Places(layer, options or {})))
+    found.demand_none(layer.name)
+    return settings
 
 
 def model_of_task(layer: Layer) -> type[RunSettings]:
@@ -124,7 +172,7 @@ def model_of_task(layer: Layer) -> type[RunSettings]:
     try:
         return describe_task(str(named)).settings_model
     except UserError as error:
-        raise UserError(f"{layer.places.get(('task',), layer.name)}: task: {error}") from None
+        raise MistakesError([Mistake(f"task: {error}", layer.places.get(("task",), layer.name))]) from None
 
 
 def file_and_overrides(first: str, others: Sequence[str] | None) -> tuple[Path | None, list[str]]:
@@ -148,15 +196,11 @@ def _find(name: str, place: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"{place + ': ' if place else ''}recipe {name}: no such file; check the path")
+            raise MistakesError([Mistake(f"recipe: {name}: no such file; check the path", place)])
         return path
     for folder in (USER_FOLDER, _shipped()):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    known = [recipe.name for recipe in library()]
-    near = difflib.get_close_matches(name, known, 1)
-    raise UserError(
-        f"{place + ': ' if place else ''}no recipe named {name!r}"
-        + (f", did you mean {near[0]}?" if near else "")
-        + f"; known: {', '.join(known)} (`marauder config recipes` tells more)"
-    )
+    known = [path.stem for folder in (USER_FOLDER, _shipped()) for path in sorted(folder.glob("*.yaml"))]
+    told = nearest(name, known, "`marauder config recipes` lists them")
+    raise MistakesError([Mistake(f"recipe: no recipe named {name!r}{told}", place)])

@@ -108,14 +108,22 @@ def _killed_after(folder: Path, record: RunRecord) -> float:
 RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".jpg", ".json", ".jsonl", ".md", ".yaml", ".npz"})
 
 
-def set_aside_results(folder: Path) -> None:
-    """Move a finished run's weights and reports into ``previous``, so that a new run's do not mix with them."""
+def set_aside_results(folder: Path) -> Path | None:
+    """Move a run's weights and reports away, so that a new run's do not mix with them; returns where they are now.
+
+    They go into ``previous``; what an unfinished run left goes into ``unfinished`` where ``previous`` holds a finished
+    one, which it must not replace.
+    """
     record = read_record(folder)
     if record is None:
-        return
+        return None
     previous = folder / "previous"
-    # What an unfinished run left joins the last finished one, instead of taking its place. Without a record there, what
-    # lies in ``previous`` is this very run's: a kill cut its moving short, and the rest follows.
+    kept = read_record(previous)
+    if kept is not None and kept.state == "finished" and record.state != "finished":
+        previous = folder / "unfinished"
+        shutil.rmtree(previous, ignore_errors=True)
+    # Without a record there, what lies in ``previous`` is this very run's: a kill cut its moving short, and the rest
+    # follows.
     if (previous / RUN_FILE).is_file() and record.state == "finished":
         shutil.rmtree(previous)
     previous.mkdir(exist_ok=True)
@@ -125,3 +133,4 @@ def set_aside_results(folder: Path) -> None:
     # The record goes last: killed in between, the next start finds it and moves the rest.
     for path in sorted(files, key=lambda path: path.name == "run.json"):
         path.replace(previous / path.name)
+    return previous

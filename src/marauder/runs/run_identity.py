@@ -1,17 +1,14 @@
-"""Which run it is: its id and folder, made from what decides its result, and the gates it is asked."""
+"""Which run it is: its id and folder, made from what decides its result."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from marauder.core.decides import decided
 from marauder.core.files import fingerprint
-from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.settings import NAME_PATTERN, RunSettings
@@ -40,15 +37,3 @@ def run_name(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     kept = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")[:50] or "run"
     return f"{kept}-{fingerprint(text)[:6]}"
-
-
-def gate_overrides(given: PlainMapping) -> list[str]:
-    """The section ``gate`` of the settings as dotted overrides of gates.yaml."""
-    words = []
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            # As JSON, which is YAML: a text stays a text when the override is parsed.
-            words += [f"{name}.{key}={json.dumps(inner)}" for key, inner in value.items()]
-        else:
-            words.append(f"{name}={json.dumps(value)}")
-    return words

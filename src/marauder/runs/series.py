@@ -74,12 +74,13 @@ class Series(TrainingStage):
         """The parts, each going on where it was. ``resume`` names a checkpoint of one of them."""
         settings = run.settings
         parts = PartMaker(settings.folder / self.folder_name, run.clock, resume)
-        if fresh:
-            for folder in (parts.folder, settings.checkpoint_folder):
-                shutil.rmtree(folder, ignore_errors=True)
+        kept = [_set_aside(folder) for folder in (parts.folder, settings.checkpoint_folder)] if fresh else []
         if begun is not None:
             begun()
-        return self.make(run, parts)
+        outcome = self.make(run, parts)
+        for former in kept:
+            shutil.rmtree(former, ignore_errors=True)
+        return outcome
 
     def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
         """It belongs to a part of the run that lies here, and is there; the part compares it with what it is now."""
@@ -98,6 +99,17 @@ class Series(TrainingStage):
         parts = settings.folder / self.folder_name
         found += [parts.glob(f"*/{name}") for name in ("best.*", "last.*", HISTORY_FILE)]
         return not any(path.stat().st_size for paths in found for path in paths)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Move a folder away as ``<name>.former``, where that is not one of an earlier attempt that was never finished."""
+    former = folder.with_name(f"{folder.name}.former")
+    if former.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        folder.rename(former)
+        log.warning("starting over: what was here before is in %s until the new run is done", former)
+    return former
 
 
 @dataclass(frozen=True)

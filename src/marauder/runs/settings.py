@@ -14,8 +14,10 @@ from marauder.core.settings import Decides, Settings
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
+from marauder.models.naming import SUFFIXES, family_and_scale, unknown_detector
 from marauder.models.released import is_released
 from marauder.registry.settings import RegistrySettings
+from marauder.runs.ultralytics_words import answers
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
 
@@ -33,7 +35,7 @@ def _whole_cells(size: int) -> int:
 
 
 def _weights_file(path: Path) -> Path:
-    if path.suffix not in (".pt", ".safetensors"):
+    if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: weights are a .pt or .safetensors file")
     return path
 
@@ -65,6 +67,14 @@ def _start_file(path: Path) -> Path:
     raise ValueError(f"{path}: give auto, none, released weights such as {released}, or a .pt or .safetensors file")
 
 
+def _known_detector(name: str) -> str:
+    if family_and_scale(name) is None:
+        raise ValueError(unknown_detector(name))
+    return name
+
+
+DetectorName = Annotated[str, AfterValidator(_known_detector)]
+"""The name of an architecture."""
 ImageSize = Annotated[int, AfterValidator(_whole_cells)]
 """Pixels of a side: whole cells of a detector's coarsest grid."""
 WeightsFile = Annotated[Path, AfterValidator(_weights_file), BY_CONTENT]
@@ -116,6 +126,7 @@ class CardSettings(Settings):
 class RunSettings(Settings):
     """One gated run. Paths are relative to the folder the command is called in."""
 
+    elsewhere = answers()
     data: Annotated[Path, Decides.PLACE] = Field(
         description="dataset.yaml with manifests, or a data set with the splits train and val"
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from marauder.core.errors import UserError
 from marauder.core.metrics import Metric, headline, with_floor
+from marauder.core.mistakes import Mistake
 from marauder.core.plugins import imported, loadable, resolve
+from marauder.core.settings import Places
+from marauder.runs.checking import mistakes_of_any_run
 from marauder.runs.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -46,6 +49,24 @@ class TaskDescription(ABC):
     files: ClassVar[Mapping[str, str]]
     """What it leaves beside what every run does and belongs to a registered version: file to what it is for trackers
     (``model``, ``report``, ``data``)."""
+
+    epoch_metrics: ClassVar[tuple[str, ...]] = ()
+    """What is measured after every epoch, and so may pick the best weights; empty: any name is let through."""
+
+    @classmethod
+    def mistakes(cls, settings: Any, places: Places) -> Iterable[Mistake]:
+        """What is wrong with ``settings`` of such a run beside their form, found before anything is touched.
+
+        Some of them may be ``None``, where they could not be read. Reads files, changes none.
+        """
+        return mistakes_of_any_run(
+            settings,
+            places,
+            answerable=cls.answerable(),
+            epoch_metrics=cls.epoch_metrics,
+            headline=cls.headline(),
+            comparable=cls.comparable(),
+        )
 
     @classmethod
     def load(cls) -> type[TaskRuntime]:

@@ -19,6 +19,7 @@ from marauder.engine.state import Outcome
 from marauder.engine.task import Task, Weights
 from marauder.gates.base import GateSettings
 from marauder.gates.floor import FloorEvidence
+from marauder.gates.plan import GatePlan
 from marauder.gates.verdict import Verdict
 from marauder.models.transfer import TransferAccount
 from marauder.registry.base import ModelVersion
@@ -116,6 +117,10 @@ class TaskRuntime(ABC, Generic[AnyRun]):
         """Fingerprints of the data sets beside ``data`` that finished weights are measured on: they are measured again
         where one has changed."""
         return ()
+
+    def unjudged(self, plan: GatePlan) -> Sequence[str]:
+        """What the settings and files limit or protect though no gate of ``plan`` judges it, in words."""
+        return plan.unjudged()
 
     def accounts(self) -> Sequence[TransferAccount]:
         """What a model takes of the weights that training starts from, tensor by tensor; empty: it starts from none."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from marauder.core.mistakes import Mistake
 from marauder.core.plugins import is_known, known_as, names
-from marauder.core.settings import COMMAS, PLAIN_OFF, Decides, Settings
+from marauder.core.settings import COMMAS, PLAIN_OFF, Decides, Places, Settings
+from marauder.models.naming import explain_missing
 from marauder.selection.price import PriceSettings
 
 ENSEMBLE_MEASURES = ("mutual_information", "predictive_entropy")
@@ -108,6 +110,12 @@ class SelectionSettings(Settings):
     sheet_pictures: int = Field(60, ge=1, le=400, description="most pictures on the contact sheet")
     map_points: int = Field(5000, ge=50, description="most pictures on the map of the pool")
     price: PriceSettings = PriceSettings()
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """Models that are not there."""
+        for path in self.models or ():
+            if places.missing(path):
+                yield places.mistake("models", explain_missing(path) or f"{path}: no such file; check the path")
 
     @field_validator("weights")
     @classmethod

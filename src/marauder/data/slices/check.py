@@ -10,7 +10,7 @@ from typing import Literal as OneOf
 
 import numpy as np
 
-from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, MistakesError, nearest
 from marauder.data.records import Dataset, Record
 from marauder.data.slices.columns import (
     KINDS,
@@ -59,9 +59,13 @@ class SliceFinding:
     split: str | None = None
     place: str = ""
 
+    def as_mistake(self) -> Mistake:
+        """The finding in a list of mistakes."""
+        of_split = f" ({self.split})" if self.split is not None else ""
+        return Mistake(f"{self.slice}{of_split}: {self.message}", self.place)
+
     def __str__(self) -> str:
-        where = f"{self.place}: " if self.place else ""
-        return f"{where}{self.slice}{f' ({self.split})' if self.split is not None else ''}: {self.message}"
+        return str(self.as_mistake())
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def check(book: SliceBook, dataset: Dataset, split: str | None = None) -> list[S
 
     Raises ``UserError`` for a split that does not exist.
     """
-    findings = list(_mistakes(book, dataset))
+    findings = list(check_names(book, dataset))
     broken = {finding.slice for finding in findings if finding.severity == "error"}
     # Applying a book with a broken "by" raises, so nothing in it could be counted.
     if not any(book.slices[name].by is not None for name in broken):
@@ -101,10 +105,9 @@ def count_slices(book: SliceBook, dataset: Dataset, split: str | None = None) ->
 
 def refuse_mistakes(findings: Sequence[SliceFinding]) -> None:
     """Raise one ``UserError`` with all errors among ``findings``, if there are any."""
-    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    errors = [finding.as_mistake() for finding in findings if finding.severity == "error"]
     if errors:
-        count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-        raise UserError(f"{count} in the slices:\n" + "\n".join(f"  {error}" for error in errors))
+        raise MistakesError(errors, "the slices")
 
 
 def _records_of(dataset: Dataset, split: str) -> tuple[Record, ...]:
@@ -128,8 +131,8 @@ def _place(book: SliceBook, name: str) -> str:
     return f"{book.path}:{book.lines[owner]}" if book.path is not None and owner in book.lines else ""
 
 
-def _mistakes(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
-    """What is wrong whatever the split."""
+def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
+    """What is wrong whatever the split: names and values that the data set does not have."""
     records, names = dataset.records, dataset.names
     of_pictures, of_boxes = picture_names(records), box_names(records)
     keys = {record.key for record in records}
@@ -152,6 +155,8 @@ def _mistakes(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
                 if field == "where"
                 else box_columns(records, list(query.names), names)
             )
+            if field == "boxes":
+                yield from _unknown_classes(name, query, names, place)
             for severity, kind, words in _of_other_kinds(query, columns):
                 yield SliceFinding(name, severity, kind, f"{field}: {words}", place=place)
         yield from _wrong_by(name, settings, of_pictures, of_boxes, dataset, place)
@@ -160,6 +165,18 @@ def _mistakes(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
             shown = ", ".join(missing[:IDS_SHOWN]) + (" …" if len(missing) > IDS_SHOWN else "")
             words = f"ids: {len(missing):,} of {len(book.ids[name]):,} are no key of a picture: {shown}"
             yield SliceFinding(name, "error", "unknown-id", words, place=place)
+
+
+def _unknown_classes(name: str, query: Query, classes: Sequence[str], place: str) -> Iterator[SliceFinding]:
+    """Classes that the data set does not have; one that only has no box is no mistake."""
+    for node in walk(query.root):
+        if node.operator not in ("=", "<>") or [part.value for part in node.parts[:1]] != ["class"]:
+            continue
+        wanted = node.parts[1].value
+        if isinstance(wanted, str) and wanted not in classes:
+            told = f"no class named {wanted!r}{nearest(wanted, classes, '`marauder data check` lists the classes')}"
+            words = str(QueryError(f"boxes: {told}", query.text, node.parts[1].position))
+            yield SliceFinding(name, "error", "unknown-class", words, place=place)
 
 
 def _wrong_by(
@@ -196,6 +213,9 @@ def _of_other_kinds(
         if node.operator not in ("=", "<>") or [part.operator for part in node.parts] != ["name", "literal"]:
             continue
         one, literal = node.parts[0], node.parts[1].value
+        # Classes are judged by their names, whether or not they have boxes.
+        if one.value == "class":
+            continue
         # By exact type: true and false are numbers to Python, but of a kind of their own here.
         values = {value for value in held.get(str(one.value), ()) if type(value) is type(literal)}
         if values and literal not in values and (one.value, literal) not in told:

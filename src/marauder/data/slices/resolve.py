@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, MistakesError
 from marauder.core.plain import PlainMapping
-from marauder.core.settings import load_settings, read_yaml_mapping
+from marauder.core.settings import examine_layer, read_layer, read_yaml_mapping
 from marauder.data.records import Record
 from marauder.data.slices.columns import Values, box_columns, picture_columns, plain
 from marauder.data.slices.counting import Counter
@@ -49,33 +50,28 @@ class SliceBook:
 def load_slices(path: Path | str) -> SliceBook:
     """Read ``slices.yaml``. Raises one ``UserError`` that lists every mistake with its line."""
     place = Path(path)
-    content, lines = read_yaml_mapping(place)
-    if not content.get("slices") and not set(content) - {"slices"}:
+    layer = read_layer(place)
+    if not layer.content.get("slices") and not set(layer.content) - {"slices"}:
         raise UserError(
             f"{place}: defines no slices; write one below the word slices, for example\n"
             "  slices:\n    deep:\n      where: depth > 20"
         )
-    mistakes: list[str] = []
-    settings = None
-    try:
-        settings = load_settings(SlicesSettings, place)
-    except UserError as error:
-        # Kept, not raised, so that mistakes in all_of and ids are reported along with these.
-        mistakes += [line.strip() for line in str(error).splitlines()[1:]]
-    slices = _raw_slices(content)
+    settings, mistakes = examine_layer(SlicesSettings, layer)
+    slices = _raw_slices(layer.content)
     ids: dict[str, frozenset[str]] = {}
+    # As they were written, so that these mistakes are told along with those of form.
     for name, one in slices.items():
-        line = lines.get(("slices", name, "all_of"))
-        mistakes += [f"{place}:{line}: slices.{name}.all_of: {words}" for words in _wrong_members(name, slices)]
+        where = layer.places.get(("slices", name, "all_of"), "")
+        mistakes += [Mistake(f"slices.{name}.all_of: {words}", where) for words in _wrong_members(name, slices)]
         try:
             keys = _read_ids(one.get("ids"), place.parent)
         except UserError as error:
-            mistakes.append(f"{place}:{lines[('slices', name, 'ids')]}: slices.{name}.ids: {error}")
+            mistakes.append(Mistake(f"slices.{name}.ids: {error}", layer.places[("slices", name, "ids")]))
         else:
             ids |= {name: keys} if keys is not None else {}
-    if mistakes or settings is None:
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise UserError(f"{count} in {place}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
+    if mistakes:
+        raise MistakesError(mistakes, str(place))
+    lines = read_yaml_mapping(place)[1]
     return SliceBook(settings.slices, ids, place, {name: lines[("slices", name)] for name in settings.slices})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from math import inf
 
@@ -11,15 +12,19 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 """Areas in square pixels, both ends included, as in COCO's evaluation code: a box on an end belongs to both sizes."""
 
 Area = tuple[float, float]
+_NUMBER = re.compile(r"[-+]?[\w.]+")
 _INVERSE = {"=": "<>", "<>": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
 
 def expand_sizes(query: Query) -> Query:
-    """The query with ``size = 'small'`` written as areas. Raises ``QueryError`` for a size that does not exist."""
+    """The query over boxes with ``size = 'small'`` written as areas, and classes whose names are numbers as text:
+    ``class = 007``. Raises ``QueryError`` for a size that does not exist."""
 
     def expand(node: Node) -> Node:
         if node.operator in ("and", "or", "not"):
             return replace(node, parts=tuple(expand(part) for part in node.parts))
+        if node.operator in ("=", "<>") and node.parts[0].value == "class":
+            return replace(node, parts=(node.parts[0], _as_written(node.parts[1], query.text)))
         place = next((one.position for one in walk(node) if (one.operator, one.value) == ("name", "size")), None)
         if place is None:
             return node
@@ -33,6 +38,12 @@ def expand_sizes(query: Query) -> Query:
         raise QueryError(f"size is one of {', '.join(map(repr, SIZES))}; compare it with = or in", query.text, place)
 
     return Query(query.text, expand(query.root))
+
+
+def _as_written(literal: Node, text: str) -> Node:
+    """A number as the text that stands in the query: it is the name of a class."""
+    found = _NUMBER.match(text, literal.position) if isinstance(literal.value, float) else None
+    return replace(literal, value=found[0]) if found is not None else literal
 
 
 def allowed_area(query: Query) -> Area | None:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
@@ -52,6 +53,16 @@ class Preprocessing(Step):
             "enhance.output": preprocessed,
             "enhance.fresh": False,
         }
+
+    def class_names(self, settings: Any) -> tuple[str, ...] | None:
+        """Those of the taxonomy; the sources' own names are known once they are read."""
+        from marauder.data.taxonomy import Taxonomy
+
+        file = settings.organize.taxonomy_file if settings.organize is not None else None
+        try:
+            return Taxonomy.load(file).class_names if file is not None else None
+        except UserError:
+            return None  # a mistake of this step's settings, told as such
 
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.core.mistakes import MistakesError
+from marauder.core.settings import Places
 from marauder.data.balancing import Resampling, balance_factors
 from marauder.data.boxes import iou_matrix
 from marauder.data.pictures import UnreadablePictureError, decode_picture
@@ -17,6 +18,7 @@ from marauder.data.records import Record
 from marauder.data.taxonomy import Taxonomy
 from marauder.mining.hard_negatives import BACKGROUND, FOREGROUND, HardNegative
 from marauder.mining.hard_negatives_file import read_negatives
+from marauder.tasks.detection.checking import unknown_classes
 from marauder.tasks.detection.loss_settings import FLOORED
 from marauder.tasks.detection.pasting import UNLABELLED, Negative, PastePlan
 from marauder.tasks.detection.settings import DetectionSettings
@@ -30,16 +32,9 @@ def critical_classes(settings: DetectionSettings, names: Sequence[str]) -> tuple
     Raises ``UserError`` for a name, in ``critical`` or the focal loss's weights, that is no class.
     """
     # A mistyped name would otherwise do nothing, in silence.
-    for place, given in (
-        ("critical", settings.critical),
-        ("loss.focal.class_weights", settings.loss.focal.class_weights),
-    ):
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            raise UserError(
-                f"{place}: no class named {', '.join(unknown)}; the data set has: {', '.join(names)}"
-                + _hints(unknown, names)
-            )
+    unknown = list(unknown_classes(settings, names, Places()))
+    if unknown:
+        raise MistakesError(unknown)
     if settings.critical:
         chosen = set(settings.critical)
     else:
@@ -47,28 +42,6 @@ def critical_classes(settings: DetectionSettings, names: Sequence[str]) -> tuple
         found = {name: taxonomy.match(name) for name in names}
         chosen = {name for name, entry in found.items() if entry is not None and entry.tier == "critical"}
     return tuple(name for name in names if name in chosen)
-
-
-def _hints(unknown: Sequence[str], names: Sequence[str]) -> str:
-    """A line for each name that has a near one among ``names``, or that the default taxonomy calls otherwise."""
-    taxonomy = Taxonomy.load()
-    lower = {name.lower(): name for name in names}
-    # A likely mistake: names of the sources, which organizing has mapped to the taxonomy's.
-    lines, mapped = [], False
-    for name in unknown:
-        entry = taxonomy.match(name)
-        near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, 2)]
-        if entry is not None and entry.common in names:
-            mapped = True
-            lines.append(f"{name} is called {entry.common} in the default taxonomy")
-        elif near:
-            lines.append(f"{name}: did you mean {' or '.join(near)}?")
-    if mapped:
-        lines.append(
-            "`marauder data organize --taxonomy source` keeps your names (in a pipeline: "
-            "preprocessing.organize.taxonomy=source)"
-        )
-    return "".join(f"\n  {line}" for line in lines)
 
 
 def check_emphasis(

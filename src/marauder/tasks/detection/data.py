@@ -10,13 +10,13 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file
 from marauder.data.manifests.pinning import hash_pinned
-from marauder.data.manifests.spec import find_spec, load_spec
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.repair import without_doubtful
 from marauder.data.slices.check import check, refuse_mistakes
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slices
+from marauder.tasks.detection.checking import measured_split, slices_file
 from marauder.tasks.detection.class_weighting import check_emphasis, critical_classes, paste_plan, resampling_of
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionPlan
@@ -35,11 +35,9 @@ class DetectionData:
         self.dataset, _ = without_doubtful(read)
         self.slices_file = slices_file(settings)
         self.book: SliceBook | None = load_slices(self.slices_file) if self.slices_file is not None else None
-        self.split = "test" if "test" in self.dataset.splits() else "val"
-        if settings.evaluation.split != "auto":
-            self.split = settings.evaluation.split
-            # Raises where there is no such split; the result is not needed yet.
-            self.dataset.split(self.split)
+        self.split = measured_split(settings, self.dataset)
+        # Raises where there is no such split; the result is not needed yet.
+        self.dataset.split(self.split)
         self.critical = critical_classes(settings, self.dataset.names)
         check_emphasis(settings, self.critical, labelled(self.dataset.split("val")), self.dataset.names)
 
@@ -109,14 +107,6 @@ class DetectionData:
             for path in (self.settings.weights, self.settings.ssl_backbone)
         ]
         return fingerprint([self.dataset.names, records, starts])
-
-
-def slices_file(settings: DetectionSettings) -> Path | None:
-    """The slices.yaml of a run: its own setting, else the data set's."""
-    if settings.slices is not None:
-        return settings.slices
-    spec = find_spec(settings.data) if settings.data.exists() else None
-    return load_spec(spec).slices if spec is not None else None
 
 
 def labelled(dataset: Dataset) -> tuple[Record, ...]:

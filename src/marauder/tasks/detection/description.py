@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from marauder.core.metrics import Metric
+from marauder.core.mistakes import Mistake
+from marauder.core.settings import Places
+from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import TaskDescription
-from marauder.tasks.detection.settings import DetectionSettings
+from marauder.tasks.detection.checking import look_through
+from marauder.tasks.detection.settings import EPOCH_METRICS, DetectionSettings
 
 
 class Detection(TaskDescription):
@@ -27,6 +32,7 @@ class Detection(TaskDescription):
         Metric("boxes", "boxes", share=False, unit="boxes"),
     )
     gates = ("contract", "drift", "limits", "slices", "regression")
+    epoch_metrics = (*EPOCH_METRICS, *TIER_METRICS)
     weights_file = "best.pt"
     sealed_file = "best.safetensors"
     files = {
@@ -44,3 +50,8 @@ class Detection(TaskDescription):
     def comparable(cls) -> tuple[str, ...]:
         """``evaluation.resampling.METRICS``, which needs numpy."""
         return ("map50", "map75", "map50_95", "map_small", "map_medium", "map_large", "precision", "recall", "f1")
+
+    @classmethod
+    def mistakes(cls, settings: Any, places: Places) -> Iterable[Mistake]:
+        """Also classes, slices and metrics that the data set does not have."""
+        return look_through(settings, places, lambda known: super(Detection, cls).mistakes(settings, known))

@@ -18,9 +18,9 @@ from marauder.prediction.detector import DetectorPredictor, evaluating
 from marauder.prediction.records import Prediction, detect
 from marauder.prediction.settings import PredictionSettings
 from marauder.runs.task_runtime import Evaluator
+from marauder.tasks.detection.settings import EPOCH_METRICS
 
 log = logging.getLogger("marauder")
-METRICS = ("map50", "map50_95", "precision", "recall", "f1")
 
 
 class DetectionEvaluator(Evaluator):
@@ -43,7 +43,7 @@ class DetectionEvaluator(Evaluator):
         slices = [mask.name for mask in book(records, names)] if book is not None else []
         self.critical, self.others_floor = critical, others_floor
         tiers = TIER_METRICS if critical else ()
-        self.metric_names = (*METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
+        self.metric_names = (*EPOCH_METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
 
     def predict(
         self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]
@@ -63,7 +63,7 @@ class DetectionEvaluator(Evaluator):
         records, detections = pair_up(self.records, predictions, self.set_aside)
         masks = self.book(records, self.names) if self.book is not None else None
         result = evaluate(records, detections, self.names, masks)
-        values = {name: getattr(result.overall, name) for name in METRICS}
+        values = {name: getattr(result.overall, name) for name in EPOCH_METRICS}
         if masks is not None:
             from marauder.evaluation.epoch import epoch_metrics
 

@@ -13,19 +13,22 @@ import torch
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file
+from marauder.core.mistakes import nearest
 from marauder.core.plain import Plain, PlainMapping
 from marauder.data.manifests.pinning import DataPin
 from marauder.data.profile import load_profile, save_profile
 from marauder.engine.task import Task, Weights
 from marauder.evaluation.intervals import OVERALL
 from marauder.gates.base import GateSettings
+from marauder.gates.plan import GatePlan
 from marauder.models.files import restore_detector, save_detector
 from marauder.models.naming import SUFFIXES
 from marauder.models.transfer import TransferAccount, start_detector
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.embeddings import make_profile
 from marauder.runs.task_runtime import Findings, Production
-from marauder.tasks.detection.data import DetectionData, labelled
+from marauder.tasks.detection.checking import ALL_SLICES, slice_names
+from marauder.tasks.detection.data import DetectionData
 from marauder.tasks.detection.description import Detection
 from marauder.tasks.detection.evaluate_split import evaluate_split
 from marauder.tasks.detection.exporting import export_run
@@ -72,12 +75,17 @@ class DetectionRuntime(DetectionResults):
 
     def _check_targets(self) -> None:
         """Refuse targets on slices that there are not, before anything is trained."""
-        records = labelled(self.data.dataset.split(self.split))
         # Slices may come from attributes, so only the data say which there are.
-        known = [OVERALL, *(mask.name for mask in self.data.masks(records, self.data.dataset.names))]
+        known = slice_names(self.settings, self.data.book, self.data.dataset)
         for name in self.settings.evaluation.target:
             if name not in known:
-                raise UserError(f"evaluation.target.{name}: no such slice; there are: {', '.join(known)}")
+                raise UserError(f"evaluation.target.{name}: no slice named {name!r}{nearest(name, known, ALL_SLICES)}")
+
+    def unjudged(self, plan: GatePlan) -> Sequence[str]:
+        """Also the slices."""
+        slices = self.data.book.slices if self.data.book is not None else {}
+        limited = [name for name, one in slices.items() if one.limits]
+        return plan.unjudged(limited, [name for name, one in slices.items() if one.protected])
 
     def accounts(self) -> Sequence[TransferAccount]:
         """Of the detector and of the pretrained backbone that training starts from."""

@@ -18,6 +18,7 @@ from marauder.runs.settings import (
     AUTO,
     NAME_PATTERN,
     START_WEIGHTS,
+    DetectorName,
     EvaluationSettings,
     ExportPlan,
     ImageSize,
@@ -26,6 +27,9 @@ from marauder.runs.settings import (
     WeightsFile,
 )
 from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
+
+EPOCH_METRICS = ("map50", "map50_95", "precision", "recall", "f1")
+"""What is measured after every epoch, whatever the data."""
 
 
 class DetectionTraining(TrainingSettings):
@@ -40,7 +44,7 @@ class DetectionSettings(RunSettings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
+    model: DetectorName = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(640, ge=64, description="pixels of the long side; a multiple of 32")
     weights: StartWeights = Field(AUTO, description=START_WEIGHTS)
     ssl_backbone: WeightsFile | None = Field(

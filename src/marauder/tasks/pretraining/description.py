@@ -7,7 +7,7 @@ from typing import ClassVar
 from marauder.core.metrics import Metric
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import TaskDescription
-from marauder.tasks.pretraining.settings import PretrainingSettings
+from marauder.tasks.pretraining.settings import SIGNS, PretrainingSettings
 
 BACKBONE_FILE = "backbone.safetensors"
 
@@ -28,6 +28,7 @@ class Pretraining(TaskDescription):
     )
     gates = ("representation",)
     exports = False
+    epoch_metrics = SIGNS
     weights_file = BACKBONE_FILE
     sealed_file = BACKBONE_FILE
     files = {

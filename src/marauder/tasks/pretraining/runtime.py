@@ -33,9 +33,8 @@ from marauder.tasks.pretraining.data import open_pool, pool_identity, write_acco
 from marauder.tasks.pretraining.description import BACKBONE_FILE, Pretraining
 from marauder.tasks.pretraining.probe import probe_backbones
 from marauder.tasks.pretraining.results import PretrainingResults
-from marauder.tasks.pretraining.settings import PretrainingSettings
+from marauder.tasks.pretraining.settings import SIGNS, PretrainingSettings
 from marauder.tasks.pretraining.training import (
-    SIGNS,
     START,
     PretrainingTask,
     PretrainingTaskPlan,

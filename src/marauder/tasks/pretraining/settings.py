@@ -16,9 +16,21 @@ from marauder.imaging.underwater_view_settings import ViewSettings
 from marauder.models.pretraining.settings import MethodSettings
 from marauder.models.pretraining.signs import CollapseSettings
 from marauder.models.released import released_for
-from marauder.runs.settings import AUTO, NAME_PATTERN, START_WEIGHTS, ImageSize, RunSettings, StartWeights
+from marauder.runs.settings import (
+    AUTO,
+    NAME_PATTERN,
+    START_WEIGHTS,
+    DetectorName,
+    ImageSize,
+    RunSettings,
+    StartWeights,
+)
+from marauder.runs.ultralytics_words import answers
 
+SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
+"""What held-out pictures are measured by after every epoch; see ``models.pretraining.signs``."""
 ELSEWHERE = {
+    **answers(),
     "init": "name what to start from as weights",
     "ssl_backbone": "name the backbone to start from as weights",
     "augmentation": "views are drawn as pretraining.views says",
@@ -113,7 +125,7 @@ class PretrainingSettings(RunSettings):
     project: str = Field("backbone", pattern=NAME_PATTERN, description="name of the backbone in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/ssl")
-    model: str = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
+    model: DetectorName = Field("yolov8n", description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x")
     image_size: ImageSize = Field(224, ge=64, description="pixels of a side of a view; a multiple of 32")
     weights: StartWeights = Field(AUTO, description=START_WEIGHTS)
     training: PretrainingTraining = PretrainingTraining()

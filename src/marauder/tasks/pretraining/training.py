@@ -21,9 +21,8 @@ from marauder.imaging.underwater_views import View, draw_views
 from marauder.models.pretraining.base import PretrainingMethod, build_method
 from marauder.models.pretraining.settings import MethodSettings
 from marauder.models.pretraining.signs import FEWEST, CollapseSettings, Signs, judge, measure_signs
+from marauder.tasks.pretraining.settings import SIGNS
 
-SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
-"""What is measured on the held-out pictures; see ``models.pretraining.signs``."""
 START = "start/"
 """Before the names of the same signs of the weights that training started from."""
 SETTLED = 0.95
