@@ -75,7 +75,7 @@ def fit(
     **values: Any,
 ) -> Outcome:
     """Train ``task`` in ``folder``, going on from what lies there."""
-    defaults = {"epochs": 3, "batch_size": 4, "checkpoint_steps": 2, "workers": 0, "seed": 1}
+    defaults = {"epochs": 3, "batch_size": 4, "checkpoint_steps": 2, "workers": 0, "seed": 1, "best_metric": "map50_95"}
     settings = TrainingSettings(**{**defaults, **values})
 
     weights = DetectorWeights(BaselineSettings(data=folder, output=folder, image_size=64))
