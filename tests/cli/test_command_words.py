@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -84,6 +85,10 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
             None, "reef", "detection", advice=(promote, export),
         )  # fmt: skip
 
+    whole = {"boxes": 0, "map50": 0.5, "map50_95": 0.5, "precision": 0.5, "recall": 0.5, "per_class": []}
+    monkeypatch.chdir(tmp_path)
+    Path("my reef").mkdir()
+    Path("my reef/eval_report.json").write_text(json.dumps({"overall": whole}))
     monkeypatch.setattr("marauder.runs.gated.run_gated", train)
     # It is there, and nobody reads it.
     result = CliRunner().invoke(baseline.app, ["--data-yaml", str(tmp_path)])
