@@ -134,7 +134,7 @@ def export(
     Raises ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
     """
     from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
+    from marauder.core.settings import load_checked
     from marauder.exporting.job import export_models
     from marauder.exporting.settings import ExportSettings
 
@@ -142,4 +142,4 @@ def export(
     named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]
     values = {"models": named, "output": str(output), **(settings or {})}
     with Clock.for_hours(max_hours).listening() as clock:
-        return export_models(load_settings(ExportSettings, None, (), {name: name for name in values}, **values), clock)
+        return export_models(load_checked(ExportSettings, None, (), {name: name for name in values}, **values), clock)

@@ -384,7 +384,7 @@ def wait_for(process: subprocess.Popen[str], output: Path, step: int) -> None:
 def test_killed_and_stopped_it_ends_with_the_same_weights(start: Start, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     text, _ = start(whole).communicate(timeout=200)
-    assert "backbone: " in text and "--ssl-backbone" in text, text
+    assert "weights: " in text and "--ssl-backbone" in text, text
     process = start(broken)
     wait_for(process, broken, 4)
     process.kill()

@@ -112,7 +112,7 @@ def _load(
 ) -> AnnotationSettings:
     """The settings; the data set is the batch's own where none is named."""
     from marauder.annotation.settings import AnnotationSettings
-    from marauder.core.settings import add_values, read_layer_or_mistakes, validate_layer
+    from marauder.core.settings import add_values, check_layer, read_layer_or_mistakes
 
     layer = add_values(read_layer_or_mistakes(config), overrides, options, values)
     layer = add_values(layer, [], options, _of_workspace(layer.content))
@@ -121,7 +121,7 @@ def _load(
         if known is not None or not data_matters:
             # ``status`` reads no data; the setting has no default, so any name will do.
             layer = add_values(layer, [], options, {"data": known or Path("data.yaml")})
-    return validate_layer(AnnotationSettings, layer, options)
+    return check_layer(AnnotationSettings, layer, options)
 
 
 def _of_workspace(content: Plain) -> Plain:

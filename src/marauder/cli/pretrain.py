@@ -25,11 +25,11 @@ def _show(_: PretrainingSettings, summary: RunSummary) -> None:
         f"done:    {summary.epochs} epochs on {read_json(summary.folder / 'thinning.json')['trained_on']} pictures"
     )
     for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
-        typer.echo(f"note:     {note}")
-    typer.echo(f"helped:   {probe['verdict']}, {probe['why']}")
+        typer.echo(f"note:    {note}")
+    typer.echo(f"helped:  {probe['verdict']}, {probe['why']}")
     show_gates(summary)
-    typer.echo(f"backbone: {summary.weights}\nreport:   {summary.report}")
-    typer.echo(f"transfer: {account}\n          every tensor: {summary.folder / 'step2_account.txt'}")
+    typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
+    typer.echo(f"account: {account}\n         every tensor: {summary.folder / 'step2_account.txt'}")
     if summary.version is not None:
         typer.echo(f"version: {summary.version} of {summary.project}, in the registry")
     show_advice(summary)

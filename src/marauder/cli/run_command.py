@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,7 +93,8 @@ class RunCommand:
         options = (*self.options, *COMMON)
         flags = flags_of(options)
         layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given))
-        if given["accumulate"] is not None:
+        # What is wrong with ``training`` itself is told below.
+        if given["accumulate"] is not None and isinstance(layer.content.get("training", {}), Mapping):
             flags["training.micro_batch_size"] = "--accumulate"
             known, _ = examine_layer(model, layer, flags)
             # The batch is that of all processes, and so is the number of pieces it is cut into; rounded up, none is

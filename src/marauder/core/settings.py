@@ -315,7 +315,12 @@ def load_checked(
 ) -> AnySettings:
     """As ``load_settings``, once all that the settings name is there, too. Raises one ``UserError`` with every mistake.
     Nothing is touched."""
-    layer = add_values(read_layer_or_mistakes(path), overrides, options, values)
+    return check_layer(model, add_values(read_layer_or_mistakes(path), overrides, options, values), options)
+
+
+def check_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
+    """As ``validate_layer``, once all that the settings name is there, too. Raises one ``UserError`` with every
+    mistake."""
     settings, mistakes = examine_layer(model, layer, options)
     mistakes += further_mistakes(settings, Places(layer, options or {}))
     if mistakes:

@@ -1,7 +1,8 @@
 """The gated run: from settings to a model with evidence, stage after stage, each going on where it was.
 
 pin the data, gates before, train, measure on every slice, export, compare with production, gates at the end, report and
-card, register as candidate. What a model is, how it is measured and which gates it has is the task's (``runs.task``).
+card, register as candidate. What a model is, how it is measured and which gates it has is the task's
+(``runs.task_runtime``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from marauder.engine.training_identity import describe_differences, refuse_other
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide, withheld
 from marauder.gates.plan import GatePlan, load_gates
-from marauder.gates.verdict import worst
+from marauder.gates.verdict import Verdict, worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.reporting.advice import Advice
 from marauder.runs.engine_gates import floor_evidence, health_evidence, latency_evidence, look_before_training
@@ -335,17 +336,7 @@ class GatedRun:
         clock.check()
         # Not read by this run: later ones compare their data with it once this model is in production.
         runtime.profile(self.device, clock)
-        for name in [*self.keeper.names("epoch"), *self.keeper.names("end")]:
-            clock.check()
-            if name in runtime.description.gates:
-                self.keeper.ask(name, partial(self._evidence_of_task, name))
-            elif name == FLOOR_GATE:
-                self.keeper.ask(name, lambda _: floor_evidence(runtime, metrics))
-            elif findings.exported:
-                self.keeper.ask(name, partial(latency_evidence, findings))
-            else:
-                self.keeper.off(name, f"no format is exported ({findings.why_none_exported})")
-        findings.verdicts = self.keeper.all()
+        findings.verdicts = self._judge(findings, metrics)
         decision = decide(findings.verdicts)
         report = runtime.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / runtime.description.sealed_file)
@@ -391,6 +382,20 @@ class GatedRun:
             self.record = self.record.write(self.folder, version=version, registry=place if version else "")
         if self.settings.store is not None and self.record.stored != self.settings.store and store_files(self.settings):
             self.record = self.record.write(self.folder, stored=self.settings.store)
+
+    def _judge(self, findings: Findings, metrics: Mapping[str, float]) -> list[Verdict]:
+        """Ask the gates at the end; returns the verdicts of all."""
+        for name in [*self.keeper.names("epoch"), *self.keeper.names("end")]:
+            self.clock.check()
+            if name in self.runtime.description.gates:
+                self.keeper.ask(name, partial(self._evidence_of_task, name))
+            elif name == FLOOR_GATE:
+                self.keeper.ask(name, lambda _: floor_evidence(self.runtime, metrics))
+            elif findings.exported:
+                self.keeper.ask(name, partial(latency_evidence, findings))
+            else:
+                self.keeper.off(name, f"no format is exported ({findings.why_none_exported})")
+        return self.keeper.all()
 
     def _end(self, state: State, message: str, **changes: Any) -> None:
         if self.record is not None:

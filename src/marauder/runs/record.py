@@ -121,10 +121,8 @@ def set_aside_results(folder: Path) -> Path | None:
     kept = read_record(previous)
     if kept is not None and kept.state == "finished" and record.state != "finished":
         previous = folder / "unfinished"
-        shutil.rmtree(previous, ignore_errors=True)
-    # Without a record there, what lies in ``previous`` is this very run's: a kill cut its moving short, and the rest
-    # follows.
-    if (previous / RUN_FILE).is_file() and record.state == "finished":
+    # Without a record there, what lies in it is this very run's: a kill cut its moving short, and the rest follows.
+    if (previous / RUN_FILE).is_file() and (record.state == "finished" or previous.name == "unfinished"):
         shutil.rmtree(previous)
     previous.mkdir(exist_ok=True)
     files = [

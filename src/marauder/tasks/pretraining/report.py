@@ -142,12 +142,12 @@ def what_next(verdict: str, command: str, data: Path) -> list[Advice]:
     if LABELLED in command:
         note = f" In the place of {LABELLED} name your labelled data: {data} is a folder of pictures."
     if verdict == "yes":
-        text = "Train the detector from it, and compare with a baseline from scratch on the same labels."
+        text = "Train the detector from it, and compare with a baseline without it on the same labels."
         return [Advice(USE, text + note, command)]
     if verdict == "no":
         text = (
             "Do not use it yet: the features got worse. Train longer, lower training.optimizer.learning_rate, or start "
-            "from detector weights with --init; docs/step1_pretraining.md says more. To see for yourself:"
+            "from detector weights with --weights; docs/step1_pretraining.md says more. To see for yourself:"
         )
         return [Advice(TRAIN_LONGER, text + note, command)]
     text = (
