@@ -145,8 +145,9 @@ class Places:
         return path is not None and not path.expanduser().exists() and not self.is_made(path)
 
     def is_made(self, path: Path) -> bool:
-        """Whether ``path`` is only made, or made again, before it is read."""
-        return any(path.absolute().is_relative_to(made.absolute()) for made in self.made)
+        """Whether ``path``, or what is to lie in it, is only made, or made again, before it is read."""
+        path, made = path.absolute(), [one.absolute() for one in self.made]
+        return any(path.is_relative_to(one) or one.is_relative_to(path) for one in made)
 
     def _keys(self, key: str) -> tuple[str, ...]:
         return (*self.prefix, *(key.split(".") if key else ()))
