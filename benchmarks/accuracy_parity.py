@@ -70,6 +70,8 @@ def train_ours(arguments: argparse.Namespace) -> Path:
             f"training.optimizer.warmup_epochs={recipe['warmup_epochs']}",
             f"training.optimizer.warmup_bias_rate={recipe['bias_rate']}",
             f"training.optimizer.warmup_momentum={recipe['warmup_momentum']}",
+            # By steps, our default, a short training's rates are lower: on average by a tenth at 10 epochs.
+            "training.optimizer.decay_each=epoch",
         ]  # fmt: skip
     else:
         overrides += [f"recipe={arguments.recipe}"] if arguments.recipe else []

@@ -12,6 +12,7 @@ from PIL import Image
 
 from marauder.core.file_identity import identify
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TRAIN = """\
 data: reef
 recipe: recipes/own.yaml
@@ -130,6 +131,13 @@ def test_mistakes_of_all_steps_are_told_in_one_list(folder: Path, dry: list[str]
         assert line in done.stderr, done.stderr
     assert done.stderr.startswith(f"error: {len(PIPELINE_TOLD.splitlines())} mistakes:\n"), done.stderr
     assert looks(folder) == before
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+def test_what_earlier_steps_make_is_not_missing(folder: Path, config: str) -> None:
+    """Among them the folder of step 3, of which only what lies in it is named as made."""
+    done = marauder(folder, "pipeline", "run", "--config", str(CONFIGS / config), "--dry-run")
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_step_and_gate_is_explained(tmp_path: Path) -> None:

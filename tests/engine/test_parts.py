@@ -7,11 +7,15 @@ import math
 import platform
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ultralytics.engine.trainer import BaseTrainer
 
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
@@ -62,6 +66,30 @@ def test_schedule_warms_up_and_decays(name: str) -> None:
     assert all(later <= earlier for earlier, later in pairwise(rates[20:]))
     middle = 0.1 + 0.9 * (0.5 if name == "linear" else (1 + math.cos(math.pi / 2)) / 2)
     assert rates[50] == pytest.approx(0.01 * middle)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_decay_by_epochs_gives_the_rates_of_ultralytics(name: str) -> None:
+    epochs, steps = 10, 7
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    arguments = SimpleNamespace(cos_lr=name == "cosine", lrf=0.05, warmup_epochs=3.0)
+    theirs: Any = SimpleNamespace(args=arguments, epochs=epochs, optimizer=optimizer)
+    BaseTrainer._setup_scheduler(theirs)
+    warmup = BaseTrainer._get_warmup_iterations(theirs, steps)
+    expected = []
+    for epoch in range(epochs):
+        (rate,) = theirs.scheduler.get_last_lr()
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            # As their loop does: below the warm-up's end it interpolates from 0 to the epoch's rate.
+            expected.append(float(np.interp(step, [0, warmup], [0.0, rate])))
+        optimizer.step()
+        theirs.scheduler.step()
+    settings = OptimizerSettings(schedule=name, learning_rate=0.01, final_fraction=0.05, decay_each="epoch")
+    schedule = Schedule(settings, epochs * steps, steps)
+    assert [schedule.values(step).learning_rate for step in range(epochs * steps)] == pytest.approx(expected)
+    # By steps, the default, every rate after the first of an epoch is lower.
+    by_step = Schedule(settings.changed({"decay_each": "step"}), epochs * steps, steps)
+    assert all(by_step.values(n).learning_rate < rate for n, rate in enumerate(expected) if n % steps)
 
 
 def test_short_trainings_warm_up_for_half_their_steps_at_most() -> None:

@@ -49,6 +49,8 @@ class Schedule:
         return min(round(self.settings.warmup_epochs * self.steps_per_epoch), self.total_steps // 2)
 
     def _decay(self, step: int) -> float:
+        if self.settings.decay_each == "epoch":
+            step -= step % self.steps_per_epoch
         share = min(step / max(self.total_steps, 1), 1.0)
         final = self.settings.final_fraction
         if self.settings.schedule == "cosine":

@@ -31,6 +31,9 @@ class OptimizerSettings(Settings):
     learning_rate: float = Field(0.01, gt=0, description="highest rate, after the warm-up; less for AdamW")
     final_fraction: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the first")
     schedule: Literal["cosine", "linear"] = "linear"
+    decay_each: Literal["step", "epoch"] = Field(
+        "step", description="the rate falls with every update, or once an epoch as in Ultralytics: higher on average"
+    )
     # The defaults from here to the warm-up's are those of Ultralytics' cfg/default.yaml.
     momentum: float = Field(0.937, ge=0, lt=1, description="SGD's momentum; AdamW's first beta")
     weight_decay: float = Field(5e-4, ge=0)
