@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,11 @@ import pytest
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
-from marauder.models import released
+from marauder.models import released, ultralytics_adapter
 from marauder.models.fetching import fetch
 from marauder.models.files import save_detector
 from marauder.models.released import Fetching, UnavailableError, fetched_folder, find_weights, is_released, released_for
-from marauder.models.ultralytics_adapter import build_detector
+from marauder.models.ultralytics_adapter import build_detector, download_released
 
 NAME = "yolov8n.pt"
 FAKE = "fake_fetching"
@@ -206,6 +207,71 @@ def test_without_a_network_the_answer_is_quick(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("socket.getaddrinfo", _no_network)
     stand_in(tmp_path, monkeypatch, "sys.exit('a fetching process was started')")
     with pytest.raises(UnavailableError, match="no network: the server is not found"):
+        find_weights(NAME, Clock())
+
+
+@pytest.mark.parametrize("address", ["mirror.example/w", "file:///srv/w", "http://", "http://[user:secret@host/w"])
+def test_an_address_that_is_none_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.delenv(released.OFFLINE)
+    monkeypatch.setenv(released.ADDRESS, address)
+    with pytest.raises(UserError, match=r"MARAUDER_WEIGHTS_URL: not an http\(s\) address; .*unset it") as told:
+        find_weights(NAME, Clock())
+    assert address not in str(told.value) and "secret" not in str(told.value)
+
+
+def test_credentials_of_a_mirror_are_neither_shown_nor_kept(
+    tmp_path: Path, online: Server, detector: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_secret = online.address.replace("http://", "http://user:secret@")
+    monkeypatch.setenv(released.ADDRESS, with_secret)
+    online.statuses = [404]
+    assert fetch(NAME, tmp_path, with_secret)["problem"].startswith("the server answers 404")
+    # The process fails if its command line holds the password.
+    told = f"sys.exit(str(sys.argv)) if 'secret' in str(sys.argv) else print(json.dumps({{'file': {str(detector)!r}}}))"
+    stand_in(tmp_path, monkeypatch, told)
+    find_weights(NAME, Clock())
+    kept = (fetched_folder() / f"{NAME}.json").read_text(encoding="utf-8")
+    shutil.rmtree(fetched_folder())
+    stand_in(tmp_path, monkeypatch, "sys.exit('out of luck')")
+    with pytest.raises(UnavailableError) as failure:
+        find_weights(NAME, Clock())
+    for words in (capsys.readouterr().err, kept, str(failure.value)):
+        assert online.address in words and "secret" not in words and "user" not in words
+
+
+def test_a_file_of_the_same_name_elsewhere_is_not_taken_for_a_fetched_one(
+    tmp_path: Path, online: Server, detector: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "weights"
+    own.mkdir()
+    (own / NAME).write_bytes(b"my own" * 40_000)
+    monkeypatch.setattr("ultralytics.utils.SETTINGS", {"weights_dir": own})
+    # As from Ultralytics' release, which is on this machine here.
+    monkeypatch.setattr(ultralytics_adapter, "RELEASE", online.address)
+    (tmp_path / "fetched").mkdir()
+    assert download_released(NAME, tmp_path / "fetched").read_bytes() == detector.read_bytes()
+    assert online.asked == [f"/weights/{NAME}"]
+
+
+def test_the_release_is_the_one_that_ultralytics_fetches_from() -> None:
+    # Here, once the adapter has set up what the import reads.
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    known = inspect.signature(attempt_download_asset).parameters
+    repository, release = known["repo"].default, known["release"].default
+    assert f"https://github.com/{repository}/releases/download/{release}" == ultralytics_adapter.RELEASE
+
+
+def test_one_attempt_is_one_request(tmp_path: Path, server: Server) -> None:
+    server.cut = True
+    fetch(NAME, tmp_path, server.address)
+    assert len(server.asked) == 1
+
+
+def test_no_file_of_the_current_folder_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, online: Server) -> None:
+    Path("fake_fetching.py").write_text('print(\'{"problem": "code of the current folder was run"}\')')
+    monkeypatch.setattr(released, "MODULE", FAKE)
+    with pytest.raises(UnavailableError, match="No module named"):
         find_weights(NAME, Clock())
 
 

@@ -26,9 +26,10 @@ from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.pipeline.steps.step02_baseline import STEP
 from marauder.pipeline.workspace import Workspace
-from marauder.runs import training_processes
-from marauder.runs.gated import run_gated
+from marauder.runs import training_processes, training_stage
+from marauder.runs.gated import GatedRun, run_gated
 from marauder.runs.recipes import load_run_settings
+from marauder.runs.record import set_aside_results
 from marauder.runs.run_identity import with_run_id
 from marauder.runs.settings import RunSettings
 from marauder.runs.start_weights import Start, holds, read_start, start_of, started, write_start
@@ -72,6 +73,12 @@ def begin(asked: BaselineSettings, fresh: bool = False) -> Start:
     return start
 
 
+def train(folder: Path) -> None:
+    """Leave what a training leaves first."""
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints" / "checkpoint_latest.pt").touch()
+
+
 def test_weights_are_missing_only_where_neither_a_word_nor_a_kept_copy_is_meant(tmp_path: Path, coco: Path) -> None:
     def told(weights: str) -> list[str]:
         asked = settings(tmp_path, weights)
@@ -102,22 +109,26 @@ def test_words_mean_what_they_say(tmp_path: Path) -> None:
         (Start("auto", why_random="x"), "auto", True),
         (Start("auto", why_random="x"), "none", True),
         (Start("auto", why_random="x"), NAME, False),
-        (Start("auto", NAME, "ab"), "auto", True),
-        (Start("auto", NAME, "ab"), NAME, True),
-        (Start("auto", NAME, "ab"), "none", False),
-        (Start(NAME, NAME, "ab"), "yolov8s.pt", False),
+        (Start("auto", NAME, "ab", released=True), "auto", True),
+        (Start("auto", "yolov8s.pt", "ab", released=True), "auto", False),
+        (Start("yolov8s.pt", "yolov8s.pt", "ab", released=True), "auto", True),
+        (Start("auto", NAME, "ab", released=True), NAME, True),
+        (Start("auto", NAME, "ab", released=True), "none", False),
+        (Start(NAME, NAME, "ab", released=True), "yolov8s.pt", False),
+        (Start(f"sub/{NAME}", NAME, "ab"), NAME, False),
+        (Start(f"sub/{NAME}", NAME, "ab"), "auto", True),
         (Start("/gone/best.pt", "best.pt", "ab"), "/gone/best.pt", True),
         (Start("/gone/best.pt", "best.pt", "ab"), "/gone/other.pt", False),
         (Start(), "auto", True),
     ],
 )
 def test_which_start_a_run_goes_on_from(tmp_path: Path, began: Start, asked: str, same: bool) -> None:
-    assert holds(began, settings(tmp_path, asked).weights) is same
+    assert holds(began, settings(tmp_path, asked)) is same
 
 
 @hypothesis.settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from(["put", "take", "other", "auto", "fresh"]), max_size=8))
-def test_only_a_fresh_start_decides_again(events: list[str]) -> None:
+def test_once_something_is_trained_only_a_fresh_start_decides_again(events: list[str]) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -132,6 +143,7 @@ def test_only_a_fresh_start_decides_again(events: list[str]) -> None:
                 if expected is None or event == "fresh":
                     expected = hash_file(folder / NAME) if (folder / NAME).is_file() else ""
                 assert begin(settings(folder), event == "fresh").sha256 == expected
+                train(folder / "run")
 
 
 def test_random_weights_are_told_once_with_the_reason(
@@ -140,12 +152,74 @@ def test_random_weights_are_told_once_with_the_reason(
     assert begin(settings(tmp_path)).describe() == "random weights"
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "starts from random weights: yolov8n.pt" in told and str(shelf) in told
+    train(tmp_path / "run")
     begin(settings(tmp_path))
     assert not capsys.readouterr().err
     begin(settings(tmp_path / "tiny", model="yolov8t"))
     assert capsys.readouterr().err == "starts from random weights: no weights were released for yolov8t\n"
     begin(settings(tmp_path / "asked", "none"))
     assert not capsys.readouterr().err, "that is what was asked for"
+
+
+def test_a_file_that_turns_up_is_taken_until_something_was_trained(
+    tmp_path: Path, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(settings(tmp_path))
+    begin(settings(tmp_path / "trained"))
+    train(tmp_path / "trained" / "run")
+    begin(settings(tmp_path / "mirrored"))
+    (shelf / NAME).write_text("weights")
+    capsys.readouterr()
+    assert begin(settings(tmp_path)).describe() == f"{NAME} (COCO weights)"
+    assert capsys.readouterr().err.startswith(f"starts from {NAME} (COCO weights)")
+    assert begin(settings(tmp_path / "trained")).describe() == "random weights"
+    told = f"continues from random weights, as it began; --fresh starts from {shelf / NAME} (COCO weights)\n"
+    assert capsys.readouterr().err == told
+    mirrored = settings(tmp_path / "mirrored", checkpoint_tiers={"volume": {"address": str(tmp_path / "volume")}})
+    assert begin(mirrored).describe() == "random weights", "the volume may hold checkpoints of it"
+
+
+def test_a_run_that_stopped_before_training_takes_the_file_that_it_asked_for(
+    small_reef: Path, tmp_path: Path, shelf: Path, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise Interrupted("before any gate")
+
+    monkeypatch.setattr(GatedRun, "_before", stop)
+    asked = settings_for(small_reef, tmp_path / "run", *SMALL).changed({"model": "yolov8n"})
+    with pytest.raises(Interrupted):
+        run_gated(asked, Clock())
+    assert read_json(asked.folder / "run.json")["identity"]["settings"]["weights"] is None
+    shutil.copy(coco, shelf / NAME)
+    with pytest.raises(Interrupted):
+        run_gated(asked, Clock())
+    assert read_json(asked.folder / "run.json")["identity"]["settings"]["weights"] == hash_file(coco)
+    with pytest.raises(UserError, match="weights was"):
+        run_gated(asked.changed({"weights": None}), Clock())
+
+
+def test_the_copy_that_a_run_kept_is_what_it_was_made_from(tmp_path: Path, shelf: Path) -> None:
+    (shelf / NAME).write_text("weights")
+    first = begin(settings(tmp_path))
+    copy = tmp_path / "run" / first.copy_name
+    # As the run's config.yaml names it.
+    assert begin(settings(tmp_path, str(copy))) == first and begin(settings(tmp_path, str(copy))) == first
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+    of_another_run = begin(settings(tmp_path / "stage", str(copy)))
+    assert of_another_run.describe() == f"{NAME} (COCO weights)" and of_another_run.content == first.content
+    assert begin(settings(tmp_path / "stage", str(copy))) == of_another_run
+    copy.unlink()
+    assert begin(settings(tmp_path / "stage", str(copy))) == of_another_run
+
+
+def test_a_file_that_somebody_named_like_released_weights_is_not_called_so(tmp_path: Path, shelf: Path) -> None:
+    own = tmp_path / NAME
+    own.write_text("own")
+    (shelf / NAME).write_text("weights")
+    first = begin(settings(tmp_path, str(own)))
+    assert first.describe() == NAME
+    assert begin(settings(tmp_path / "other", str(tmp_path / "run" / first.copy_name))).describe() == NAME
+    assert begin(settings(tmp_path, NAME)).sha256 == hash_file(shelf / NAME)
 
 
 def test_a_name_that_cannot_be_had_says_which_file_to_put_where(tmp_path: Path, shelf: Path) -> None:
@@ -169,6 +243,27 @@ def test_a_start_that_fails_leaves_nothing(tmp_path: Path, shelf: Path) -> None:
         raise KeyError
     kept = [path.name for path in (tmp_path / "run" / "start").iterdir()]
     assert kept == [Path(first.copy_name).name] and read_start(tmp_path / "run") == first
+
+
+def test_an_empty_folder_that_was_there_before_a_start_that_fails_stays(tmp_path: Path, shelf: Path) -> None:
+    (shelf / NAME).write_text("weights")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(KeyError), started(settings(tmp_path), False, Clock()):
+        raise KeyError
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_an_account_of_a_former_start_is_neither_kept_nor_registered(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    write_json(folder / "run.json", {"id": "run", "project": "p", "task": "detection", "state": "finished"})
+    account = folder / training_stage.ACCOUNT_FILE
+    account.write_text("taken: all")
+    assert set_aside_results(folder) == folder / "previous" and not account.exists()
+    # One that lies there all the same goes when training starts from random weights.
+    account.write_text("taken: all")
+    run = SimpleNamespace(runtime=SimpleNamespace(accounts=list), settings=settings(tmp_path))
+    training_stage.tell_start(run)  # type: ignore[arg-type]
+    assert not account.exists()
 
 
 def test_a_copy_that_was_lost_is_made_again_from_the_same_file_only(tmp_path: Path, shelf: Path) -> None:

@@ -15,7 +15,7 @@ from marauder.core.plain import Plain
 from marauder.exporting.base import Exporter, GraphOptions
 from marauder.models.files import LoadedDetector
 
-TRACING = (sys.executable, "-m", "marauder.exporting.tracing")
+TRACING = (sys.executable, "-P", "-m", "marauder.exporting.tracing")
 TRACING_SECONDS = 900.0
 """Time for one trace. It takes seconds; a process that needs this long is stopped or stuck and would never end."""
 

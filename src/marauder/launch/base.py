@@ -55,7 +55,8 @@ class Job:
 
     def command(self) -> list[str]:
         """The words that start each of its processes, once it is written down."""
-        return [sys.executable, "-m", self.module, str(self.file)]
+        # -P: a file in the current folder must not pass for a package.
+        return [sys.executable, "-P", "-m", self.module, str(self.file)]
 
     def going_on(self) -> Job:
         """The same job, going on from what was saved last."""

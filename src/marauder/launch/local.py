@@ -56,7 +56,7 @@ class LocalLauncher(Launcher):
             path.unlink(missing_ok=True)
         with (job.folder / LOG_FILE).open("wb") as output:
             supervisor = subprocess.Popen(
-                [sys.executable, "-m", "marauder.launch.local_supervisor", str(job.file)],
+                [sys.executable, "-P", "-m", "marauder.launch.local_supervisor", str(job.file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

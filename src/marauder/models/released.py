@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
 from marauder.core.clock import Clock
@@ -89,8 +89,22 @@ def find_weights(name: str, clock: Clock, fetching: Fetching | None = None) -> P
     """The file of the released weights ``name``, fetched where no folder has it.
 
     Raises ``UnavailableError`` with the reason where it cannot be had, ``Interrupted`` where the clock says to stop,
-    ``UserError`` for a ``MARAUDER_WEIGHTS`` that is not a folder.
+    ``UserError`` for a ``MARAUDER_WEIGHTS`` that is not a folder and a ``MARAUDER_WEIGHTS_URL`` that is no address.
     """
+    found = weights_here(name)
+    if found is not None:
+        return found
+    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+        raise UnavailableError(f"{OFFLINE} is set, so nothing is fetched")
+    target = fetched_folder() / name
+    _fetch(name, target, clock, fetching or Fetching())
+    _work(name).finish([target], {"sha256": hash_file(target), "from": _origin(), "fetched": time.time()})
+    return target
+
+
+def weights_here(name: str) -> Path | None:
+    """The file of the released weights ``name`` where this machine has it. Raises ``UserError`` for a
+    ``MARAUDER_WEIGHTS`` that is not a folder."""
     if Path(name).is_file():
         return Path(name)
     folder = os.environ.get(FOLDER, "")
@@ -99,15 +113,12 @@ def find_weights(name: str, clock: Clock, fetching: Fetching | None = None) -> P
             raise UserError(f"{FOLDER}={folder}: no such folder; correct the variable, or unset it")
         if Path(folder, name).is_file():
             return Path(folder, name)
-    target = fetched_folder() / name
-    work = Work(target.with_name(f"{name}.json"), {"released": name})
     # The checksum recorded when it was fetched: a file that was damaged since is fetched again.
-    if work.done() is None:
-        if os.environ.get(OFFLINE, "0") not in ("", "0"):
-            raise UnavailableError(f"{OFFLINE} is set, so nothing is fetched")
-        _fetch(name, target, clock, fetching or Fetching())
-        work.finish([target], {"sha256": hash_file(target), "from": _origin(), "fetched": time.time()})
-    return target
+    return fetched_folder() / name if _work(name).done() is not None else None
+
+
+def _work(name: str) -> Work:
+    return Work(fetched_folder() / f"{name}.json", {"released": name})
 
 
 def where_to_put(name: str) -> str:
@@ -117,12 +128,31 @@ def where_to_put(name: str) -> str:
     return f"put the file {name} into {Path.cwd()} or into {place}"
 
 
+def _server() -> SplitResult | None:
+    """The address of ``MARAUDER_WEIGHTS_URL``, in its parts; ``None``: it is unset. Raises ``UserError``."""
+    given = os.environ.get(ADDRESS, "")
+    if not given:
+        return None
+    try:
+        parts = urlsplit(given)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # Its value is not repeated: it may hold a password.
+        raise UserError(f"{ADDRESS}: not an http(s) address; give one such as https://mirror/weights, or unset it")
+    return parts
+
+
 def _origin() -> str:
-    return os.environ.get(ADDRESS, "") or ORIGIN
+    """Where files are fetched from, in words: without user, password and query."""
+    parts = _server()
+    return ORIGIN if parts is None else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _fetch(name: str, target: Path, clock: Clock, limits: Fetching) -> None:
-    if _is_unknown(urlsplit(os.environ.get(ADDRESS, "") or f"https://{HOST}").hostname or "", clock):
+    server = _server()
+    if _is_unknown(HOST if server is None else server.hostname or "", clock):
         raise UnavailableError(f"it cannot be fetched from {_origin()} (no network: the server is not found)")
     print(f"fetching {name} from {_origin()} ({OFFLINE}=1 forbids it)", file=sys.stderr)
     for pause in (*limits.pauses, None):
@@ -139,7 +169,8 @@ def _fetch(name: str, target: Path, clock: Clock, limits: Fetching) -> None:
 
 def _attempt(name: str, folder: Path, clock: Clock, limits: Fetching) -> Plain:
     """What ``models.fetching`` says of one attempt, which is ended when it stalls: ``file``, or ``problem``."""
-    words = [sys.executable, "-m", MODULE, name, str(folder), os.environ.get(ADDRESS, "")]
+    # -P: a file in the current folder must not pass for a package.
+    words = [sys.executable, "-P", "-m", MODULE, name, str(folder)]
     with (folder / "outcome.json").open("wb") as said, (folder / "messages.txt").open("wb") as messages:
         process = subprocess.Popen(words, stdout=said, stderr=messages, stdin=subprocess.DEVNULL)
     begun = moved = time.monotonic()

@@ -33,7 +33,7 @@ if "YOLO_CONFIG_DIR" not in os.environ:
 Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
 
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load  # noqa: E402
-from ultralytics.utils.downloads import attempt_download_asset  # noqa: E402
+from ultralytics.utils.downloads import safe_download  # noqa: E402
 from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
 from ultralytics.utils.nms import non_max_suppression  # noqa: E402
 
@@ -208,16 +208,19 @@ def _plainly_named(path: Path) -> Iterator[Path]:
         yield link
 
 
+RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+"""Where Ultralytics' release has its weights, the one that the pinned version of the package fetches from."""
+
+
 def download_released(name: str, folder: Path, address: str = "") -> Path:
     """Download released weights into ``folder``, from ``address``/``name`` or from Ultralytics' own release.
 
-    One attempt, without a progress bar; this process must have ``folder`` to itself, and is left in it. Raises
-    ``ConnectionError`` whose cause says why, ``OSError``, ``MemoryError`` (disk full).
+    One attempt, without a progress bar. Raises ``ConnectionError`` whose cause says why, ``OSError``, ``MemoryError``
+    (disk full).
     """
-    # Of an address the downloader takes the last part for the file's name, here.
-    os.chdir(folder)
-    wanted = f"{address.rstrip('/')}/{name}" if address else name
-    return Path(attempt_download_asset(wanted, progress=False)).absolute()
+    # The whole address: for a bare name Ultralytics would take a file of that name that lies in a folder of its own.
+    wanted = f"{(address or RELEASE).rstrip('/')}/{name}"
+    return safe_download(wanted, file=name, dir=folder.absolute(), unzip=False, retry=0, min_bytes=1e5, progress=False)
 
 
 def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None]:

@@ -68,7 +68,7 @@ class RunStep(Step):
         path: Path | None = getattr(settings, setting)
         if setting != "weights" or path is None:
             return path
-        return None if is_word(path) else present(settings.folder, path)
+        return None if is_word(path) else present(settings, path)
 
     def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The files of ``leaves``."""

@@ -57,7 +57,7 @@ def _is_kept(settings: RunSettings, path: Path) -> bool:
     """Whether the run, begun before, kept a copy of the weights that it started from."""
     if settings.output is None and (settings.id is None or settings.runs is None):
         return False
-    return present(settings.folder, path).is_file()
+    return present(settings, path).is_file()
 
 
 def _why_missing(path: Path, may_be_released: bool) -> str:

@@ -46,7 +46,7 @@ from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
 from marauder.runs.run_identity import with_run_id
 from marauder.runs.settings import CONFIG_FILE, RunSettings
-from marauder.runs.start_weights import Start, started, write_start
+from marauder.runs.start_weights import Start, is_open, read_start, started, write_start
 from marauder.runs.task_description import FLOOR_GATE, describe_task
 from marauder.runs.task_runtime import Findings, Production, TaskRuntime
 from marauder.runs.training_processes import is_one_of_several, leads
@@ -245,7 +245,13 @@ class GatedRun:
         record = read_record(self.folder)
         if record is None or not record.identity or self.stage.gives_way(self.settings):
             return
-        differences = describe_differences(record.identity, self._decides(), at_default(self.settings, Decides.RESULT))
+        known, decides = record.identity, self._decides()
+        former = read_start(self.folder)
+        if former is not None and is_open(former, self.settings) and record.data == self.pinned.fingerprint:
+            # Nothing was trained from the random weights that it was to begin with for want of others. The identity of
+            # the data covers weights, too.
+            known = {**decides, "settings": {**known["settings"], "weights": decides["settings"]["weights"]}}
+        differences = describe_differences(known, decides, at_default(self.settings, Decides.RESULT))
         if differences:
             raise UserError(
                 f"{self.folder} holds a run with other settings or data ({differences}); start over with --fresh, "

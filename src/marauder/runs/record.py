@@ -105,7 +105,9 @@ def _killed_after(folder: Path, record: RunRecord) -> float:
     return max(0.0, max(seen, default=0.0) - record.attempt_started)
 
 
-RESULT_SUFFIXES = frozenset({".pt", ".safetensors", ".html", ".png", ".jpg", ".json", ".jsonl", ".md", ".yaml", ".npz"})
+RESULT_SUFFIXES = frozenset(
+    {".pt", ".safetensors", ".html", ".png", ".jpg", ".json", ".jsonl", ".md", ".txt", ".yaml", ".npz"}
+)
 
 
 def set_aside_results(folder: Path) -> Path | None:

@@ -1,7 +1,7 @@
 """What a run starts from: decided once, kept in the run's folder as a copy with its checksum, never asked again.
 
-So a run that began from random weights goes on from them when a file turns up later, and one that began from a file
-goes on when that file is gone.
+So a run that was trained from random weights goes on from them when a file turns up later, and one that began from a
+file goes on when that file is gone. Only where ``auto`` found nothing and nothing was trained yet it is asked again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from marauder.core.files import atomic_path, hash_file, read_json, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.plain import Plain
 from marauder.models.naming import model_file
-from marauder.models.released import UnavailableError, find_weights, is_released, where_to_put
+from marauder.models.released import UnavailableError, find_weights, weights_here, where_to_put
 from marauder.runs.record import read_record
 from marauder.runs.settings import AUTO, RunSettings, is_word
+from marauder.storage.settings import CheckpointTiers
 
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 START_FILE = "start.json"
@@ -37,13 +38,14 @@ class Start:
     """``asked``: the setting ``weights`` (``auto``, a name, a path; empty: random weights were asked for).
 
     ``name``: the file's name, empty for random weights; ``sha256``: of the file; ``why_random``: why ``auto`` found
-    nothing, in words.
+    nothing, in words; ``released``: it was found as released COCO weights, not as a file that somebody named so.
     """
 
     asked: str = ""
     name: str = ""
     sha256: str = ""
     why_random: str = ""
+    released: bool = False
 
     @property
     def copy_name(self) -> str:
@@ -54,13 +56,13 @@ class Start:
     @property
     def content(self) -> Plain:
         """What files made from it say: no path, so that the same start gives the same bytes anywhere."""
-        return {"name": self.name, "sha256": self.sha256}
+        return {"name": self.name, "sha256": self.sha256, "released": self.released}
 
     def describe(self) -> str:
         """In words, without the checksum and without a path of this machine."""
         if not self.name:
             return RANDOM
-        return f"{self.name} (COCO weights)" if is_released(self.name) else self.name
+        return f"{self.name} (COCO weights)" if self.released else self.name
 
 
 def read_start(folder: Path) -> Start | None:
@@ -68,7 +70,8 @@ def read_start(folder: Path) -> Start | None:
     path = folder / START_FILE
     if path.is_file():
         known = read_json(path)
-        return Start(**{name: str(known.get(name, "")) for name in Start.__dataclass_fields__})
+        words = {name: str(known.get(name, "")) for name in ("asked", "name", "sha256", "why_random")}
+        return Start(**words, released=known.get("released") is True)
     record = read_record(folder)
     # A run begun before starts were recorded, when no file named meant random weights.
     if record is not None and record.identity and record.identity.get("settings", {}).get("weights") is None:
@@ -94,19 +97,35 @@ def write_start(start: Start, folder: Path) -> None:
             path.unlink()
 
 
-def holds(start: Start, asked: Path | None) -> bool:
-    """Whether a run that began with ``start`` goes on from it when ``asked`` is in the settings now.
+def holds(start: Start, settings: RunSettings) -> bool:
+    """Whether a run that began with ``start`` goes on from it with ``settings`` as they are now.
 
-    ``auto`` takes whatever the run began with, a name the file of that name, a path that is gone what it was. A file
-    that is there is looked at again, so that another one is noticed.
+    ``auto`` takes what was named when the run began, and what ``auto`` found for the same model; a name takes the
+    released file of that name, a path that is gone what it was. The run's own copy is what it was made from. Any other
+    file that is there is looked at again, so that another one is noticed.
     """
+    asked = settings.weights
     if asked is None:
         return not start.name
     if asked == AUTO:
-        return True
+        return start.asked != str(AUTO) or start.name in ("", settings.released_weights)
     if is_word(asked):
-        return asked.name == start.name
+        return start.released and asked.name == start.name
+    if start.name and asked.resolve() == (settings.folder / start.copy_name).resolve():
+        return True
     return str(asked) == start.asked and not asked.is_file()
+
+
+def is_open(start: Start, settings: RunSettings) -> bool:
+    """Whether another start than ``start`` may still be taken: ``auto`` found nothing, and nothing was trained."""
+    folder, checkpoints = settings.folder, settings.checkpoint_folder
+    # A series has its figures and weights below, one folder for each part.
+    names = [name for file in ("best.*", "last.*", "metrics.jsonl") for name in (file, f"*/*/{file}")]
+    left = [*(folder.glob(name) for name in names), checkpoints.rglob("checkpoint_*")]
+    # Another disk may hold checkpoints that are no longer here.
+    mirrored = settings.checkpoint_tiers != CheckpointTiers()
+    wanted = start.why_random and settings.released_weights is not None
+    return bool(wanted) and not mirrored and not any(path for paths in left for path in paths)
 
 
 @contextlib.contextmanager
@@ -121,8 +140,9 @@ def started(settings: AnyRun, fresh: bool, clock: Clock) -> Iterator[tuple[AnyRu
         yield settings.changed({"weights": None}), Start(str(other), other.name, hash_file(model_file(other)))
         return
     start = None if fresh else read_start(folder)
-    if start is not None and holds(start, asked):
+    if start is not None and holds(start, settings) and not (asked == AUTO and is_open(start, settings)):
         source = _kept(start, folder, clock)
+        _tell_what_turned_up(start, settings)
     else:
         start, source = _decide(settings, clock)
         _tell(start, source)
@@ -130,23 +150,23 @@ def started(settings: AnyRun, fresh: bool, clock: Clock) -> Iterator[tuple[AnyRu
         yield settings.changed({"weights": None}), start
         return
     copy = folder / start.copy_name
-    added = not copy.is_file()
+    added, new = not copy.is_file(), [path for path in (copy.parent, folder) if not path.exists()]
     try:
         if not _is(copy, start.sha256):
             _copy(source, copy)
         yield settings.changed({"weights": copy}), start
     except BaseException:
         if added:
-            _take_back(start, folder)
+            _take_back(start, folder, new)
         raise
 
 
-def present(folder: Path, asked: Path) -> Path:
-    """``asked``, or the copy of it that the run in ``folder`` kept, where the file itself is gone."""
-    start = read_start(folder) if not asked.is_file() else None
-    if start is None or not start.name or not holds(start, asked):
+def present(settings: RunSettings, asked: Path) -> Path:
+    """``asked``, which is the setting ``weights``, or the copy of it that the run kept, where the file is gone."""
+    start = read_start(settings.folder) if not asked.is_file() else None
+    if start is None or not start.name or not holds(start, settings):
         return asked
-    return folder / start.copy_name
+    return settings.folder / start.copy_name
 
 
 def _decide(settings: RunSettings, clock: Clock) -> tuple[Start, Path | None]:
@@ -162,7 +182,7 @@ def _decide(settings: RunSettings, clock: Clock) -> tuple[Start, Path | None]:
             return replace(start, why_random=f"no weights were released for {settings.title}"), None
         name = released
     if not is_word(asked):
-        return replace(start, name=name, sha256=hash_file(model_file(asked))), asked
+        return _named(start, asked), asked
     try:
         found = find_weights(name, clock)
     except UnavailableError as problem:
@@ -170,7 +190,16 @@ def _decide(settings: RunSettings, clock: Clock) -> tuple[Start, Path | None]:
         if asked == AUTO:
             return replace(start, why_random=f"{name} (COCO weights) is not here: {problem}; {remedy}"), None
         raise UserError(f"weights={name}: no such file: {problem}; {remedy}, or give weights=none") from None
-    return replace(start, name=name, sha256=hash_file(found)), found
+    return replace(start, name=name, sha256=hash_file(found), released=True), found
+
+
+def _named(start: Start, file: Path) -> Start:
+    """``start`` from a certain file. Where that is the copy which another run kept, it is called what it is there."""
+    sha256 = hash_file(model_file(file))
+    other = read_start(file.parent.parent) if file.parent.name == FOLDER else None
+    if other is not None and other.sha256 == sha256:
+        return replace(start, name=other.name, sha256=sha256, released=other.released)
+    return replace(start, name=file.name, sha256=sha256)
 
 
 def _kept(start: Start, folder: Path, clock: Clock) -> Path | None:
@@ -203,16 +232,26 @@ def _copy(source: Path, target: Path) -> None:
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _take_back(start: Start, folder: Path) -> None:
-    """Remove the copy of a start that no run took, and folders that hold nothing else."""
+def _take_back(start: Start, folder: Path, new: list[Path]) -> None:
+    """Remove the copy of a start that no run took, and of the folders that came with it those that hold nothing."""
     lock = folder / LOCK_FILE
     # Another process may have begun here meanwhile, from the same copy.
     with contextlib.suppress(UserError), exclusive(lock, str(folder)) if lock.exists() else contextlib.nullcontext():
         if read_start(folder) != start:
             (folder / start.copy_name).unlink(missing_ok=True)
-            for empty in (folder / FOLDER, folder):
+            for empty in new:
                 with contextlib.suppress(OSError):
                     empty.rmdir()
+
+
+def _tell_what_turned_up(start: Start, settings: RunSettings) -> None:
+    """One line where a run goes on from random weights though those that ``auto`` looked for are here by now."""
+    name = settings.released_weights
+    if settings.weights != AUTO or not start.why_random or name is None:
+        return
+    found = weights_here(name)
+    if found is not None:
+        print(f"continues from {RANDOM}, as it began; --fresh starts from {found} (COCO weights)", file=sys.stderr)
 
 
 def _tell(start: Start, source: Path | None) -> None:

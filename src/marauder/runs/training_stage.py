@@ -84,7 +84,7 @@ class SingleTraining(TrainingStage):
 
     def train(self, run: RunInHand, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> Outcome:
         """Say what training starts from, bring a newer checkpoint back from the mirrors, and train."""
-        _tell_start(run)
+        tell_start(run)
         settings, mirrors = run.settings, mirrors_of(run.settings)
         if fresh:
             for mirror in mirrors:
@@ -108,10 +108,12 @@ class SingleTraining(TrainingStage):
         return dict(Checkpointer(settings.checkpoint_folder).read(checkpoint).state["identity"])
 
 
-def _tell_start(run: RunInHand) -> None:
+def tell_start(run: RunInHand) -> None:
     """Say which tensors training starts from, and leave the account of every one in the run's folder."""
     accounts, file = run.runtime.accounts(), run.settings.folder / ACCOUNT_FILE
     if not accounts:
+        # One of a former run of other settings would be registered as this one's.
+        file.unlink(missing_ok=True)
         return
     write_text(file, "\n".join(one.listing() for one in accounts))
     for one in accounts:
