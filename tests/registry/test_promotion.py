@@ -66,6 +66,19 @@ def test_what_a_gate_withholds_is_promoted_by_name_only(registry: Registry, tmp_
     assert (entry["override"], entry["who"], entry["why"]) == (True, NAMED.who, NAMED.why)
 
 
+def test_a_run_that_is_judged_again_is_promoted_by_its_new_verdict(registry: Registry, tmp_path: Path) -> None:
+    (version,) = register(registry, tmp_path, "a")
+    registry.judge_again(version, "fail", {WITHHELD: ""})
+    with pytest.raises(UserError, match="gates say 'fail'"):
+        promote(registry, PROJECT, "1", "Ada")
+    registry.judge_again(version, "warn", {WITHHELD: "floor: has not learned yet"})
+    with pytest.raises(UserError, match="floor: has not learned yet"):
+        promote(registry, PROJECT, "1", "Ada")
+    registry.judge_again(version, "warn", {WITHHELD: ""})
+    assert promote(registry, PROJECT, "1", "Ada").aliases == (PRODUCTION,)
+    assert {one["verdict"] for one in registry.promotions(PROJECT)} == {"warn"}
+
+
 class Events:
     def __init__(self) -> None:
         self.seen: list[tuple[str, Mapping[str, Any]]] = []

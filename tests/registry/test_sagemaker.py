@@ -39,6 +39,12 @@ def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], 
     registry.set_alias(PROJECT, PRODUCTION, "1")
     assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", *["Rejected"] * 2]
     assert packages(options)[0]["CustomerMetadataProperties"]["run_id"] == "a"
+    production, failed, _ = registry.versions(PROJECT)
+    registry.judge_again(production, "fail", {WITHHELD: ""})
+    registry.judge_again(failed, "pass", {WITHHELD: ""})
+    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", "PendingManualApproval", "Rejected"]
+    about = packages(options)[1]["CustomerMetadataProperties"]
+    assert (about["verdict"], about["run_id"]) == ("pass", "b")
 
 
 def test_with_a_container_the_version_can_be_served(options: dict[str, Any], tmp_path: Path) -> None:

@@ -164,6 +164,15 @@ def test_what_has_not_learned_says_so_everywhere_and_is_no_candidate(
     assert registry is not None and registry.find("shapes", "candidate") is None
     with pytest.raises(UserError, match="floor: has not learned yet"):
         promote(registry, "shapes", "1", who="tests")
+    # Judged again, it is the same version with another answer, and back.
+    offered = run(reef, tmp_path, *SHORT, "gate.floor.level=0")
+    assert (offered.withheld, offered.version) == ("", "1")
+    candidate = registry.require("shapes", "candidate")
+    assert candidate.version == "1" and candidate.is_offered and candidate.tags["withheld"] == ""
+    assert run(reef, tmp_path, *SHORT).withheld == done.withheld
+    assert registry.find("shapes", "candidate") is None
+    with pytest.raises(UserError, match="floor: has not learned yet"):
+        promote(registry, "shapes", "1", who="tests")
     offered = run(reef, tmp_path, *SHORT, "gate.floor.level=0", "project=other")
     assert offered.withheld == "" and registry.find("other", "candidate") is not None
 

@@ -17,6 +17,8 @@ from marauder.core.settings import Settings
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 WITHHELD = "withheld"
 """Tag of a version that needs an override though no gate failed it: which gate keeps it back, and why."""
+VERDICT = "verdict"
+"""Tag of a version whose run was judged again: the verdict that counts now."""
 
 
 def weights_names() -> tuple[str, ...]:
@@ -48,7 +50,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version. ``created`` in seconds since 1970; ``location`` is where its files lie."""
+    """A registered version. ``verdict``: of the last time its run was judged. ``created`` in seconds since 1970;
+    ``location`` is where its files lie."""
 
     project: str
     version: str
@@ -60,6 +63,11 @@ class ModelVersion:
     aliases: tuple[str, ...]
     created: float
     location: str
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether no gate failed or withheld it."""
+        return self.verdict != "fail" and not self.tags.get(WITHHELD)
 
 
 class Registry(Plugin[Settings], ABC):
@@ -108,6 +116,11 @@ class Registry(Plugin[Settings], ABC):
     @abstractmethod
     def add_tags(self, project: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version (who promoted it, and why)."""
+
+    def judge_again(self, version: ModelVersion, verdict: str, tags: Mapping[str, str]) -> None:
+        """The run of ``version`` was judged again: ``verdict`` counts from now on, and ``tags`` (``WITHHELD`` among
+        them, empty where nothing withholds it) replace the former ones. The files stay as they were registered."""
+        self.add_tags(version.project, version.version, {**tags, VERDICT: verdict})
 
     @abstractmethod
     def files(self, version: ModelVersion) -> Mapping[str, str]:

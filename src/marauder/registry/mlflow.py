@@ -21,7 +21,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import to_plain
 from marauder.core.locks import turn
 from marauder.core.plain import Plain, PlainMapping
-from marauder.registry.base import Candidate, ModelVersion, Registry
+from marauder.registry.base import VERDICT, Candidate, ModelVersion, Registry
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -255,7 +255,7 @@ class MlflowRegistry(Registry):
             version=str(one.version),
             run_id=facts["run_id"],
             weights_sha256=facts["weights_sha256"],
-            verdict=facts["verdict"],
+            verdict=one.tags.get(VERDICT, facts["verdict"]),
             metrics=json.loads(facts["metrics"] or "{}"),
             tags={name: value for name, value in one.tags.items() if not name.startswith(OWN)},
             aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(one.version))),

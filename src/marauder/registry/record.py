@@ -11,7 +11,7 @@ from pathlib import Path
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, to_plain
 from marauder.core.plain import Plain
-from marauder.registry.base import Candidate, ModelVersion, weights_name, weights_names
+from marauder.registry.base import VERDICT, Candidate, ModelVersion, weights_name, weights_names
 from marauder.storage.base import check_key
 
 PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -56,7 +56,7 @@ class VersionRecord:
             version=self.version,
             run_id=self.run_id,
             weights_sha256=self.weights_sha256,
-            verdict=self.verdict,
+            verdict=tags.get(VERDICT, self.verdict),
             metrics=self.metrics,
             tags={**self.tags, **tags},
             aliases=tuple(sorted(alias for alias, version in aliases.items() if version == self.version)),

@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
-from marauder.registry.base import PRODUCTION, WITHHELD, Candidate, ModelVersion
+from marauder.registry.base import PRODUCTION, VERDICT, WITHHELD, Candidate, ModelVersion
 from marauder.registry.objects import ROOT, TAGS, StoreRegistry, fetch_object, fetch_record, place_of, update_object
 from marauder.registry.record import (
     RECORD,
@@ -89,7 +89,7 @@ class SageMakerRegistry(StoreRegistry):
             created = self._client.create_model_package(
                 ModelPackageGroupName=project,
                 ModelPackageDescription=f"run {candidate.run_id}, gates: {candidate.verdict}",
-                ModelApprovalStatus=REJECTED if candidate.verdict == "fail" or WITHHELD in candidate.tags else PENDING,
+                ModelApprovalStatus=_approval(candidate.verdict, candidate.tags),
                 CustomerMetadataProperties={
                     "run_id": candidate.run_id[:LONGEST_PROPERTY],
                     "weights_sha256": candidate.weights_sha256,
@@ -146,6 +146,18 @@ class SageMakerRegistry(StoreRegistry):
         with self._explained():
             package = self._package(check_project(project), version)
         update_object(self.store, f"{_root(project, package)}/{TAGS}", lambda present: {**present, **tags})
+
+    def judge_again(self, version: ModelVersion, verdict: str, tags: Mapping[str, str]) -> None:
+        """The approval follows, unless the version was put into production: that was somebody's decision."""
+        super().judge_again(version, verdict, tags)
+        with self._explained():
+            package = self._package(version.project, version.version)
+            if package["ModelApprovalStatus"] != APPROVED:
+                self._client.update_model_package(
+                    ModelPackageArn=package["ModelPackageArn"],
+                    ModelApprovalStatus=_approval(verdict, tags),
+                    CustomerMetadataProperties={**package["CustomerMetadataProperties"], "verdict": verdict},
+                )
 
     def files(self, version: ModelVersion) -> Mapping[str, str]:
         """As listed in ``version.json``."""
@@ -228,15 +240,15 @@ class SageMakerRegistry(StoreRegistry):
 
     def _version(self, project: str, package: PlainMapping, aliases: Mapping[str, str]) -> ModelVersion:
         root, number = _root(project, package), str(package["ModelPackageVersion"])
-        record = self._record(root)
+        record, later = self._record(root), fetch_object(self.store, f"{root}/{TAGS}")
         return ModelVersion(
             project=project,
             version=number,
             run_id=record.run_id,
             weights_sha256=record.weights_sha256,
-            verdict=record.verdict,
+            verdict=later.get(VERDICT, record.verdict),
             metrics=record.metrics,
-            tags={**record.tags, **fetch_object(self.store, f"{root}/{TAGS}")},
+            tags={**record.tags, **later},
             aliases=tuple(sorted(alias for alias, version in aliases.items() if version == number)),
             created=package["CreationTime"].timestamp(),
             location=place_of(self.store, root),
@@ -263,6 +275,10 @@ class SageMakerRegistry(StoreRegistry):
                 f"SageMaker: {error}; check the region, the credentials (environment, ~/.aws or role) and that they "
                 "may use model package groups"
             ) from error
+
+
+def _approval(verdict: str, tags: Mapping[str, str]) -> str:
+    return REJECTED if verdict == "fail" or tags.get(WITHHELD) else PENDING
 
 
 def _root(project: str, package: PlainMapping) -> str:

@@ -37,7 +37,8 @@ class WandbRegistrySettings(FilesRegistrySettings):
 class WandbRegistry(FilesRegistry):
     """The record of the files registry, told to W&B.
 
-    A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away is not told to W&B.
+    A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away and judging a run
+    again are not told to W&B.
     """
 
     name = "wandb"

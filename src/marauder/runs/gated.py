@@ -346,8 +346,8 @@ class GatedRun:
         decision = decide(findings.verdicts)
         report = runtime.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / runtime.description.sealed_file)
-        if sealed != self.record.sealed_sha256:  # another branch's may be registered already
-            self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
+        # The registry and the store have other weights yet, or what was said of these before.
+        self.record = self.record.model_copy(update={"version": None, "registry": "", "stored": ""})
         self.record = self.record.write(
             self.folder,
             state="finished",

@@ -67,7 +67,8 @@ class RunNotifier:
             "version": record.version or "",
             "description": _description(runtime, record),
         }
-        self.hub.tags({**tags, **({WITHHELD: record.withheld} if record.withheld else {})})
+        # Empty, too: a run that is judged again may be withheld no longer.
+        self.hub.tags({**tags, WITHHELD: record.withheld})
         for part in runtime.below_target():
             self.outbox.emit("io.marauder.run.slice_below_target", dict(part))
         about = {"verdict": record.verdict, "metrics": record.metrics, "version": record.version, "split": record.split}

@@ -57,12 +57,14 @@ def pack(folder: Path, task: type[TaskDescription]) -> Path:
 
 
 def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
-    """Make the run a version, with the alias ``candidate`` if no gate failed or withheld it and it is new; ``None``
-    without a registry, or when it cannot be reached (told in a warning; the same command tries again)."""
+    """Make the run a version, with the alias ``candidate`` if no gate failed or withheld it and that is new; of a
+    version that is there already the verdict is brought up to date. ``None`` without a registry, or when it cannot be
+    reached (told in a warning; the same command tries again)."""
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
     if record.withheld:
         tags[WITHHELD] = record.withheld
+    offered = record.verdict != "fail" and not record.withheld
     package = pack(settings.folder, describe_task(settings.task))
     # Of the file that other steps take, which need not be the sealed one.
     weights = hash_file(package / record.weights)
@@ -71,11 +73,16 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
         registry = open_registry(settings.registry, settings.runs)
         if registry is None:
             return None
-        # A version that was there before keeps its aliases: somebody may have moved them since.
         known = {one.version for one in registry.versions(record.project)}
         version = registry.register(candidate)
-        if record.verdict != "fail" and not record.withheld and version.version not in known:
+        is_new = version.version not in known
+        if not is_new:
+            registry.judge_again(version, record.verdict, {WITHHELD: "", **tags})
+        # Where the answer is as before, the aliases stay: somebody may have moved them since.
+        if offered and (is_new or not version.is_offered):
             registry.set_alias(record.project, CANDIDATE, version.version)
+        elif not offered and CANDIDATE in version.aliases:
+            registry.set_alias(record.project, CANDIDATE, None)
     except UserError as error:
         log.warning("not registered: %s. Run the same command again when the registry can be reached", error)
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from marauder.core.errors import UserError
-from marauder.registry.base import CANDIDATE, PREVIOUS, PRODUCTION, Candidate, ModelVersion, Registry
+from marauder.registry.base import CANDIDATE, PREVIOUS, PRODUCTION, WITHHELD, Candidate, ModelVersion, Registry
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
 
@@ -134,6 +134,20 @@ class RegistryContract:
         first, second = registry.versions(PROJECT)
         assert first.tags == {"data": "abc", "note": "new", "promoted_by": "Ada"}
         assert second.tags == {"data": "abc", "note": "größer"}
+
+    def test_the_last_judgement_of_a_run_counts(self, registry: Registry, tmp_path: Path) -> None:
+        first, second = register(registry, tmp_path, "a", "b")
+        registry.set_alias(PROJECT, PRODUCTION, "1")
+        registry.judge_again(first, "fail", {WITHHELD: "", "key": "other gates"})
+        registry.judge_again(second, "warn", {WITHHELD: "floor: has not learned yet"})
+        first, kept = registry.versions(PROJECT)
+        assert (first.verdict, first.is_offered, first.aliases) == ("fail", False, (PRODUCTION,))
+        assert first.tags["key"] == "other gates" and first.tags["data"] == "abc"
+        assert (kept.verdict, kept.is_offered) == ("warn", False)
+        registry.judge_again(kept, "pass", {WITHHELD: ""})
+        again = registry.find(PROJECT, "2")
+        assert again is not None and (again.verdict, again.is_offered) == ("pass", True)
+        assert again.metrics == second.metrics and registry.files(again) == registry.files(second)
 
     def test_fetched_files_are_the_registered_ones(self, registry: Registry, tmp_path: Path) -> None:
         offered = candidate(tmp_path, "a", overall={"map50": 0.5})
