@@ -42,7 +42,8 @@ def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], 
     production, failed, _ = registry.versions(PROJECT)
     registry.judge_again(production, "fail", {WITHHELD: ""})
     registry.judge_again(failed, "pass", {WITHHELD: ""})
-    assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", "PendingManualApproval", "Rejected"]
+    approvals = [one["ModelApprovalStatus"] for one in packages(options)]
+    assert approvals == ["Approved", "PendingManualApproval", "Rejected"]
     about = packages(options)[1]["CustomerMetadataProperties"]
     assert (about["verdict"], about["run_id"]) == ("pass", "b")
 
