@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.cli.class_table import WIDTH, class_lines
+from marauder.core.metrics import Metric
 
 
 def overall(names: list[str], **values: Any) -> dict[str, Any]:
@@ -24,6 +25,17 @@ def test_every_class_and_all_of_them_have_a_line() -> None:
     assert fish == ["fish", "1,234", "0.500", "0.250", "0.750", "0.500"]
     assert shark == ["shark", "0", "0.500", "0.250", "–", "–"]
     assert whole == ["all", "2,468", "0.500", "0.250", "0.750", "0.500"]
+
+
+def test_another_task_has_its_own_columns_or_none() -> None:
+    metrics = [Metric("dice", "Dice", per_class=True), Metric("hours", "hours", share=False)]
+    content = {"dice": 0.5, "per_class": [{"name": "fish", "dice": 0.25}]}
+    assert [line.split() for line in class_lines(content, metrics)] == [
+        ["class", "Dice"],
+        ["fish", "0.250"],
+        ["all", "0.500"],
+    ]
+    assert class_lines({"dice": 0.5}, metrics) == class_lines({}, metrics) == class_lines(content) == []
 
 
 @given(st.lists(st.text(min_size=1, max_size=200), max_size=5))

@@ -166,7 +166,11 @@ def test_the_floor_is_on_by_default_and_only_warns() -> None:
     for value, answer in ((0.0, "warn"), (0.3, "pass")):
         verdict = plan.judge("floor", FloorEvidence("mAP50", value, 0.05, value, value))
         assert (verdict.answer, verdict.essential) == (answer, True)
-    assert load_gates(overrides=["floor.level=0.5"]).judge("floor", FloorEvidence("mAP50", 0.3, 0.05)).answer == "warn"
+    below = load_gates(overrides=["floor.level=0.5"]).judge("floor", FloorEvidence("mAP50", 0.3, 0.05))
+    assert (below.answer, below.why) == ("warn", "below the level you set: mAP50 is 0.300, below 0.5")
+    for level in (5, -1):
+        with pytest.raises(UserError, match=r"floor\.level"):
+            load_gates(overrides=[f"floor.level={level}"])
 
 
 def test_reading_the_plan_loads_nothing_heavy() -> None:

@@ -33,7 +33,8 @@ def test_a_good_detector_is_promoted_or_where_there_is_no_registry_exported() ->
     assert kinds(GOOD, Commands()) == ["use"]
     # An evaluation by itself knows neither the training nor its data.
     assert kinds(Figures(0.0, "test"), Commands()) == ["nothing_found"]
-    assert kinds(Figures(math.nan, "test"), Commands()) == ["use"], "nothing to measure it on"
+    assert kinds(Figures(math.nan, "test"), Commands()) == ["label_more"], "nothing to measure it on"
+    assert kinds(Figures(math.nan, "test"), COMMANDS) == ["label_more"], "what was not measured is not promoted"
 
 
 @given(
@@ -119,11 +120,25 @@ def test_a_class_that_is_never_found_is_told_with_its_boxes_and_clips() -> None:
     assert "crab" not in found.text, "without boxes to measure it on, nothing is known of it"
     many = [replace(ray, name=f"ray{number}") for number in range(5)]
     (found, *_) = advise(replace(GOOD, classes=many), COMMANDS)
-    assert "2 more classes" in found.text and "ray3" not in found.text
+    assert found.text.endswith(". 2 more classes are never found either. Label more of them, in other clips.")
+    assert "ray3" not in found.text
+    (found, *_) = advise(replace(GOOD, classes=many[:4]), COMMANDS)
+    assert found.text.endswith(". 1 more class is never found either. Label more of them, in other clips.")
     assert "class_at_zero" not in kinds(replace(GOOD, value=0.01, classes=[ray])), "it has not learned any class yet"
 
 
 def test_figures_too_unsure_to_decide_by_ask_for_more_clips() -> None:
-    found = advise(replace(GOOD, value=0.12, low=0.02, high=0.6, withheld="floor: too few pictures"), COMMANDS)
+    unsure = replace(GOOD, value=0.12, low=0.02, high=0.6, withheld="floor: too few pictures", uncertain=True)
+    found = advise(unsure, COMMANDS)
     assert [one.kind for one in found] == ["label_more"]
     assert "8 clips" in found[0].text
+    other = replace(unsure, withheld="essential: check failed to run", uncertain=False)
+    assert advise(other, COMMANDS) == [], "another gate's warning says nothing about the figures"
+
+
+def test_below_a_level_that_somebody_set_it_has_still_learned_something() -> None:
+    ray = ClassFigures("ray", 0.0, {"train": 12, "test": 1}, {"train": 2, "test": 1})
+    figures = replace(GOOD, value=0.55, level=0.6, withheld="floor", classes=[ray], validation=(0.5,), losses=(1.0,))
+    found = advise(figures, COMMANDS)
+    assert [one.kind for one in found] == ["below_level", "class_at_zero"]
+    assert found[0].text.startswith("mAP50 is 0.550, below the level you set (0.6).")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector, save_detector
 from marauder.models.ultralytics_adapter import build_detector, class_branch_width
 from marauder.runs.gated import RunSummary, run_gated
+from marauder.tasks.detection.advice import commands_of
 from marauder.tasks.detection.runtime import DetectorWeights
 from marauder.tasks.detection.settings import BaselineSettings
 from marauder.tasks.detection.training import DetectionPlan, DetectionTask
@@ -224,12 +226,15 @@ def test_last_weights_that_a_kill_kept_from_being_written_are_written(small_reef
 
 def test_a_run_asked_for_fewer_epochs_than_it_has_says_what_becomes_of_them(small_reef: Path, tmp_path: Path) -> None:
     def run(epochs: int) -> RunSummary:
-        return run_gated(settings_for(small_reef, tmp_path / "out", f"training.epochs={epochs}"), Clock())
+        words = [f"training.epochs={epochs}", "gate.limits.metrics={map50: {minimum: 1.0}}"]
+        return run_gated(settings_for(small_reef, tmp_path / "out", *words), Clock())
 
-    assert run(3).longer_than_asked == ""
+    first = run(3)
+    assert first.longer_than_asked == "" and first.exit_status == 3
     before = read_json(tmp_path / "out" / "run.json")
     shorter = run(2)
     assert shorter.finished_before and shorter.epochs == 3
+    assert shorter.failed == first.failed and len(first.failed) == 1, "with the reasons why it failed"
     assert shorter.longer_than_asked.startswith("already trained 3 epochs; asked for 2: nothing is trained")
     assert read_json(tmp_path / "out" / "run.json") == before, "the finished run stays what it is"
     # Interrupted before it was finished, it is measured as it is.
@@ -453,6 +458,14 @@ def test_early_stopping_stays_stopped_and_more_patience_goes_on(small_reef: Path
     assert fit(task, tmp_path, epochs=9, patience=4).epochs == 5
     told = [event for event in read_lines(tmp_path / "events.jsonl") if event["kind"] == "stopped_early"]
     assert [(event["epoch"], event["of_epochs"]) for event in told] == [(3, 9), (5, 9)]
+    stopped = fit(task, tmp_path, epochs=6, patience=4)
+    assert (stopped.epochs, stopped.stopped_early) == (5, True), "more patience is needed, not more epochs"
+    # What is advised then does train longer.
+    settings = settings_for(small_reef, tmp_path, "training.epochs=3", "training.patience=4")
+    assert commands_of(settings, stopped).longer.endswith(" training.epochs=20 training.patience=0")
+    many = replace(stopped, epochs=40, stopped_early=False)
+    assert commands_of(settings, many).longer.endswith(" training.epochs=80"), "more than it has already"
+    assert fit(task, tmp_path, epochs=6, patience=0).epochs == 6
 
 
 def test_stopping_early_is_told_wherever_people_look(

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from marauder.core.metrics import Metric
 from marauder.core.plain import Plain
 
 WIDTH = 80
 COLUMNS = {"n_boxes": "boxes", "precision": "precision", "recall": "recall", "ap50": "AP50", "ap50_95": "AP50-95"}
 
+OF_ALL = {"n_boxes": "boxes", "ap50": "map50", "ap50_95": "map50_95"}
+"""What a column is called among the figures of all classes together, where it is called otherwise."""
 
-def class_lines(overall: Plain) -> list[str]:
+
+def class_lines(overall: Plain, metrics: Sequence[Metric] = ()) -> list[str]:
     """A header, a line a class, and one of all classes, none longer than 80 characters.
 
     ``overall``: ``evaluation.metrics.Metrics.to_json`` or the same as read back; what is undefined is shown as a dash.
+    ``metrics``: of the task; where it has not detection's figures, the columns are its own by class. Empty: there are
+    none.
     """
-    whole = {"name": "all", "n_boxes": overall["boxes"], "ap50": overall["map50"], "ap50_95": overall["map50_95"]}
-    whole |= {name: overall[name] for name in ("precision", "recall")}
-    rows = [["class", *COLUMNS.values()]]
-    rows += [[row["name"], *(_cell(row[name]) for name in COLUMNS)] for row in (*overall["per_class"], whole)]
+    classes = [row for row in overall.get("per_class", ()) if "name" in row]
+    columns = {metric.name: metric.title for metric in metrics if metric.per_class}
+    if all(name in row for row in classes for name in COLUMNS):
+        columns = COLUMNS
+    columns = {name: title for name, title in columns.items() if all(name in row for row in classes)}
+    if "per_class" not in overall or not columns:
+        return []
+    whole = {"name": "all", **{name: overall.get(OF_ALL.get(name, name)) for name in columns}}
+    rows = [["class", *columns.values()]]
+    rows += [[row["name"], *(_cell(row[name]) for name in columns)] for row in (*classes, whole)]
     widths = [max(len(row[place]) for row in rows) for place in range(1, len(rows[0]))]
     # Names are what differs most in length; figures always come out whole.
     room = min(max(len(row[0]) for row in rows), WIDTH - sum(widths) - 2 * len(widths))

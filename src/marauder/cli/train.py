@@ -50,8 +50,10 @@ def _show_classes(summary: RunSummary) -> None:
     from marauder.core.files import read_json
     from marauder.runs.task_description import describe_task
 
-    if any(metric.per_class for metric in describe_task(summary.task).metrics):
-        typer.echo("\n".join(class_lines(read_json(summary.folder / "eval_report.json")["overall"])))
+    metrics, report = describe_task(summary.task).metrics, summary.folder / "eval_report.json"
+    if any(metric.per_class for metric in metrics) and report.is_file():
+        for line in class_lines(read_json(report).get("overall", {}), metrics):
+            typer.echo(line)
 
 
 def show(summary: RunSummary) -> None:

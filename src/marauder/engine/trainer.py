@@ -175,7 +175,7 @@ class Trainer:
         ).take_up(named)
         position = self.state.position
         self.guards = Guards(self.settings, position)
-        # A longer patience or more epochs than when it stopped: it goes on.
+        # A longer patience than when it stopped, or none: it continues. More epochs alone would stop again at once.
         if found and position.step < self.order.total_steps and not self._patience_spent():
             position.stopped_early = False
         self._tell_start(found)

@@ -11,13 +11,18 @@ from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
 NOT_LEARNED, NOT_KNOWN = "has not learned yet", "too few pictures to tell"
+BELOW_LEVEL = "below the level you set"
+"""The finding where the model has learned something, but less than the settings ask for."""
 
 
 class FloorSettings(GateSettings):
     """The level that a model has to reach."""
 
     level: float | None = Field(
-        None, description="least value of the task's figure; default: the task's own (detection: 0.05 of mAP50)"
+        None,
+        ge=0,
+        le=1,
+        description="least value of the task's figure; default: the task's own (detection: 0.05 of mAP50)",
     )
 
 
@@ -57,8 +62,9 @@ class FloorGate(Gate[FloorSettings, FloorEvidence]):
             why = f"{NOT_KNOWN}: {evidence.unknown or f'{metric} was not measured'}"
             return self.verdict("warn", why, value, level, **facts, finding=NOT_KNOWN)
         if value < level:
-            why = f"{NOT_LEARNED}: {metric} is {value:.3f}, below {level:g}"
-            return self.verdict(self.broken(), why, value, level, **facts, finding=NOT_LEARNED)
+            finding = NOT_LEARNED if value < evidence.level else BELOW_LEVEL
+            why = f"{finding}: {metric} is {value:.3f}, below {level:g}"
+            return self.verdict(self.broken(), why, value, level, **facts, finding=finding)
         interval = f"{evidence.low:.3f} to {evidence.high:.3f}{f', {evidence.drawn}' if evidence.drawn else ''}"
         if evidence.low < level:
             why = f"{NOT_KNOWN}: {metric} is {value:.3f}, but its 95 % interval ({interval}) reaches below {level:g}"

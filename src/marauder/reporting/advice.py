@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 GATES_FAILED, NOTHING_FOUND, LITTLE_FOUND = "gates_failed", "nothing_found", "little_found"
+BELOW_LEVEL = "below_level"
 START_PRETRAINED, CHECK_LABELS, TRAIN_LONGER = "start_pretrained", "check_labels", "train_longer"
 VAL_ABOVE_TEST, CLASS_AT_ZERO, LABEL_MORE = "val_above_test", "class_at_zero", "label_more"
 PROMOTE, EXPORT, USE = "promote", "export", "use"
@@ -20,6 +21,7 @@ LEAST_FALL_SHARE = 0.03
 FEW_EPOCHS = 10
 """Shorter trainings that taught nothing are worth going on with, whatever their curves say."""
 CLASSES_NAMED = 3
+WEAKEST = "More labelled pictures of the weakest classes and slices help most."
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class ClassFigures:
 class Figures:
     """What advice on a detector rests on; what is not known stays at its default.
 
-    ``value``: mAP50 on ``split``, ``low`` to ``high`` its interval; ``level``: what the floor gate asks for.
+    ``value``: mAP50 on ``split`` (NaN: not measured), ``low`` to ``high`` its interval; ``level``: what the floor gate
+    asks for, ``floor``: what a detector that has learned anything reaches; ``uncertain``: the floor gate cannot tell.
     ``on_val``: mAP50 of the same weights on val. ``validation``, ``losses``: by epoch. ``pretrained``: whether training
     started from weights. ``clips``: by split. ``failed``: gates that failed; ``withheld``: why it is not offered for
     production.
@@ -59,6 +62,8 @@ class Figures:
     low: float = math.nan
     high: float = math.nan
     level: float = 0.05
+    floor: float = 0.05
+    uncertain: bool = False
     on_val: float = math.nan
     validation: Sequence[float] = ()
     losses: Sequence[float] = ()
@@ -67,6 +72,11 @@ class Figures:
     classes: Sequence[ClassFigures] = ()
     failed: Sequence[str] = ()
     withheld: str = ""
+
+    @property
+    def is_unlearned(self) -> bool:
+        """Whether it finds next to nothing. A higher level that somebody set says nothing about that."""
+        return self.value < min(self.level, self.floor)
 
 
 @dataclass(frozen=True)
@@ -85,8 +95,8 @@ def advise(figures: Figures, commands: Commands) -> list[Advice]:
     found = [*_of_failures(figures), *_of_learning(figures, commands), *_of_curves(figures, commands)]
     found += [*_of_labels(figures, commands), *_of_splits(figures, commands), *_of_classes(figures)]
     found += _of_pictures(figures)
-    # Below the level it is not offered either where the gate that says so was off.
-    if not (figures.failed or figures.withheld or figures.value < figures.level):
+    # Below the level, or not measured, it is not offered either where the gate that says so was off.
+    if figures.value >= figures.level and not (figures.failed or figures.withheld):
         found += _of_use(commands)
     return found
 
@@ -100,11 +110,15 @@ def _of_failures(figures: Figures) -> list[Advice]:
 
 
 def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
-    """A detector that finds nothing, or next to nothing."""
+    """A detector that finds nothing, next to nothing, or less than it has to."""
     if not figures.value < figures.level:
         return []
-    kind, words = (NOTHING_FOUND, "nothing") if figures.value < NOTHING else (LITTLE_FOUND, "next to nothing")
-    found = [Advice(kind, f"It finds {words} (mAP50 {figures.value:.3f}): do not use it.")]
+    if figures.is_unlearned:
+        kind, words = (NOTHING_FOUND, "nothing") if figures.value < NOTHING else (LITTLE_FOUND, "next to nothing")
+        found = [Advice(kind, f"It finds {words} (mAP50 {figures.value:.3f}): do not use it.")]
+    else:
+        text = f"mAP50 is {figures.value:.3f}, below the level you set ({figures.level:g}). {WEAKEST}"
+        found = [Advice(BELOW_LEVEL, text)]
     if not figures.pretrained and commands.pretrained:
         text = "It began with random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
         found.append(Advice(START_PRETRAINED, text, commands.pretrained))
@@ -113,7 +127,7 @@ def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
 
 def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
     """Where nothing is found, or little in spite of a good start, the labels may be at fault."""
-    if not commands.check or not figures.value < (figures.level if figures.pretrained else NOTHING):
+    if not commands.check or not figures.is_unlearned or not (figures.pretrained or figures.value < NOTHING):
         return []
     text = (
         "Look at the labels: the report shows three training pictures with their boxes. Boxes beside the animals, or "
@@ -130,7 +144,7 @@ def _of_curves(figures: Figures, commands: Commands) -> list[Advice]:
         text = f"mAP50 on val was still rising at the end ({figures.validation[-1]:.3f} after {_epochs(epochs)}): "
     elif figures.value < figures.level and is_falling(figures.losses):
         text = f"The training loss was still falling at the end, after {_epochs(epochs)}: "
-    elif figures.value < figures.level and 0 < epochs < FEW_EPOCHS:
+    elif figures.is_unlearned and 0 < epochs < FEW_EPOCHS:
         text = f"{_epochs(epochs)} of training teach{'es' if epochs == 1 else ''} little: "
     else:
         return []
@@ -177,7 +191,7 @@ def _of_splits(figures: Figures, commands: Commands) -> list[Advice]:
 
 def _of_classes(figures: Figures) -> list[Advice]:
     """Classes that are never found by a detector that has learned others."""
-    if figures.value < figures.level:
+    if figures.is_unlearned:
         return []
     never = [one for one in figures.classes if one.value < NOTHING]
     parts = []
@@ -190,26 +204,31 @@ def _of_classes(figures: Figures) -> list[Advice]:
     if not parts:
         return []
     more = len(never) - CLASSES_NAMED
-    text = ". ".join(parts) + (f". So are {more} more classes" if more > 0 else "")
-    return [Advice(CLASS_AT_ZERO, f"{text}. Label more of it, in other clips.")]
+    if more > 0:
+        parts.append(f"{_counted(more, 'more class is', 'more classes are')} never found either")
+    them = "it" if len(never) == 1 else "them"
+    return [Advice(CLASS_AT_ZERO, f"{'. '.join(parts)}. Label more of {them}, in other clips.")]
 
 
 def _of_pictures(figures: Figures) -> list[Advice]:
-    if not figures.withheld or not figures.value >= figures.level:
+    if math.isnan(figures.value):
+        return [
+            Advice(LABEL_MORE, f"mAP50 could not be measured on {figures.split}: label more pictures of that split.")
+        ]
+    if not figures.uncertain or figures.value < figures.level:
         return []
     clips = f", which has {_clips(figures.clips[figures.split])}" if figures.split in figures.clips else ""
-    text = f"Label more clips of the split {figures.split}{clips}: its figures are too unsure to decide by."
+    text = f"Label more clips of the split {figures.split}{clips}: its figures are too uncertain to decide by."
     return [Advice(LABEL_MORE, text)]
 
 
 def _of_use(commands: Commands) -> list[Advice]:
-    weakest = "More labelled pictures of the weakest classes and slices help most."
     if commands.promote:
-        text = f"{weakest} If you trust it, make it the production model:"
+        text = f"{WEAKEST} If you trust it, make it the production model:"
         return [Advice(PROMOTE, text, commands.promote)]
     if commands.export:
-        return [Advice(EXPORT, f"{weakest} To use it elsewhere, export it:", commands.export)]
-    return [Advice(USE, weakest)]
+        return [Advice(EXPORT, f"{WEAKEST} To use it elsewhere, export it:", commands.export)]
+    return [Advice(USE, WEAKEST)]
 
 
 def _counted(count: int, one: str, more: str) -> str:

@@ -217,6 +217,8 @@ class GatedRun:
         if not sealed.is_file() or hash_file(sealed) != record.sealed_sha256:
             return None
         self.record = record
+        # Recognised by the epochs asked for before: the verdicts lie under that key.
+        self.keeper = Gatekeeper(self.plan, self.folder, record.key, self.notifier.judged)
         self._register()
         return replace(self._summary(), finished_before=True)
 

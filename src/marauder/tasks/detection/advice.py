@@ -11,8 +11,10 @@ import numpy as np
 
 from marauder.core.metrics import with_floor
 from marauder.data.records import Record
+from marauder.engine.state import Outcome
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import Metrics
+from marauder.gates.floor import NOT_KNOWN
 from marauder.gates.outcome import withheld
 from marauder.reporting.advice import ClassFigures, Commands, Figures
 from marauder.runs.package import registry_words
@@ -42,6 +44,8 @@ def figures_of(kind: DetectionResults, findings: Findings) -> Figures:
         low=interval.low,
         high=interval.high,
         level=next((one.limit for one in asked if isinstance(one.limit, float)), metric.floor),
+        floor=metric.floor,
+        uncertain=any(one.evidence.get("finding") == NOT_KNOWN for one in asked),
         on_val=on_val(kind, findings),
         validation=[row[f"val/{metric.name}"] for row in history if f"val/{metric.name}" in row],
         losses=[sum(value for name, value in row.items() if name.startswith("train/")) for row in history],
@@ -74,15 +78,18 @@ def class_figures(overall: Metrics, records: Mapping[str, Sequence[Record]]) -> 
     return found
 
 
-def commands_of(settings: DetectionSettings) -> Commands:
+def commands_of(settings: DetectionSettings, outcome: Outcome) -> Commands:
     """Command lines: to train longer, to begin from pretrained weights, to check the data, to use the model."""
-    epochs = max(LEAST_EPOCHS, 2 * settings.training.epochs)
+    longer = [f"training.epochs={max(LEAST_EPOCHS, 2 * max(settings.training.epochs, outcome.epochs))}"]
+    if outcome.stopped_early:
+        # With the same patience it would stop where it did.
+        longer.append("training.patience=0")
     registered = settings.registry.kind != "none"
     # Of the scale tiny, which is ours, nobody has released weights.
     model = re.sub(r"t$", "n", settings.model)
     other = [] if model == settings.model else [f"model={model}"]
     return Commands(
-        longer=shlex.join([*settings.command, f"training.epochs={epochs}"]),
+        longer=shlex.join([*settings.command, *longer]),
         pretrained=shlex.join([*settings.command, *other, f"weights={model}.pt", "--fresh"]),
         check=shlex.join(["marauder", "data", "check", "--input", str(settings.data)]),
         # By its run: an alias may have moved on by the time this is read.

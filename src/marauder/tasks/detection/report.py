@@ -61,7 +61,7 @@ DRAWN = (
 
 def write_reports(kind: DetectionResults, findings: Findings, pinned: Pin, clock: Clock) -> Path:
     """All that people read of a run; returns the page's path. Raises ``Interrupted`` between figures."""
-    findings.advice = advise(figures_of(kind, findings), commands_of(kind.settings))
+    findings.advice = advise(figures_of(kind, findings), commands_of(kind.settings, findings.outcome))
     evidence = run_evidence(kind, findings, pinned)
     report = write_run_report(kind.settings.folder, evidence, clock)
     write_model_card(kind.settings.folder, evidence)
