@@ -268,6 +268,12 @@ def test_one_attempt_is_one_request(tmp_path: Path, server: Server) -> None:
     assert len(server.asked) == 1
 
 
+def test_a_file_that_is_too_small_is_told_without_the_address(tmp_path: Path, server: Server) -> None:
+    server.content = b"busy"
+    outcome = fetch(NAME, tmp_path, server.address.replace("http://", "http://user:secret@"))
+    assert outcome == {"problem": "what the server sent is not complete, or too small for weights", "again": False}
+
+
 def test_no_file_of_the_current_folder_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, online: Server) -> None:
     Path("fake_fetching.py").write_text('print(\'{"problem": "code of the current folder was run"}\')')
     monkeypatch.setattr(released, "MODULE", FAKE)

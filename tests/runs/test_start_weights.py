@@ -175,6 +175,9 @@ def test_a_file_that_turns_up_is_taken_until_something_was_trained(
     assert begin(settings(tmp_path / "trained")).describe() == "random weights"
     told = f"continues from random weights, as it began; --fresh starts from {shelf / NAME} (COCO weights)\n"
     assert capsys.readouterr().err == told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MARAUDER_WEIGHTS", str(tmp_path / "gone"))
+        assert begin(settings(tmp_path / "trained")).describe() == "random weights"
     mirrored = settings(tmp_path / "mirrored", checkpoint_tiers={"volume": {"address": str(tmp_path / "volume")}})
     assert begin(mirrored).describe() == "random weights", "the volume may hold checkpoints of it"
 

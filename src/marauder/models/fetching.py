@@ -39,6 +39,9 @@ def fetch(name: str, folder: Path, address: str) -> Plain:
         if status is not None:
             # Its own text ends with the whole address, credentials included.
             words = f"the server answers {status} {getattr(response, 'reason', '') or ''}".rstrip()
+        elif isinstance(cause, ConnectionError) and cause is error:
+            # The downloader's own, of a file that is not of the size announced; it names the address, too.
+            words = "what the server sent is not complete, or too small for weights"
         elif type(cause).__module__.startswith("requests"):
             # Its own text is a chain of objects.
             words = f"no connection to the server, {type(cause).__name__}"

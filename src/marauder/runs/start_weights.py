@@ -249,7 +249,10 @@ def _tell_what_turned_up(start: Start, settings: RunSettings) -> None:
     name = settings.released_weights
     if settings.weights != AUTO or not start.why_random or name is None:
         return
-    found = weights_here(name)
+    found = None
+    # A variable that is wrong by now does not keep a run from going on.
+    with contextlib.suppress(UserError):
+        found = weights_here(name)
     if found is not None:
         print(f"continues from {RANDOM}, as it began; --fresh starts from {found} (COCO weights)", file=sys.stderr)
 
