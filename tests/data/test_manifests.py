@@ -443,7 +443,7 @@ class TestSpec:
         ("text", "told"),
         [
             ("version: 1\ntrain: gone.manifest\n", r"dataset.yaml:2: train: .*gone.manifest does not exist"),
-            ("version: 1\nval: a.manifest\nslice: b\n", r"dataset.yaml:3: slice: no such setting.*known here: dvc"),
+            ("version: 1\nval: a.manifest\nslice: b\n", r"dataset.yaml:3: slice: no such setting; did you mean slices"),
             ("version: 1\ntrain: dataset.yaml\n", "is a dataset.yaml itself"),
             ("version: 1\ntrain: x\nnames: [a, a]\n", "class 1 is 'a': give every class a name of its own"),
             ("version: 1\ntrain: [\n", r"dataset.yaml:\d"),
