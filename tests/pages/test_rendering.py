@@ -181,6 +181,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "picks": [{"key": TRAP, "why": TRAP, "boxes": "1.0"}],
         "next_command": TRAP,
         "notes": [TRAP],
+        "changes": [TRAP],
     },
     "survey/report.html": {
         "looked_at": TRAP,
