@@ -18,7 +18,8 @@ from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.settings import MEASURING
 from marauder.runs.task_runtime import Evaluator
-from marauder.tasks.detection.evaluator import METRICS, DetectionEvaluator
+from marauder.tasks.detection.evaluator import DetectionEvaluator
+from marauder.tasks.detection.settings import EPOCH_METRICS
 from marauder.testing.evaluators import EvaluatorContract
 
 
@@ -47,7 +48,7 @@ class TestDetectionEvaluator(EvaluatorContract):
 
     def test_it_measures_slices_classes_and_calibration(self, evaluator: Evaluator, model: nn.Module) -> None:
         score = evaluator.score([evaluator.predict(model, 0, 1, lambda: False)])
-        assert set(METRICS) <= set(score)
+        assert set(EPOCH_METRICS) <= set(score)
         assert any(name.startswith("slice/") for name in score)
         assert any(name.startswith("ap50/") for name in score)
         assert "d_ece" in score

@@ -203,7 +203,7 @@ def test_sheets_of_labels_and_batches_change_no_weight(
     runtime = DetectionRuntime(settings_for(reef, tmp_path, *words, f"output={tmp_path / 'again'}", "id=again"))
     (tmp_path / "again").mkdir()
     runtime.open()
-    runtime.preview(Clock())
+    runtime.preview()
     assert sheets == {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*.jpg")}
 
 

@@ -38,7 +38,7 @@ def test_a_moved_workspace_goes_on_without_a_home(tmp_path: Path) -> None:
     assert "version: 1 of baseline" in said and said.count("caches: ") == 1
     first.rename(moved)
     runs = ["--runs", "workspace/training/runs"]
-    marauder(moved, "registry", "promote", "baseline", "1", *runs, "--who", "Ada", "--why", "moved")
+    marauder(moved, "registry", "promote", "baseline", "1", *runs, "--override", "--who", "Ada", "--why", "moved")
     before = len(read_lines(moved / "space" / "one" / "events.jsonl"))
     marauder(moved, *baseline, "--output", "space/one")
     assert len(read_lines(moved / "space" / "one" / "events.jsonl")) == before, "a finished run is done"

@@ -87,6 +87,10 @@ class PerfectDetector:
         apart = np.abs(self.glances[:, None] - self.glances[None]).mean((2, 3)) + 100 * np.eye(len(known))
         assert apart.min() > 0.8, f"two scenes look too much alike ({apart.min():.2f})"
 
+    def input_size(self, image_size: int | None = None) -> int:
+        """Of any size, as asked for."""
+        return image_size or self.image_size
+
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings) -> list[Detections]:
         time.sleep(self.seconds)
         self.calls, self.looked_at = self.calls + 1, self.looked_at + len(pictures)

@@ -482,7 +482,7 @@ def test_a_picture_link_that_is_gone_is_made_again(world: World, tmp_path: Path)
 
 
 def test_a_class_that_only_looks_like_a_number_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--classes ²: the model knows"):
+    with pytest.raises(UserError, match=r"--classes: unknown: ²; the model knows"):
         predict_files(world.settings(tmp_path / "out", classes=("²",)), detector=world.detector())
 
 

@@ -177,7 +177,7 @@ class GatedRun:
         self._start(fresh, resume is not None)
         try:
             with self._watching():
-                self.runtime.preview(self.clock)
+                self.runtime.preview()
                 self._before()
                 outcome = self._train(resume, fresh, begun)
                 return self._after(outcome)

@@ -134,9 +134,9 @@ class TaskRuntime(ABC, Generic[AnyRun]):
     def task(self, cache: Path | None) -> Task:
         """Model, samples, loss and evaluator for the engine; ``cache``: a folder for decoded samples."""
 
-    def preview(self, clock: Clock) -> None:
+    def preview(self) -> None:
         """Leave pictures of what training is given in the run's folder, to be looked at from its first minute on.
-        Training is the same with or without them. Raises ``Interrupted``."""
+        Training is the same with or without them. Takes seconds: a run whose budget is spent at once still does a step."""
 
     @abstractmethod
     def weights(self) -> Weights:

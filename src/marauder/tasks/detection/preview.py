@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from marauder.core.clock import Clock
 from marauder.core.randomness import stream
 from marauder.data.contact_sheets import Tile, colour_of, contact_sheet, tile_of
 from marauder.data.records import Record
@@ -20,7 +19,7 @@ SHOWN = 12
 """Pictures of a sheet at most."""
 
 
-def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path, clock: Clock) -> None:
+def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path) -> None:
     """``labels.jpg``: training pictures as labelled; ``training_batch.jpg``: the first samples of the first batch, as
     the network is shown them. The same settings give the same sheets; nothing of the training is used up."""
     plan, names = task.plan, task.plan.names
@@ -29,7 +28,6 @@ def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path
         tiles = [tile_of(record, names) for record in chosen]
         title = f"Labels: {len(chosen)} of {len(plan.training):,} training pictures"
         contact_sheet(tiles, folder / LABELS, title=title)
-    clock.check()
     order = Order(task.training_length, training.batch_size, plan.seed, training.epochs)
     keys = order.batch(0, 0)[:SHOWN]
     if not keys:

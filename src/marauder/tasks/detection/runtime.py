@@ -105,13 +105,13 @@ class DetectionRuntime(DetectionResults):
         room = int(self.settings.cache_gigabytes * 1e9) if cache is not None else 0
         return DetectionTask(self.data.plan(), cache, room)
 
-    def preview(self, clock: Clock) -> None:
+    def preview(self) -> None:
         """``labels.jpg`` and ``training_batch.jpg``."""
         from marauder.tasks.detection.preview import write_previews
 
         task = DetectionTask(self.data.plan(), None, 0)
         try:
-            write_previews(task, self.settings.training, self.settings.folder, clock)
+            write_previews(task, self.settings.training, self.settings.folder)
         finally:
             task.close()
 

@@ -130,7 +130,7 @@ class PretrainingRuntime(PretrainingResults):
         )
         return PretrainingTask(made, cache, room)
 
-    def preview(self, clock: Clock) -> None:
+    def preview(self) -> None:
         """``views.png``: a few pictures with their views."""
         from marauder.tasks.pretraining.report import VIEWS_FILE, example_views
 
