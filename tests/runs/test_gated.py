@@ -194,7 +194,7 @@ def test_sheets_of_labels_and_batches_change_no_weight(
     done = run(reef, tmp_path / "with", *words)
     assert seen[0] == ["labels.jpg", "training_batch.jpg"], "before training begins"
     sheets = {path.name: path.read_bytes() for path in done.folder.glob("*.jpg")}
-    monkeypatch.setattr(DetectionRuntime, "preview", lambda self, clock: None)
+    monkeypatch.setattr(DetectionRuntime, "preview", lambda self: None)
     without = run(reef, tmp_path / "without", *words)
     assert not list(without.folder.glob("*.jpg"))
     first, second = (load_file(one.folder / "last.safetensors") for one in (done, without))

@@ -136,7 +136,7 @@ class TaskRuntime(ABC, Generic[AnyRun]):
 
     def preview(self) -> None:
         """Leave pictures of what training is given in the run's folder, to be looked at from its first minute on.
-        Training is the same with or without them. Takes seconds: a run whose budget is spent at once still does a step."""
+        Training is the same with or without them. It takes seconds, since even a spent budget still does a step."""
 
     @abstractmethod
     def weights(self) -> Weights:
