@@ -44,7 +44,7 @@ class RunNotifier:
 
     def observer(self, mirrors: list[CheckpointMirror]) -> RunObserver:
         """What the engine tells goes on to trackers, events and mirrors."""
-        return RunObserver(self.hub, self.outbox, mirrors)
+        return RunObserver(self.hub, self.outbox, mirrors, self.settings.checkpoint_folder)
 
     def judged(self, verdict: Verdict) -> None:
         """A gate answered."""

@@ -92,11 +92,6 @@ class SingleTraining(TrainingStage):
                 mirror.clear()
         elif resume is None:
             restore_newest(settings.checkpoint_folder, mirrors)
-        elif mirrors:
-            # Newer ones there are of a branch given up: killed before a first copy, the next start must not find them.
-            step = int(Checkpointer(settings.checkpoint_folder).read(resume).state["step"])
-            for mirror in mirrors:
-                mirror.give_up_after(settings.checkpoint_folder, step)
         try:
             return train(run.runtime, run.identity, run.clock, run.notifier.observer(mirrors), resume, fresh, begun)
         finally:

@@ -120,17 +120,13 @@ class CheckpointMirror:
             self.store.delete(self.companion_key(path))
 
     def give_up_after(self, folder: Path, step: int) -> None:
-        """Delete what this mirror holds of steps after ``step``, from which training goes on: of a branch given up.
+        """Note in ``folder``, that of the local checkpoints, that training continues from ``step`` on another branch.
 
-        ``folder``: that of the local checkpoints. Where the mirror cannot be reached, a note there makes the next copy
-        or the next ``restore_newest`` delete them first. Never raises ``StoreError``.
+        The next copy and the next ``restore_newest`` first delete what this mirror holds of later steps. Nothing is
+        asked of the store here, so that a slow one does not hold up the training.
         """
         folder.mkdir(parents=True, exist_ok=True)
         write_json(self._note(folder), {"after": step})
-        try:
-            self.forget_branch(folder)
-        except (StoreError, OSError) as error:
-            log.warning("%s: checkpoints after step %d could not be deleted (%s); tried again", self.where, step, error)
 
     def forget_branch(self, folder: Path) -> None:
         """Delete what is left of a branch that was given up, if a note in ``folder`` says so. Raises ``StoreError``."""
