@@ -16,7 +16,8 @@ from marauder.core.files import DamagedFileError, read_json, write_text
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.state import Outcome
-from marauder.runs.notifying import RunNotifier, mirrors_of
+from marauder.runs.mirroring import mirrors_of
+from marauder.runs.notifying import RunNotifier
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_runtime import TaskRuntime
 from marauder.runs.training_processes import train
