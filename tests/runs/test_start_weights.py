@@ -30,7 +30,7 @@ from marauder.runs import training_processes, training_stage
 from marauder.runs.gated import GatedRun, run_gated
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.record import set_aside_results
-from marauder.runs.run_identity import with_run_id
+from marauder.runs.run_name import with_run_id
 from marauder.runs.settings import RunSettings
 from marauder.runs.start_weights import Start, holds, read_start, start_of, started, write_start
 from marauder.runs.task_description import describe_task

@@ -45,7 +45,7 @@ from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
-from marauder.runs.run_identity import with_run_id
+from marauder.runs.run_name import with_run_id
 from marauder.runs.settings import CONFIG_FILE, RunSettings
 from marauder.runs.start_weights import Start, is_open, read_start, started, write_start
 from marauder.runs.task_description import FLOOR_GATE, describe_task
