@@ -92,6 +92,19 @@ def test_decay_by_epochs_gives_the_rates_of_ultralytics(name: str) -> None:
     assert all(by_step.values(n).learning_rate < rate for n, rate in enumerate(expected) if n % steps)
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_parts_of_one_schedule_follow_one_another_as_the_whole(name: str) -> None:
+    settings = OptimizerSettings(schedule=name, warmup_epochs=0)
+    whole, found = Schedule(settings, 100, 10), []
+    for begins, ends in ((0.0, 0.4), (0.4, 0.8), (0.8, 1.0)):
+        steps = round((ends - begins) * 100)
+        part = Schedule(settings.changed({"begins_at": begins, "ends_at": ends}), steps, 10)
+        found += [part.values(step).learning_rate for step in range(steps)]
+    assert found == pytest.approx([whole.values(step).learning_rate for step in range(100)])
+    with pytest.raises(ValueError, match=r"begins_at: 0\.5 is not before ends_at, 0\.4"):
+        settings.changed({"begins_at": 0.5, "ends_at": 0.4})
+
+
 def test_short_trainings_warm_up_for_half_their_steps_at_most() -> None:
     assert Schedule(OptimizerSettings(warmup_epochs=3), 20, 10).warmup_steps() == 10
 

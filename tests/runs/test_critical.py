@@ -182,6 +182,30 @@ def test_a_stage_is_a_run_of_its_own_with_only_the_gate_of_health(reef: Path) ->
     assert last.hard_negatives.file == Path("n.json") and last.weights == Path("a.pt")
 
 
+def test_stages_of_one_schedule_are_its_parts_in_order(reef: Path) -> None:
+    def stage(name: str, *words: str) -> DetectionSettings:
+        settings, _ = resolve_base(load(reef, "training.epochs=10", "stages.one_schedule=true", *words))
+        start = None if name == "standard" else Path("a.pt")
+        return stage_settings(settings, name, start, None, None, ["disc"], ())
+
+    def part(settings: DetectionSettings) -> tuple[float, float, int]:
+        optimizer = settings.training.optimizer
+        return optimizer.begins_at, optimizer.ends_at, settings.training.close_mosaic_epochs
+
+    # Mosaics to the end of a stage that another follows: it is not the training that closes there.
+    assert [part(stage(name)) for name in ("standard", "mined", "fine_tune")] == [
+        (0, 0.4, 0),
+        (0.4, 0.8, 0),
+        (0.8, 1, 2),
+    ]
+    assert stage("mined").training.optimizer.warmup_bias_rate == 0
+    short = ("stages.fine_tune.share=0", "training.close_mosaic_epochs=3")
+    assert [part(stage(name, *short)) for name in ("standard", "mined")] == [(0, 0.5, 0), (0.5, 1, 3)]
+    assert stage("standard").balance.kind == "none" and stage("standard").copy_paste.probability == 0
+    emphasised = stage("standard", "stages.standard.emphasis=true")
+    assert emphasised.balance.kind == "repeat_factor" and emphasised.copy_paste.probability == 0.3
+
+
 def test_stages_are_compared_by_one_floor_and_counted_as_one_training() -> None:
     def stage(name: str, critical: float, others: float) -> Part:
         rows = [

@@ -42,6 +42,7 @@ class StandardStage(StageSettings):
 
     share: float = Field(0.4, ge=0, le=1, description="share of training.epochs; 0: mine with base_model at once")
     rate: float = Field(1.0, gt=0, le=2, description="learning rate, times training.optimizer.learning_rate")
+    emphasis: bool = Field(False, description="balance, copy_paste and loss.focal from the beginning, not after it")
 
 
 class MinedStage(StageSettings):
@@ -61,6 +62,9 @@ class FineTuneStage(StageSettings):
 class StagesSettings(Settings):
     """The stages in their order."""
 
+    one_schedule: bool = Field(
+        False, description="the learning rate falls once over all stages, each from the last weights of the one before"
+    )
     standard: StandardStage = StandardStage()
     mined: MinedStage = MinedStage()
     fine_tune: FineTuneStage = FineTuneStage()

@@ -105,8 +105,7 @@ class _Specialising:
         mined: dict[str, tuple[int, int]] = {}
         floor, negatives = settings.floor.value, None
         for stage in stages_of(settings):
-            # The last stage's best weights, not its last ones.
-            start = done[-1].weights if done else settings.base_model or settings.weights
+            start = self._start_after(done[-1]) if done else settings.base_model or settings.weights
             if stage != "standard":
                 assert start is not None
                 if floor is None:
@@ -130,6 +129,10 @@ class _Specialising:
         before, words = self._before_weights(done)
         self.runtime.specialised = Specialised(scored, chosen, before, words, floor, mined)
         return outcome
+
+    def _start_after(self, part: Part) -> Path:
+        """One schedule continues from where it was; with schedules of their own stages start from the best there is."""
+        return part.last_weights if self.settings.stages.one_schedule else part.weights
 
     def _stage(self, stage: str, start: Path | None, negatives: Path | None, floor: float | None) -> Part:
         log.info("stage %s: %d epochs", stage, self.settings.epochs_of(stage))

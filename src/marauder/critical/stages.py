@@ -52,21 +52,44 @@ def stage_settings(
         "evaluation.target": {},
         "training.epochs": epochs,
         "training.optimizer.learning_rate": rate,
+        **_of_schedule(settings, stage),
         **_of_stage(settings, stage, epochs, negatives),
     }
     if start is not None:
         # Weights that are good already are not shaken by a long or steep warm-up.
         changes["training.optimizer.warmup_epochs"] = min(training.optimizer.warmup_epochs, 1.0)
-        changes["training.optimizer.warmup_bias_rate"] = min(training.optimizer.warmup_bias_rate, rate)
+        highest = 0.0 if settings.stages.one_schedule else rate
+        changes["training.optimizer.warmup_bias_rate"] = min(training.optimizer.warmup_bias_rate, highest)
     # Without what only the whole knows (stages, mining): a stage is a plain detection run.
     plain = settings.model_dump(include=set(DetectionSettings.model_fields))
     return DetectionSettings.model_validate(plain).changed(changes)
 
 
+def _of_schedule(settings: CriticalSettings, stage: str) -> Plain:
+    """The stage's part of the one schedule, with mosaics to its end where another stage follows."""
+    if not settings.stages.one_schedule:
+        return {}
+    epochs = {name: settings.epochs_of(name) for name in stages_of(settings)}
+    total, before = sum(epochs.values()), 0
+    for name in epochs:
+        if name == stage:
+            break
+        before += epochs[name]
+    begins, ends = before / total, (before + epochs[stage]) / total
+    last = stage == list(epochs)[-1]
+    return {
+        "training.optimizer.begins_at": begins,
+        "training.optimizer.ends_at": ends,
+        **({} if last else {"training.close_mosaic_epochs": 0}),
+    }
+
+
 def _of_stage(settings: CriticalSettings, stage: str, epochs: int, negatives: Path | None) -> Plain:
     """What a stage has of its own: the first is trained plainly, the last sees pictures as they are."""
     if stage == "standard":
-        plain: Plain = {"balance": {}, "copy_paste": {}, "hard_negatives": {}, "loss.focal": {}}
+        plain: Plain = {"hard_negatives": {}}
+        if not settings.stages.standard.emphasis:
+            plain |= {"balance": {}, "copy_paste": {}, "loss.focal": {}}
         # There is no floor yet that the composite could be held against.
         return plain | ({"training.best_metric": "map50_95"} if settings.training.best_metric == FLOORED else {})
     # ``close_mosaic_epochs`` of all its epochs is no mosaic at all.

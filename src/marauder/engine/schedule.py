@@ -23,7 +23,10 @@ class StepValues:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The schedule of a training of ``total_steps`` steps, ``steps_per_epoch`` an epoch."""
+    """The schedule of a training of ``total_steps`` steps, ``steps_per_epoch`` an epoch.
+
+    Where its settings say ``begins_at`` and ``ends_at`` it is that part of a longer one.
+    """
 
     settings: OptimizerSettings
     total_steps: int
@@ -51,7 +54,8 @@ class Schedule:
     def _decay(self, step: int) -> float:
         if self.settings.decay_each == "epoch":
             step -= step % self.steps_per_epoch
-        share = min(step / max(self.total_steps, 1), 1.0)
+        begins, ends = self.settings.begins_at, self.settings.ends_at
+        share = begins + (ends - begins) * min(step / max(self.total_steps, 1), 1.0)
         final = self.settings.final_fraction
         if self.settings.schedule == "cosine":
             return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2

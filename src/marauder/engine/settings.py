@@ -34,6 +34,10 @@ class OptimizerSettings(Settings):
     decay_each: Literal["step", "epoch"] = Field(
         "step", description="the rate falls with every update, or once an epoch as in Ultralytics: higher on average"
     )
+    begins_at: float = Field(
+        0.0, ge=0, lt=1, description="share of the schedule where this training begins, as the later part of a series"
+    )
+    ends_at: float = Field(1.0, gt=0, le=1, description="share of the schedule where this training ends")
     # The defaults from here to the warm-up's are those of Ultralytics' cfg/default.yaml.
     momentum: float = Field(0.937, ge=0, lt=1, description="SGD's momentum; AdamW's first beta")
     weight_decay: float = Field(5e-4, ge=0)
@@ -41,6 +45,12 @@ class OptimizerSettings(Settings):
     warmup_momentum: float = Field(0.8, ge=0, lt=1)
     warmup_bias_rate: float = Field(0.1, ge=0)
     clip_norm: float = Field(10.0, gt=0, description="gradients longer than this are scaled down to it")
+
+    @model_validator(mode="after")
+    def _check(self) -> OptimizerSettings:
+        if self.begins_at >= self.ends_at:
+            raise ValueError(f"begins_at: {self.begins_at:g} is not before ends_at, {self.ends_at:g}")
+        return self
 
 
 class TrainingSettings(Settings):

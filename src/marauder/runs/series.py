@@ -55,6 +55,11 @@ class Part:
         return self.folder / "best.safetensors"
 
     @property
+    def last_weights(self) -> Path:
+        """Those of its last epoch."""
+        return self.folder / "last.safetensors"
+
+    @property
     def best_row(self) -> dict[str, float]:
         """The numbers of its best epoch."""
         return next(row for row in self.history if row["epoch"] == self.best_epoch)
