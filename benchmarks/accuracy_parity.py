@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from peers import describe_machine, pinned_ultralytics, prepare_aquarium, run_arm_process
+from peers import pinned_ultralytics, prepare_aquarium
+from tables import Line, add_options, by_seed, in_process, paired, run_missing
 
-Result = dict[str, Any]
 ARMS = ("ours", "ultralytics")
 TOLD = ("data", "model", "image_size", "batch_size", "optimizer", "learning_rate", "device", "threads", "recipe")
 """Options that every training of a comparison shares and its key holds, beside weights and ``--set``."""
@@ -107,7 +105,7 @@ def train_theirs(arguments: argparse.Namespace) -> Path:
         return Path(detector.trainer.best)
 
 
-def run_arm(arguments: argparse.Namespace) -> Result:
+def run_arm(arguments: argparse.Namespace) -> Line:
     """Train one arm and measure its best weights on the validation split."""
     from marauder.core.clock import Clock
     from marauder.data.reading import read_dataset
@@ -140,10 +138,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--epochs", type=int, nargs="+", default=[40])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
-    parser.add_argument("--results", type=Path, help="file of finished trainings, a line of JSON each")
-    parser.add_argument("--only-report", action="store_true", help="train nothing, print what --results holds")
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # one training, its arguments as JSON
+    add_options(parser)
     return parser
 
 
@@ -153,23 +148,18 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(run_arm(argparse.Namespace(**json.loads(arguments.one)))))
         return
-    print(describe_machine(), flush=True)
     keys = list(trainings(arguments))
-    done = read_results(arguments.results)
-    if not arguments.only_report:
-        with tempfile.TemporaryDirectory() as name:
-            data = Path(arguments.data) if arguments.data else prepare_aquarium(Path(name) / "data")
-            for number, key in enumerate(key for key in keys if key not in [one["training"] for one in done]):
-                line = {"training": key, **measure(key, arguments, data, Path(name) / str(number))}
-                done.append(line)
-                if arguments.results is not None:
-                    with arguments.results.open("a", encoding="utf-8") as file:
-                        file.write(f"{json.dumps(line)}\n")
-                print(told(line), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(arguments.data or Path(name) / "data")
+        if not arguments.data and not arguments.only_report:
+            data = prepare_aquarium(data)
+        done = run_missing(
+            keys, arguments, lambda key, number: measure(key, arguments, data, Path(name) / str(number)), told
+        )
     report(keys, done)
 
 
-def trainings(arguments: argparse.Namespace) -> Iterator[Result]:
+def trainings(arguments: argparse.Namespace) -> Iterator[Line]:
     """What decides each training's figures, in the order in which they are run."""
     shared = {name: getattr(arguments, name) for name in TOLD}
     shared["weights"] = hash_of(arguments.weights)
@@ -194,34 +184,23 @@ def hash_of(weights: str | None) -> str | None:
     return hash_file(Path(weights)) if weights else None
 
 
-def read_results(path: Path | None) -> list[Result]:
-    """Finished trainings; a line that a kill cut short is one that is not finished."""
-    if path is None or not path.is_file():
-        return []
-    content = path.read_text(encoding="utf-8")
-    if content and not content.endswith("\n"):
-        content = content[: content.rfind("\n") + 1]
-        path.write_text(content, encoding="utf-8")
-    return [json.loads(line) for line in content.splitlines()]
-
-
-def measure(key: Result, arguments: argparse.Namespace, data: Path, folder: Path) -> Result:
+def measure(key: Line, arguments: argparse.Namespace, data: Path, folder: Path) -> Line:
     """One training, in a process of its own."""
-    given = {name: value for name, value in vars(arguments).items() if name not in ("results", "one", "only_report")}
+    given = {name: value for name, value in vars(arguments).items() if name not in ("results", "one")}
     given |= {name: key[name] for name in ("compare", "arm", "epochs", "seed")}
     weights = str(Path(arguments.weights).resolve()) if arguments.weights else None
     given |= {"data": str(data), "output": str(folder), "weights": weights}
-    return run_arm_process(key["arm"], [sys.executable, __file__, "--one", json.dumps(given)])
+    return in_process(__file__, given)
 
 
-def told(line: Result) -> str:
+def told(line: Line) -> str:
     """A finished training in words."""
     key = line["training"]
     figures = f"mAP50 {line['map50']:.4f}  mAP50-95 {line['map50_95']:.4f}  {line['seconds']:.0f} s"
     return f"{key['compare']:8} {key['epochs']:3} epochs  seed {key['seed']} {key['arm']:12} {figures}"
 
 
-def report(keys: Sequence[Result], done: Sequence[Result]) -> None:
+def report(keys: Sequence[Line], done: Sequence[Line]) -> None:
     """Of each comparison and number of epochs: every run, means, ranges, and the paired difference."""
     wanted = [one for one in done if one["training"] in keys]
     for compare, epochs in dict.fromkeys((key["compare"], key["epochs"]) for key in keys):
@@ -236,27 +215,9 @@ def report(keys: Sequence[Result], done: Sequence[Result]) -> None:
                     low, high = min(values.values()), max(values.values())
                     mean = statistics.mean(values.values())
                     print(f"  {metric} {arm}: mean {mean:.4f}, {low:.4f} to {high:.4f} ({len(values)} seeds)")
-            pairs = [
-                arms["ours"][seed] - arms["ultralytics"][seed] for seed in arms["ours"] if seed in arms["ultralytics"]
-            ]
-            if pairs:
-                print(f"  {metric}: ours is {statistics.mean(pairs):+.4f} {interval(pairs)}")
-
-
-def by_seed(lines: Sequence[Result], arm: str, metric: str) -> dict[int, float]:
-    """An arm's figure by seed."""
-    return {one["training"]["seed"]: one[metric] for one in lines if one["training"]["arm"] == arm}
-
-
-def interval(pairs: Sequence[float]) -> str:
-    """The 95 % interval of a mean of paired differences (Student's t); needs two."""
-    from scipy.stats import t
-
-    if len(pairs) < 2:
-        return "(one pair: no interval)"
-    half = float(t.ppf(0.975, len(pairs) - 1)) * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    mean = statistics.mean(pairs)
-    return f"(95 % interval {mean - half:+.4f} to {mean + half:+.4f}, {len(pairs)} pairs)"
+            difference = paired(here, "ours", "ultralytics", metric)
+            if difference is not None:
+                print(f"  {metric}: ours is {difference.describe()}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""What specialising on critical species is worth: starfish and stingray of Aquarium, against plain training as long.
+"""What specialising on critical species is worth: starfish and stingray of Aquarium, at equal updates.
 
-    python benchmarks/critical_species_gain.py --output DIR [--scale small|medium|full] [--seeds 3] [--arms ...]
+    python benchmarks/critical_species_gain.py --weights yolov8n.pt --output DIR [--arms plain ours ...] [--seeds 3]
 
-Each seed has its own group-safe split and one detector trained plainly, from which every arm goes on (``ours``: step 5
-as it ships; ``stages``: its stages with no emphasis at all; ``focal``, ``balance``, ``paste``, ``mining``: one part of
-it alone). The baseline is one plain training from the start with at least as many updates as the longest arm had in
-all. The split test, which no training and no mining saw, measures: precision of the critical classes at the baseline's
-recall, and the others' map50. Every finished training stays in DIR: the same command goes on where it was.
+Each seed has its own group-safe split, and every arm the same number of updates from the same start: ``plain`` training
+over one schedule; ``emphasis``: the same with repeat factors and pasting; ``ours``: step 5 as shipped; ``own``: its
+three stages with a schedule each, emphasis after the first; ``shared``: the stages share one schedule; ``shared_all``:
+with the emphasis from the beginning; ``shared_balance``, ``shared_paste``, ``shared_focal``, ``shared_mining``,
+``shared_none``: with one part of it alone, or none. The split test, which no training and no mining saw, measures:
+precision of the critical classes at plain training's recall, and the others' map50.
 
-Target: ours at least +10 % precision relatively, the others losing less than 1 % of map50. ``--scale small`` (about 20
-minutes on one core) and ``medium`` (about 50) are scaled-down forms; their figures say nothing of the full scale.
+Target: ours at least +10 % precision relatively, the others losing less than 1 % of map50. A training takes about ten
+minutes on one core (``--scale small``); ``--scale full`` is for a GPU. The same command continues after any stop.
 """
 
 from __future__ import annotations
@@ -17,56 +18,61 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from marauder.core.clock import Clock
-from marauder.core.files import append_line, read_lines, write_json
-from peers import AQUARIUM_NAMES, describe_machine, shared_data
+from marauder.core.files import hash_file
+from peers import AQUARIUM_NAMES, shared_data
+from tables import Line, add_options, by_seed, in_process, interval, paired, run_missing
+
+if TYPE_CHECKING:
+    from marauder.tasks.detection.settings import DetectionSettings
 
 CRITICAL = ("starfish", "stingray")
-ARMS = ("ours", "stages", "focal", "balance", "paste", "mining")
-DEFAULT_ARMS = ("baseline", "ours")
-PLAIN = (
-    "loss.focal.enabled=false", "balance.kind=none", "copy_paste.probability=0", "mining.count=0",
+PLAIN = "plain"
+OWN = (
+    "stages.one_schedule=false", "stages.standard.emphasis=false", "stages.mined.rate=0.5", "stages.fine_tune.rate=0.1",
 )  # fmt: skip
-CHANGES: dict[str, tuple[str, ...]] = {
+SHARED = ("stages.one_schedule=true", "stages.mined.rate=1", "stages.fine_tune.rate=1")
+ALL = (*SHARED, "stages.standard.emphasis=true")
+NONE = ("loss.focal.enabled=false", "balance.kind=none", "copy_paste.probability=0", "mining.count=0")
+EMPHASIS = ("balance.kind=repeat_factor", "copy_paste.probability=0.3")
+ARMS: dict[str, tuple[str, ...]] = {
+    PLAIN: (),
+    "emphasis": EMPHASIS,
     "ours": (),
-    "stages": PLAIN,
-    "focal": (*PLAIN, "loss.focal.enabled=true"),
-    "balance": (*PLAIN, "balance.kind=repeat_factor"),
-    "paste": (*PLAIN, "copy_paste.probability=0.3"),
-    "mining": tuple(word for word in PLAIN if not word.startswith("mining")),
+    "own": OWN,
+    "shared": (*SHARED, "stages.standard.emphasis=false"),
+    "shared_all": ALL,
+    "shared_none": (*ALL, *NONE),
+    "shared_balance": (*ALL, *NONE, "balance.kind=repeat_factor"),
+    "shared_paste": (*ALL, *NONE, "copy_paste.probability=0.3"),
+    "shared_focal": (*ALL, *NONE, "loss.focal.enabled=true"),
+    "shared_mining": (*ALL, *(word for word in NONE if not word.startswith("mining"))),
 }
-"""Settings of each arm, over those of step 5."""
-MINED_SHARE = 2 / 3
-"""Of an arm's updates, those of the stage with mined negatives; the rest fine-tune."""
+"""Settings of each arm: of a detector's training for the first two, of step 5 for the others."""
+ONE_TRAINING = (PLAIN, "emphasis")
 TARGET_PRECISION, TARGET_LOSS = 0.10, 0.01
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of one scale. ``standard``, ``special``: updates of the plain start, and of an arm after it."""
+    """Sizes of one scale. ``updates``: of every arm."""
 
-    name: str
     model: str
     image_size: int
     batch_size: int
-    standard: int
-    special: int
-    learning_rate: float
+    updates: int
 
 
 SCALES = {
-    "tiny": Scale("tiny", "yolov8t", 64, 16, 36, 36, 0.01),
-    "small": Scale("small", "yolov8t", 192, 16, 1200, 800, 0.01),
-    "medium": Scale("medium", "yolov8n", 192, 16, 900, 600, 0.01),
-    "full": Scale("full", "yolov8s", 640, 16, 4500, 3000, 0.01),
+    "tiny": Scale("yolov8t", 64, 16, 60),
+    "small": Scale("yolov8n", 224, 16, 700),
+    "full": Scale("yolov8s", 640, 16, 6000),
 }
 
 
@@ -80,187 +86,180 @@ def prepare(folder: Path, seed: int) -> Path:
     return write_yolo(split_dataset(dataset, {"train": 0.5, "val": 0.2, "test": 0.3}, seed), folder)
 
 
-def words(scale: Scale, seed: int, arguments: argparse.Namespace, epochs: int) -> list[str]:
-    """Settings that every training here shares."""
-    return [
-        f"training.epochs={epochs}", f"training.batch_size={scale.batch_size}", f"training.seed={seed}",
-        f"training.optimizer.learning_rate={scale.learning_rate}", "training.patience=0",
-        f"training.close_mosaic_epochs={max(1, epochs // 10)}", f"training.device={arguments.device}",
-        f"training.evaluate_every={max(1, epochs // 20)}", "training.checkpoint_seconds=120",
-        "gate.contract=off", "gate.drift=off", "gate.sanity=off", "gate.determinism=off", "tracking.trackers=[]",
-        "registry.kind=none", "export.formats=[]", "evaluation.slices_each_epoch=false", "evaluation.draws=300",
-        f"critical=[{','.join(CRITICAL)}]",
-        *([f"training.threads={arguments.threads}"] if arguments.threads else []),
-    ]  # fmt: skip
-
-
-def train_plainly(
-    data: Path, folder: Path, scale: Scale, seed: int, updates: int, arguments: argparse.Namespace
-) -> Path:
-    """A plain training of at least ``updates``; returns its best weights."""
-    from marauder.data.reading import read_dataset
-    from marauder.runs.gated import run_gated
+def settings_of(training: Line, data: Path, folder: Path, epochs: int) -> DetectionSettings:
+    """The settings of one arm."""
+    from marauder.critical.settings import CriticalSettings
     from marauder.runs.recipes import load_run_settings
     from marauder.tasks.detection.settings import DetectionSettings
 
-    pictures = sum(record.labelled for record in read_dataset(data).split("train"))
-    epochs = math.ceil(updates / steps_of(pictures, scale))
-    settings = load_run_settings(
-        DetectionSettings, None, [*words(scale, seed, arguments, epochs), "weights=none"], data=data, output=folder,
-        model=scale.model, image_size=scale.image_size,
+    scale = SCALES[training["scale"]]
+    words = [
+        f"training.epochs={epochs}", f"training.batch_size={scale.batch_size}", f"training.seed={training['seed']}",
+        f"recipe={training['recipe']}", "training.patience=0", f"training.close_mosaic_epochs={max(1, epochs // 10)}",
+        f"training.device={training['device']}", f"training.evaluate_every={max(1, epochs // 10)}",
+        "training.checkpoint_seconds=120", "gate.contract=off", "gate.drift=off", "gate.sanity=off",
+        "gate.determinism=off", "tracking.trackers=[]", "registry.kind=none", "export.formats=[]",
+        "evaluation.slices_each_epoch=false", "evaluation.draws=300", f"critical=[{','.join(CRITICAL)}]",
+        *([f"training.threads={training['threads']}"] if training["threads"] else []),
+        *ARMS[training["arm"]], *training["set"],
+    ]  # fmt: skip
+    kind = DetectionSettings if training["arm"] in ONE_TRAINING else CriticalSettings
+    found = load_run_settings(
+        kind, None, words, data=data, output=folder, model=scale.model, image_size=scale.image_size,
+        weights=training["start"] or "none",
     )  # fmt: skip
-    return run_gated(settings, Clock()).weights
+    assert isinstance(found, DetectionSettings)
+    return found
 
 
-def specialise(
-    data: Path, folder: Path, base: Path, arm: str, scale: Scale, seed: int, arguments: argparse.Namespace
-) -> Path:
-    """An arm from the plain start; returns the weights it keeps. Its epochs are as many as make its updates."""
+def lengths_of(settings: DetectionSettings) -> tuple[int, int]:
+    """Samples of an epoch: drawn plainly, and with the settings' balance."""
     from marauder.critical.balance_plan import plan_balance
     from marauder.critical.settings import CriticalSettings
+    from marauder.data.reading import read_dataset
+
+    kept = settings.model_dump(include={"data", "critical", "balance", "model", "image_size"})
+    plain = len(read_dataset(settings.data).split("train"))
+    return plain, plan_balance(CriticalSettings.model_validate(kept)).length
+
+
+def updates_of(settings: DetectionSettings, lengths: tuple[int, int]) -> int:
+    """Updates that a training with these settings does."""
+    from marauder.critical.settings import STAGES, CriticalSettings
+
+    plain, drawn = (length // settings.training.batch_size for length in lengths)
+    if not isinstance(settings, CriticalSettings):
+        return settings.training.epochs * (drawn if settings.balance.kind != "none" else plain)
+    emphasised = {stage: stage != "standard" or settings.stages.standard.emphasis for stage in STAGES}
+    return sum(settings.epochs_of(stage) * (drawn if emphasised[stage] else plain) for stage in STAGES)
+
+
+def fitted(training: Line, data: Path, folder: Path) -> tuple[DetectionSettings, int]:
+    """The settings of an arm with as many epochs as come nearest to its updates, and those updates."""
+    wanted, best = SCALES[training["scale"]].updates, None
+    lengths = lengths_of(settings_of(training, data, folder, 3))
+    for epochs in range(3, 10_000):
+        settings = settings_of(training, data, folder, epochs)
+        updates = updates_of(settings, lengths)
+        if best is None or abs(updates - wanted) < abs(best[1] - wanted):
+            best = settings, updates
+        if updates >= wanted:
+            break
+    assert best is not None
+    return best
+
+
+def train_and_measure(training: Line) -> Line:
+    """One arm of a seed, trained and measured; the plain training of that seed is there already, or is this one."""
     from marauder.critical.specialisation import run_critical
-    from marauder.runs.recipes import load_run_settings
-
-    def settings(epochs: int) -> CriticalSettings:
-        found = load_run_settings(
-            CriticalSettings, None,
-            [*words(scale, seed, arguments, epochs), "stages.standard.share=0", f"stages.mined.share={MINED_SHARE}",
-             f"stages.fine_tune.share={1 - MINED_SHARE}", *CHANGES[arm], *arguments.settings],
-            data=data, output=folder, model=scale.model, image_size=scale.image_size, base_model=base,
-        )  # fmt: skip
-        assert isinstance(found, CriticalSettings)
-        return found
-
-    length = plan_balance(settings(3)).length
-    epochs = max(2, round(scale.special / steps_of(length, scale)))
-    return run_critical(settings(epochs), Clock()).run.weights
-
-
-def steps_of(samples: int, scale: Scale) -> int:
-    """Updates of an epoch."""
-    return max(1, samples // scale.batch_size)
-
-
-def updates_in(folder: Path) -> int:
-    """Updates of a finished training, by its own record."""
-    return int(read_lines(folder / "metrics.jsonl")[-1]["step"])
-
-
-def measure(weights: Path, data: Path, scale: Scale, device: str) -> Any:
-    """The detector on the split test."""
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
-    from marauder.tasks.detection.evaluate_split import evaluate_split
-
-    return evaluate_split(weights, read_dataset(data), "test", choose_device(device), None, scale.image_size)
-
-
-def one_seed(seed: int, scale: Scale, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """All arms of a seed, each next to the baseline: one row an arm."""
     from marauder.evaluation.critical_metrics import tier_metrics
     from marauder.evaluation.fixed_recall import at_fixed_recall
+    from marauder.runs.gated import run_gated
+    from marauder.tasks.detection.evaluate_split import evaluate_split
 
-    root = arguments.output / scale.name / f"seed_{seed}"
-    data = prepare(root / "data", seed)
-    started = time.perf_counter()
-    base = train_plainly(data, root / "start", scale, seed, scale.standard, arguments)
-    arms = [arm for arm in arguments.arms if arm != "baseline"]
-    weights = {arm: specialise(data, root / arm, base, arm, scale, seed, arguments) for arm in arms}
-    spent = {arm: updates_in(root / "start") + updates_in(root / arm) for arm in arms}
-    longest = max(spent.values(), default=scale.standard + scale.special)
-    baseline = train_plainly(data, root / f"baseline_{longest}", scale, seed, longest, arguments)
-    spent["baseline"] = updates_in(root / f"baseline_{longest}")
-    against = measure(baseline, data, scale, arguments.device)
-    before = tier_metrics(against.result.overall, CRITICAL, None)
-    rows = []
-    for arm in ("baseline", *arms):
-        found = against if arm == "baseline" else measure(weights[arm], data, scale, arguments.device)
-        tier = at_fixed_recall(against.result.matches, found.result.matches, found.records, CRITICAL, draws=500).tier
-        metrics = tier_metrics(found.result.overall, CRITICAL, None)
-        rows.append({
-            "scale": scale.name, "seed": seed, "arm": arm, "updates": spent[arm], "recall": tier.recall,
-            "precision": tier.precision.after, "precision_baseline": tier.precision.before,
-            "low": tier.precision.low, "high": tier.precision.high,
-            "gain": tier.precision.after / tier.precision.before - 1 if tier.precision.before else math.nan,
-            "others": metrics["others/map50"],
-            "others_loss": 1 - metrics["others/map50"] / before["others/map50"] if before["others/map50"] else math.nan,
-            "critical_map50": metrics["critical/map50"], "critical_map50_95": metrics["critical/map50_95"],
-            "false_without": tier.without.after, "seconds": time.perf_counter() - started,
-        })  # fmt: skip
-        print(describe(rows[-1]), flush=True)
-    return rows
+    started, scale = time.perf_counter(), SCALES[training["scale"]]
+    root, arm = Path(training["folder"]), training["arm"]
+    data = prepare(root / "data", training["seed"])
+    settings, updates = fitted(training, data, root / arm)
+    if arm in ONE_TRAINING:
+        weights = run_gated(settings, Clock()).weights
+    else:
+        weights = run_critical(settings, Clock()).run.weights  # type: ignore[arg-type]
+    device = choose_device(training["device"])
+    dataset = read_dataset(data)
+    found = evaluate_split(weights, dataset, "test", device, None, scale.image_size)
+    against = found
+    if arm != PLAIN:
+        against = evaluate_split(root / PLAIN / "best.safetensors", dataset, "test", device, None, scale.image_size)
+    tier = at_fixed_recall(against.result.matches, found.result.matches, found.records, CRITICAL, draws=500).tier
+    metrics = tier_metrics(found.result.overall, CRITICAL, None)
+    return {
+        "updates": updates, "recall": tier.recall, "precision": tier.precision.after,
+        "precision_plain": tier.precision.before, "low": tier.precision.low, "high": tier.precision.high,
+        "critical_map50": metrics["critical/map50"], "critical_map50_95": metrics["critical/map50_95"],
+        "others_map50": metrics["others/map50"], "false_without": tier.without.after,
+        "seconds": time.perf_counter() - started,
+    }  # fmt: skip
 
 
-def describe(row: dict[str, Any]) -> str:
-    """A row in a line."""
+def told(line: Line) -> str:
+    """A finished training in words."""
+    key = line["training"]
     return (
-        f"seed {row['seed']} {row['arm']:9}: {row['updates']} updates, precision {row['precision']:.3f} at recall "
-        f"{row['recall']:.3f} (baseline {row['precision_baseline']:.3f}; difference {row['low']:+.3f} to "
-        f"{row['high']:+.3f}), critical map50 {row['critical_map50']:.3f}, others map50 {row['others']:.3f} "
-        f"(loss {row['others_loss']:+.1%}), {row['false_without']:.0f} false per 1000 pictures without the species"
+        f"seed {key['seed']} {key['arm']:14}: {line['updates']} updates, precision {line['precision']:.3f} at recall "
+        f"{line['recall']:.3f} (plain {line['precision_plain']:.3f}; difference {line['low']:+.3f} to "
+        f"{line['high']:+.3f}), critical mAP50 {line['critical_map50']:.3f}, others mAP50 {line['others_map50']:.3f}, "
+        f"{line['false_without']:.0f} false per 1000 pictures without the species, {line['seconds']:.0f} s"
     )
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and the 95 % interval of it over seeds (Student's t); NaN bounds for one seed."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, math.nan, math.nan
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
-def summarise(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """Print and return each arm over the seeds."""
-    found = {}
+def report(lines: Sequence[Line], arms: Sequence[str]) -> None:
+    """Each arm beside plain training, paired by seed."""
     for arm in arms:
-        of_arm = [row for row in rows if row["arm"] == arm]
-        gains = [row["gain"] for row in of_arm if not math.isnan(row["gain"])]
-        losses = [row["others_loss"] for row in of_arm if not math.isnan(row["others_loss"])]
-        if not gains or not losses:
-            print(f"{arm}: not defined (the baseline finds no critical animal)")
+        of_arm = by_seed(lines, arm, "precision")
+        if not of_arm:
             continue
-        gain, loss = interval(gains), interval(losses)
-        pooled = sum(row["precision"] for row in of_arm) / sum(row["precision_baseline"] for row in of_arm) - 1
-        found[arm] = {"gain": gain, "others_loss": loss, "pooled_gain": pooled, "seeds": len(of_arm)}
+        means = {
+            name: interval(list(by_seed(lines, arm, name).values())).mean for name in ("critical_map50", "others_map50")
+        }
         print(
-            f"{arm}: precision {gain[0]:+.1%} ({gain[1]:+.1%} to {gain[2]:+.1%}) at the baseline's recall, of mean "
-            f"precisions {pooled:+.1%}; others lose {loss[0]:+.1%} ({loss[1]:+.1%} to {loss[2]:+.1%}); "
-            f"{len(of_arm)} seeds"
+            f"{arm}: critical mAP50 {means['critical_map50']:.3f}, others mAP50 {means['others_map50']:.3f} "
+            f"({len(of_arm)} seeds)"
         )
-    if "ours" in found:
-        met = found["ours"]["gain"][0] >= TARGET_PRECISION and found["ours"]["others_loss"][0] < TARGET_LOSS
-        print(
-            f"target (precision +{TARGET_PRECISION:.0%}, others lose < {TARGET_LOSS:.0%}): {'met' if met else 'missed'}"
-        )
-    return found
+        if arm == PLAIN:
+            continue
+        gains = [
+            line["precision"] / line["precision_plain"] - 1
+            for line in lines
+            if line["training"]["arm"] == arm and line["precision_plain"]
+        ]
+        loss = paired(lines, arm, PLAIN, "others_map50", relative=True)
+        critical = paired(lines, arm, PLAIN, "critical_map50")
+        if gains and loss is not None and critical is not None:
+            gain = interval(gains)
+            print(f"  precision at plain training's recall: {gain.describe('+.1%')}")
+            print(f"  critical mAP50: {critical.describe('+.3f')}; others mAP50: {loss.describe('+.1%')}")
+            if arm == "ours":
+                met = gain.mean >= TARGET_PRECISION and loss.mean > -TARGET_LOSS
+                target = f"precision +{TARGET_PRECISION:.0%}, others lose less than {TARGET_LOSS:.0%}"
+                print(f"  target ({target}): {'met' if met else 'missed'}")
 
 
 def main() -> None:
     """Train what is missing, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, help="keeps the data sets and trainings")
+    parser.add_argument("--weights", type=Path, help="detector that every arm starts from; default: random weights")
     parser.add_argument("--scale", choices=SCALES, default="small")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=("baseline", *ARMS), default=list(DEFAULT_ARMS))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--settings", nargs="*", default=[], help="settings of step 5 for every arm, as key=value")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["plain", "emphasis", "ours", "own"])
+    parser.add_argument("--recipe", default="fine_tune", help="of every arm")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of every arm")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    add_options(parser)
     arguments = parser.parse_args()
-    arguments.output = arguments.output.absolute()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    scale = SCALES[arguments.scale]
-    print(describe_machine())
-    print(f"scale {scale}", flush=True)
-    rows = [row for seed in range(arguments.seeds) for row in one_seed(seed, scale, arguments)]
-    for row in rows:
-        append_line(arguments.output / "results.jsonl", row)
-    found = summarise(rows, [arm for arm in arguments.arms if arm != "baseline"])
-    write_json(arguments.output / f"summary_{scale.name}.json", {"scale": scale.__dict__, "arms": found, "rows": rows})
-    print(json.dumps({arm: {"gain": round(one["gain"][0], 4), "others_loss": round(one["others_loss"][0], 4)}
-                      for arm, one in found.items()}))  # fmt: skip
+    if arguments.one:
+        print(json.dumps(train_and_measure(json.loads(arguments.one))))
+        return
+    if arguments.output is None and not arguments.only_report:
+        parser.error("--output: where to keep the trainings")
+    shared = {name: getattr(arguments, name) for name in ("scale", "recipe", "set", "device", "threads")}
+    shared["weights"] = hash_file(arguments.weights) if arguments.weights else None
+    # Plain training comes first in each seed, since the others are measured beside it.
+    arms = [PLAIN, *(arm for arm in arguments.arms if arm != PLAIN)]
+    keys = [{"arm": arm, "seed": seed, **shared} for seed in range(arguments.seeds) for arm in arms]
+
+    def train(key: Line, _: int) -> Line:
+        start = str(arguments.weights.resolve()) if arguments.weights else None
+        folder = (
+            arguments.output.resolve() / f"{key['scale']}_{(key['weights'] or 'random')[:8]}" / f"seed_{key['seed']}"
+        )
+        return in_process(__file__, {**key, "folder": str(folder), "start": start})
+
+    report(run_missing(keys, arguments, train, told), arms)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,120 @@
+"""Tables of trainings: each trained once in a process of its own, kept as a line of JSON, compared seed by seed.
+
+A table is stopped and run again at will: what is in its file of results is not trained again, and the trainings still
+missing are listed with the command that adds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peers import describe_machine, run_arm_process
+
+Line = dict[str, Any]
+"""A finished training: ``training``, what decides its figures, and the figures beside it."""
+
+
+def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
+    """The options that every table has."""
+    parser.add_argument("--seeds", type=int, default=seeds, help="trainings of each arm")
+    parser.add_argument("--results", type=Path, help="file of finished trainings, a line of JSON each")
+    parser.add_argument("--only-report", action="store_true", help="train nothing, print what --results holds")
+    parser.add_argument("--max-hours", type=float, help="begin no training after so many hours")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # one training, as JSON
+
+
+def read_results(path: Path | None) -> list[Line]:
+    """Finished trainings; a line that a kill cut short is one that is not finished."""
+    if path is None or not path.is_file():
+        return []
+    content = path.read_text(encoding="utf-8")
+    if content and not content.endswith("\n"):
+        content = content[: content.rfind("\n") + 1]
+        path.write_text(content, encoding="utf-8")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def run_missing(
+    keys: Sequence[Line], arguments: argparse.Namespace, train: Callable[[Line, int], Line], told: Callable[[Line], str]
+) -> list[Line]:
+    """Train what is not among the results yet, in order; returns all that is finished, the trainings ``keys`` alone.
+
+    ``train`` takes what decides a training, and its number, and returns its figures.
+    """
+    done = read_results(arguments.results)
+    if not arguments.only_report:
+        print(describe_machine(), flush=True)
+        end = math.inf if arguments.max_hours is None else time.monotonic() + 3600 * arguments.max_hours
+        known = [line["training"] for line in done]
+        for number, key in enumerate(key for key in keys if key not in known):
+            if time.monotonic() > end:
+                break
+            line = {"training": key, **train(key, number)}
+            done.append(line)
+            if arguments.results is not None:
+                arguments.results.parent.mkdir(parents=True, exist_ok=True)
+                with arguments.results.open("a", encoding="utf-8") as file:
+                    file.write(f"{json.dumps(line)}\n")
+            print(told(line), flush=True)
+    found = [line for line in done if line["training"] in keys]
+    if len(found) < len(keys):
+        print(f"{len(keys) - len(found)} of {len(keys)} trainings are still to be run: the same command continues")
+    return found
+
+
+def in_process(script: str, training: Mapping[str, Any], **given: Any) -> Line:
+    """One training in a process of its own: ``script --one JSON``, whose last line of output is the figures."""
+    words = json.dumps({**training, **given}, default=str)
+    return run_arm_process(str(training.get("arm", "")), [sys.executable, script, "--one", words])
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean of differences paired by seed, with its 95 % interval (Student's t; NaN for one pair)."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    def describe(self, form: str = "+.4f") -> str:
+        """In words; ``form``: how a figure is written."""
+        if self.pairs < 2:
+            return f"{self.mean:{form}} (one pair: no interval)"
+        return f"{self.mean:{form}} (95 % interval {self.low:{form}} to {self.high:{form}}, {self.pairs} pairs)"
+
+
+def interval(values: Sequence[float]) -> Paired:
+    """The mean of ``values``, at least one, with its interval."""
+    from scipy.stats import t
+
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Paired(mean, math.nan, math.nan, len(values))
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return Paired(mean, mean - half, mean + half, len(values))
+
+
+def by_seed(lines: Sequence[Line], arm: str, metric: str) -> dict[int, float]:
+    """An arm's figure by seed."""
+    return {line["training"]["seed"]: line[metric] for line in lines if line["training"]["arm"] == arm}
+
+
+def paired(lines: Sequence[Line], arm: str, reference: str, metric: str, relative: bool = False) -> Paired | None:
+    """How much ``arm`` has more of ``metric`` than ``reference``, over the seeds that both have; ``None``: over none.
+
+    ``relative``: as a share of the reference's figure.
+    """
+    ours, theirs = by_seed(lines, arm, metric), by_seed(lines, reference, metric)
+    seeds = [seed for seed in ours if seed in theirs and not math.isnan(ours[seed]) and not math.isnan(theirs[seed])]
+    differences = [(ours[seed] - theirs[seed]) / (theirs[seed] if relative else 1) for seed in seeds]
+    return interval(differences) if differences else None
