@@ -110,7 +110,7 @@ def check(
 def parse_fractions(text: str | None) -> dict[str, float]:
     """``train=0.7,val=0.2,test=0.1``, or up to three numbers in that order. Raises ``UserError``."""
     from marauder.core.errors import UserError
-    from marauder.data.splits import DEFAULT_FRACTIONS
+    from marauder.data.splits import DEFAULT_FRACTIONS, checked_fractions
 
     if text is None:
         return dict(DEFAULT_FRACTIONS)
@@ -124,7 +124,10 @@ def parse_fractions(text: str | None) -> dict[str, float]:
             raise UserError(f"--fractions {text!r}: {part!r} is no share; write train=0.7,val=0.2,test=0.1") from None
     if not set(fractions) <= set(DEFAULT_FRACTIONS):
         raise UserError(f"--fractions {text!r}: the splits are train, val and test")
-    return fractions
+    try:
+        return checked_fractions(fractions)
+    except ValueError as error:
+        raise UserError(f"--fractions {text!r}: {error}") from None
 
 
 def parse_names(text: str | None) -> list[str] | None:

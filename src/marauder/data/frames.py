@@ -33,9 +33,9 @@ from marauder.core.locks import exclusive
 from marauder.core.many_files import ManyFiles
 from marauder.core.plain import Plain
 from marauder.core.progress import Progress
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import Decides, OnThisMachine, Settings
 from marauder.data.csv_files import write_csv
-from marauder.data.media_files import MediaFile, find_media, flat_names
+from marauder.data.media_files import MediaFile, find_media, flat_names, why_nothing
 from marauder.data.video_files import Sampling, Video, VideoError
 
 STATE = ".frames"
@@ -57,7 +57,7 @@ class FramesSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    inputs: Annotated[tuple[str, ...], Decides.PLACE] = Field(min_length=1)
+    inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(min_length=1)
     output: Annotated[Path, Decides.PLACE]
     fps: float | None = Field(None, gt=0, le=1000)
     every: int | None = Field(None, ge=1)

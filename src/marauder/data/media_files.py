@@ -48,6 +48,13 @@ def find_media(words: Sequence[str | Path], excluded: Path | None = None, pictur
     return _with_unique_keys(list(found.values()))
 
 
+def why_nothing(word: str) -> str | None:
+    """Why a word names no file, in words; ``None``: there is such a file or folder, or it is a pattern."""
+    if WILD.search(word) or Path(word).exists():
+        return None
+    return f"{word}: no such file or folder; check the path"
+
+
 def _named(word: str, excluded: Path | None) -> list[tuple[Path, Path]]:
     """The files of a word, each with the folder that its key is relative to."""
     path = Path(word)
@@ -55,8 +62,9 @@ def _named(word: str, excluded: Path | None) -> list[tuple[Path, Path]]:
         return [(path, file) for file in _below(path, excluded)]
     if path.exists():
         return [(path.parent, path)]
-    if not WILD.search(word):
-        raise UserError(f"{word}: no such file or folder; check --input")
+    nothing = why_nothing(word)
+    if nothing is not None:
+        raise UserError(nothing)
     wild = next(place for place, part in enumerate(path.parts) if WILD.search(part))
     root = Path(*path.parts[:wild])
     matches = sorted(root.glob("/".join(path.parts[wild:])), key=natural_order)

@@ -23,16 +23,16 @@ from marauder.core.mistakes import Mistake, Mistakes, nearest
 from marauder.core.plain import Plain
 from marauder.core.plugins import is_known
 from marauder.core.plugins import names as plugin_names
-from marauder.core.settings import Decides, Places, Settings
+from marauder.core.settings import Decides, Existing, Places, Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
-from marauder.data.groups import join_groups
+from marauder.data.groups import GroupPattern, join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, counted, merge
 from marauder.data.repair import without_doubtful
-from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
+from marauder.data.splits import DEFAULT_FRACTIONS, Fractions, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
 from marauder.data.writers import DATA_FILE, claim_folder, demand_own_folder, is_complete, write_yolo
 
@@ -55,19 +55,19 @@ class OrganizeSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    inputs: Annotated[tuple[Path, ...], Decides.PLACE] = Field(min_length=1)
+    inputs: Annotated[tuple[Path, ...], Decides.PLACE, Existing()] = Field(min_length=1)
     output: Annotated[Path, Decides.PLACE]
     format: str = "auto"
     taxonomy: str = "default"
     names: tuple[str, ...] | None = None
-    fractions: dict[str, float] | None = Field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
+    fractions: Fractions | None = Field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     keep_splits: bool = False
     seed: int = 0
-    group_pattern: str | None = None
+    group_pattern: GroupPattern | None = None
     near_duplicates: bool = True
     near_duplicate_distance: int = Field(default=DEFAULT_DISTANCE, ge=0, le=16)
     missing_label: Literal["unlabelled", "empty"] = "unlabelled"
-    pictures: Path | None = None
+    pictures: Annotated[Path | None, Existing()] = None
     mode: Literal["link", "copy", "reference"] = "link"
     fresh: Annotated[bool, Decides.NOTHING] = False
 

@@ -160,9 +160,7 @@ def check_run(
     known = task is None or is_known("task", str(task))
     asked = model or model_of_task(layer if known else Layer({}, {}))
     settings, mistakes = examine_layer(asked, layer, options)
-    found = Mistakes(mistakes)
-    found.add(describe_task(settings.task).mistakes(settings, Places(layer, options or {})))
-    found.demand_none(layer.name)
+    layer.demand_none([*mistakes, *describe_task(settings.task).mistakes(settings, Places(layer, options or {}))])
     return settings
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.errors import UserError
-from marauder.core.settings import COMMAS, Decides, Settings
-from marauder.data.groups import compile_group_pattern
+from marauder.core.settings import COMMAS, Decides, Existing, OnThisMachine, Settings
+from marauder.data.groups import GroupPattern
+from marauder.data.media_files import why_nothing
 from marauder.data.video_files import Sampling
+from marauder.engine.devices import Device
 
 ANNOTATED, BOXES, PARQUET, VIAME = "annotated", "boxes", "parquet", "viame"
 PACKAGES = ("coco", "yolo", "label_studio", "cvat")
@@ -34,8 +35,8 @@ class PredictSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    model: Annotated[Path, BY_CONTENT]
-    inputs: Annotated[tuple[str, ...], Decides.PLACE] = Field(min_length=1)
+    model: Annotated[Path, BY_CONTENT, Existing()]
+    inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(min_length=1)
     output: Annotated[Path, Decides.PLACE] = Path("predictions")
     confidence: float | None = Field(None, ge=0, le=1)
     iou: float = Field(0.7, ge=0, le=1)
@@ -43,11 +44,11 @@ class PredictSettings(Settings):
     classes: Annotated[tuple[str, ...] | None, COMMAS] = None
     image_size: int | None = Field(None, ge=32)
     batch: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1, le=MOST_AT_ONCE)
-    device: Annotated[str, Decides.NOTHING] = "auto"
+    device: Annotated[Device, Decides.NOTHING] = "auto"
     every: int | None = Field(None, ge=1)
     fps: float | None = Field(None, gt=0, le=1000)
     formats: Annotated[tuple[str, ...], COMMAS] = (ANNOTATED, BOXES, VIAME)
-    group_pattern: str | None = None
+    group_pattern: GroupPattern | None = None
     page_pictures: int = Field(12, ge=0, le=100)
     fresh: Annotated[bool, Decides.NOTHING] = False
 
@@ -68,16 +69,6 @@ class PredictSettings(Settings):
         if fps is not None and info.data.get("every") is not None:
             raise ValueError("fps and every both say which frames of videos; give one of them")
         return fps
-
-    @field_validator("group_pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern:
-            try:
-                compile_group_pattern(pattern)
-            except UserError as error:
-                raise ValueError(str(error)) from None
-        return pattern
 
     @property
     def sampling(self) -> Sampling:

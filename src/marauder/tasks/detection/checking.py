@@ -89,12 +89,14 @@ class _Data:
 
 
 def _book(settings: DetectionSettings, places: Places, found: Mistakes) -> SliceBook | None:
-    from marauder.data.slices.resolve import load_slices
+    from marauder.data.slices.resolve import examine_slices
 
     with found.gathered(places.at("data")):
         file = slices_file(settings)
         if file is not None and file.exists():
-            return load_slices(file)
+            book, mistakes = examine_slices(file)
+            found.add(mistakes)
+            return book
     return None
 
 
