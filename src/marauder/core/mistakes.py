@@ -66,6 +66,15 @@ class Mistakes:
         except UserError as error:
             self.found += mistakes_in(error, place)
 
+    def all_of(self, *parts: tuple[str, Callable[[], Any]]) -> list[Any]:
+        """What each part returns, an option's flag and a call. Raises ``MistakesError`` with all there are by then."""
+        results = []
+        for flag, call in parts:
+            with self.gathered(f"{OPTION}{flag}"):
+                results.append(call())
+        self.demand_none()
+        return results
+
     def demand_none(self, name: str = "") -> None:
         """Raise ``MistakesError`` if there are any."""
         if self.found:
@@ -78,16 +87,6 @@ def mistakes_in(error: UserError, place: str = "") -> list[Mistake]:
         return list(error.mistakes)
     placed = _PLACED.fullmatch(str(error)) if not place else None
     return [Mistake(placed["words"], placed["place"]) if placed else Mistake(str(error), place)]
-
-
-def together(*parts: Callable[[], Any]) -> list[Any]:
-    """What each of ``parts`` returns. Raises one ``UserError`` that lists the mistakes of all of them."""
-    found, results = Mistakes(), []
-    for part in parts:
-        with found.gathered():
-            results.append(part())
-    found.demand_none()
-    return results
 
 
 def is_typed(place: str) -> bool:
