@@ -8,7 +8,7 @@ The same videos and settings give the same files; a killed call goes on, since a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,6 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
     if settings.output.is_dir() and any(settings.output.iterdir()) and not state.is_dir():
         raise UserError(f"{settings.output}: holds files that are no frames of videos; choose another --output")
     videos = find_media(settings.inputs, settings.output, pictures=False)
-    state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {settings.output}"):
         remove_leftovers(state)
         names = flat_names(videos)
@@ -121,7 +120,7 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
         with Progress("writing frames", None, "pictures") as progress:
             for clip in clips:
                 new += _write_clip(clip, settings, clock, progress)
-        return _conclude(settings, new)
+        return _conclude(settings, clips, new)
 
 
 def frame_name(clip: str, number: int) -> str:
@@ -295,24 +294,27 @@ def _forget(output: Path, note: Path) -> None:
     note.unlink(missing_ok=True)
 
 
-def _conclude(settings: FramesSettings, new: int) -> FramesSummary:
+def _conclude(settings: FramesSettings, clips: Sequence[_Clip], new: int) -> FramesSummary:
     """Write the tables of all clips in the folder."""
     rows: list[list[Any]] = []
     set_aside: list[tuple[str, str]] = []
-    clips = 0
+    count = 0
     for note, content in _notes(settings.output / STATE):
         frames = content.get("frames", [])
-        clips += bool(frames)
+        count += bool(frames)
         rows += [
             [f"{note.stem}/{frame['file']}", note.stem, content["key"], frame["frame"], frame["seconds"]]
             for frame in frames
         ]
         set_aside += [(content["key"], problem) for problem in content.get("problems", [])]
     if not rows:
+        for clip in clips:
+            if not _pictures_of(settings.output, clip.name):
+                (settings.output / STATE / f"{clip.name}.json").unlink(missing_ok=True)
         raise UserError(f"no frame of any video can be read; first: {set_aside[0][0]}: {set_aside[0][1]}")
     write_csv(settings.output / TABLE_FILE, ["picture", "clip", "video", "frame", "seconds"], rows)
     write_csv(settings.output / SET_ASIDE_FILE, ["video", "problem"], set_aside)
-    return FramesSummary(settings.output, clips, len(rows), new, tuple(set_aside))
+    return FramesSummary(settings.output, count, len(rows), new, tuple(set_aside))
 
 
 def _notes(state: Path) -> Iterator[tuple[Path, Plain]]:

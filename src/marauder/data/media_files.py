@@ -15,6 +15,8 @@ from marauder.data.picture_files import is_picture
 from marauder.data.video_files import is_video
 
 WILD = re.compile(r"[*?[]")
+MODELS = frozenset({".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".torchscript", ".engine"})
+"""Suffixes that say what a word is that was meant for another option."""
 LONGEST_NAME = 180
 """Bytes of a file name: systems end at 255, and frames put their number behind it."""
 
@@ -49,7 +51,10 @@ def find_media(words: Sequence[str | Path], excluded: Path | None = None, pictur
 
 
 def why_nothing(word: str) -> str | None:
-    """Why a word names no file, in words; ``None``: there is such a file or folder, or it is a pattern."""
+    """Why a word names no picture, video, folder or pattern of them, in words; ``None``: it may."""
+    if Path(word).suffix.lower() in MODELS:
+        kind = "a model or checkpoint, no picture or video"
+        return f"{word}: {kind}; a model goes behind --model, and --resume stands alone here: it goes on by itself"
     if WILD.search(word) or Path(word).exists():
         return None
     return f"{word}: no such file or folder; check the path"
