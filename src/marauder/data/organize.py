@@ -154,10 +154,6 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
 
 def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> OrganizeSummary:
     output = settings.output
-    claim_folder(output)
-    remove_leftovers(output)
-    if settings.fresh:
-        (output / HASH_STORE).unlink(missing_ok=True)
     notes: list[str] = []
     sources = []
     for source in settings.inputs:
@@ -176,6 +172,11 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
     judged = [without_doubtful(read) for read in sources]
     dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
     dataset, mapped, unmapped = _mapped(dataset, settings)
+    # Sources that cannot be read, or do not fit, leave the folder as it was.
+    claim_folder(output)
+    remove_leftovers(output)
+    if settings.fresh:
+        (output / HASH_STORE).unlink(missing_ok=True)
     dataset, unusable = _usable(dataset, settings, clock, notes)
     set_aside = [*(problem for _, problems in judged for problem in problems), *unusable]
     if not len(dataset):
