@@ -140,15 +140,15 @@ class Places:
     """Where settings were given, for those who find mistakes in them beyond their form.
 
     ``prefix``: the section looked at. ``options``: names of options on the command line that are not those of their
-    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names``: of the
-    data set, where they are known before it is there.
+    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names``: tells
+    those of the data set, where they are known before it is there; it may have to read the sources.
     """
 
     layer: Layer = field(default_factory=lambda: Layer({}, {}))
     options: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     made: tuple[Path, ...] = ()
-    class_names: tuple[str, ...] | None = None
+    class_names: Callable[[], Sequence[str] | None] = lambda: None
 
     def below(self, section: str) -> Places:
         """The places of a section."""

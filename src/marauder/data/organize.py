@@ -155,20 +155,7 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
 def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> OrganizeSummary:
     output = settings.output
     notes: list[str] = []
-    sources = []
-    for source in settings.inputs:
-        clock.check()
-        read = read_dataset(
-            source,
-            settings.format,
-            settings.names,
-            settings.group_pattern,
-            settings.pictures,
-            missing_label=settings.missing_label,
-            clock=clock,
-        )
-        _demand_known_classes(read, settings.names is not None)
-        sources.append(read)
+    sources = _read(settings, clock)
     judged = [without_doubtful(read) for read in sources]
     dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
     dataset, mapped, unmapped = _mapped(dataset, settings)
@@ -187,6 +174,30 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
     # Last: the identity in it makes the folder count as finished.
     write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
     return summary
+
+
+def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
+    sources = []
+    for source in settings.inputs:
+        clock.check()
+        read = read_dataset(
+            source,
+            settings.format,
+            settings.names,
+            settings.group_pattern,
+            settings.pictures,
+            missing_label=settings.missing_label,
+            clock=clock,
+        )
+        _demand_known_classes(read, settings.names is not None)
+        sources.append(read)
+    return sources
+
+
+def names_of_sources(settings: OrganizeSettings) -> tuple[str, ...]:
+    """The classes of the sources together, as they are called where no taxonomy renames them. Reads all of them.
+    Raises ``UserError`` for one that cannot be read."""
+    return tuple(merge(_read(settings, Clock()), "the sources").names)
 
 
 def in_words(counts: Mapping[str, int]) -> str:

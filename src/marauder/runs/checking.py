@@ -12,7 +12,7 @@ from marauder.core.mistakes import Mistake, Mistakes, mistakes_in, nearest
 from marauder.core.plugins import make
 from marauder.core.settings import Places, Settings, further_mistakes
 from marauder.gates.plan import GatePlan, examine_gates
-from marauder.models.naming import SUFFIXES, explain_missing
+from marauder.models.naming import SUFFIXES, explain_missing, not_weights
 from marauder.models.released import released_names
 from marauder.runs.settings import RunSettings
 from marauder.runs.start_weights import has_folder, present, why_unavailable
@@ -37,6 +37,8 @@ def mistakes_of_any_run(
     for name, path in [("data", settings.data), *named_files(settings)]:
         if path is not None and places.missing(path) and not (name == "weights" and _is_kept(settings, path)):
             yield places.mistake(name, _why_missing(path, name == "weights"))
+        elif path is not None and path.suffix in SUFFIXES and path.is_file() and (words := not_weights(path)):
+            yield places.mistake(name, words)
     if (unavailable := why_unavailable(settings)) is not None:
         yield places.mistake("weights", unavailable)
     metric = settings.training.best_metric if settings.training is not None else ""
