@@ -33,6 +33,16 @@ def fields_at(model: type[BaseModel], keys: Keys) -> list[str]:
     return list(holder.model_fields) if holder is not None else []
 
 
+def leaves(model: type[BaseModel], prefix: Keys = ()) -> Iterator[Keys]:
+    """The keys of every single setting of a model and of its sections."""
+    for name, field in model.model_fields.items():
+        inner = section_model(field.annotation)
+        if inner is None:
+            yield (*prefix, name)
+        else:
+            yield from leaves(inner, (*prefix, name))
+
+
 def misplaced(model: type[BaseModel], content: Mapping[str, Any]) -> Iterator[tuple[Keys, Keys]]:
     """Each section in ``content`` whose name is none of ``model``'s, and the keys at which what it holds was meant:
     those of the nearest name, of the sections around it where it holds such, or of a mapping to whose values it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import enum
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, cr
 from marauder.core.errors import UserError
 from marauder.core.mistakes import ARGUMENT, Mistake, Mistakes, MistakesError, is_typed, mistakes_in, nearest
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.sections import fields_at, misplaced, model_at
+from marauder.core.sections import fields_at, leaves, misplaced, model_at
 from marauder.core.yaml_text import ParsedYaml, parse_yaml
 
 
@@ -520,7 +521,8 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
         if told:
             return Mistake(f"{name}: no such setting here: {told}", place)
         known = sorted(fields_at(model, location[:-1]))
-        return Mistake(f"{name}: no such setting{nearest(location[-1], known, WHOLE_LIST) if known else ''}", place)
+        near = (_deeper(model, location, known) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
+        return Mistake(f"{name}: no such setting{near}", place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"
@@ -531,6 +533,19 @@ def _meant(model: type[BaseModel], location: tuple[str, ...], message: str) -> t
     """What holds for several settings is said of the section; a message that begins with a name is of that one."""
     named = (*location, *message.partition(":")[0].split("."))
     return named if named[-1] in fields_at(model, named[:-1]) else location
+
+
+def _deeper(model: type[BaseModel], location: tuple[str, ...], known: Sequence[str]) -> str:
+    """The setting that is called so in a section, and Ultralytics' word that was perhaps mistyped; empty: none."""
+    word = location[-1].lower()
+    if difflib.get_close_matches(word, known, 1):
+        return ""
+    below: dict[str, list[str]] = {}
+    for keys in leaves(model):
+        below.setdefault(keys[-1], []).append(".".join(keys))
+    near = difflib.get_close_matches(word, below, 1, 0.8)
+    meant = below[near[0]][:3] if near else difflib.get_close_matches(word, getattr(model, "elsewhere", ()), 1, 0.8)
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 WHOLE_LIST = "`marauder config explain` lists all"

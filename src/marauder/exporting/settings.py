@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from marauder.core.plugins import known_as
 from marauder.core.settings import COMMAS, Decides, Existing, Settings
+from marauder.core.ultralytics_words import EXPORTING, answers
 from marauder.models.naming import explain_missing
 
 
@@ -51,6 +52,7 @@ class ExportSettings(Settings):
     """What ``marauder export`` does."""
 
     decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere = answers(EXPORTING)
 
     models: Annotated[tuple[Path, ...], COMMAS, Existing(explain_missing)] = Field(
         min_length=1, description=".pt or .safetensors files"

@@ -48,7 +48,7 @@ def weights_hash(path: Path) -> str:
 
 
 def not_weights(path: Path) -> str | None:
-    """Why the file at ``path`` cannot hold weights, as far as its first bytes tell; ``None``: it may. Needs no torch."""
+    """Why the file at ``path`` cannot hold weights, as far as its first bytes tell; ``None``: it may."""
     with path.open("rb") as stream:
         head = stream.read(8)
     if path.suffix == ".safetensors":

@@ -27,6 +27,7 @@ from marauder.core.settings import (
     merge_layers,
     read_layer_or_mistakes,
 )
+from marauder.core.ultralytics_words import answers
 from marauder.pipeline import steps as steps_package
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import Facts, State, Status, decide, flatten
@@ -34,7 +35,6 @@ from marauder.pipeline.step import Artifact, Step
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.recipes import recipe_layers
 from marauder.runs.settings import RunSettings
-from marauder.runs.ultralytics_words import answers
 
 
 def discover() -> tuple[Step, ...]:
@@ -290,7 +290,7 @@ def _put(section: Plain, name: str, value: Any) -> None:
 
 
 class _Sections(Settings):
-    elsewhere = answers("baseline.")
+    elsewhere = answers(prefix="baseline.")
 
 
 def _settings_model(steps: Sequence[Step]) -> type[Settings]:

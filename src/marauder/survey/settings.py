@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.settings import COMMAS, Decides, Existing, OnThisMachine, Settings
+from marauder.core.ultralytics_words import PREDICTING, answers
 from marauder.data.groups import GroupPattern
 from marauder.data.media_files import why_nothing
 from marauder.data.video_files import Sampling
@@ -34,6 +35,7 @@ class PredictSettings(Settings):
     """
 
     decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere = answers(PREDICTING)
 
     model: Annotated[Path, BY_CONTENT, Existing()]
     inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(min_length=1)

@@ -177,10 +177,8 @@ def _wanted_slices(settings: DetectionSettings) -> dict[str, str]:
 
 def _no_slice(key: str, name: str, known: Sequence[str], places: Places) -> Mistake:
     where = ".".join(key.split(".")[:2])
-    return Mistake(
-        f"{'.'.join((*places.prefix, key))}: no slice named {name!r}{nearest(name, known, ALL_SLICES)}",
-        places.at(where),
-    )
+    words = f"no slice named {name!r}{nearest(name, known, ALL_SLICES)}"
+    return Mistake(f"{'.'.join((*places.prefix, key))}: {words}", places.at(where))
 
 
 def slice_names(settings: DetectionSettings, book: SliceBook | None, dataset: Dataset) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from marauder.core.decides import BY_CONTENT
 from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
+from marauder.core.ultralytics_words import answers
 from marauder.data.groups import GroupPattern
 from marauder.data.thinning import ThinningSettings
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
@@ -26,7 +27,6 @@ from marauder.runs.settings import (
     RunSettings,
     StartWeights,
 )
-from marauder.runs.ultralytics_words import answers
 
 SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
 """What held-out pictures are measured by after every epoch; see ``models.pretraining.signs``."""
