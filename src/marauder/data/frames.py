@@ -48,21 +48,22 @@ LABEL_SUFFIXES = frozenset({".txt", ".xml", ".json"})
 
 
 class FramesSettings(Settings):
-    """Which videos, and which of their frames.
-
-    ``inputs``: videos, folders, or patterns. ``fps``: frames a second of video (1 where ``every`` is not given either);
-    ``every``: every n-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over with these
-    videos, whose frames are replaced.
-    """
+    """Which videos, and which of their frames."""
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(min_length=1)
-    output: Annotated[Path, Decides.PLACE]
-    fps: float | None = Field(None, gt=0, le=1000)
-    every: int | None = Field(None, ge=1)
-    quality: int = Field(92, ge=1, le=100)
-    fresh: Annotated[bool, Decides.NOTHING] = False
+    inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(
+        min_length=1, description="videos, folders, or patterns"
+    )
+    output: Annotated[Path, Decides.PLACE] = Field(description="folder to write to")
+    fps: float | None = Field(
+        None, gt=0, le=1000, description="frames a second of video; default: 1, where every is not given either"
+    )
+    every: int | None = Field(None, ge=1, description="each so many-th frame instead")
+    quality: int = Field(92, ge=1, le=100, description="quality of the JPEG files")
+    fresh: Annotated[bool, Decides.NOTHING] = Field(
+        False, description="start over with these videos, whose frames are replaced"
+    )
 
     # On the field, not on the whole: the mistake is told with the place of this option.
     @field_validator("every")

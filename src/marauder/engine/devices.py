@@ -14,8 +14,8 @@ CHOICES = "auto, cpu, cuda or cuda:N; N alone is cuda:N"
 _NAME = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
-def _device(value: Any) -> Any:
-    """A number is that of a GPU, as Ultralytics writes it."""
+def device_name(value: Any) -> str:
+    """The device that was named; a number is that of a GPU, as Ultralytics writes it. Raises ``ValueError``."""
     text = str(value).strip().lower()
     if "," in text:
         raise ValueError(f"{text}: name one device; several GPUs are for a training with processes=N")
@@ -48,5 +48,5 @@ def lacks_gpu(device: str) -> bool:
     return not device.startswith("cuda")
 
 
-Device = Annotated[str, BeforeValidator(_device), OnThisMachine(missing_gpu)]
+Device = Annotated[str, BeforeValidator(device_name), OnThisMachine(missing_gpu)]
 """A setting that names a device."""

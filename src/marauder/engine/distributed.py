@@ -13,7 +13,7 @@ from torch import distributed
 
 from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
-from marauder.engine.devices import missing_gpu
+from marauder.engine.devices import device_name, missing_gpu
 from marauder.engine.settings import FLOAT16_ON_CPU
 
 TIMEOUT = timedelta(minutes=10)
@@ -111,15 +111,16 @@ def process_group(device_setting: str) -> Iterator[Group]:
 
 def choose_device(setting: str, local_rank: int = 0) -> torch.device:
     """``auto`` is the GPU when there is one. Raises ``UserError`` for a device this machine does not have."""
-    if setting == "auto":
-        setting = "cuda" if torch.cuda.is_available() else "cpu"
-    missing = missing_gpu(setting)
+    try:
+        name = device_name(setting)
+    except ValueError as error:
+        raise UserError(f"device {setting!r}: {error}") from None
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    missing = missing_gpu(name)
     if missing is not None:
         raise UserError(f"device {missing}")
-    try:
-        device = torch.device(setting)
-    except RuntimeError:
-        raise UserError(f"device {setting!r}: choose auto, cpu, cuda or cuda:N") from None
+    device = torch.device(name)
     if device.type == "cuda" and device.index is None:
         # A GPU named without a number is each process's own; all would otherwise train on the first.
         device = torch.device("cuda", local_rank)
