@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -75,16 +75,17 @@ def settings_and_start(
     found = Mistakes()
     start, clock, settings = None, Clock(), None
     with found.gathered():
-        start = checkpoint(resume, fresh, has_checkpoints)
+        settings = load(found)
     with found.gathered():
         clock = Clock.for_hours(max_hours)
     with found.gathered():
-        settings = load(found)
+        start = checkpoint(resume, fresh, has_checkpoints)
     # Otherwise the run looks for it next, and knows which ones there are.
     if found.found and start is not None and not start.exists():
         found.add([Mistake(f"{start}: no such checkpoint; name one of the run's, or leave it away", PLACE)])
     found.demand_none()
-    return cast("AnySettings", settings), start, clock
+    assert settings is not None
+    return settings, start, clock
 
 
 def _can_be_checkpoint(word: str | None) -> bool:

@@ -57,7 +57,9 @@ def misplaced(model: type[BaseModel], content: Mapping[str, Any]) -> Iterator[tu
             continue
         annotation = model.model_fields[key].annotation
         inner, values = section_model(annotation), _values(annotation)
-        below = [((key,), inner, value)] if inner is not None else []
+        below: list[tuple[Keys, type[BaseModel], Mapping[str, Any]]] = []
+        if inner is not None:
+            below = [((key,), inner, value)]
         if values is not None:
             below = [((key, str(name)), values, one) for name, one in value.items() if isinstance(one, Mapping)]
         for keys, holder, held in below:

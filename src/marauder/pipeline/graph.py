@@ -82,7 +82,7 @@ class Pipeline:
         gathered = mistakes if mistakes is not None else Mistakes()
         gathered.add(found)
         if mistakes is None:
-            gathered.demand_none(self.layer.name)
+            self.layer.demand_none(gathered.found)
 
     def step(self, name: str) -> Step:
         """The step called ``name``, or by its number. Raises ``UserError`` with the known ones."""
