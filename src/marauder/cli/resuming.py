@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from marauder.core.clock import Clock
 from marauder.core.mistakes import Mistake, Mistakes, MistakesError
-from marauder.core.settings import AnySettings
+
+if TYPE_CHECKING:
+    from marauder.core.settings import AnySettings
 
 WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical")
 """The commands that train: a word behind their ``--resume`` can be a checkpoint. Elsewhere it is an input."""

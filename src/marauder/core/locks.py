@@ -52,9 +52,10 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         stream = _locked(path, what, opened)
         _held.add(path)
         try:
-            stream.truncate(0)
-            stream.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": time.time()}))
-            stream.flush()
+            with writing(path):
+                stream.truncate(0)
+                stream.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": time.time()}))
+                stream.flush()
             yield
         except UserError:
             # Otherwise the file stays, whatever ends the block.
