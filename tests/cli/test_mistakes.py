@@ -161,7 +161,7 @@ slices: slices.yaml
 critical: [Sharc]
 evaluation:
   target: {small: 0.5, smal: 0.4}
-training: {best_metric: mapp}
+trainig: {best_metric: mapp}
 """,
     "gates": """\
 drfit: {severty: warn}
@@ -187,6 +187,7 @@ train.yaml:2: recipe: no recipe named 'nonsuch'
 train.yaml:3: weights: broken.pt: holds no weights
 train.yaml:6: critical: no class named 'Sharc'
 train.yaml:8: evaluation.target.smal: no slice named 'smal'
+train.yaml:9: trainig: no such setting; did you mean training
 train.yaml:9: training.best_metric: no metric named 'mapp' is measured after an epoch
 slices.yaml:1: slcies: no such setting; did you mean slices?
 slices.yaml:2: small: boxes: no class named 'Starfisch'; did you mean Starfish?
@@ -212,7 +213,7 @@ def demand_list(told: str, wanted: str) -> None:
 
 
 def test_mistakes_of_every_kind_are_one_list_in_the_order_of_their_places(folder: Path) -> None:
-    """What stands under a wrong name is looked at, too: drfit, metrcs, slcies."""
+    """What stands under a wrong name is looked at, too: trainig, drfit, metrcs, slcies."""
     write(folder, **ALL_OF_A_RUN)
     (folder / "broken.pt").write_text("version https://git-lfs.github.com/spec/v1")
     before = looks(folder)
@@ -241,7 +242,7 @@ critical:
   model: yolo9
   critical: [Sharc]
   recipe: nonsuch
-annotation:
+anotation:
   taxonomy: species.yaml
 export:
   models: [gone.pt]
@@ -255,6 +256,7 @@ pipeline.yaml:8: baseline.training.best_metric: no slice named 'foo'
 pipeline.yaml:10: critical.model: no detector named 'yolo9'
 pipeline.yaml:11: critical.critical: no class named 'Sharc'; there are: Starfish, 7
 pipeline.yaml:12: recipe: no recipe named 'nonsuch'
+pipeline.yaml:13: anotation: no such setting; did you mean annotation?
 pipeline.yaml:16: export.models: gone.pt: no such file
 slices.yaml:2: big: boxes: no class named 'Starfisch'
 slices.yaml:4: slices.big.protectd: no such setting; did you mean protected?

@@ -394,6 +394,8 @@ def load_checked(
 def check_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
     """As ``validate_layer``, once all that the settings name is there, too. Raises one ``UserError`` with every
     mistake."""
+    # Here, too: what is found later has its place where the section stands, whatever it is called there.
+    layer = put_right(model, layer)
     settings, mistakes = examine_layer(model, layer, options)
     mistakes += further_mistakes(settings, Places(layer, options or {}))
     layer.demand_none(mistakes)

@@ -25,6 +25,7 @@ from marauder.core.settings import (
     add_values,
     examine_layer,
     merge_layers,
+    put_right,
     read_layer_or_mistakes,
 )
 from marauder.core.ultralytics_words import answers
@@ -248,6 +249,7 @@ class Pipeline:
     def _layer(self, config: Path | None, overrides: Sequence[str]) -> Layer:
         """The user's settings, under which lie those that the workspace decides and proposes."""
         layer = add_values(read_layer_or_mistakes(config), overrides, None, {})
+        layer = put_right(_settings_model(self.steps), layer)
         mistakes = Mistakes(layer.mistakes)
         with mistakes.gathered():
             layer = self._with_recipes(layer)
