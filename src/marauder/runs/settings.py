@@ -30,7 +30,7 @@ CONFIG_FILE = "config.yaml"
 def _whole_cells(size: int) -> int:
     # The stride of the coarsest level: YOLO's grids must fit without a rest.
     if size % 32:
-        raise ValueError(f"{size} is no multiple of 32; choose {round(size / 32) * 32}")
+        raise ValueError(f"{size} is no multiple of 32; choose {max(1, round(size / 32)) * 32}")
     return size
 
 
