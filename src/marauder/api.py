@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marauder.core.plain import PlainMapping
+from marauder.core.plain import Plain, PlainMapping
 
 if TYPE_CHECKING:
+    from marauder.core.clock import Clock
+    from marauder.core.settings import AnySettings
     from marauder.data.records import Dataset
     from marauder.exporting.job import ExportSummary
     from marauder.runs.gated import RunSummary
@@ -51,17 +53,14 @@ def train(
     (``exit_status``, ``failed``). Raises ``marauder.core.errors.UserError`` for mistakes, ``GateStop`` (one of these)
     when a gate stops it before training, ``marauder.core.clock.Interrupted`` when its hours are spent or on SIGTERM.
     """
-    from marauder.core.clock import Clock
     from marauder.runs.gated import run_gated
     from marauder.runs.recipes import check_run, run_layer
 
-    given = {"data": data, "task": task, "recipe": recipe, "output": output, **(settings or {})}
-    # Settings are validated as if they stood in a file, where paths are text.
-    plain = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
     # ``None`` is "not given" there, so that a recipe's value stays.
-    layer = run_layer(None, options={name: name for name in plain}, values=plain)
-    with Clock.for_hours(max_hours).listening() as clock:
-        return run_gated(check_run(layer), clock, Path(resume) if resume is not None else None, fresh)
+    values, places = _given({"data": data, "task": task, "recipe": recipe, "output": output}, settings)
+    checked, clock = _checked(lambda: check_run(run_layer(None, (), places, values), places), max_hours)
+    with clock.listening():
+        return run_gated(checked, clock, Path(resume) if resume is not None else None, fresh)
 
 
 def evaluate(
@@ -82,7 +81,7 @@ def evaluate(
     from marauder.core.clock import Clock
     from marauder.tasks.detection.evaluate_model import evaluate_model
 
-    with Clock.for_hours(max_hours).listening() as clock:
+    with Clock.for_hours(max_hours, "argument max_hours").listening() as clock:
         measured, _ = evaluate_model(
             Path(model),
             Path(data),
@@ -109,16 +108,16 @@ def predict(
     "fps": 2, "formats": ["boxes", "coco"]}``. The same call goes on after any interruption. Raises
     ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
     """
-    from marauder.core.clock import Clock
-    from marauder.core.settings import load_settings
+    from marauder.core.settings import load_checked
     from marauder.survey.job import predict_files
     from marauder.survey.settings import PredictSettings
 
     # A text is a sequence, too: of its letters.
     named = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
-    values = {"model": str(model), "inputs": [str(one) for one in named], "output": str(output), **(settings or {})}
-    with Clock.for_hours(max_hours).listening() as clock:
-        return predict_files(load_settings(PredictSettings, None, (), {name: name for name in values}, **values), clock)
+    values, places = _given({"model": model, "inputs": [str(one) for one in named], "output": output}, settings)
+    checked, clock = _checked(lambda: load_checked(PredictSettings, None, (), places, **values), max_hours)
+    with clock.listening():
+        return predict_files(checked, clock)
 
 
 def export(
@@ -133,13 +132,38 @@ def export(
     ``settings``: those of ``marauder export`` by dotted name, ``{"formats": ["onnx"], "latency.enabled": False}``.
     Raises ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
     """
-    from marauder.core.clock import Clock
     from marauder.core.settings import load_checked
     from marauder.exporting.job import export_models
     from marauder.exporting.settings import ExportSettings
 
     one = isinstance(models, (str, PathLike))
     named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]
-    values = {"models": named, "output": str(output), **(settings or {})}
-    with Clock.for_hours(max_hours).listening() as clock:
-        return export_models(load_checked(ExportSettings, None, (), {name: name for name in values}, **values), clock)
+    values, places = _given({"models": named, "output": output}, settings)
+    checked, clock = _checked(lambda: load_checked(ExportSettings, None, (), places, **values), max_hours)
+    with clock.listening():
+        return export_models(checked, clock)
+
+
+def _given(arguments: PlainMapping, settings: PlainMapping | None) -> tuple[Plain, dict[str, str]]:
+    """All that was given, by the settings' names, and what each is called where it is wrong."""
+    given = {**arguments, **(settings or {})}
+    # Settings are validated as if they stood in a file, where paths are text.
+    values = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
+    places = {name: f"argument {name}" for name in arguments}
+    return values, places | {name: f"argument settings[{name!r}]" for name in settings or {}}
+
+
+def _checked(load: Callable[[], AnySettings], max_hours: float | None) -> tuple[AnySettings, Clock]:
+    """Settings and clock. Raises one ``UserError`` with the mistakes in both."""
+    from marauder.core.clock import Clock
+    from marauder.core.mistakes import Mistakes
+
+    found = Mistakes()
+    settings = clock = None
+    with found.gathered():
+        settings = load()
+    with found.gathered():
+        clock = Clock.for_hours(max_hours, "argument max_hours")
+    found.demand_none()
+    assert settings is not None and clock is not None
+    return settings, clock

@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from marauder.core.errors import UserError
 from marauder.core.file_identity import identify
+from marauder.core.sections import fields_at
+from marauder.core.ultralytics_words import EXPORTING, PREDICTING, TRAINING, documented
+from marauder.exporting.settings import ExportSettings
+from marauder.pipeline.graph import Pipeline
+from marauder.pipeline.workspace import Workspace
+from marauder.survey.settings import PredictSettings
+from marauder.tasks.detection.settings import DetectionSettings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+TRAIN_ALL = CONFIGS.parent / "training" / "train_all.py"
 TRAIN = """\
 data: reef
 recipe: recipes/own.yaml
@@ -69,9 +78,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def marauder(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "marauder.cli.main", *words], cwd=folder, capture_output=True, text=True, timeout=120
-    )
+    return run_python(folder, "-m", "marauder.cli.main", *words)
+
+
+def run_python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def looks(folder: Path) -> str:
@@ -138,6 +149,229 @@ def test_what_earlier_steps_make_is_not_missing(folder: Path, config: str) -> No
     """Among them the folder of step 3, of which only what lies in it is named as made."""
     done = marauder(folder, "pipeline", "run", "--config", str(CONFIGS / config), "--dry-run")
     assert done.returncode == 0, done.stderr
+
+
+ALL_OF_A_RUN = {
+    "train": """\
+data: reef
+recipe: nonsuch
+weights: broken.pt
+gates: gates.yaml
+slices: slices.yaml
+critical: [Sharc]
+evaluation:
+  target: {small: 0.5, smal: 0.4}
+trainig: {best_metric: mapp}
+""",
+    "gates": """\
+drfit: {severty: warn}
+limits:
+  metrcs:
+    mAP: {minimum: 0.5}
+""",
+    "slices": """\
+slcies:
+  small:
+    boxes: class = 'Starfisch'
+    protectd: true
+    limits:
+      mAP: {minimum: 0.5}
+""",
+}
+ALL_TOLD = """\
+override 'training.device=77': training.device: cuda:77: this machine has
+override 'batch=8': batch: no such setting here: batch is training.batch_size here
+option --max-hours: must be a positive number of hours, not 0
+option --resume: nowhere: no such checkpoint
+train.yaml:2: recipe: no recipe named 'nonsuch'
+train.yaml:3: weights: broken.pt: holds no weights
+train.yaml:6: critical: no class named 'Sharc'
+train.yaml:8: evaluation.target.smal: no slice named 'smal'
+train.yaml:9: trainig: no such setting; did you mean training
+train.yaml:9: training.best_metric: no metric named 'mapp' is measured after an epoch
+slices.yaml:1: slcies: no such setting; did you mean slices?
+slices.yaml:2: small: boxes: no class named 'Starfisch'; did you mean Starfish?
+slices.yaml:4: slices.small.protectd: no such setting; did you mean protected?
+slices.yaml:6: slices.small.limits.mAP: no metric 'mAP'
+gates.yaml:1: drfit: no such setting; did you mean drift?
+gates.yaml:1: drift.severty: no such setting; did you mean severity?
+gates.yaml:3: limits.metrcs: no such setting; did you mean metrics?
+gates.yaml:4: limits.metrics.mAP: no metric named 'mAP'"""
+
+
+def listed(told: str) -> list[str]:
+    """The mistakes of a list, its headline left out; what goes with one in further lines is part of it."""
+    return [line.strip() for line in told.splitlines() if line.startswith("  ") and not line.startswith("    ")]
+
+
+def demand_list(told: str, wanted: str) -> None:
+    """Each line of ``wanted`` begins a mistake of the list, in this order, and there are no others."""
+    found = listed(told)
+    for line, begins in zip(found, wanted.splitlines()):
+        assert line.startswith(begins), told
+    assert len(found) == len(wanted.splitlines()), told
+
+
+def test_mistakes_of_every_kind_are_one_list_in_the_order_of_their_places(folder: Path) -> None:
+    """What stands under a wrong name is looked at, too: trainig, drfit, metrcs, slcies."""
+    write(folder, **ALL_OF_A_RUN)
+    (folder / "broken.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    before = looks(folder)
+    done = marauder(folder, "train", "train.yaml", "training.device=77", "batch=8", "--max-hours=0", "--resume=nowhere")
+    assert done.returncode == 2
+    demand_list(done.stderr, ALL_TOLD)
+    assert looks(folder) == before
+
+
+def test_a_section_typed_as_a_single_value_is_told_in_words_of_the_command_line(folder: Path) -> None:
+    done = marauder(folder, "train", "data=reef", "training=3")
+    words = "training: is a section of settings, not a single value (3); name one of them: training.epochs"
+    assert f"override 'training=3': {words}" in done.stderr and "lines" not in done.stderr
+
+
+PLAN = """\
+preprocessing:
+  organize: {taxonomy: source}
+baseline:
+  recipe: nonsuch
+  weights: nowhere.pt
+  slices: slices.yaml
+  gates: gates.yaml
+  training: {best_metric: slice/foo/map50}
+critical:
+  model: yolo9
+  critical: [Sharc]
+  recipe: nonsuch
+anotation:
+  taxonomy: species.yaml
+export:
+  models: [gone.pt]
+"""
+PLAN_TOLD = """\
+override 'baseline.training.device=77': baseline.training.device: cuda:77: this machine has
+override 'lr0=1': lr0: no such setting here: lr0 is baseline.training.optimizer.learning_rate here
+pipeline.yaml:4: recipe: no recipe named 'nonsuch'
+pipeline.yaml:5: baseline.weights: nowhere.pt: no such file
+pipeline.yaml:8: baseline.training.best_metric: no slice named 'foo'
+pipeline.yaml:10: critical.model: no detector named 'yolo9'
+pipeline.yaml:11: critical.critical: no class named 'Sharc'; there are: Starfish, 7
+pipeline.yaml:12: recipe: no recipe named 'nonsuch'
+pipeline.yaml:13: anotation: no such setting; did you mean annotation?
+pipeline.yaml:16: export.models: gone.pt: no such file
+slices.yaml:2: big: boxes: no class named 'Starfisch'
+slices.yaml:4: slices.big.protectd: no such setting; did you mean protected?
+gates.yaml:1: gates: no such setting
+gates.yaml:3: limits.metrics.ap50/Starfich: no class named 'Starfich'
+gates.yaml:4: limits.metrics.mAP: no metric named 'mAP'
+species.yaml:3: id 0 is that of 'Lionfish'"""
+
+
+def test_the_plan_of_a_pipeline_and_its_run_tell_the_same_mistakes(folder: Path) -> None:
+    """The data set is not made yet: its classes are those of the sources."""
+    slices = SLICES.replace("protected", "protectd")
+    gates = "gates:\n  limits: {metrics: {\n    ap50/Starfich: {minimum: 0.1},\n    mAP: {minimum: 0.5}}}\n"
+    write(folder, pipeline=PLAN, species=SPECIES, slices=slices, gates=gates)
+    images = folder / "workspace" / "images"
+    images.mkdir(parents=True)
+    (folder / "reef").rename(images / "reef")
+    before = looks(folder)
+    typed = [str(TRAIN_ALL), "--config", "pipeline.yaml", "baseline.training.device=77", "lr0=1"]
+    real, dry = (run_python(folder, *typed, *more) for more in ([], ["--dry-run"]))
+    demand_list(real.stderr, PLAN_TOLD)
+    assert (real.returncode, dry.returncode, dry.stderr) == (2, 2, real.stderr)
+    assert looks(folder) == before
+
+
+def test_a_recipe_lies_under_the_section_of_a_pipeline(tmp_path: Path) -> None:
+    write(tmp_path, own="training: {epochs: 7, batch_size: 4}", pipeline="baseline: {recipe: own.yaml}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        pipeline = Pipeline(Workspace.at(tmp_path / "workspace"), Path("pipeline.yaml"), ["baseline.training.epochs=9"])
+    training = pipeline.settings_of(pipeline.step("baseline")).training
+    assert (training.epochs, training.batch_size) == (9, 4)
+
+
+def test_bad_options_of_a_manifest_are_one_list(folder: Path) -> None:
+    write(folder, slices=SLICES.replace("protected", "protectd"))
+    options = ("--fractions=train=0.7,val=0.5", "--names=a,,b", "--format=jsn", "--uri=x", "--max-hours=0")
+    options += ("--source-format=yollo", "--group-pattern=(", "--missing-label=no", "--slices=slices.yaml")
+    done = marauder(folder, "manifest", "write", "--input=refe", "--output=out", *options)
+    told = listed(done.stderr)
+    assert done.returncode == 2 and not (folder / "out").exists()
+    for option in (*(option.partition("=")[0] for option in options if "slices" not in option), "--input"):
+        assert any(line.startswith(f"option {option}: ") for line in told), done.stderr
+    assert told[-1].startswith("slices.yaml:4: slices.big.protectd: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "--model=nonsense.pt", "--input=reef", "--output=deep/out"),
+        ("data", "frames", "broken.mp4", "--output=deep/out"),
+        ("data", "organize", "--input=reef", "--output=deep/out", "taxonomy=source", "names=[a]"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(folder: Path, words: tuple[str, ...]) -> None:
+    (folder / "nonsense.pt").write_bytes(b"no weights")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    done = marauder(folder, *words)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert not (folder / "deep").exists()
+
+
+def test_a_checkpoint_is_no_input(folder: Path) -> None:
+    (folder / "nonsense.pt").write_bytes(b"no weights")
+    done = marauder(folder, "predict", "--model=nonsense.pt", "--input=reef", "--resume", "nonsense.pt", "--device=77")
+    assert "inputs: nonsense.pt: a model or checkpoint, no picture or video" in done.stderr
+    assert "--resume stands alone here" in done.stderr
+    assert "option --device: device: cuda:77: this machine has" in done.stderr
+
+
+def test_the_python_face_names_its_arguments() -> None:
+    import marauder as face
+
+    with pytest.raises(UserError) as caught:
+        face.train("refe", settings={"training.epochs": 0, "foo": 1}, max_hours=0)
+    told = str(caught.value)
+    assert told.startswith("4 mistakes in arguments:") and "command line" not in told
+    for place in ("data", "settings['training.epochs']", "settings['foo']", "max_hours"):
+        assert f"  argument {place}: " in told
+    with pytest.raises(UserError, match=r"argument settings\['conf'\]: conf: .* conf is confidence here"):
+        face.predict("model.pt", "reef", settings={"conf": 0.3})
+
+
+def test_each_of_ultralytics_words_is_answered_and_leads_to_a_setting(tmp_path: Path) -> None:
+    """The table, the documentation and the models agree."""
+    page = (CONFIGS.parent / "docs" / "TRAINING_GUIDE.md").read_text(encoding="utf-8")
+    assert "\n".join(["| theirs | ours |", "|---|---|", *documented(), ""]) in page
+    for words, model in ((TRAINING, DetectionSettings), (PREDICTING, PredictSettings), (EXPORTING, ExportSettings)):
+        for word, meant in words.items():
+            assert meant.ours or meant.note
+            if meant.ours:
+                *section, name = meant.ours.split(".")
+                assert name in fields_at(model, tuple(section)), f"{word}: {meant.ours}"
+    typed = [f"{word}=1" for word in TRAINING if word not in fields_at(DetectionSettings, ())]
+    done = marauder(tmp_path, "train", *typed)
+    for override in typed:
+        assert f"override '{override}': {override[:-2]}: no such setting here: " in done.stderr
+    assert "no such setting;" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("lr0", "lr0 is training.optimizer.learning_rate here"),
+        ("conf", "conf is predict.confidence here"),
+        ("freeze", "no layer is frozen"),
+        ("confidence", "predict.confidence "),
+        ("frames.fps", "frames.fps: frames a second of video"),
+        ("evaluate", "evaluate.split "),
+        ("export.parity", "export.parity.box_iou "),
+    ],
+)
+def test_any_word_for_a_setting_is_explained(tmp_path: Path, key: str, told: str) -> None:
+    done = marauder(tmp_path, "config", "explain", key)
+    assert done.returncode == 0 and told in done.stdout, done.stdout + done.stderr
 
 
 def test_every_step_and_gate_is_explained(tmp_path: Path) -> None:

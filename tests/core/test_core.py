@@ -180,8 +180,8 @@ def test_keys_given_twice_are_told_all_at_once(tmp_path: Path) -> None:
         load_settings(Outer, path)
     assert str(caught.value).splitlines() == [
         f"2 mistakes in {path}:",
-        f"  {path}:5: count: given twice (first in line 1); keep one",
         f"  {path}:4: inner.rate: given twice (first in line 3); keep one",
+        f"  {path}:5: count: given twice (first in line 1); keep one",
     ]
     path.write_text("count: 1\ncount: 1\n")
     with pytest.raises(UserError) as caught:

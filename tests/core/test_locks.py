@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from marauder.core import locks
 from marauder.core.errors import UserError
 from marauder.core.locks import exclusive, holder, is_held
 
@@ -73,3 +74,35 @@ def test_one_process_does_not_take_a_lock_twice(tmp_path: Path) -> None:
 def test_the_holder_of_a_lock_that_nobody_wrote_is_unknown(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "lock")
     assert holder(tmp_path / "lock") == "another process"
+
+
+def test_a_refusal_takes_the_folders_made_for_the_lock_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "new" / "deep" / "lock"
+    with pytest.raises(UserError, match="no"), exclusive(lock, "it"):
+        raise UserError("no")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="no"), exclusive(lock, "it"):
+        (lock.parent / "work").touch()
+        raise UserError("no")
+    assert lock.exists(), "work that was done stays, and its lock with it"
+    with pytest.raises(UserError, match="no"), exclusive(tmp_path / "lock", "it"):
+        raise UserError("no")
+    assert (tmp_path / "lock").exists(), "nor does a folder go that was there"
+
+
+def test_a_lock_whose_file_was_deleted_is_not_taken_for_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who waits may get the file that a refusal deleted: others would lock another one beside it."""
+    lock, tried = tmp_path / "lock", []
+
+    def deleted_first(stream: object, kind: int) -> bool:
+        tried.append(lock.stat().st_ino)
+        if len(tried) == 1:
+            lock.unlink()
+            (tmp_path / "keeps the inode").touch()
+        return True
+
+    monkeypatch.setattr(locks, "_try_lock", deleted_first)
+    with exclusive(lock, "it"):
+        assert lock.exists() and len(tried) == 2

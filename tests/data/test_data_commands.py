@@ -121,7 +121,7 @@ def test_fractions(text: str | None, expected: dict[str, float]):
 
 @pytest.mark.parametrize("text", ["train=a", "a=1", "0.2,0.2,0.2,0.4", ""])
 def test_bad_fractions(text: str):
-    with pytest.raises(UserError, match="fractions"):
+    with pytest.raises(UserError, match="train"):
         parse_fractions(text)
 
 

@@ -212,7 +212,7 @@ def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         "no slice 'fgo'; did you mean 'fog'?",
         "'sites' is many slices",
         f"{path}:12: slices.gone.ids: {tmp_path / 'gone.txt'}: cannot be read (No such file or directory)",
-        f"{path}:13: slices.limit.limits: no metric 'map5'; did you mean",
+        f"{path}:13: slices.limit.limits.map5: no metric 'map5'; did you mean",
         f"{path}:14: slices.empty.limits.map50: a limit needs a minimum or a maximum",
     ):
         assert part in text, part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from contextlib import ExitStack, nullcontext
@@ -79,13 +80,23 @@ def train(folder: Path) -> None:
     (folder / "checkpoints" / "checkpoint_latest.pt").touch()
 
 
-def test_weights_are_missing_only_where_neither_a_word_nor_a_kept_copy_is_meant(tmp_path: Path, coco: Path) -> None:
+def test_weights_are_missing_only_where_neither_a_word_nor_a_kept_copy_is_meant(
+    tmp_path: Path, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def told(weights: str) -> list[str]:
         asked = settings(tmp_path, weights)
         found = describe_task(asked.task).mistakes(asked, Places())
         return [one.words for one in found if one.words.startswith("weights: ")]
 
-    assert [told(word) for word in ("auto", "none", NAME)] == [[], [], []]
+    assert [told(word) for word in ("auto", "none")] == [[], []]
+    (unavailable,) = told(NAME)
+    assert re.match(rf"weights: {NAME}: no such file: MARAUDER_OFFLINE is set.*or give weights=none", unavailable)
+    monkeypatch.setenv("MARAUDER_OFFLINE", "0")
+    assert told(NAME) == [], "nothing is fetched to check"
+    monkeypatch.setenv("MARAUDER_WEIGHTS_URL", "nowhere")
+    assert "MARAUDER_WEIGHTS_URL: not an http(s) address" in told(NAME)[0] and told("auto")
+    monkeypatch.setenv("MARAUDER_WEIGHTS", str(coco.parent))
+    assert [told(word) for word in ("auto", NAME)] == [[], []], "it is here"
     own = tmp_path / "own.pt"
     assert told(str(own)) == [f"weights: {own}: no such file; check the path"]
     shutil.copyfile(coco, own)

@@ -81,31 +81,36 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
     returns the batch they went out with. Raises ``UserError`` for what the user can mend, and ``Interrupted`` when the
     clock says so: the same call goes on.
     """
-    # The provider's answer is put there: the folder is there before anybody is told of it.
-    settings.inbox.mkdir(parents=True, exist_ok=True)
     # Two exports at once would send the same pictures out twice.
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
-        close_settled(settings.outbox)
-        # The newest that waits, whatever id the settings name: that one is meant for the import.
-        waiting = find_batch(settings.outbox)
-        if waiting is not None and not settings.new:
-            note = "a batch is open: import its delivery, or make another one with --new"
-            return _summary(settings.outbox, waiting, True, (note,))
-        dataset = read_dataset(settings.data)
-        known = list_batches(settings.outbox)
-        # What came back once is paid for: it goes out again only when that is asked for.
-        earlier = [batch for batch in known if batch.state in (WAITING if settings.new else (*WAITING, "imported"))]
-        choice = choose(settings, dataset, earlier, clock)
-        if not choice.chosen:
-            note = "all of these pictures went out before; to send those that came back once more, use --new"
-            if settings.new:
-                note = "all of these pictures are out already, and no delivery has said anything of them yet"
-            return _summary(settings.outbox, earlier[-1], True, (note,))
-        begun = _time_after(known)
-        # The new batch may have taken over the last pictures that an older one waited for.
-        summary = _Export(settings, dataset, choice, _batch_id(settings, dataset, choice, known), begun, clock).run()
-        close_settled(settings.outbox)
+        summary = _exported(settings, clock)
+        # The provider's answer is put there: the folder is there before anybody is told of it.
+        settings.inbox.mkdir(parents=True, exist_ok=True)
         return summary
+
+
+def _exported(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
+    close_settled(settings.outbox)
+    # The newest that waits, whatever id the settings name: that one is meant for the import.
+    waiting = find_batch(settings.outbox)
+    if waiting is not None and not settings.new:
+        note = "a batch is open: import its delivery, or make another one with --new"
+        return _summary(settings.outbox, waiting, True, (note,))
+    dataset = read_dataset(settings.data)
+    known = list_batches(settings.outbox)
+    # What came back once is paid for: it goes out again only when that is asked for.
+    earlier = [batch for batch in known if batch.state in (WAITING if settings.new else (*WAITING, "imported"))]
+    choice = choose(settings, dataset, earlier, clock)
+    if not choice.chosen:
+        note = "all of these pictures went out before; to send those that came back once more, use --new"
+        if settings.new:
+            note = "all of these pictures are out already, and no delivery has said anything of them yet"
+        return _summary(settings.outbox, earlier[-1], True, (note,))
+    begun = _time_after(known)
+    # The new batch may have taken over the last pictures that an older one waited for.
+    summary = _Export(settings, dataset, choice, _batch_id(settings, dataset, choice, known), begun, clock).run()
+    close_settled(settings.outbox)
+    return summary
 
 
 def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, known: Sequence[Batch]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from marauder.core.mistakes import Mistake, Mistakes
 from marauder.core.plugins import known_as
-from marauder.core.settings import COMMAS, Decides, Places, Settings
+from marauder.core.settings import COMMAS, Decides, Existing, Places, Settings
+from marauder.engine.devices import CHOICES, Device
 from marauder.selection.price import PriceSettings
 
 
@@ -19,7 +20,7 @@ class PrelabelSettings(Settings):
 
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
     image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
-    device: Annotated[Literal["auto", "cpu", "cuda"], Decides.NOTHING] = "auto"
+    device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
 
 
 class LimitSettings(Settings):
@@ -53,10 +54,14 @@ class AnnotationSettings(Settings):
     decides: ClassVar[Decides] = Decides.RESULT
 
     data: Path = Field(description="data.yaml, or a folder in any layout that is read, of the data set")
-    selection: Path | None = Field(None, description="folder of step 3; its picks go out")
-    pictures: Path | None = Field(None, description="text file with one record key or picture path a line")
-    model: Path | None = Field(None, description="detector whose boxes go out as pre-labels")
-    taxonomy: Path | None = Field(None, description="species table that the guidelines are written from")
+    selection: Annotated[Path | None, Existing()] = Field(None, description="folder of step 3; its picks go out")
+    pictures: Annotated[Path | None, Existing()] = Field(
+        None, description="text file with one record key or picture path a line"
+    )
+    model: Annotated[Path | None, Existing()] = Field(None, description="detector whose boxes go out as pre-labels")
+    taxonomy: Annotated[Path | None, Existing()] = Field(
+        None, description="species table that the guidelines are written from"
+    )
     outbox: Annotated[Path, Decides.PLACE] = Field(
         Path("annotation/outbox"), description="where packages for the provider are put"
     )
@@ -89,15 +94,11 @@ class AnnotationSettings(Settings):
     quality: Annotated[QualitySettings, Decides.NOTHING] = QualitySettings()
 
     def mistakes(self, places: Places) -> Iterator[Mistake]:
-        """A species table that is not there or has mistakes, and other files that are not there."""
+        """Those in the species table."""
         from marauder.data.taxonomy import Taxonomy
 
-        for key in ("selection", "pictures", "model", "taxonomy"):
-            path = getattr(self, key)
-            if places.missing(path):
-                yield places.mistake(key, f"{path}: no such file or folder; check the path")
-            elif path is not None and key == "taxonomy":
-                found = Mistakes()
-                with found.gathered():
-                    Taxonomy.load(path)
-                yield from found.found
+        if self.taxonomy is not None and not places.missing(self.taxonomy):
+            found = Mistakes()
+            with found.gathered():
+                Taxonomy.load(self.taxonomy)
+            yield from found.found

@@ -1,4 +1,4 @@
-"""``marauder config``: what every setting of a run, a step or a gate means, and which recipes there are."""
+"""``marauder config``: what every setting of a run, a step, a gate or a job means, and which recipes there are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ import typer
 from marauder.core.errors import UserError
 from marauder.core.explain import Explanation
 from marauder.core.mistakes import nearest
+
+JOBS = {
+    "organize": "marauder.data.organize:OrganizeSettings",
+    "frames": "marauder.data.frames:FramesSettings",
+    "preprocess": "marauder.preprocessing.settings:PreprocessingSettings",
+    "select": "marauder.selection.settings:SelectionSettings",
+    "evaluate": "marauder.tasks.detection.evaluate_settings:EvaluateSettings",
+    "predict": "marauder.survey.settings:PredictSettings",
+}
+"""Commands that do a job whose settings are explained under their own names; the others have those of their steps."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Explain the settings of a run; list recipes.")
 
@@ -26,18 +36,23 @@ def explain_command(
 ) -> None:
     """Say what a setting does, its kind, default and bounds, its value now, and where that was given.
 
-    A run's settings by their own names; those of a pipeline's step or of a gate with its name before them:
-    preprocessing.enhance, annotation.price.per_box, gate.drift.
+    A run's settings by their own names; those of a pipeline's step, of a gate or of a job with its name before them:
+    preprocessing.enhance, annotation.price.per_box, gate.drift, predict.confidence. Ultralytics' words, too: lr0.
     """
-    layer, found = _explained(key, overrides or [], config)
-    if not found:
-        raise UserError(f"no setting named {key!r}{nearest(key, layer, '`marauder config explain` lists all')}")
+    every, found = _explained(key, overrides or [], config)
+    told, found = (_called(key, every)) if not found else ("", found)
+    if not found and not told:
+        names = [one.key for one in every]
+        near = nearest(key, names) or nearest(key.rpartition(".")[2], {name.rpartition(".")[2] for name in names})
+        raise UserError(f"no setting named {key!r}{near}; `marauder config explain` lists all of a run")
+    if told:
+        typer.echo(told)
     if len(found) == 1:
         one = found[0]
         typer.echo(f"{one.key}: {one.description or 'no description'}")
         typer.echo(f"  kind:    {one.kind}\n  default: {one.default}\n  now:     {one.value} ({one.place})")
         return
-    width = max(len(one.key) for one in found)
+    width = max((len(one.key) for one in found), default=0)
     for one in found:
         value = "" if one.section else one.value + ("" if one.place == "default" else f"  <- {one.place}")
         typer.echo(f"{one.key:<{width}}  {value}")
@@ -45,12 +60,24 @@ def explain_command(
             typer.echo(f"{'':<{width}}    {one.description}")
 
 
-def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[list[str], list[Explanation]]:
-    """Every name that can be asked for, and the settings that ``key`` names: those of a run, then, with the name of the
-    step or gate before them, those of the pipeline's steps and of the gates."""
+def _called(key: str, every: list[Explanation]) -> tuple[str, list[Explanation]]:
+    """What a word means that is no setting's whole name, in words and settings: one of Ultralytics', or the last part
+    of a name, wherever it stands."""
+    from marauder.core.ultralytics_words import EXPORTING, PREDICTING, TRAINING, told
+
+    tables = ((TRAINING, ""), (PREDICTING, "predict."), (EXPORTING, "export."))
+    known = [(told(key, words[key], prefix), f"{prefix}{words[key].ours}") for words, prefix in tables if key in words]
+    if known:
+        return "\n".join(words for words, _ in known), [one for one in every if one.key in {name for _, name in known}]
+    return "", [one for one in every if one.key.endswith(f".{key}")]
+
+
+def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[list[Explanation], list[Explanation]]:
+    """All that can be asked for, and the settings that ``key`` names: those of a run, then, with the name of the step,
+    gate or job before them, those of the pipeline's steps, of the gates and of the commands that do a job."""
     from marauder.core.explain import walk
     from marauder.core.mistakes import MistakesError
-    from marauder.core.plugins import loadable
+    from marauder.core.plugins import imported, loadable
     from marauder.core.settings import Places
     from marauder.pipeline.graph import discover
     from marauder.runs.recipes import model_of_task, run_layer
@@ -58,18 +85,16 @@ def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[lis
     layer = run_layer(config, overrides)
     if layer.mistakes:
         raise MistakesError(layer.mistakes, layer.name)
+    known = list(walk(model_of_task(layer), layer))
+    if not key:
+        return known, known
     below = {f"gate.{name}": gate.settings_model for name, gate in loadable("gate").items()}
     below |= {step.name: step.settings_model() for step in sorted(discover(), key=lambda step: step.number)}
-    known = list(walk(model_of_task(layer), layer))
-    rooms = {
-        name: [replace(one, key=f"{name}.{one.key}") for one in walk(model, Places(layer).layer_of(name))]
-        for name, model in below.items()
-    }
-    if not key:
-        return [], known
-    every = [*known, *(one for room in rooms.values() for one in room)]
-    found = [one for one in every if one.key == key or one.key.startswith(f"{key}.")]
-    return [one.key for one in every], found
+    below |= {name: imported(place) for name, place in JOBS.items()}
+    every = list(known)
+    for name, model in below.items():
+        every += [replace(one, key=f"{name}.{one.key}") for one in walk(model, Places(layer).layer_of(name))]
+    return every, [one for one in every if one.key == key or one.key.startswith(f"{key}.")]
 
 
 @app.command("show")

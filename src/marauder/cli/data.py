@@ -60,21 +60,25 @@ def check(
     With --fix, what is safe to mend is mended in a copy, which is then checked again.
     """
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
+    from marauder.core.mistakes import OPTION, Mistake, Mistakes
     from marauder.data.check import check_dataset, examples_sheet
     from marauder.data.repair import repair
 
+    wrong = Mistakes()
     if fix and output is None:
-        raise UserError("--fix writes a fixed copy: say where with --output FOLDER")
+        wrong.add([Mistake("writes a fixed copy: say where with --output FOLDER", f"{OPTION}--fix")])
     if output is not None and not fix:
-        raise UserError("--output is the folder of the fixed copy: give --fix, too")
-    with Clock.for_hours(max_hours).listening() as clock:
+        wrong.add([Mistake("is the folder of the fixed copy: give --fix, too", f"{OPTION}--output")])
+    class_names, budget = wrong.all_of(
+        ("--names", lambda: parse_names(names)), ("--max-hours", lambda: Clock.for_hours(max_hours))
+    )
+    with budget.listening() as clock:
         found = check_dataset(
             input,
             near_duplicate_distance,
             clock,
             format=format,
-            names=parse_names(names),
+            names=class_names,
             group_pattern=group_pattern,
             pictures=pictures,
             missing_label=missing_label,
@@ -110,7 +114,7 @@ def check(
 def parse_fractions(text: str | None) -> dict[str, float]:
     """``train=0.7,val=0.2,test=0.1``, or up to three numbers in that order. Raises ``UserError``."""
     from marauder.core.errors import UserError
-    from marauder.data.splits import DEFAULT_FRACTIONS
+    from marauder.data.splits import DEFAULT_FRACTIONS, checked_fractions
 
     if text is None:
         return dict(DEFAULT_FRACTIONS)
@@ -121,10 +125,13 @@ def parse_fractions(text: str | None) -> dict[str, float]:
         try:
             fractions[name.strip()] = float(number)
         except ValueError:
-            raise UserError(f"--fractions {text!r}: {part!r} is no share; write train=0.7,val=0.2,test=0.1") from None
+            raise UserError(f"{text!r}: {part!r} is no share; write train=0.7,val=0.2,test=0.1") from None
     if not set(fractions) <= set(DEFAULT_FRACTIONS):
-        raise UserError(f"--fractions {text!r}: the splits are train, val and test")
-    return fractions
+        raise UserError(f"{text!r}: the splits are train, val and test")
+    try:
+        return checked_fractions(fractions)
+    except ValueError as error:
+        raise UserError(f"{text!r}: {error}") from None
 
 
 def parse_names(text: str | None) -> list[str] | None:
@@ -135,7 +142,7 @@ def parse_names(text: str | None) -> list[str] | None:
         return None
     names = [name.strip() for name in text.rstrip(" ,").split(",")]
     if "" in names:  # left out in silence, every name behind it would belong to another class
-        raise UserError(f"--names {text!r}: name {names.index('') + 1} is empty; name every class")
+        raise UserError(f"{text!r}: name {names.index('') + 1} is empty; name every class")
     return names
 
 

@@ -18,8 +18,9 @@ from marauder.cli.options import (
     function_of,
     values_of,
 )
-from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.cli.resuming import ResumableCommand, Resume, settings_and_start
 from marauder.core.errors import printable
+from marauder.core.mistakes import Mistakes
 from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
@@ -73,21 +74,23 @@ class JobCommand:
         command(function_of(annotations, self._call))
 
     def _call(self, given: Plain) -> None:
-        from marauder.core.clock import Clock
         from marauder.core.plugins import imported
 
-        checkpoint(given["resume"], bool(given.get("fresh")), has_checkpoints=False)
+        fresh = bool(given.get("fresh"))
+        settings, _, budget = settings_and_start(
+            lambda found: self._load(given, found), given["resume"], fresh, given["max_hours"], has_checkpoints=False
+        )
         # The job's module comes last, for it may load torch: mistakes are told at once.
-        settings = self.prepare(self._load(given))
-        with Clock.for_hours(given["max_hours"]).listening() as clock:
+        settings = self.prepare(settings)
+        with budget.listening() as clock:
             summary = imported(self.job)(settings, clock)
         self.show(settings, summary)
 
-    def _load(self, given: Plain) -> Settings:
+    def _load(self, given: Plain, found: Mistakes) -> Settings:
         from marauder.core.plugins import imported
         from marauder.core.settings import load_checked
 
-        values = values_of(self.options, given) | self.fixed
+        values = values_of(self.options, given, found) | self.fixed
         overrides = list(given["words"] or [])
         if self.listed is not None:
             # A file may have "=" in its name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from marauder.cli.options import Format, GroupPattern, MaxHours, MissingLabel, N
 from marauder.core.errors import printable
 
 if TYPE_CHECKING:
+    from marauder.core.mistakes import Mistake
     from marauder.data.manifests.pinning import DataPin
     from marauder.data.records import Dataset, Problem
 
@@ -54,29 +55,35 @@ def write(
     """
     from marauder.cli.data import parse_fractions, parse_names
     from marauder.core.clock import Clock
-    from marauder.core.errors import UserError
     from marauder.core.locks import LOCK_FILE, exclusive
+    from marauder.core.mistakes import Mistakes
+    from marauder.data.groups import compile_group_pattern
     from marauder.data.manifests.measure import measure_dataset
-    from marauder.data.manifests.spec import find_spec
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
     from marauder.data.reading import read_dataset
     from marauder.data.repair import without_doubtful
 
-    folders = _folders(uri or [])
-    if input.is_dir() and find_spec(input) is None and output.resolve().is_relative_to(input.resolve()):
-        raise UserError(f"{output}: lies in the input {input}, and would be read in its place; name another folder")
-    with Clock.for_hours(max_hours).listening() as clock:
+    formats = [name.strip() for name in format.split(",")]
+    found = Mistakes(_wrong_paths(input, output, {"--pictures": pictures, "--slices": slices}))
+    found.add(_wrong_words(formats, source_format, missing_label))
+    class_names, shares, folders, budget = found.all_of(
+        ("--names", lambda: parse_names(names)),
+        ("--fractions", lambda: parse_fractions(fractions)),
+        ("--uri", lambda: _folders(uri or [])),
+        ("--max-hours", lambda: Clock.for_hours(max_hours)),
+        ("--group-pattern", lambda: compile_group_pattern(group_pattern) if group_pattern else None),
+    )[:4]
+    with budget.listening() as clock:
         dataset = read_dataset(
-            input, source_format, parse_names(names), group_pattern, pictures, missing_label=missing_label, clock=clock
+            input, source_format, class_names, group_pattern, pictures, missing_label=missing_label, clock=clock
         )
         dataset, _ = without_doubtful(dataset)
         with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
             if measure:
                 dataset = measure_dataset(dataset, clock)
             if fractions is not None or not dataset.splits():
-                dataset = divided(dataset, parse_fractions(fractions), seed, near_duplicates, clock)
-            formats = [name.strip() for name in format.split(",")]
+                dataset = divided(dataset, shares, seed, near_duplicates, clock)
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
     counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
     typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
@@ -213,6 +220,38 @@ def _tell_left_out(dataset: Dataset) -> None:
         typer.echo(f"{were} set aside and {'is' if len(pictures) == 1 else 'are'} in no manifest; {see}")
 
 
+def _wrong_paths(input: Path, output: Path, named: Mapping[str, Path | None]) -> Iterator[Mistake]:
+    """Files and folders that are not there, an output that would be read, and what is wrong with the slices."""
+    from marauder.core.mistakes import OPTION, Mistake
+    from marauder.data.manifests.spec import find_spec
+    from marauder.data.slices.resolve import examine_slices
+
+    for flag, path in {"--input": input, **named}.items():
+        if path is not None and not path.exists():
+            yield Mistake(f"{path}: no such file or folder; check the path", f"{OPTION}{flag}")
+        elif path is not None and flag == "--slices":
+            yield from examine_slices(path)[1]
+    if input.is_dir() and find_spec(input) is None and output.resolve().is_relative_to(input.resolve()):
+        words = f"{output}: lies in the input {input}, and would be read in its place; name another folder"
+        yield Mistake(words, f"{OPTION}--output")
+
+
+def _wrong_words(formats: Sequence[str], source_format: str, missing_label: str) -> Iterator[Mistake]:
+    from marauder.core.mistakes import OPTION, Mistake, nearest
+    from marauder.core.plugins import is_known
+    from marauder.core.plugins import names as plugin_names
+    from marauder.data.manifests.writing import FORMATS
+
+    if source_format != "auto" and not is_known("reader", source_format):
+        told = nearest(source_format, [*plugin_names("reader"), "auto"], "docs/formats.md names all")
+        yield Mistake(f"no format named {source_format!r}{told}", f"{OPTION}--source-format")
+    for name in formats:
+        if name not in FORMATS:
+            yield Mistake(f"no format named {name!r}{nearest(name, list(FORMATS))}", f"{OPTION}--format")
+    if missing_label not in ("unlabelled", "empty"):
+        yield Mistake(f"{missing_label!r}: give unlabelled or empty", f"{OPTION}--missing-label")
+
+
 def _folders(entries: list[str]) -> dict[str, Path]:
     from marauder.core.errors import UserError
 
@@ -220,6 +259,6 @@ def _folders(entries: list[str]) -> dict[str, Path]:
     for entry in entries:
         prefix, equals, folder = entry.partition("=")
         if not equals or "://" not in prefix or not folder:
-            raise UserError(f"--uri {entry!r}: write it as s3://bucket/path=FOLDER")
+            raise UserError(f"{entry!r}: write it as s3://bucket/path=FOLDER")
         folders[prefix] = Path(folder)
     return folders

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from marauder.core.mistakes import OPTION, Mistakes
 from marauder.core.plain import Plain
 
 ConfigFile = Annotated[Path | None, typer.Option(help="settings file (YAML); options here take precedence over it")]
@@ -69,10 +70,14 @@ def annotations_of(options: Iterable[Option]) -> Plain:
     return {one.name: Annotated[one.kind | None, typer.Option(*one.flags.split(), help=one.help)] for one in options}
 
 
-def values_of(options: Iterable[Option], given: Plain) -> Plain:
-    """What was given, by the settings' names; ``None``: not given."""
-    found = {one.setting: (one, given[one.name]) for one in options}
-    return {name: one.read(value) if one.read and value is not None else value for name, (one, value) in found.items()}
+def values_of(options: Iterable[Option], given: Plain, mistakes: Mistakes) -> Plain:
+    """What was given, by the settings' names; ``None``: not given. What cannot be read is put among ``mistakes``."""
+    found: Plain = {}
+    for one in options:
+        value = given[one.name]
+        with mistakes.gathered(f"{OPTION}{one.flag}"):
+            found[one.setting] = one.read(value) if one.read and value is not None else value
+    return found
 
 
 def flags_of(options: Iterable[Option]) -> dict[str, str]:

@@ -82,7 +82,7 @@ def run(
     with mistakes.gathered():
         budget = Clock.for_hours(max_hours)
     mistakes.add(pipeline.look_through(selected))
-    mistakes.demand_none(pipeline.layer.name)
+    pipeline.layer.demand_none(mistakes.found)
     if dry_run:
         print(plan(pipeline, selected, fresh))
         return

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from marauder.core.errors import UserError
+from marauder.core.clock import Clock
+from marauder.core.mistakes import Mistake, Mistakes, MistakesError
+
+if TYPE_CHECKING:
+    from marauder.core.settings import AnySettings
 
 WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical")
 """The commands that train: a word behind their ``--resume`` can be a checkpoint. Elsewhere it is an input."""
+PLACE = "option --resume"
 NEWEST = "newest"
 """What stands for a checkpoint where ``--resume`` names none."""
 
@@ -48,12 +53,41 @@ def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) ->
     Raises ``UserError`` beside ``--fresh``, and for ``--resume=CHECKPOINT`` of a command that has none.
     """
     if resume is not None and fresh:
-        raise UserError("--resume goes on and --fresh starts over; give one of them")
+        raise _mistake("goes on from what is there, and --fresh starts over; give one of them")
     if resume is None or resume == NEWEST:
         return None
     if not has_checkpoints:
-        raise UserError(f"--resume {resume}: this command has no checkpoints to choose from; --resume alone goes on")
+        raise _mistake(f"{resume}: this command has no checkpoints to choose from; --resume alone goes on")
     return Path(resume)
+
+
+def _mistake(words: str) -> MistakesError:
+    return MistakesError([Mistake(words, PLACE)])
+
+
+def settings_and_start(
+    load: Callable[[Mistakes], AnySettings],
+    resume: str | None,
+    fresh: bool,
+    max_hours: float | None,
+    has_checkpoints: bool = True,
+) -> tuple[AnySettings, Path | None, Clock]:
+    """What a command does its work with: settings, checkpoint, clock. ``load`` makes the settings; what it finds beside
+    what it raises it puts into the list that it is given. Raises one ``UserError`` with the mistakes of all of them."""
+    found = Mistakes()
+    start, clock, settings = None, Clock(), None
+    with found.gathered():
+        settings = load(found)
+    with found.gathered():
+        clock = Clock.for_hours(max_hours)
+    with found.gathered():
+        start = checkpoint(resume, fresh, has_checkpoints)
+    # Otherwise the run looks for it next, and knows which ones there are.
+    if found.found and start is not None and not start.exists():
+        found.add([Mistake(f"{start}: no such checkpoint; name one of the run's, or leave it away", PLACE)])
+    found.demand_none()
+    assert settings is not None
+    return settings, start, clock
 
 
 def _can_be_checkpoint(word: str | None) -> bool:

@@ -20,7 +20,8 @@ from marauder.cli.options import (
     parameter_name,
     values_of,
 )
-from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.cli.resuming import ResumableCommand, Resume, settings_and_start
+from marauder.core.mistakes import Mistakes
 from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
@@ -69,22 +70,21 @@ class RunCommand:
         return app
 
     def _call(self, given: Plain) -> None:
-        from marauder.core.clock import Clock
-
         fresh = bool(given["fresh"])
-        resume = checkpoint(given["resume"], fresh)
-        settings = self._load(given)
+        settings, resume, budget = settings_and_start(
+            lambda found: self._load(given, found), given["resume"], fresh, given["max_hours"]
+        )
         flags = frozenset(one.flag for one in self.flags if given[parameter_name(one.flag)])
         if self.before is not None and not self.before(settings, flags):
             return
-        with Clock.for_hours(given["max_hours"]).listening() as clock:
+        with budget.listening() as clock:
             summary = (self.run or _run_gated)(settings, clock, resume, fresh)
         if speaks():
             self.show(settings, summary)
         # A failed gate is a finished run, told in full, with a status of its own.
         raise typer.Exit(summary.exit_status)
 
-    def _load(self, given: Plain) -> RunSettings:
+    def _load(self, given: Plain, found: Mistakes) -> RunSettings:
         from marauder.core.plugins import imported
         from marauder.core.settings import add_values, examine_layer
         from marauder.runs.recipes import check_run, run_layer
@@ -92,7 +92,7 @@ class RunCommand:
         model: type[RunSettings] = imported(self.settings)
         options = (*self.options, *COMMON)
         flags = flags_of(options)
-        layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given))
+        layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given, found))
         # What is wrong with ``training`` itself is told below.
         if given["accumulate"] is not None and isinstance(layer.content.get("training", {}), Mapping):
             flags["training.micro_batch_size"] = "--accumulate"

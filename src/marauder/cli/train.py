@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marauder.cli.options import MaxHours
-from marauder.cli.resuming import ResumableCommand, Resume, checkpoint
+from marauder.cli.resuming import ResumableCommand, Resume, settings_and_start
 from marauder.cli.run_command import speaks
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ def train(
     It ends with status 0 when no gate failed, 3 when one did, 2 for a mistake, 75 when it was stopped in time.
     `marauder config explain` tells of every setting; docs/runs.md of the rest.
     """
-    from marauder.core.clock import Clock
-    from marauder.runs.gated import run_gated
     from marauder.runs.recipes import check_run, file_and_overrides, run_layer
 
-    start = checkpoint(resume, fresh)
-    settings = check_run(run_layer(*file_and_overrides(config, overrides)))
-    with Clock.for_hours(max_hours).listening() as clock:
+    settings, start, budget = settings_and_start(
+        lambda _: check_run(run_layer(*file_and_overrides(config, overrides))), resume, fresh, max_hours
+    )
+    # After the mistakes: it loads torch.
+    from marauder.runs.gated import run_gated
+
+    with budget.listening() as clock:
         summary = run_gated(settings, clock, start, fresh)
     if speaks():
         show(summary)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, MistakesError
 
 EXIT_INTERRUPTED = 75
 """Exit status of work that stopped in time and can be continued (EX_TEMPFAIL of sysexits.h)."""
@@ -59,8 +60,11 @@ class Clock:
         """Why the machine is about to go away; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
 
     @classmethod
-    def for_hours(cls, max_hours: float | None) -> Clock:
-        """The clock of a command's ``--max-hours``."""
+    def for_hours(cls, max_hours: float | None, place: str = "option --max-hours") -> Clock:
+        """The clock of a command's ``--max-hours``. ``place``: where they were given. Raises ``UserError``."""
+        if max_hours is not None and not 0 < max_hours < math.inf:
+            words = f"must be a positive number of hours, not {max_hours:g}"
+            raise MistakesError([Mistake(words, place)])
         return cls(None if max_hours is None else max_hours * 3600)
 
     def elapsed(self) -> float:

@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from marauder.core.file_identity import identify
 from marauder.core.files import hash_file
 from marauder.core.plain import Plain
-from marauder.core.settings import Decides, Settings, section_model
+from marauder.core.sections import section_model
+from marauder.core.settings import Decides, Settings
 
 
 class ByContent:

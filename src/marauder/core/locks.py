@@ -6,6 +6,7 @@ which outlives a killed parent for a moment does not keep the folder locked.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -40,28 +41,50 @@ os.register_at_fork(after_in_child=_turns.clear)
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file ``path`` while the block runs. Raises ``UserError`` when it is held already.
 
-    ``what`` names the locked thing in the message.
+    ``what`` names the locked thing in the message. Where the block refuses (``UserError``), folders that were made for
+    the lock go with it, as far as nothing else is in them.
     """
     path = path.absolute()
     if path in _held:
         raise UserError(f"{what} is in use by this process already; wait for it or stop it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Opened for appending: one who comes in vain must not wipe out the words about the holder.
-    with writing(path), path.open("a+", encoding="utf-8") as stream:
-        started = time.monotonic()
-        while not _try_lock(stream, fcntl.LOCK_EX):
-            if time.monotonic() - started > PATIENCE_SECONDS:
-                raise UserError(f"{what} is in use by another run ({holder(path)}); wait for it or stop it")
-            time.sleep(0.05)
+    new = [folder for folder in path.parents if not folder.exists()]
+    with contextlib.ExitStack() as opened:
+        stream = _locked(path, what, opened)
         _held.add(path)
         try:
-            stream.truncate(0)
-            stream.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": time.time()}))
-            stream.flush()
+            with writing(path):
+                stream.truncate(0)
+                stream.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": time.time()}))
+                stream.flush()
             yield
+        except UserError:
+            # Otherwise the file stays, whatever ends the block.
+            if new and set(path.parent.iterdir()) <= {path}:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    for folder in new:
+                        folder.rmdir()
+            raise
         finally:
-            # The file stays: were it deleted, one who waits could lock the nameless old file and another a new one.
             _held.discard(path)
+
+
+def _locked(path: Path, what: str, opened: contextlib.ExitStack) -> IO[str]:
+    """The lock file, open and locked. Raises ``UserError`` when another process keeps it."""
+    started = time.monotonic()
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened for appending: one who comes in vain must not wipe out the words about the holder.
+        with contextlib.ExitStack() as stack, writing(path):
+            stream = stack.enter_context(path.open("a+", encoding="utf-8"))
+            while not _try_lock(stream, fcntl.LOCK_EX):
+                if time.monotonic() - started > PATIENCE_SECONDS:
+                    raise UserError(f"{what} is in use by another run ({holder(path)}); wait for it or stop it")
+                time.sleep(0.05)
+            # One who refused may have deleted it meanwhile: then another process could lock a new one beside it.
+            if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                opened.push(stack.pop_all())
+                return stream
 
 
 @contextmanager

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from marauder.core.errors import UserError
 
 FEW = 12
 """So many names are listed in a message; of more, the nearest ones and where the whole list is."""
-_FILE_AND_LINE = re.compile(r"^(?P<file>.+):\d+$")
+ARGUMENT, OPTION, OVERRIDE = "argument ", "option ", "override "
+"""How places begin that are no files: arguments of a Python function, and what is typed on a command line."""
+_FILE_AND_LINE = re.compile(r"^(?P<file>.+):(?P<line>\d+)$")
+_PLACED = re.compile(r"(?P<place>[^\n:]+:\d+): (?P<words>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,14 @@ class Mistake:
 
 
 class MistakesError(UserError):
-    """All mistakes of one command. ``name``: what they were found in, named where their places do not name more."""
+    """All mistakes of one command: those of the command line first, then each file's by line.
 
-    def __init__(self, mistakes: Iterable[Mistake], name: str = "") -> None:
-        self.mistakes = tuple(dict.fromkeys(mistakes))
+    ``name``: what they were found in, named where their places do not name more, and the file that comes first.
+    ``typed``: places on the command line, in its order.
+    """
+
+    def __init__(self, mistakes: Iterable[Mistake], name: str = "", typed: Sequence[str] = ()) -> None:
+        self.mistakes = _in_order(tuple(dict.fromkeys(mistakes)), name, typed)
         lines = [str(one).replace("\n", "\n  ") for one in self.mistakes]
         super().__init__(
             lines[0] if len(lines) == 1 else "\n".join([_headline(self.mistakes, name), *(f"  {one}" for one in lines)])
@@ -58,6 +66,15 @@ class Mistakes:
         except UserError as error:
             self.found += mistakes_in(error, place)
 
+    def all_of(self, *parts: tuple[str, Callable[[], Any]]) -> list[Any]:
+        """What each part returns, an option's flag and a call. Raises ``MistakesError`` with all there are by then."""
+        results = []
+        for flag, call in parts:
+            with self.gathered(f"{OPTION}{flag}"):
+                results.append(call())
+        self.demand_none()
+        return results
+
     def demand_none(self, name: str = "") -> None:
         """Raise ``MistakesError`` if there are any."""
         if self.found:
@@ -66,7 +83,30 @@ class Mistakes:
 
 def mistakes_in(error: UserError, place: str = "") -> list[Mistake]:
     """The mistakes that an error lists, or the error as one."""
-    return list(error.mistakes) if isinstance(error, MistakesError) else [Mistake(str(error), place)]
+    if isinstance(error, MistakesError):
+        return list(error.mistakes)
+    placed = _PLACED.fullmatch(str(error)) if not place else None
+    return [Mistake(placed["words"], placed["place"]) if placed else Mistake(str(error), place)]
+
+
+def is_typed(place: str) -> bool:
+    """Whether a place is a word of the command line, or an argument."""
+    return place.startswith((ARGUMENT, OPTION, OVERRIDE))
+
+
+def _in_order(mistakes: Sequence[Mistake], name: str, typed: Sequence[str]) -> tuple[Mistake, ...]:
+    files, order = {name: 0}, {place: number for number, place in enumerate(typed)}
+
+    def rank(one: Mistake) -> tuple[int, int, int]:
+        if is_typed(one.place):
+            return 0, order.get(one.place, len(order)), 0
+        if not one.place:
+            return 1, 0, 0
+        found = _FILE_AND_LINE.match(one.place)
+        file, line = (found["file"], int(found["line"])) if found else (one.place, 0)
+        return 2, files.setdefault(file, len(files)), line
+
+    return tuple(sorted(mistakes, key=rank))
 
 
 def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
@@ -82,11 +122,12 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
 
 def _headline(mistakes: Sequence[Mistake], name: str) -> str:
     count = f"{len(mistakes)} mistakes"
-    typed = [one for one in mistakes if one.place.startswith(("override ", "option "))]
+    typed = [one for one in mistakes if is_typed(one.place) and not one.place.startswith(ARGUMENT)]
+    arguments = [one for one in mistakes if one.place.startswith(ARGUMENT)]
     files = {match["file"] for one in mistakes if (match := _FILE_AND_LINE.match(one.place))}
     if len(files) > 1:
         return f"{count}:"
     # A file is not to blame for words that were typed.
-    where = files.pop() if files else name if not typed else ""
-    places = [f"in {where}"] * bool(where) + ["on the command line"] * bool(typed)
+    where = files.pop() if files else name if not typed and not arguments else ""
+    places = [f"in {where}"] * bool(where) + ["on the command line"] * bool(typed) + ["in arguments"] * bool(arguments)
     return f"{count} {' and '.join(places)}:" if places else f"{count}:"

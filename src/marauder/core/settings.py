@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import enum
 import reprlib
-import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from marauder.core.errors import UserError
-from marauder.core.mistakes import Mistake, Mistakes, MistakesError, mistakes_in, nearest
+from marauder.core.mistakes import ARGUMENT, Mistake, Mistakes, MistakesError, is_typed, mistakes_in, nearest
 from marauder.core.plain import Plain, PlainMapping
+from marauder.core.sections import fields_at, leaves, misplaced, model_at
 from marauder.core.yaml_text import ParsedYaml, parse_yaml
 
 
@@ -30,6 +32,29 @@ class Decides(enum.Enum):
     MEASUREMENT = "how finished weights are measured, compared and judged"
     PLACE = "where files lie and who hears of them"
     NOTHING = "speed, memory, or how failures are noticed"
+
+
+@dataclass(frozen=True)
+class OnThisMachine:
+    """On a field: ``lacking`` says in words what of the value, or of each of several, this machine does not have;
+    ``None``: nothing.
+
+    Asked with ``Settings.mistakes``, not when settings are read: a file may be written for another machine.
+    """
+
+    lacking: Callable[[Any], str | None]
+
+
+@dataclass(frozen=True)
+class Existing:
+    """On a field of one path or several: what must be there once it is read. ``why_not`` says in words why one cannot
+    be read that is missing, where it knows more than that."""
+
+    why_not: Callable[[Path], str | None] = lambda _: None
+
+    def missing(self, path: Path) -> str:
+        """What to say of a ``path`` that is not there."""
+        return self.why_not(path) or f"{path}: no such file or folder; check the path"
 
 
 def _nested(dotted: Mapping[str, Any]) -> Plain:
@@ -94,7 +119,7 @@ class Layer:
     """Settings from one place: ``content`` as nested mappings, ``places`` the ``file:line`` of every key path.
 
     ``written``: single values as they stand there. ``mistakes``: what could not be taken in; ``validate_layer`` lists
-    them with its own.
+    them with its own. ``typed``: places on the command line, in its order.
     """
 
     content: Plain
@@ -102,6 +127,13 @@ class Layer:
     name: str = "the settings"
     written: dict[tuple[str, ...], str] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
+    typed: tuple[str, ...] = ()
+
+    def demand_none(self, mistakes: Iterable[Mistake]) -> None:
+        """Raise ``MistakesError`` if there are any, in the order of this layer's places."""
+        found = tuple(mistakes)
+        if found:
+            raise MistakesError(found, self.name, self.typed)
 
 
 @dataclass(frozen=True)
@@ -109,15 +141,15 @@ class Places:
     """Where settings were given, for those who find mistakes in them beyond their form.
 
     ``prefix``: the section looked at. ``options``: names of options on the command line that are not those of their
-    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names``: of the
-    data set, where they are known before it is there.
+    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names``: tells
+    those of the data set, where they are known before it is there; it may have to read the sources.
     """
 
     layer: Layer = field(default_factory=lambda: Layer({}, {}))
     options: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     made: tuple[Path, ...] = ()
-    class_names: tuple[str, ...] | None = None
+    class_names: Callable[[], Sequence[str] | None] = lambda: None
 
     def below(self, section: str) -> Places:
         """The places of a section."""
@@ -126,6 +158,10 @@ class Places:
     def at(self, key: str = "") -> str:
         """Where the setting ``key`` (dotted, from this section) was given; empty where it was not."""
         return _place_of(self._keys(key), self.layer.places)
+
+    def gives(self, key: str) -> bool:
+        """Whether the setting ``key`` itself was given by the user, who then is told what is wrong with it."""
+        return self._keys(key) in self.layer.places
 
     def mistake(self, key: str, words: str) -> Mistake:
         """A mistake in the setting ``key``."""
@@ -188,7 +224,8 @@ def merge_layers(layers: Sequence[Layer]) -> Layer:
         # Sections that were there already: the later place is the one to look at.
         places |= {keys: place for keys, place in layer.places.items() if keys in places}
     mistakes = tuple(mistake for layer in layers for mistake in layer.mistakes)
-    return Layer(content, places, layers[-1].name if layers else "the settings", written, mistakes)
+    typed = tuple(place for layer in layers for place in layer.typed)
+    return Layer(content, places, layers[-1].name if layers else "the settings", written, mistakes, typed)
 
 
 def _merge(base: Plain, over: PlainMapping, prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -247,9 +284,10 @@ def add_values(
     Overrides that cannot be read become mistakes of the layer.
     """
     changed = Layer(copy.deepcopy(layer.content), dict(layer.places), layer.name, dict(layer.written))
-    mistakes = Mistakes(layer.mistakes)
+    mistakes, typed = Mistakes(layer.mistakes), list(layer.typed)
     for override in overrides:
         place = f"override {override!r}"
+        typed.append(place)
         key, found, text = override.partition("=")
         keys = tuple(key.strip().split("."))
         if not found or not all(keys):
@@ -261,21 +299,24 @@ def add_values(
             changed.written.update({(*keys, *below): value for below, value in parsed.written.items()})
     for name, value in values.items():
         if value is not None:
+            place = option_place(name, options)
+            typed.append(place)
             with mistakes.gathered():
-                _put(changed, tuple(name.split(".")), value, option_place(name, options))
-    return replace(changed, mistakes=tuple(mistakes.found))
+                _put(changed, tuple(name.split(".")), value, place)
+    return replace(changed, mistakes=tuple(mistakes.found), typed=tuple(typed))
 
 
 def option_place(name: str, options: Mapping[str, str] | None = None) -> str:
-    """What the option that gives the setting ``name`` is called: ``option --batch-size``."""
-    return f"option {(options or {}).get(name, '--' + name.replace('_', '-'))}"
+    """What the option that gives the setting ``name`` is called: ``option --batch-size``; or the argument of a Python
+    function, where ``options`` names one (``argument data``)."""
+    flag = (options or {}).get(name, "--" + name.replace("_", "-"))
+    return flag if flag.startswith(ARGUMENT) else f"option {flag}"
 
 
 def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
     """The settings that ``layer`` states. Raises ``UserError`` that lists every mistake with its place."""
     settings, mistakes = examine_layer(model, layer, options)
-    if mistakes:
-        raise MistakesError(mistakes, layer.name)
+    layer.demand_none(mistakes)
     return settings
 
 
@@ -287,6 +328,8 @@ def examine_layer(
     With mistakes, the settings are only good for finding more: what is wrong has its default, or ``None`` where there
     is none.
     """
+    unread = bool(layer.mistakes)
+    layer = put_right(model, layer)
     mistakes, content = list(layer.mistakes), copy.deepcopy(layer.content)
     wrong: list[tuple[str, ...]] = []
     while True:
@@ -298,12 +341,41 @@ def examine_layer(
             # What holds for several settings together cannot be said while one of them is wrong, nor what is missing
             # while a file could not be read.
             follows = any(other[: len(location)] == location for other in wrong)
-            if not follows and not (one["type"] == "missing" and layer.mistakes):
+            if not follows and not (one["type"] == "missing" and unread):
                 mistakes.append(_describe(model, one, layer, options or {}))
         cut = [keys for location, _ in found if (keys := _cut(content, location))]
         wrong += [location for location, _ in found]
         if not cut:
             return _pieced_together(model, content), mistakes
+
+
+def put_right(model: type[BaseModel], layer: Layer) -> Layer:
+    """``layer`` with every section that stands under a wrong name where it was meant, so that what it holds is looked
+    at, too; each is a mistake of the layer. What was given there as well takes precedence."""
+    while (found := next(misplaced(model, layer.content), None)) is not None:
+        old, new = found
+        rest, value = copy.deepcopy(layer.content), layer.content
+        for key in old:
+            value = value[key]
+        _cut(rest, old)
+        for key in reversed(new):
+            value = {key: value}
+        wrong = {"loc": old, "type": "extra_forbidden", "msg": "", "input": value}
+        layer = replace(
+            layer,
+            content=merge_layers([Layer(value, {}), Layer(rest, {})]).content,
+            places=_moved(layer.places, old, new),
+            written=_moved(layer.written, old, new),
+            mistakes=(*layer.mistakes, _describe(model, wrong, layer, {})),
+        )
+    return layer
+
+
+def _moved(
+    known: Mapping[tuple[str, ...], str], old: tuple[str, ...], new: tuple[str, ...]
+) -> dict[tuple[str, ...], str]:
+    below = {(*new, *keys[len(old) :]): value for keys, value in known.items() if keys[: len(old)] == old}
+    return below | {keys: value for keys, value in known.items() if keys[: len(old)] != old}
 
 
 def load_checked(
@@ -322,20 +394,28 @@ def load_checked(
 def check_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
     """As ``validate_layer``, once all that the settings name is there, too. Raises one ``UserError`` with every
     mistake."""
+    # Here, too: what is found later has its place where the section stands, whatever it is called there.
+    layer = put_right(model, layer)
     settings, mistakes = examine_layer(model, layer, options)
     mistakes += further_mistakes(settings, Places(layer, options or {}))
-    if mistakes:
-        raise MistakesError(mistakes, layer.name)
+    layer.demand_none(mistakes)
     return settings
 
 
 def further_mistakes(settings: Settings, places: Places) -> Iterator[Mistake]:
-    """What ``Settings.mistakes`` says of ``settings`` and of all sections in them."""
+    """What ``Settings.mistakes`` says of ``settings`` and of all sections in them, and what this machine lacks."""
     yield from settings.mistakes(places)
-    for name in type(settings).model_fields:
-        section = getattr(settings, name)
-        if isinstance(section, Settings):
-            yield from further_mistakes(section, places.below(name))
+    for name, one in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from further_mistakes(value, places.below(name))
+        elif value is not None:
+            for mark, item in product(one.metadata, value if isinstance(value, tuple) else (value,)):
+                words = mark.lacking(item) if isinstance(mark, OnThisMachine) else None
+                if isinstance(mark, Existing) and places.missing(item) and places.gives(name):
+                    words = mark.missing(item)
+                if words:
+                    yield places.mistake(name, words)
 
 
 def _cut(content: Plain, location: tuple[str, ...]) -> tuple[str, ...]:
@@ -429,15 +509,22 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
     kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ")
     if kind == "missing":
         option = options.get(location[0], "an option") if len(location) == 1 else "an option"
+        if option.startswith(ARGUMENT):
+            return Mistake(f"{name}: is missing: give the {option}")
         return Mistake(f"{name}: is missing: give it in the settings file or as {option}")
     if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
+        if is_typed(place):
+            example = next(iter(fields_at(model, location)), "NAME")
+            words = f"is a section of settings, not a single value ({mistake['input']!r}); name one of them: "
+            return Mistake(f"{name}: {words}{name}.{example}", place)
         return Mistake(f"{name}: expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}", place)
     if kind == "extra_forbidden":
         told = _elsewhere(model, location)
         if told:
             return Mistake(f"{name}: no such setting here: {told}", place)
-        known = sorted(_fields_at(model, location[:-1]))
-        return Mistake(f"{name}: no such setting{nearest(location[-1], known, WHOLE_LIST) if known else ''}", place)
+        known = sorted(fields_at(model, location[:-1]))
+        near = (_deeper(model, location, known) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
+        return Mistake(f"{name}: no such setting{near}", place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"
@@ -447,7 +534,20 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
 def _meant(model: type[BaseModel], location: tuple[str, ...], message: str) -> tuple[str, ...]:
     """What holds for several settings is said of the section; a message that begins with a name is of that one."""
     named = (*location, *message.partition(":")[0].split("."))
-    return named if named[-1] in _fields_at(model, named[:-1]) else location
+    return named if named[-1] in fields_at(model, named[:-1]) else location
+
+
+def _deeper(model: type[BaseModel], location: tuple[str, ...], known: Sequence[str]) -> str:
+    """The setting that is called so in a section, and Ultralytics' word that was perhaps mistyped; empty: none."""
+    word = location[-1].lower()
+    if difflib.get_close_matches(word, known, 1):
+        return ""
+    below: dict[str, list[str]] = {}
+    for keys in leaves(model):
+        below.setdefault(keys[-1], []).append(".".join(keys))
+    near = difflib.get_close_matches(word, below, 1, 0.8)
+    meant = below[near[0]][:3] if near else difflib.get_close_matches(word, getattr(model, "elsewhere", ()), 1, 0.8)
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 WHOLE_LIST = "`marauder config explain` lists all"
@@ -462,28 +562,7 @@ def _written_at(location: tuple[str, ...], layer: Layer) -> str:
 def _elsewhere(model: type[BaseModel], location: tuple[str, ...]) -> str:
     # From the section outwards: a name that belongs elsewhere may be looked for at any depth.
     for depth in range(len(location) - 1, -1, -1):
-        holder = _model_at(model, location[:depth])
+        holder = model_at(model, location[:depth])
         if holder is not None and issubclass(holder, Settings) and location[-1] in holder.elsewhere:
             return holder.elsewhere[location[-1]].replace(HERE, "".join(f"{name}." for name in location[:depth]))
     return ""
-
-
-def _fields_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    holder = _model_at(model, location)
-    return list(holder.model_fields) if holder is not None else []
-
-
-def _model_at(model: type[BaseModel], location: tuple[str, ...]) -> type[BaseModel] | None:
-    current: type[BaseModel] | None = model
-    for part in location:
-        if current is None or part not in current.model_fields:
-            return None
-        current = section_model(current.model_fields[part].annotation)
-    return current
-
-
-def section_model(annotation: Any) -> type[BaseModel] | None:
-    """The model inside a field's annotation such as ``Model`` or ``Model | None``; ``None`` for a single value."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next((found for part in get_args(annotation) if (found := section_model(part)) is not None), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

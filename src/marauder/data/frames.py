@@ -8,7 +8,7 @@ The same videos and settings give the same files; a killed call goes on, since a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,9 @@ from marauder.core.locks import exclusive
 from marauder.core.many_files import ManyFiles
 from marauder.core.plain import Plain
 from marauder.core.progress import Progress
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import Decides, OnThisMachine, Settings
 from marauder.data.csv_files import write_csv
-from marauder.data.media_files import MediaFile, find_media, flat_names
+from marauder.data.media_files import MediaFile, find_media, flat_names, why_nothing
 from marauder.data.video_files import Sampling, Video, VideoError
 
 STATE = ".frames"
@@ -48,21 +48,22 @@ LABEL_SUFFIXES = frozenset({".txt", ".xml", ".json"})
 
 
 class FramesSettings(Settings):
-    """Which videos, and which of their frames.
-
-    ``inputs``: videos, folders, or patterns. ``fps``: frames a second of video (1 where ``every`` is not given either);
-    ``every``: every n-th frame instead. ``quality``: of the JPEG files, 1 to 100. ``fresh``: start over with these
-    videos, whose frames are replaced.
-    """
+    """Which videos, and which of their frames."""
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    inputs: Annotated[tuple[str, ...], Decides.PLACE] = Field(min_length=1)
-    output: Annotated[Path, Decides.PLACE]
-    fps: float | None = Field(None, gt=0, le=1000)
-    every: int | None = Field(None, ge=1)
-    quality: int = Field(92, ge=1, le=100)
-    fresh: Annotated[bool, Decides.NOTHING] = False
+    inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(
+        min_length=1, description="videos, folders, or patterns"
+    )
+    output: Annotated[Path, Decides.PLACE] = Field(description="folder to write to")
+    fps: float | None = Field(
+        None, gt=0, le=1000, description="frames a second of video; default: 1, where every is not given either"
+    )
+    every: int | None = Field(None, ge=1, description="each so many-th frame instead")
+    quality: int = Field(92, ge=1, le=100, description="quality of the JPEG files")
+    fresh: Annotated[bool, Decides.NOTHING] = Field(
+        False, description="start over with these videos, whose frames are replaced"
+    )
 
     # On the field, not on the whole: the mistake is told with the place of this option.
     @field_validator("every")
@@ -111,7 +112,6 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
     if settings.output.is_dir() and any(settings.output.iterdir()) and not state.is_dir():
         raise UserError(f"{settings.output}: holds files that are no frames of videos; choose another --output")
     videos = find_media(settings.inputs, settings.output, pictures=False)
-    state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {settings.output}"):
         remove_leftovers(state)
         names = flat_names(videos)
@@ -121,7 +121,7 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
         with Progress("writing frames", None, "pictures") as progress:
             for clip in clips:
                 new += _write_clip(clip, settings, clock, progress)
-        return _conclude(settings, new)
+        return _conclude(settings, clips, new)
 
 
 def frame_name(clip: str, number: int) -> str:
@@ -295,24 +295,27 @@ def _forget(output: Path, note: Path) -> None:
     note.unlink(missing_ok=True)
 
 
-def _conclude(settings: FramesSettings, new: int) -> FramesSummary:
+def _conclude(settings: FramesSettings, clips: Sequence[_Clip], new: int) -> FramesSummary:
     """Write the tables of all clips in the folder."""
     rows: list[list[Any]] = []
     set_aside: list[tuple[str, str]] = []
-    clips = 0
+    count = 0
     for note, content in _notes(settings.output / STATE):
         frames = content.get("frames", [])
-        clips += bool(frames)
+        count += bool(frames)
         rows += [
             [f"{note.stem}/{frame['file']}", note.stem, content["key"], frame["frame"], frame["seconds"]]
             for frame in frames
         ]
         set_aside += [(content["key"], problem) for problem in content.get("problems", [])]
     if not rows:
+        for clip in clips:
+            if not _pictures_of(settings.output, clip.name):
+                (settings.output / STATE / f"{clip.name}.json").unlink(missing_ok=True)
         raise UserError(f"no frame of any video can be read; first: {set_aside[0][0]}: {set_aside[0][1]}")
     write_csv(settings.output / TABLE_FILE, ["picture", "clip", "video", "frame", "seconds"], rows)
     write_csv(settings.output / SET_ASIDE_FILE, ["video", "problem"], set_aside)
-    return FramesSummary(settings.output, clips, len(rows), new, tuple(set_aside))
+    return FramesSummary(settings.output, count, len(rows), new, tuple(set_aside))
 
 
 def _notes(state: Path) -> Iterator[tuple[Path, Plain]]:

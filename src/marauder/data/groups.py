@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from marauder.core.errors import UserError
 from marauder.data.records import Dataset
@@ -67,6 +70,18 @@ def compile_group_pattern(pattern: str) -> re.Pattern[str]:
             r"for example '^(?P<clip>dive\d+)_'"
         )
     return expression
+
+
+def _compiling(pattern: str) -> str:
+    try:
+        compile_group_pattern(pattern)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return pattern
+
+
+GroupPattern = Annotated[str, AfterValidator(_compiling)]
+"""A setting: a pattern for ``group_of``."""
 
 
 def join_groups(dataset: Dataset, clusters: Iterable[Sequence[str]]) -> Dataset:

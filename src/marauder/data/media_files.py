@@ -15,6 +15,8 @@ from marauder.data.picture_files import is_picture
 from marauder.data.video_files import is_video
 
 WILD = re.compile(r"[*?[]")
+MODELS = frozenset({".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".torchscript", ".engine"})
+"""Suffixes that say what a word is that was meant for another option."""
 LONGEST_NAME = 180
 """Bytes of a file name: systems end at 255, and frames put their number behind it."""
 
@@ -48,6 +50,16 @@ def find_media(words: Sequence[str | Path], excluded: Path | None = None, pictur
     return _with_unique_keys(list(found.values()))
 
 
+def why_nothing(word: str) -> str | None:
+    """Why a word names no picture, video, folder or pattern of them, in words; ``None``: it may."""
+    if Path(word).suffix.lower() in MODELS:
+        kind = "a model or checkpoint, no picture or video"
+        return f"{word}: {kind}; a model goes behind --model, and --resume stands alone here: it goes on by itself"
+    if WILD.search(word) or Path(word).exists():
+        return None
+    return f"{word}: no such file or folder; check the path"
+
+
 def _named(word: str, excluded: Path | None) -> list[tuple[Path, Path]]:
     """The files of a word, each with the folder that its key is relative to."""
     path = Path(word)
@@ -55,8 +67,9 @@ def _named(word: str, excluded: Path | None) -> list[tuple[Path, Path]]:
         return [(path, file) for file in _below(path, excluded)]
     if path.exists():
         return [(path.parent, path)]
-    if not WILD.search(word):
-        raise UserError(f"{word}: no such file or folder; check --input")
+    nothing = why_nothing(word)
+    if nothing is not None:
+        raise UserError(nothing)
     wild = next(place for place, part in enumerate(path.parts) if WILD.search(part))
     root = Path(*path.parts[:wild])
     matches = sorted(root.glob("/".join(path.parts[wild:])), key=natural_order)

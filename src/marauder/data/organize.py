@@ -23,16 +23,16 @@ from marauder.core.mistakes import Mistake, Mistakes, nearest
 from marauder.core.plain import Plain
 from marauder.core.plugins import is_known
 from marauder.core.plugins import names as plugin_names
-from marauder.core.settings import Decides, Places, Settings
+from marauder.core.settings import Decides, Existing, Places, Settings
 from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
-from marauder.data.groups import join_groups
+from marauder.data.groups import GroupPattern, join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, counted, merge
 from marauder.data.repair import without_doubtful
-from marauder.data.splits import DEFAULT_FRACTIONS, leaking_groups, split_dataset, split_report
+from marauder.data.splits import DEFAULT_FRACTIONS, Fractions, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
 from marauder.data.writers import DATA_FILE, claim_folder, demand_own_folder, is_complete, write_yolo
 
@@ -55,19 +55,19 @@ class OrganizeSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    inputs: Annotated[tuple[Path, ...], Decides.PLACE] = Field(min_length=1)
+    inputs: Annotated[tuple[Path, ...], Decides.PLACE, Existing()] = Field(min_length=1)
     output: Annotated[Path, Decides.PLACE]
     format: str = "auto"
     taxonomy: str = "default"
     names: tuple[str, ...] | None = None
-    fractions: dict[str, float] | None = Field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
+    fractions: Fractions | None = Field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     keep_splits: bool = False
     seed: int = 0
-    group_pattern: str | None = None
+    group_pattern: GroupPattern | None = None
     near_duplicates: bool = True
     near_duplicate_distance: int = Field(default=DEFAULT_DISTANCE, ge=0, le=16)
     missing_label: Literal["unlabelled", "empty"] = "unlabelled"
-    pictures: Path | None = None
+    pictures: Annotated[Path | None, Existing()] = None
     mode: Literal["link", "copy", "reference"] = "link"
     fresh: Annotated[bool, Decides.NOTHING] = False
 
@@ -154,11 +154,29 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
 
 def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> OrganizeSummary:
     output = settings.output
+    notes: list[str] = []
+    sources = _read(settings, clock)
+    judged = [without_doubtful(read) for read in sources]
+    dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
+    dataset, mapped, unmapped = _mapped(dataset, settings)
+    # Sources that cannot be read, or do not fit, leave the folder as it was.
     claim_folder(output)
     remove_leftovers(output)
     if settings.fresh:
         (output / HASH_STORE).unlink(missing_ok=True)
-    notes: list[str] = []
+    dataset, unusable = _usable(dataset, settings, clock, notes)
+    set_aside = [*(problem for _, problems in judged for problem in problems), *unusable]
+    if not len(dataset):
+        raise UserError(_nothing_usable(dataset.source, set_aside, settings))
+    dataset = _split(dataset, settings, clock, notes)
+    data_yaml = write_yolo(dataset, output, settings.mode, clock, label="organizing")
+    summary = _summary(dataset, data_yaml, mapped, unmapped, set_aside, notes)
+    # Last: the identity in it makes the folder count as finished.
+    write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
+    return summary
+
+
+def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
     sources = []
     for source in settings.inputs:
         clock.check()
@@ -173,19 +191,13 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
         )
         _demand_known_classes(read, settings.names is not None)
         sources.append(read)
-    judged = [without_doubtful(read) for read in sources]
-    dataset = merge([good for good, _ in judged], ", ".join(str(source) for source in settings.inputs))
-    dataset, mapped, unmapped = _mapped(dataset, settings)
-    dataset, unusable = _usable(dataset, settings, clock, notes)
-    set_aside = [*(problem for _, problems in judged for problem in problems), *unusable]
-    if not len(dataset):
-        raise UserError(_nothing_usable(dataset.source, set_aside, settings))
-    dataset = _split(dataset, settings, clock, notes)
-    data_yaml = write_yolo(dataset, output, settings.mode, clock, label="organizing")
-    summary = _summary(dataset, data_yaml, mapped, unmapped, set_aside, notes)
-    # Last: the identity in it makes the folder count as finished.
-    write_json(output / SUMMARY_FILE, {"identity": identity, **asdict(summary), "data_yaml": DATA_FILE})
-    return summary
+    return sources
+
+
+def names_of_sources(settings: OrganizeSettings) -> tuple[str, ...]:
+    """The classes of the sources together, as they are called where no taxonomy renames them. Reads all of them.
+    Raises ``UserError`` for one that cannot be read."""
+    return tuple(merge(_read(settings, Clock()), "the sources").names)
 
 
 def in_words(counts: Mapping[str, int]) -> str:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.randomness import stream
 from marauder.data.records import Dataset
 
+
+def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+    """``fractions``, if they are positive and sum to 1. Raises ``ValueError``."""
+    shares = list(fractions.values())
+    if not all(math.isfinite(one) and one > 0 for one in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError("give positive shares that sum to 1")
+    return dict(fractions)
+
+
+Fractions = Annotated[dict[str, float], AfterValidator(checked_fractions)]
+"""A setting: the share of each split by its name."""
 DEFAULT_FRACTIONS: dict[str, float] = {"train": 0.7, "val": 0.2, "test": 0.1}
 SWEEPS = 20
 MOST_SHAKES = 60
@@ -42,13 +55,10 @@ def split_dataset(
     """
     names = list(fractions)
     shares = np.array([fractions[name] for name in names], np.float64)
-    if (
-        not names
-        or not np.isfinite(shares).all()
-        or (shares <= 0).any()
-        or not math.isclose(shares.sum(), 1.0, abs_tol=1e-6)
-    ):
-        raise UserError(f"split fractions {dict(fractions)}: give positive shares that sum to 1")
+    try:
+        checked_fractions(fractions)
+    except ValueError as error:
+        raise UserError(f"split fractions {dict(fractions)}: {error}") from None
     if not len(dataset):
         return dataset
     groups, counts = _group_counts(dataset)

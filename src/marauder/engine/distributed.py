@@ -13,6 +13,8 @@ from torch import distributed
 
 from marauder.core.environment import RENDEZVOUS
 from marauder.core.errors import UserError
+from marauder.engine.devices import device_name, missing_gpu
+from marauder.engine.settings import FLOAT16_ON_CPU
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others' gradients before it gives up."""
@@ -109,18 +111,21 @@ def process_group(device_setting: str) -> Iterator[Group]:
 
 def choose_device(setting: str, local_rank: int = 0) -> torch.device:
     """``auto`` is the GPU when there is one. Raises ``UserError`` for a device this machine does not have."""
-    if setting == "auto":
-        setting = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(setting)
-    except RuntimeError:
-        raise UserError(f"device {setting!r}: choose auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
+        name = device_name(setting)
+    except ValueError as error:
+        raise UserError(f"device {setting!r}: {error}") from None
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    missing = missing_gpu(name)
+    if missing is not None:
+        raise UserError(f"device {missing}")
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None:
         # A GPU named without a number is each process's own; all would otherwise train on the first.
-        device = torch.device("cuda", device.index if device.index is not None else local_rank)
-        if device.index >= count:
-            raise UserError(f"device {device}: this machine has {count} GPUs; choose another, or cpu")
+        device = torch.device("cuda", local_rank)
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(f"device {missing_gpu(str(device))}")
     return device
 
 
@@ -131,5 +136,5 @@ def choose_precision(setting: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if setting == "float16" and device.type == "cpu":
-        raise UserError("precision float16 needs a GPU; choose float32 or bfloat16 on a CPU")
+        raise UserError(f"precision {FLOAT16_ON_CPU}")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from marauder.core.settings import Decides, Settings
+from marauder.core.mistakes import Mistake
+from marauder.core.settings import Decides, Places, Settings
+from marauder.engine.devices import CHOICES, Device, lacks_gpu, missing_gpu
 
-
-def _device(value: Any) -> Any:
-    """A number is that of a GPU, as Ultralytics writes it."""
-    text = str(value)
-    if "," in text:
-        raise ValueError(f"{text}: name one device; for several GPUs give processes=N")
-    return f"cuda:{text}" if text.isdigit() else value
+FLOAT16_ON_CPU = "float16 needs a GPU; choose float32 or bfloat16 on a CPU"
 
 
 class OptimizerSettings(Settings):
@@ -77,9 +73,7 @@ class TrainingSettings(Settings):
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
-    device: Annotated[str, Decides.NOTHING, BeforeValidator(_device)] = Field(
-        "auto", description="auto, cpu, cuda or cuda:N; N alone is cuda:N"
-    )
+    device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
     micro_batch_size: Annotated[int | None, Decides.NOTHING] = Field(
         None, ge=1, description="samples of one forward pass at the base size; halved when memory is short"
     )
@@ -120,6 +114,11 @@ class TrainingSettings(Settings):
     hang_timeout: Annotated[float, Decides.NOTHING] = Field(
         900.0, ge=0, description="seconds without a step end the process; 0: never"
     )
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """A precision that the processor does not have."""
+        if self.precision == "float16" and not missing_gpu(self.device) and lacks_gpu(self.device):
+            yield places.mistake("precision", FLOAT16_ON_CPU)
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSettings:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from marauder.core.mistakes import Mistake
 from marauder.core.plugins import known_as
-from marauder.core.settings import COMMAS, Decides, Places, Settings
+from marauder.core.settings import COMMAS, Decides, Existing, Settings
+from marauder.core.ultralytics_words import EXPORTING, answers
 from marauder.models.naming import explain_missing
 
 
@@ -52,8 +52,11 @@ class ExportSettings(Settings):
     """What ``marauder export`` does."""
 
     decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere = answers(EXPORTING)
 
-    models: Annotated[tuple[Path, ...], COMMAS] = Field(min_length=1, description=".pt or .safetensors files")
+    models: Annotated[tuple[Path, ...], COMMAS, Existing(explain_missing)] = Field(
+        min_length=1, description=".pt or .safetensors files"
+    )
     output: Annotated[Path, Decides.PLACE] = Path("exported")
     formats: Annotated[tuple[str, ...], COMMAS, known_as("exporter", "format")] = Field(
         ("onnx", "torchscript"), min_length=1
@@ -63,17 +66,11 @@ class ExportSettings(Settings):
     dynamic: bool = Field(False, description="let batch, height and width differ from call to call")
     opset: int = Field(13, ge=11, le=20, description="version of the ONNX operators")
     simplify: bool = Field(True, description="simplify the ONNX graph")
-    pictures: Path | None = Field(None, description="folder of real pictures to compare on")
+    pictures: Annotated[Path | None, Existing()] = Field(None, description="folder of real pictures to compare on")
     seed: int = Field(0, description="of the patterns used without pictures")
     fresh: Annotated[bool, Decides.NOTHING] = False
     parity: ParitySettings = ParitySettings()
     latency: Annotated[LatencySettings, Decides.NOTHING] = LatencySettings()
-
-    def mistakes(self, places: Places) -> Iterator[Mistake]:
-        """Models that are not there."""
-        for path in self.models or ():
-            if places.missing(path):
-                yield places.mistake("models", explain_missing(path) or f"{path}: no such file; check the path")
 
     @field_validator("image_size", mode="before")
     @classmethod

@@ -58,8 +58,8 @@ class LimitsSettings(GateSettings):
             if metric not in (OF_CLASSES if of_class else OVERALL):
                 known = tuple(f"{one}/CLASS" for one in OF_CLASSES) if of_class else OVERALL
                 words = f"no metric named {metric!r}{nearest(metric, known, 'docs/gates.md names all')}"
-            elif of_class and places.class_names is not None and name not in places.class_names:
-                words = f"no class named {name!r}{nearest(name, places.class_names, ALL_CLASSES)}"
+            elif of_class and (classes := places.class_names()) is not None and name not in classes:
+                words = f"no class named {name!r}{nearest(name, classes, ALL_CLASSES)}"
             else:
                 continue
             # Names have dots of their own (a class may): the place is that of the exact key.

@@ -19,6 +19,7 @@ from marauder.core.settings import (
     add_values,
     examine_layer,
     merge_layers,
+    put_right,
     read_layer,
     read_layer_or_mistakes,
 )
@@ -170,13 +171,15 @@ def examine_gates(
     own = merge_layers([_whole(read_layer_or_mistakes(path)), _whole(given or Layer({}, {}))])
     # Twice: overrides of single settings need a mapping to go into, and may themselves say `latency=off`.
     own = _whole(add_values(own, overrides, None, {}))
-    layer = merge_layers([_whole(default), own])
     fields: Plain = {
         # Only gates that are named are imported.
-        name: (_gate_class(name).settings_model | None if name in layer.content else Any, None)
+        name: (_gate_class(name).settings_model | None if name in {**default.content, **own.content} else Any, None)
         for name in names(KIND)
     }
     model = create_model("Gates", __base__=Settings, **fields)
+    # Before the defaults lie below it: what stands under a wrong name takes precedence over them.
+    own = _whole(put_right(model, own))
+    layer = merge_layers([_whole(default), own])
     found, mistakes = examine_layer(model, layer)
     settings = {name: getattr(found, name, None) for name in layer.content}
     return GatePlan({name: one for name, one in settings.items() if isinstance(one, GateSettings)}, own), mistakes

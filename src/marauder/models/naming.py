@@ -47,6 +47,18 @@ def weights_hash(path: Path) -> str:
     return hash_file(model_file(path))
 
 
+def not_weights(path: Path) -> str | None:
+    """Why the file at ``path`` cannot hold weights, as far as its first bytes tell; ``None``: it may."""
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if path.suffix == ".safetensors":
+        # The length of its header comes first.
+        good = len(head) == 8 and 0 < int.from_bytes(head, "little") <= path.stat().st_size - 8
+    else:
+        good = head.startswith((b"PK\x03\x04", b"\x80"))  # an archive, or the pickle of older versions of PyTorch
+    return None if good else f"{path}: holds no weights: it is damaged, or only stands for them; copy it here again"
+
+
 def explain_missing(path: Path) -> str | None:
     """Why no detector can be read from ``path``, and what to do; ``None``: the file is there."""
     if path.is_file():

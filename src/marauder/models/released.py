@@ -91,15 +91,26 @@ def find_weights(name: str, clock: Clock, fetching: Fetching | None = None) -> P
     Raises ``UnavailableError`` with the reason where it cannot be had, ``Interrupted`` where the clock says to stop,
     ``UserError`` for a ``MARAUDER_WEIGHTS`` that is not a folder and a ``MARAUDER_WEIGHTS_URL`` that is no address.
     """
-    found = weights_here(name)
+    found = here_or_reachable(name)
     if found is not None:
         return found
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
-        raise UnavailableError(f"{OFFLINE} is set, so nothing is fetched")
     target = fetched_folder() / name
     _fetch(name, target, clock, fetching or Fetching())
     _work(name).finish([target], {"sha256": hash_file(target), "from": _origin(), "fetched": time.time()})
     return target
+
+
+def here_or_reachable(name: str) -> Path | None:
+    """The file of the released weights ``name`` where this machine has it; ``None``: it is to be fetched.
+
+    Asks no network. Raises ``UnavailableError`` where nothing may be fetched, and ``UserError`` as ``find_weights``.
+    """
+    found = weights_here(name)
+    if found is None:
+        if os.environ.get(OFFLINE, "0") not in ("", "0"):
+            raise UnavailableError(f"{OFFLINE} is set, so nothing is fetched")
+        _server()
+    return found
 
 
 def weights_here(name: str) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -18,13 +18,24 @@ from marauder.core.file_identity import identify, is_same
 from marauder.core.locks import is_held
 from marauder.core.mistakes import Mistake, Mistakes
 from marauder.core.plain import Plain
-from marauder.core.settings import Layer, Places, Settings, add_values, examine_layer, read_layer_or_mistakes
+from marauder.core.settings import (
+    Layer,
+    Places,
+    Settings,
+    add_values,
+    examine_layer,
+    merge_layers,
+    put_right,
+    read_layer_or_mistakes,
+)
+from marauder.core.ultralytics_words import answers
 from marauder.pipeline import steps as steps_package
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import Facts, State, Status, decide, flatten
 from marauder.pipeline.step import Artifact, Step
 from marauder.pipeline.workspace import Workspace
-from marauder.runs.ultralytics_words import answers
+from marauder.runs.recipes import recipe_layers
+from marauder.runs.settings import RunSettings
 
 
 def discover() -> tuple[Step, ...]:
@@ -72,7 +83,7 @@ class Pipeline:
         gathered = mistakes if mistakes is not None else Mistakes()
         gathered.add(found)
         if mistakes is None:
-            gathered.demand_none(self.layer.name)
+            self.layer.demand_none(gathered.found)
 
     def step(self, name: str) -> Step:
         """The step called ``name``, or by its number. Raises ``UserError`` with the known ones."""
@@ -200,7 +211,7 @@ class Pipeline:
         Reads files, changes none.
         """
         made: list[Path] = []
-        names = None
+        names = Places().class_names
         for step in self.steps:
             if self.settings_of(step) is None:
                 continue
@@ -210,7 +221,9 @@ class Pipeline:
             # What a finished step left is there, and stays.
             if not self.well_formed or self.status(step).state != State.DONE:
                 made += [artifact.path for artifact in self._outputs_if_known(step)]
-            names = step.class_names(self.settings_of(step)) or names
+            if step.makes_classes:
+                # Once, and only where a later step names one.
+                names = cache(partial(step.class_names, self.settings_of(step)))
 
     def _outputs_if_known(self, step: Step) -> tuple[Artifact, ...]:
         try:
@@ -219,10 +232,27 @@ class Pipeline:
             # Settings that could not be read are ``None``; then nobody can say what the step makes.
             return (Artifact("everything", self.workspace.training),)
 
+    def _with_recipes(self, layer: Layer) -> Layer:
+        """``layer`` over the recipes that sections of trainings name. Raises ``UserError`` with all that is wrong with
+        these."""
+        found, layers = Mistakes(), []
+        for step in self.steps:
+            section = layer.content.get(step.name)
+            recipe = section.get("recipe") if isinstance(section, dict) else None
+            if isinstance(recipe, str) and issubclass(step.settings_model(), RunSettings):
+                with found.gathered():
+                    place = layer.places.get((step.name, "recipe"), "")
+                    layers += [_below(step.name, one) for one in recipe_layers(recipe, place)]
+        found.demand_none()
+        return replace(merge_layers([*layers, layer]), name=layer.name) if layers else layer
+
     def _layer(self, config: Path | None, overrides: Sequence[str]) -> Layer:
         """The user's settings, under which lie those that the workspace decides and proposes."""
         layer = add_values(read_layer_or_mistakes(config), overrides, None, {})
+        layer = put_right(_settings_model(self.steps), layer)
         mistakes = Mistakes(layer.mistakes)
+        with mistakes.gathered():
+            layer = self._with_recipes(layer)
         # An optional step is on as soon as anything is said about it.
         configured = {step.name for step in self.steps if not step.optional or layer.content.get(step.name) is not None}
         for step in self.steps:
@@ -245,6 +275,13 @@ class Pipeline:
         return replace(layer, mistakes=tuple(mistakes.found))
 
 
+def _below(name: str, layer: Layer) -> Layer:
+    """A layer of a step's settings as one of the pipeline's."""
+    places = {(name, *keys): place for keys, place in layer.places.items()}
+    written = {(name, *keys): text for keys, text in layer.written.items()}
+    return Layer({name: layer.content}, places, layer.name, written)
+
+
 def _put(section: Plain, name: str, value: Any) -> None:
     *parents, last = name.split(".")
     for parent in parents:
@@ -255,7 +292,7 @@ def _put(section: Plain, name: str, value: Any) -> None:
 
 
 class _Sections(Settings):
-    elsewhere = answers("baseline.")
+    elsewhere = answers(prefix="baseline.")
 
 
 def _settings_model(steps: Sequence[Step]) -> type[Settings]:

@@ -89,8 +89,12 @@ class Step(ABC):
         """What is wrong with the step's settings beside their form, found before any step is touched."""
         return further_mistakes(settings, places)
 
+    makes_classes: ClassVar[bool] = False
+    """Whether the step decides the classes of the data set."""
+
     def class_names(self, settings: Any) -> tuple[str, ...] | None:
-        """The classes of the data set that the step will make; ``None``: it makes none, or they are not known yet."""
+        """The classes of the data set that the step will make; ``None``: they are not known yet. Reads the sources
+        where it must."""
         return None
 
     def without_effect(self) -> frozenset[str]:

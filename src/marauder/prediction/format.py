@@ -10,6 +10,7 @@ from pydantic import Field
 
 from marauder.core.plugins import Plugin
 from marauder.core.settings import Decides, Settings
+from marauder.engine.devices import CHOICES, Device
 from marauder.prediction.predictor import Predictor
 
 
@@ -18,7 +19,7 @@ class OpeningSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.NOTHING
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: Device = Field("auto", description=CHOICES)
     threads: int | None = Field(None, ge=1, description="threads of the processor; default: the runtime's own choice")
     fuse: bool = Field(
         False,

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marauder.core.files import fingerprint
 from marauder.core.plain import Plain
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import Decides, Existing, Settings
 from marauder.data.picture_files import DECODING_VERSION
 from marauder.imaging.plan import METHODS, Plan
 
@@ -46,7 +46,7 @@ class PreprocessingSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
 
-    input: Annotated[Path, Decides.PLACE]
+    input: Annotated[Path, Decides.PLACE, Existing()]
     output: Annotated[Path, Decides.PLACE]
     method: str = "auto"
     plan: PlanSettings | None = None

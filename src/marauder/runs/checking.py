@@ -12,10 +12,10 @@ from marauder.core.mistakes import Mistake, Mistakes, mistakes_in, nearest
 from marauder.core.plugins import make
 from marauder.core.settings import Places, Settings, further_mistakes
 from marauder.gates.plan import GatePlan, examine_gates
-from marauder.models.naming import SUFFIXES, explain_missing
+from marauder.models.naming import SUFFIXES, explain_missing, not_weights
 from marauder.models.released import released_names
 from marauder.runs.settings import RunSettings
-from marauder.runs.start_weights import present
+from marauder.runs.start_weights import has_folder, present, why_unavailable
 from marauder.storage.opening import open_store
 
 
@@ -37,6 +37,10 @@ def mistakes_of_any_run(
     for name, path in [("data", settings.data), *named_files(settings)]:
         if path is not None and places.missing(path) and not (name == "weights" and _is_kept(settings, path)):
             yield places.mistake(name, _why_missing(path, name == "weights"))
+        elif path is not None and path.suffix in SUFFIXES and path.is_file() and (words := not_weights(path)):
+            yield places.mistake(name, words)
+    if (unavailable := why_unavailable(settings)) is not None:
+        yield places.mistake("weights", unavailable)
     metric = settings.training.best_metric if settings.training is not None else ""
     # A slice's is judged by those who know the slices.
     if metric and epoch_metrics and metric not in epoch_metrics and not metric.startswith("slice/"):
@@ -55,9 +59,7 @@ def mistakes_of_any_run(
 
 def _is_kept(settings: RunSettings, path: Path) -> bool:
     """Whether the run, begun before, kept a copy of the weights that it started from."""
-    if settings.output is None and (settings.id is None or settings.runs is None):
-        return False
-    return present(settings, path).is_file()
+    return has_folder(settings) and present(settings, path).is_file()
 
 
 def _why_missing(path: Path, may_be_released: bool) -> str:

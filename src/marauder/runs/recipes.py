@@ -22,6 +22,7 @@ from marauder.core.settings import (
     add_values,
     examine_layer,
     merge_layers,
+    put_right,
     read_layer,
     read_layer_or_mistakes,
     validate_layer,
@@ -159,10 +160,9 @@ def check_run(
     task = layer.content.get("task")
     known = task is None or is_known("task", str(task))
     asked = model or model_of_task(layer if known else Layer({}, {}))
+    layer = put_right(asked, layer)
     settings, mistakes = examine_layer(asked, layer, options)
-    found = Mistakes(mistakes)
-    found.add(describe_task(settings.task).mistakes(settings, Places(layer, options or {})))
-    found.demand_none(layer.name)
+    layer.demand_none([*mistakes, *describe_task(settings.task).mistakes(settings, Places(layer, options or {}))])
     return settings
 
 

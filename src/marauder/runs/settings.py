@@ -11,13 +11,13 @@ from marauder.core.decides import BY_CONTENT, ByContent
 from marauder.core.plain import Plain
 from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
+from marauder.core.ultralytics_words import answers
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
 from marauder.messaging.settings import EventSettings
 from marauder.models.naming import SUFFIXES, family_and_scale, unknown_detector
 from marauder.models.released import is_released
 from marauder.registry.settings import RegistrySettings
-from marauder.runs.ultralytics_words import answers
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
 
@@ -30,7 +30,7 @@ CONFIG_FILE = "config.yaml"
 def _whole_cells(size: int) -> int:
     # The stride of the coarsest level: YOLO's grids must fit without a rest.
     if size % 32:
-        raise ValueError(f"{size} is no multiple of 32; choose {round(size / 32) * 32}")
+        raise ValueError(f"{size} is no multiple of 32; choose {max(1, round(size / 32)) * 32}")
     return size
 
 

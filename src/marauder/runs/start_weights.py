@@ -22,7 +22,7 @@ from marauder.core.files import DamagedFileError, atomic_path, hash_file, read_j
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.plain import Plain
 from marauder.models.naming import model_file
-from marauder.models.released import UnavailableError, find_weights, weights_here, where_to_put
+from marauder.models.released import UnavailableError, find_weights, here_or_reachable, weights_here, where_to_put
 from marauder.runs.record import read_record
 from marauder.runs.settings import AUTO, RunSettings, is_word
 from marauder.storage.settings import CheckpointTiers
@@ -196,11 +196,43 @@ def _decide(settings: RunSettings, clock: Clock) -> tuple[Start, Path | None]:
     try:
         found = find_weights(name, clock)
     except UnavailableError as problem:
-        remedy = where_to_put(name)
         if asked == AUTO:
-            return replace(start, why_random=f"{name} (COCO weights) is not here: {problem}; {remedy}"), None
-        raise UserError(f"weights={name}: no such file: {problem}; {remedy}, or give weights=none") from None
+            return replace(
+                start, why_random=f"{name} (COCO weights) is not here: {problem}; {where_to_put(name)}"
+            ), None
+        raise UserError(f"weights={name}: {_unavailable(name, problem)}") from None
     return replace(start, name=name, sha256=hash_file(found), released=True), found
+
+
+def has_folder(settings: RunSettings) -> bool:
+    """Whether the run's folder is known already, from settings some of which may be ``None``, not being readable."""
+    return settings.output is not None or (settings.id is not None and settings.runs is not None)
+
+
+def _unavailable(name: str, problem: UnavailableError) -> str:
+    return f"no such file: {problem}; {where_to_put(name)}, or give weights=none"
+
+
+def why_unavailable(settings: RunSettings) -> str | None:
+    """Why released weights that ``settings`` ask for cannot be had, as far as that is known without the network;
+    ``None``: nothing speaks against them, or the run keeps a copy of what it began with."""
+    asked = settings.weights
+    if asked is None or not is_word(asked) or settings.starts_elsewhere is not None:
+        return None
+    if asked == AUTO and getattr(settings, "model", "") is None:
+        return None  # a mistake of its own
+    start = read_start(settings.folder) if has_folder(settings) else None
+    if start is not None and holds(start, settings):
+        return None
+    name = settings.released_weights if asked == AUTO else asked.name
+    try:
+        if name is not None:
+            here_or_reachable(name)
+    except UnavailableError as problem:
+        return None if asked == AUTO else f"{name}: {_unavailable(name or '', problem)}"
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _named(start: Start, file: Path) -> Start:

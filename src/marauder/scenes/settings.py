@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from marauder.core.settings import Decides, Settings
-from marauder.data.splits import DEFAULT_FRACTIONS
+from marauder.data.splits import DEFAULT_FRACTIONS, Fractions
 
 FRAMES_PER_CLIP = 6
 
@@ -33,7 +33,7 @@ class SceneSettings(Settings):
     clips: int | None = Field(None, ge=3)
     keep_clean: bool = False
     quality: int = Field(92, ge=1, le=100)
-    fractions: dict[str, float] = DEFAULT_FRACTIONS
+    fractions: Fractions = DEFAULT_FRACTIONS
     workers: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1)
     fresh: Annotated[bool, Decides.NOTHING] = False
 

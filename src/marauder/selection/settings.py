@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from marauder.core.mistakes import Mistake
 from marauder.core.plugins import is_known, known_as, names
-from marauder.core.settings import COMMAS, PLAIN_OFF, Decides, Places, Settings
+from marauder.core.settings import COMMAS, PLAIN_OFF, Decides, Existing, Settings
+from marauder.engine.devices import CHOICES, Device
 from marauder.models.naming import explain_missing
 from marauder.selection.price import PriceSettings
 
@@ -31,11 +31,13 @@ class SelectionSettings(Settings):
         "most_unseen": "it is called max_unseen_share now",
     }
 
-    pool: Path = Field(description="data set or folder; its unlabelled pictures are the pool")
-    models: Annotated[tuple[Path, ...], COMMAS] = Field(
+    pool: Annotated[Path, Existing()] = Field(description="data set or folder; its unlabelled pictures are the pool")
+    models: Annotated[tuple[Path, ...], COMMAS, Existing(explain_missing)] = Field(
         (), description=".pt or .safetensors files of detectors with the same class names"
     )
-    labelled: Path | None = Field(None, description="data set of what is labelled already; default: that of the pool")
+    labelled: Annotated[Path | None, Existing()] = Field(
+        None, description="data set of what is labelled already; default: that of the pool"
+    )
     output: Annotated[Path, Decides.PLACE] = Path("selected")
     count: int = Field(2000, ge=1, description="most pictures to choose (--num-samples)")
     # Annotators are paid by the box, so two choices of equally many pictures may differ widely in price.
@@ -70,7 +72,7 @@ class SelectionSettings(Settings):
     ensemble_iou: float = Field(0.55, gt=0, lt=1, description="overlap from which boxes of two passes are one object")
     image_size: int | None = Field(None, ge=32, description="long side in pixels; default: the model's own")
     batch: Annotated[int, Decides.NOTHING] = Field(16, ge=1, description="pictures a forward pass")
-    device: Annotated[str, Decides.NOTHING] = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
     calibration: Annotated[Literal["auto", "off"], PLAIN_OFF] = Field(
         "auto", description="fit scores to how often they are right, on labelled validation pictures where there are"
     )
@@ -110,12 +112,6 @@ class SelectionSettings(Settings):
     sheet_pictures: int = Field(60, ge=1, le=400, description="most pictures on the contact sheet")
     map_points: int = Field(5000, ge=50, description="most pictures on the map of the pool")
     price: PriceSettings = PriceSettings()
-
-    def mistakes(self, places: Places) -> Iterator[Mistake]:
-        """Models that are not there."""
-        for path in self.models or ():
-            if places.missing(path):
-                yield places.mistake("models", explain_missing(path) or f"{path}: no such file; check the path")
 
     @field_validator("weights")
     @classmethod

@@ -11,6 +11,7 @@ asked for later need no second look with the model.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
 from marauder.survey.counts import Counts, clips_of, count
 from marauder.survey.detecting import FORMAT as DETECTING_FORMAT
-from marauder.survey.detecting import Detector, Looking, file_identity
+from marauder.survey.detecting import Detector, Looking, file_identity, wanted_classes
 from marauder.survey.drawing import FORMAT as DRAWING_FORMAT
 from marauder.survey.drawing import Drawing
 from marauder.survey.finished import Finished, refuse_edited
@@ -57,6 +58,10 @@ SUMMARY_FILE = "predictions.json"
 FORMAT = 3
 """Raised whenever the same boxes would give other files."""
 MOST_SPECIES = 12
+
+
+class NothingReadableError(UserError):
+    """No picture and no frame of all files can be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +122,12 @@ def predict_files(
     # Before the inputs are looked for: the output may lie among them, and must be ours to be passed over.
     claim(output, output / SUMMARY_FILE, "predictions")
     files = find_media(settings.inputs, output)
-    state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {output}"):
         before = Finished.read(state)
         now = Finished.of(output, _key(settings, digest), settings.formats, settings.inputs, files)
         work = _work(settings, digest, files)
         kept: tuple[str, ...] = ()
-        if settings.fresh:
-            # Under the lock: another process may be reading them.
-            SeenFolder(state / "seen").forget(set())
-        else:
+        if not settings.fresh:
             refuse_edited(output, before.sealed if before else work.sealed())
             if before:
                 before.refuse_other_inputs(output, now)
@@ -136,10 +137,23 @@ def predict_files(
                 work = _work(settings, digest, files)
             if (known := work.done()) and Written(output, state).all_there():
                 return replace(_told_before(output, known), kept=kept)
+        # A model that cannot be opened, or does not know the classes, leaves all as it was.
+        detector = detector or _open(settings)
+        wanted_classes(settings, detector.names)
+        if settings.fresh:
+            # Under the lock: another process may be reading them.
+            SeenFolder(state / "seen").forget(set())
+        untouched = not state.joinpath("seen").exists() and not work.marker.exists()
         work.begin()
         if before:
             before.give_way(state, None if settings.fresh else now)
-        return replace(_predict(settings, files, digest, work, now, detector, clock), kept=kept)
+        try:
+            return replace(_predict(settings, files, digest, work, now, detector, clock), kept=kept)
+        except NothingReadableError:
+            if untouched:
+                work.marker.unlink()
+                shutil.rmtree(state / "seen")
+            raise
 
 
 def _key(settings: PredictSettings, digest: str) -> str:
@@ -172,14 +186,13 @@ def _predict(
     digest: str,
     work: Work,
     now: Finished,
-    detector: Detector | None,
+    detector: Detector,
     clock: Clock,
 ) -> PredictSummary:
     output, state = settings.output, settings.output / STATE
     # The lock is held, so nobody else's are among them.
     for leftover in output.rglob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
-    detector = detector or _open(settings)
     stored = SeenFolder(state / "seen")
     looking = Looking.of(settings, detector, digest, stored, clock)
     survey = Survey(stored, looking.at_all(files), tuple(detector.names))
@@ -189,7 +202,7 @@ def _predict(
     if not counts.pictures + counts.frames:
         # Before anything is written: an empty report would look like an empty sea.
         key, problem = problems[0]
-        raise UserError(f"nothing of the {len(files)} files can be read; first: {key}: {problem}")
+        raise NothingReadableError(f"nothing of the {len(files)} files can be read; first: {key}: {problem}")
     shown = Shown.of(counts, settings.page_pictures)
     written = Written(output, state)
     packages = [name for name in PACKAGES if name in settings.formats]

@@ -8,10 +8,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.errors import UserError
-from marauder.core.settings import COMMAS, Decides, Settings
-from marauder.data.groups import compile_group_pattern
+from marauder.core.settings import COMMAS, Decides, Existing, OnThisMachine, Settings
+from marauder.core.ultralytics_words import PREDICTING, answers
+from marauder.data.groups import GroupPattern
+from marauder.data.media_files import why_nothing
 from marauder.data.video_files import Sampling
+from marauder.engine.devices import CHOICES, Device
 
 ANNOTATED, BOXES, PARQUET, VIAME = "annotated", "boxes", "parquet", "viame"
 PACKAGES = ("coco", "yolo", "label_studio", "cvat")
@@ -21,35 +23,41 @@ MOST_AT_ONCE = 64
 
 
 class PredictSettings(Settings):
-    """What to look at, and what to write.
-
-    ``model``: a file or folder that ``prediction.opening`` opens. ``inputs``: pictures, videos, folders, or patterns.
-    ``confidence``: least score, 0 to 1; ``None``: the model's own thresholds, else 0.25. ``iou``: overlap above which
-    the fainter of two boxes of a class is dropped. ``max_detections``: boxes of a picture. ``classes``: names, or
-    numbers, of those wanted; ``None``: all. ``image_size``: long side of the input in pixels, ``None``: the model's.
-    ``every``, ``fps``: which frames of videos (``data.video_files.Sampling``). ``formats``: of ``FORMATS``, or ``all``;
-    counts and the page are always written. ``group_pattern``: which pictures are frames of one clip (``data.groups``).
-    ``page_pictures``: surest, and least sure, pictures on the page. ``fresh``: forget what earlier runs found.
-    """
+    """What to look at, and what to write."""
 
     decides: ClassVar[Decides] = Decides.RESULT
+    elsewhere = answers(PREDICTING)
 
-    model: Annotated[Path, BY_CONTENT]
-    inputs: Annotated[tuple[str, ...], Decides.PLACE] = Field(min_length=1)
-    output: Annotated[Path, Decides.PLACE] = Path("predictions")
-    confidence: float | None = Field(None, ge=0, le=1)
-    iou: float = Field(0.7, ge=0, le=1)
-    max_detections: int = Field(300, ge=1)
-    classes: Annotated[tuple[str, ...] | None, COMMAS] = None
-    image_size: int | None = Field(None, ge=32)
-    batch: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1, le=MOST_AT_ONCE)
-    device: Annotated[str, Decides.NOTHING] = "auto"
-    every: int | None = Field(None, ge=1)
-    fps: float | None = Field(None, gt=0, le=1000)
-    formats: Annotated[tuple[str, ...], COMMAS] = (ANNOTATED, BOXES, VIAME)
-    group_pattern: str | None = None
-    page_pictures: int = Field(12, ge=0, le=100)
-    fresh: Annotated[bool, Decides.NOTHING] = False
+    model: Annotated[Path, BY_CONTENT, Existing()] = Field(
+        description="detector: .pt, .safetensors, .onnx or .torchscript, or a predictor folder"
+    )
+    inputs: Annotated[tuple[str, ...], Decides.PLACE, OnThisMachine(why_nothing)] = Field(
+        min_length=1, description="pictures, videos, folders, or patterns"
+    )
+    output: Annotated[Path, Decides.PLACE] = Field(Path("predictions"), description="folder to write to")
+    confidence: float | None = Field(None, ge=0, le=1, description="least score; default: the model's own, else 0.25")
+    iou: float = Field(
+        0.7, ge=0, le=1, description="overlap above which the fainter of two boxes of a class is dropped"
+    )
+    max_detections: int = Field(300, ge=1, description="most boxes of a picture")
+    classes: Annotated[tuple[str, ...] | None, COMMAS] = Field(
+        None, description="names, or numbers, of the classes wanted; default: all"
+    )
+    image_size: int | None = Field(None, ge=32, description="long side of the input in pixels; default: the model's")
+    batch: Annotated[int | None, Decides.NOTHING] = Field(
+        None, ge=1, le=MOST_AT_ONCE, description="pictures of a forward pass; default: 4 on a CPU, 16 on a GPU"
+    )
+    device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
+    every: int | None = Field(None, ge=1, description="look at each so many-th frame of videos; default: 1")
+    fps: float | None = Field(None, gt=0, le=1000, description="frames to look at in a second of video; default: all")
+    formats: Annotated[tuple[str, ...], COMMAS] = Field(
+        (ANNOTATED, BOXES, VIAME), description=f"of {', '.join(FORMATS)}, or all; counts and page are always written"
+    )
+    group_pattern: GroupPattern | None = Field(
+        None, description="regular expression: which pictures are frames of one clip (data.groups)"
+    )
+    page_pictures: int = Field(12, ge=0, le=100, description="surest, and least sure, pictures on the page")
+    fresh: Annotated[bool, Decides.NOTHING] = Field(False, description="forget what earlier runs found")
 
     @field_validator("formats")
     @classmethod
@@ -68,16 +76,6 @@ class PredictSettings(Settings):
         if fps is not None and info.data.get("every") is not None:
             raise ValueError("fps and every both say which frames of videos; give one of them")
         return fps
-
-    @field_validator("group_pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern:
-            try:
-                compile_group_pattern(pattern)
-            except UserError as error:
-                raise ValueError(str(error)) from None
-        return pattern
 
     @property
     def sampling(self) -> Sampling:

@@ -155,10 +155,9 @@ def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
                 if field == "where"
                 else box_columns(records, list(query.names), names)
             )
-            if field == "boxes":
-                yield from _unknown_classes(name, query, names, place)
             for severity, kind, words in _of_other_kinds(query, columns):
                 yield SliceFinding(name, severity, kind, f"{field}: {words}", place=place)
+        yield from _unknown_classes(name, settings, names, place)
         yield from _wrong_by(name, settings, of_pictures, of_boxes, dataset, place)
         missing = sorted(book.ids.get(name, frozenset()) - keys)
         if missing:
@@ -167,8 +166,17 @@ def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
             yield SliceFinding(name, "error", "unknown-id", words, place=place)
 
 
-def _unknown_classes(name: str, query: Query, classes: Sequence[str], place: str) -> Iterator[SliceFinding]:
+def check_classes(book: SliceBook, classes: Sequence[str]) -> Iterator[SliceFinding]:
+    """The part of ``check_names`` that needs no more of the data set than its ``classes``."""
+    for name, settings in book.slices.items():
+        yield from _unknown_classes(name, settings, classes, _place(book, name))
+
+
+def _unknown_classes(name: str, settings: SliceSettings, classes: Sequence[str], place: str) -> Iterator[SliceFinding]:
     """Classes that the data set does not have; one that only has no box is no mistake."""
+    if settings.boxes is None:
+        return
+    query = expand_sizes(parse_query(settings.boxes))
     for node in walk(query.root):
         if node.operator not in ("=", "<>") or [part.value for part in node.parts[:1]] != ["class"]:
             continue

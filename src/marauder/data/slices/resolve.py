@@ -12,7 +12,7 @@ import numpy as np
 from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake, MistakesError
 from marauder.core.plain import PlainMapping
-from marauder.core.settings import examine_layer, read_layer, read_yaml_mapping
+from marauder.core.settings import examine_layer, put_right, read_layer_or_mistakes
 from marauder.data.records import Record
 from marauder.data.slices.columns import Values, box_columns, picture_columns, plain
 from marauder.data.slices.counting import Counter
@@ -49,13 +49,26 @@ class SliceBook:
 
 def load_slices(path: Path | str) -> SliceBook:
     """Read ``slices.yaml``. Raises one ``UserError`` that lists every mistake with its line."""
+    book, mistakes = examine_slices(path)
+    if mistakes:
+        raise MistakesError(mistakes, str(path))
+    return book
+
+
+def examine_slices(path: Path | str) -> tuple[SliceBook, list[Mistake]]:
+    """As ``load_slices``, with the mistakes instead of an error; the book then holds what could be read, and is good
+    for finding more of them."""
     place = Path(path)
-    layer = read_layer(place)
+    layer = read_layer_or_mistakes(place)
+    if layer.mistakes:
+        return SliceBook({}, path=place), list(layer.mistakes)
     if not layer.content.get("slices") and not set(layer.content) - {"slices"}:
-        raise UserError(
-            f"{place}: defines no slices; write one below the word slices, for example\n"
+        words = (
+            "defines no slices; write one below the word slices, for example\n"
             "  slices:\n    deep:\n      where: depth > 20"
         )
+        return SliceBook({}, path=place), [Mistake(words, str(place))]
+    layer = put_right(SlicesSettings, layer)
     settings, mistakes = examine_layer(SlicesSettings, layer)
     slices = _raw_slices(layer.content)
     ids: dict[str, frozenset[str]] = {}
@@ -69,10 +82,9 @@ def load_slices(path: Path | str) -> SliceBook:
             mistakes.append(Mistake(f"slices.{name}.ids: {error}", layer.places[("slices", name, "ids")]))
         else:
             ids |= {name: keys} if keys is not None else {}
-    if mistakes:
-        raise MistakesError(mistakes, str(place))
-    lines = read_yaml_mapping(place)[1]
-    return SliceBook(settings.slices, ids, place, {name: lines[("slices", name)] for name in settings.slices})
+    known = settings.slices or {}
+    lines = {name: int(layer.places[("slices", name)].rpartition(":")[2]) for name in known}
+    return SliceBook(known, ids, place, lines), mistakes
 
 
 def automatic_slices(

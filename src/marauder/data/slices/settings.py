@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from marauder.core.errors import UserError
 from marauder.core.settings import Settings
@@ -85,9 +86,18 @@ class SliceSettings(Settings):
     @field_validator("limits")
     @classmethod
     def _metrics_exist(cls, limits: dict[str, LimitSettings]) -> dict[str, LimitSettings]:
-        for name in limits:
-            if name not in METRICS:
-                raise ValueError(unknown_name(name, METRICS, "metric"))
+        mistakes = [
+            # Each with its own location, so that it is told with its own line.
+            InitErrorDetails(
+                type=PydanticCustomError("unknown_metric", "{words}", {"words": unknown_name(name, METRICS, "metric")}),
+                loc=(name,),
+                input={},
+            )
+            for name in limits
+            if name not in METRICS
+        ]
+        if mistakes:
+            raise ValidationError.from_exception_data(cls.__name__, mistakes)
         return limits
 
     @model_validator(mode="after")

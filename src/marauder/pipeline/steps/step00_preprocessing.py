@@ -54,15 +54,22 @@ class Preprocessing(Step):
             "enhance.fresh": False,
         }
 
+    makes_classes = True
+
     def class_names(self, settings: Any) -> tuple[str, ...] | None:
-        """Those of the taxonomy; the sources' own names are known once they are read."""
+        """Those of the taxonomy, or of the sources, which are read."""
+        from marauder.data.organize import names_of_sources
         from marauder.data.taxonomy import Taxonomy
 
-        file = settings.organize.taxonomy_file if settings.organize is not None else None
+        organize = settings.organize
         try:
-            return Taxonomy.load(file).class_names if file is not None else None
+            if organize is None or organize.taxonomy is None:
+                return None
+            if organize.taxonomy_file is not None:
+                return Taxonomy.load(organize.taxonomy_file).class_names
+            return names_of_sources(organize)
         except UserError:
-            return None  # a mistake of this step's settings, told as such
+            return None  # a mistake of this step's settings, or of its sources, told as such
 
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""

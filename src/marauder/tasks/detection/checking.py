@@ -33,17 +33,21 @@ def look_through(
     # What is about to be made again may have other classes then.
     there = settings.data is not None and settings.data.exists() and not places.is_made(settings.data)
     data = _Data(settings) if there else None
-    if data is not None and _asks_for_names(settings, book):
-        with found.gathered(places.at("data")):
-            data.read()
-    names = data.dataset.names if data is not None and data.dataset is not None else places.class_names
-    found.add(of_any_run(replace(places, class_names=names)))
+    names: Sequence[str] | None = None
+    if _asks_for_names(settings, book):
+        if data is not None:
+            with found.gathered(places.at("data")):
+                data.read()
+        names = data.dataset.names if data is not None and data.dataset is not None else places.class_names()
+    found.add(of_any_run(replace(places, class_names=lambda: names)))
     if names is not None:
         found.add(unknown_classes(settings, names, places))
     if data is not None and data.dataset is not None:
         found.add(_about_slices(settings, book, data.dataset, places))
+    elif book is not None:
+        found.add(_about_slices_alone(settings, book, names, places))
     # Only where there is something to tell already: otherwise the run reads the data set next, and tells itself.
-    elif found.found and data is not None and not data.failed:
+    if found.found and data is not None and data.dataset is None and not data.failed:
         with found.gathered(places.at("data")):
             data.read()
     return found.found
@@ -89,12 +93,14 @@ class _Data:
 
 
 def _book(settings: DetectionSettings, places: Places, found: Mistakes) -> SliceBook | None:
-    from marauder.data.slices.resolve import load_slices
+    from marauder.data.slices.resolve import examine_slices
 
     with found.gathered(places.at("data")):
         file = slices_file(settings)
         if file is not None and file.exists():
-            return load_slices(file)
+            book, mistakes = examine_slices(file)
+            found.add(mistakes)
+            return book
     return None
 
 
@@ -131,10 +137,7 @@ def _about_slices(
         for finding in check_names(book, dataset):
             if finding.severity == "error":
                 yield finding.as_mistake()
-    wanted = {f"evaluation.target.{name}": name for name in settings.evaluation.target} if settings.evaluation else {}
-    metric = settings.training.best_metric if settings.training is not None else ""
-    if metric.startswith("slice/"):
-        wanted["training.best_metric"] = metric.removeprefix("slice/").removesuffix("/map50")
+    wanted = _wanted_slices(settings)
     if not wanted:
         return
     try:
@@ -143,8 +146,39 @@ def _about_slices(
         return  # a slice that cannot be made: told above
     for key, name in wanted.items():
         if name not in known:
-            where = ".".join(key.split(".")[:2])
-            yield Mistake(f"{key}: no slice named {name!r}{nearest(name, known, ALL_SLICES)}", places.at(where))
+            yield _no_slice(key, name, known, places)
+
+
+def _about_slices_alone(
+    settings: DetectionSettings, book: SliceBook, names: Sequence[str] | None, places: Places
+) -> Iterator[Mistake]:
+    """What can be said of slices while the data set is not there: classes, and names of slices."""
+    from marauder.data.slices.check import check_classes
+    from marauder.evaluation.intervals import OVERALL
+
+    if names is not None:
+        yield from (finding.as_mistake() for finding in check_classes(book, names))
+    known = [OVERALL, *book.slices]
+    for key, name in _wanted_slices(settings).items():
+        # Those of ``by`` are called after values that only the data set has.
+        owner = book.slices.get(name.partition("=")[0])
+        if name not in known and (owner is None or owner.by is None):
+            yield _no_slice(key, name, known, places)
+
+
+def _wanted_slices(settings: DetectionSettings) -> dict[str, str]:
+    """Slices that settings name, by the setting."""
+    wanted = {f"evaluation.target.{name}": name for name in settings.evaluation.target} if settings.evaluation else {}
+    metric = settings.training.best_metric if settings.training is not None else ""
+    if metric.startswith("slice/"):
+        wanted["training.best_metric"] = metric.removeprefix("slice/").removesuffix("/map50")
+    return wanted
+
+
+def _no_slice(key: str, name: str, known: Sequence[str], places: Places) -> Mistake:
+    where = ".".join(key.split(".")[:2])
+    words = f"no slice named {name!r}{nearest(name, known, ALL_SLICES)}"
+    return Mistake(f"{'.'.join((*places.prefix, key))}: {words}", places.at(where))
 
 
 def slice_names(settings: DetectionSettings, book: SliceBook | None, dataset: Dataset) -> list[str]:

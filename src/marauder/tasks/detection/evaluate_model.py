@@ -14,9 +14,24 @@ from marauder.engine.distributed import choose_device
 from marauder.reporting.advice import Commands, Figures, advise
 from marauder.reporting.run_report import write_evaluation
 from marauder.tasks.detection.advice import class_figures
+from marauder.tasks.detection.evaluate_settings import EvaluateSettings
 from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
 
 log = logging.getLogger("marauder")
+
+
+def evaluate(settings: EvaluateSettings, clock: Clock) -> tuple[Measured, Path | None]:
+    """What ``marauder evaluate`` does, see ``evaluate_model``."""
+    return evaluate_model(
+        settings.model,
+        settings.data,
+        settings.split,
+        clock,
+        output=settings.output,
+        image_size=settings.image_size,
+        pictures=settings.pictures,
+        device=settings.device,
+    )
 
 
 def evaluate_model(

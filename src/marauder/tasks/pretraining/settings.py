@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from marauder.core.decides import BY_CONTENT
 from marauder.core.plugins import known_as
 from marauder.core.settings import Decides, Settings
+from marauder.core.ultralytics_words import answers
+from marauder.data.groups import GroupPattern
 from marauder.data.thinning import ThinningSettings
 from marauder.engine.settings import OptimizerSettings, TrainingSettings
 from marauder.imaging.underwater_view_settings import ViewSettings
@@ -25,7 +27,6 @@ from marauder.runs.settings import (
     RunSettings,
     StartWeights,
 )
-from marauder.runs.ultralytics_words import answers
 
 SIGNS = ("effective_rank", "deviation", "rank_share", "similarity")
 """What held-out pictures are measured by after every epoch; see ``models.pretraining.signs``."""
@@ -80,7 +81,7 @@ class PretrainingPlan(Settings):
     settings: MethodSettings = MethodSettings()
     views: ViewSettings = ViewSettings()
     thinning: ThinningSettings = ThinningSettings()
-    group_pattern: str | None = Field(
+    group_pattern: GroupPattern | None = Field(
         None, description="regular expression for the clip in a picture's name; default: the usual names of frames"
     )
     source_size: int | None = Field(
