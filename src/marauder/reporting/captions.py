@@ -32,8 +32,8 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     ),
     "confusion_matrix.png": (
         "Confusion matrix",
-        "Rows are true classes, columns predicted ones. Off the diagonal: classes mistaken for each other. Last column: "
-        "missed boxes. Last row: false detections.",
+        "Rows are true classes, columns predicted ones. Off the diagonal: classes mistaken for each other. Last "
+        "column: missed boxes. Last row: false detections.",
     ),
 }
 """Title and caption by the figure's file. The page shows slices as a table and predictions as single pictures."""

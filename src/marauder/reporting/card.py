@@ -31,8 +31,13 @@ ETHICS = (
 )
 
 
-ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~-])/(?:[^\s/]+/)+[^\s/]+")
-"""A path from the root, of two parts at least, not the middle of a relative one or of an address."""
+ABSOLUTE_PATH = re.compile(
+    # The place of a file as an address, or a path that is neither the rest of a relative one nor of another address.
+    r"(?:(?<!\w)file:(?://[^\s/]*)?|(?<![\w.:/~-]))"
+    # Folders may have blanks within their names; a blank after punctuation, or before a path, ends the path.
+    r"/(?:[^\s/]+(?:(?<![,;:.)]) (?!/)[^\s/]+)*/)+[^\s/]+"
+)
+"""A path from the root, of two parts at least."""
 
 
 def write_model_card(folder: Path, evidence: RunEvidence) -> Path:
