@@ -157,7 +157,7 @@ def test_a_detector_that_sees_the_same_everywhere_gives_way_to_the_look_of_pictu
     page = (here / chosen.output / "report.html").read_text(encoding="utf-8")
     told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's doubts mean nothing"
     assert first.startswith(told)
-    assert page.index("Not chosen as asked for") < page.index("how pictures look (light") < page.index("Why these")
+    assert page.index("Not chosen as requested") < page.index("how pictures look (light") < page.index("Why these")
     again = select_pictures(chosen, Clock())
     assert again.reused and again.changes == summary.changes
 

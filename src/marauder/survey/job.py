@@ -271,8 +271,8 @@ def _write_tables(
 
 def _threshold(settings: PredictSettings) -> str:
     if settings.confidence is None:
-        return "Counted is what reaches the model's own thresholds (0.25 where it has none)."
-    return f"Counted is what the model gives a score of at least {settings.confidence:g}."
+        return "Detections that reach the model's own thresholds (0.25 if it has none) are counted."
+    return f"Detections with a score of at least {settings.confidence:g} are counted."
 
 
 def _beside(settings: PredictSettings) -> str:
