@@ -207,7 +207,7 @@ class _Export:
             )
             if found.unnamed:
                 self.notes.append(
-                    f"the model's classes {', '.join(found.unnamed)} are none of the data set's; left out"
+                    f"the model's classes {', '.join(found.unnamed)} are not classes of the data set; left out"
                 )
             self.notes += found.unreadable
         done = []

@@ -140,7 +140,7 @@ def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Ta
     if leaking:
         first = next(iter(leaking))
         raise UserError(
-            f"{base.source}: {len(leaking)} groups stand on two sides of the split, {first} for one "
+            f"{base.source}: {len(leaking)} groups are in two splits, {first} for one "
             f"({', '.join(leaking[first])}); split the data set again by groups, then import again"
         )
     return merged

@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "marauder.cli.pipeline:app",
         "Run the steps of the pipeline, each only when something changed.",
     ),
-    "status": ("marauder.cli.pipeline:status_app", "Show where every step of a workspace stands, and why."),
+    "status": ("marauder.cli.pipeline:status_app", "Show the state of every step of a workspace, and why."),
     "data": (
         "marauder.cli.data:app",
         "Organize, check and split labelled pictures; make pictures of videos; generate reef scenes.",
@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "predict": (
         "marauder.cli.predict:app",
-        "Look at pictures and videos with a detector: counts, MaxN, files for other tools, a page.",
+        "Run a detector on pictures and videos: counts, MaxN, files for other tools, a page.",
     ),
     "export": ("marauder.cli.export:app", "Step 9: write ONNX and TorchScript, checked against the model."),
 }
@@ -155,7 +155,7 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     except Interrupted as stop:
         again = stop.resume_command or resume_command()
         print(
-            f"\nstopped: {stop.reason}. What was finished is saved. To go on, run:\n  {again}",
+            f"\nstopped: {stop.reason}. Finished work is saved. To continue, run:\n  {again}",
             file=sys.stderr,
         )
         sys.exit(EXIT_INTERRUPTED)

@@ -9,9 +9,9 @@ from marauder.cli.options import Option
 
 PREPROCESS = JobCommand(
     name="preprocess",
-    help="""Enhance the pictures of a folder, or go on where it was; labels travel along.
+    help="""Enhance the pictures of a folder, or resume; labels are copied along.
 
-    The same command goes on after any interruption, and does only what changed. See docs/step0_preprocessing.md.
+    The same command resumes after any interruption, and redoes only what changed. See docs/step0_preprocessing.md.
     """,
     settings="marauder.preprocessing.settings:PreprocessingSettings",
     job="marauder.preprocessing.job:preprocess_folder",

@@ -38,7 +38,7 @@ def with_value(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
 
 Resume = Annotated[
     str | None,
-    typer.Option("--resume", metavar="[CHECKPOINT]", help="go on from the newest checkpoint, or from the one named"),
+    typer.Option("--resume", metavar="[CHECKPOINT]", help="continue from the newest checkpoint, or from the one named"),
 ]
 
 
@@ -48,11 +48,11 @@ def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) ->
     Raises ``UserError`` beside ``--fresh``, and for ``--resume=CHECKPOINT`` of a command that has none.
     """
     if resume is not None and fresh:
-        raise UserError("--resume goes on and --fresh starts over; give one of them")
+        raise UserError("--resume continues and --fresh starts over; give only one of them")
     if resume is None or resume == NEWEST:
         return None
     if not has_checkpoints:
-        raise UserError(f"--resume {resume}: this command has no checkpoints to choose from; --resume alone goes on")
+        raise UserError(f"--resume {resume}: this command has no checkpoints to choose from; --resume alone continues")
     return Path(resume)
 
 

@@ -22,7 +22,7 @@ SCENES = JobCommand(
     name="scenes",
     help="""Generate underwater reef pictures of eight species as a plain YOLO data set, split by clip.
 
-    Every picture is a function of the seed. The same command run again goes on where it was.
+    Every picture is a function of the seed. Run again, the same command continues where it stopped.
     """,
     settings="marauder.scenes.settings:SceneSettings",
     job="marauder.scenes.writing:generate_scenes",
