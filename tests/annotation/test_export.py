@@ -207,7 +207,7 @@ def test_pictures_that_are_stored_turned_go_out_upright(settings_for: Any, tmp_p
 def test_a_list_that_names_nothing_is_told_with_its_line(settings_for: Any, tmp_path: Path, line: str) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text(f"\n{line}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"list\.txt:2: .*mend the line"):
+    with pytest.raises(UserError, match=r"list\.txt:2: .*correct the line"):
         export(settings_for(pictures=listed))
 
 

@@ -37,7 +37,7 @@ def test_what_is_no_delivery_is_named(world: World) -> None:
     told = CliRunner().invoke(app, words_of(world))
     for words in (batch_status(world.settings).words, told.output + str(told.exception)):
         for name in ("x.rar", "photo.jpg", "note.txt"):
-            assert f"{name} is no zip" in words
+            assert f"{name} is neither a zip" in words
         assert "link.zip is a link, which is not followed" in words and "half.zip.part is still being copied" in words
         assert ".DS_Store" not in words and "Thumbs.db" not in words
 

@@ -575,7 +575,7 @@ def test_names_that_are_no_text(tmp_path: Path):
     assert (found, told) == ({"images/0.png train": "fish"}, {"name-unreadable": 1})
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/fold\xe9r"))
     build(odd, yolo(FISH))
-    with pytest.raises(UserError, match="no text in UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8"):
         read_dataset(odd)
 
 

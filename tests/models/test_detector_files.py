@@ -278,7 +278,7 @@ def test_a_pt_opens_under_any_path(saved: Path, tmp_path: Path) -> None:
     odd.write_bytes(saved.with_suffix(".pt").read_bytes())
     assert load_detector(odd).names == load_detector(saved.with_suffix(".pt")).names
     odd.write_bytes(b"hello")
-    with pytest.raises(UserError, match="it is no file of PyTorch's"):
+    with pytest.raises(UserError, match="it is not a PyTorch file"):
         load_detector(odd)
 
 

@@ -155,7 +155,7 @@ def test_a_detector_that_sees_the_same_everywhere_gives_way_to_the_look_of_pictu
         assert [one["key"] for one in picks] == [one["key"] for one in content(here / "by_look")["picks"]]
     first = summary.message().splitlines()[0]
     page = (here / chosen.output / "report.html").read_text(encoding="utf-8")
-    told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's doubts mean nothing"
+    told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's uncertainty means nothing"
     assert first.startswith(told)
     assert page.index("Not chosen as requested") < page.index("how pictures look (light") < page.index("Why these")
     again = select_pictures(chosen, Clock())
@@ -255,9 +255,9 @@ def test_a_detector_that_sees_nothing_gives_typical_pictures_and_no_free_boxes(h
     found = content(here / "blindly")
     assert all(pick["estimated_boxes"] == pytest.approx(mean, abs=1e-3) for pick in found["picks"])
     assert found["price"]["boxes"] == pytest.approx(12 * mean, abs=0.1)
-    assert f"the mean of the {len(labelled)} labelled pictures, stands for it" in told
+    assert f"the mean of the {len(labelled)} labelled pictures, is used instead" in told
     page = (here / "blindly" / "report.html").read_text(encoding="utf-8")
-    assert "sees no box at all" in page and "cannot decide" not in page
+    assert "sees no box at all" in page and "unsure what is in" not in page
 
 
 def test_a_blind_detector_and_nothing_labelled_say_that_boxes_are_not_known(here: Path) -> None:
@@ -300,7 +300,7 @@ def test_one_bad_picture_is_set_aside_and_told(here: Path) -> None:
 def test_several_models_look_together_or_the_first_alone(here: Path) -> None:
     models = ["a/best.pt", "b/best.pt"]
     alone = select_pictures(settings("first", models=models), Clock())
-    assert any("only the first model, a/best.pt, looked at the pool" in note for note in alone.notes)
+    assert any("only the first model, a/best.pt, was used" in note for note in alone.notes)
     both = select_pictures(settings("both", models=models, use_ensemble=True), Clock())
     assert any("2 models" in note for note in both.notes)
     measures = set(content(here / "both")["picks"][0]["scores"])

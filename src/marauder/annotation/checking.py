@@ -213,9 +213,7 @@ def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
         )
         return [Note("negatives-many", message)]
     # Not serious: boxes were expected in too few of them, so empty answers may well be right.
-    message = (
-        f"{len(empty)} of {accepted} pictures came back without any box, far more than usual; check some of them"
-    )
+    message = f"{len(empty)} of {accepted} pictures came back without any box, far more than usual; check some of them"
     return [Note("negatives-many", message, "", False)]
 
 
@@ -262,9 +260,7 @@ def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) ->
             continue
         classes[position] = index
         if name != names[index]:
-            notes.append(
-                Note("class-spelled", f"box {position + 1}: {name!r} is read as {names[index]!r}", "", False)
-            )
+            notes.append(Note("class-spelled", f"box {position + 1}: {name!r} is read as {names[index]!r}", "", False))
     known = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
     for name, count in unknown.items():
         boxes_of_it = f"{count} box{'es' if count > 1 else ''}"

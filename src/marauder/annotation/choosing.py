@@ -128,7 +128,9 @@ def _listed(file: Path, dataset: Dataset) -> list[Chosen]:
         # Lists are written by hand: paths count from the current folder or from the list's own.
         record = keys.get(line) or places.get(os.path.realpath(line)) or places.get(beside)
         if record is None and not file.is_dir() and not Path(line).is_file():
-            raise UserError(f"{file}:{number}: {line!r} is neither a record of the data set nor a picture; correct the line")
+            raise UserError(
+                f"{file}:{number}: {line!r} is neither a record of the data set nor a picture; correct the line"
+            )
         record = record or _new_record(Path(line), f"{Path(line).stem}-{_digest(line)[:6]}")
         chosen.setdefault(record.key, Chosen(record))
     return list(chosen.values())

@@ -56,8 +56,7 @@ RULES = {
         "box around the part that merges; where your tool lets you mark it (crowd, group), do so."
     ),
     "Mirror pictures": (
-        "Reflections on the surface or a pane of glass are not animals. Nor are animals on posters, signs and "
-        "screens."
+        "Reflections on the surface or a pane of glass are not animals. Nor are animals on posters, signs and screens."
     ),
     "In doubt": (
         "If you cannot say which of the classes it is, leave it out rather than guess. If it belongs to none of the "

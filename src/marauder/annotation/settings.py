@@ -38,8 +38,12 @@ class QualitySettings(Settings):
     well_located_iou: float = Field(0.75, gt=0, le=1, description="overlap from which a box counts as well located")
     sure_confidence: float = Field(0.5, gt=0, le=1, description="score from which a pre-label counts as confident")
     review_count: int = Field(50, ge=0, description="suspected errors that the page shows first")
-    least_agreement_iou: float = Field(0.7, ge=0, le=1, description="mean overlap of two annotators; anything lower is reported")
-    least_kappa: float = Field(0.8, ge=-1, le=1, description="class agreement of two annotators; anything lower is reported")
+    least_agreement_iou: float = Field(
+        0.7, ge=0, le=1, description="mean overlap of two annotators; anything lower is reported"
+    )
+    least_kappa: float = Field(
+        0.8, ge=-1, le=1, description="class agreement of two annotators; anything lower is reported"
+    )
 
 
 class AnnotationSettings(Settings):

@@ -306,7 +306,9 @@ class _Work:
                     self.find(shown, kind, f"{why}; not taken")
                     continue
                 if names[position] != info.filename or "\\" in names[position]:
-                    self.find(shown, "entry-name-mended", "its name was not written as the format requires; corrected", True)
+                    self.find(
+                        shown, "entry-name-mended", "its name was not written as the format requires; corrected", True
+                    )
                 wanted.append((info, f"{prefix}/{name}" if prefix else name, shown))
             # All of the archive at once: entry by entry, each could look harmless.
             self.count_stated(sum(info.file_size for info, _, _ in wanted))

@@ -121,7 +121,9 @@ def parse_fractions(text: str | None) -> dict[str, float]:
         try:
             fractions[name.strip()] = float(number)
         except ValueError:
-            raise UserError(f"--fractions {text!r}: {part!r} is not a share; write train=0.7,val=0.2,test=0.1") from None
+            raise UserError(
+                f"--fractions {text!r}: {part!r} is not a share; write train=0.7,val=0.2,test=0.1"
+            ) from None
     if not set(fractions) <= set(DEFAULT_FRACTIONS):
         raise UserError(f"--fractions {text!r}: the splits are train, val and test")
     return fractions

@@ -256,7 +256,8 @@ def _resolve_offered(kind: str, name: str) -> Any:
     model = getattr(found, "settings_model", None)
     if getattr(found, "name", None) != name or not (isinstance(model, type) and issubclass(model, Settings)):
         raise UserError(
-            f"{kind} {name!r} of {_origin(entry)} is not a plugin: it needs name = {name!r}, a title and a settings_model "
+            f"{kind} {name!r} of {_origin(entry)} is not a plugin: it needs name = {name!r}, a title and a "
+            f"settings_model "
             "(CONTRIBUTING.md says what else)"
         )
     base = imported(BASES[kind])
@@ -289,9 +290,7 @@ def _offered(kind: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in _entry_points(kind):
         if entry.name in TABLE[kind] or entry.name in found:
-            taken = (
-                "Marauder has its own" if entry.name in TABLE[kind] else f"so does {_origin(found[entry.name])}"
-            )
+            taken = "Marauder has its own" if entry.name in TABLE[kind] else f"so does {_origin(found[entry.name])}"
             raise UserError(f"{_origin(entry)} offers a {kind} named {entry.name!r}, but {taken}; rename or remove it")
         found[entry.name] = entry
     return found

@@ -109,7 +109,7 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
     clock = clock or Clock()
     state = settings.output / STATE
     if settings.output.is_dir() and any(settings.output.iterdir()) and not state.is_dir():
-        raise UserError(f"{settings.output}: holds files that are no frames of videos; choose another --output")
+        raise UserError(f"{settings.output}: holds files that are not frames of videos; choose another --output")
     videos = find_media(settings.inputs, settings.output, pictures=False)
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock", f"the folder {settings.output}"):

@@ -139,7 +139,7 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         if not source.exists():
             raise UserError(f"{source}: no such file or folder; check --input")
         if output.resolve() == source.resolve() or output.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"{output}: the output may not lie in the input {source}; sources are never written to")
+            raise UserError(f"{output}: the output must not be inside the input {source}; sources are never written to")
     clock = clock or Clock()
     identity = fingerprint(_identity(settings, clock))
     if not settings.fresh:
@@ -334,7 +334,7 @@ def _split(dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: li
         leaks = leaking_groups(dataset)
         if leaks:
             shown = ", ".join(list(leaks)[:3])
-            notes.append(f"{len(leaks)} groups stand in several of the sources' splits ({shown}); use --fractions")
+            notes.append(f"{len(leaks)} groups are in several of the sources' splits ({shown}); use --fractions")
         return dataset
     own = dataset.splits()
     if own and not settings.keep_splits:
@@ -365,7 +365,7 @@ def _summary(
     labelled = dataset.with_records(record for record in dataset if record.labelled)
     unlabelled = len(dataset) - len(labelled)
     if unlabelled:
-        notes = [*notes, f"{unlabelled} pictures are unlabelled and stand in images/unlabelled"]
+        notes = [*notes, f"{unlabelled} pictures are unlabelled and in images/unlabelled"]
     return OrganizeSummary(
         data_yaml=data_yaml,
         pictures=len(dataset),

@@ -176,7 +176,7 @@ class Cursor:
             return cls(path)
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("delivered"), int):
-            raise DamagedFileError(f"{path}: is no cursor; delete it, and everything is delivered again")
+            raise DamagedFileError(f"{path}: is not a cursor; delete it, and everything is delivered again")
         return cls(path, **{name: content[name] for name in _CURSOR_FIELDS if name in content})
 
     def save(self) -> None:

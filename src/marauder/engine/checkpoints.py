@@ -84,8 +84,8 @@ class Checkpointer:
             moved += 1
         if moved:
             log.warning(
-                "starting over: the former checkpoints are in %s until the first epoch is done; to go on from them "
-                "instead: --resume %s",
+                "starting over: the former checkpoints are in %s until the first epoch is done; to continue from "
+                "them instead: --resume %s",
                 former,
                 former,
             )
@@ -125,7 +125,7 @@ class Checkpointer:
                 damaged = True
                 log.warning("%s; falling back to the checkpoint before it", error)
         if damaged:
-            log.warning("%s: no whole checkpoint is left; starting from the beginning", self.folder)
+            log.warning("%s: no intact checkpoint is left; starting from the beginning", self.folder)
         return None
 
     def set_aside_after(self, step: int) -> None:
@@ -144,7 +144,7 @@ class Checkpointer:
         if path.is_dir():
             found = Checkpointer(path).newest()
             if found is None:
-                raise UserError(f"{path}: holds no whole checkpoint; name a checkpoint file, or leave --resume away")
+                raise UserError(f"{path}: holds no intact checkpoint; name a checkpoint file, or omit --resume")
             return found
         if not path.is_file():
             raise no_such_checkpoint(path, self.folder)

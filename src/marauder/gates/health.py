@@ -11,7 +11,7 @@ from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
 NAMES: dict[str, str] = {
-    "nan": "the loss was no number",
+    "nan": "the loss was not a number",
     "exploding": "the loss exploded",
     "diverged": "the training diverged",
     "collapsed": "the model collapsed",
@@ -60,7 +60,7 @@ class HealthGate(Gate[GateSettings, HealthEvidence]):
             why = f"{NAMES[evidence.kind]}{where}{batch}: {evidence.why}"
             return self.verdict(self.broken(), why, evidence.kind, "none", **facts)
         if not evidence.finished:
-            why = evidence.why or "the training has not finished; run the same command again, it goes on from there"
+            why = evidence.why or "the training has not finished; run the same command again to resume it"
             return self.verdict(self.broken(), why, "unfinished", "none", **facts)
         lived = ", ".join(f"{count} times {kind}" for kind, count in evidence.counts.items() if count)
         why = "training finished normally" + (f"; on the way: {lived}" if lived else "")

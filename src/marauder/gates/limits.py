@@ -112,7 +112,7 @@ class Broken:
     side: str
 
     def __str__(self) -> str:
-        value = "undefined, which is taken for" if math.isnan(self.value) else f"{self.value:.4g},"
+        value = "undefined, which counts as" if math.isnan(self.value) else f"{self.value:.4g},"
         return f"{self.metric} is {value} {self.side} {self.bound:.4g}"
 
 

@@ -85,8 +85,8 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
         if failing:
             named = self._named(failing)
             why = (
-                f"{found.metric} is worse than production's on {named}, which noise does not explain; look at the "
-                "worst pictures of these slices in the report before promoting or tuning anything"
+                f"{found.metric} is worse than production's on {named}, by more than noise; look at the worst "
+                "pictures of these slices in the report before promoting or tuning anything"
             )
             return self.verdict(self.broken(), why, value, limit, **facts)
         if lost:

@@ -39,7 +39,7 @@ class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
 
     name = "representation"
     phase = "end"
-    title = "The backbone tells pictures apart"
+    title = "The backbone distinguishes pictures"
     settings_model = GateSettings
     evidence_model = RepresentationEvidence
 

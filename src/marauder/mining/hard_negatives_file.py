@@ -36,7 +36,7 @@ def read_negatives(path: Path | None) -> list[HardNegative]:
         raise UserError(f"{path}: no such file; mine hard negatives first, or leave hard_negatives.file out")
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("entries"), list):
-        raise UserError(f"{path}: is no hard_negatives.json of this version; mine hard negatives again")
+        raise UserError(f"{path}: is not a hard_negatives.json of this version; mine hard negatives again")
     try:
         return [
             # "pool" is written for readers; it follows from the classes.

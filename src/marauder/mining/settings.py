@@ -21,7 +21,7 @@ class MiningSettings(Settings):
         None, description="suspected_missing.json in which a person wrote a verdict, background or missing, to each"
     )
     count: int = Field(2000, ge=0, description="hard negatives that training uses; 0: no mining")
-    least_score: float = Field(0.1, gt=0, lt=1, description="detections below are no errors worth learning from")
+    least_score: float = Field(0.1, gt=0, lt=1, description="detections below are ignored")
     precision: float = Field(
         0.9, gt=0, le=1, description="confident detections without a label at this precision count as missing labels"
     )

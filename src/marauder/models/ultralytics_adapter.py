@@ -238,7 +238,7 @@ def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None
     except UNREADABLE as error:
         # A pickle that is none ends in a KeyError, which says a byte and nothing else.
         told = str(error).splitlines() if not isinstance(error, KeyError) else []
-        reason = told[0] if told else "it is no file of PyTorch's"
+        reason = told[0] if told else "it is not a PyTorch file"
         raise UserError(
             f"{path}: cannot be opened as a detector checkpoint ({reason}); expected best.pt or last.pt of a "
             "Marauder or Ultralytics detection run"

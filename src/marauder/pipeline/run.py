@@ -97,7 +97,7 @@ def _run_or_pause(
             while not pause.arrived():
                 clock.check()
                 time.sleep(POLL_SECONDS)
-            say(f"step {describe(step)}: goes on, what it waited for is there")
+            say(f"step {describe(step)}: continues, what it waited for has arrived")
             # What was to be started over was, before the pause.
             fresh = asked = False
         else:
@@ -121,7 +121,7 @@ def describe(step: Step) -> str:
 
 def _why(status: Status, fresh: bool) -> str:
     if fresh:
-        return "starts over, as asked"
+        return "starts over, as requested"
     if status.state == State.READY:
         return "starts"
     verb = "starts over" if status.fresh else "goes on"

@@ -68,7 +68,7 @@ class OnnxFormat(PredictorFormat):
             raise UserError(f"{path}: no such file; check the path, or export again") from None
         except _UNREADABLE as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: is no readable ONNX file ({reason}); export again") from None
+            raise UserError(f"{path}: is not a readable ONNX file ({reason}); export again") from None
         metadata = session.get_modelmeta().custom_metadata_map
         description = describe_exported(path, metadata, _accepts(path, session))
         # Wherever the graph runs, pictures and answers pass through the processor's memory.

@@ -84,7 +84,7 @@ class PreprocessingSummary:
         if len(self.set_aside) > 5:
             lines.append(f"... and {len(self.set_aside) - 5:,} more in {self.output / REPORT_FOLDER / 'summary.json'}")
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"Look at {self.report}, then train on {self.output} in place of the raw pictures.")
+        lines.append(f"Look at {self.report}, then train on {self.output} instead of the raw pictures.")
         return "\n".join(lines)
 
 

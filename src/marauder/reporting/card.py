@@ -23,9 +23,9 @@ from marauder.reporting.slice_table import COLUMNS, Row, calibration_of, slice_r
 
 CARD_VERSION = "1.0"
 ETHICS = (
-    "The pictures may show places and species whose position should not become public: look at what is published with "
+    "The pictures may show places and species whose position should not become public: check what is published with "
     "the model.",
-    "A missed animal and an invented one have different costs. Choose the confidence for the use at hand, from the "
+    "A missed animal and a false alarm have different costs. Choose the confidence for the intended use, from the "
     "curves of the report.",
     "Energy and emissions of the training were not measured, and nothing is claimed of them.",
 )

@@ -118,7 +118,7 @@ def _check_folder(root: Path, identity: Row, fresh: bool) -> None:
         # Killed between taking the lock and writing the settings.
         if {entry.name for entry in root.iterdir()} == {_STATE}:
             return
-        raise UserError(f"{root}: holds files that are no generated scenes; choose another --output")
+        raise UserError(f"{root}: holds files that are not generated scenes; choose another --output")
     if fresh:
         return
     try:

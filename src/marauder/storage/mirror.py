@@ -219,7 +219,9 @@ class CheckpointMirror:
     def _warn(self, error: Exception) -> None:
         if self._failures == 0:
             log.warning(
-                "%s: a checkpoint was not mirrored (%s); training goes on and it is tried again", self.where, error
+                "%s: a checkpoint was not mirrored (%s); training continues and the copy is tried again",
+                self.where,
+                error,
             )
         self._failures += 1
         self.counts = replace(self.counts, failed=self.counts.failed + 1)
@@ -295,7 +297,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
             mirror.forget_branch(folder)
             tiers.append(stored_steps(mirror.store, mirror.prefix))
         except (StoreError, OSError) as error:
-            log.warning("%s: cannot be asked for checkpoints (%s); going on without it", mirror.where, error)
+            log.warning("%s: looking for checkpoints failed (%s); continuing without it", mirror.where, error)
             tiers.append([])
     for tier, step in plan_restore(newest_whole(folder), tiers):
         try:
@@ -303,7 +305,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
         except (StoreError, DamagedFileError, FileNotFoundError) as error:
             log.warning("%s; falling back to the checkpoint before it", error)
             continue
-        log.info("going on from step %d, brought back from %s", step, mirrors[tier].where)
+        log.info("continuing from step %d, fetched from %s", step, mirrors[tier].where)
         _fetch_companions(mirrors[tier])
         return path
     return None
@@ -318,7 +320,7 @@ def _fetch_companions(mirror: CheckpointMirror) -> None:
             except FileNotFoundError:
                 continue
             except (StoreError, DamagedFileError) as error:
-                log.warning("%s; it is sought anew", error)
+                log.warning("%s; it is determined again", error)
 
 
 def newest_whole(folder: Path) -> int | None:

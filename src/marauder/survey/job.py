@@ -96,7 +96,7 @@ class PredictSummary:
             first = ": ".join(self.set_aside[0])
             lines.append(f"set aside: {len(self.set_aside):,}, see {SET_ASIDE_FILE}; first: {first}")
         if self.kept:
-            lines.append(f"kept, since earlier calls asked for them: {', '.join(self.kept)} (--fresh drops them)")
+            lines.append(f"kept, since earlier calls requested them: {', '.join(self.kept)} (--fresh drops them)")
         return "\n".join([*lines, f"page: {self.page}"])
 
 

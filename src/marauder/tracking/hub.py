@@ -117,7 +117,7 @@ class TrackingHub:
         lagging = self.followers.finish(self.settings.finish_seconds)
         if lagging:
             log.warning(
-                "tracking is behind: %s; it goes on with the next run of %s, or now with "
+                "tracking is behind: %s; it catches up with the next run of %s, or now with "
                 "`marauder runs deliver --runs %s %s`",
                 "; ".join(lagging.values()),
                 self.run.run_id,
