@@ -155,7 +155,8 @@ def test_a_detector_that_sees_the_same_everywhere_gives_way_to_the_look_of_pictu
         assert [one["key"] for one in picks] == [one["key"] for one in content(here / "by_look")["picks"]]
     first = summary.message().splitlines()[0]
     page = (here / chosen.output / "report.html").read_text(encoding="utf-8")
-    told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's uncertainty means nothing"
+    by_look, no_trust = "Likeness is that of how pictures look", "The detector's uncertainty means nothing"
+    told = by_look if strategy == "k_center" else no_trust
     assert first.startswith(told)
     assert page.index("Not chosen as requested") < page.index("how pictures look (light") < page.index("Why these")
     again = select_pictures(chosen, Clock())

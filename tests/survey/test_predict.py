@@ -529,7 +529,7 @@ def test_files_that_were_corrected_by_hand_are_not_replaced(name: str, world: Wo
     before = tree(output)
     told = re.escape(edited.relative_to(output).as_posix())
     for given in ({}, {"formats": ("boxes",)}, {"confidence": 0.65}, {"inputs": stills(world, "a", "b", "c")}):
-        with pytest.raises(UserError, match=rf"would replace files that were edited .*\({told}\).*another --output.*--fresh"):
+        with pytest.raises(UserError, match=rf"would replace files .*edited .*\({told}\).*another --output.*--fresh"):
             predict_files(settings.changed(given), detector=world.detector())
         assert tree(output) == before
     edited.unlink()  # what is gone is made again

@@ -165,7 +165,7 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
 def _leave_early(number: int, _frame: FrameType | None) -> None:
     """Before and after a command listens itself (``core.clock``) there is nothing that would have to be saved."""
     # A handler may interrupt a print: ``os.write`` takes no lock, and ``_exit`` runs no clean-up that might wait.
-    os.write(2, b"\nstopped: SIGTERM received. What was finished is saved. To go on, run the same command again\n")
+    os.write(2, b"\nstopped: SIGTERM received. Finished work is saved. To continue, run the same command again\n")
     os._exit(EXIT_INTERRUPTED)
 
 
