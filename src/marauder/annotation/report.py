@@ -145,7 +145,7 @@ def _of_the_whole(checked: Checked) -> list[str]:
     for notes in list(by_kind.values())[:SAID_OF_THE_WHOLE]:
         place = f"{printable(notes[0].place)}: " if notes[0].place not in ("", ".") else ""
         more = f" (and {len(notes) - 1} more of the kind)" if len(notes) > 1 else ""
-        lines.append(f"Of the delivery as a whole: {place}{printable(notes[0].message)}{more}.")
+        lines.append(f"About the delivery as a whole: {place}{printable(notes[0].message)}{more}.")
     return lines
 
 

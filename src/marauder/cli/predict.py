@@ -12,7 +12,7 @@ PREDICT = JobCommand(
     help="""Run a detector on pictures and videos and count what it finds.
 
     counts.csv, maxn.csv and report.html are always written. Broken pictures and frames are set aside. The same command
-    goes on after any interruption. See docs/predict.md.
+    resumes after any interruption. See docs/predict.md.
     """,
     settings="marauder.survey.settings:PredictSettings",
     job="marauder.survey.job:predict_files",

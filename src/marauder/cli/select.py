@@ -12,7 +12,7 @@ SELECT = JobCommand(
     help="""Choose the pictures that teach the detector most, or resume.
 
     Writes the pictures, selection.json with the reason for each, a contact sheet, a map of the pool and a report. The
-    same command goes on after any interruption. See docs/step3_active_learning.md.
+    same command resumes after any interruption. See docs/step3_active_learning.md.
     """,
     settings="marauder.selection.settings:SelectionSettings",
     job="marauder.selection.job:select_pictures",

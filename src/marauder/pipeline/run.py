@@ -124,7 +124,7 @@ def _why(status: Status, fresh: bool) -> str:
         return "starts over, as requested"
     if status.state == State.READY:
         return "starts"
-    verb = "starts over" if status.fresh else "goes on"
+    verb = "starts over" if status.fresh else "continues"
     return f"{verb} ({status.state}: {'; '.join(status.reasons)})"
 
 
