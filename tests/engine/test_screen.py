@@ -11,7 +11,7 @@ from toy import LineTask, make_trainer
 from marauder.core.files import read_lines
 from marauder.engine import run_log
 from marauder.engine.screen import WIDTH, Screen, choose_columns
-from marauder.models.ultralytics_adapter import LOSS_NAMES
+from marauder.models.loss_gains import LOSS_NAMES
 from marauder.tasks.detection.description import Detection
 
 

@@ -21,7 +21,8 @@ from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import Position, TrainState
 from marauder.engine.task import Batch, Criterion, LocalBatch, SampleContext, SampleKey
 from marauder.engine.update import Updater
-from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, build_detector, prepare
+from marauder.models.loss_gains import LOSS_NAMES
+from marauder.models.ultralytics_adapter import DetectionLossSums, build_detector, prepare
 
 SIZE, SAMPLES = 64, 16
 PLAIN = SampleContext()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.data.records import Detections, Record
-from marauder.evaluation.critical_metrics import TIER_METRICS, tier_metrics, with_floor
+from marauder.evaluation.critical_metrics import TIER_METRICS, critical_score, tier_metrics
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.fixed_recall import at_fixed_recall, tier_masks
 from marauder.evaluation.matching import Matches, match
@@ -100,7 +100,7 @@ shares = st.floats(0, 1)
 def test_whatever_keeps_the_floor_is_better_than_all_that_does_not(
     a: float, b: float, c: float, d: float, floor: float
 ) -> None:
-    one, other = with_floor(a, b, floor), with_floor(c, d, floor)
+    one, other = critical_score(a, b, floor), critical_score(c, d, floor)
     assert 0 <= one <= 1
     if b >= floor > d:
         assert one > other
@@ -108,4 +108,4 @@ def test_whatever_keeps_the_floor_is_better_than_all_that_does_not(
         assert (one > other) == (0.5 + a / 2 > 0.5 + c / 2)
     elif b < floor and d < floor:
         assert (one > other) == (0.5 * b / floor > 0.5 * d / floor)
-    assert with_floor(a, b, None) == 0.5 + a / 2 == with_floor(a, math.nan, floor)
+    assert critical_score(a, b, None) == 0.5 + a / 2 == critical_score(a, math.nan, floor)

@@ -21,7 +21,8 @@ from marauder.evaluation.evaluate import attribute_slices, evaluate
 from marauder.evaluation.figures import confusion_figure, group_history, training_curves
 from marauder.evaluation.matching import match
 from marauder.evaluation.outcomes import picture_outcomes
-from marauder.evaluation.sheet import predictions_sheet, rank_pictures
+from marauder.evaluation.sheet import predictions_sheet
+from marauder.evaluation.shown_pictures import rank_pictures
 from marauder.pages.canvas import show_confidence
 from marauder.reporting.advice import Advice
 from marauder.reporting.run_report import write_evaluation

@@ -16,13 +16,13 @@ from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
 from marauder.data.slices.sizes import SIZES
-from marauder.evaluation.chosen_pictures import picture_weights
 from marauder.evaluation.curves import confidence_curves
 from marauder.evaluation.epoch import epoch_metrics
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import Metrics, aggregate, precision_at_recall
 from marauder.evaluation.outcomes import picture_outcomes
+from marauder.evaluation.picture_weights import picture_weights
 from marauder.evaluation.reliability import calibrate
 from marauder.evaluation.roc import presence_curves
 from marauder.evaluation.slice_pairs import restrict

@@ -12,7 +12,8 @@ from torch import nn
 from ultralytics.utils.loss import v8DetectionLoss
 
 from marauder.core.randomness import stream
-from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel, build_detector
+from marauder.models.loss_gains import LOSS_NAMES
+from marauder.models.ultralytics_adapter import DetectionLossSums, DetectionModel, build_detector
 
 NAMES = ("fish", "shark", "starfish")
 PICTURES = 16

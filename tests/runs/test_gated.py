@@ -223,7 +223,7 @@ def test_a_gate_before_training_stops_the_run(reef: Path, tmp_path: Path) -> Non
 
 def test_other_settings_make_another_run_and_a_name_is_kept(reef: Path, tmp_path: Path) -> None:
     from marauder.data.manifests.pinning import pin
-    from marauder.runs.run_identity import with_run_id
+    from marauder.runs.run_name import with_run_id
 
     pinned = pin(reef)
     one = with_run_id(settings_for(reef, tmp_path), pinned)

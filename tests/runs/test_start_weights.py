@@ -19,7 +19,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify
-from marauder.core.files import hash_file, read_json, write_json
+from marauder.core.files import hash_file, read_json, read_lines, write_json
 from marauder.core.settings import Decides, Places, load_settings
 from marauder.critical.settings import CriticalSettings
 from marauder.models.files import save_detector
@@ -30,7 +30,7 @@ from marauder.runs import training_processes, training_stage
 from marauder.runs.gated import GatedRun, run_gated
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.record import set_aside_results
-from marauder.runs.run_identity import with_run_id
+from marauder.runs.run_name import with_run_id
 from marauder.runs.settings import RunSettings
 from marauder.runs.start_weights import Start, holds, read_start, start_of, started, write_start
 from marauder.runs.task_description import describe_task
@@ -439,3 +439,31 @@ def test_a_recipe_may_set_the_weights(tmp_path: Path) -> None:
     recipe.write_text("extends: two_cores\nweights: none\n")
     found = load_run_settings(BaselineSettings, None, [f"recipe={recipe}", "data=x"])
     assert found.weights is None
+
+
+def test_a_run_that_lost_its_folder_starts_from_what_its_mirror_kept(
+    small_reef: Path, tmp_path: Path, shelf: Path, coco: Path
+) -> None:
+    volume = tmp_path / "volume"
+    words = [f"checkpoint_tiers.volume={{address: {volume}, seconds: 0}}", "project=reef", "id=one"]
+    asked = settings_for(small_reef, tmp_path / "run", *SMALL, *words).changed({"model": "yolov8n"})
+    shutil.copy(coco, shelf / NAME)
+    run_gated(asked, Clock())
+    before = read_start(asked.folder)
+    checkpoints = asked.folder / "checkpoints"
+    total = max(int(path.stem.rpartition("_")[2]) for path in checkpoints.glob("checkpoint_0*.pt"))
+    shutil.rmtree(asked.folder)
+    (shelf / NAME).unlink()
+    again = run_gated(asked, Clock())
+    assert read_start(asked.folder) == before and before is not None and before.name == NAME
+    events = [event for event in read_lines(asked.folder / "events.jsonl") if event["kind"] == "already_trained"]
+    assert [event["step"] for event in events] == [total]
+    assert hash_file(asked.folder / before.copy_name) == hash_file(coco)
+    shutil.rmtree(asked.folder)
+    kept = next(volume.rglob(f"with/{Path(before.copy_name).name}"))
+    kept.write_bytes(kept.read_bytes()[:-1])
+    with pytest.raises(UserError, match="weights was"):
+        run_gated(asked, Clock())
+    # Starting over leaves nothing of it there.
+    run_gated(asked.changed({"weights": None}), Clock(), fresh=True)
+    assert not list(volume.rglob("with/yolov8n*")) and again.folder == asked.folder

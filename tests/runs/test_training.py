@@ -25,6 +25,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines, write_json
 from marauder.core.settings import load_settings
 from marauder.data.reading import read_dataset
+from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group
 from marauder.engine.guards import TrainingFailure
 from marauder.engine.settings import TrainingSettings
@@ -306,6 +307,25 @@ def test_a_branch_given_up_does_not_come_back_from_a_mirror(small_reef: Path, tm
     run_gated(settings, Clock())
     resumed = [event["step"] for event in read_lines(out / "events.jsonl") if event["kind"] == "resumed"]
     assert resumed == [3, 3]
+
+
+def test_a_refused_checkpoint_leaves_the_mirror_as_it_was(small_reef: Path, tmp_path: Path) -> None:
+    out, volume = tmp_path / "out", tmp_path / "volume"
+    words = [f"checkpoint_tiers.volume.address={volume}", "checkpoint_tiers.volume.seconds=0"]
+    settings = settings_for(small_reef, out, *words)
+    run_gated(settings, Clock())
+    before = sorted(path.relative_to(volume) for path in volume.rglob("checkpoint_*"))
+    checkpointer = Checkpointer(tmp_path / "other")
+    newest = Checkpointer(out / "checkpoints").newest()
+    assert newest is not None
+    state = dict(newest.state)
+    # As an earlier version may have built it from the same settings.
+    state["model"] = {name: tensor[:1] if tensor.dim() == 4 else tensor for name, tensor in state["model"].items()}
+    checkpointer.save(state, 1, {}, wait=True)
+    with pytest.raises(UserError, match="holds another network than these settings build"):
+        run_gated(settings, Clock(), resume=tmp_path / "other" / "checkpoint_000000001.pt")
+    assert sorted(path.relative_to(volume) for path in volume.rglob("checkpoint_*")) == before
+    assert not list((out / "checkpoints").glob(".mirror*.json")), "no branch was given up"
 
 
 def bitmaps(data: Path) -> list[Path]:

@@ -142,18 +142,20 @@ def test_a_branch_given_up_while_the_mirror_is_away_is_deleted_before_anything_e
     tmp_path: Path, local: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = str(tmp_path / "store")
-    for goes_on in (False, True):
+    for continues in (False, True):
         offer(CheckpointMirror(open_store(address), PREFIX, every_seconds=0.0, keep=5), local, 10, 20, 30)
         away = CheckpointMirror(SlowStore(address, failures=1), PREFIX)
         away.give_up_after(local, 10)
-        assert "could not be deleted" in caplog.text
         for step in (20, 30):
             forget(local, step)
+        assert restore_newest(local, [away]) is None
+        assert "cannot be asked for checkpoints" in caplog.text
+        assert stored_steps(open_store(address), PREFIX)[-1] == 30, "it was away"
         back = CheckpointMirror(open_store(address), PREFIX, every_seconds=0.0, keep=5)
-        if goes_on:
+        if continues:
             offer(back, local, 25)  # not only 30, which the new branch has not reached, but 20 goes as well
         assert restore_newest(local, [back]) is None
-        assert stored_steps(back.store, PREFIX) == ([10, 25] if goes_on else [10])
+        assert stored_steps(back.store, PREFIX) == ([10, 25] if continues else [10])
         assert not list(local.glob(".mirror*")), "the note is gone with the branch"
 
 
@@ -216,7 +218,7 @@ def test_offering_returns_at_once_and_what_the_training_deletes_is_still_copied(
         mirror.offer(checkpoint(local, step), step)
         forget(local, step)
         time.sleep(0.02)
-    assert time.monotonic() - started < 0.3
+    assert time.monotonic() - started < 1.2, "a copy takes two puts: all four would take 2.4 s"
     assert mirror.finish(30)
     assert stored_steps(store, PREFIX) == [10, 40], "the one under way, and the newest; those between are superseded"
     assert not list(local.glob(".mirror*"))

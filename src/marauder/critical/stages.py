@@ -9,7 +9,7 @@ from pathlib import Path
 
 from marauder.core.plain import Plain
 from marauder.critical.settings import STAGES, CriticalSettings
-from marauder.evaluation.critical_metrics import with_floor
+from marauder.evaluation.critical_metrics import critical_score
 from marauder.runs.series import Part
 from marauder.tasks.detection.loss_settings import FLOORED
 from marauder.tasks.detection.settings import DetectionSettings
@@ -103,7 +103,7 @@ def score_of_row(row: Mapping[str, float], metric: str, floor: float | None) -> 
     """The metric of an epoch's row; the composite with the floor of the whole, which an early stage did not know."""
     if metric == FLOORED:
         others = row.get("val/others/map50")
-        return with_floor(row["val/critical/map50_95"], float("nan") if others is None else others, floor)
+        return critical_score(row["val/critical/map50_95"], float("nan") if others is None else others, floor)
     return float(row[f"val/{metric}"])
 
 

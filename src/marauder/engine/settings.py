@@ -77,9 +77,15 @@ class TrainingSettings(Settings):
         None, ge=0, description="loading processes per training process"
     )
     threads: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1, description="CPU threads per training process")
-    checkpoint_seconds: Annotated[float, Decides.NOTHING] = Field(60.0, gt=0)
-    checkpoint_steps: Annotated[int | None, Decides.NOTHING] = Field(None, ge=1)
-    keep_checkpoints: Annotated[int, Decides.NOTHING] = Field(2, ge=1)
+    checkpoint_seconds: Annotated[float, Decides.NOTHING] = Field(
+        60.0, gt=0, description="a checkpoint is written after so many seconds of training"
+    )
+    checkpoint_steps: Annotated[int | None, Decides.NOTHING] = Field(
+        None, ge=1, description="and after so many updates; empty: by time alone"
+    )
+    keep_checkpoints: Annotated[int, Decides.NOTHING] = Field(
+        2, ge=1, description="how many of the newest checkpoints stay on the local disk"
+    )
     log_steps: Annotated[int, Decides.NOTHING] = Field(
         10, ge=1, description="updates between two reports of numbers to trackers"
     )

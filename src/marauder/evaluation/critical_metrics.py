@@ -24,11 +24,11 @@ def tier_metrics(metrics: Metrics, critical: Sequence[str], floor: float | None)
         "critical/map50": defined_mean(metrics.ap[0, 0][chosen]),
         "critical/map50_95": critical_95,
         "others/map50": others,
-        "critical_with_floor": with_floor(critical_95, others, floor),
+        "critical_with_floor": critical_score(critical_95, others, floor),
     }
 
 
-def with_floor(critical: float, others: float, floor: float | None) -> float:
+def critical_score(critical: float, others: float, floor: float | None) -> float:
     """One score, 0..1: 1/2 + ``critical``/2 where the others keep the floor, else half their share of it, below 1/2.
 
     So whatever keeps the floor is better than all that does not; of those that keep it, what finds the critical classes

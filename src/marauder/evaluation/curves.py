@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from marauder.evaluation.chosen_pictures import Selection, gather
 from marauder.evaluation.matching import Matches
 from marauder.evaluation.outcomes import judge_detections
+from marauder.evaluation.picture_weights import Selection, gather
 
 CONFIDENCE_GRID = np.linspace(0, 1, 1000)
 FALLBACK_CONFIDENCE = 0.25

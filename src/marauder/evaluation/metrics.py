@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 
 from marauder.core.plain import Plain
-from marauder.evaluation.chosen_pictures import Selection, gather, select
 from marauder.evaluation.curves import (
     LEAST_CONFIDENCE,
     OperatingPoint,
@@ -22,6 +21,7 @@ from marauder.evaluation.curves import (
 )
 from marauder.evaluation.matching import AREA_NAMES, IOU_THRESHOLDS, Matches
 from marauder.evaluation.pairing import run_starts
+from marauder.evaluation.picture_weights import Selection, gather, select
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 SCALARS = (

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +21,7 @@ from torch import nn
 
 from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
+from marauder.models.loss_gains import GAINS, LossGains
 from marauder.models.naming import family_and_scale, unknown_detector
 from marauder.models.unreadable import UNREADABLE
 
@@ -43,8 +45,6 @@ if _THREADS_BEFORE is None:
 
 TINY = {"depth_width_channels": [0.33, 0.125, 128], "reg_max": 4}
 """Scale ``t``: about 62 thousand parameters, for tests and the demonstration; not one of Ultralytics' own scales."""
-
-LOSS_NAMES = ("box", "cls", "dfl")
 
 
 def build_detector(
@@ -110,7 +110,7 @@ def _with_branch_width(architecture: dict[str, Any], classes: int, width: int) -
 def prepare(model: DetectionModel, class_names: Sequence[str], architecture: str | None = None) -> DetectionModel:
     """Give a model its class names, its name and the loss gains as a namespace (a loaded model has them as a dict)."""
     model.names = dict(enumerate(class_names))
-    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # type: ignore[assignment]
+    model.args = SimpleNamespace(**asdict(GAINS))  # type: ignore[assignment]
     model.criterion = None
     if architecture is not None:
         model.marauder_architecture = architecture  # type: ignore[assignment]
@@ -135,16 +135,14 @@ class DetectionLossSums(v8DetectionLoss):
     def __init__(
         self,
         model: DetectionModel,
-        box: float = 7.5,
-        cls: float = 0.5,
-        dfl: float = 1.5,
+        gains: LossGains = GAINS,
         classification: nn.Module | None = None,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         """``classification``: scores (logits) and targets (B, A, classes) to the loss of each, instead of binary
         cross-entropy (``models.focal``); ``class_weights``: (classes,), factors on it. The assignment stays."""
         super().__init__(model)
-        self.hyp = SimpleNamespace(box=box, cls=cls, dfl=dfl)  # type: ignore[assignment]
+        self.hyp = SimpleNamespace(**asdict(gains))  # type: ignore[assignment]
         if classification is not None:
             self.bce = classification.to(self.device)  # type: ignore[assignment]
         if class_weights is not None:

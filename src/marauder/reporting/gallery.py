@@ -14,7 +14,7 @@ from marauder.core.clock import Clock
 from marauder.data.records import Detections, Record
 from marauder.evaluation.evaluate import EvaluationResult
 from marauder.evaluation.outcomes import PictureOutcome, picture_outcomes
-from marauder.evaluation.sheet import rank_pictures, surest_false
+from marauder.evaluation.shown_pictures import rank_pictures, surest_false
 from marauder.pages.rendering import embed_picture
 
 PHOTO_PIXELS = 720

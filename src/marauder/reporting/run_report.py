@@ -12,7 +12,6 @@ from marauder.core.clock import Clock
 from marauder.core.files import write_bytes, write_json, write_text
 from marauder.core.plain import PlainMapping
 from marauder.data.records import Detections, Record
-from marauder.evaluation.chosen_pictures import picture_weights
 from marauder.evaluation.confusion import confusion_matrix, match_across_classes
 from marauder.evaluation.curves import confidence_curves
 from marauder.evaluation.evaluate import EvaluationResult
@@ -29,6 +28,7 @@ from marauder.evaluation.figures import (
 from marauder.evaluation.intervals import Interval, bootstrap
 from marauder.evaluation.metrics import precision_at_recall
 from marauder.evaluation.outcomes import picture_outcomes
+from marauder.evaluation.picture_weights import picture_weights
 from marauder.evaluation.roc import presence_curves
 from marauder.evaluation.sheet import predictions_sheet
 from marauder.pages.showing import show_signed

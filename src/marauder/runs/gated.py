@@ -39,12 +39,13 @@ from marauder.launch.notices.watch import NoticeWatch
 from marauder.reporting.advice import Advice
 from marauder.runs.engine_gates import floor_evidence, health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
+from marauder.runs.mirroring import bring_start_back
 from marauder.runs.notifying import RunNotifier
 from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
 from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
-from marauder.runs.run_identity import with_run_id
+from marauder.runs.run_name import with_run_id
 from marauder.runs.settings import CONFIG_FILE, RunSettings
 from marauder.runs.start_weights import Start, is_open, read_start, started, write_start
 from marauder.runs.task_description import FLOOR_GATE, describe_task
@@ -119,6 +120,8 @@ def run_gated(
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)
+    if not fresh:
+        bring_start_back(settings)
     with started(settings, fresh, clock) as (settings, start):
         runtime = (open_runtime or task.load())(settings)
         # Reading and hashing large data sets takes long enough to be stopped.

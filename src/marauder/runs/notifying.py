@@ -18,7 +18,7 @@ from marauder.runs.package import FILES
 from marauder.runs.record import RunRecord
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_runtime import TaskRuntime
-from marauder.storage.mirror import CheckpointMirror, open_mirrors
+from marauder.storage.mirror import CheckpointMirror
 from marauder.tracking.base import TrackedRun
 from marauder.tracking.hub import TrackingHub
 
@@ -44,7 +44,7 @@ class RunNotifier:
 
     def observer(self, mirrors: list[CheckpointMirror]) -> RunObserver:
         """What the engine tells goes on to trackers, events and mirrors."""
-        return RunObserver(self.hub, self.outbox, mirrors)
+        return RunObserver(self.hub, self.outbox, mirrors, self.settings.checkpoint_folder)
 
     def judged(self, verdict: Verdict) -> None:
         """A gate answered."""
@@ -97,12 +97,6 @@ def _description(runtime: TaskRuntime, record: RunRecord) -> str:
     lines = [f"**Gates: {record.verdict}**", f"{', '.join(figures)} on {record.split}" if figures else ""]
     lines += [f"Best epoch: {record.best_epoch} of {record.epochs}", record.stopped_early]
     return "\n\n".join(line for line in lines if line)
-
-
-def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
-    """The places that this run's checkpoints are copied to."""
-    best = settings.folder / "best.safetensors"  # of every kind: what the engine saves under that name
-    return open_mirrors(settings.checkpoint_tiers, f"checkpoints/{settings.project}/{settings.id}", [best])
 
 
 def _tracked(settings: RunSettings) -> TrackedRun:

@@ -17,8 +17,10 @@ UNTRACKED = ("epoch", "step")
 class RunObserver(Observer):
     """Passes on what it hears; every call only appends to a file or starts a copy in the background."""
 
-    def __init__(self, hub: TrackingHub, outbox: Outbox, mirrors: Sequence[CheckpointMirror]) -> None:
-        self.hub, self.outbox, self.mirrors = hub, outbox, mirrors
+    def __init__(
+        self, hub: TrackingHub, outbox: Outbox, mirrors: Sequence[CheckpointMirror], checkpoints: Path
+    ) -> None:
+        self.hub, self.outbox, self.mirrors, self.checkpoints = hub, outbox, mirrors, checkpoints
 
     def stepped(self, step: int, values: Mapping[str, float]) -> None:
         """To the trackers, under ``step/``."""
@@ -38,6 +40,12 @@ class RunObserver(Observer):
         self.outbox.emit("io.marauder.run.checkpoint", {"step": step, "checkpoint": path.name})
 
     def happened(self, kind: str, fields: PlainMapping) -> None:
-        """Set-aside pictures, restarts and an early stop are tags, so that they show beside the numbers."""
+        """Set-aside pictures, restarts and an early stop are tags, so that they show beside the numbers.
+
+        Mirrors learn of a branch given up: killed before a first copy, the next start must not find its checkpoints.
+        """
+        if fields.get("named_checkpoint"):
+            for mirror in self.mirrors:
+                mirror.give_up_after(self.checkpoints, int(fields["step"]))
         if kind in ("set_aside", "out_of_memory", "worker_died", "group_restarted", "stopped_early"):
             self.hub.tags({f"happened.{kind}": str(dict(fields))[:400]})

@@ -34,7 +34,7 @@ FILES = {
     "transfer_account.txt": "",
 }
 """What every run leaves and a registered version holds, and what it is for trackers (empty: they do not keep it)."""
-EXPORTED = ("model.onnx", "model.torchscript", "export_report.json", "metadata.yaml")
+EXPORTED = ("model.*", "export_report.json", "metadata.yaml")
 
 
 def pack(folder: Path, task: type[TaskDescription]) -> Path:
@@ -44,7 +44,10 @@ def pack(folder: Path, task: type[TaskDescription]) -> Path:
     shutil.rmtree(package, ignore_errors=True)
     package.mkdir()
     found = [folder / name for name in (*FILES, *task.files)] + [
-        path for name in EXPORTED for path in folder.glob(f"exported/*/{name}")
+        path
+        for name in EXPORTED
+        for path in folder.glob(f"exported/*/{name}")
+        if len(path.suffixes) == 1  # model.failed_parity.onnx and its like are not to be deployed
     ]
     for path in found:
         if path.is_file():

@@ -30,7 +30,7 @@ from marauder.core.work import Work
 from marauder.engine.checkpoints import no_such_checkpoint
 from marauder.engine.state import Outcome
 from marauder.runs.gated import RunSummary, run_gated
-from marauder.runs.notifying import mirrors_of
+from marauder.runs.mirroring import mirrors_of
 from marauder.runs.settings import RunSettings
 from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, TrainingStage
 

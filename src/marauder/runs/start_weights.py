@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import TypeVar
 
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.files import atomic_path, hash_file, read_json, write_json
+from marauder.core.files import DamagedFileError, atomic_path, hash_file, read_json, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.plain import Plain
 from marauder.models.naming import model_file
@@ -31,6 +32,7 @@ START_FILE = "start.json"
 FOLDER = "start"
 """Holds the copy, in the run's folder."""
 RANDOM = "random weights"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,22 @@ def read_start(folder: Path) -> Start | None:
     """What the run in ``folder`` started from; ``None``: nothing is recorded. Raises ``DamagedFileError``."""
     path = folder / START_FILE
     if path.is_file():
-        known = read_json(path)
-        words = {name: str(known.get(name, "")) for name in ("asked", "name", "sha256", "why_random")}
-        return Start(**words, released=known.get("released") is True)
+        return read_start_file(path)
     record = read_record(folder)
     # A run begun before starts were recorded, when no file named meant random weights.
     if record is not None and record.identity and record.identity.get("settings", {}).get("weights") is None:
         return Start()
     return None
+
+
+def read_start_file(path: Path) -> Start:
+    """What a file written by ``write_start`` says. Raises ``DamagedFileError``."""
+    known = read_json(path)
+    words = {name: str(known.get(name, "")) for name in ("asked", "name", "sha256", "why_random")}
+    start = Start(**words, released=known.get("released") is True)
+    if start.name and not SHA256.fullmatch(start.sha256):
+        raise DamagedFileError(f"{path}: sha256 is no SHA-256 of a file; restore the file, or start over with --fresh")
+    return start
 
 
 def start_of(settings: RunSettings) -> Start:

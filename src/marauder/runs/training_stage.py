@@ -16,7 +16,8 @@ from marauder.core.files import DamagedFileError, read_json, write_text
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.state import Outcome
-from marauder.runs.notifying import RunNotifier, mirrors_of
+from marauder.runs.mirroring import mirrors_of
+from marauder.runs.notifying import RunNotifier
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_runtime import TaskRuntime
 from marauder.runs.training_processes import train
@@ -92,11 +93,6 @@ class SingleTraining(TrainingStage):
                 mirror.clear()
         elif resume is None:
             restore_newest(settings.checkpoint_folder, mirrors)
-        elif mirrors:
-            # Newer ones there are of a branch given up: killed before a first copy, the next start must not find them.
-            step = int(Checkpointer(settings.checkpoint_folder).read(resume).state["step"])
-            for mirror in mirrors:
-                mirror.give_up_after(settings.checkpoint_folder, step)
         try:
             return train(run.runtime, run.identity, run.clock, run.notifier.observer(mirrors), resume, fresh, begun)
         finally:

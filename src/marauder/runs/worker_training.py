@@ -7,8 +7,9 @@ from pathlib import Path
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.launch.processes import launched_by_marauder
-from marauder.runs.notifying import RunNotifier, mirrors_of
-from marauder.runs.run_identity import run_name
+from marauder.runs.mirroring import mirrors_of
+from marauder.runs.notifying import RunNotifier
+from marauder.runs.run_name import run_name
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import describe_task
 from marauder.runs.task_runtime import TaskRuntime

@@ -23,6 +23,8 @@ from marauder.storage.opening import open_store
 from marauder.storage.settings import CheckpointTiers
 
 DESCRIPTION = re.compile(r"checkpoint_(\d{9,})\.json")
+COMPANIONS = "with"
+"""Holds, below a mirror's prefix, the files that its checkpoints are not complete without."""
 RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0)
 """Pauses after the first, second, … failure in a row; the last one repeats."""
 log = logging.getLogger("marauder")
@@ -48,7 +50,8 @@ class CheckpointMirror:
 
     At most one copy starts in ``every_seconds``; the newest ``keep`` stay. A checkpoint that was offered is kept alive
     by a second name (hard link) until it is copied or a newer one was offered, so that the training may delete its own.
-    ``companions``: files that a checkpoint is not complete without (the best weights so far); they go before it.
+    ``companions``: files that a checkpoint is not complete without (best weights, what the run started from); they go
+    before it.
     """
 
     def __init__(
@@ -116,21 +119,17 @@ class CheckpointMirror:
         """Delete the checkpoints of this mirror: the run starts over. Raises ``StoreError``."""
         for step in stored_steps(self.store, self.prefix):
             self._delete(step)
-        for path in self.companions:
-            self.store.delete(self.companion_key(path))
+        for entry in self.store.list(f"{self.prefix}/{COMPANIONS}/"):
+            self.store.delete(entry.key)
 
     def give_up_after(self, folder: Path, step: int) -> None:
-        """Delete what this mirror holds of steps after ``step``, from which training goes on: of a branch given up.
+        """Note in ``folder``, that of the local checkpoints, that training continues from ``step`` on another branch.
 
-        ``folder``: that of the local checkpoints. Where the mirror cannot be reached, a note there makes the next copy
-        or the next ``restore_newest`` delete them first. Never raises ``StoreError``.
+        The next copy and the next ``restore_newest`` first delete what this mirror holds of later steps. Nothing is
+        asked of the store here, so that a slow one does not hold up the training.
         """
         folder.mkdir(parents=True, exist_ok=True)
         write_json(self._note(folder), {"after": step})
-        try:
-            self.forget_branch(folder)
-        except (StoreError, OSError) as error:
-            log.warning("%s: checkpoints after step %d could not be deleted (%s); tried again", self.where, step, error)
 
     def forget_branch(self, folder: Path) -> None:
         """Delete what is left of a branch that was given up, if a note in ``folder`` says so. Raises ``StoreError``."""
@@ -145,7 +144,7 @@ class CheckpointMirror:
 
     def companion_key(self, path: Path) -> str:
         """Where a companion lies in the store."""
-        return f"{self.prefix}/with/{path.name}"
+        return f"{self.prefix}/{COMPANIONS}/{path.name}"
 
     @property
     def where(self) -> str:

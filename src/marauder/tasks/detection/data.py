@@ -16,6 +16,7 @@ from marauder.data.repair import without_doubtful
 from marauder.data.slices.check import check, refuse_mistakes
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slices
+from marauder.models.loss_gains import LossGains
 from marauder.tasks.detection.checking import measured_split, slices_file
 from marauder.tasks.detection.class_weighting import check_emphasis, critical_classes, paste_plan, resampling_of
 from marauder.tasks.detection.settings import DetectionSettings
@@ -73,7 +74,7 @@ class DetectionData:
             augmentation=settings.augmentation,
             weights=settings.weights,
             backbone=settings.ssl_backbone,
-            loss=(loss.box, loss.cls, loss.dfl),
+            loss=LossGains(loss.box, loss.cls, loss.dfl),
             focal=loss.focal,
             critical=self.critical,
             others_floor=settings.others_floor,

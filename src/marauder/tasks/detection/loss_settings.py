@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.settings import Settings
+from marauder.models.loss_gains import GAINS
 
 FLOORED = "critical_with_floor"
 """The metric that picks weights by the critical classes, with a floor on the others."""
@@ -42,9 +43,9 @@ class FocalSettings(Settings):
 class LossWeights(Settings):
     """How much each part of the detection loss counts."""
 
-    box: float = Field(7.5, ge=0, description="overlap of predicted and true boxes (CIoU)")
-    cls: float = Field(0.5, ge=0, description="classes (binary cross-entropy)")
-    dfl: float = Field(1.5, ge=0, description="place of a box's sides (distribution focal loss)")
+    box: float = Field(GAINS.box, ge=0, description="overlap of predicted and true boxes (CIoU)")
+    cls: float = Field(GAINS.cls, ge=0, description="classes (binary cross-entropy)")
+    dfl: float = Field(GAINS.dfl, ge=0, description="place of a box's sides (distribution focal loss)")
     focal: FocalSettings = FocalSettings()
 
 

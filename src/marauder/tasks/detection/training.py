@@ -21,8 +21,9 @@ from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Tr
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
 from marauder.models.focal import FocalLoss
+from marauder.models.loss_gains import GAINS, LOSS_NAMES, LossGains
 from marauder.models.transfer import start_detector
-from marauder.models.ultralytics_adapter import LOSS_NAMES, DetectionLossSums, DetectionModel
+from marauder.models.ultralytics_adapter import DetectionLossSums, DetectionModel
 from marauder.prediction.settings import MEASURING, PredictionSettings
 from marauder.tasks.detection.evaluator import DetectionEvaluator
 from marauder.tasks.detection.loss_settings import FocalSettings
@@ -48,8 +49,7 @@ class DetectionPlan:
     weights: Path | None = None
     backbone: Path | None = None
     inference: PredictionSettings = MEASURING
-    loss: tuple[float, float, float] = (7.5, 0.5, 1.5)
-    """Weights of the parts of the loss, in the order of ``LOSS_NAMES``."""
+    loss: LossGains = GAINS
     focal: FocalSettings = field(default_factory=FocalSettings)
     critical: tuple[str, ...] = ()
     """Names of the critical classes, whose figures the evaluator adds."""
@@ -109,9 +109,9 @@ class DetectionTask:
         assert isinstance(model, DetectionModel)
         focal, loss = self.plan.focal, self.plan.loss
         if not focal.enabled:
-            return DetectionLossSums(model, *loss).sums
+            return DetectionLossSums(model, loss).sums
         weights = [focal.class_weights.get(name, 1.0) for name in self.plan.names] if focal.class_weights else None
-        return DetectionLossSums(model, *loss, FocalLoss(focal.gamma, focal.alpha), weights).sums
+        return DetectionLossSums(model, loss, FocalLoss(focal.gamma, focal.alpha), weights).sums
 
     def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
         """The last epochs have no mosaic; the size is always the plan's."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from marauder.core.files import write_json
 from marauder.runs.record import open_record, set_aside_results
-from marauder.runs.run_identity import run_name, with_run_id
+from marauder.runs.run_name import run_name, with_run_id
 from marauder.runs.settings import NAME_PATTERN
 from marauder.tasks.detection.settings import DetectionSettings
 
