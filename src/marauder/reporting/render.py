@@ -156,7 +156,7 @@ def gate_row(verdict: Verdict) -> Plain:
 def headline(evidence: RunEvidence, whole: Row) -> list[Plain]:
     """The figures at the top: value, interval, and difference from production."""
     at = f"at confidence {show_confidence(evidence.result.overall.confidence)}"
-    notes = {"map50": "IoU 0.5", "map50_95": "IoU 0.5 to 0.95", "d_ece": "calibration error"}
+    notes = {"map50": "IoU 0.5", "map50_95": "IoU 0.5 to 0.95", "d_ece": "calibration error, low is good"}
     tiles = []
     for cell in whole.cells:
         lines = []
