@@ -103,7 +103,7 @@ def test_our_own_package_is_named_on_the_screen(world: World) -> None:
     path = deliver(world, "d.zip")
     sent = replace(world.batch.packages[0], sha256=hash_file(path))
     write_batch(world.settings.outbox, replace(world.batch, packages=(sent,)))
-    assert "byte for byte" in take(world, path).advice
+    assert "exactly the package that was sent" in take(world, path).advice
 
 
 def expect_boxes(world: World, boxes: float) -> World:

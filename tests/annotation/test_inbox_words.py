@@ -60,7 +60,7 @@ def test_a_cut_zip_is_called_cut(world: World) -> None:
     path = deliver(world, "d.zip")
     path.write_bytes(path.read_bytes()[:-200])
     told = CliRunner().invoke(app, words_of(world, "--delivery", str(path)))
-    assert told.exit_code == 3 and "cut off; copy it again" in told.output and "none of" not in told.output
+    assert told.exit_code == 3 and "cut off; copy it again" in told.output and "not one of" not in told.output
 
 
 @pytest.mark.parametrize("fault", ["file names", "class names"])

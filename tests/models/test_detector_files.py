@@ -191,7 +191,7 @@ def test_a_description_that_does_not_fit_is_told(noted: str, detector: Detection
     model = load_copy(detector)
     model.args = {"imgsz": 64}
     torch.save({"model": model, "marauder": noted}, path)
-    with pytest.raises(UserError, match=r"best\.pt: (what it says of itself|its weights are not)"):
+    with pytest.raises(UserError, match=r"best\.pt: (its description cannot be read|its weights are not)"):
         load_detector(path)
 
 

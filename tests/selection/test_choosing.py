@@ -77,7 +77,7 @@ def test_equal_scores_are_drawn_by_the_seed_and_not_by_name() -> None:
     ]
     assert drawn[0] == drawn[1] and set(drawn[0].indices().tolist()) != set(drawn[2].indices().tolist())
     assert drawn[0].indices().max() > 200, "the first names came first"
-    assert not any("surer" in pick.reason or "least sure" in pick.reason for pick in drawn[0].picks)
+    assert not any("surer" in pick.reason or "least certain" in pick.reason for pick in drawn[0].picks)
 
 
 def test_the_limit_can_be_moved() -> None:

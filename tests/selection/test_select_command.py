@@ -231,7 +231,7 @@ def test_models_can_be_given_in_every_form(words: list[str], here: Path, monkeyp
         (["--unlabeled-dir", "data", "--strategy", "best"], "no strategy named 'best'"),
         (["--unlabeled-dir", "data", "--use-ensemble", "--model", "a/best.pt"], "two models"),
         (["--unlabeled-dir", "pictures", "--budget-boxes", "50"], "--budget-boxes: nothing says how many boxes"),
-        (["--unlabeled-dir", "data", "--resume", "--fresh"], "give one of them"),
+        (["--unlabeled-dir", "data", "--resume", "--fresh"], "give only one of them"),
         (["--unlabeled-dir", "data", "class_quotas.whale=3", "--model", "a/best.pt"], "no class named 'whale'"),
         (["--unlabeled-dir", "data", "--output", "a"], "is not empty and holds no selection"),
     ],

@@ -152,7 +152,7 @@ class Checkpointer:
             description = path.with_suffix(".json")
             return self._read_described(description) if description.is_file() else StoredCheckpoint(path, _load(path))
         except DamagedFileError as error:
-            raise UserError(f"{error}; name another checkpoint, or leave --resume away") from None
+            raise UserError(f"{error}; name another checkpoint, or omit --resume") from None
 
     def _read_described(self, description: Path) -> StoredCheckpoint:
         path = description.with_suffix(".pt")
@@ -212,7 +212,7 @@ def no_such_checkpoint(path: Path, folder: Path) -> UserError:
     """What to say of a checkpoint that a user named and that is not there. ``folder``: that of the run's own."""
     newest = [found.with_suffix(".pt").name for found in sorted(folder.rglob("checkpoint_*.json"))[-3:]]
     held = f"holds {', '.join(newest)}" if newest else "holds none yet"
-    return UserError(f"{path}: no such checkpoint; {folder} {held}. Name one of the run's, or leave --resume away")
+    return UserError(f"{path}: no such checkpoint; {folder} {held}. Name one of the run's, or omit --resume")
 
 
 def _load(path: Path) -> Plain:
