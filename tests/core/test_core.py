@@ -356,4 +356,4 @@ def test_a_first_interrupt_is_answered_at_once(capfd: pytest.CaptureFixture[str]
     with Clock().listening() as clock:
         os.kill(os.getpid(), signal.SIGINT)
         assert clock.stop_reason() == "SIGINT received"
-    assert "finishing this step and saving; once more leaves without saving" in capfd.readouterr().err
+    assert "finishing this step and saving; send it again to stop without saving" in capfd.readouterr().err

@@ -278,8 +278,8 @@ JobCommand(
     job="marauder.data.frames:write_frames",
     options=(
         OUTPUT,
-        Option("--fps", float, "frames a second of video; default: 1"),
-        Option("--every", int, "each so many-th frame instead"),
+        Option("--fps", float, "frames per second of video; default: 1"),
+        Option("--every", int, "every Nth frame instead"),
         Option("--quality", int, "quality of the JPEG files, 1 to 100; default: 92"),
         Option("--fresh", bool, "start over with these videos: replace their frames"),
     ),

@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "slices": ("marauder.cli.slices:app", "Check slices.yaml against the data, and show what each slice holds."),
     "pipeline": (
         "marauder.cli.pipeline:app",
-        "Run the steps of the pipeline, each only when something changed.",
+        "Run the steps of the pipeline, each only if something changed.",
     ),
     "status": ("marauder.cli.pipeline:status_app", "Show the state of every step of a workspace, and why."),
     "data": (
@@ -106,7 +106,7 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
-    help="From raw pictures to a checked, exported detector; nothing lost when it is killed.",
+    help="From raw pictures to a checked, exported detector; nothing is lost if it is interrupted.",
 )
 
 

@@ -59,7 +59,7 @@ def run(
     """Run the steps whose inputs or settings changed, in order; if interrupted, run it again to resume.
 
     Without --config, the settings are those of the workspace's last run, with those given here added.
-    Leaves with status 75 when time is up or the process is asked to stop, and prints the command that resumes it; with
+    Exits with status 75 when time is up or the process is asked to stop, and prints the command that resumes it; with
     status 4 when a step waits for something from outside: the same command goes on once that has arrived.
     """
     from marauder.core.clock import Clock

@@ -17,9 +17,9 @@ PREPROCESS = JobCommand(
     job="marauder.preprocessing.job:preprocess_folder",
     options=(
         Option("--input --input-dir", Path, "folder of the raw pictures, with their labels"),
-        Option("--output --output-dir", Path, "folder to write; keeps the input's tree"),
+        Option("--output --output-dir", Path, "folder to write to, with the input's subfolders"),
         Option("--method", str, "auto, full, colour, dehaze, contrast, none, or manual (with plan.*)"),
-        Option("--workers", int, "processes; 0 for one a core"),
+        Option("--workers", int, "processes; 0: one per core"),
         Option("--clean", Path, "folder of the clean pictures, for PSNR and SSIM"),
         Option("--fresh", bool, "start over, deleting what earlier runs wrote"),
     ),

@@ -35,7 +35,7 @@ SCENES = JobCommand(
         Option("--clips", int, "clips to spread them over; default: six pictures a clip"),
         Option("--keep-clean", bool, "also keep each picture without water, in images_clean/"),
         Option("--quality", int, "quality of the JPEG files, 1 to 100; default: 92"),
-        Option("--workers", int, "processes; default: as many as worth while"),
+        Option("--workers", int, "processes; default: chosen automatically"),
         Option("--fresh", bool, "start over in a folder that holds other scenes"),
     ),
     show=_show,
