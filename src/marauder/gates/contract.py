@@ -100,7 +100,7 @@ class ContractGate(Gate[ContractSettings, ContractEvidence]):
 
     name = "contract"
     phase = "before"
-    title = "The data keeps its contract"
+    title = "The data meet the contract"
     settings_model = ContractSettings
     evidence_model = ContractEvidence
 

@@ -136,7 +136,7 @@ class DriftGate(Gate[DriftSettings, DriftEvidence]):
 
     name = "drift"
     phase = "before"
-    title = "The data is like the reference"
+    title = "The data are like the reference"
     settings_model = DriftSettings
     evidence_model = DriftEvidence
 

@@ -15,9 +15,9 @@ NAMES: dict[str, str] = {
     "exploding": "the loss exploded",
     "diverged": "the training diverged",
     "collapsed": "the model collapsed",
-    "dead_loader": "no data came any more",
-    "out_of_memory": "the memory did not suffice",
-    "sanity": "one batch would not train",
+    "dead_loader": "no more data arrived",
+    "out_of_memory": "it ran out of memory",
+    "sanity": "one batch did not train",
     "died": "a process died",
     "hung": "a process hung",
 }

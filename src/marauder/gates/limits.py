@@ -140,7 +140,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
 
     name = "limits"
     phase = "end"
-    title = "Metrics keep to their limits"
+    title = "Metrics meet their limits"
     settings_model = LimitsSettings
     evidence_model = LimitsEvidence
 
@@ -182,7 +182,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
         tightest = next(iter(known))
         first = limits[tightest]
         bound = first.minimum if first.minimum is not None else first.maximum
-        return self.verdict("pass", f"all {len(known)} limits are kept", known[tightest], bound, **facts)
+        return self.verdict("pass", f"all {len(known)} limits are met", known[tightest], bound, **facts)
 
 
 def _has_boxes(metric: str, metrics: Mapping[str, float]) -> bool:

@@ -120,7 +120,7 @@ def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
         text = f"mAP50 is {figures.value:.3f}, below the level you set ({figures.level:g}). {WEAKEST}"
         found = [Advice(BELOW_LEVEL, text)]
     if not figures.pretrained and commands.pretrained:
-        text = "It began with random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
+        text = "It started from random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
         found.append(Advice(START_PRETRAINED, text, commands.pretrained))
     return found
 

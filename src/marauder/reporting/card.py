@@ -27,7 +27,7 @@ ETHICS = (
     "the model.",
     "A missed animal and a false alarm have different costs. Choose the confidence for the intended use, from the "
     "curves of the report.",
-    "Energy and emissions of the training were not measured, and nothing is claimed of them.",
+    "Energy and emissions of the training were not measured, and no claim is made about them.",
 )
 
 
