@@ -75,7 +75,8 @@ class DeterminismGate(Gate[DeterminismSettings, DeterminismEvidence]):
             why = f"two runs of {evidence.steps} updates with one seed agree bit for bit"
             return self.verdict("pass", why, share, limit, **facts)
         words = (
-            f"two runs of {evidence.steps} updates with one seed end {share:.2%} of the size of the updates apart (at most "
+            f"two runs of {evidence.steps} updates with one seed end {share:.2%} of the size of the updates apart "
+            f"(at most "
             f"{evidence.largest_difference:.3g} in a number); {limit:.2%} is allowed on {evidence.device}"
         )
         if evidence.device != "cpu" and math.isfinite(evidence.largest_difference) and share <= limit:

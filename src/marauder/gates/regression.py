@@ -104,7 +104,8 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
         )
         why = (
             f"no loss against production beyond noise, overall and on {judged} slices; a loss of "
-            f"{100 * self._detectable(blind, found):.1f} points on {blind.name} would have been found nine times out of ten"
+            f"{100 * self._detectable(blind, found):.1f} points on {blind.name} would have been found nine times "
+            f"out of ten"
         )
         return self.verdict("pass", why, value, limit, **facts)
 
