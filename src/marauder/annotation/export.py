@@ -1,4 +1,4 @@
-"""Sending pictures out: the same call makes a batch, goes on with one that was cut short, or says which one is open.
+"""Sending pictures out: the same call makes a batch, continues with one that was cut short, or says which one is open.
 
 A batch is a folder of the outbox: ``batch.json``, ``guidelines/``, and one zip a format, with a second one for the
 pictures that another annotator labels too.
@@ -79,7 +79,7 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
 
     With a batch open this returns that one, unless ``settings.new``; where all pictures went out and came back, it
     returns the batch they went out with. Raises ``UserError`` for what the user can mend, and ``Interrupted`` when the
-    clock says so: the same call goes on.
+    clock says so: the same call continues.
     """
     # The provider's answer is put there: the folder is there before anybody is told of it.
     settings.inbox.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, kn
     base = f"batch-{content[:20]}"
     states = {batch.id: batch.state for batch in known}
     number, name = 1, base
-    # One that was cut short is gone on with under its own name.
+    # One that was cut short is resumed under its own name.
     while states.get(name, "writing") != "writing":
         number += 1
         name = f"{base}-{number}"
@@ -168,7 +168,7 @@ class _Export:
         )
         packages = self._packages(batch, sources)
         event = {"time": _now(), "event": "exported", "pictures": len(items)}
-        # Open only now: until every zip stands whole, the next call has to go on here.
+        # Open only now: until every zip stands whole, the next call has to continue here.
         batch = replace(batch, packages=packages, state="open", history=(*batch.history, event))
         write_batch(self.settings.outbox, batch)
         (self.folder / PRELABELS).unlink(missing_ok=True)  # the record holds them now

@@ -1,7 +1,7 @@
 """Taking a delivery in: unpack, read, check, judge, report, and merge what may be merged.
 
 Of a delivery with problems nothing is merged unless ``settings.accept`` says to take its good part. Whatever kills the
-process, the same call goes on; importing the same delivery again changes nothing.
+process, the same call continues; importing the same delivery again changes nothing.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def import_delivery(settings: AnnotationSettings, delivery: Path, clock: Clock) 
     """Take ``delivery`` (zip, folder or file) in for the open batch, or for ``settings.batch``.
 
     Raises ``UserError`` when there is no batch or no such delivery, ``Interrupted`` when the clock says so: the same
-    call goes on.
+    call continues.
     """
     if not delivery.exists():
         raise UserError(f"{delivery}: no such file or folder; put the delivery into {settings.inbox}")

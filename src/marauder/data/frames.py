@@ -2,7 +2,7 @@
 
     <output>/<clip>/<clip>_frame_000120.jpg  frames.csv  set_aside.csv
 
-The same videos and settings give the same files; a killed call goes on, since a picture that is there is whole.
+The same videos and settings give the same files; a killed call continues, since a picture that is there is whole.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class OrganizeSummary:
 def organize(settings: OrganizeSettings, clock: Clock | None = None) -> OrganizeSummary:
     """Organise ``settings.inputs`` into ``settings.output``.
 
-    The clock is asked all along; an interrupted call goes on when made again. Raises ``UserError`` for inputs
+    The clock is asked all along; an interrupted call continues when made again. Raises ``UserError`` for inputs
     that cannot be read, names that are too few for the labels, an output inside an input, or an output folder with
     foreign files or in use by another process. Pictures whose labels a person must look at are set aside, as
     ``data.repair`` does.

@@ -46,7 +46,7 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     The same weights and metadata give the same bytes. ``image_size``: pixels of the long side the detector was
     trained at. Weights are stored in float32, so that both files predict the same boxes.
     """
-    # A copy: the model that is saved may go on training.
+    # A copy: the model that is saved may continue training.
     plain = copy.deepcopy(model).cpu().float().eval()
     plain.criterion = None
     # A dict, as Ultralytics expects in a file; ``prepare`` makes a namespace of it again.

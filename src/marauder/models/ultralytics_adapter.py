@@ -70,7 +70,7 @@ def build_detector(
         architecture["scales"] = {"t": TINY["depth_width_channels"]}
         architecture["reg_max"] = TINY["reg_max"]
     architecture["scale"] = scale
-    # The caller's stream of random numbers goes on as if nothing had been drawn here.
+    # The caller's stream of random numbers continues as if nothing had been drawn here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DetectionModel(dict(architecture), ch=3, nc=len(class_names), verbose=False)

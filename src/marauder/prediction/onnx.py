@@ -57,7 +57,7 @@ class OnnxFormat(PredictorFormat):
         threads, device = self.settings.threads, _device(path, self.settings.device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Worker threads that go on spinning after a run would slow down whatever else runs.
+        # Worker threads that continue spinning after a run would slow down whatever else runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

@@ -19,7 +19,7 @@ LEAST_RISE, LEAST_RISE_SHARE = 0.005, 0.03
 LEAST_FALL_SHARE = 0.03
 """The loss falls where its last third lies below the third before by this share."""
 FEW_EPOCHS = 10
-"""Shorter trainings that taught nothing are worth going on with, whatever their curves say."""
+"""Shorter trainings that taught nothing are worth continuing with, whatever their curves say."""
 CLASSES_NAMED = 3
 WEAKEST = "More labelled pictures of the weakest classes and slices help most."
 

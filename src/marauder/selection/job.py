@@ -1,4 +1,4 @@
-"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command goes on."""
+"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command continues."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
 
 
 def next_command(settings: SelectionSettings) -> str:
-    """The command of step 4 that goes on from here: the labels join the labelled data set, else the pool."""
+    """The command of step 4 that continues from here: the labels join the labelled data set, else the pool."""
     data = settings.labelled or settings.pool
     words = ["marauder", "annotation", "export", "--data", str(data), "--selection", str(settings.output)]
     if settings.models:

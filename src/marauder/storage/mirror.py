@@ -93,7 +93,7 @@ class CheckpointMirror:
     def finish(self, timeout: float) -> bool:
         """Copy the newest offered checkpoint now, whatever the schedule; says whether it is there within ``timeout`` s.
 
-        Training may go on afterwards, with further offers.
+        Training may continue afterwards, with further offers.
         """
         deadline = time.monotonic() + timeout
         with self._condition:
@@ -279,7 +279,7 @@ def stored_steps(store: Store, prefix: str) -> list[int]:
 
 def plan_restore(local: int | None, tiers: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """What to try to fetch, in order: (index of the tier, step), only steps newer than ``local``, the newest first;
-    of equal ones that in the earlier (faster) tier. The first that turns out whole is the one to go on from."""
+    of equal ones that in the earlier (faster) tier. The first that turns out whole is the one to continue from."""
     newer = {(tier, step) for tier, steps in enumerate(tiers) for step in steps if local is None or step > local}
     return sorted(newer, key=lambda candidate: (-candidate[1], candidate[0]))
 

@@ -50,7 +50,7 @@ class TrackingHub:
         self.running = False
 
     def start(self, fresh: bool = False) -> TrackingHub:
-        """Open the run, or go on with it, and start the followers. Raises ``UserError`` on options that are none.
+        """Open the run, or continue with it, and start the followers. Raises ``UserError`` on options that are none.
 
         ``fresh``: the run starts over; what was tracked before stays where it is, apart from what comes now.
         """

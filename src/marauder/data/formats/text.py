@@ -207,7 +207,7 @@ def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callabl
     def characters(content: str) -> None:
         node = opened[-1]
         if wanted and (node.text or not content.isspace()):
-            # What goes on after so much is no name or number, and must not look like one.
+            # What continues after so much is no name or number, and must not look like one.
             node.text += content if len(node.text) < LONGEST_TEXT else "" if node.text.endswith("…") else "…"
 
     def end(name: str) -> None:
@@ -281,7 +281,7 @@ def csv_rows(path: Path, findings: Findings, free: int | None = None) -> Iterato
     try:
         for row in reader:
             findings.tick()
-            if ended:  # and yet there is a row: its last field goes on
+            if ended:  # and yet there is a row: its last field continues
                 message = 'a quotation mark (") is not closed, so nothing from here on is read; correct it'
                 findings.add("label-syntax", message, path, line + 1)
                 return

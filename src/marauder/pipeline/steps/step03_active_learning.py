@@ -55,7 +55,7 @@ class ActiveLearning(Step):
         )
 
     def run(self, context: StepContext) -> PlainMapping:
-        """Score the pool and choose, or go on. What was sent out for annotation stays chosen: another choice would ask,
+        """Score the pool and choose, or continue. What was sent out for annotation stays chosen: another choice would ask,
         and pay, for another delivery; ``--fresh`` chooses anew."""
         from marauder.selection.job import select_pictures
 
