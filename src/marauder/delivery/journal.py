@@ -1,7 +1,7 @@
 """A durable journal of numbered records, one JSON line each, and cursors of those who follow it.
 
-Appending is one write of a whole line. A line that a kill cut short is closed off and never read; numbers continue after
-the last whole record. Any number of threads and processes may append and read.
+Appending is one write of a whole line. A line that a kill cut short is closed off and never read; numbers continue
+after the last whole record. Any number of threads and processes may append and read.
 """
 
 from __future__ import annotations

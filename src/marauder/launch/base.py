@@ -20,8 +20,8 @@ from marauder.core.settings import Settings
 JOB_FILE = "job.json"
 
 State = Literal["running", "finished", "failed", "stopped", "lost"]
-"""``stopped``: in time, saved, and the same job continues from there; ``lost``: it ended without a word, as after a power
-cut."""
+"""``stopped``: in time, saved, and the same job continues from there; ``lost``: it ended without a word, as after a
+power cut."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def mine(
     earlier: Path | None = None,
     seed: int = 0,
 ) -> MiningSummary:
-    """Mine with the detector in ``weights``, or continue with it. ``earlier``: hard_negatives.json of the mining before.
+    """Mine with the detector in ``weights``, or continue with it. ``earlier``: hard_negatives.json of the last mining.
 
     Raises ``Interrupted`` with all pictures kept that were looked at, ``UserError`` for weights of other classes.
     """

@@ -1,4 +1,5 @@
-"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command continues."""
+"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command
+continues."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Tracker(Plugin[Settings], ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Open ``self.run`` in the tracking system, or continue with the one of this ``run_id``; log config and tags."""
+        """Open ``self.run`` in the tracking system, or continue the one of this ``run_id``; log config and tags."""
 
     @abstractmethod
     def log_metrics(self, step: int, values: Mapping[str, float], time: float) -> None:
