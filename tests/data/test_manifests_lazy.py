@@ -314,7 +314,7 @@ class TestScan:
         lines = write_lines(tmp_path / "m.jsonl", [row(n) for n in range(5)])
         with pytest.raises(QueryError, match="depht"):
             scan(lines).where("depht > 3")
-        with pytest.raises(UserError, match="not a manifest"):
+        with pytest.raises(UserError, match="no manifest"):
             scan(small_sets.yolo(tmp_path / "yolo"))
         damaged = tmp_path / "bad.parquet"
         damaged.write_bytes(b"PAR1 nothing")
