@@ -1,5 +1,5 @@
 # What the run_*.sh commands share: `run_marauder COMMAND "$@"` calls the command line of this checkout and, when the
-# work is interrupted, lets it print the script's own line as the one that goes on. Sourced, not run.
+# work is interrupted, lets it print the script's own line as the one that resumes it. Sourced, not run.
 
 run_marauder() {
     local program

@@ -27,7 +27,7 @@ find_python() {
             return
         fi
         if [ "$candidate" = "${PYTHON:-}" ]; then
-            fail "PYTHON=$PYTHON is no working Python 3.11 or 3.12"
+            fail "PYTHON=$PYTHON is not a working Python 3.11 or 3.12"
         fi
     done
     fail "Python 3.11 or 3.12 is needed and was not found; install one, or name it: make setup PYTHON=/path/to/python3.12"

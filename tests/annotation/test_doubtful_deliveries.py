@@ -103,7 +103,7 @@ def test_our_own_package_is_named_on_the_screen(world: World) -> None:
     path = deliver(world, "d.zip")
     sent = replace(world.batch.packages[0], sha256=hash_file(path))
     write_batch(world.settings.outbox, replace(world.batch, packages=(sent,)))
-    assert "byte for byte" in take(world, path).advice
+    assert "exactly the package that was sent" in take(world, path).advice
 
 
 def expect_boxes(world: World, boxes: float) -> World:
@@ -163,7 +163,7 @@ def test_the_return_list_says_what_is_wrong_once_and_what_to_do(world: World) ->
     rows = return_list(take(world, deliver(world, "d.zip", change=edit_coco(spoil))))
     assert {"dive_05.jpg", "dive_07.jpg", "dive_08.jpg"} == set(rows)
     assert all(row["what to do"] for row in rows.values())
-    assert rows["dive_05.jpg"]["what is wrong"].count("none of ours") == 1
+    assert rows["dive_05.jpg"]["what is wrong"].count("not one of ours") == 1
     assert "3 boxes of class 'whale'" in rows["dive_05.jpg"]["what is wrong"]
 
 

@@ -146,7 +146,7 @@ def test_new_makes_another_batch_of_what_is_not_out(settings_for: Any, tmp_path:
     one, _ = export(settings_for(pictures=listed))
     other, second = export(settings_for(new=True))
     assert other.batch != one.batch and {i.key for i in second.items} == set(keys[5:])
-    assert any("5 pictures went out" in note for note in other.notes)
+    assert any("5 pictures were sent" in note for note in other.notes)
     assert find_batch(settings_for().outbox, one.batch) is not None and len(list_batches(settings_for().outbox)) == 2
 
 
@@ -207,7 +207,7 @@ def test_pictures_that_are_stored_turned_go_out_upright(settings_for: Any, tmp_p
 def test_a_list_that_names_nothing_is_told_with_its_line(settings_for: Any, tmp_path: Path, line: str) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text(f"\n{line}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"list\.txt:2: .*mend the line"):
+    with pytest.raises(UserError, match=r"list\.txt:2: .*correct the line"):
         export(settings_for(pictures=listed))
 
 

@@ -37,7 +37,7 @@ def test_what_is_no_delivery_is_named(world: World) -> None:
     told = CliRunner().invoke(app, words_of(world))
     for words in (batch_status(world.settings).words, told.output + str(told.exception)):
         for name in ("x.rar", "photo.jpg", "note.txt"):
-            assert f"{name} is no zip" in words
+            assert f"{name} is neither a zip" in words
         assert "link.zip is a link, which is not followed" in words and "half.zip.part is still being copied" in words
         assert ".DS_Store" not in words and "Thumbs.db" not in words
 
@@ -60,7 +60,7 @@ def test_a_cut_zip_is_called_cut(world: World) -> None:
     path = deliver(world, "d.zip")
     path.write_bytes(path.read_bytes()[:-200])
     told = CliRunner().invoke(app, words_of(world, "--delivery", str(path)))
-    assert told.exit_code == 3 and "cut off; copy it again" in told.output and "none of" not in told.output
+    assert told.exit_code == 3 and "cut off; copy it again" in told.output and "not one of" not in told.output
 
 
 @pytest.mark.parametrize("fault", ["file names", "class names"])

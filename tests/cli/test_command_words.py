@@ -56,7 +56,7 @@ def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> No
     result = CliRunner().invoke(baseline.app, ["--imgsz", "100", "--data-yaml", "a.yaml", "--processes", "0"])
     assert isinstance(result.exception, UserError)
     said = str(result.exception)
-    assert "option --imgsz: image_size: 100 is no multiple of 32" in said
+    assert "option --imgsz: image_size: 100 is not a multiple of 32" in said
     assert "option --processes: processes: " in said and "--image-size" not in said
     result = CliRunner().invoke(baseline.app, ["--epochs", "3"])
     assert "data: is missing: give it in the settings file or as --data-yaml" in str(result.exception)

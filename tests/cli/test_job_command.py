@@ -38,7 +38,7 @@ def test_they_take_the_same_options_and_say_their_defaults(name: str) -> None:
         (["frames", "--output", "reef"], "inputs: is missing: give it in the settings file or as VIDEO..."),
         (["frames", "a.mp4", "--output", "reef", "--quality", "0"], "option --quality: quality: "),
         (["scenes", "--output", "reef", "count=1"], "override 'count=1': count: "),
-        (["split", "--input", "reef", "--output", "sorted", "--resume", "--fresh"], "give one of them"),
+        (["split", "--input", "reef", "--output", "sorted", "--resume", "--fresh"], "give only one of them"),
     ],
 )
 def test_a_mistake_is_called_by_what_was_typed(words: list[str], told: str) -> None:

@@ -29,7 +29,7 @@ def test_they_take_the_same_options(name: str) -> None:
     [
         (["--accumulate", "64", "--batch-size", "64"], "option --accumulate: .*2 or more"),
         (["--epochs", "0"], "option --epochs: training.epochs: .*greater than or equal to 1"),
-        (["--resume", "--fresh"], "give one of them"),
+        (["--resume", "--fresh"], "give only one of them"),
     ],
 )
 def test_a_mistake_is_called_by_its_option(words: list[str], told: str) -> None:

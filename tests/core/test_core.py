@@ -196,8 +196,8 @@ def test_keys_given_twice_are_told_all_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("inner: &a\n  rate: 1\n  name: *a\n", ":3", "inner.name: stands inside itself"),
-        ("inner: &a\n- *a\n", ":1", "inner.0: stands inside itself"),
+        ("inner: &a\n  rate: 1\n  name: *a\n", ":3", "inner.name: contains itself"),
+        ("inner: &a\n- *a\n", ":1", "inner.0: contains itself"),
         ("inner: " + "[" * 3000 + "]" * 3000, "", "nested more than 100 deep"),
         ("count: 1\ninner: " + "{a: " * 150 + "1" + "}" * 150, ":2", "nested more than 100 deep"),
         ("count: 2026-13-45\n", "", "put the value in quotes"),
@@ -356,4 +356,4 @@ def test_a_first_interrupt_is_answered_at_once(capfd: pytest.CaptureFixture[str]
     with Clock().listening() as clock:
         os.kill(os.getpid(), signal.SIGINT)
         assert clock.stop_reason() == "SIGINT received"
-    assert "finishing this step and saving; once more leaves without saving" in capfd.readouterr().err
+    assert "finishing this step and saving; send it again to stop without saving" in capfd.readouterr().err

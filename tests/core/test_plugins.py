@@ -173,7 +173,7 @@ def test_a_package_adds_its_own_by_an_entry_point(tmp_path: Path) -> None:
     [
         ("tide = reef_broken:Tide", "tide", r"reef-plugins \(reef_broken:Tide\) cannot be loaded: ModuleNotFoundError"),
         ("tide = reef_plugins:Ebb", "tide", "reef-plugins.*cannot be loaded: AttributeError"),
-        ("tide = reef_plugins:Shapeless", "tide", "reef-plugins.*is no plugin: it needs name = 'tide'"),
+        ("tide = reef_plugins:Shapeless", "tide", "reef-plugins.*is not a plugin: it needs name = 'tide'"),
         (
             "loose = reef_plugins:Loose",
             "loose",
@@ -184,8 +184,8 @@ def test_a_package_adds_its_own_by_an_entry_point(tmp_path: Path) -> None:
             "mute",
             r"reef-plugins.*lacks poll, title; marauder\.launch.*NoticeSource",
         ),
-        ("ebb = reef_plugins:Tide", "ebb", "reef-plugins.*is no plugin: it needs name = 'ebb'"),
-        ("file = reef_plugins:Tide", "ebb", "reef-plugins.*offers a notice named 'file', but Marauder has one"),
+        ("ebb = reef_plugins:Tide", "ebb", "reef-plugins.*is not a plugin: it needs name = 'ebb'"),
+        ("file = reef_plugins:Tide", "ebb", "reef-plugins.*offers a notice named 'file', but Marauder has its own"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_named(entry: str, name: str, told: str, tmp_path: Path) -> None:

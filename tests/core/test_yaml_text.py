@@ -73,7 +73,7 @@ def test_text_as_it_was_written() -> None:
     [
         ("a: 1\na: 2\n", "a.yaml:2: a: given twice"),
         ("1: a\n'1': b\n", "a.yaml:2: 1: given twice"),
-        ("a: &a [*a]\n", "stands inside itself"),
+        ("a: &a [*a]\n", "contains itself"),
         ("[" * 200 + "]" * 200, "nested more than"),
         ("a: [", "not valid YAML"),
     ],

@@ -223,7 +223,7 @@ class TestReader:
         found = {(problem.line, problem.kind): problem for problem in dataset.problems}
         assert set(found) == {(3, "label-syntax"), (4, "label-syntax"), (5, "label-syntax"), (6, "picture-missing")}
         assert found[5, "label-syntax"].key == "b"
-        assert "class_id 0.5 is no whole number" in str(found[5, "label-syntax"])
+        assert "class_id 0.5 is not a whole number" in str(found[5, "label-syntax"])
 
     @pytest.mark.parametrize(
         "source",
@@ -300,7 +300,7 @@ class TestReader:
         (tmp_path / "away").rename(tmp_path.parent / f"{tmp_path.name} elsewhere")
         lost = read_dataset(root, lost=True)
         assert len(lost) == 0
-        assert "no local folder stands for s3://reef/" in " ".join(map(str, lost.problems))
+        assert "no local folder is given for s3://reef/" in " ".join(map(str, lost.problems))
 
     def test_rows_of_one_picture_are_joined_and_told(self, tmp_path: Path):
         root = small_sets.manifest(tmp_path)
@@ -445,7 +445,7 @@ class TestSpec:
             ("version: 1\ntrain: gone.manifest\n", r"dataset.yaml:2: train: .*gone.manifest does not exist"),
             ("version: 1\nval: a.manifest\nslice: b\n", r"dataset.yaml:3: slice: no such setting; did you mean slices"),
             ("version: 1\ntrain: dataset.yaml\n", "is a dataset.yaml itself"),
-            ("version: 1\ntrain: x\nnames: [a, a]\n", "class 1 is 'a': give every class a name of its own"),
+            ("version: 1\ntrain: x\nnames: [a, a]\n", "class 1 is 'a': give every class a different name"),
             ("version: 1\ntrain: [\n", r"dataset.yaml:\d"),
         ],
     )

@@ -110,7 +110,7 @@ def test_file_names_that_are_no_utf8_are_told(tmp_path: Path, run):
     (root / os.fsdecode(b"images/train/half\xff.jpg")).write_bytes(b"")
     done = run("write", "--input", root, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "half\\udcff.jpg: its name is no text in UTF-8" in done.stdout
+    assert "half\\udcff.jpg: its name is not UTF-8" in done.stdout
 
 
 def test_new_splits_and_addresses(tmp_path: Path, run):

@@ -312,7 +312,7 @@ class TestBiigle:
             ("picture-ambiguous", "v.csv", parsed.entries[0]),
             ("picture-ambiguous", "w.csv", parsed.entries[2]),
         ]
-        assert "stands under the image ids 7 and 8: of which volume is it?" in findings.list[0].message
+        assert "has the image ids 7 and 8: which volume is it from?" in findings.list[0].message
 
     def test_reports_without_image_ids_are_of_one_volume(self, tmp_path: Path):
         header = [name for name in BIIGLE_HEADER if name != "image_id"]

@@ -269,7 +269,7 @@ def test_splits_of_the_sources(sources: list[Path], tmp_path: Path):
 def test_mistakes(sources: list[Path], tmp_path: Path):
     with pytest.raises(UserError, match="no such file or folder"):
         organize(OrganizeSettings(inputs=(tmp_path / "none",), output=tmp_path / "out"))
-    with pytest.raises(UserError, match="may not lie in the input"):
+    with pytest.raises(UserError, match="must not be inside the input"):
         organize(OrganizeSettings(inputs=tuple(sources), output=sources[0] / "out"))
     with pytest.raises(UserError, match="no such taxonomy"):
         organize(OrganizeSettings(inputs=tuple(sources), output=tmp_path / "out", taxonomy="mine.yaml"))

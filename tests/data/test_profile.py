@@ -168,7 +168,7 @@ def test_damaged_profiles_are_told_and_pickles_are_not_opened(dataset: Dataset, 
     with pytest.raises(DamagedFileError, match="not valid JSON"):
         load_profile(tmp_path)
     write_json(facts, {**described, "format": 99})
-    with pytest.raises(DamagedFileError, match="no profile of format"):
+    with pytest.raises(DamagedFileError, match="not a profile of format"):
         load_profile(tmp_path)
     for content in (whole[:-40], pickled()):
         from hashlib import sha256

@@ -47,7 +47,7 @@ class TestPictures:
 
     def test_an_output_among_the_pictures_is_refused(self, tmp_path: Path):
         folder = small_sets.pictures(tmp_path / "dive")
-        with pytest.raises(UserError, match="lies in the folder of pictures"):
+        with pytest.raises(UserError, match="is inside the folder of pictures"):
             refuse_output_among_pictures(folder / "selected", folder)
         refuse_output_among_pictures(tmp_path / "selected", folder)
 

@@ -431,7 +431,7 @@ REFUSED: dict[str, tuple[Files, str]] = {
         for names in (("fish\nray\n", "crab\nfish\n"), ("crab\nfish\nray\n", "fish\nray\n"))
     },
     "a key twice": ({**ONE, "a.json": coco(("0.png", "fish"))[:-1] + ', "images": []}'}, "'images' stands twice"),
-    "names that are pairs": (yolo(FISH, "train: images\nnames: !!omap [0: fish]\n"), "no class name"),
+    "names that are pairs": (yolo(FISH, "train: images\nnames: !!omap [0: fish]\n"), "not a class name"),
     "pictures that DVC has": ({"images/0.png.dvc": DVC, "labels/0.txt": FISH, "data.yaml": YAML}, "dvc pull"),
     "folders that DVC has": ({"images.dvc": DVC, "labels.dvc": DVC, "data.yaml": YAML}, "dvc pull"),
 }
@@ -575,7 +575,7 @@ def test_names_that_are_no_text(tmp_path: Path):
     assert (found, told) == ({"images/0.png train": "fish"}, {"name-unreadable": 1})
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/fold\xe9r"))
     build(odd, yolo(FISH))
-    with pytest.raises(UserError, match="no text in UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8"):
         read_dataset(odd)
 
 

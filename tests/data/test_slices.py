@@ -260,7 +260,7 @@ slices:
     assert f"{tmp_path / 'slices.yaml'}:3: typo: where: no attribute 'dept'; did you mean 'depth'?" in words
     assert "it is an attribute for 'boxes'" in words and "it is an attribute for 'where'" in words
     assert "'depth' holds numbers, but is compared with text" in words
-    assert "ids: 1 of 2 are no key of a picture: nobody" in words
+    assert "ids: 1 of 2 are not keys of pictures: nobody" in words
     with pytest.raises(UserError, match=r"7 mistakes in .*slices\.yaml"):
         refuse_mistakes(findings)
 

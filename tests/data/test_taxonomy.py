@@ -107,7 +107,7 @@ def test_mistakes_in_a_file_are_all_named(tmp_path: Path):
     with pytest.raises(UserError) as caught:
         Taxonomy.load(file)
     assert "ids must be 0 to 1" in str(caught.value)
-    assert "'X' stands in both 'A' and 'B'" in str(caught.value)
+    assert "'X' is in both 'A' and 'B'" in str(caught.value)
     file.write_text("species:\n  - {id: 0, common: A, scientific: Aus, tier: vital}\n")
     with pytest.raises(UserError, match=r"species.yaml:2"):
         Taxonomy.load(file)

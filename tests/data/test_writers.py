@@ -154,7 +154,7 @@ def test_foreign_folders_are_refused(tmp_path: Path):
         (lambda text: text[:-20], ":3", "is cut or damaged"),
         (lambda text: "".join(text.splitlines(keepends=True)[:2]), ":2", "ends after 2 of the 3 rows"),
         (lambda _: "", "", "ends after 0 of the 3 rows"),
-        (lambda text: "[]\n" + text, ":1", "is no row of a picture"),
+        (lambda text: "[]\n" + text, ":1", "is not a row of a picture"),
     ],
 )
 def test_records_that_are_damaged_are_no_records(damage, line: str, words: str, tmp_path: Path):

@@ -208,10 +208,9 @@ def test_a_named_checkpoint_that_is_damaged_is_a_clear_error(tmp_path: Path) -> 
     with pytest.raises(UserError) as caught:
         Checkpointer(tmp_path / "new").read(Path("nonsense.pt"))
     assert str(caught.value) == (
-        f"nonsense.pt: no such checkpoint; {tmp_path / 'new'} holds none yet. "
-        "Name one of the run's, or leave --resume away"
+        f"nonsense.pt: no such checkpoint; {tmp_path / 'new'} holds none yet. Name one of the run's, or omit --resume"
     )
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no intact checkpoint"):
         checkpointer.read(tmp_path)
 
 

@@ -230,7 +230,27 @@ def test_curves_have_whole_epochs_and_shares_from_zero(monkeypatch: pytest.Monke
     monkeypatch.setattr("marauder.evaluation.figures.to_png", lambda figure: drawn.append(figure) or b"")
     training_curves([{"epoch": epoch, "val/map50": 0.001 * epoch, "train/box": 4.0} for epoch in (1, 2, 3)])
     panels = {axes.get_title(loc="left") or axes.get_title(): axes for axes in drawn[0].axes}
-    assert panels["val"].get_ylim() == (0, 0.05)
+    assert panels["validation"].get_ylim() == (0, 0.05)
     for axes in panels.values():
         assert all(float(place).is_integer() for place in axes.get_xticks())
-    assert panels["train"].lines[0].get_marker() == "o"
+    assert panels["training losses"].lines[0].get_marker() == "o"
+
+
+def test_curves_of_few_evaluations_show_all_epochs_and_say_what_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("marauder.evaluation.figures.to_png", lambda figure: drawn.append(figure) or b"")
+    training_curves(
+        [
+            {"epoch": 1, "train/box": 4.0, "learning_rate": 0.1},
+            {"epoch": 2, "train/box": 3.0, "learning_rate": 0.1, "val/map50_95": 0.1, "val/d_ece": 0.5},
+        ]
+    )
+    training_curves([{"epoch": 2, "val/map50": 0.1}])
+    for axes in (*drawn[0].axes, *drawn[1].axes):
+        assert all(float(place).is_integer() for place in axes.get_xticks()), axes.get_title(loc="left")
+    assert len({axes.get_xlim() for axes in drawn[0].axes}) == 1
+    # Side by side as many as stay legible at the width of a page.
+    assert drawn[0].get_figwidth() * drawn[0].dpi < 1.2 * 900
+    named = drawn[0].axes[-1].get_legend()
+    assert named is not None
+    assert [text.get_text() for text in named.get_texts()] == ["mAP50-95", "D-ECE (low is good)"]

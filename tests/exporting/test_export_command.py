@@ -102,7 +102,7 @@ def test_a_failing_comparison_leaves_with_status_1(workspace: Path) -> None:
     done = run([*COMMAND, *words], workspace)
     assert done.returncode == 1
     assert "DIFFERENT ANSWERS" in done.stdout and "raw boxes differ" in done.stdout
-    assert "no real pictures" in done.stdout
+    assert "not real pictures" in done.stdout
     assert not (workspace / "strict" / "a" / "model.onnx").exists()
     assert (workspace / "strict" / "a" / "model.failed_parity.onnx").is_file()
 

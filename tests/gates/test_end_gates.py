@@ -128,7 +128,7 @@ class TestLimits:
         verdict = self.judge(dict(found), **limits)
         assert (verdict.answer, verdict.value, verdict.limit) == ("fail", "undefined", 0.5)
         assert verdict.evidence["broken"] == ["precision", "precision/crab"]
-        assert verdict.why.startswith("precision (nothing was detected) is undefined, which is taken for below its")
+        assert verdict.why.startswith("precision (nothing was detected) is undefined, which counts as below its")
         assert "d_ece cannot be judged: nothing was detected" in verdict.why
         assert self.judge(dict(found), d_ece={"maximum": 0.1}).answer == "warn"
         assert self.judge(dict(found), f1={"minimum": 0.1}).answer == "fail"
@@ -267,7 +267,7 @@ def test_health_has_words_for_every_failure_and_tells_what_was_lived_through() -
     assert set(NAMES) == set(get_args(FailureKind))
     gate = HealthGate(HealthGate.settings_model())
     verdict = gate.judge(samples.BROKEN["health"].make())
-    assert verdict.why == "the loss was no number at step 120 (batch: clip7-000123): the loss is nan"
+    assert verdict.why == "the loss was not a number at step 120 (batch: clip7-000123): the loss is nan"
     assert gate.judge(HealthEvidence(False)).answer == "fail"
     assert "2 times skipped batch" in gate.judge(samples.PASSING["health"].make()).why
 

@@ -209,7 +209,7 @@ def test_what_nobody_judges_is_said() -> None:
     assert load_gates(overrides=limited).unjudged(["deep"], ["deep", "near"]) == []
     off = [*limited, "limits.severity=off", "slices=off", "regression=off"]
     assert load_gates(overrides=off).unjudged(["deep"], ["deep", "near"]) == [
-        "nobody judges the limits on map50: the gate limits is off",
-        "nobody judges the limits of the slices deep: the gate slices is off",
-        "nobody protects the slices deep, near: the gate regression is off",
+        "the limits on map50 are not checked: the gate limits is off",
+        "the limits of the slices deep are not checked: the gate slices is off",
+        "the slices deep, near are not protected: the gate regression is off",
     ]

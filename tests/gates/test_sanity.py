@@ -50,7 +50,7 @@ def test_a_loss_that_is_not_finite_fails() -> None:
 
     result = look_at_one_batch(Broken(), SETTINGS, CPU)
     verdict = judged(result)
-    assert verdict.answer == "fail" and "gradient norm" in verdict.why and "look at the labels" in verdict.why
+    assert verdict.answer == "fail" and "gradient norm" in verdict.why and "check the labels" in verdict.why
     assert judged(result, severity="warn").answer == "warn"
 
 

@@ -117,7 +117,7 @@ def test_with_wait_it_stays_until_it_has_arrived(tmp_path: Path, monkeypatch: py
 
     assert run_steps(pipeline, select(pipeline), Clock(), hear, wait=True) == []
     assert set(states(pipeline).values()) == {State.DONE}
-    assert any("goes on, what it waited for is there" in line for line in said)
+    assert any("continues, what it waited for has arrived" in line for line in said)
 
 
 def test_waiting_ends_with_the_time_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,8 +172,8 @@ class TestExportedMetadata:
         [
             ({"names": None}, "says nothing of its classes"),
             ({"task": "segment"}, "the task segment"),
-            ({"args": {"nms": True}}, "suppresses boxes by itself"),
-            ({"nms": True}, "suppresses boxes by itself"),
+            ({"args": {"nms": True}}, "applies its own non-maximum suppression"),
+            ({"nms": True}, "applies its own non-maximum suppression"),
         ],
     )
     def test_what_is_no_plain_detector_is_refused(

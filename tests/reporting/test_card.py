@@ -141,6 +141,11 @@ def test_a_card_without_a_licence_says_so_and_names_no_place_of_a_machine(shared
             "see https://example.org/a/b/c, and/or runs/a/best.pt",
         ),
         ({"a": ["/x/y/z", 3, None]}, {"a": ["y/z", 3, None]}),
+        ("/home/Ada Lovelace/my reef pictures/best.pt", "my reef pictures/best.pt"),
+        ("from /home/ada/old reef/a b.pt", "from old reef/a b.pt"),
+        ("file:///home/ada/reef/best.pt, file:/mnt/a/b", "reef/best.pt, a/b"),
+        ("file://localhost/home/ada/my%20reef/best.pt", "my%20reef/best.pt"),
+        ("/mnt/a/b and /mnt/c/d, at 3/4: /mnt/e/f; 1/2", "a/b and c/d, at 3/4: e/f; 1/2"),
     ],
 )
 def test_places_are_cut_and_nothing_else(words: Any, kept: Any) -> None:

@@ -484,7 +484,7 @@ def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Pa
         begin(64, checkpoint)
     with pytest.raises(UserError, match=r"checkpoint_9\.pt: no such checkpoint"):
         begin(96, checkpoint.with_name("checkpoint_9.pt"))
-    with pytest.raises(UserError, match="is no checkpoint of this run"):
+    with pytest.raises(UserError, match="is not a checkpoint of this run"):
         begin(96, tmp_path / "cs" / "checkpoints")
     assert checkpoint.is_file() and made.is_file() and read_json(tmp_path / "cs" / "run.json") == record
 
@@ -509,8 +509,8 @@ def test_the_report_says_plainly_where_numbers_say_nothing() -> None:
     nothing = content(0.0, 0.0, 0.0)
     words = verdict_words(nothing, fixed(0.4, 0.2), telling=False)
     assert "too few boxes or clips to say" in words and "0.000 to" not in words
-    assert "no floor for the other classes to keep: the detector before found nothing of them" in words
-    assert "0 was asked for" in verdict_words({**nothing, "floor_given": True}, fixed(0.4, 0.2))
+    assert "no floor for the other classes: the detector before found nothing of them" in words
+    assert "0 was required" in verdict_words({**nothing, "floor_given": True}, fixed(0.4, 0.2))
     # The floor is one of val: figures of test do not speak for it, whichever side of it they are on.
     broken = content(0.3, 0.2, 0.6)
     assert broken["judged"]["critical_with_floor"] < 0.5  # type: ignore[index]

@@ -30,7 +30,7 @@ def test_a_lost_disk_goes_on_from_the_volume(start_baseline: Start, uninterrupte
     text, _ = start_baseline(output, tiers).communicate(timeout=300)
     resumed = [event["step"] for event in read_lines(output / "events.jsonl") if event["kind"] == "resumed"]
     assert resumed and resumed[0] >= 3, text
-    assert "sought anew" not in text, "the best weights came back with the checkpoint"
+    assert "determined again" not in text, "the best weights came back with the checkpoint"
     assert weights(output) == weights(uninterrupted)
 
 

@@ -75,7 +75,7 @@ def test_mistakes_of_recipe_file_and_overrides_are_told_at_once_with_their_place
     message = str(error.value)
     assert message.startswith("4 mistakes:")
     assert "recipes/bad.yaml:3: training.epochs" in message
-    assert "train.yaml:3: image_size: 100 is no multiple of 32; choose 96" in message
+    assert "train.yaml:3: image_size: 100 is not a multiple of 32; choose 96" in message
     assert "train.yaml:4: modell: no such setting; did you mean model?" in message
     assert "override 'training.batch_size=0'" in message
 

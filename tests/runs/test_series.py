@@ -57,7 +57,7 @@ def test_a_part_that_would_begin_anew_keeps_the_checkpoint_to_go_on_from(tmp_pat
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x")
     marker = read_json(tmp_path / "stages" / "mined.json")
-    with pytest.raises(UserError, match=r"the part mined is made of has changed.*leave --resume away"):
+    with pytest.raises(UserError, match=r"the part mined is made of has changed.*omit --resume"):
         PartMaker(tmp_path / "stages", Clock(), kept[0]).make("mined", settings, {"weights": "other"})
     assert all(path.is_file() for path in kept) and read_json(tmp_path / "stages" / "mined.json") == marker
 

@@ -211,7 +211,7 @@ def test_going_back_behind_the_best_that_is_lost_seeks_it_anew(
     assert (outcome.epochs, outcome.best_epoch, outcome.best_score) == (3, 3, 0.2)
     assert (noted(tmp_path, "best"), noted(tmp_path, "last")) == (3, 3)
     assert "best weights (epoch 4) are of a branch given up" in caplog.text
-    assert "the best weights (epoch 1) are not here; the best is sought anew" in caplog.text
+    assert "the best weights (epoch 1) are missing; the best is determined again" in caplog.text
 
 
 def test_last_weights_that_a_kill_kept_from_being_written_are_written(small_reef: Path, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_run_asked_for_fewer_epochs_than_it_has_says_what_becomes_of_them(smal
     shorter = run(2)
     assert shorter.finished_before and shorter.epochs == 3
     assert shorter.failed == first.failed and len(first.failed) == 1, "with the reasons why it failed"
-    assert shorter.longer_than_asked.startswith("already trained 3 epochs; asked for 2: nothing is trained")
+    assert shorter.longer_than_asked.startswith("already trained 3 epochs; 2 requested: nothing is trained")
     assert read_json(tmp_path / "out" / "run.json") == before, "the finished run stays what it is"
     # Interrupted before it was finished, it is measured as it is.
     write_json(tmp_path / "out" / "run.json", {**before, "state": "interrupted"})

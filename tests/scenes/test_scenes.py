@@ -284,7 +284,7 @@ def test_stops_in_time_and_says_how_to_go_on(reference: Path, tmp_path: Path) ->
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED and "SIGTERM received" in errors and "To go on" in errors
+    assert process.returncode == EXIT_INTERRUPTED and "SIGTERM received" in errors and "To continue" in errors
     assert not (output / "data.yaml").exists()
     generate(output)
     assert fingerprints(output) == fingerprints(reference)
@@ -330,7 +330,7 @@ def test_a_folder_with_other_files_is_never_touched(tmp_path: Path) -> None:
     precious = tmp_path / "images" / "precious.jpg"
     precious.write_bytes(b"mine")
     for fresh in (False, True):
-        with pytest.raises(UserError, match="no generated scenes"):
+        with pytest.raises(UserError, match="not generated scenes"):
             generate(tmp_path, fresh=fresh)
     assert precious.read_bytes() == b"mine"
     with pytest.raises(UserError, match="is a file"):

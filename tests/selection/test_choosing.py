@@ -33,14 +33,14 @@ def test_a_detector_that_is_not_to_be_trusted_gives_typical_pictures(name: str, 
     pool = make_pool(labelled_share=share, distrust="it sees nothing")
     choice = choose(pool, make_settings(strategy=name, min_labelled_share=0))
     assert choice.strategy == "typical"
-    assert any("doubts mean nothing here: it sees nothing; typical pictures" in note for note in choice.notes)
+    assert any("uncertainty means nothing here: it sees nothing; typical pictures" in note for note in choice.notes)
 
 
 def test_what_changes_the_choice_is_told_first_and_apart() -> None:
     pool = make_pool(labelled_share=0.01, by_look="its features hardly differ")
     choice = choose(pool, make_settings(slice_quotas={"site=reef": 190}))
     assert [note.partition(":")[0] for note in choice.changes] == [
-        "the detector's doubts mean nothing here",
+        "the detector's uncertainty means nothing here",
         "likeness is that of how pictures look (light, colour, layout)",
     ]
     assert choice.notes[:2] == choice.changes and any("quota of site=reef" in note for note in choice.notes[2:])
@@ -64,7 +64,7 @@ def test_a_picture_without_a_doubt_is_never_called_uncertain(name: str) -> None:
     unsure = {pick.index for pick in choice.picks if pick.kind == "uncertain"}
     assert unsure == set(np.flatnonzero(doubtful).tolist())
     assert {pick.kind for pick in choice.picks} == {"uncertain", "typical"} and len(choice.picks) == 30
-    assert sum("too few pictures the detector has any doubt" in note for note in choice.notes) == 1
+    assert sum("is uncertain about too few pictures" in note for note in choice.notes) == 1
     none = choose(make_pool(scores=np.zeros(200)), make_settings(strategy=name))
     assert "uncertain" not in {pick.kind for pick in none.picks} and len(none.picks) == 30
 
@@ -77,7 +77,7 @@ def test_equal_scores_are_drawn_by_the_seed_and_not_by_name() -> None:
     ]
     assert drawn[0] == drawn[1] and set(drawn[0].indices().tolist()) != set(drawn[2].indices().tolist())
     assert drawn[0].indices().max() > 200, "the first names came first"
-    assert not any("surer" in pick.reason or "least sure" in pick.reason for pick in drawn[0].picks)
+    assert not any("surer" in pick.reason or "least certain" in pick.reason for pick in drawn[0].picks)
 
 
 def test_the_limit_can_be_moved() -> None:
@@ -195,5 +195,5 @@ def test_a_price_is_pictures_and_boxes() -> None:
 
 def test_a_pool_without_names_says_so_for_quotas() -> None:
     pool = replace(make_pool(classes=0, boxes=np.ones(200)), names=())
-    with pytest.raises(UserError, match="no detector looks"):
+    with pytest.raises(UserError, match="no detector is used"):
         choose(pool, make_settings(class_quotas={"fish": 1}))

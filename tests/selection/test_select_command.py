@@ -155,9 +155,10 @@ def test_a_detector_that_sees_the_same_everywhere_gives_way_to_the_look_of_pictu
         assert [one["key"] for one in picks] == [one["key"] for one in content(here / "by_look")["picks"]]
     first = summary.message().splitlines()[0]
     page = (here / chosen.output / "report.html").read_text(encoding="utf-8")
-    told = "Likeness is that of how pictures look" if strategy == "k_center" else "The detector's doubts mean nothing"
+    by_look, no_trust = "Likeness is that of how pictures look", "The detector's uncertainty means nothing"
+    told = by_look if strategy == "k_center" else no_trust
     assert first.startswith(told)
-    assert page.index("Not chosen as asked for") < page.index("how pictures look (light") < page.index("Why these")
+    assert page.index("Not chosen as requested") < page.index("how pictures look (light") < page.index("Why these")
     again = select_pictures(chosen, Clock())
     assert again.reused and again.changes == summary.changes
 
@@ -230,7 +231,7 @@ def test_models_can_be_given_in_every_form(words: list[str], here: Path, monkeyp
         (["--unlabeled-dir", "data", "--strategy", "best"], "no strategy named 'best'"),
         (["--unlabeled-dir", "data", "--use-ensemble", "--model", "a/best.pt"], "two models"),
         (["--unlabeled-dir", "pictures", "--budget-boxes", "50"], "--budget-boxes: nothing says how many boxes"),
-        (["--unlabeled-dir", "data", "--resume", "--fresh"], "give one of them"),
+        (["--unlabeled-dir", "data", "--resume", "--fresh"], "give only one of them"),
         (["--unlabeled-dir", "data", "class_quotas.whale=3", "--model", "a/best.pt"], "no class named 'whale'"),
         (["--unlabeled-dir", "data", "--output", "a"], "is not empty and holds no selection"),
     ],
@@ -255,9 +256,9 @@ def test_a_detector_that_sees_nothing_gives_typical_pictures_and_no_free_boxes(h
     found = content(here / "blindly")
     assert all(pick["estimated_boxes"] == pytest.approx(mean, abs=1e-3) for pick in found["picks"])
     assert found["price"]["boxes"] == pytest.approx(12 * mean, abs=0.1)
-    assert f"the mean of the {len(labelled)} labelled pictures, stands for it" in told
+    assert f"the mean of the {len(labelled)} labelled pictures, is used instead" in told
     page = (here / "blindly" / "report.html").read_text(encoding="utf-8")
-    assert "sees no box at all" in page and "cannot decide" not in page
+    assert "sees no box at all" in page and "unsure what is in" not in page
 
 
 def test_a_blind_detector_and_nothing_labelled_say_that_boxes_are_not_known(here: Path) -> None:
@@ -300,7 +301,7 @@ def test_one_bad_picture_is_set_aside_and_told(here: Path) -> None:
 def test_several_models_look_together_or_the_first_alone(here: Path) -> None:
     models = ["a/best.pt", "b/best.pt"]
     alone = select_pictures(settings("first", models=models), Clock())
-    assert any("only the first model, a/best.pt, looked at the pool" in note for note in alone.notes)
+    assert any("only the first model, a/best.pt, was used" in note for note in alone.notes)
     both = select_pictures(settings("both", models=models, use_ensemble=True), Clock())
     assert any("2 models" in note for note in both.notes)
     measures = set(content(here / "both")["picks"][0]["scores"])

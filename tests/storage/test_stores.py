@@ -133,7 +133,7 @@ class TestS3:
         source = write(tmp_path / "in", b"x")
         nowhere = open_store(f"s3://nobody/x?endpoint_url={s3_endpoint}")
         for attempt in (lambda: nowhere.put("a", source), nowhere.list, lambda: nowhere.read("a")):
-            with pytest.raises(StoreError, match="make the bucket first"):
+            with pytest.raises(StoreError, match="create the bucket first"):
                 attempt()
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         with pytest.raises(StoreError, match="check AWS_SECRET_ACCESS_KEY"):

@@ -529,7 +529,7 @@ def test_files_that_were_corrected_by_hand_are_not_replaced(name: str, world: Wo
     before = tree(output)
     told = re.escape(edited.relative_to(output).as_posix())
     for given in ({}, {"formats": ("boxes",)}, {"confidence": 0.65}, {"inputs": stills(world, "a", "b", "c")}):
-        with pytest.raises(UserError, match=rf"would replace what was edited .*\({told}\).*another --output.*--fresh"):
+        with pytest.raises(UserError, match=rf"would replace files .*edited .*\({told}\).*another --output.*--fresh"):
             predict_files(settings.changed(given), detector=world.detector())
         assert tree(output) == before
     edited.unlink()  # what is gone is made again
@@ -548,7 +548,7 @@ def test_corrections_between_a_stopped_call_and_the_next_are_not_replaced(world:
     with pytest.raises(Interrupted):
         predict_files(settings.changed({"formats": ("coco",)}), StopsAt(0), world.detector())
     (tmp_path / "out" / "yolo" / "labels" / "still-a.txt").write_text("corrected by hand", encoding="utf-8")
-    with pytest.raises(UserError, match="would replace what was edited"):
+    with pytest.raises(UserError, match="would replace files that were edited"):
         predict_files(settings, detector=world.detector())
 
 
@@ -558,7 +558,7 @@ def test_formats_that_were_asked_for_stay_unless_it_starts_over(world: World, tm
     assert "kept" not in predict_files(settings, detector=world.detector()).message()
     fewer = settings.changed({"formats": ("boxes",)})
     again = predict_files(fewer, detector=world.detector())
-    assert again.already_done and "kept, since earlier calls asked for them: coco (--fresh" in again.message()
+    assert again.already_done and "kept, since earlier calls requested them: coco (--fresh" in again.message()
     others = fewer.changed({"formats": ("viame",), "inputs": stills(world, "a", "b")})
     assert predict_files(others, detector=world.detector()).kept == ("boxes", "coco")
     assert all((output / name).exists() for name in ("boxes.csv", "coco", "viame"))

@@ -208,14 +208,12 @@ def _many_negatives(batch: Batch, checked: Checked) -> list[Note]:
         return []
     if len(thought) > limit:
         message = (
-            f"{len(thought)} of {accepted} pictures came back without any box though boxes were expected in them: was "
-            "the package finished? Ask, and look at some of them"
+            f"{len(thought)} of {accepted} pictures came back without any box though boxes were expected in them: "
+            "was the package finished? Ask the provider, and check some of them"
         )
         return [Note("negatives-many", message)]
     # Not serious: boxes were expected in too few of them, so empty answers may well be right.
-    message = (
-        f"{len(empty)} of {accepted} pictures came back without any box, far more than usual; look at some of them"
-    )
+    message = f"{len(empty)} of {accepted} pictures came back without any box, far more than usual; check some of them"
     return [Note("negatives-many", message, "", False)]
 
 
@@ -262,17 +260,15 @@ def judge_answer(answer: Answer, size: tuple[int, int], names: Sequence[str]) ->
             continue
         classes[position] = index
         if name != names[index]:
-            notes.append(
-                Note("class-spelled", f"box {position + 1}: {name!r} is taken for {names[index]!r}", "", False)
-            )
+            notes.append(Note("class-spelled", f"box {position + 1}: {name!r} is read as {names[index]!r}", "", False))
     known = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
     for name, count in unknown.items():
         boxes_of_it = f"{count} box{'es' if count > 1 else ''}"
-        notes.append(Note("class-unknown", f"{boxes_of_it} of class {name!r}, which is none of ours ({known})"))
+        notes.append(Note("class-unknown", f"{boxes_of_it} of class {name!r}, which is not one of ours ({known})"))
     boxes, turned = with_corners_in_order(answer.boxes)
     for position in np.flatnonzero(turned).tolist():
         notes.append(
-            Note("box-corners", f"box {position + 1}: its corners stood in the wrong order; put right", "", False)
+            Note("box-corners", f"box {position + 1}: its corners were in the wrong order; corrected", "", False)
         )
     usable = (classes >= 0) & _inside(boxes, size, notes)
     # Positions in the delivery throughout, so that notes number boxes as the annotator's tool does.
@@ -304,7 +300,7 @@ def _inside(boxes: np.ndarray, size: tuple[int, int], notes: list[Note]) -> np.n
         if (box[2:] - box[:2] < SMALLEST_SIDE).any():
             notes.append(Note("box-degenerate", f"{place}: has no area"))
         elif (clipped[2:] - clipped[:2] < SMALLEST_SIDE).any():
-            notes.append(Note("box-out-of-bounds", f"{place}: lies outside the {size[0]}x{size[1]} picture"))
+            notes.append(Note("box-out-of-bounds", f"{place}: is outside the {size[0]}x{size[1]} picture"))
         elif (over[position] > allowed).any():
             notes.append(Note("box-out-of-bounds", f"{place}: reaches far over the {size[0]}x{size[1]} picture"))
         else:
@@ -366,7 +362,7 @@ def _changed_picture(path: Path, item: BatchItem, name: str) -> Note:
     except PictureError as error:
         return Note("picture-changed", f"the delivered picture cannot be compared: {error.path.name}: {error}", name)
     if same:
-        return Note("picture-encoded-anew", "the delivered picture was encoded anew; ours is kept", name, False)
+        return Note("picture-encoded-anew", "the delivered picture was re-encoded; ours is kept", name, False)
     return Note(
         "picture-changed", "the delivered picture shows something else under this name, or the same elsewhere", name
     )

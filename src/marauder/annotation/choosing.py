@@ -71,7 +71,7 @@ def choose(settings: AnnotationSettings, dataset: Dataset, earlier: Sequence[Bat
     out = {item.key for batch in earlier for item in batch.items if not (settings.new and _came_back(item, batch))}
     left = [one for one in wanted if one.record.key not in out]
     if len(left) < len(wanted):
-        notes.append(f"{len(wanted) - len(left)} pictures went out with an earlier batch and stay out of this one")
+        notes.append(f"{len(wanted) - len(left)} pictures were sent with an earlier batch and are not in this one")
     checked = _checked(left, notes, clock)
     # Where all that was wanted went out before, an empty choice is the answer, and the caller says so.
     if not checked and (left or not wanted):
@@ -128,7 +128,9 @@ def _listed(file: Path, dataset: Dataset) -> list[Chosen]:
         # Lists are written by hand: paths count from the current folder or from the list's own.
         record = keys.get(line) or places.get(os.path.realpath(line)) or places.get(beside)
         if record is None and not file.is_dir() and not Path(line).is_file():
-            raise UserError(f"{file}:{number}: {line!r} is no record of the data set and no picture; mend the line")
+            raise UserError(
+                f"{file}:{number}: {line!r} is neither a record of the data set nor a picture; correct the line"
+            )
         record = record or _new_record(Path(line), f"{Path(line).stem}-{_digest(line)[:6]}")
         chosen.setdefault(record.key, Chosen(record))
     return list(chosen.values())

@@ -107,7 +107,7 @@ def oddities(settings: AnnotationSettings) -> list[str]:
             lines.append(f"{name} is still being copied, its name says.")
         elif not path.is_dir() and path.suffix.lower() not in (".zip", *SINGLE_FILES):
             kinds = ", ".join(sorted(SINGLE_FILES))
-            lines.append(f"{name} is no zip, no folder and no {kinds}: pack what came back as one zip.")
+            lines.append(f"{name} is neither a zip nor a folder nor a {kinds}: pack what came back as one zip.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Sending pictures out: the same call makes a batch, goes on with one that was cut short, or says which one is open.
+"""Sending pictures out: the same call makes a batch, continues with one that was cut short, or says which one is open.
 
 A batch is a folder of the outbox: ``batch.json``, ``guidelines/``, and one zip a format, with a second one for the
 pictures that another annotator labels too.
@@ -79,7 +79,7 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
 
     With a batch open this returns that one, unless ``settings.new``; where all pictures went out and came back, it
     returns the batch they went out with. Raises ``UserError`` for what the user can mend, and ``Interrupted`` when the
-    clock says so: the same call goes on.
+    clock says so: the same call continues.
     """
     # Two exports at once would send the same pictures out twice.
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
@@ -131,7 +131,7 @@ def _batch_id(settings: AnnotationSettings, dataset: Dataset, choice: Choice, kn
     base = f"batch-{content[:20]}"
     states = {batch.id: batch.state for batch in known}
     number, name = 1, base
-    # One that was cut short is gone on with under its own name.
+    # One that was cut short is resumed under its own name.
     while states.get(name, "writing") != "writing":
         number += 1
         name = f"{base}-{number}"
@@ -173,7 +173,7 @@ class _Export:
         )
         packages = self._packages(batch, sources)
         event = {"time": _now(), "event": "exported", "pictures": len(items)}
-        # Open only now: until every zip stands whole, the next call has to go on here.
+        # Open only now: until every zip stands whole, the next call has to continue here.
         batch = replace(batch, packages=packages, state="open", history=(*batch.history, event))
         write_batch(self.settings.outbox, batch)
         (self.folder / PRELABELS).unlink(missing_ok=True)  # the record holds them now
@@ -212,7 +212,7 @@ class _Export:
             )
             if found.unnamed:
                 self.notes.append(
-                    f"the model's classes {', '.join(found.unnamed)} are none of the data set's; left out"
+                    f"the model's classes {', '.join(found.unnamed)} are not classes of the data set; left out"
                 )
             self.notes += found.unreadable
         done = []

@@ -48,19 +48,18 @@ RULES = {
         "in two pieces, draw one box around both."
     ),
     "Cut off by the border (truncation)": (
-        "Box what is in the picture, up to the border and not beyond. Leave out an animal of which less than "
-        "about a tenth, or nothing typical of it, is seen."
+        "Box what is in the picture, up to the border and not beyond. Leave out an animal if less than about a tenth "
+        "of it, or nothing typical of it, is visible."
     ),
     "Groups": (
         "One box for each animal, as long as they can be told apart, in a school too. Where they cannot, one "
         "box around the part that merges; where your tool lets you mark it (crowd, group), do so."
     ),
     "Mirror pictures": (
-        "Reflections on the surface or a pane of glass are no animals. Animals on posters, signs and screens "
-        "are none either."
+        "Reflections on the surface or a pane of glass are not animals. Nor are animals on posters, signs and screens."
     ),
     "In doubt": (
-        "If you cannot say which of the classes it is, leave it out rather than guess. If it is none of the "
+        "If you cannot say which of the classes it is, leave it out rather than guess. If it belongs to none of the "
         "classes, leave it out too. There is no class 'other'."
     ),
     "Nothing there": (

@@ -1,7 +1,7 @@
 """Taking a delivery in: unpack, read, check, judge, report, and merge what may be merged.
 
 Of a delivery with problems nothing is merged unless ``settings.accept`` says to take its good part. Whatever kills the
-process, the same call goes on; importing the same delivery again changes nothing.
+process, the same call continues; importing the same delivery again changes nothing.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def import_delivery(settings: AnnotationSettings, delivery: Path, clock: Clock) 
     """Take ``delivery`` (zip, folder or file) in for the open batch, or for ``settings.batch``.
 
     Raises ``UserError`` when there is no batch or no such delivery, ``Interrupted`` when the clock says so: the same
-    call goes on.
+    call continues.
     """
     if not delivery.exists():
         raise UserError(f"{delivery}: no such file or folder; put the delivery into {settings.inbox}")
@@ -194,7 +194,7 @@ def merge_again(settings: AnnotationSettings, clock: Clock) -> Version:
         base = read_dataset(settings.data)
         log = {
             "batch": "",
-            "delivery": "none; the data set that the answers belong to was read anew",
+            "delivery": "none; the data set that the answers belong to was read again",
             "base": str(settings.data),
             "boxes_before": dict(zip(base.names, base.class_counts().tolist())),
         }
@@ -242,12 +242,12 @@ def _with_general(checked: Checked, unpacked: Unpacked, format_name: str, own_pa
     """What is wrong with the delivery as a whole comes first in its report."""
     whole = delivery.is_dir() or is_whole_zip(delivery)
     if own_package:
-        note = Note("package-unchanged", "this is the package that went out, byte for byte, without any label added")
+        note = Note("package-unchanged", "this is exactly the package that was sent, without any label added")
     elif not unpacked.refused and not format_name and delivery.suffix.lower() == ".zip" and not whole:
         note = Note("delivery-cut", "the zip has no end: it is still being copied, or was cut off; copy it again")
     elif not unpacked.refused and not format_name:
         kinds = ", ".join(plugin_names("reader"))
-        note = Note("format-unknown", f"its layout is none of: {kinds}")
+        note = Note("format-unknown", f"its layout is not one of: {kinds}")
     else:
         return checked
     return replace(checked, general=(note, *checked.general))

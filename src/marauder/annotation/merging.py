@@ -3,7 +3,7 @@
 ``<output>/versions/NNNN/`` is a complete data set with its pin and the log of what changed; ``<output>/current`` points
 to the newest, and ``data.yaml``, ``images/`` … in ``<output>`` lead there. A version is written under a hidden name,
 renamed when it is complete, and the pointer is replaced in one step: whatever kills the process, a reader sees one
-version or the other, and the same call goes on.
+version or the other, and the same call continues.
 
 What is merged is a function of ``settings.data`` and of all answers accepted so far, not of the order of events, so
 that doing it again changes nothing.
@@ -140,7 +140,7 @@ def merged_dataset(base: Dataset, batches: Sequence[tuple[Batch, Mapping[str, Ta
     if leaking:
         first = next(iter(leaking))
         raise UserError(
-            f"{base.source}: {len(leaking)} groups stand on two sides of the split, {first} for one "
+            f"{base.source}: {len(leaking)} groups are in two splits, {first} for one "
             f"({', '.join(leaking[first])}); split the data set again by groups, then import again"
         )
     return merged
@@ -160,7 +160,7 @@ def publish(
     versions = output / VERSIONS
     draft = versions / f".{number:04d}.partial"
     for other in versions.glob(".*.partial"):
-        # One that was being removed when it was killed has no state any more; what else is there is gone on with.
+        # One that was being removed when it was killed has no state any more; what else is there is resumed.
         if other.is_file():
             other.unlink()  # a list of changes that a kill cut short
         elif other != draft or not (draft / STATE_FILE).is_file():

@@ -39,7 +39,7 @@ def pack(entries: Iterable[Entry], target: Path, clock: Clock) -> Path:
             clock.check()
             # zipfile only warns of this, and readers differ in which of the two they take.
             if entry.name in sums:
-                raise ValueError(f"{target}: {entry.name} would stand in it twice")
+                raise ValueError(f"{target}: {entry.name} would be in it twice")
             sums[entry.name] = _add(archive, entry)
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
         _add(archive, Entry(CHECKSUMS, lines.encode("utf-8")))

@@ -1,7 +1,7 @@
 """How good a delivery is: agreement of the two annotators, disagreement with the model, and which boxes look wrong.
 
 The two annotators label the overlap independently: the second package goes out without pre-labels. The model's boxes
-are those of ``settings.model``, asked again here, else the pre-labels that went out.
+are those of ``settings.model``, run again here, else the pre-labels that went out.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def model_boxes(
     # Lower than for pre-labels: a faint box on a label's place still speaks for the label.
     lower = settings.prelabels.changed({"confidence": LOWEST_CONFIDENCE})
     found = prelabel(settings.model, records, batch.names, lower, journal, clock)
-    return found.boxes, f"{settings.model.name}, asked again"
+    return found.boxes, f"{settings.model.name}, run again"
 
 
 def suspect_json(one: Suspect, names: Sequence[str]) -> Plain:
@@ -177,25 +177,25 @@ def _warnings(overlap: Agreement | None, untouched: float, settings: QualitySett
     words = []
     if overlap is not None and overlap.mean_iou.value < settings.least_agreement_iou:
         words.append(
-            f"the two annotators' boxes overlap by {overlap.mean_iou.value:.2f} on average (wanted: "
+            f"the two annotators' boxes overlap by {overlap.mean_iou.value:.2f} on average (at least "
             f"{settings.least_agreement_iou:g}): the guidelines do not say clearly enough where a box ends"
         )
     if overlap is not None and overlap.class_kappa.value < settings.least_kappa:
         words.append(
             f"of objects that both found, the two annotators agree on the class with kappa "
-            f"{overlap.class_kappa.value:.2f} (wanted: {settings.least_kappa:g}): see the table for the classes they "
+            f"{overlap.class_kappa.value:.2f} (at least {settings.least_kappa:g}): see the table for the classes they "
             "confuse, and say in the guidelines how to tell them apart"
         )
     if overlap is not None and overlap.found_by_both.value < LEAST_FOUND_BY_BOTH:
         words.append(
-            f"only {overlap.found_by_both.value:.0%} of objects were found by both annotators (wanted: "
+            f"only {overlap.found_by_both.value:.0%} of objects were found by both annotators (at least "
             f"{LEAST_FOUND_BY_BOTH:.0%}): objects are missed, or the guidelines do not say which are too small to draw"
         )
     # NaN, where no pre-labels went out, compares as false.
     if untouched > 0.98:
         words.append(
-            f"{untouched:.0%} of the model's suggestions came back exactly as they went out: they may not have been "
-            "looked at; compare the second package, which went out without any"
+            f"{untouched:.0%} of the model's suggestions came back unchanged: they may not have been checked; "
+            "compare the second package, which was sent without any"
         )
     return tuple(words)
 

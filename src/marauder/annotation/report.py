@@ -23,7 +23,7 @@ LISTED = 40
 SAID_OF_THE_WHOLE = 4
 EXPLAINED = {
     "class-unknown": "correct the class names; the classes are in the package's guidelines",
-    "box-out-of-bounds": "boxes must lie in the picture; check that the tool shows it upright and at its full size",
+    "box-out-of-bounds": "boxes must be inside the picture; check that the tool shows it upright and at its full size",
     "box-degenerate": "a box was clicked, not drawn; draw it or delete it",
     "picture-missing": "label it; a picture without any object needs an answer too (an empty one)",
     "picture-changed": "work on the pictures of the package as they are: not cropped, scaled or turned",
@@ -31,8 +31,8 @@ EXPLAINED = {
     "label-syntax": "the file cannot be read there; export it again",
     "label-without-picture": "send the picture's entry together with its boxes: one of the pictures lacks them",
     "negative-in-doubt": "say that it holds nothing once every box has its picture; else send its boxes",
-    "negatives-many": "say whether all pictures were looked at; finish those that were not",
-    "number-invalid": "draw the box again and export anew; places are four finite numbers in the format's own unit",
+    "negatives-many": "say whether all pictures were checked; finish those that were not",
+    "number-invalid": "draw the box again and export again; coordinates are four finite numbers in the format's unit",
     "class-missing": "give every box one of the classes in the package's guidelines",
     "class-several": "give every box one class; draw a second box where two animals are meant",
     "shape-unknown": "draw an upright box around the object",
@@ -101,7 +101,7 @@ def advice(
     back = len(checked.of_status("returned"))
     lines = [f"Batch {batch.id}, delivery {printable(delivery.name)}: {accepted} of {total} pictures are in order."]
     if back or missing:
-        lines.append(f"{back} go back for what the report says of them, {missing} were not answered.")
+        lines.append(f"{back} go back for the reasons in the report, {missing} were not answered.")
     if checked.empty:
         usual = checked.usual_empty
         known = f"; of the data set's labelled pictures {usual:.0%}" if usual is not None else ""
@@ -111,8 +111,8 @@ def advice(
         lines.append("Nothing of it can be used. Nothing was merged.")
     elif not merging:
         lines.append(
-            "Nothing was merged. Either send the provider return_list.csv and wait for a whole delivery, or take the "
-            "good part now and have the rest later: run the import again with --accept."
+            "Nothing was merged. Either send return_list.csv to the provider and wait for a complete delivery, or "
+            "take the good part now and the rest later: run the import again with --accept."
         )
     elif outstanding:
         lines.append(
@@ -145,7 +145,7 @@ def _of_the_whole(checked: Checked) -> list[str]:
     for notes in list(by_kind.values())[:SAID_OF_THE_WHOLE]:
         place = f"{printable(notes[0].place)}: " if notes[0].place not in ("", ".") else ""
         more = f" (and {len(notes) - 1} more of the kind)" if len(notes) > 1 else ""
-        lines.append(f"Of the delivery as a whole: {place}{printable(notes[0].message)}{more}.")
+        lines.append(f"About the delivery as a whole: {place}{printable(notes[0].message)}{more}.")
     return lines
 
 

@@ -37,10 +37,14 @@ class QualitySettings(Settings):
 
     match_iou: float = Field(0.5, gt=0, le=1, description="overlap from which two boxes mean the same object")
     well_located_iou: float = Field(0.75, gt=0, le=1, description="overlap from which a box counts as well located")
-    sure_confidence: float = Field(0.5, gt=0, le=1, description="score from which a pre-label counts as sure of itself")
+    sure_confidence: float = Field(0.5, gt=0, le=1, description="score from which a pre-label counts as confident")
     review_count: int = Field(50, ge=0, description="suspected errors that the page shows first")
-    least_agreement_iou: float = Field(0.7, ge=0, le=1, description="mean overlap of two annotators; below: told")
-    least_kappa: float = Field(0.8, ge=-1, le=1, description="class agreement of two annotators; below: told")
+    least_agreement_iou: float = Field(
+        0.7, ge=0, le=1, description="mean overlap of two annotators; anything lower is reported"
+    )
+    least_kappa: float = Field(
+        0.8, ge=-1, le=1, description="class agreement of two annotators; anything lower is reported"
+    )
 
 
 class AnnotationSettings(Settings):
@@ -88,7 +92,7 @@ class AnnotationSettings(Settings):
     seed: int = 0
     prelabels: PrelabelSettings = PrelabelSettings()
     price: Annotated[PriceSettings, Decides.NOTHING] = Field(
-        PriceSettings(), description="what is not given here is as the selection was priced"
+        PriceSettings(), description="prices not given here are those of the selection"
     )
     limits: Annotated[LimitSettings, Decides.NOTHING] = LimitSettings()
     quality: Annotated[QualitySettings, Decides.NOTHING] = QualitySettings()

@@ -96,11 +96,11 @@ def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate)
     # Not taken by itself: nobody waits for it, and it would change labels that are merged.
     if one.state == "ready" and batch.state == "imported":
         return (
-            f"{name} lies there and no batch waits for it; to take it as a correction: "
+            f"{name} is in the inbox but no batch waits for it; to import it as a correction: "
             f"{_command('import', settings, '--delivery', str(one.path))}"
         )
     if one.state == "ready":
-        return f"{name} lies there, whole: it is imported next ({_command('import', settings)})."
+        return f"{name} is in the inbox, complete: it is imported next ({_command('import', settings)})."
     if one.state == "copying":
         return f"{name} is still being copied ({one.why})."
     if one.state == "cut":

@@ -148,7 +148,7 @@ def safe_name(name: str, limits: Limits | None = None) -> tuple[str, str]:
     """
     limits = limits or Limits()
     if any(ord(letter) < 32 or 0x7F <= ord(letter) < 0xA0 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
-        return "", "its name holds control characters or is no valid text"
+        return "", "its name has control characters or is not valid text"
     # macOS writes names decomposed, others composed: in one form, equal names are equal.
     text = unicodedata.normalize("NFC", name.replace("\\", "/"))
     if text.startswith("/"):
@@ -161,7 +161,7 @@ def safe_name(name: str, limits: Limits | None = None) -> tuple[str, str]:
     if not parts:
         return "", "it has no name"
     if len(parts) > limits.depth:
-        return "", f"its folders lie more than {limits.depth} deep"
+        return "", f"its folders are more than {limits.depth} deep"
     if len(text.encode()) > limits.path_bytes or any(len(part.encode()) > 200 for part in parts):
         return "", "its name is too long"
     return "/".join(parts), ""
@@ -241,7 +241,7 @@ class _Work:
         with os.fdopen(descriptor, "rb") as stream:
             # Asked of what was opened, not of the path: it may have been swapped in between.
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                self.find(name, "entry-no-file", "is no regular file; not taken")
+                self.find(name, "entry-no-file", "is not a regular file; skipped")
                 return
             self.write(stream, name)
 
@@ -280,8 +280,8 @@ class _Work:
             archive = zipfile.ZipFile(path)
         except READ_ERRORS as error:
             if not prefix:
-                raise _TooMuchError(f"is no readable zip ({error}); pack it again") from None
-            self.find(prefix + ".zip", "archive-unreadable", f"is no readable zip ({error}); not taken")
+                raise _TooMuchError(f"is not a readable zip ({error}); pack it again") from None
+            self.find(prefix + ".zip", "archive-unreadable", f"is not a readable zip ({error}); not taken")
             return
         with archive:
             infos = archive.infolist()
@@ -306,7 +306,9 @@ class _Work:
                     self.find(shown, kind, f"{why}; not taken")
                     continue
                 if names[position] != info.filename or "\\" in names[position]:
-                    self.find(shown, "entry-name-mended", "its name was not written as the format asks; mended", True)
+                    self.find(
+                        shown, "entry-name-mended", "its name was not written as the format requires; corrected", True
+                    )
                 wanted.append((info, f"{prefix}/{name}" if prefix else name, shown))
             # All of the archive at once: entry by entry, each could look harmless.
             self.count_stated(sum(info.file_size for info, _, _ in wanted))

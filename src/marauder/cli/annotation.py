@@ -41,7 +41,7 @@ BatchId = Annotated[str | None, typer.Option(help="id of the batch; default: the
 def import_(
     words: Words = None,
     delivery: Annotated[
-        Path | None, typer.Option(help="zip, folder or file that came back; default: what lies in the inbox")
+        Path | None, typer.Option(help="zip, folder or file that came back; default: what is in the inbox")
     ] = None,
     accept: Annotated[
         bool, typer.Option("--accept", help="take the good part of a delivery with problems; list what goes back")
@@ -99,7 +99,7 @@ def status(
     batch: BatchId = None,
     config: ConfigFile = None,
 ) -> None:
-    """Say which batch is out, what it waits for, and what lies in the inbox."""
+    """Say which batch is out, what it waits for, and what is in the inbox."""
     places: Plain = {"output": output, "outbox": outbox, "inbox": inbox, "batch": batch}
     settings = _load(config, words or [], DATA_OPTION, places, data_matters=False)
     from marauder.annotation.status import batch_status
@@ -183,7 +183,7 @@ JobCommand(
     name="export",
     help="""Write packages for annotators: pictures, pre-labels, classes, guidelines, checksums, and a price estimate.
 
-    With a batch open this says which; an export that was cut short goes on.
+    If a batch is open this says which; an interrupted export is resumed.
     """,
     settings="marauder.annotation.settings:AnnotationSettings",
     job="marauder.annotation.export:export_batch",

@@ -9,9 +9,9 @@ from marauder.cli.train import show
 
 BASELINE = RunCommand(
     name="baseline",
-    help="""Train the baseline detector as a gated run, or go on where it was; measure it, judge it, write the report.
+    help="""Train the baseline detector as a gated run, or resume it; measure it, judge it, write the report.
 
-    The same command goes on after any interruption. Every setting has a place in the settings file and can be given as
+    The same command resumes after any interruption. Every setting has a place in the settings file and can be given as
     key=value; see docs/step2_baseline.md and docs/runs.md.
     """,
     settings="marauder.tasks.detection.settings:BaselineSettings",

@@ -24,7 +24,7 @@ JOBS = {
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Explain the settings of a run; list recipes.")
 
-Config = Annotated[Path | None, typer.Option(help="train.yaml whose values are shown with the line they stand in")]
+Config = Annotated[Path | None, typer.Option(help="train.yaml whose values are shown with their lines")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings as key=value, as for `marauder train`")]
 
 

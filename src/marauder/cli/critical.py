@@ -64,7 +64,7 @@ CRITICAL = RunCommand(
     name="critical",
     help="""Specialise a detector on critical species: --oversample plans how often pictures are drawn, --train trains.
 
-    The same command goes on after any interruption. docs/step5_critical_species.md tells of every setting.
+    The same command resumes after any interruption. docs/step5_critical_species.md describes every setting.
     """,
     settings="marauder.critical.settings:CriticalSettings",
     options=(

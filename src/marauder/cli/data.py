@@ -57,7 +57,7 @@ def check(
 ) -> None:
     """Find every defect of a data set. Exit status 0: no errors; 1: errors remain.
 
-    With --fix, what is safe to mend is mended in a copy, which is then checked again.
+    With --fix, what is safe to fix is fixed in a copy, which is then checked again.
     """
     from marauder.core.clock import Clock
     from marauder.core.mistakes import OPTION, Mistake, Mistakes
@@ -125,7 +125,7 @@ def parse_fractions(text: str | None) -> dict[str, float]:
         try:
             fractions[name.strip()] = float(number)
         except ValueError:
-            raise UserError(f"{text!r}: {part!r} is no share; write train=0.7,val=0.2,test=0.1") from None
+            raise UserError(f"{text!r}: {part!r} is not a share; write train=0.7,val=0.2,test=0.1") from None
     if not set(fractions) <= set(DEFAULT_FRACTIONS):
         raise UserError(f"{text!r}: the splits are train, val and test")
     try:
@@ -251,14 +251,14 @@ JobCommand(
     name="organize",
     help="""Read sources of any layout, map their names onto the species table, split by clip, write plain YOLO.
 
-    Run again, it goes on where it was stopped, and leaves a finished folder alone.
+    Run again, it continues where it stopped, and leaves a finished folder alone.
     """,
     settings="marauder.data.organize:OrganizeSettings",
     job="marauder.data.organize:organize",
     options=(
         *SPLITTING,
         Option("--taxonomy", str, "default, source (keep the sources' names), or a file"),
-        Option("--keep-source-splits", bool, "keep the sources' own splits instead of splitting anew", "keep_splits"),
+        Option("--keep-source-splits", bool, "keep the sources' own splits instead of splitting again", "keep_splits"),
         Option("--near-duplicate-distance", int, "bits by which hashes may differ, 0 to 16; default: 4"),
     ),
     prepare=_without_fractions,
@@ -266,7 +266,7 @@ JobCommand(
 ).add_to(app)
 JobCommand(
     name="split",
-    help="Split a data set anew with its own class names: clips and near-duplicates whole, classes balanced.",
+    help="Split a data set again with its own class names: clips and near-duplicates undivided, classes balanced.",
     settings="marauder.data.organize:OrganizeSettings",
     job="marauder.data.organize:organize",
     options=SPLITTING,
@@ -275,16 +275,16 @@ JobCommand(
 ).add_to(app)
 JobCommand(
     name="frames",
-    help="""Make pictures of the frames of videos, named so that splits keep the frames of a video together.
+    help="""Save frames of videos as pictures, named so that splits keep the frames of a video together.
 
-    Run again, it goes on where it was stopped. Broken videos and frames are set aside.
+    Run again, it continues where it stopped. Broken videos and frames are set aside.
     """,
     settings="marauder.data.frames:FramesSettings",
     job="marauder.data.frames:write_frames",
     options=(
         OUTPUT,
-        Option("--fps", float, "frames a second of video; default: 1"),
-        Option("--every", int, "each so many-th frame instead"),
+        Option("--fps", float, "frames per second of video; default: 1"),
+        Option("--every", int, "every Nth frame instead"),
         Option("--quality", int, "quality of the JPEG files, 1 to 100; default: 92"),
         Option("--fresh", bool, "start over with these videos: replace their frames"),
     ),

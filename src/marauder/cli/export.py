@@ -30,7 +30,7 @@ def _show(_: ExportSettings, summary: ExportSummary) -> None:
         _show_model(model)
     typer.echo(f"Compared on {summary.pictures}.")
     if not summary.real_pictures:
-        typer.echo("These are no real pictures; name a folder of real ones with --pictures.")
+        typer.echo("These are not real pictures; name a folder of real ones with --pictures.")
     typer.echo(summary.tensorrt)
     if not summary.passed:
         raise typer.Exit(1)
@@ -65,7 +65,7 @@ EXPORT = JobCommand(
     help="""Write ONNX and TorchScript files of trained detectors.
 
     Each file is compared with its model on pictures, boxes and scores, before it is put in place, and timed beside the
-    others. The same command run again goes on where it was. Leaves with status 1 when a file does not answer as its
+    others. Run again, the same command continues where it stopped. Exits with status 1 if a file does not answer as its
     model does.
     """,
     settings="marauder.exporting.settings:ExportSettings",
@@ -81,7 +81,7 @@ EXPORT = JobCommand(
         Option("--opset", int, "version of the ONNX operators; default: 13"),
         Option("--batch", int, "pictures a call; default: 1"),
         Option("--dynamic/--static", bool, "let batch and size differ from call to call"),
-        Option("--fresh", bool, "do everything again, also what is done"),
+        Option("--fresh", bool, "do everything again, even what is done"),
     ),
     listed="models",
     no_args_is_help=False,

@@ -40,9 +40,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "slices": ("marauder.cli.slices:app", "Check slices.yaml against the data, and show what each slice holds."),
     "pipeline": (
         "marauder.cli.pipeline:app",
-        "Run the steps of the pipeline, each only when something changed.",
+        "Run the steps of the pipeline, each only if something changed.",
     ),
-    "status": ("marauder.cli.pipeline:status_app", "Show where every step of a workspace stands, and why."),
+    "status": ("marauder.cli.pipeline:status_app", "Show the state of every step of a workspace, and why."),
     "data": (
         "marauder.cli.data:app",
         "Organize, check and split labelled pictures; make pictures of videos; generate reef scenes.",
@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "predict": (
         "marauder.cli.predict:app",
-        "Look at pictures and videos with a detector: counts, MaxN, files for other tools, a page.",
+        "Run a detector on pictures and videos: counts, MaxN, files for other tools, a page.",
     ),
     "export": ("marauder.cli.export:app", "Step 9: write ONNX and TorchScript, checked against the model."),
 }
@@ -106,7 +106,7 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
-    help="From raw pictures to a checked, exported detector; nothing lost when it is killed.",
+    help="From raw pictures to a checked, exported detector; nothing is lost if it is interrupted.",
 )
 
 
@@ -155,7 +155,7 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
     except Interrupted as stop:
         again = stop.resume_command or resume_command()
         print(
-            f"\nstopped: {stop.reason}. What was finished is saved. To go on, run:\n  {again}",
+            f"\nstopped: {stop.reason}. Finished work is saved. To continue, run:\n  {again}",
             file=sys.stderr,
         )
         sys.exit(EXIT_INTERRUPTED)
@@ -165,7 +165,7 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
 def _leave_early(number: int, _frame: FrameType | None) -> None:
     """Before and after a command listens itself (``core.clock``) there is nothing that would have to be saved."""
     # A handler may interrupt a print: ``os.write`` takes no lock, and ``_exit`` runs no clean-up that might wait.
-    os.write(2, b"\nstopped: SIGTERM received. What was finished is saved. To go on, run the same command again\n")
+    os.write(2, b"\nstopped: SIGTERM received. Finished work is saved. To continue, run the same command again\n")
     os._exit(EXIT_INTERRUPTED)
 
 

@@ -31,7 +31,7 @@ def write(
     source_format: Format = "auto",
     format: Annotated[str, typer.Option(help="manifest, parquet, or manifest,parquet")] = "manifest",
     fractions: Annotated[
-        str | None, typer.Option(help="split anew: train=0.7,val=0.2,test=0.1. Else the input's own splits, if any")
+        str | None, typer.Option(help="split again: train=0.7,val=0.2,test=0.1; else the input's own splits, if any")
     ] = None,
     seed: Annotated[int, typer.Option(help="same seed, same splits")] = 0,
     near_duplicates: Annotated[bool, typer.Option(help="keep pictures that look the same in one split")] = True,
@@ -51,7 +51,7 @@ def write(
 ) -> None:
     """Write any data set as golden_train, golden_val and golden_test, with a dataset.yaml.
 
-    Pictures stay where they are. Run again, it goes on where it was stopped, and leaves what is right alone.
+    Pictures stay where they are. Run again, it continues where it stopped, and does not rewrite what is correct.
     """
     from marauder.cli.data import parse_fractions, parse_names
     from marauder.core.clock import Clock
@@ -170,7 +170,7 @@ def pin(
 ) -> None:
     """Hash manifests and pictures, so that a run can say what it was trained on; with DVC, pull what is missing.
 
-    Hashes are kept by size and time of change: the next time only what changed is read.
+    Hashes are cached by size and modification time: the next time only changed files are read.
     """
     from marauder.core.clock import Clock
     from marauder.data.manifests.pinning import DataPin, verify

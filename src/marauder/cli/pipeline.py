@@ -12,7 +12,7 @@ EXIT_AWAITING = 4
 """Exit status of a pipeline that waits for something from outside."""
 
 app = typer.Typer(no_args_is_help=True, help="Run the steps of the pipeline, each only when something changed.")
-status_app = typer.Typer(help="Show where every step of a workspace stands, and why.")
+status_app = typer.Typer(help="Show the state of every step of a workspace, and why.")
 
 Root = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ def run(
     first: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Start at this step.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="STEP", help="End with this step.")] = None,
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="Stop in time, everything saved; run again to go on.")
+        float | None, typer.Option("--max-hours", help="Stop in time, everything saved; run again to resume.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start the chosen steps over, also finished ones.")] = False,
@@ -56,10 +56,10 @@ def run(
         bool, typer.Option("--wait", help="Stay until what a step waits for (annotations) has arrived.")
     ] = False,
 ) -> None:
-    """Do the steps whose inputs or settings changed, in order; killed anywhere and run again, go on.
+    """Run the steps whose inputs or settings changed, in order; if interrupted, run it again to resume.
 
-    Without --config, the settings are those of the workspace's last run, with what is given here on top.
-    Leaves with status 75 when time is up or the process is asked to stop, and prints the command that goes on; with
+    Without --config, the settings are those of the workspace's last run, with those given here added.
+    Exits with status 75 when time is up or the process is asked to stop, and prints the command that resumes it; with
     status 4 when a step waits for something from outside: the same command goes on once that has arrived.
     """
     from marauder.core.clock import Clock
@@ -89,14 +89,14 @@ def run(
     with budget.listening() as clock:
         awaited = run_steps(pipeline, selected, clock, _say, fresh, wait)
     if awaited:
-        _say("paused, everything saved. The same command goes on once it has arrived; with --wait it stays until then")
+        _say("paused, everything saved. The same command continues once it has arrived; with --wait it waits for it")
         raise typer.Exit(EXIT_AWAITING)
-    _say("all steps that were asked for are done")
+    _say("all requested steps are done")
 
 
 @status_app.command()
 def status(overrides: Overrides = None, config: Config = None, root: Root = None) -> None:
-    """Show where every step of a workspace stands: done, running, interrupted, waiting, stale or failed, and why.
+    """Show the state of every step of a workspace: done, running, interrupted, waiting, stale or failed, and why.
 
     Without --config the steps are compared with the settings of the last run.
     """

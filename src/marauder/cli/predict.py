@@ -9,10 +9,10 @@ from marauder.cli.options import Option
 
 PREDICT = JobCommand(
     name="predict",
-    help="""Look at pictures and videos with a detector and count what it finds.
+    help="""Run a detector on pictures and videos and count what it finds.
 
     counts.csv, maxn.csv and report.html are always written. Broken pictures and frames are set aside. The same command
-    goes on after any interruption. See docs/predict.md.
+    resumes after any interruption. See docs/predict.md.
     """,
     settings="marauder.survey.settings:PredictSettings",
     job="marauder.survey.job:predict_files",
@@ -21,9 +21,9 @@ PREDICT = JobCommand(
         Option("--input", list[str], "picture, video, folder, or pattern in quotes; may be repeated", "inputs"),
         Option("--output --output-dir", Path, "folder to write to; default: predictions"),
         Option("--conf", float, "least score, 0 to 1; default: the model's, else 0.25", "confidence"),
-        Option("--classes", str, "names or numbers of the classes wanted, with commas"),
-        Option("--fps", float, "frames to look at in a second of video; default: all"),
-        Option("--every", int, "look at each so many-th frame of videos; default: 1"),
+        Option("--classes", str, "names or numbers of the classes to count, with commas"),
+        Option("--fps", float, "frames per second of video to use; default: all"),
+        Option("--every", int, "use every Nth frame of videos; default: 1"),
         Option(
             "--formats",
             str,
@@ -33,7 +33,7 @@ PREDICT = JobCommand(
         Option("--device", str, "auto, cpu, cuda or cuda:N; default: auto"),
         Option("--batch", int, "pictures of a forward pass; default: 4 on a CPU, 16 on a GPU"),
         Option("--group-pattern", str, "regular expression; pictures whose names agree in its (?P<clip>…) are a clip"),
-        Option("--fresh", bool, "look at everything again, replace what is there"),
+        Option("--fresh", bool, "start over, replacing what is there"),
     ),
     listed="inputs",
     metavar="[INPUT|KEY=VALUE]...",

@@ -37,9 +37,9 @@ def _show(_: PretrainingSettings, summary: RunSummary) -> None:
 
 PRETRAIN = RunCommand(
     name="pretrain",
-    help="""Pretrain the very backbone that step 2 trains, or go on where it was; say whether it helped.
+    help="""Pretrain the backbone that step 2 trains, or resume; say whether it helped.
 
-    The same command goes on after any interruption. Every setting has a place in the settings file and can be given as
+    The same command resumes after any interruption. Every setting has a place in the settings file and can be given as
     key=value; see docs/step1_pretraining.md.
     """,
     settings="marauder.tasks.pretraining.settings:PretrainingSettings",

@@ -31,7 +31,7 @@ Config = Annotated[
     Path | None,
     typer.Option(help="train.yaml whose sections registry, runs and events are used; the rest is not read."),
 ]
-Runs = Annotated[Path | None, typer.Option(help="Folder of the runs, where registries lie by default; default: runs.")]
+Runs = Annotated[Path | None, typer.Option(help="Folder of the runs, where registries are by default; default: runs.")]
 Project = Annotated[str, typer.Argument(help="Name of the model, as project in train.yaml.")]
 Version = Annotated[str, typer.Argument(help="Number of a version, an alias (candidate, production), or a run's id.")]
 Who = Annotated[str | None, typer.Option(help="Who decides; default: the name you are logged in with.")]
@@ -180,8 +180,8 @@ def compare(
         typer.echo(f"Careful: {remark}.")
     typer.echo(
         f"The first is version {versions[0].version}, the second version {versions[1].version}; * marks protected "
-        "slices. Better: the 95 % interval of the paired difference leaves 0 out; where there is none, the versions' "
-        "intervals do not overlap."
+        "slices. Better: the 95 % interval of the paired difference excludes 0; without one, the versions' intervals "
+        "do not overlap."
     )
 
 

@@ -43,7 +43,7 @@ def with_value(words: Sequence[str], takes_checkpoint: bool) -> list[str]:
 
 Resume = Annotated[
     str | None,
-    typer.Option("--resume", metavar="[CHECKPOINT]", help="go on from the newest checkpoint, or from the one named"),
+    typer.Option("--resume", metavar="[CHECKPOINT]", help="continue from the newest checkpoint, or from the one named"),
 ]
 
 
@@ -53,11 +53,11 @@ def checkpoint(resume: str | None, fresh: bool, has_checkpoints: bool = True) ->
     Raises ``UserError`` beside ``--fresh``, and for ``--resume=CHECKPOINT`` of a command that has none.
     """
     if resume is not None and fresh:
-        raise _mistake("goes on from what is there, and --fresh starts over; give one of them")
+        raise _mistake("continues, and --fresh starts over; give only one of them")
     if resume is None or resume == NEWEST:
         return None
     if not has_checkpoints:
-        raise _mistake(f"{resume}: this command has no checkpoints to choose from; --resume alone goes on")
+        raise _mistake(f"{resume}: this command has no checkpoints to choose from; --resume alone continues")
     return Path(resume)
 
 

@@ -22,7 +22,7 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs."
 
 @app.command("list")
 def list_runs(runs: Runs = Path("runs")) -> None:
-    """Show every run: where it stands, its verdict and main figures, and when it was; the newest last."""
+    """Show every run: its state, verdict and main figures, and when it ran; the newest last."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,7 +57,7 @@ def deliver(
 ) -> None:
     """Deliver to trackers and event sinks what they missed while they failed or were away.
 
-    Leaves with status 1 when something is still missing; what is delivered stays delivered.
+    Exits with status 1 if something is still missing; deliveries made are kept.
     """
     from marauder.core.errors import UserError
     from marauder.runs.redelivery import deliver_run, has_followers
@@ -65,7 +65,7 @@ def deliver(
     folders = [runs / name for name in run or []] or sorted(path for path in runs.glob("*") if has_followers(path))
     for folder in folders:
         if not has_followers(folder):
-            raise UserError(f"{folder}: is no run with trackers or sinks; `marauder runs list` shows the runs")
+            raise UserError(f"{folder}: is not a run with trackers or sinks; `marauder runs list` shows the runs")
     missing = 0
     for folder in folders:
         for one in deliver_run(folder, seconds, refused):

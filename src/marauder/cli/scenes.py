@@ -22,7 +22,7 @@ SCENES = JobCommand(
     name="scenes",
     help="""Generate underwater reef pictures of eight species as a plain YOLO data set, split by clip.
 
-    Every picture is a function of the seed. The same command run again goes on where it was.
+    Every picture is a function of the seed. Run again, the same command continues where it stopped.
     """,
     settings="marauder.scenes.settings:SceneSettings",
     job="marauder.scenes.writing:generate_scenes",
@@ -35,7 +35,7 @@ SCENES = JobCommand(
         Option("--clips", int, "clips to spread them over; default: six pictures a clip"),
         Option("--keep-clean", bool, "also keep each picture without water, in images_clean/"),
         Option("--quality", int, "quality of the JPEG files, 1 to 100; default: 92"),
-        Option("--workers", int, "processes; default: as many as worth while"),
+        Option("--workers", int, "processes; default: chosen automatically"),
         Option("--fresh", bool, "start over in a folder that holds other scenes"),
     ),
     show=_show,

@@ -9,10 +9,10 @@ from marauder.cli.options import Option
 
 SELECT = JobCommand(
     name="select",
-    help="""Choose the pictures that teach the detector most, or go on where it was.
+    help="""Choose the pictures that teach the detector most, or resume.
 
     Writes the pictures, selection.json with the reason for each, a contact sheet, a map of the pool and a report. The
-    same command goes on after any interruption. See docs/step3_active_learning.md.
+    same command resumes after any interruption. See docs/step3_active_learning.md.
     """,
     settings="marauder.selection.settings:SelectionSettings",
     job="marauder.selection.job:select_pictures",
@@ -24,7 +24,7 @@ SELECT = JobCommand(
         Option("--budget-boxes", int, "most boxes to choose, as the detector estimates"),
         Option("--strategy", str, "hybrid, uncertainty, k_center, k_medoids, typical or random; default: hybrid"),
         Option("--use-ensemble/--no-ensemble", bool, "score with all models, not with the first alone"),
-        Option("--labeled --labelled", Path, "data set of what is labelled; default: the pool's", "labelled"),
+        Option("--labeled --labelled", Path, "data set of labelled pictures; default: the pool's", "labelled"),
         Option("--reduction", str, "from boxes to a picture: sum, mean, max or top_k_mean; default: top_k_mean"),
         Option("--random-share", float, "share drawn at random, 0 to 1; default: 0.15"),
         Option("--fresh", bool, "start over, forgetting what earlier runs found"),

@@ -30,7 +30,7 @@ PICTURES_ON_A_SHEET = 24
 def check_slices(
     slices: Slices, data: Data, split: Split = None, format: Format = "auto", pictures: Pictures = None
 ) -> None:
-    """Count the pictures, boxes and groups of every slice, and tell what is wrong. Exit status 2: mistakes.
+    """Count the pictures, boxes and groups of every slice, and report mistakes. Exit status 2: mistakes.
 
     Mistakes are names that no picture or box has, comparisons that no value can meet, and ids of no picture. Empty and
     tiny slices, and slices that are the same, are remarked on.

@@ -26,10 +26,10 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, deleting the former checkpoints")] = False,
     max_hours: MaxHours = None,
 ) -> None:
-    """Do a gated run, or go on with it: the same command continues after any interruption.
+    """Train as a gated run, or resume it: the same command continues after any interruption.
 
     It ends with status 0 when no gate failed, 3 when one did, 2 for a mistake, 75 when it was stopped in time.
-    `marauder config explain` tells of every setting; docs/runs.md of the rest.
+    `marauder config explain` describes every setting; docs/runs.md the rest.
     """
     from marauder.runs.recipes import check_run, file_and_overrides, run_layer
 

@@ -123,7 +123,7 @@ class Clock:
         # Those that were started by another process leave the speaking to it. ``os.write`` takes no lock that the code
         # that was interrupted may hold.
         if self.parent is None and number == signal.SIGINT:
-            os.write(2, b"\nfinishing this step and saving; once more leaves without saving\n")
+            os.write(2, b"\nfinishing this step and saving; send it again to stop without saving\n")
 
 
 _listening: Clock | None = None

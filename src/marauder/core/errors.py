@@ -12,12 +12,12 @@ _REMEDIES = {
     errno.ENOSPC: f"make room on the disk, or write to another one, {_AGAIN}",
     errno.EDQUOT: f"make room within the quota, or write to another disk, {_AGAIN}",
     errno.EROFS: f"write to another folder, or mount the disk for writing, {_AGAIN}",
-    errno.EACCES: f"mend the permissions, or name another path, {_AGAIN}",
-    errno.EPERM: f"mend the permissions, or name another path, {_AGAIN}",
+    errno.EACCES: f"correct the permissions, or name another path, {_AGAIN}",
+    errno.EPERM: f"correct the permissions, or name another path, {_AGAIN}",
     errno.ENOENT: "check the path: it is not there, or cannot be made there",
     errno.EEXIST: "something of that name is there already; move it away, or name another path",
     errno.ENOTDIR: "a part of the path is a file where a folder is needed; move it away, or name another path",
-    errno.EISDIR: "a folder stands where a file is needed; move it away, or name another path",
+    errno.EISDIR: "there is a folder where a file is needed; move it away, or name another path",
 }
 _OF_WHERE_IT_GOES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

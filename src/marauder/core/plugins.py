@@ -251,12 +251,13 @@ def _resolve_offered(kind: str, name: str) -> Any:
     except Exception as error:
         # Importing somebody else's package may raise anything, and the user must learn whose it is.
         raise UserError(
-            f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; mend or remove it"
+            f"{kind} {name!r} of {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}; fix or remove it"
         ) from error
     model = getattr(found, "settings_model", None)
     if getattr(found, "name", None) != name or not (isinstance(model, type) and issubclass(model, Settings)):
         raise UserError(
-            f"{kind} {name!r} of {_origin(entry)} is no plugin: it needs name = {name!r}, a title and a settings_model "
+            f"{kind} {name!r} of {_origin(entry)} is not a plugin: it needs name = {name!r}, a title and a "
+            f"settings_model "
             "(CONTRIBUTING.md says what else)"
         )
     base = imported(BASES[kind])
@@ -289,9 +290,7 @@ def _offered(kind: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in _entry_points(kind):
         if entry.name in TABLE[kind] or entry.name in found:
-            taken = (
-                "Marauder has one of its own" if entry.name in TABLE[kind] else f"so does {_origin(found[entry.name])}"
-            )
+            taken = "Marauder has its own" if entry.name in TABLE[kind] else f"so does {_origin(found[entry.name])}"
             raise UserError(f"{_origin(entry)} offers a {kind} named {entry.name!r}, but {taken}; rename or remove it")
         found[entry.name] = entry
     return found

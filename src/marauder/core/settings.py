@@ -28,9 +28,9 @@ class Decides(enum.Enum):
     """
 
     RESULT = "the weights of a training, or the files that a job writes"
-    LENGTH = "how long a training goes on: a finished one can be made longer"
+    LENGTH = "how long training lasts: a finished one can be extended"
     MEASUREMENT = "how finished weights are measured, compared and judged"
-    PLACE = "where files lie and who hears of them"
+    PLACE = "where files are and who is notified"
     NOTHING = "speed, memory, or how failures are noticed"
 
 

@@ -118,7 +118,7 @@ class _Walk:
         line = self.lines.get(prefix, node.start_mark.line + 1)
         if any(node is other for other in above):
             name = ".".join(prefix)
-            raise UserError(f"{self.place(line)}: {name}: stands inside itself by its anchor (&, *); write it out")
+            raise UserError(f"{self.place(line)}: {name}: contains itself through its anchor (&, *); write it out")
         if len(above) > DEEPEST:
             raise UserError(f"{self.place(line)}: {_TOO_DEEP}")
         # A mapping with an anchor is met as often as it is named; its mistakes are told once.
@@ -150,7 +150,7 @@ class _Walk:
             if key_node.tag != _TEXT and not self.as_written:
                 remedy = f'put the key in quotes: "{key_node.value}"'
                 remedy += ", or, for a list, write - before each value" if key_node.tag in _NUMBERS else ""
-                words = f"{name}: the key is no text to YAML; {remedy}"
+                words = f"{name}: YAML does not read the key as text; {remedy}"
                 self.odd_keys.append(Mistake(words, self.place(line)))
 
 

@@ -152,8 +152,8 @@ def _no_crops(fixed: AtFixedRecall) -> str:
     """Why no pictures of false alarms are shown."""
     if all(math.isinf(one.confidence) for one in fixed.classes):
         return (
-            "No crops can be shown: the detector before found none of the critical classes, so that there is no "
-            "confidence at which false alarms of both could be looked at."
+            "No crops can be shown: the detector before found none of the critical classes, so there is no "
+            "confidence at which to compare the false alarms of both."
         )
     return "No crops: at the confidence of each class no false alarm went and none came, or no picture could be read."
 
@@ -163,8 +163,8 @@ def verdict_words(content: Plain, fixed: AtFixedRecall, telling: bool = True) ->
     tier, names = fixed.tier.precision, ", ".join(content["critical"])
     if math.isnan(tier.delta):
         first = (
-            f"Before specialising, {names} were not found at all at the confidence in use, so that there is no recall "
-            "to compare at; the average precisions below say what changed."
+            f"Before specialising, {names} were not found at all at the confidence in use, so there is no recall to "
+            "compare at; the average precisions below say what changed."
         )
     elif not telling:
         first = (
@@ -188,12 +188,12 @@ def _floor_words(content: Plain) -> list[str]:
     split, others = judged["split"], judged["others/map50"]
     words = []
     if floor < NOTHING:
-        why = "0 was asked for" if content.get("floor_given") else "the detector before found nothing of them"
-        words.append(f"There is no floor for the other classes to keep: {why}. Their map50 on {split} is {others:.3f}.")
+        why = "0 was required" if content.get("floor_given") else "the detector before found nothing of them"
+        words.append(f"There is no floor for the other classes: {why}. Their map50 on {split} is {others:.3f}.")
     else:
         kept = "keep" if judged["kept"] else "do NOT keep"
         words.append(
-            f"The other classes {kept} their floor on {split}: map50 {others:.3f}, at least {floor:.3f} was asked for."
+            f"The other classes {kept} their floor on {split}: map50 {others:.3f}, at least {floor:.3f} was required."
         )
     # Beside it: the floor was kept on another split than the one reported.
     before, after = (content[when]["others/map50"] for when in ("before", "after"))

@@ -148,11 +148,11 @@ class CriticalSettings(DetectionSettings):
         if self.base_model is not None and self.weights not in (None, AUTO):
             raise ValueError("base_model and weights: give one detector to start from")
         if self.others_floor is not None:
-            raise ValueError("others_floor: give floor.value, which the whole run keeps to")
+            raise ValueError("others_floor: give floor.value, which holds for the whole run")
         if self.balance.kind != "none" and self.balance.critical_factor > self.balance.limit:
             raise ValueError(
                 f"balance.critical_factor (--oversample-factor): {self.balance.critical_factor:g} is above "
-                f"balance.limit, {self.balance.limit:g}, and would be cut down to it; add "
+                f"balance.limit, {self.balance.limit:g}, and would be limited to it; add "
                 f"balance.limit={self.balance.critical_factor:g}, or ask for {self.balance.limit:g} at most"
             )
         if not self.stages.standard.share and self.base_model is None:

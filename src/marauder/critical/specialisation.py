@@ -1,4 +1,4 @@
-"""Step 5: a detector specialised on critical species in three stages, as one gated run that goes on wherever it was.
+"""Step 5: a detector specialised on critical species in three stages, as one gated run that continues wherever it was.
 
 Standard training, then the detector's own errors are mined and it is trained on with them, then mined again and
 fine-tuned at a low rate. Every stage is a gated run in a folder of its own, recognised by what it is made of; around
@@ -57,11 +57,11 @@ def run_critical(
     fresh: bool = False,
     begun: Callable[[], None] | None = None,
 ) -> CriticalSummary:
-    """Specialise, or go on with it: the stage that was interrupted goes on from its newest checkpoint.
+    """Specialise, or continue with it: the stage that was interrupted continues from its newest checkpoint.
 
-    ``resume``: a checkpoint of one of the stages to go on from instead; those after it begin anew. Raises
+    ``resume``: a checkpoint of one of the stages to continue from instead; those after it begin anew. Raises
     ``Interrupted`` when stopped in time, ``GateStop`` when a gate before training failed, ``UserError`` for bad input,
-    ``TrainingFailure`` when a stage cannot go on.
+    ``TrainingFailure`` when a stage cannot continue.
     """
     if is_one_of_several():
         raise UserError("this step starts the processes of its stages itself: call it without torchrun, processes=N")

@@ -102,7 +102,7 @@ def clean_boxes(boxes: np.ndarray, classes: np.ndarray, width: int, height: int,
     tell(
         kept[turned[kept]],
         "box-corners",
-        lambda index: f"its corners stood in the wrong order ({place(index)}); put right",
+        lambda index: f"its corners were in the wrong order ({place(index)}); corrected",
     )
     return CleanBoxes(clipped[kept], kept, tuple(sorted(findings, key=lambda finding: finding.index)))
 

@@ -37,18 +37,18 @@ _FETCH = "fetch the picture again, name its folder with --pictures, or let --fix
 DEFECTS: dict[str, Defect] = {
     "picture-missing": Defect("error", "pictures that do not exist", _FETCH, True),
     "picture-empty": Defect("error", "pictures without a byte", _FETCH, True),
-    "picture-unreadable": Defect("error", "files that are no readable picture", _FETCH, True),
+    "picture-unreadable": Defect("error", "files that are not readable pictures", _FETCH, True),
     "picture-truncated": Defect("error", "pictures cut short", _FETCH, True),
     "label-unreadable": Defect(
-        "error", "label files that cannot be read", "mend the file; --fix sets the picture aside", True
+        "error", "label files that cannot be read", "correct the file; --fix sets the picture aside", True
     ),
-    "label-syntax": Defect("error", "labels that say nothing", "mend the line; --fix sets the picture aside", True),
+    "label-syntax": Defect("error", "labels that say nothing", "correct the line; --fix sets the picture aside", True),
     "label-without-picture": Defect(
         "error", "labels without a picture", "fetch the picture, or let --fix drop them", True
     ),
-    "labels-lost": Defect("error", "data sets without one label that can be used", "mend what the other findings say"),
+    "labels-lost": Defect("error", "data sets without one label that can be used", "fix the other findings"),
     "number-invalid": Defect(
-        "error", "labels whose numbers say nothing", "mend the label; --fix sets the picture aside", True
+        "error", "labels whose numbers say nothing", "correct the label; --fix sets the picture aside", True
     ),
     "label-meaning": Defect(
         "error", "label lines that are boxes with keypoints or outlines", "state kpt_shape in data.yaml", True
@@ -58,35 +58,33 @@ DEFECTS: dict[str, Defect] = {
     ),
     "class-missing": Defect("error", "labels without a class", "name it; --fix sets the picture aside", True),
     "class-several": Defect("error", "labels with several classes", "keep one; --fix sets the picture aside", True),
-    "class-name-twice": Defect("error", "class names given twice", "give every class a name of its own"),
-    "shape-unknown": Defect("error", "shapes that are no box", "draw a box; --fix sets the picture aside", True),
+    "class-name-twice": Defect("error", "class names given twice", "give every class a different name"),
+    "shape-unknown": Defect("error", "shapes that are not boxes", "draw a box; --fix sets the picture aside", True),
     "shape-without-extent": Defect(
         "error", "points and lines, which have no extent", "draw boxes; --fix sets the picture aside", True
     ),
-    "id-twice": Defect(
-        "error", "ids that stand for two things", "number them anew; --fix sets the pictures aside", True
-    ),
+    "id-twice": Defect("error", "ids used for two things", "renumber them; --fix sets the pictures aside", True),
     "picture-ambiguous": Defect(
         "error",
         "names that several pictures bear",
         "name their folders, or give --pictures; --fix sets them aside",
         True,
     ),
-    "name-unreadable": Defect("error", "file names that are no text", "rename the files"),
+    "name-unreadable": Defect("error", "file names that are not text", "rename the files"),
     "class-unknown": Defect(
         "error", "classes out of range", "correct the names or the line; --fix sets the picture aside", True
     ),
     "category-missing": Defect("warning", "boxes without a class", "they are kept as ignored boxes"),
     "box-out-of-bounds": Defect("error", "boxes that leave the picture", "--fix clips them", True),
     "box-degenerate": Defect("error", "boxes without area", "--fix drops them", True),
-    "box-corners": Defect("warning", "boxes whose corners stood in the wrong order", "put right", True),
+    "box-corners": Defect("warning", "boxes whose corners were in the wrong order", "put right", True),
     "box-duplicate": Defect("warning", "boxes given twice", "--fix drops the second", True),
     "size-mismatch": Defect("error", "sizes that are not the picture's", "see whether the labels belong to it", True),
     "size-scaled": Defect("warning", "sizes that differ by a scale only", "boxes are scaled to the picture", True),
     "split-missing": Defect("error", "splits whose folder or list is missing", "correct data.yaml or the list"),
-    "group-in-two-splits": Defect("error", "clips on several sides of a split", "split anew: marauder data split"),
+    "group-in-two-splits": Defect("error", "clips on several sides of a split", "split again: marauder data split"),
     "duplicates-in-two-splits": Defect(
-        "error", "the same picture on several sides of a split", "split anew: marauder data split"
+        "error", "the same picture on several sides of a split", "split again: marauder data split"
     ),
     "picture-rotated": Defect("warning", "pictures stored rotated (EXIF)", "--fix turns the pixels upright", True),
     "picture-without-label": Defect("warning", "pictures without labels", "read as unlabelled, see --missing-label"),
@@ -116,7 +114,7 @@ DEFECTS: dict[str, Defect] = {
     "not-answered": Defect("warning", "tasks that were not submitted", "their pictures are unlabelled"),
     "text-encoding": Defect("warning", "text that is not UTF-8", "read as it declares; save it as UTF-8"),
     "labels-none": Defect("warning", "folders of pictures without any label", "label some: start with step 3"),
-    "picture-unread": Defect("warning", "pictures that no label names", "left out; label them, or mend the paths"),
+    "picture-unread": Defect("warning", "pictures that no label names", "left out; label them, or correct the paths"),
     "file-unread": Defect("warning", "files that may hold labels and were not read", "see what they are"),
     "format-unread": Defect("warning", "labels in another format", "name it with --format to read them instead"),
     "mask-specks": Defect("warning", "masks with specks", "they are left out", True),
@@ -226,7 +224,7 @@ def check_dataset(
     first_of = {record.group: record for record in reversed(dataset.records)}
     for group, splits in leaking_groups(dataset).items():
         example = first_of[group]
-        message = f"clip {group!r} stands in {' and '.join(splits)}"
+        message = f"clip {group!r} is in {' and '.join(splits)}"
         findings.append(Problem(str(example.picture), None, "group-in-two-splits", message, example.key))
     order = {kind: number for number, kind in enumerate(DEFECTS)}
     return CheckReport(

@@ -2,7 +2,7 @@
 
     <output>/<clip>/<clip>_frame_000120.jpg  frames.csv  set_aside.csv
 
-The same videos and settings give the same files; a killed call goes on, since a picture that is there is whole.
+The same videos and settings give the same files; a killed call continues, since a picture that is there is whole.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def write_frames(settings: FramesSettings, clock: Clock | None = None) -> Frames
     clock = clock or Clock()
     state = settings.output / STATE
     if settings.output.is_dir() and any(settings.output.iterdir()) and not state.is_dir():
-        raise UserError(f"{settings.output}: holds files that are no frames of videos; choose another --output")
+        raise UserError(f"{settings.output}: holds files that are not frames of videos; choose another --output")
     videos = find_media(settings.inputs, settings.output, pictures=False)
     with exclusive(state / "lock", f"the folder {settings.output}"):
         remove_leftovers(state)

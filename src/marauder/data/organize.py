@@ -129,7 +129,7 @@ class OrganizeSummary:
 def organize(settings: OrganizeSettings, clock: Clock | None = None) -> OrganizeSummary:
     """Organise ``settings.inputs`` into ``settings.output``.
 
-    The clock is asked all along; an interrupted call goes on when made again. Raises ``UserError`` for inputs
+    The clock is asked all along; an interrupted call continues when made again. Raises ``UserError`` for inputs
     that cannot be read, names that are too few for the labels, an output inside an input, or an output folder with
     foreign files or in use by another process. Pictures whose labels a person must look at are set aside, as
     ``data.repair`` does.
@@ -139,7 +139,7 @@ def organize(settings: OrganizeSettings, clock: Clock | None = None) -> Organize
         if not source.exists():
             raise UserError(f"{source}: no such file or folder; check --input")
         if output.resolve() == source.resolve() or output.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"{output}: the output may not lie in the input {source}; sources are never written to")
+            raise UserError(f"{output}: the output must not be inside the input {source}; sources are never written to")
     clock = clock or Clock()
     identity = fingerprint(_identity(settings, clock))
     if not settings.fresh:
@@ -346,7 +346,7 @@ def _split(dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: li
         leaks = leaking_groups(dataset)
         if leaks:
             shown = ", ".join(list(leaks)[:3])
-            notes.append(f"{len(leaks)} groups stand in several of the sources' splits ({shown}); use --fractions")
+            notes.append(f"{len(leaks)} groups are in several of the sources' splits ({shown}); use --fractions")
         return dataset
     own = dataset.splits()
     if own and not settings.keep_splits:
@@ -377,7 +377,7 @@ def _summary(
     labelled = dataset.with_records(record for record in dataset if record.labelled)
     unlabelled = len(dataset) - len(labelled)
     if unlabelled:
-        notes = [*notes, f"{unlabelled} pictures are unlabelled and stand in images/unlabelled"]
+        notes = [*notes, f"{unlabelled} pictures are unlabelled and in images/unlabelled"]
     return OrganizeSummary(
         data_yaml=data_yaml,
         pictures=len(dataset),

@@ -337,8 +337,8 @@ def _levels(path: Path, values: np.ndarray, bits: int) -> np.ndarray:
     floating = values.dtype.kind == "f"
     # Negated as a whole, since NaN makes every comparison false.
     if not (low >= 0 and high <= (255 if floating else 65535)):
-        found = "some of its values are no numbers" if np.isnan(low) else f"its values run from {low:g} to {high:g}"
-        raise PictureError(path, "unreadable", f"{found}, so how bright it is cannot be told: convert it to 8-bit RGB")
+        found = "some of its values are not numbers" if np.isnan(low) else f"its values run from {low:g} to {high:g}"
+        raise PictureError(path, "unreadable", f"{found}, so its brightness is unknown: convert it to 8-bit RGB")
     if floating:
         return np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
     shift = 0 if bits == 32 and high <= 255 else 4 if high <= 4095 else 8

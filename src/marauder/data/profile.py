@@ -225,7 +225,7 @@ def load_profile(folder: Path) -> Profile:
     packed = folder / f"{PROFILE_NAME}.npz"
     remedy = "delete both files of the profile; the next run makes a new one"
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DamagedFileError(f"{path}: is no profile of format {FORMAT}; {remedy}")
+        raise DamagedFileError(f"{path}: is not a profile of format {FORMAT}; {remedy}")
     raw = packed.read_bytes()
     if hashlib.sha256(raw).hexdigest() != content.get("arrays_sha256"):
         raise DamagedFileError(f"{packed}: is not the one that {path.name} describes; {remedy}")

@@ -45,7 +45,7 @@ def read_dataset(
     if not place.exists():
         raise UserError(f"{place}: no such file or folder; check the path")
     if printable(str(place.absolute())) != str(place.absolute()):
-        raise UserError(f"{printable(str(place.absolute()))}: the path is no text in UTF-8; rename the folder")
+        raise UserError(f"{printable(str(place.absolute()))}: the path is not UTF-8; rename the folder")
     clock = clock or listening_clock()
     source = Source(place, clock=clock)
     if place.is_dir() and not source.files and not source.odd_names:
@@ -116,8 +116,8 @@ def refuse_output_among_pictures(output: Path, source: Path) -> None:
     inside = output.resolve().is_relative_to(source.resolve())
     if inside and source.is_dir() and not is_empty(source) and choose_reader(source).name == "pictures":
         raise UserError(
-            f"{output}: lies in the folder of pictures {source}, and would be read as some of them; name "
-            "an output outside of it"
+            f"{output}: is inside the folder of pictures {source}, and would be read as some of them; name an output "
+            "outside it"
         )
 
 

@@ -211,7 +211,8 @@ class Dataset:
             known = ", ".join(self.splits()) or "none"
             raise UserError(
                 f"{self.source or 'data set'}: no split named {name!r} (there are: {known}); "
-                "`marauder manifest write --fractions train=0.7,val=0.15,test=0.15` makes splits that keep clips whole"
+                "`marauder manifest write --fractions train=0.7,val=0.15,test=0.15` makes splits that never "
+                "divide a clip"
             )
         return self.with_records(chosen)
 

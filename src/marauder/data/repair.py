@@ -81,7 +81,7 @@ def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock |
         raise ValueError("the report carries no data set")
     source = Path(dataset.source)
     if source.exists() and output.resolve().is_relative_to((source if source.is_dir() else source.parent).resolve()):
-        raise UserError(f"{output}: the fixed copy may not lie in {source}; sources are never written to")
+        raise UserError(f"{output}: the fixed copy must not be inside {source}; sources are never written to")
     set_aside = _set_aside(report)
     aside = {finding.key for finding in report.findings if finding.kind in SET_ASIDE_KINDS and finding.key}
     kept = [_mended(record, dataset) for record in dataset if record.key not in aside]

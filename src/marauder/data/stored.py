@@ -32,7 +32,7 @@ def stored_rows(folder: Path) -> list[Plain]:
             except ValueError as error:
                 raise UserError(f"{file}:{number}: is cut or damaged ({error}); {_REMEDY}") from None
             if not isinstance(row, dict) or not isinstance(row.get("file"), str):
-                raise UserError(f"{file}:{number}: is no row of a picture, which names its 'file'; {_REMEDY}")
+                raise UserError(f"{file}:{number}: is not a row of a picture, which has a 'file'; {_REMEDY}")
             rows.append(row)
     state = read_json(folder / STATE_FILE) if (folder / STATE_FILE).is_file() else {}
     expected = state.get("pictures") if isinstance(state, dict) and state.get("complete") else None

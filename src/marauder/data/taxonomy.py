@@ -135,7 +135,7 @@ def _mistakes(species: Sequence[Species]) -> list[tuple[int, str]]:
         for name in (entry.common, entry.scientific, *entry.names):
             other = by_name.setdefault(normalise(name), entry)
             if other is not entry:
-                found.append((index, f"{name!r} stands in both {other.common!r} and {entry.common!r}"))
+                found.append((index, f"{name!r} is in both {other.common!r} and {entry.common!r}"))
     return found
 
 

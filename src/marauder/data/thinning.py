@@ -87,9 +87,9 @@ def thin(
 ) -> Thinned:
     """Choose the records that are left; deterministic, whatever the order of the records.
 
-    ``hashes``: those of the records' pictures, if they are known; otherwise they are computed, kept in ``store`` (a
-    JSON-lines file, so that an interrupted run goes on) and the clock is asked (raises ``Interrupted``). Pictures that
-    cannot be read are not kept.
+    ``hashes``: those of the records' pictures, if known; otherwise they are computed, kept in ``store`` (a
+    JSON-lines file, so that an interrupted run continues) and the clock is asked (raises ``Interrupted``). Pictures
+    that cannot be read are not kept.
     """
     if hashes is None:
         pictures = [record.picture for record in records]

@@ -222,7 +222,7 @@ def follow(
     Only one process at a time follows for a cursor; this one waits up to ``patience_seconds`` for its turn.
     ``refused``: first offer again, out of order, what was refused before. Raises ``UserError`` when no turn comes.
     """
-    # Another one may still be there: that of a killed run, which goes on delivering for a while.
+    # Another one may still be there: that of a killed run, which continues delivering for a while.
     with turn(lock_of(cursor_path), f"the follower of {cursor_path.stem}", patience_seconds):
         following = _Following(journal, Cursor.load(cursor_path), receiver, watch)
         if refused:

@@ -1,7 +1,7 @@
 """A durable journal of numbered records, one JSON line each, and cursors of those who follow it.
 
-Appending is one write of a whole line. A line that a kill cut short is closed off and never read; numbers go on after
-the last whole record. Any number of threads and processes may append and read.
+Appending is one write of a whole line. A line that a kill cut short is closed off and never read; numbers continue
+after the last whole record. Any number of threads and processes may append and read.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Cursor:
             return cls(path)
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("delivered"), int):
-            raise DamagedFileError(f"{path}: is no cursor; delete it, and everything is delivered again")
+            raise DamagedFileError(f"{path}: is not a cursor; delete it, and everything is delivered again")
         return cls(path, **{name: content[name] for name in _CURSOR_FIELDS if name in content})
 
     def save(self) -> None:

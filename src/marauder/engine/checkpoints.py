@@ -84,8 +84,8 @@ class Checkpointer:
             moved += 1
         if moved:
             log.warning(
-                "starting over: the former checkpoints are in %s until the first epoch is done; to go on from them "
-                "instead: --resume %s",
+                "starting over: the former checkpoints are in %s until the first epoch is done; to continue from "
+                "them instead: --resume %s",
                 former,
                 former,
             )
@@ -125,7 +125,7 @@ class Checkpointer:
                 damaged = True
                 log.warning("%s; falling back to the checkpoint before it", error)
         if damaged:
-            log.warning("%s: no whole checkpoint is left; starting from the beginning", self.folder)
+            log.warning("%s: no intact checkpoint is left; starting from the beginning", self.folder)
         return None
 
     def set_aside_after(self, step: int) -> None:
@@ -144,7 +144,7 @@ class Checkpointer:
         if path.is_dir():
             found = Checkpointer(path).newest()
             if found is None:
-                raise UserError(f"{path}: holds no whole checkpoint; name a checkpoint file, or leave --resume away")
+                raise UserError(f"{path}: holds no intact checkpoint; name a checkpoint file, or omit --resume")
             return found
         if not path.is_file():
             raise no_such_checkpoint(path, self.folder)
@@ -152,7 +152,7 @@ class Checkpointer:
             description = path.with_suffix(".json")
             return self._read_described(description) if description.is_file() else StoredCheckpoint(path, _load(path))
         except DamagedFileError as error:
-            raise UserError(f"{error}; name another checkpoint, or leave --resume away") from None
+            raise UserError(f"{error}; name another checkpoint, or omit --resume") from None
 
     def _read_described(self, description: Path) -> StoredCheckpoint:
         path = description.with_suffix(".pt")
@@ -212,7 +212,7 @@ def no_such_checkpoint(path: Path, folder: Path) -> UserError:
     """What to say of a checkpoint that a user named and that is not there. ``folder``: that of the run's own."""
     newest = [found.with_suffix(".pt").name for found in sorted(folder.rglob("checkpoint_*.json"))[-3:]]
     held = f"holds {', '.join(newest)}" if newest else "holds none yet"
-    return UserError(f"{path}: no such checkpoint; {folder} {held}. Name one of the run's, or leave --resume away")
+    return UserError(f"{path}: no such checkpoint; {folder} {held}. Name one of the run's, or omit --resume")
 
 
 def _load(path: Path) -> Plain:

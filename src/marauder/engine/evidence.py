@@ -13,15 +13,15 @@ from marauder.engine.task import Batch
 
 _LOWER = "lower training.optimizer.learning_rate or lengthen its warm-up and start over with --fresh"
 _ON_BATCH = (
-    "Look at its labels, lower the learning rate, and run again: training goes on from the last checkpoint "
+    "Check its labels, lower the learning rate, and run again: training continues from the last checkpoint "
     "(--fresh starts over)"
 )
 REMEDIES = {
     "nan": _ON_BATCH,
     "exploding": _ON_BATCH,
-    "diverged": f"It will not come back by itself: {_LOWER}",
-    "collapsed": f"Look at metrics.jsonl for the epoch at which it happened; then {_LOWER}, or go on from a checkpoint "
-    "before it with --resume",
+    "diverged": f"It will not recover: {_LOWER}",
+    "collapsed": f"Look at metrics.jsonl for the epoch at which it happened; then {_LOWER}, or continue from an "
+    "earlier checkpoint with --resume",
 }
 """What to try, by kind of failure."""
 

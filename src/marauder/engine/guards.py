@@ -225,7 +225,7 @@ def check_sanity(task: Task, model: nn.Module, batch: Batch) -> tuple[float, flo
             return losses[0], min(losses)
     raise TrainingFailure(
         f"sanity check: the loss did not fall on one repeated batch ({losses[0]:.4g} to {min(losses[1:]):.4g} "
-        f"in {SANITY_STEPS} steps); look at the labels (`marauder data check`) and at the loss weights",
+        f"in {SANITY_STEPS} steps); check the labels (`marauder data check`) and the loss weights",
         "sanity",
     )
 
@@ -245,7 +245,7 @@ def _losses_on_one_batch(task: Task, model: nn.Module, batch: Batch, learning_ra
         if not (math.isfinite(losses[-1]) and math.isfinite(norm.item())):
             raise TrainingFailure(
                 f"sanity check: loss {losses[-1]:.4g}, gradient norm {norm.item():.4g} on the first batch; "
-                "look at the labels (`marauder data check`) and lower the learning rate",
+                "check the labels (`marauder data check`) and lower the learning rate",
                 "sanity",
             )
         # Enough is seen once it fell; the first of the losses is from before any update.

@@ -173,7 +173,7 @@ class Loader:
             remedy = "Short memory is the usual cause (choose fewer training.workers), one of these pictures the other"
         return TrainingFailure(
             f"rank {self.rank}: {what} ({text}). Its pictures: {name_some(pictures)}. {remedy}. "
-            "Then run the same command again: it goes on from the last checkpoint",
+            "Then run the same command again: it continues from the last checkpoint",
             "dead_loader",
             step,
         )

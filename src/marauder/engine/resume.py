@@ -106,7 +106,9 @@ class Resumption:
         held = self.group.broadcast(held)
         if not held and position.best_score is not None:
             if self.group.leads:
-                log.warning("the best weights (epoch %s) are not here; the best is sought anew", position.best_epoch)
+                log.warning(
+                    "the best weights (epoch %s) are missing; the best is determined again", position.best_epoch
+                )
             position.best_score, position.best_epoch, position.evaluations_since_best = None, None, 0
             # The position has changed although its step has not: save it all the same.
             self.checkpointer.saved_step = None

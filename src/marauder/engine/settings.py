@@ -54,7 +54,7 @@ class TrainingSettings(Settings):
 
     decides: ClassVar[Decides] = Decides.RESULT
     elsewhere: ClassVar[Mapping[str, str]] = {
-        "sanity_check": "the gate sanity looks at a batch before every run; gate.sanity=off leaves it out",
+        "sanity_check": "the gate sanity checks a batch before every run; gate.sanity=off skips it",
     }
 
     epochs: Annotated[int, Decides.LENGTH] = Field(100, ge=1, description="passes over the training pictures")

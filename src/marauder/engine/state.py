@@ -46,7 +46,7 @@ def longer_than_asked(trained: int, asked: int) -> str:
     if trained <= asked:
         return ""
     return (
-        f"already trained {trained} epochs; asked for {asked}: nothing is trained, and the weights stay those of "
+        f"already trained {trained} epochs; {asked} requested: nothing is trained, and the weights are still those of "
         f"{trained} epochs; --fresh, or another id or output, trains a shorter run"
     )
 

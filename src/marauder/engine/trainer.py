@@ -294,7 +294,7 @@ class Trainer:
             # Blocks cached at the former size do not serve the smaller ones and would count against them.
             torch.cuda.empty_cache()
         log.warning(
-            "out of memory at step %d: going on with %d samples at a time, %d times an update (same result)",
+            "out of memory at step %d: continuing with %d samples at a time, %d times per update (same result)",
             step,
             half,
             -(-self.settings.batch_size // half),

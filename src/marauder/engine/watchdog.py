@@ -112,8 +112,8 @@ class HangWatch:
         # Should the disk or the description hang as well, this ends the process without asking Python.
         faulthandler.dump_traceback_later(LAST_WORDS_SECONDS, exit=True)
         log.error(
-            "rank %d hangs: no progress in %s in the phase %r; where every thread stands is in %s. Run the same "
-            "command again: it goes on from the last checkpoint",
+            "rank %d hangs: no progress in %s in the phase %r; the stack of every thread is in %s. Run the same "
+            "command again: it continues from the last checkpoint",
             self.rank,
             describe_seconds(still),
             now.phase,

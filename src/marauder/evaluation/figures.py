@@ -38,6 +38,18 @@ MOST_MARKERS = 30
 """Epochs up to which each is marked on its curve."""
 LEAST_TOP = 0.05
 """Where the axis of an evaluation's shares ends at least."""
+PANELS_ABREAST = 2
+"""More would be shrunk beyond legibility on a page 900 pixels wide."""
+CURVE_TITLES = {
+    "train": "training losses",
+    "val": "validation",
+    "learning_rate": "learning rate",
+    "map50": "mAP50",
+    "map50_95": "mAP50-95",
+    "f1": "F1",
+    "d_ece": "D-ECE (low is good)",
+}
+"""What the curves of epochs are called; a name that is not here stays as it is, without underscores."""
 
 CALIBRATION_ERRORS = (("D-ECE", "d_ece"), ("LaECE", "la_ece"), ("LRP", "lrp"), ("optimal LRP", "optimal_lrp"))
 
@@ -53,19 +65,27 @@ def training_curves(history: Sequence[PlainMapping]) -> bytes:
     panels = group_history(history)
     if not panels:
         raise ValueError("the history holds no numbers to draw")
-    columns = min(3, len(panels))
+    columns = min(PANELS_ABREAST, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = make_figure(4.6 * columns, 2.9 * rows)
     epochs = [int(entry.get("epoch", index)) for index, entry in enumerate(history)]
     for index, (title, series) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
-        style_axes(axes, title, "epoch" if index + columns >= len(panels) else "")
+        style_axes(axes, curve_title(title), "epoch" if index + columns >= len(panels) else "")
         for number, (name, values) in enumerate(series.items()):
             known = np.isfinite(values)  # evaluations may be several epochs apart; the line joins them
             # Evaluated epochs, unless there are too many to tell apart.
             marker = "o" if known.sum() <= MOST_MARKERS else None
             color, places = SERIES[number % len(SERIES)], np.array(epochs)[known]
-            axes.plot(places, values[known], label=name, color=color, linewidth=1.6, marker=marker, markersize=3.5)
+            axes.plot(
+                places,
+                values[known],
+                label=curve_title(name),
+                color=color,
+                linewidth=1.6,
+                marker=marker,
+                markersize=3.5,
+            )
         if len(series) > 1:
             _place_legend(axes)
         if title == "val" and _best_epoch(series) is not None:
@@ -81,9 +101,16 @@ def training_curves(history: Sequence[PlainMapping]) -> bytes:
             highest = max(float(np.nanmax(values)) for values in series.values())
             lowest = min(float(np.nanmin(values)) for values in series.values())
             axes.set_ylim(min(0, 1.08 * lowest), max(1.08 * highest, LEAST_TOP))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.margins(x=0.02)
+        # All panels cover all epochs; one tick suffices, or a single epoch would get fractions beside it.
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        margin = 0.02 * (max(epochs) - min(epochs)) or 0.5
+        axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
     return to_png(figure)
+
+
+def curve_title(name: str) -> str:
+    """What a curve or a group of curves is called in a figure."""
+    return CURVE_TITLES.get(name, name.replace("_", " "))
 
 
 def group_history(history: Sequence[PlainMapping]) -> dict[str, dict[str, np.ndarray]]:

@@ -60,7 +60,7 @@ def compare_probes(
     if len(known) < FEWEST_GROUPS or len(judged) < 2:
         why = (
             f"too little is labelled to tell: {len(known)} groups (at least {FEWEST_GROUPS}), {len(judged)} classes "
-            "that two groups hold (at least 2); label pictures of more clips"
+            "found in two groups (at least 2); label pictures of more clips"
         )
         nan = float("nan")
         return ProbeResult("unclear", nan, nan, nan, nan, nan, LEVEL, len(classes), len(known), why, {})

@@ -66,7 +66,7 @@ def check_metric(metric: str) -> None:
 class _Segment:
     """The pairs (E,) of one class at one area range and threshold, in order of falling score, and their runs (R,).
 
-    A run goes on as long as no false detection comes between. Precision rises within it, in any draw, so that all of
+    A run continues as long as no false detection comes between. Precision rises within it, in any draw, so that all of
     its true positives are read at the precision of its end: only the ends need care. ``group``: of each pair;
     ``true``: whether it is a true positive; ``surplus``: 1 for a pair that counts among the detections but is none, -1
     for a true positive that does not, else 0. ``starts``: first pair of each run; ``upto``: how many of the class's

@@ -27,7 +27,7 @@ class ParitySettings(Settings):
 
     picture_count: int = Field(16, ge=1, description="pictures to compare on")
     confidence: float = Field(0.25, gt=0, lt=1, description="least score of a box; lowered where too few reach it")
-    least_boxes: int = Field(20, ge=1, description="boxes wanted for the comparison, over all pictures")
+    least_boxes: int = Field(20, ge=1, description="boxes needed for the comparison, over all pictures")
     suppression_iou: float = Field(0.7, gt=0, lt=1, description="overlap above which the weaker box is suppressed")
     box_iou: float = Field(0.99, gt=0, le=1, description="overlap from which two boxes count as the same one")
     score_tolerance: float = Field(
@@ -78,7 +78,7 @@ class ExportSettings(Settings):
         if isinstance(value, str):
             found = re.fullmatch(r"\s*(\d+)(?:\s*[xX×,]\s*(\d+))?\s*", value)
             if found is None:
-                raise ValueError(f"{value!r} is no size; write 640, or 384x640 for height x width")
+                raise ValueError(f"{value!r} is not a size; write 640, or 384x640 for height x width")
             value = [int(number) for number in found.groups() if number is not None]
         if isinstance(value, int):
             value = [value]

@@ -20,7 +20,7 @@ class GateSettings(Settings):
     model_config = ConfigDict(allow_inf_nan=False)
 
     severity: Annotated[Literal["fail", "warn", "off"], PLAIN_OFF] = Field(
-        "fail", description="what a broken limit means: fail the run, only warn, or do not look at all"
+        "fail", description="what a broken limit does: fail the run, only warn, or off: not checked"
     )
 
     def for_task(self, headline: str, comparable: Sequence[str]) -> Self:

@@ -50,9 +50,9 @@ class ContractSettings(GateSettings):
     least_side: int = Field(32, ge=1, description="least width and height of a picture in pixels")
     most_boxes: int = Field(1000, ge=1, description="boxes of one picture")
     pictures_exist: bool = Field(True, description="every picture's file is there and has content")
-    groups_apart: bool = Field(True, description="no group (clip) stands in two splits")
+    groups_apart: bool = Field(True, description="no group (clip) is in two splits")
     duplicates_apart: bool = Field(
-        False, description="no copy or near copy of a picture stands in another split; decodes every picture"
+        False, description="no copy or near copy of a picture is in another split; decodes every picture"
     )
 
     @model_validator(mode="after")
@@ -100,7 +100,7 @@ class ContractGate(Gate[ContractSettings, ContractEvidence]):
 
     name = "contract"
     phase = "before"
-    title = "The data keeps its contract"
+    title = "The data meet the contract"
     settings_model = ContractSettings
     evidence_model = ContractEvidence
 
@@ -112,10 +112,10 @@ class ContractGate(Gate[ContractSettings, ContractEvidence]):
             "clauses": [{**asdict(clause), "examples": list(clause.examples)} for clause in evidence.clauses],
         }
         if not evidence.clauses:
-            return self.verdict("off", "the contract asks for nothing", **facts)
+            return self.verdict("off", "the contract has no clauses", **facts)
         broken = evidence.broken
         if not broken:
-            why = f"{evidence.pictures} pictures with {evidence.boxes} boxes meet all {len(evidence.clauses)} clauses"
+            why = f"{evidence.pictures} pictures with {evidence.boxes} boxes satisfy the data contract"
             return self.verdict("pass", why, 0, 0, **facts)
         parts = []
         for clause in broken:
@@ -124,6 +124,6 @@ class ContractGate(Gate[ContractSettings, ContractEvidence]):
             parts.append(f"{clause.name}: {clause.words}{f' ({shown}{more})' if shown else ''}")
         why = (
             f"{len(broken)} of {len(evidence.clauses)} clauses of the data contract are broken. {'. '.join(parts)}. "
-            "Mend the data (`marauder data check` shows more), or change the contract in gates.yaml"
+            "Fix the data (`marauder data check` shows more), or change the contract in gates.yaml"
         )
         return self.verdict(self.broken(), why, len(broken), 0, **facts)

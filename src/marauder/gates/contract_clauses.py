@@ -60,7 +60,7 @@ def _classes(dataset: Dataset, settings: ContractSettings) -> Iterator[Clause]:
             for split, boxes in counts.items():
                 reached = int(boxes[number]) if number is not None else 0
                 if reached < least:
-                    short.append(f"{split}: {reached} boxes of {name}, {least} wanted")
+                    short.append(f"{split}: {reached} boxes of {name}, at least {least} required")
         yield _clause("required_classes", "classes with too few boxes", short, "none")
 
 

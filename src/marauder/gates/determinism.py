@@ -19,7 +19,7 @@ class DeterminismSettings(GateSettings):
     """How far two runs with one seed may lie apart."""
 
     tolerance: float = Field(
-        0.05, ge=0, description="difference let pass on a GPU, as a share of what the updates changed; on a CPU it is 0"
+        0.05, ge=0, description="difference allowed on a GPU, as a share of what the updates changed; on a CPU it is 0"
     )
     steps: int = Field(3, ge=1, le=100, description="updates of each of the two runs")
     samples: int = Field(8, ge=1, description="samples of an update")
@@ -75,13 +75,14 @@ class DeterminismGate(Gate[DeterminismSettings, DeterminismEvidence]):
             why = f"two runs of {evidence.steps} updates with one seed agree bit for bit"
             return self.verdict("pass", why, share, limit, **facts)
         words = (
-            f"two runs of {evidence.steps} updates with one seed end {share:.2%} of their way apart (at most "
+            f"two runs of {evidence.steps} updates with one seed end {share:.2%} of the size of the updates apart "
+            f"(at most "
             f"{evidence.largest_difference:.3g} in a number); {limit:.2%} is allowed on {evidence.device}"
         )
         if evidence.device != "cpu" and math.isfinite(evidence.largest_difference) and share <= limit:
             return self.verdict("pass", words, share, limit, **facts)
         why = (
-            f"{words}. Look for randomness in the model or loss that no seed sets, or for another number of threads "
-            "the second time"
+            f"{words}. Look for randomness in the model or loss that no seed sets, or for a different number of "
+            "threads the second time"
         )
         return self.verdict(self.broken(), why, share, limit, **facts)

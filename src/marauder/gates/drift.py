@@ -42,7 +42,9 @@ class DriftSettings(GateSettings):
     least_pictures: int = Field(30, ge=2, description="sampled pictures a side below which nothing can be said")
     least_groups: int = Field(8, ge=2, description="groups (clips) a side below which nothing can be said")
     sample: int = Field(2000, ge=30, description="pictures of a profile")
-    permutations: int = Field(500, ge=100, le=100_000, description="random deals of groups that tell what chance does")
+    permutations: int = Field(
+        500, ge=100, le=100_000, description="random divisions of the groups that show the effect of chance"
+    )
     seed: int = 0
 
     @model_validator(mode="after")
@@ -134,7 +136,7 @@ class DriftGate(Gate[DriftSettings, DriftEvidence]):
 
     name = "drift"
     phase = "before"
-    title = "The data is like the reference"
+    title = "The data are like the reference"
     settings_model = DriftSettings
     evidence_model = DriftEvidence
 
@@ -150,7 +152,7 @@ class DriftGate(Gate[DriftSettings, DriftEvidence]):
             why = (
                 f"too little to compare: {evidence.reference_pictures} pictures of {evidence.reference_groups} groups "
                 f"in the reference, {evidence.pictures} of {evidence.groups} here; at least {settings.least_pictures} "
-                f"pictures and {settings.least_groups} groups a side are needed to tell drift from chance"
+                f"pictures and {settings.least_groups} groups a side are needed to distinguish drift from chance"
             )
             return self.verdict("warn", why, **facts)
         answer, value, limit = self._worse(evidence)
@@ -160,8 +162,8 @@ class DriftGate(Gate[DriftSettings, DriftEvidence]):
         named = ", ".join(f"{item.feature} {item.reference} → {item.current}" for item in evidence.drifted[:SHOWN])
         why = (
             f"{len(evidence.drifted)} of {len(evidence.features)} features drifted from the reference"
-            f"{f' ({named})' if named else ''}{self._seen(evidence)}. If the change is meant, set severity: warn in "
-            "gates.yaml for this run; if not, look at what was added (docs/drift.md)"
+            f"{f' ({named})' if named else ''}{self._seen(evidence)}. If the change is intended, set severity: warn "
+            "in gates.yaml for this run; if not, check what was added (docs/drift.md)"
         )
         return self.verdict(self.broken() if answer == "fail" else "warn", why, value, limit, **facts)
 

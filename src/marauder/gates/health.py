@@ -11,13 +11,13 @@ from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
 NAMES: dict[str, str] = {
-    "nan": "the loss was no number",
+    "nan": "the loss was not a number",
     "exploding": "the loss exploded",
     "diverged": "the training diverged",
     "collapsed": "the model collapsed",
-    "dead_loader": "no data came any more",
-    "out_of_memory": "the memory did not suffice",
-    "sanity": "one batch would not train",
+    "dead_loader": "no more data arrived",
+    "out_of_memory": "it ran out of memory",
+    "sanity": "one batch did not train",
     "died": "a process died",
     "hung": "a process hung",
 }
@@ -60,7 +60,7 @@ class HealthGate(Gate[GateSettings, HealthEvidence]):
             why = f"{NAMES[evidence.kind]}{where}{batch}: {evidence.why}"
             return self.verdict(self.broken(), why, evidence.kind, "none", **facts)
         if not evidence.finished:
-            why = evidence.why or "the training has not finished; run the same command again, it goes on from there"
+            why = evidence.why or "the training has not finished; run the same command again to resume it"
             return self.verdict(self.broken(), why, "unfinished", "none", **facts)
         lived = ", ".join(f"{count} times {kind}" for kind, count in evidence.counts.items() if count)
         why = "training finished normally" + (f"; on the way: {lived}" if lived else "")

@@ -17,12 +17,10 @@ class LatencySettings(GateSettings):
     """The budget of one call of the exported model."""
 
     format: str = Field("onnx", description="which exported format is held to the budget")
-    hardware: str = Field(
-        "", description="words of the machine's name that the budget is meant for; any: whichever machine it is"
-    )
+    hardware: str = Field("", description="part of the name of the machine that the budget is for; any: every machine")
     p50: float | None = Field(None, gt=0, description="milliseconds that the median call may take")
     p95: float | None = Field(None, gt=0, description="milliseconds that 95 % of the calls may take")
-    throughput: float | None = Field(None, gt=0, description="pictures a second that it must reach")
+    throughput: float | None = Field(None, gt=0, description="pictures per second that it must reach")
 
     @model_validator(mode="after")
     def _named_hardware(self) -> LatencySettings:

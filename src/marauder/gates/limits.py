@@ -112,7 +112,7 @@ class Broken:
     side: str
 
     def __str__(self) -> str:
-        value = "undefined, which is taken for" if math.isnan(self.value) else f"{self.value:.4g},"
+        value = "undefined, which counts as" if math.isnan(self.value) else f"{self.value:.4g},"
         return f"{self.metric} is {value} {self.side} {self.bound:.4g}"
 
 
@@ -140,7 +140,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
 
     name = "limits"
     phase = "end"
-    title = "Metrics keep to their limits"
+    title = "Metrics meet their limits"
     settings_model = LimitsSettings
     evidence_model = LimitsEvidence
 
@@ -182,7 +182,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
         tightest = next(iter(known))
         first = limits[tightest]
         bound = first.minimum if first.minimum is not None else first.maximum
-        return self.verdict("pass", f"all {len(known)} limits are kept", known[tightest], bound, **facts)
+        return self.verdict("pass", f"all {len(known)} limits are met", known[tightest], bound, **facts)
 
 
 def _has_boxes(metric: str, metrics: Mapping[str, float]) -> bool:

@@ -15,7 +15,7 @@ EXIT_GATES_FAILED = 3
 @dataclass(frozen=True)
 class Outcome:
     """``failed``, ``warned``: names of the gates, in the order of the verdicts. A run of whose gates none
-    was asked anything goes on like one that passed; its verdict (``worst``) says ``off``.
+    was asked anything continues like one that passed; its verdict (``worst``) says ``off``.
     """
 
     answer: Literal["pass", "warn", "fail"]

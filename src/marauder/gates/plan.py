@@ -129,15 +129,15 @@ class GatePlan:
         slices that are protected."""
         words, limits = [], self.settings.get("limits")
         if limits is not None and limits.severity == "off" and getattr(limits, "metrics", None):
-            words.append(f"nobody judges the limits on {', '.join(limits.metrics)}: the gate limits is off")  # type: ignore[attr-defined]
+            words.append(f"the limits on {', '.join(limits.metrics)} are not checked: the gate limits is off")  # type: ignore[attr-defined]
         asked = self.names()
         if limited and "slices" not in asked:
-            words.append(f"nobody judges the limits of the slices {', '.join(limited)}: the gate slices is off")
+            words.append(f"the limits of the slices {', '.join(limited)} are not checked: the gate slices is off")
         alone = [
             name for name in protected if "regression" not in asked and (name not in limited or "slices" not in asked)
         ]
         if alone:
-            words.append(f"nobody protects the slices {', '.join(alone)}: the gate regression is off")
+            words.append(f"the slices {', '.join(alone)} are not protected: the gate regression is off")
         return words
 
     def to_json(self) -> Plain:

@@ -23,12 +23,12 @@ class RegressionSettings(GateSettings):
     metric: str | None = Field(None, description="what is compared; default: the metric that sums up the task's runs")
     draws: int = Field(2000, ge=200, description="bootstrap draws")
     alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="chance that this gate fails a run though nothing is lost on any slice"
+        0.05, gt=0, lt=0.5, description="chance that this gate fails a run although nothing is lost on any slice"
     )
-    least_loss: float = Field(0.01, ge=0, lt=1, description="a smaller measured loss never fails, however sure it is")
-    margin: float = Field(
-        0.0, ge=0, lt=1, description="a loss that is tolerated: it must be sure that more than this is lost"
+    least_loss: float = Field(
+        0.01, ge=0, lt=1, description="a smaller measured loss never fails, however significant it is"
     )
+    margin: float = Field(0.0, ge=0, lt=1, description="a tolerated loss: only a significantly larger one fails")
     protected_only: bool = Field(
         True, description="only protected slices and the whole can fail; a loss on another slice warns"
     )
@@ -57,7 +57,7 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
 
     name = "regression"
     phase = "end"
-    title = "No slice lost against production"
+    title = "No slice is worse than production"
     settings_model = RegressionSettings
     evidence_model = RegressionEvidence
 
@@ -85,8 +85,8 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
         if failing:
             named = self._named(failing)
             why = (
-                f"{found.metric} is worse than production's on {named}, which noise does not explain; look at the "
-                "worst pictures of these slices in the report before promoting or tuning anything"
+                f"{found.metric} is worse than production's on {named}, by more than noise; look at the worst "
+                "pictures of these slices in the report before promoting or tuning anything"
             )
             return self.verdict(self.broken(), why, value, limit, **facts)
         if lost:
@@ -103,8 +103,9 @@ class RegressionGate(Gate[RegressionSettings, RegressionEvidence]):
             (delta for delta in found.everything if delta.protected), key=lambda one: self._detectable(one, found)
         )
         why = (
-            f"no loss against production that noise does not explain, overall and on {judged} slices; a loss of "
-            f"{100 * self._detectable(blind, found):.1f} points on {blind.name} would have been found nine times in ten"
+            f"no loss against production beyond noise, overall and on {judged} slices; a loss of "
+            f"{100 * self._detectable(blind, found):.1f} points on {blind.name} would have been found nine times "
+            f"out of ten"
         )
         return self.verdict("pass", why, value, limit, **facts)
 

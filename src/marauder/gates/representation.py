@@ -39,7 +39,7 @@ class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
 
     name = "representation"
     phase = "end"
-    title = "The backbone tells pictures apart"
+    title = "The backbone distinguishes pictures"
     settings_model = GateSettings
     evidence_model = RepresentationEvidence
 
@@ -62,7 +62,7 @@ class RepresentationGate(Gate[GateSettings, RepresentationEvidence]):
         if evidence.unjudged:
             return self.verdict("warn", f"not judged: {evidence.unjudged}; {told}", evidence.gain, None, **facts)
         if evidence.helped == "no":
-            why = f"{evidence.words or 'the probe finds no gain'}; docs/step1_pretraining.md says what to do about it"
+            why = f"{evidence.words or 'the probe finds no gain'}; see docs/step1_pretraining.md"
             return self.verdict("warn", why, evidence.gain, 0.0, **facts)
         return self.verdict("pass", f"no sign of collapse; {told}", evidence.gain, None, **facts)
 

@@ -65,7 +65,7 @@ class SanityGate(Gate[SanitySettings, SanityEvidence]):
         if not evidence.lowest_loss < evidence.first_loss:
             why = (
                 f"the loss did not fall on one repeated batch ({evidence.first_loss:.4g} to "
-                f"{evidence.lowest_loss:.4g}); look at the labels (`marauder data check`) and at the loss weights"
+                f"{evidence.lowest_loss:.4g}); check the labels (`marauder data check`) and the loss weights"
             )
             return self.verdict(self.broken(), why, evidence.lowest_loss, evidence.first_loss, **facts)
         fell = f"the loss fell from {evidence.first_loss:.4g} to {evidence.lowest_loss:.4g} on one repeated batch"

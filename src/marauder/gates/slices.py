@@ -100,7 +100,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
 
     name = "slices"
     phase = "end"
-    title = "Slices keep to their limits"
+    title = "Slices meet their limits"
     settings_model = SlicesSettings
     evidence_model = SlicesEvidence
 
@@ -124,7 +124,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
             why = "; ".join(f"{finding.slice.name}: {finding.text}" for finding in found)
             return self.verdict("warn", why, found[0].value, found[0].bound, **facts)
         count = sum(len(one.limits) for one in limited)
-        return self.verdict("pass", f"all {count} limits of {len(limited)} slices are kept", **facts)
+        return self.verdict("pass", f"all {count} limits of {len(limited)} slices are met", **facts)
 
     def _small(self, figures: SliceFigures) -> bool:
         return figures.groups < self.settings.least_groups or figures.boxes < self.settings.least_boxes
@@ -134,7 +134,7 @@ class SlicesGate(Gate[SlicesSettings, SlicesEvidence]):
         small = self._small(figures)
         # No further: values on so few boxes would fail or pass by chance.
         if small:
-            text = f"only {figures.groups} groups and {figures.boxes} boxes, too few to hold it to its limits"
+            text = f"only {figures.groups} groups and {figures.boxes} boxes, too few to judge its limits"
             return [_Finding(figures, ", ".join(figures.limits), text, True)]
         for metric, limit in figures.limits.items():
             value = figures.metrics.get(metric)

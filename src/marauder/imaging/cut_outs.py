@@ -95,7 +95,7 @@ def _outline(small: np.ndarray, box: tuple[int, int, int, int], seed: int) -> np
     outside = small.shape[0] * small.shape[1] - (x1 - x0) * (y1 - y0)
     if x1 - x0 < 4 or y1 - y0 < 4 or outside < 8 * COLOURS:
         return None
-    # k-means and GrabCut draw from OpenCV's own generator, which otherwise goes on from call to call.
+    # k-means and GrabCut draw from OpenCV's own generator, which otherwise continues from call to call.
     cv2.setRNGSeed(seed)
     small = cv2.medianBlur(small, 3)
     best, most = None, LEAST_EXTENT

@@ -83,7 +83,7 @@ class Plan:
 
 
 METHODS: dict[str, tuple[str, Plan | None]] = {
-    "auto": ("stages and strengths chosen for each picture; good pictures stay as they are", None),
+    "auto": ("stages and strengths chosen for each picture; good pictures are not changed", None),
     "full": (
         "every stage at a middling strength",
         Plan(red=1.0, blue=0.5, white_balance=0.7, dehaze=0.5, clip_limit=1.6, gamma=0.9),

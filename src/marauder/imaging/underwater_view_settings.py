@@ -32,7 +32,9 @@ class ViewSettings(Settings):
     enhanced: float = Field(
         0.2, ge=0, le=1, description="probability that one view of a picture shows it enhanced as step 0 would"
     )
-    cast: float = Field(0.4, ge=0, le=1, description="probability that a view lies deeper: a colour cast by water type")
+    cast: float = Field(
+        0.4, ge=0, le=1, description="probability that a view looks deeper: a colour cast by water type"
+    )
     cast_depth: float = Field(
         1.6, ge=0, le=5, description="most depth added, in e-foldings of light of 600 nm in the water drawn"
     )

@@ -20,8 +20,8 @@ from marauder.core.settings import Settings
 JOB_FILE = "job.json"
 
 State = Literal["running", "finished", "failed", "stopped", "lost"]
-"""``stopped``: in time, saved, and the same job goes on from there; ``lost``: it ended without a word, as after a power
-cut."""
+"""``stopped``: in time, saved, and the same job continues from there; ``lost``: it ended without a word, as after a
+power cut."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Job:
         return [sys.executable, "-P", "-m", self.module, str(self.file)]
 
     def going_on(self) -> Job:
-        """The same job, going on from what was saved last."""
+        """The same job, continuing from what was saved last."""
         return replace(self, fresh=False, resume=None)
 
     def write(self) -> Path:

@@ -148,7 +148,7 @@ class _Supervisor:
         if death is None:
             return True
         if death.status == EXIT_INTERRUPTED:
-            raise Interrupted("a training process was asked to stop before it began")
+            raise Interrupted("a training process was told to stop before it started")
         if death.status == EXIT_USER_ERROR:
             raise UserError("a training process could not begin; its message is above")
         self._go_on_after(death, before, started)
@@ -165,9 +165,9 @@ class _Supervisor:
         progressed = Saved.look(self.checkpoints).is_newer_than(before)
         if not self.policy.allows(progressed, crashed=death.status > 0 and death.status != EXIT_HUNG):
             raise TrainingFailure(
-                f"{words}; the group was started again {self.policy.used} times without getting to a new checkpoint. "
-                "The messages of the processes are above. Run the same command again when the cause is mended: it "
-                "goes on from the last checkpoint",
+                f"{words}; the group was started again {self.policy.used} times without reaching a new checkpoint. "
+                "The messages of the processes are above. Run the same command again once the cause is fixed: it "
+                "continues from the last checkpoint",
                 "hung" if death.status == EXIT_HUNG else "died",
                 Saved.look(self.checkpoints).step,
             )

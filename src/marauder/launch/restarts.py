@@ -117,7 +117,7 @@ def describe_hang(output: Path, processes: int, since: float) -> str | None:
     words = f"rank {culprit['rank']} made no progress for {culprit['seconds']:.0f} s in the phase {culprit['phase']!r}"
     if "step" in culprit:
         words += f" of step {culprit['step']} ({name_some(culprit['pictures'])})"
-    words += f"; where it stands is in {output / 'hang_rank'}{culprit['rank']}.json"
+    words += f"; its stack is in {output / 'hang_rank'}{culprit['rank']}.json"
     if silent and culprit["phase"] in TOGETHER:
         words += f"; it seems to wait for {_ranks(silent)}"
     return words

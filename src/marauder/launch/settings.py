@@ -16,7 +16,7 @@ class NoticeSettings(Settings):
 
     sources: Annotated[tuple[str, ...], known_as("notice", "notice")] = ()
     options: dict[str, Plain] = Field(default_factory=dict)
-    seconds: float = Field(5.0, gt=0, description="between two looks; a spot instance is told two minutes ahead")
+    seconds: float = Field(5.0, gt=0, description="between two checks; a spot instance gets two minutes' notice")
 
     @model_validator(mode="after")
     def _no_options_for_nothing(self) -> NoticeSettings:

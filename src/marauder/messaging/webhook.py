@@ -130,7 +130,7 @@ def verify(
     except KeyError as error:
         raise SignatureError(f"the header {error.args[0]} is missing") from None
     if not seconds.isdecimal():
-        raise SignatureError("webhook-timestamp is no number of seconds")
+        raise SignatureError("webhook-timestamp is not a number of seconds")
     if abs((time.time() if now is None else now) - int(seconds)) > tolerance_seconds:
         raise SignatureError("webhook-timestamp is too old, or ahead of this clock")
     wanted = _signature(event_id, seconds, body, _key(secret)).encode()
@@ -142,7 +142,7 @@ def verify(
     try:
         event = json.loads(body)
     except ValueError:
-        raise SignatureError("the body is no JSON") from None
+        raise SignatureError("the body is not JSON") from None
     if not isinstance(event, dict) or event.get("id") != event_id:
         raise SignatureError("webhook-id is not the id of the event")
     return event

@@ -33,10 +33,10 @@ def read_negatives(path: Path | None) -> list[HardNegative]:
     if path is None:
         return []
     if not path.is_file():
-        raise UserError(f"{path}: no such file; mine hard negatives first, or leave hard_negatives.file out")
+        raise UserError(f"{path}: no such file; mine hard negatives first, or omit hard_negatives.file")
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("entries"), list):
-        raise UserError(f"{path}: is no hard_negatives.json of this version; mine hard negatives again")
+        raise UserError(f"{path}: is not a hard_negatives.json of this version; mine hard negatives again")
     try:
         return [
             # "pool" is written for readers; it follows from the classes.
@@ -99,7 +99,7 @@ def write_mining(
     # The list for a person first: whoever finds the negatives finds a finished mining.
     suspected = {
         "format": FORMAT,
-        "what": "confident detections without a label, seen in the flipped picture too; write a verdict to each, "
+        "what": "confident detections without a label, seen in the flipped picture too; write a verdict for each, "
         "'missing' (and label it) or 'background', and give the file as mining.reviewed",
         "precision": precision,
         "believed": {

@@ -1,6 +1,6 @@
 """Mining hard negatives, done: the detector looks at training and unlabelled pictures, plainly and flipped.
 
-What it saw is kept picture by picture in ``looked.jsonl``, so that a mining that was killed goes on. What it means is
+What it saw is kept picture by picture in ``looked.jsonl``, so that a mining that was killed continues. What it means is
 decided by ``mining.hard_negatives``. Left in the folder: ``hard_negatives.json``, what training takes, and
 ``suspected_missing.json``, what a person should look at.
 
@@ -108,7 +108,7 @@ def mine(
     earlier: Path | None = None,
     seed: int = 0,
 ) -> MiningSummary:
-    """Mine with the detector in ``weights``, or go on with it. ``earlier``: hard_negatives.json of the mining before.
+    """Mine with the detector in ``weights``, or continue with it. ``earlier``: hard_negatives.json of the last mining.
 
     Raises ``Interrupted`` with all pictures kept that were looked at, ``UserError`` for weights of other classes.
     """
@@ -225,7 +225,7 @@ def _rows(prediction: Prediction, width: int | None) -> Rows | None:
     if width is not None:
         # Mirrored back: what was the right edge is the left one.
         boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-    # Rounded for the journal and taken up so here as well: a mining that goes on must judge by the same numbers.
+    # Rounded for the journal and taken up so here as well: a mining that continues must judge by the same numbers.
     rows: Rows = np.concatenate([boxes.round(2), found.scores[:, None].round(5), found.classes[:, None]], 1).tolist()
     return rows
 

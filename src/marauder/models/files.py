@@ -46,7 +46,7 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     The same weights and metadata give the same bytes. ``image_size``: pixels of the long side the detector was
     trained at. Weights are stored in float32, so that both files predict the same boxes.
     """
-    # A copy: the model that is saved may go on training.
+    # A copy: the model that is saved may continue training.
     plain = copy.deepcopy(model).cpu().float().eval()
     plain.criterion = None
     # A dict, as Ultralytics expects in a file; ``prepare`` makes a namespace of it again.
@@ -99,7 +99,7 @@ def restore_detector(stem: Path) -> Plain | None:
     assert whole is not None
     if found is None or other is None or not _same(found, other):
         if found is not None and other is not None:
-            log.warning("%s: is not the model of %s; written anew from it", other.path, found.path.name)
+            log.warning("%s: is not the model of %s; rewritten from it", other.path, found.path.name)
         save_detector(whole.model, stem, whole.image_size, whole.metadata)
     return whole.metadata
 
@@ -164,7 +164,7 @@ def _build(path: Path, described: str, tensors: Mapping[str, torch.Tensor]) -> L
         # Older files do not say it: theirs follows from the number of classes.
         width = int(metadata["class_branch_width"]) if "class_branch_width" in metadata else None
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path}: what it says of itself cannot be read ({error}); restore the file") from None
+        raise UserError(f"{path}: its description cannot be read ({error}); restore the file") from None
     try:
         model = build_detector(architecture, names, branch_width=width)
         model.load_state_dict(tensors)

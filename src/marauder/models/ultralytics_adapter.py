@@ -70,7 +70,7 @@ def build_detector(
         architecture["scales"] = {"t": TINY["depth_width_channels"]}
         architecture["reg_max"] = TINY["reg_max"]
     architecture["scale"] = scale
-    # The caller's stream of random numbers goes on as if nothing had been drawn here.
+    # The caller's stream of random numbers continues as if nothing had been drawn here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DetectionModel(dict(architecture), ch=3, nc=len(class_names), verbose=False)
@@ -236,7 +236,7 @@ def load_foreign_checkpoint(path: Path) -> tuple[DetectionModel, int, str | None
     except UNREADABLE as error:
         # A pickle that is none ends in a KeyError, which says a byte and nothing else.
         told = str(error).splitlines() if not isinstance(error, KeyError) else []
-        reason = told[0] if told else "it is no file of PyTorch's"
+        reason = told[0] if told else "it is not a PyTorch file"
         raise UserError(
             f"{path}: cannot be opened as a detector checkpoint ({reason}); expected best.pt or last.pt of a "
             "Marauder or Ultralytics detection run"

@@ -48,9 +48,9 @@ def run_steps(
     """Do what is not done among ``selected``, in order; returns what is awaited from outside, in words.
 
     ``fresh`` starts each of them over, done or not. A step that awaits something pauses, with all that follow from it,
-    while others go on; with ``wait`` the pipeline stays until it has arrived. Raises ``Interrupted`` when the clock
+    while others continue; with ``wait`` the pipeline stays until it has arrived. Raises ``Interrupted`` when the clock
     says to stop (everything saved), ``UserError`` when a step lacks its input or another pipeline works on the
-    workspace; what a step raises is recorded as its failure and goes on up.
+    workspace; what a step raises is recorded as its failure and raised again.
     """
     awaited: list[str] = []
     held: set[str] = set()
@@ -63,7 +63,7 @@ def run_steps(
             if status.state == State.OFF:
                 continue
             behind = sorted(earlier.name for earlier in pipeline.producers(step) if earlier.name in held)
-            # Held back, not failed: steps that do not depend on what is awaited go on.
+            # Held back, not failed: steps that do not depend on what is awaited continue.
             if behind:
                 held.add(step.name)
                 say(f"step {describe(step)}: follows once {' and '.join(behind)} is done")
@@ -97,7 +97,7 @@ def _run_or_pause(
             while not pause.arrived():
                 clock.check()
                 time.sleep(POLL_SECONDS)
-            say(f"step {describe(step)}: goes on, what it waited for is there")
+            say(f"step {describe(step)}: continues, what it waited for has arrived")
             # What was to be started over was, before the pause.
             fresh = asked = False
         else:
@@ -121,10 +121,10 @@ def describe(step: Step) -> str:
 
 def _why(status: Status, fresh: bool) -> str:
     if fresh:
-        return "starts over, as asked"
+        return "starts over, as requested"
     if status.state == State.READY:
         return "starts"
-    verb = "starts over" if status.fresh else "goes on"
+    verb = "starts over" if status.fresh else "continues"
     return f"{verb} ({status.state}: {'; '.join(status.reasons)})"
 
 
@@ -138,7 +138,7 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
 
     def begun() -> None:
         nonlocal record
-        # From here on a kill may go on from what is there; before, it must start over.
+        # From here on a kill may continue from what is there; before, it must start over.
         record = record.model_copy(update={"fresh": False})
         write_record(workspace, step.name, record)
 

@@ -32,7 +32,7 @@ class RunStep(Step):
 
     @abstractmethod
     def train(self, context: StepContext) -> RunSummary:
-        """Train, or go on; then measure and judge."""
+        """Train, or continue; then measure and judge."""
 
     def placed(self, workspace: Workspace) -> PlainMapping:
         """The data set, the output, the checkpoints, and the folder of the runs' common store."""
@@ -75,7 +75,7 @@ class RunStep(Step):
         return tuple(Artifact(name, workspace.model(self.folder) / file) for name, file in self.leaves.items())
 
     def run(self, context: StepContext) -> PlainMapping:
-        """Train, or go on. A gate that failed fails the step: raises ``GateStop``."""
+        """Train, or continue. A gate that failed fails the step: raises ``GateStop``."""
         from marauder.runs.gatekeeper import GateStop
 
         done = self.train(context)

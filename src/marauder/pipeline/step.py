@@ -29,9 +29,9 @@ class Artifact:
     remedy: str = ""
 
 
-class Awaited(Exception):  # noqa: N818 - it is no error: the step did its part and goes on later
+class Awaited(Exception):  # noqa: N818 - it is no error: the step did its part and continues later
     """A step pauses for something that comes from outside. ``what`` says what and where it goes, in words; ``arrived``
-    is asked now and then, is quick, and says whether the step can go on."""
+    is asked now and then, is quick, and says whether the step can continue."""
 
     def __init__(self, what: str, arrived: Callable[[], bool]) -> None:
         super().__init__(what)
@@ -44,7 +44,7 @@ class StepContext:
 
     ``settings`` is an instance of the step's model. ``clock`` must be asked between units of work; its budget is shared
     by all steps. ``fresh``: what an earlier run left must not be continued, because its settings or inputs were others
-    or because the user asked to start over (``asked``); otherwise the step goes on from what it finds. ``begun`` is
+    or because the user asked to start over (``asked``); otherwise the step continues from what it finds. ``begun`` is
     called by the step once nothing of the earlier run can be taken up any more; killed before that, the next attempt
     is fresh too.
     """
@@ -102,7 +102,7 @@ class Step(ABC):
         return names(self.settings_model(), Decides.PLACE, Decides.NOTHING)
 
     def continued(self) -> frozenset[str]:
-        """Dotted names of settings whose change makes the step stale, but lets it go on from what is there."""
+        """Dotted names of settings whose change makes the step stale, but lets it continue from what is there."""
         return names(self.settings_model(), Decides.LENGTH, Decides.MEASUREMENT)
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Step(ABC):
 
     @abstractmethod
     def run(self, context: StepContext) -> PlainMapping:
-        """Do the work, or go on with it; return a summary for people.
+        """Do the work, or continue with it; return a summary for people.
 
         The summary holds plain values; ``report`` is a file to open, as a path from the workspace's root.
 

@@ -18,7 +18,7 @@ NEXT = {
     State.RUNNING: "runs now",
     State.WAITING: "waits",
     State.READY: "would start",
-    State.INTERRUPTED: "would go on",
+    State.INTERRUPTED: "would continue",
     State.PAUSED: "would look whether it arrived",
     State.STALE: "would run again",
     State.FAILED: "would be tried again",
@@ -54,7 +54,7 @@ def plan(pipeline: Pipeline, selected: Sequence[Step], fresh: bool) -> str:
 def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: dict[str, Status], fresh: bool) -> str:
     status = statuses[step.name]
     if fresh and status.state not in (State.OFF, State.WAITING):
-        return "would start over, as asked"
+        return "would start over, as requested"
     before = [earlier for earlier in pipeline.producers(step) if statuses[earlier.name].state != State.DONE]
     # In a dry run nothing is made, so what this step would read can only be guessed.
     if status.state == State.WAITING and before and all(earlier in selected for earlier in before):

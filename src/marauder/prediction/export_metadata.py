@@ -35,7 +35,7 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
     said = values.get("args")
     arguments: Plain = said if isinstance(said, dict) else {}
     if arguments.get("nms") or values.get("nms"):
-        raise UserError(f"{path}: suppresses boxes by itself, at limits of its own; export it again without nms")
+        raise UserError(f"{path}: applies its own non-maximum suppression; export it again without nms")
     size = _size(values.get("imgsz"))
     if accepts is None:
         dynamic = bool(arguments.get("dynamic") or values.get("dynamic"))

@@ -106,7 +106,7 @@ def read_description(folder: Path) -> FolderDescription:
     except DamagedFileError as error:
         raise UserError(str(error)) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{file}: is no description of a predictor that this version reads (format {FORMAT})")
+        raise UserError(f"{file}: is not a description of a predictor that this version reads (format {FORMAT})")
     model = content.get("model")
     # A folder may come from anywhere: its description must not lead to files outside it.
     if not isinstance(model, str) or Path(model).name != model or not model:

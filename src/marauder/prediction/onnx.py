@@ -57,7 +57,7 @@ class OnnxFormat(PredictorFormat):
         threads, device = self.settings.threads, _device(path, self.settings.device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Worker threads that go on spinning after a run would slow down whatever else runs.
+        # Worker threads that continue spinning after a run would slow down whatever else runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -68,7 +68,7 @@ class OnnxFormat(PredictorFormat):
             raise UserError(f"{path}: no such file; check the path, or export again") from None
         except _UNREADABLE as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: is no readable ONNX file ({reason}); export again") from None
+            raise UserError(f"{path}: is not a readable ONNX file ({reason}); export again") from None
         metadata = session.get_modelmeta().custom_metadata_map
         description = describe_exported(path, metadata, _accepts(path, session))
         # Wherever the graph runs, pictures and answers pass through the processor's memory.

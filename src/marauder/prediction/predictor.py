@@ -134,7 +134,7 @@ class Predictor(ABC):
         """
         for number, picture in enumerate(pictures):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-                raise ValueError(f"picture {number}: {picture.dtype} {picture.shape} is no uint8 (height, width, 3)")
+                raise ValueError(f"picture {number}: {picture.dtype} {picture.shape} is not uint8 (height, width, 3)")
         rules = self.rules(settings)
         frames = [self.letterbox(one.shape[1], one.shape[0], settings.image_size) for one in pictures]
         batch = settings.batch or self.best_batch

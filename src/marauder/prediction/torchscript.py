@@ -57,7 +57,7 @@ class TorchScriptFormat(PredictorFormat):
                 graph = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
-                raise UserError(f"{path}: is no readable TorchScript file ({reason}); export again") from None
+                raise UserError(f"{path}: is not a readable TorchScript file ({reason}); export again") from None
         return TorchScriptPredictor(path, describe_exported(path, _metadata(path, extra[METADATA_FILE])), device, graph)
 
 
@@ -67,5 +67,5 @@ def _metadata(path: Path, text: str | bytes) -> Plain:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path}: its {METADATA_FILE} is no JSON ({error}); export again") from None
+        raise UserError(f"{path}: its {METADATA_FILE} is not JSON ({error}); export again") from None
     return content if isinstance(content, dict) else {}

@@ -79,7 +79,7 @@ class Companions:
             notes.append(f"{path}: {entry} was not found and is left as it was")
             return entry
         if not found.is_relative_to(self.source):
-            notes.append(f"{path}: {found} lies outside the input folder; its pictures are not enhanced")
+            notes.append(f"{path}: {found} is outside the input folder; its pictures are not enhanced")
             return str(found)
         return Path(os.path.relpath(found, (self.source / path).parent)).as_posix()
 

@@ -81,7 +81,7 @@ def check_folders(settings: PreprocessingSettings) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"{settings.output}: is a file; --output names a folder")
     if source == target or source in target.parents or target in source.parents:
-        raise UserError(f"{settings.output}: input and output must not lie inside each other; choose another --output")
+        raise UserError(f"{settings.output}: input and output must not be inside each other; choose another --output")
     if Journal.stands_in(source):
         raise UserError(f"{settings.input}: was written by preprocessing; give the raw pictures, or they change twice")
     foreign = target.is_dir() and any(entry.name != REPORT_FOLDER for entry in target.iterdir())

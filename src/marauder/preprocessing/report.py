@@ -84,7 +84,7 @@ class PreprocessingSummary:
         if len(self.set_aside) > 5:
             lines.append(f"... and {len(self.set_aside) - 5:,} more in {self.output / REPORT_FOLDER / 'summary.json'}")
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"Look at {self.report}, then train on {self.output} in place of the raw pictures.")
+        lines.append(f"Look at {self.report}, then train on {self.output} instead of the raw pictures.")
         return "\n".join(lines)
 
 
@@ -164,7 +164,7 @@ def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictur
         ("set aside", f"{len(summary.set_aside):,}"),
         ("method", f"{summary.method}: {METHODS.get(summary.method, ('strengths from the settings', None))[0]}"),
         *((f"pictures with {stage}", f"{count:,}") for stage, count in summary.stages.items()),
-        *((name.replace("_", " "), f"{value:.3f}") for name, value in summary.means.items()),
+        *((_measure_title(name), f"{value:.3f}") for name, value in summary.means.items()),
     ]
     return render_page(
         "preprocessing/report.html",
@@ -174,6 +174,12 @@ def _page(settings: PreprocessingSettings, summary: PreprocessingSummary, pictur
         set_aside=[f"{path}: {reason}" for path, reason in summary.set_aside],
         notes=summary.notes,
     )
+
+
+def _measure_title(name: str) -> str:
+    """``uiqm_before`` as ``UIQM before``."""
+    measure, when = name.rsplit("_", 1)
+    return f"{measure.upper()} {when}"
 
 
 def _sheet(settings: PreprocessingSettings, pictures: list[Plain]) -> str | None:
@@ -186,7 +192,7 @@ def _sheet(settings: PreprocessingSettings, pictures: list[Plain]) -> str | None
     for index in range(count):
         result = shown[index * len(shown) // count]
         sides = [_thumbnail(folder / result["path"]) for folder in (settings.input, settings.output)]
-        caption = f"{Path(result['path']).name}: {', '.join(result['stages']) or 'as it is'}"
+        caption = f"{Path(result['path']).name}: {', '.join(result['stages']) or 'unchanged'}"
         tiles.append(Tile(np.ascontiguousarray(np.hstack(sides)[..., ::-1]), caption))
     with tempfile.TemporaryDirectory() as folder_name:
         sheet = contact_sheet(tiles, Path(folder_name) / "sheet.jpg", TILE_COLUMNS, TILE_WIDTH)

@@ -147,8 +147,8 @@ class Registry(Plugin[Settings], ABC):
             return self._fetch(version, folder, names)
         except FileNotFoundError as error:
             raise UserError(
-                f"{version.project} version {version.version}: a file is not there any more ({error}); restore it from "
-                "a copy, or register the run anew in another registry"
+                f"{version.project} version {version.version}: a file is missing ({error}); restore it from "
+                "a copy, or register the run again in another registry"
             ) from error
 
     def require_files(self, version: ModelVersion) -> None:
@@ -161,7 +161,7 @@ class Registry(Plugin[Settings], ABC):
         known = self.files(version)
         weights = weights_name(known)
         if weights is None or known[weights] != version.weights_sha256:
-            raise UserError(f"{version.location}: the list of files does not fit the weights; register it anew")
+            raise UserError(f"{version.location}: the list of files does not fit the weights; register it again")
         for name in names or known:
             if name not in known:
                 raise UserError(f"{version.project} version {version.version} has no file {name}")
@@ -177,7 +177,7 @@ class Registry(Plugin[Settings], ABC):
                 if hash_file(arriving) != known[name]:
                     raise UserError(
                         f"{version.location}/{name}: is damaged (its SHA-256 is not the registered one); restore it "
-                        "from a copy, or register the run anew in another registry"
+                        "from a copy, or register the run again in another registry"
                     )
                 arriving.replace(target)
             finally:

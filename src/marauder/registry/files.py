@@ -176,7 +176,5 @@ def _checked(candidate: Candidate) -> Candidate:
     must_be_folder(candidate.folder)
     reserved = [name for name in (CLAIM, TAGS) if (candidate.folder / name).exists()]
     if reserved:
-        raise UserError(
-            f"{candidate.folder / reserved[0]}: the registry keeps a file of its own by that name; rename it"
-        )
+        raise UserError(f"{candidate.folder / reserved[0]}: the registry has its own file of that name; rename it")
     return candidate

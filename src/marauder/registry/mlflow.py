@@ -141,8 +141,8 @@ class MlflowRegistry(Registry):
                 self.fetch_file(version, RECORD, path)
             except FileNotFoundError as error:
                 raise UserError(
-                    f"{version.location}: the files of {version.project} version {version.version} are not there any "
-                    "more; restore them from a copy, or register the run anew"
+                    f"{version.location}: the files of {version.project} version {version.version} are missing; "
+                    "restore them from a copy, or register the run again"
                 ) from error
             return VersionRecord.from_bytes(path.read_bytes(), f"{version.location}/{RECORD}").files
 

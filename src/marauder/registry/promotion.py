@@ -65,8 +65,8 @@ def decide(
         refused = "its gates were not run" if verdict == "off" else f"its gates say {verdict!r}"
         said = withheld if verdict in ACCEPTED else refused
         return Decision(
-            refusal=f"version {version} is not promoted: {said}. Look at its report; to promote it all the same, "
-            "say --override --who NAME --why REASON, which is recorded"
+            refusal=f"version {version} is not promoted: {said}. Look at its report; to promote it anyway, give "
+            "--override --who NAME --why REASON, which is recorded"
         )
     return Decision(_moves(version, production))
 

@@ -46,7 +46,7 @@ class VersionRecord:
                 # The record comes from outside: a name with .. would let a fetch write anywhere.
                 check_key(name)
         except (ValueError, TypeError, AttributeError, UserError) as error:
-            raise UserError(f"{where}: is no record of a version ({error}); register the run anew") from error
+            raise UserError(f"{where}: is not a record of a version ({error}); register the run again") from error
         return record
 
     def to_version(self, tags: Mapping[str, str], aliases: Mapping[str, str], location: str) -> ModelVersion:

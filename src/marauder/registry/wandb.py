@@ -42,7 +42,7 @@ class WandbRegistry(FilesRegistry):
     """
 
     name = "wandb"
-    title = "Plain files, told to Weights & Biases"
+    title = "Plain files, copied to Weights & Biases"
     settings_model = WandbRegistrySettings
     settings: WandbRegistrySettings
 
@@ -108,7 +108,7 @@ class WandbRegistry(FilesRegistry):
             problem = f"no answer within {SEND_SECONDS:g} s"
         if problem:
             log.warning(
-                "W&B was not told of %s (%s); the registry itself is right, and W&B is told with the next change",
+                "W&B was not updated on %s (%s); the registry itself is right, and W&B is updated with the next change",
                 project,
                 problem,
             )

@@ -19,7 +19,7 @@ LEAST_RISE, LEAST_RISE_SHARE = 0.005, 0.03
 LEAST_FALL_SHARE = 0.03
 """The loss falls where its last third lies below the third before by this share."""
 FEW_EPOCHS = 10
-"""Shorter trainings that taught nothing are worth going on with, whatever their curves say."""
+"""Shorter trainings that taught nothing are worth continuing with, whatever their curves say."""
 CLASSES_NAMED = 3
 WEAKEST = "More labelled pictures of the weakest classes and slices help most."
 
@@ -120,7 +120,7 @@ def _of_learning(figures: Figures, commands: Commands) -> list[Advice]:
         text = f"mAP50 is {figures.value:.3f}, below the level you set ({figures.level:g}). {WEAKEST}"
         found = [Advice(BELOW_LEVEL, text)]
     if not figures.pretrained and commands.pretrained:
-        text = "It began with random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
+        text = "It started from random weights. Start from pretrained ones, which need far fewer pictures and epochs:"
         found.append(Advice(START_PRETRAINED, text, commands.pretrained))
     return found
 
@@ -130,8 +130,8 @@ def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
     if not commands.check or not figures.is_unlearned or not (figures.pretrained or figures.value < NOTHING):
         return []
     text = (
-        "Look at the labels: the report shows three training pictures with their boxes. Boxes beside the animals, or "
-        "classes that are mixed up, teach nothing."
+        "Check the labels: the report shows three training pictures with their boxes. A detector learns nothing from "
+        "boxes beside the animals or wrong classes."
     )
     return [Advice(CHECK_LABELS, text, commands.check)]
 
@@ -183,8 +183,8 @@ def _of_splits(figures: Figures, commands: Commands) -> list[Advice]:
     clips = " and ".join(f"{_clips(figures.clips[name])} of {name}" for name in ("val", figures.split))
     text = (
         f"mAP50 is {figures.on_val:.3f} on val but {figures.value:.3f} on {figures.split} ({figures.low:.3f} to "
-        f"{figures.high:.3f}): either clips of train leak into val, or {clips} are too few to stand for each other. "
-        "Look for pictures that are alike in two splits:"
+        f"{figures.high:.3f}): either clips of train are also in val, or {clips} are too few to be representative. "
+        "Look for similar pictures in two splits:"
     )
     return [Advice(VAL_ABOVE_TEST, text, commands.check)]
 

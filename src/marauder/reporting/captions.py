@@ -5,8 +5,8 @@ from __future__ import annotations
 CAPTIONS: dict[str, tuple[str, str]] = {
     "curves.png": (
         "Training curves",
-        "Losses should fall and validation figures rise; where the validation figures turn down while the training "
-        "loss goes on falling, the model learns the pictures by heart.",
+        "Losses should fall and validation figures should rise, except D-ECE, where lower is better. If validation "
+        "figures get worse while the training losses still fall, the model is memorising the training pictures.",
     ),
     "pr_curves.png": (
         "Precision over recall",
@@ -15,9 +15,9 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     ),
     "roc_curves.png": (
         "Is it in the picture at all",
-        "For each class, as the confidence asked for falls: across, the share of the pictures without it in which the "
-        "detector would see it; up, the share found of the pictures with it. The number is the area under the line: "
-        "0.5 is chance, 1 is perfect.",
+        "For each class, as the confidence threshold falls: across, the share of pictures without it in which the "
+        "detector reports it; up, the share of pictures with it in which the detector finds it. The number is the area "
+        "under the line: 0.5 is chance, 1 is perfect.",
     ),
     "f1_curve.png": (
         "F1 over confidence",
@@ -26,14 +26,14 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     ),
     "reliability.png": (
         "Calibration",
-        "Of the detections with a given confidence, the share that is right. On the diagonal a confidence of 0.8 is "
-        "right four times out of five; below it the detector is too sure of itself. D-ECE is the mean distance from "
-        "the diagonal, LaECE also asks for good boxes, LRP adds up bad boxes, false and missed ones; 0 is best.",
+        "The share of detections with a given confidence that are right. On the diagonal a confidence of 0.8 is right "
+        "four times out of five; below it the detector is overconfident. For D-ECE (mean distance from the diagonal), "
+        "LaECE (which also requires good boxes) and LRP (imprecise, false and missed boxes together) lower is better.",
     ),
     "confusion_matrix.png": (
         "Confusion matrix",
-        "Rows are true classes, columns predicted ones. Off the diagonal: classes taken for each other. Last column: "
-        "missed boxes. Last row: false detections.",
+        "Rows are true classes, columns predicted ones. Off the diagonal: classes mistaken for each other. Last "
+        "column: missed boxes. Last row: false detections.",
     ),
 }
-"""Title and caption by the figure's file. Slices stand in the page as a table, predictions as single pictures."""
+"""Title and caption by the figure's file. The page shows slices as a table and predictions as single pictures."""

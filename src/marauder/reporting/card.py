@@ -23,16 +23,21 @@ from marauder.reporting.slice_table import COLUMNS, Row, calibration_of, slice_r
 
 CARD_VERSION = "1.0"
 ETHICS = (
-    "The pictures may show places and species whose position should not become public: look at what is published with "
+    "The pictures may show places and species whose position should not become public: check what is published with "
     "the model.",
-    "A missed animal and an invented one have different costs. Choose the confidence for the use at hand, from the "
+    "A missed animal and a false alarm have different costs. Choose the confidence for the intended use, from the "
     "curves of the report.",
-    "Energy and emissions of the training were not measured, and nothing is claimed of them.",
+    "Energy and emissions of the training were not measured, and no claim is made about them.",
 )
 
 
-ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~-])/(?:[^\s/]+/)+[^\s/]+")
-"""A path from the root, of two parts at least, not the middle of a relative one or of an address."""
+ABSOLUTE_PATH = re.compile(
+    # The place of a file as an address, or a path that is neither the rest of a relative one nor of another address.
+    r"(?:(?<!\w)file:(?://[^\s/]*)?|(?<![\w.:/~-]))"
+    # Folders may have blanks within their names; a blank after punctuation, or before a path, ends the path.
+    r"/(?:[^\s/]+(?:(?<![,;:.)]) (?!/)[^\s/]+)*/)+[^\s/]+"
+)
+"""A path from the root, of two parts at least."""
 
 
 def write_model_card(folder: Path, evidence: RunEvidence) -> Path:

@@ -53,13 +53,13 @@ def _use(content: PlainMapping) -> str:
 
 def _factors(content: PlainMapping) -> str:
     if not content["factors"]:
-        return "No slices of the data were looked at."
+        return "No slices of the data were evaluated."
     lines = [
         f"{one['slice']}{' (protected)' if one['protected'] else ''}"
         f"{': ' + one['description'] if one['description'] else ''}"
         for one in content["factors"]
     ]
-    return "Measured apart, as parts of the evaluation data:\n\n" + bullets(lines)
+    return "Measured separately, as parts of the evaluation data:\n\n" + bullets(lines)
 
 
 def _metrics(content: PlainMapping) -> str:
@@ -74,7 +74,7 @@ def _training(content: PlainMapping) -> str:
     training = content["training"]
     lines = [(name, str(value)) for name, value in training["facts"].items()]
     lines += [(name, str(value)) for name, value in _flat(training["settings"]).items()]
-    return terms(lines) if lines else "How it was trained was not told."
+    return terms(lines) if lines else "How it was trained is not known."
 
 
 def _flat(values: PlainMapping, prefix: str = "") -> Plain:
@@ -148,7 +148,7 @@ def _gates(content: PlainMapping) -> str:
 
 def _caveats(content: PlainMapping) -> str:
     if not content["caveats"]:
-        return "Nothing stood out in the evidence of this run; that is no proof that nothing is wrong."
+        return "Nothing stood out in the evidence of this run, which does not prove that nothing is wrong."
     return bullets([one["text"] for one in content["caveats"]])
 
 

@@ -66,8 +66,8 @@ def _of_gates(evidence: RunEvidence) -> list[Caveat]:
 def _of_production(evidence: RunEvidence) -> list[Caveat]:
     if evidence.comparison is None:
         text = (
-            "There was no model in production to compare with: whether this one is better than what is in use is "
-            "not known."
+            "There was no model in production to compare with: whether this one is better than the one in use is "
+            "unknown."
         )
         return [Caveat("no_production", "note", text)] if evidence.run_id else []
     lost = [
@@ -98,12 +98,12 @@ def _of_classes(evidence: RunEvidence) -> list[Caveat]:
     ]
     found = []
     if absent:
-        text = f"Never seen in the evaluation, so nothing is known of: {_list(absent)}."
+        text = f"Absent from the evaluation, so nothing is known about: {_list(absent)}."
         found.append(Caveat("class_absent", "serious", text))
     if weak:
         found.append(Caveat("class_weak", "serious", f"Far weaker than the rest: {_list(weak)}."))
     if rare:
-        text = f"Fewer than {FEW_BOXES} boxes, so that their figures move by chance: {_list(rare)}."
+        text = f"Fewer than {FEW_BOXES} boxes, so their figures vary by chance: {_list(rare)}."
         found.append(Caveat("class_rare", "note", text))
     return found
 
@@ -111,7 +111,7 @@ def _of_classes(evidence: RunEvidence) -> list[Caveat]:
 def _of_slices(rows: Sequence[Row]) -> list[Caveat]:
     whole, parts = rows[0].value("map50"), rows[1:]
     if not parts:
-        text = "No slices were looked at: an average can hide a place or a condition where the model fails."
+        text = "No slices were evaluated: an average can hide a place or a condition where the model fails."
         return [Caveat("no_slices", "note", text)]
     weak = [row for row in parts if not row.small and row.value("map50") < WEAK_SHARE * whole]
     few_boxes = [f"{row.name} ({row.boxes})" for row in parts if row.boxes < FEW_BOXES]
@@ -120,14 +120,14 @@ def _of_slices(rows: Sequence[Row]) -> list[Caveat]:
     if weak:
         named = [f"{row.name} (mAP50 {row.value('map50'):.3f})" for row in weak]
         weight: Weight = "serious" if any(row.protected for row in weak) else "note"
-        found.append(Caveat("slice_weak", weight, f"Slices far below the whole: {_list(named)}."))
+        found.append(Caveat("slice_weak", weight, f"Slices far below the overall figure: {_list(named)}."))
     if few_boxes:
         text = f"Slices of fewer than {FEW_BOXES} boxes, whose figures say little: {_list(few_boxes)}."
         found.append(Caveat("slice_small", "note", text))
     if few_groups:
         text = (
-            f"Slices from fewer than {FEW_GROUPS} groups of pictures (clips), so that their figures tell of those "
-            f"groups rather than of the condition: {_list(few_groups)}."
+            f"Slices from fewer than {FEW_GROUPS} groups of pictures (clips), so their figures describe those groups "
+            f"rather than the condition: {_list(few_groups)}."
         )
         found.append(Caveat("slice_few_groups", "note", text))
     return found
@@ -136,7 +136,7 @@ def _of_slices(rows: Sequence[Row]) -> list[Caveat]:
 def _of_data(evidence: RunEvidence, whole: Row) -> list[Caveat]:
     found = []
     if evidence.split == "val":
-        text = "Measured on val, on which the best epoch was also chosen: the figures are somewhat too good."
+        text = "Measured on val, on which the best epoch was also chosen: the figures are slightly optimistic."
         found.append(Caveat("measured_on_val", "note", text))
     if whole.groups < FEW_GROUPS:
         text = f"The evaluation has only {whole.groups} groups of pictures: no interval can be given."
@@ -148,7 +148,7 @@ def _of_calibration(rows: Sequence[Row]) -> list[Caveat]:
     error = rows[0].value("d_ece")
     if math.isnan(error) or error < POORLY_CALIBRATED:
         return []
-    text = f"Scores are no probabilities: they differ from the share of right detections by {error:.3f} on average."
+    text = f"Scores are not probabilities: they differ from the share of right detections by {error:.3f} on average."
     return [Caveat("poorly_calibrated", "note", text)]
 
 

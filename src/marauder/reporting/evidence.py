@@ -99,7 +99,7 @@ class IntendedUse:
     users: str = "People who train, judge and run detectors with this project."
     out_of_scope: str = (
         "Decisions without human review; classes that are not listed; cameras, places and conditions that the data "
-        "below does not show; counts or sizes of animals without a calibration of their own."
+        "below does not show; counts or sizes of animals without separate calibration."
     )
     licence: str = ""
     contact: str = ""

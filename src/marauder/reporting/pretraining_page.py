@@ -23,8 +23,8 @@ from marauder.reporting.render import ReportFigure, gate_row, gates_banner
 ANSWERS = {"yes": "Yes.", "no": "No.", "unclear": "Unclear."}
 GROUPS_SHOWN = 25
 PROBE_CAPTION = (
-    "Average precision of a linear probe on frozen features inside labelled boxes, judged on clips that the probe has "
-    "not seen. It says how well the features tell classes apart, not how well a detector finds."
+    "Average precision of a linear probe on frozen features inside labelled boxes, judged on clips that the probe "
+    "was not fitted on. It shows how well the features separate classes, not how well a detector performs."
 )
 
 

@@ -14,7 +14,15 @@ from marauder.evaluation.metrics import Metrics, defined_mean
 from marauder.gates.verdict import Answer, Phase, Verdict, worst
 from marauder.pages.canvas import show_confidence
 from marauder.pages.rendering import embed_picture, render_page
-from marauder.pages.showing import shade_color, show_any, show_milliseconds, show_number, show_plain, show_signed
+from marauder.pages.showing import (
+    shade_color,
+    show_any,
+    show_counted,
+    show_milliseconds,
+    show_number,
+    show_plain,
+    show_signed,
+)
 from marauder.reporting.caveats import Caveat
 from marauder.reporting.evidence import RunEvidence
 from marauder.reporting.gallery import Gallery, Tile
@@ -108,8 +116,8 @@ def _sections(context: PlainMapping) -> list[tuple[str, str]]:
 def _subtitle(evidence: RunEvidence) -> str:
     overall, count = evidence.result.overall, len(evidence.names)
     split = f" of the split {evidence.split}" if evidence.split else ""
-    classes = f"{count} {'class' if count == 1 else 'classes'}"
-    parts = [f"{overall.pictures:,} pictures{split}, {overall.boxes:,} boxes, {classes}"]
+    pictures, boxes = show_counted(overall.pictures, "picture"), show_counted(overall.boxes, "box", "boxes")
+    parts = [f"{pictures}{split}, {boxes}, {show_counted(count, 'class', 'classes')}"]
     named = (("project", evidence.project), ("run", evidence.run_id), ("", evidence.provenance.created))
     parts += [f"{label} {value}".strip() for label, value in named if value]
     return " · ".join(parts)
@@ -156,7 +164,7 @@ def gate_row(verdict: Verdict) -> Plain:
 def headline(evidence: RunEvidence, whole: Row) -> list[Plain]:
     """The figures at the top: value, interval, and difference from production."""
     at = f"at confidence {show_confidence(evidence.result.overall.confidence)}"
-    notes = {"map50": "IoU 0.5", "map50_95": "IoU 0.5 to 0.95", "d_ece": "calibration error"}
+    notes = {"map50": "IoU 0.5", "map50_95": "IoU 0.5 to 0.95", "d_ece": "calibration error, low is good"}
     tiles = []
     for cell in whole.cells:
         lines = []

@@ -64,7 +64,7 @@ def health_evidence(folder: Path, failure: TrainingFailure | None) -> HealthEvid
 def floor_evidence(runtime: TaskRuntime, metrics: Mapping[str, float]) -> FloorEvidence:
     """The task's figure with a floor, as it was measured."""
     metric = with_floor(runtime.description.metrics)
-    assert metric is not None, "the gate is asked of tasks that have such a figure"
+    assert metric is not None, "the gate applies to tasks that have such a figure"
     return runtime.learned(metric, metrics.get(metric.name, math.nan))
 
 

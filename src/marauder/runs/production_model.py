@@ -52,7 +52,7 @@ def find_production(settings: RunSettings) -> Found:
             registry.fetch(version, folder)
             write_json(known, {"version": version.version, "weights_sha256": version.weights_sha256})
     except UserError as error:
-        log.warning("the registry cannot be asked for the production model: %s", error)
+        log.warning("the production model could not be looked up in the registry: %s", error)
         # Unknown is not "none": gates must not pass because the registry was away.
-        return Found(None, f"asking the registry what is in production failed: {error}", unknown=True)
+        return Found(None, f"looking up the production model failed: {error}", unknown=True)
     return Found(Production(version, folder))

@@ -92,7 +92,7 @@ class Series(TrainingStage):
         folder, place = settings.checkpoint_folder.resolve(), checkpoint.resolve()
         if folder not in place.parents:
             raise UserError(
-                f"{checkpoint}: is no checkpoint of this run; its parts have theirs below {settings.checkpoint_folder}"
+                f"{checkpoint}: is not a checkpoint of this run; its parts have theirs in {settings.checkpoint_folder}"
             )
         if not checkpoint.exists():
             raise no_such_checkpoint(checkpoint, settings.checkpoint_folder)
@@ -176,11 +176,11 @@ def _take_up(settings: RunSettings, name: str, made_of: PlainMapping, resume: Pa
         return
     if resume is not None:
         raise UserError(
-            f"{resume}: what the part {name} is made of has changed, so it would begin anew and remove this "
-            "checkpoint; give back what it was made of, or leave --resume away"
+            f"{resume}: what the part {name} is made of has changed, so it would start over and remove this "
+            "checkpoint; restore what it was made of, or omit --resume"
         )
     if settings.folder.exists():
-        log.info("part %s: what it is made of has changed; it begins anew", name)
+        log.info("part %s: what it is made of has changed; it starts over", name)
     # The marker goes first, so that a kill in between cannot leave old results under a new key.
     work.begin()
     for folder in (settings.folder, settings.checkpoint_folder):

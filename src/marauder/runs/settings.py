@@ -30,7 +30,7 @@ CONFIG_FILE = "config.yaml"
 def _whole_cells(size: int) -> int:
     # The stride of the coarsest level: YOLO's grids must fit without a rest.
     if size % 32:
-        raise ValueError(f"{size} is no multiple of 32; choose {max(1, round(size / 32)) * 32}")
+        raise ValueError(f"{size} is not a multiple of 32; choose {max(1, round(size / 32)) * 32}")
     return size
 
 
@@ -45,7 +45,7 @@ AUTO = Path("auto")
 
 
 START_WEIGHTS = (
-    "what to start from: auto (COCO weights of the model where they can be had, else random ones), none (random), "
+    "what to start from: auto (COCO weights of the model if available, else random ones), none (random), "
     "a released name such as yolov8n.pt, or a .pt or .safetensors file"
 )
 """Describes the setting ``weights`` of models that have released weights."""
@@ -98,7 +98,7 @@ class EvaluationSettings(Settings):
     draws: int = Field(300, ge=20, description="bootstrap draws of the intervals in the report")
     target: dict[str, float] = Field(
         default_factory=dict,
-        description="headline metric wanted on a slice, by its name; a run that stays below says so in an event",
+        description="headline metric required on a slice, by its name; a run that stays below says so in an event",
     )
 
 

@@ -78,7 +78,7 @@ class _Job:
 def generate_scenes(settings: SceneSettings, clock: Clock) -> Path:
     """Generate the data set, or what of it is missing, and return the path of its ``data.yaml``.
 
-    Raises ``Interrupted`` when the clock says stop (finished clips stay; the next call goes on), ``UserError`` when
+    Raises ``Interrupted`` when the clock says stop (finished clips stay; the next call continues), ``UserError`` when
     the folder holds something else or scenes of other settings.
     """
     root = settings.output
@@ -118,7 +118,7 @@ def _check_folder(root: Path, identity: Row, fresh: bool) -> None:
         # Killed between taking the lock and writing the settings.
         if {entry.name for entry in root.iterdir()} == {_STATE}:
             return
-        raise UserError(f"{root}: holds files that are no generated scenes; choose another --output")
+        raise UserError(f"{root}: holds files that are not generated scenes; choose another --output")
     if fresh:
         return
     try:

@@ -66,7 +66,7 @@ class Pool:
     def expects(self, name: str) -> np.ndarray:
         """Pictures in which a class is expected: bool (N,). Raises ``UserError`` for a class that is none."""
         if name not in self.names:
-            known = ", ".join(self.names) or "none, since no detector looks at the pool"
+            known = ", ".join(self.names) or "none, since no detector is used"
             raise UserError(f"class_quotas: no class named {name!r}; there are: {known}")
         expected: np.ndarray = self.class_counts[:, self.names.index(name)] >= EXPECTED
         return expected

@@ -75,19 +75,20 @@ def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str], c
     if pool.scores is None:
         # hybrid is the default: a user who named no strategy gets one that needs no detector.
         if settings.strategy != "hybrid":
-            raise UserError(f"strategy {settings.strategy!r} asks a detector for its doubts; name one with --model")
+            raise UserError(f"strategy {settings.strategy!r} needs a detector; name one with --model")
         changes.append("no detector was named, so typical pictures were chosen by how they look, not uncertain ones")
         return typical
     if pool.distrust or pool.by_look:
         why = pool.distrust or "it sees the same in every picture"
         changes.append(
-            f"the detector's doubts mean nothing here: {why}; typical pictures were chosen instead of uncertain ones"
+            f"the detector's uncertainty means nothing here: {why}; typical pictures were chosen instead of "
+            f"uncertain ones"
         )
         return typical
     if pool.labelled_share is None:
         notes.append(
-            "how much is labelled already is not known, so uncertain pictures were chosen; name what is labelled with "
-            "--labeled, so that pictures like it are left out"
+            "the number of labelled pictures is unknown, so uncertain pictures were chosen; name the labelled data "
+            "with --labeled, so that similar pictures are left out"
         )
         return asked
     if pool.labelled_share < settings.min_labelled_share:
@@ -157,7 +158,7 @@ def _meet_quotas(space: Space, basket: Basket, strategy: Strategy) -> None:
         reached = int(mask[basket.taken()].sum())
         if reached < count:
             space.notes.append(
-                f"the quota of {name} asks for {count:,} pictures, {reached:,} could be chosen "
+                f"the quota of {name} is {count:,} pictures, {reached:,} could be chosen "
                 f"({int(mask.sum()):,} of the pool qualify)"
             )
 
@@ -165,7 +166,7 @@ def _meet_quotas(space: Space, basket: Basket, strategy: Strategy) -> None:
 def _why_fewer(pool: Pool, settings: SelectionSettings, basket: Basket) -> str:
     taken, asked = len(basket.picks), settings.count
     if taken == len(pool):
-        return f"{asked:,} pictures were asked for and the pool holds {taken:,}: all of them were chosen"
+        return f"{asked:,} pictures were requested and the pool holds {taken:,}: all of them were chosen"
     limits = []
     if settings.budget_boxes is not None:
         limits.append(f"the budget of {settings.budget_boxes:,} boxes is used up (budget_boxes)")

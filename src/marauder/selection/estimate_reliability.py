@@ -26,7 +26,7 @@ def why_distrust(scores: PoolScores, settings: SelectionSettings) -> str:
         )
     if scores.map50 is not None and scores.map50 < settings.min_map50:
         reasons.append(
-            f"its mAP50 on validation pictures is {scores.map50:.3f} (at least {settings.min_map50:g} is asked for; "
+            f"its mAP50 on validation pictures is {scores.map50:.3f} (at least {settings.min_map50:g} is required; "
             "min_map50=0 switches this off)"
         )
     return ", and ".join(reasons)
@@ -49,9 +49,9 @@ def expected_boxes(
     mean = boxes_of_a_picture(labelled, settings.price)
     told = f"in {int(guessed.sum()):,} pictures the detector's estimate of the boxes means nothing"
     if mean is None:
-        notes.append(f"{told}, and no labelled picture says how many to expect; name some with --labeled")
+        notes.append(f"{told}, and there are no labelled pictures to estimate from; name some with --labeled")
         return None
     stated = settings.price.boxes_per_picture is not None
     source = "price.boxes_per_picture" if stated else f"the mean of the {len(labelled):,} labelled pictures"
-    notes.append(f"{told}: {mean:.1f}, {source}, stands for it, in the price, too")
+    notes.append(f"{told}: {mean:.1f}, {source}, is used instead, in the price, too")
     return np.where(guessed, mean, estimated)

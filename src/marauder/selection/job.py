@@ -1,4 +1,5 @@
-"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command goes on."""
+"""Step 3 as a job: read the pool, score it, choose, and write what people and step 4 need. The same command
+continues."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
 
 
 def next_command(settings: SelectionSettings) -> str:
-    """The command of step 4 that goes on from here: the labels join the labelled data set, else the pool."""
+    """The command of step 4 that continues from here: the labels join the labelled data set, else the pool."""
     data = settings.labelled or settings.pool
     words = ["marauder", "annotation", "export", "--data", str(data), "--selection", str(settings.output)]
     if settings.models:
@@ -97,7 +98,7 @@ def _model_files(settings: SelectionSettings) -> list[Path]:
     if not settings.models:
         if settings.strategy not in (*MODEL_FREE, "hybrid"):
             raise UserError(
-                f"strategy {settings.strategy!r} asks a detector for its doubts: name one with --model, or choose of "
+                f"strategy {settings.strategy!r} needs a detector: name one with --model, or choose from "
                 f"{', '.join(MODEL_FREE)}"
             )
         return []
@@ -135,8 +136,8 @@ def _choose(settings: SelectionSettings, records: PoolRecords, clock: Clock) -> 
     if settings.models:
         if len(settings.models) > 1 and not settings.use_ensemble:
             notes.append(
-                f"only the first model, {settings.models[0]}, looked at the pool; with --use-ensemble all "
-                f"{len(settings.models)} do, and what they disagree on counts"
+                f"only the first model, {settings.models[0]}, was used; with --use-ensemble all "
+                f"{len(settings.models)} are, and their disagreement counts"
             )
         pool, candidates, measures, boxes_known = _scored_pool(settings, records, work, clock, notes, aside)
     else:
@@ -252,7 +253,7 @@ def _plain_pool(
 def _centre_records(centres: Sequence[Record], settings: SelectionSettings, notes: list[str]) -> list[Record]:
     if len(centres) <= MOST_CENTRES:
         return list(centres)
-    notes.append(f"of {len(centres):,} labelled pictures {MOST_CENTRES:,} drawn at random stand for what is labelled")
+    notes.append(f"of {len(centres):,} labelled pictures {MOST_CENTRES:,} drawn at random represent them all")
     chosen = stream(settings.seed, "selection", "centres").permutation(len(centres))[:MOST_CENTRES]
     return [centres[int(index)] for index in np.sort(chosen)]
 

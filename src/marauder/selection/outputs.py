@@ -24,10 +24,10 @@ from marauder.selection.settings import SelectionSettings
 PICTURES, SELECTION, SHEET, MAP, PAGE = "images", "selection.json", "contact_sheet.jpg", "pool_map.png", "report.html"
 KIND_WORDS = {
     "uncertain": "the detector is unsure",
-    "medoid": "stands for many similar ones",
+    "medoid": "represents many similar ones",
     "far": "unlike everything else",
     "typical": "typical of a kind not labelled yet",
-    "quota": "asked for by a quota",
+    "quota": "requested by a quota",
     "random": "drawn at random",
 }
 """Kinds of reasons in a few words, in the order in which they are shown."""

@@ -13,18 +13,19 @@ from marauder.pages.rendering import embed_picture, render_page
 from marauder.pages.showing import begin_sentence
 from marauder.selection.basket import EXPECTED
 from marauder.selection.outputs import KIND_WORDS, MAP, PAGE, SELECTION, SHEET, Selected
+from marauder.selection.pick_sheet import MOST_BOXES
 
 KIND_REASONS = {
-    "uncertain": "The detector sees something in these pictures but cannot decide what it is, or whether it is there "
-    "at all. Of all such pictures, ones that differ from each other were taken. These labels teach it most.",
-    "medoid": "Each of these stands for a group of similar pictures of which none is labelled yet.",
-    "far": "These look least like anything that is labelled or was chosen before them. Rare scenes are among them, and "
-    "now and then a broken frame.",
-    "typical": "Each of these is the most ordinary picture of a group of similar ones of which none is labelled yet: "
-    "the best beginning while the detector has seen little.",
-    "quota": "The settings ask for a number of pictures with this animal, or of this site or kind; these fill it.",
-    "random": "Chosen by lot. They show what the detector does not know that it does not know, and they keep the "
-    "labelled pictures an honest sample. Please label them like all the others.",
+    "uncertain": "The detector is unsure what is in these pictures, or whether there is anything at all. Of all such "
+    "pictures, ones that differ from each other were chosen. Their labels teach it most.",
+    "medoid": "Each of these represents a group of similar pictures, none of them labelled yet.",
+    "far": "These look least like anything labelled or chosen before them. Rare scenes are among them, and sometimes a "
+    "broken frame.",
+    "typical": "Each of these is the most typical picture of a group of similar ones, none of them labelled yet: the "
+    "best start while the detector has seen little.",
+    "quota": "The settings request a number of pictures with this animal, or of this site or kind; these fill it.",
+    "random": "Drawn at random. They show what the detector gets wrong without being uncertain, and keep the labelled "
+    "pictures a fair sample. Please label them like all the others.",
 }
 SEVERAL = 25
 """Reasons for leaving pictures out are listed up to this many pictures."""
@@ -49,6 +50,7 @@ def write_page(selected: Selected, next_command: str) -> Path:
         sheet=embed_picture((output / SHEET).read_bytes()),
         sheet_cut=len(picks) > selected.settings.sheet_pictures,
         guesses=bool(selected.settings.models),
+        most_boxes=MOST_BOXES,
         classes=_classes(selected),
         labelled_known=len(selected.pool.centres) > 0,
         map=embed_picture((output / MAP).read_bytes()),

@@ -15,10 +15,12 @@ from marauder.selection.outputs import KIND_WORDS, Selected
 COLUMNS, TILE_WIDTH = 5, 320
 SHOWN_CONFIDENCE = 0.2
 """Score from which a box of the detector is drawn."""
+MOST_BOXES = 20
+"""Of a picture's boxes as many are drawn, the surest, or those of a weak detector would hide the picture."""
 
 
 def shown_ranks(selected: Selected) -> dict[str, list[int]]:
-    """Ranks (from 1) of the picks on the sheet by kind: each kind its share of the room, and one at least."""
+    """Ranks (from 1) of the picks on the sheet by kind: each kind its share of the space, and one at least."""
     ranks: dict[str, list[int]] = {}
     for rank, pick in enumerate(selected.picks, 1):
         ranks.setdefault(pick.kind, []).append(rank)
@@ -49,8 +51,10 @@ def _tile(selected: Selected, rank: int, seen: Mapping[int, Detections]) -> Tile
     if found is None:
         return Tile(record.picture, caption, size=size)
     names = selected.pool.names
-    labels = [f"{names[index]} {score:.2f}" for index, score in zip(found.classes, found.scores, strict=True)]
-    return Tile(record.picture, caption, found.boxes, labels, [colour_of(int(index)) for index in found.classes], size)
+    drawn = np.argsort(-found.scores, kind="stable")[:MOST_BOXES]
+    classes, scores = found.classes[drawn], found.scores[drawn]
+    labels = [f"{names[index]} {score:.2f}" for index, score in zip(classes, scores, strict=True)]
+    return Tile(record.picture, caption, found.boxes[drawn], labels, [colour_of(int(index)) for index in classes], size)
 
 
 def _heading(words: str, shown: int, count: int) -> Tile:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 COLOURS = {
     "uncertain": "#d95f02",
-    "medoid": "#1b9e77",
+    "medoid": "#66a61e",
     "far": "#7570b3",
     "typical": "#1b9e77",
     "quota": "#e7298a",
-    "random": "#1f78b4",
+    "random": "#1f3fff",
 }
 COMPONENTS, PERPLEXITY = 50, 30.0
 GRID = (9, 6)
@@ -70,7 +70,7 @@ def draw_map(
             label = f"chosen: {words} ({int(of_kind.sum()):,})"
             x, y = own[of_kind].T
             axes.scatter(x, y, s=34, c=COLOURS[kind], edgecolors="white", linewidths=0.6, label=label)
-    axes.set(xticks=[], yticks=[], title="Map of the pool: similar pictures lie close together")
+    axes.set(xticks=[], yticks=[], title="Map of the pool: similar pictures are close together")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, frameon=False, fontsize=10)
     with atomic_path(target) as temporary:
         # Matplotlib's version would stand in the file, and make another one of the same map.

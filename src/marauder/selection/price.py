@@ -25,7 +25,7 @@ class PriceSettings(Settings):
     per_corrected_box: float = Field(0.03, ge=0, description="price of a box that a pre-label suggests")
     seconds_per_picture: float = Field(6.0, ge=0, description="time to open and judge a picture")
     seconds_per_box: float = Field(10.0, ge=0, description="time to draw a box from nothing")
-    seconds_per_corrected_box: float = Field(4.0, ge=0, description="time to check and mend a suggested box")
+    seconds_per_corrected_box: float = Field(4.0, ge=0, description="time to check and correct a suggested box")
     boxes_per_picture: float | None = Field(
         None, ge=0, description="boxes expected where no detector estimates them; default: as in labelled pictures"
     )

@@ -1,7 +1,7 @@
 """Scoring a pool of pictures with one detector or several: uncertainty, features and expected boxes, shard by shard.
 
 Every picture is decoded once and goes through all models and passes that the asked measures need. Finished shards are
-on disk; the same call goes on after a stop.
+on disk; the same call continues after a stop.
 """
 
 from __future__ import annotations

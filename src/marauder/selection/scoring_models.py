@@ -53,6 +53,6 @@ def _other_classes(path: Path, own: Sequence[str], wanted: Sequence[str], whose:
     parts = [f"it lacks {', '.join(missing)}"] if missing else []
     parts += [f"it has {', '.join(unknown)} besides"] if unknown else []
     return (
-        f"{path}: its classes are not those of {whose}: {'; '.join(parts) or 'a class stands in it twice'}. Models "
+        f"{path}: its classes are not those of {whose}: {'; '.join(parts) or 'it has a class twice'}. Models "
         "that score together need the same class names; train it on them, or leave it out"
     )

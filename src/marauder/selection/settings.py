@@ -36,7 +36,7 @@ class SelectionSettings(Settings):
         (), description=".pt or .safetensors files of detectors with the same class names"
     )
     labelled: Annotated[Path | None, Existing()] = Field(
-        None, description="data set of what is labelled already; default: that of the pool"
+        None, description="data set of labelled pictures; default: that of the pool"
     )
     output: Annotated[Path, Decides.PLACE] = Path("selected")
     count: int = Field(2000, ge=1, description="most pictures to choose (--num-samples)")
@@ -62,7 +62,7 @@ class SelectionSettings(Settings):
         "top_k_mean", description="from boxes to a picture: sum, mean, max, or the mean of the top_k highest"
     )
     top_k: int = Field(5, ge=1, description="boxes that top_k_mean takes")
-    confidence: float = Field(0.05, gt=0, lt=1, description="least score of a box that is looked at")
+    confidence: float = Field(0.05, gt=0, lt=1, description="boxes with a lower score are ignored")
     dropout_passes: int = Field(8, ge=2, le=100, description="passes with dropout in the head for each picture")
     dropout_rate: float = Field(0.1, gt=0, lt=1, description="share of channels that dropout leaves out")
     views: Annotated[tuple[str, ...], COMMAS] = Field(

@@ -177,10 +177,10 @@ class FolderStore(Store):
         except FileNotFoundError:
             target.stat()  # raises where there is no object either
             raise StoreError(
-                f"{target}: has no recorded SHA-256, so it was not stored by Marauder; store it anew, or remove it"
+                f"{target}: has no recorded SHA-256, so it was not stored by Marauder; store it again, or remove it"
             ) from None
         except (DamagedFileError, KeyError, TypeError):
-            raise StoreError(f"{_sidecar(target)}: is damaged; store {target.name} anew") from None
+            raise StoreError(f"{_sidecar(target)}: is damaged; store {target.name} again") from None
         return tuple(str(digest) for digest in recorded)
 
     def _about(self, path: Path) -> StoredObject:
@@ -195,7 +195,7 @@ class FolderStore(Store):
 
     @staticmethod
     def _damaged(target: Path) -> StoreError:
-        return StoreError(f"{target}: is damaged (its SHA-256 is not the recorded one); store it anew from its source")
+        return StoreError(f"{target}: is damaged (its SHA-256 is not the recorded one); store it again from its source")
 
 
 def _sidecar(target: Path) -> Path:

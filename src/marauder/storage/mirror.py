@@ -93,7 +93,7 @@ class CheckpointMirror:
     def finish(self, timeout: float) -> bool:
         """Copy the newest offered checkpoint now, whatever the schedule; says whether it is there within ``timeout`` s.
 
-        Training may go on afterwards, with further offers.
+        Training may continue afterwards, with further offers.
         """
         deadline = time.monotonic() + timeout
         with self._condition:
@@ -218,7 +218,9 @@ class CheckpointMirror:
     def _warn(self, error: Exception) -> None:
         if self._failures == 0:
             log.warning(
-                "%s: a checkpoint was not mirrored (%s); training goes on and it is tried again", self.where, error
+                "%s: a checkpoint was not mirrored (%s); training continues and the copy is tried again",
+                self.where,
+                error,
             )
         self._failures += 1
         self.counts = replace(self.counts, failed=self.counts.failed + 1)
@@ -277,7 +279,7 @@ def stored_steps(store: Store, prefix: str) -> list[int]:
 
 def plan_restore(local: int | None, tiers: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """What to try to fetch, in order: (index of the tier, step), only steps newer than ``local``, the newest first;
-    of equal ones that in the earlier (faster) tier. The first that turns out whole is the one to go on from."""
+    of equal ones that in the earlier (faster) tier. The first that turns out whole is the one to continue from."""
     newer = {(tier, step) for tier, steps in enumerate(tiers) for step in steps if local is None or step > local}
     return sorted(newer, key=lambda candidate: (-candidate[1], candidate[0]))
 
@@ -294,7 +296,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
             mirror.forget_branch(folder)
             tiers.append(stored_steps(mirror.store, mirror.prefix))
         except (StoreError, OSError) as error:
-            log.warning("%s: cannot be asked for checkpoints (%s); going on without it", mirror.where, error)
+            log.warning("%s: looking for checkpoints failed (%s); continuing without it", mirror.where, error)
             tiers.append([])
     for tier, step in plan_restore(newest_whole(folder), tiers):
         try:
@@ -302,7 +304,7 @@ def restore_newest(folder: Path, mirrors: Sequence[CheckpointMirror]) -> Path | 
         except (StoreError, DamagedFileError, FileNotFoundError) as error:
             log.warning("%s; falling back to the checkpoint before it", error)
             continue
-        log.info("going on from step %d, brought back from %s", step, mirrors[tier].where)
+        log.info("continuing from step %d, fetched from %s", step, mirrors[tier].where)
         _fetch_companions(mirrors[tier])
         return path
     return None
@@ -317,7 +319,7 @@ def _fetch_companions(mirror: CheckpointMirror) -> None:
             except FileNotFoundError:
                 continue
             except (StoreError, DamagedFileError) as error:
-                log.warning("%s; it is sought anew", error)
+                log.warning("%s; it is determined again", error)
 
 
 def newest_whole(folder: Path) -> int | None:

@@ -41,7 +41,7 @@ TRIES = 3
 MISSING = ("404", "NoSuchKey", "NotFound")
 CONFLICT = ("412", "409", "PreconditionFailed", "ConditionalRequestConflict")
 REMEDIES = {
-    "NoSuchBucket": "make the bucket first, or mend its name in the address",
+    "NoSuchBucket": "create the bucket first, or correct its name in the address",
     "AccessDenied": "let these credentials read, write, list and delete below the prefix",
     "403": "check the credentials, and that they may read and write below the prefix",
     "InvalidAccessKeyId": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose AWS_PROFILE",
@@ -205,12 +205,12 @@ class S3Store(Store):
         recorded = answer["Metadata"].get("sha256")
         if recorded is None:
             raise StoreError(
-                f"{self._show(key)}: has no recorded SHA-256, so it was not stored by Marauder; store it anew"
+                f"{self._show(key)}: has no recorded SHA-256, so it was not stored by Marauder; store it again"
             )
         return str(recorded)
 
     def _damaged(self, key: str) -> str:
-        return f"{self._show(key)}: is damaged (its SHA-256 is not the recorded one); store it anew from its source"
+        return f"{self._show(key)}: is damaged (its SHA-256 is not the recorded one); store it again from its source"
 
     def _version_written_by(self, key: str, token: str) -> str | None:
         try:

@@ -279,4 +279,4 @@ def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
 
 
 def _changed(media: MediaFile, what: str) -> UserError:
-    return UserError(f"{media.path}: changed while it was looked at ({what}); run the command again")
+    return UserError(f"{media.path}: changed while it was read ({what}); run the command again")

@@ -76,8 +76,8 @@ class Finished:
             return
         told = ", ".join(str(located_path(one, output.resolve())) for one in self.inputs[:TOLD])
         raise UserError(
-            f"{output}: holds what was found in other inputs ({told}), which this call does "
-            "not name; choose another --output, name those too, or replace their results with --fresh"
+            f"{output}: holds results of other inputs ({told}), which are not named now; choose another --output, "
+            "name those too, or replace their results with --fresh"
         )
 
     def formats_to_keep(self, now: Finished) -> tuple[str, ...]:
@@ -108,6 +108,6 @@ def refuse_edited(output: Path, sealed: dict[str, str]) -> None:
     if edited:
         more = f" and {len(edited) - TOLD:,} more" if len(edited) > TOLD else ""
         raise UserError(
-            f"{output}: would replace what was edited after it was written ({', '.join(edited[:TOLD])}{more}); "
-            "choose another --output, or replace it with --fresh"
+            f"{output}: would replace files that were edited ({', '.join(edited[:TOLD])}{more}); "
+            "choose another --output, or replace them with --fresh"
         )

@@ -101,7 +101,7 @@ class PredictSummary:
             first = ": ".join(self.set_aside[0])
             lines.append(f"set aside: {len(self.set_aside):,}, see {SET_ASIDE_FILE}; first: {first}")
         if self.kept:
-            lines.append(f"kept, since earlier calls asked for them: {', '.join(self.kept)} (--fresh drops them)")
+            lines.append(f"kept, since earlier calls requested them: {', '.join(self.kept)} (--fresh drops them)")
         return "\n".join([*lines, f"page: {self.page}"])
 
 
@@ -284,8 +284,8 @@ def _write_tables(
 
 def _threshold(settings: PredictSettings) -> str:
     if settings.confidence is None:
-        return "Counted is what reaches the model's own thresholds (0.25 where it has none)."
-    return f"Counted is what the model gives a score of at least {settings.confidence:g}."
+        return "Detections that reach the model's own thresholds (0.25 if it has none) are counted."
+    return f"Detections with a score of at least {settings.confidence:g} are counted."
 
 
 def _beside(settings: PredictSettings) -> str:

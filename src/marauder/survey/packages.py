@@ -74,7 +74,7 @@ def _items(folder: Path, survey: Survey, files: Sequence[MediaFile]) -> tuple[It
         # YOLO's label files drop the suffix, and not every disk tells a.jpg from A.jpg.
         other = taken.setdefault(Path(file).stem.lower(), seen.key)
         if other != seen.key:
-            raise UserError(f"{seen.key} and {other} would both be called {file}; predict one of them by itself")
+            raise UserError(f"{seen.key} and {other} would both be called {file}; predict one of them separately")
         found = seen.found
         key = str(Path(file).with_suffix(""))
         items.append(Item(key, file, picture, seen.width, seen.height, found.boxes, found.classes, found.scores))

@@ -13,6 +13,7 @@ from marauder.core.files import write_text
 from marauder.core.plain import Plain
 from marauder.data.contact_sheets import colour_of
 from marauder.pages.rendering import embed_picture, render_page
+from marauder.pages.showing import show_counted
 from marauder.survey.counts import ClipCounts, Counts, MaxN, surest
 from marauder.survey.drawing import small_path
 from marauder.survey.seen import Seen
@@ -112,10 +113,10 @@ def _looked_at(counts: Counts) -> str:
     videos = sum(clip.video for clip in counts.clips)
     parts = []
     if counts.pictures:
-        parts.append(f"{counts.pictures:,} {'picture' if counts.pictures == 1 else 'pictures'}")
+        parts.append(show_counted(counts.pictures, "picture"))
     if counts.frames:
-        parts.append(f"{counts.frames:,} frames of {videos:,} {'video' if videos == 1 else 'videos'}")
-    return " and ".join(parts) + " looked at" if parts else "Nothing was looked at"
+        parts.append(f"{show_counted(counts.frames, 'frame')} of {show_counted(videos, 'video')}")
+    return " and ".join(parts) or "no pictures"
 
 
 def _totals(counts: Counts, names: Sequence[str]) -> list[Plain]:

@@ -138,7 +138,7 @@ class ExporterContract:
         with pytest.raises(UserError, match=r"model\..*no such file"):
             open_predictor(path, "cpu")
         path.write_bytes(b"PK\x03\x04 no model at all")
-        with pytest.raises(UserError, match=r"model\..*is no readable"):
+        with pytest.raises(UserError, match=r"model\..*is not a readable"):
             open_predictor(path, "cpu")
 
 

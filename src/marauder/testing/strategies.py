@@ -113,7 +113,7 @@ class StrategyContract:
             replace(pool, slices={"site=wreck": rare}), make_settings(strategy=name, slice_quotas={"site=wreck": 9})
         )
         assert {0, 1} <= set(choice.indices().tolist())
-        assert any("site=wreck asks for 9 pictures, 2 could be chosen" in note for note in choice.notes)
+        assert any("site=wreck is 9 pictures, 2 could be chosen" in note for note in choice.notes)
 
     def test_the_same_input_gives_the_same_picks(self, name: str) -> None:
         assert choose(make_pool(), make_settings(strategy=name)) == choose(make_pool(), make_settings(strategy=name))

@@ -28,7 +28,7 @@ class TrackedRun:
 
 
 class Tracker(Plugin[Settings], ABC):
-    """Writes a run into a tracking system. Runs in a process of its own; may raise and may hang: the run goes on.
+    """Writes a run into a tracking system. Runs in a process of its own; may raise and may hang: the run continues.
 
     Calls come in the journal's order, at least once each: the same call again must not add a second entry. Only
     ``start``, which comes first, opens anything.
@@ -55,7 +55,7 @@ class Tracker(Plugin[Settings], ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Open ``self.run`` in the tracking system, or go on with the one of this ``run_id``; log config and tags."""
+        """Open ``self.run`` in the tracking system, or continue the one of this ``run_id``; log config and tags."""
 
     @abstractmethod
     def log_metrics(self, step: int, values: Mapping[str, float], time: float) -> None:

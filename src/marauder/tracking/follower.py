@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 30.0
 class TrackerReceiver(Receiver):
     """Hands records to a tracker, which is opened with the first of them.
 
-    Where the journal tells of a later start already, an end before it is passed over: the run goes on. Where the run
+    Where the journal tells of a later start already, an end before it is passed over: the run continues. Where the run
     was started over, so is everything before that.
     """
 
@@ -79,7 +79,7 @@ class TrackerReceiver(Receiver):
     def close(self) -> None:
         """Close the run as its journal ends; one that left no end behind was interrupted."""
         if self.tracker is not None:
-            # The run may go on after an end, so that only the last of these says how it stands.
+            # The run may continue after an end, so that only the last of these says how it stands.
             bounds = [record for record in self.journal.read_after(0) if record["kind"] in (START, "finish")]
             self.tracker.finish(bounds[-1].get("status", "interrupted"))
             self.tracker = None

@@ -50,7 +50,7 @@ class TrackingHub:
         self.running = False
 
     def start(self, fresh: bool = False) -> TrackingHub:
-        """Open the run, or go on with it, and start the followers. Raises ``UserError`` on options that are none.
+        """Open the run, or continue with it, and start the followers. Raises ``UserError`` on options that are none.
 
         ``fresh``: the run starts over; what was tracked before stays where it is, apart from what comes now.
         """
@@ -117,7 +117,7 @@ class TrackingHub:
         lagging = self.followers.finish(self.settings.finish_seconds)
         if lagging:
             log.warning(
-                "tracking is behind: %s; it goes on with the next run of %s, or now with "
+                "tracking is behind: %s; it catches up with the next run of %s, or now with "
                 "`marauder runs deliver --runs %s %s`",
                 "; ".join(lagging.values()),
                 self.run.run_id,

@@ -1,6 +1,6 @@
 """An embedded MLflow store that was moved or copied: its database is made to name the places where its files lie now.
 
-MLflow writes the absolute place of every experiment's, run's and version's files into its database, and would go on
+MLflow writes the absolute place of every experiment's, run's and version's files into its database, and would continue
 writing and reading where the store used to be.
 """
 

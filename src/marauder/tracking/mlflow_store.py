@@ -146,7 +146,7 @@ def follow_move(store: MlflowStore) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if not store.is_read_only and code != sqlite3.SQLITE_READONLY:
             raise store.explained(error) from error
-        log.warning("%s: cannot be written (%s); files are looked for where it lay before", store.database, error)
+        log.warning("%s: cannot be written (%s); files are looked up at its former place", store.database, error)
 
 
 def create_experiment(client: MlflowClient, store: MlflowStore, name: str) -> str:

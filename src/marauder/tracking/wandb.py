@@ -1,6 +1,6 @@
 """The Weights & Biases tracker: offline unless there is a key; all its files stay inside the run's folder.
 
-W&B cannot go on with an offline run, and keeps what it logs in memory of a second process until the end. So every
+W&B cannot continue with an offline run, and keeps what it logs in memory of a second process until the end. So every
 process logs the whole journal into a new offline run of the same id, and the last one replaces those before it:
 ``wandb sync`` always finds one whole run. Online the server drops the steps that it has.
 """

@@ -106,7 +106,7 @@ class _Answers:
             return None
         self.file_of[id(entry)] = file
         if file in self.answers and entry.labelled:
-            message = f"{file} stands in the delivery more than once, and which is meant cannot be known: send it once"
+            message = f"{file} is in the delivery more than once, and it is unclear which one counts: send it once"
             self.findings.add("picture-twice", message, entry.file, entry.line, entry)
             return None
         return file
@@ -156,7 +156,7 @@ class _Answers:
         stated = entry.width, entry.height
         if min(stated) <= 0:
             if not entry.relative:
-                message = f"{file}: no width and height stand with it; boxes are taken as pixels of the picture as sent"
+                message = f"{file}: no width and height given; boxes are read as pixels of the picture as sent"
                 self.findings.add("size-unstated", message, entry.file, entry.line, entry)
             return 1.0, 1.0
         if stated == (width, height):

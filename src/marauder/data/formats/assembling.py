@@ -52,7 +52,7 @@ def assemble(layout: Reader, source: Source, options: ReadOptions, findings: Fin
     doubts = (problem for problem in problems if problem.kind in LOSING and (problem.key in read or not unread))
     lost = next(doubts, None)
     if lost is not None and not any(len(record.boxes) for record in records):
-        message = f"not one label of this data set can be used, so that it is none; first: {lost}"
+        message = f"not one label of this data set can be used; first: {lost}"
         problems.insert(0, Problem(str(source.path), None, "labels-lost", message))
     return Dataset(names, tuple(records), str(source.path), tuple(problems))
 
@@ -84,7 +84,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
             label.place, label.class_name = named, index_of.get(named, len(names))
     for name, count in Counter(names).items():
         if count > 1:
-            message = f"{count} classes are called {name!r}, and nothing tells them apart; give each a name of its own"
+            message = f"{count} classes are called {name!r}, and nothing distinguishes them; give each a different name"
             findings.add("class-name-twice", message, source.path)
     return names
 
@@ -293,7 +293,7 @@ def _summed_up(found: Sequence[Finding]) -> list[Finding]:
     kept = [finding for finding in found if finding.kind != "shape-converted"]
     shapes = [finding for finding in found if finding.kind == "shape-converted"]
     if shapes:
-        message = f"labels that are no upright boxes: the box around each is taken; first: {shapes[0].message}"
+        message = f"labels that are not upright boxes: the box around each is used; first: {shapes[0].message}"
         kept.append(replace(shapes[0], message=message, entry=None, count=sum(finding.count for finding in shapes)))
     return kept
 

@@ -65,7 +65,7 @@ class ReadOptions:
 
 
 class Reader(Plugin[Settings], ABC):
-    """One format. It never ends on one bad line or picture: it notes a finding and goes on. ``UserError`` is raised
+    """One format. It never ends on one bad line or picture: it notes a finding and continues. ``UserError`` is raised
     only when nothing at all can be read."""
 
     @abstractmethod

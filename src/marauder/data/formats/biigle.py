@@ -118,7 +118,7 @@ class _Reader:
         for name, of_name in self.volumes.items():
             for entry in of_name.values() if len(of_name) > 1 else ():
                 ids = " and ".join(list(of_name)[:6])
-                message = f"{name} stands under the image ids {ids}: of which volume is it? Export the volumes one by "
+                message = f"{name} has the image ids {ids}: which volume is it from? Export the volumes one by "
                 message += "one, or name their folders"
                 self.findings.add("picture-ambiguous", message, entry.file, entry.line, entry)
                 entry.labelled = False
@@ -164,7 +164,7 @@ def _name_branches(entries: Sequence[Entry], findings: Findings) -> None:
         if len(branches) < 2:
             continue
         message = f"{name!r} is the name of {len(branches)} labels ({'; '.join(map(str, list(branches)[:6]))}), which "
-        message += "are different classes: each is called by its whole hierarchy"
+        message += "are different classes: each is named by its full hierarchy"
         entry, label = list(branches.values())[1][0]
         findings.add("class-name-twice", message, entry.file, label.line)
         for branch, found in branches.items():

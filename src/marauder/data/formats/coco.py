@@ -100,7 +100,7 @@ class _File:
         annotations = content.get("annotations")
         searched = isinstance(annotations, list)
         if not searched:
-            self._note("label-syntax", "no list 'annotations': nothing says that the pictures were looked at")
+            self._note("label-syntax", "no list 'annotations': nothing says that the pictures were checked")
         rows: list[Any] = annotations if isinstance(annotations, list) else []
         self._read_categories(content.get("categories"))
         entries: list[Entry] = []
@@ -112,7 +112,7 @@ class _File:
             self._read_annotation(row, position)
         boxes = [label.box for entry in entries for label in entry.labels]
         if boxes and all(max(map(abs, box)) <= LARGEST_FRACTION for box in boxes):
-            message = "all boxes lie between 0 and 1: read as fractions of the picture; COCO wants pixels"
+            message = "all boxes are between 0 and 1: read as fractions of the picture; COCO requires pixels"
             self._note("units-converted", message)
             for entry in entries:
                 entry.relative = True
@@ -132,11 +132,11 @@ class _File:
             identity = whole(row.get("id")) if isinstance(row, dict) else None
             name = clean_text(row["name"]) if isinstance(row, dict) and isinstance(row.get("name"), (str, int)) else ""
             if identity is None or not name:
-                self._note("label-syntax", f"category without a whole id and a name: {clean_text(row)}")
+                self._note("label-syntax", f"category without an integer id and a name: {clean_text(row)}")
             elif self.categories.setdefault(identity, name) != name:
                 unclear.setdefault(identity, [self.categories[identity]]).append(name)
         for identity, names in unclear.items():
-            self._note("id-twice", f"category {identity} stands twice, with different names: {', '.join(names[:4])}")
+            self._note("id-twice", f"category {identity} is used twice, with different names: {', '.join(names[:4])}")
             del self.categories[identity]
         ids = {name: identity for identity, name in reversed(self.categories.items())}
         for identity, name in self.categories.items():
@@ -164,7 +164,7 @@ class _File:
         if identity in self.entries:
             if known is not None and known.names == entry.names:
                 return
-            message = f"image id {identity} stands twice, and nobody can say to which picture its boxes belong"
+            message = f"image id {identity} is used twice, and it is unclear to which picture its boxes belong"
             for one in (known, entry):
                 if one is not None:
                     one.labels, one.labelled = [], False
@@ -195,7 +195,7 @@ class _File:
         category, ignored = whole(row.get("category_id")), row.get("iscrowd") in (1, True, "1")
         if category is None and (row.get("category_id") is not None or self.layout.category_required):
             stated = row.get("category_id")
-            words = "no category_id" if stated is None else f"category_id {clean_text(stated, 40)} is no number"
+            words = "no category_id" if stated is None else f"category_id {clean_text(stated, 40)} is not a number"
             self._note("class-missing", f"{place}: {words}; name its class", entry)
             return
         if category is None:
@@ -217,7 +217,7 @@ class _File:
             return values[0], values[1], values[0] + values[2], values[1] + values[3]
         shown = clean_text(row.get("bbox"), 80)
         if values is not None:
-            message = f"{place}: bbox {shown} has a negative width or height, so where it lies is unsure; draw it again"
+            message = f"{place}: bbox {shown} has a negative width or height, so its place is unclear; draw it again"
             self._note("number-invalid", message, entry)
             return None
         if row.get("bbox") in (None, [], [0, 0, 0, 0]) and isinstance(outline, list) and outline:
@@ -249,7 +249,7 @@ def split_of_file(file: Path) -> str | None:
 
 
 def _identity(value: object) -> str | None:
-    """An id as text: tools write 7, 7.0 and "7" for the same picture; ``None`` for what is no number or text."""
+    """An id as text: tools write 7, 7.0 and "7" for the same picture; ``None`` for what is not a number or text."""
     found = whole(value)
     if found is not None:
         return str(found)

@@ -86,7 +86,7 @@ def _rows(folder: Path, split: str, prefix: str, findings: Findings) -> list[Ent
         if not identity or ".." in Path(identity).parts or identity.startswith("/"):
             findings.add("label-syntax", f"not a picture's ID: {clean_text(identity)!r}", file, line)
         elif label is None or (row.get("counts") and count is None):
-            findings.add("label-syntax", f"labels or counts is no number: {clean_text(row)}", file, line)
+            findings.add("label-syntax", f"labels or counts is not a number: {clean_text(row)}", file, line)
         else:
             name = f"{identity}.jpg"
             entry = Entry((name,), file, line, folder / "images" / name, key=f"{prefix}{identity}", split=split)

@@ -71,7 +71,7 @@ def parse_manifests(
             entries.append(entry)
     if not entries and not source.delivery:
         told = "".join(f"\n  {problem}" for problem in bad[:5])
-        words = f"no usable row in it{told}\nmend the rows" if bad else "has no rows; name another manifest"
+        words = f"no usable row in it{told}\ncorrect the rows" if bad else "has no rows; name another manifest"
         raise UserError(f"{source.path}: {words}, or write it again")
     for problem in bad:
         findings.add(
@@ -115,6 +115,6 @@ def _picture(
     place = place or next((path for one in beside if ".." not in inside and (path := listing.find(one))), None)
     if place is None and prefix not in strange:
         strange.add(prefix)
-        message = f"no local folder stands for {prefix} (row of {stated}); name one under uris: in dataset.yaml"
+        message = f"no local folder is given for {prefix} (row of {stated}); name one under uris: in dataset.yaml"
         findings.add("root-moved", message, file)
     return place

@@ -52,7 +52,7 @@ class PictureLookup:
         self._settle(claims)
         words = {
             "root-moved": "pictures are not where it says; found by the end of their paths",
-            "picture-outside": "pictures lie outside the folder of this data set",
+            "picture-outside": "pictures are outside the folder of this data set",
         }
         for (kind, file), found in self.examples.items():
             self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file, count=len(found))

@@ -58,7 +58,7 @@ def read_text(path: Path, findings: Findings) -> str | None:
         findings.add("label-encoding", message, path)
         return None
     if encoding not in ("utf-8", "utf-8-sig"):
-        message = f"is not UTF-8, read as {encoding}: look at its names, and save it as UTF-8 next time"
+        message = f"is not UTF-8, read as {encoding}: check its names, and save it as UTF-8 next time"
         findings.add("text-encoding" if not findings.guess else "label-encoding", message, path)
     return text
 
@@ -127,7 +127,7 @@ def parse_json(path: Path, findings: Findings) -> Any:
         return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
     except _TwiceError as error:
         findings.add(
-            "label-syntax", f"the key {clean_text(str(error), 60)!r} stands twice in one object; keep one", path
+            "label-syntax", f"the key {clean_text(str(error), 60)!r} occurs twice in one object; keep one", path
         )
     except json.JSONDecodeError as error:
         findings.add("label-syntax", f"not valid JSON ({error.msg}); export it again", path, error.lineno)
@@ -195,7 +195,7 @@ def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callabl
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal wanted
         if len(opened) == DEEPEST:
-            raise _RefusedError(f"elements stand {DEEPEST} deep in one another; what follows is not read")
+            raise _RefusedError(f"elements are nested {DEEPEST} deep; the rest is not read")
         if attributes:
             attributes = {key.rpartition(":")[2]: text for key, text in attributes.items()}
         node = Node(name.rpartition(":")[2], attributes, parser.CurrentLineNumber)
@@ -207,7 +207,7 @@ def parse_xml(path: Path, findings: Findings, tags: Sequence[str], take: Callabl
     def characters(content: str) -> None:
         node = opened[-1]
         if wanted and (node.text or not content.isspace()):
-            # What goes on after so much is no name or number, and must not look like one.
+            # What continues after so much is no name or number, and must not look like one.
             node.text += content if len(node.text) < LONGEST_TEXT else "" if node.text.endswith("…") else "…"
 
     def end(name: str) -> None:
@@ -281,15 +281,15 @@ def csv_rows(path: Path, findings: Findings, free: int | None = None) -> Iterato
     try:
         for row in reader:
             findings.tick()
-            if ended:  # and yet there is a row: its last field goes on
-                message = 'a quotation mark (") is not closed, so that nothing from here on is read; mend it'
+            if ended:  # and yet there is a row: its last field continues
+                message = 'a quotation mark (") is not closed, so nothing from here on is read; correct it'
                 findings.add("label-syntax", message, path, line + 1)
                 return
             line, values = reader.line_num, [value.strip() for value in row]
             if not any(values):
                 continue
             if any("\n" in value for value in (values if values[0].startswith("#") else values[:free])):
-                message = 'rows run into one another up to here: a quotation mark (") is not closed; mend it'
+                message = 'rows run into one another up to here: a quotation mark (") is not closed; correct it'
                 findings.add("label-syntax", message, path, line)
             yield line, values
     except csv.Error as error:

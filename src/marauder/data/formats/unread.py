@@ -30,7 +30,7 @@ def tell_unread(layout: Reader, source: Source, options: ReadOptions, parsed: Pa
     """Add findings on what below the source belongs to nothing that was read."""
     # A folder of pictures is listed on its own, too.
     for name in dict.fromkeys(map(os.path.normpath, source.odd_names)):
-        message = "its name is no text in UTF-8, so that no label or list can name it; rename it (left out)"
+        message = "its name is not UTF-8, so no label or list can name it; rename it (left out)"
         findings.add("name-unreadable", message, Path(printable(name)))
     root = parsed.root or source.root
     named = source.path.is_file() and source.path.suffix.lower() not in (".yaml", ".yml", ".data")
@@ -66,7 +66,7 @@ def tell_unread(layout: Reader, source: Source, options: ReadOptions, parsed: Pa
         message = f"{len(files)} {what} in {place} belong to nothing that was read, such as {files[0].name} (left out)"
         findings.add(kind, message, files[0], count=len(files))
     for other in sorted(other for other in foreign if not (other / STATE_FILE).is_file()):
-        message = "is a data set of its own, of which nothing was read; name it as an input to read it, too"
+        message = "is a separate data set, which was not read; name it as an input to read it, too"
         findings.add("file-unread", message, other)
 
 

@@ -57,7 +57,7 @@ def _entries(path: Path, known: Source, findings: Findings) -> list[Entry]:
             continue
         if len(row) < 7 or not any(number(value) is not None for value in (row[0], *row[3:7])):
             if begun or len(row) < 7:  # else a header without its "#"
-                message = f"is no detection ({clean_text(','.join(row), 60)}): id, picture, frame and four numbers"
+                message = f"is not a detection ({clean_text(','.join(row), 60)}): id, picture, frame and four numbers"
                 findings.add("label-syntax", message, path, line, entries.get(row[1]) if len(row) > 2 else None)
             begun = True
             continue

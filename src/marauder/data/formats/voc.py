@@ -82,7 +82,7 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
         for child in node.children if entry.labelled else ():
             boxes = child.all("bndbox")[1:] if child.tag == "object" else _boxes_in(child)
             if boxes:
-                message = f"{len(boxes)} bndbox where none is looked for: each stands in an <object> of its own"
+                message = f"{len(boxes)} bndbox in an unexpected place: each belongs in its own <object>"
                 findings.add("label-syntax", message, path, boxes[0].line, entry)
 
     parse_xml(path, findings, ("annotation",), take)
@@ -157,11 +157,11 @@ def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: 
             elif match and (match.whole or ends.endswith(f"/{fold(match.name)}")):
                 if listed.setdefault(match.name, split) != split:
                     kind = "split-twice"
-                    message = f"{match.name} stands in the list of {listed[match.name]} as well; that one counts"
+                    message = f"{match.name} is also in the list of {listed[match.name]}; that one counts"
                 for entry in entries[match.name]:
                     entry.split = listed[match.name]
             elif text and not ((picture := pictures.find(text)) and picture.whole):
                 kind = "split-missing"
-                message = f"{clean_text(text)!r}: no XML and no picture of this name; mend the list"
+                message = f"{clean_text(text)!r}: no XML and no picture of this name; correct the list"
             if kind:
                 findings.add(kind, message, path, line)

@@ -116,7 +116,7 @@ class _Reading:
         below = [] if self.settings is not None else settings_below(self.source)
         if len(below) > 1:
             told = ", ".join(str(one) for one in below[:3])
-            raise UserError(f"{path}: holds {len(below)} data sets with names of their own ({told}); name one of them")
+            raise UserError(f"{path}: holds {len(below)} data sets with their own names ({told}); name one of them")
         self.settings = self.settings or next(iter(below), None)
         root, pictures = self._listed() if self.settings is not None else self._found()
         if not pictures:
@@ -188,7 +188,7 @@ class _Reading:
                     self.findings.add("picture-listed-twice", message, file)
         outside = [path for path, _, _ in pictures if not path.is_relative_to(file.parent)]
         if outside and self.options.pictures is None and not (root / RECORDS_FILE).is_file():
-            message = f"{len(outside)} pictures lie outside the folder of this file, for example {outside[0]}"
+            message = f"{len(outside)} pictures are outside the folder of this file, for example {outside[0]}"
             self.findings.add("picture-outside", message, file)
         return root, pictures
 
@@ -237,7 +237,7 @@ class _Reading:
             places += [path for path in self.source.with_suffix(".names") if path.name == Path(stated).name]
             named = next((path for path in places if path.is_file()), None)
             if named is None:
-                raise UserError(f"{file}: names: {clean_text(stated)} is no file, and no list of class names")
+                raise UserError(f"{file}: names: {clean_text(stated)} is neither a file nor a list of class names")
             self.used.add(named)
             self.names = class_list(named, self.findings)
             return
@@ -322,7 +322,7 @@ class _Reading:
             box = _box_at(values)
         elif keypoints is not None:
             wanted = 5 + keypoints[0] * keypoints[1]
-            raise ValueError(f"{len(values) + 1} values; kpt_shape {list(keypoints)} asks for {wanted} (or 5)")
+            raise ValueError(f"{len(values) + 1} values; kpt_shape {list(keypoints)} requires {wanted} (or 5)")
         elif len(values) >= 6 and len(values) % 2 == 0:
             box = envelope(list(zip(values[::2], values[1::2])))
             # Decided when all files are read: a single line does not show whether it is an outline or a pose.
@@ -395,7 +395,7 @@ def parse_line(line: str) -> tuple[int, list[float]]:
     if not math.isfinite(sum(map(abs, values))):
         raise ValueError(f"not finite: {line.strip()[:60]!r}")
     if not values or not values[0].is_integer():
-        raise ValueError(f"the class {''.join(fields[:1])} is no whole number")
+        raise ValueError(f"the class {''.join(fields[:1])} is not a whole number")
     return int(values[0]), values[1:]
 
 

@@ -84,7 +84,7 @@ def names_of(stated: object, count: object, file: Path, findings: Findings) -> d
         rows[index] = _name(value, file)
     end = max(rows, default=-1) + 1
     if end > max(1000, 10 * len(rows)):
-        raise UserError(f"{file}: names: class number {end - 1} lies far beyond {len(rows)} names; correct it")
+        raise UserError(f"{file}: names: class number {end - 1} is far beyond {len(rows)} names; correct it")
     if gaps := [str(index) for index in range(end) if not rows.get(index)]:
         findings.add("names-missing", f"names: no name for class {', '.join(gaps[:8])}; write it", file)
     if wanted is not None and wanted != end:
@@ -95,6 +95,6 @@ def names_of(stated: object, count: object, file: Path, findings: Findings) -> d
 def _name(value: object, file: Path) -> str:
     if not isinstance(value, str):
         raise UserError(
-            f"{file}: names: {clean_text(value, 60)} is no class name; write text, in quotes where it has : or #"
+            f"{file}: names: {clean_text(value, 60)} is not a class name; write text, in quotes if it has : or #"
         )
     return clean_text(value)

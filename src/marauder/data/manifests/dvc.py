@@ -125,7 +125,7 @@ class Repository:
             names = ", ".join(self._relative(path) for path in modified)
             raise UserError(
                 f"{self.root}: {names} is not what {self.revision} recorded; run `dvc checkout {names}`, "
-                "or record it anew with `dvc add` and a new tag"
+                "or record it again with `dvc add` and a new tag"
             )
         rows = [
             {
@@ -158,7 +158,7 @@ class Repository:
         if self._try("git", "rev-parse", "--git-dir") is None:
             if self.revision is not None:
                 raise UserError(
-                    f"{self.root}: not under git, so there is no revision {self.revision!r}; leave dvc: rev: out"
+                    f"{self.root}: not under git, so it has no revision {self.revision!r}; leave dvc: rev: out"
                 )
             return None, None
         name = self.revision or "HEAD"
@@ -221,7 +221,7 @@ class Repository:
         if command is None:
             remedy = "pip install dvc" if program == "dvc" else "install git"
             raise UserError(
-                f"dataset.yaml asks for DVC, but there is no `{program}` command; {remedy}, or leave dvc: out"
+                f"dataset.yaml requires DVC, but there is no `{program}` command; {remedy}, or leave dvc: out"
             )
         # No input: a remote that asks for a password must fail and not wait for an answer.
         return subprocess.run(

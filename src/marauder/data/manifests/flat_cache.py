@@ -81,7 +81,7 @@ def flat_parts(path: Path, clock: Clock | None = None) -> tuple[list[Path], list
         shutil.rmtree(temporary, ignore_errors=True)
     found = _valid(folder, path)
     if found is None:
-        raise UserError(f"{path}: changed while it was read; run again when nobody writes to it")
+        raise UserError(f"{path}: changed while it was read; run again when it is no longer being written")
     return found
 
 

@@ -71,7 +71,7 @@ def decode_row(line: bytes) -> Any:
             json.dumps(content, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         raise RowError(
-            f"half of a surrogate pair ({error.object[error.start]!r}) in its text; write it whole"
+            f"half of a surrogate pair ({error.object[error.start]!r}) in its text; write both halves"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RowError(f"not valid JSON ({error})") from None
@@ -189,7 +189,7 @@ def _annotation(entry: Any, confidence: float | None) -> Annotation:
     if not all(math.isfinite(value) for value in (class_number, left, top, width, height)):
         raise ValueError("not finite")
     if not class_number.is_integer():
-        raise ValueError(f"class_id {entry['class_id']} is no whole number")
+        raise ValueError(f"class_id {entry['class_id']} is not a whole number")
     details = {name: value for name, value in entry.items() if name not in (*BOX_KEYS, IGNORED) and _is_plain(value)}
     if confidence is not None:
         details.setdefault("confidence", confidence)
@@ -237,7 +237,7 @@ def _class_map(value: Any, mistakes: list[str]) -> dict[int, str]:
         try:
             found[int(key)] = str(name)
         except ValueError:
-            mistakes.append(f"class-map: {key!r} is no whole number")
+            mistakes.append(f"class-map: {key!r} is not a whole number")
     return found
 
 

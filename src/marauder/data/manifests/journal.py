@@ -29,7 +29,7 @@ class FileJournal:
     """A JSON-lines file of ``[*stamp, value]``; the last line of a path counts.
 
     It is a cache: lines that are damaged or lost cost time only. Values go to disk as blocks finish, so that an
-    interrupted pass goes on; ``keep_only`` drops what is no longer asked for.
+    interrupted pass continues; ``keep_only`` drops what is no longer asked for.
     """
 
     def __init__(self, path: Path) -> None:

@@ -188,7 +188,7 @@ def _flattened(frame: pl.LazyFrame, file: Path) -> pl.LazyFrame:
 
     schema = frame.collect_schema()
     if SOURCE not in schema:
-        raise UserError(f"{file}: has no column {SOURCE!r}, so it is no manifest")
+        raise UserError(f"{file}: has no column {SOURCE!r}, so it is not a manifest")
     source = pl.col(SOURCE)
     identity = pl.coalesce(pl.col("id"), source) if "id" in schema else source
     group = pl.coalesce(pl.col("group"), identity) if "group" in schema else identity

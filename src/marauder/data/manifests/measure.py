@@ -68,7 +68,7 @@ def measure_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
     else "photo". Width, height and number of boxes need none: every query knows them.
 
     Runs in threads; the clock is asked between blocks of pictures (``Interrupted``); measures are kept in the cache
-    folder, so that the same call goes on. A picture whose pixels cannot be read gets no measures and a ``Problem``.
+    folder, so that the same call continues. A picture whose pixels cannot be read gets no measures and a ``Problem``.
     Attributes that the source states win over measured ones.
     """
     journal = FileJournal.of(f"measures-{LONG_SIDE}-{DECODING_VERSION}", Path(dataset.source or "."))

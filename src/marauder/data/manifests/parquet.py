@@ -112,7 +112,7 @@ def parquet_rows(path: Path) -> Iterator[Plain]:
         names = file.schema_arrow.names
         if SOURCE not in names:
             raise UserError(
-                f"{path}: has no column {SOURCE!r}, so it is no manifest (columns: {', '.join(names[:12])})"
+                f"{path}: has no column {SOURCE!r}, so it is not a manifest (columns: {', '.join(names[:12])})"
             )
         flat = "annotations" in names
         try:

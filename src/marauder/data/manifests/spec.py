@@ -56,7 +56,7 @@ class DatasetSpec(Settings):
     def _named(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for index, name in enumerate(names or ()):
             if not name.strip() or name in (names or ())[:index]:
-                raise ValueError(f"class {index} is {name!r}: give every class a name of its own")
+                raise ValueError(f"class {index} is {name!r}: give every class a different name")
         return names
 
     @model_validator(mode="after")

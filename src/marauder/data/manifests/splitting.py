@@ -25,7 +25,7 @@ def divided(
     """The data set with new splits. With ``near_duplicates`` pictures that look the same share a group from here on.
 
     Pictures without labels have no say in the balance, and get the split of their group (none, if it has no other).
-    The clock is asked all along (``Interrupted``); looking at pixels goes on when called again. Raises
+    The clock is asked all along (``Interrupted``); looking at pixels continues when called again. Raises
     ``UserError`` for fractions that are none.
     """
     if near_duplicates:

@@ -107,7 +107,7 @@ def _require_own_names(dataset: Dataset) -> None:
     ]
     if told:
         raise UserError(
-            f"{dataset.source}: {', '.join(told)}: give every class a name of its own, in the source or with --names"
+            f"{dataset.source}: {', '.join(told)}: give every class a different name, in the source or with --names"
         )
 
 
@@ -119,7 +119,7 @@ def _parts(dataset: Dataset) -> dict[str, list[Record]]:
         part = UNLABELLED if not record.labelled else record.split
         if part not in (*SPLITS, UNLABELLED):
             raise UserError(
-                f"{record.key}: split {part!r}; labelled pictures stand in train, val or test: give --fractions"
+                f"{record.key}: split {part!r}; labelled pictures must be in train, val or test: give --fractions"
             )
         parts.setdefault(part, []).append(record)
     if parts.keys() == {UNLABELLED}:

@@ -162,7 +162,7 @@ def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
         missing = sorted(book.ids.get(name, frozenset()) - keys)
         if missing:
             shown = ", ".join(missing[:IDS_SHOWN]) + (" …" if len(missing) > IDS_SHOWN else "")
-            words = f"ids: {len(missing):,} of {len(book.ids[name]):,} are no key of a picture: {shown}"
+            words = f"ids: {len(missing):,} of {len(book.ids[name]):,} are not keys of pictures: {shown}"
             yield SliceFinding(name, "error", "unknown-id", words, place=place)
 
 

@@ -99,7 +99,7 @@ class _Parser:
         found = _TOKEN.match(self.text, self.end)
         if found is not None and found["sign"] == "#":
             if found.start("sign") < self.last_line:
-                raise self.refusal("a note behind # can only stand at the end of the query", found.start("sign"))
+                raise self.refusal("a comment after # must be at the end of the query", found.start("sign"))
             self.kind, self.token, self.spelled, self.place = "", "", "", found.start("sign")
             return
         if found is None:  # only spaces are no token
@@ -134,7 +134,7 @@ class _Parser:
             return self.refusal("two texts in a row; write them as one, or a comma between them")
         if before is not None and before.is_value and self.token in _REFUSED:
             return self.refusal(
-                f"{_REFUSED[self.token]} cannot stand in a query; it knows comparisons, and, or, not, in, like, "
+                f"{_REFUSED[self.token]} cannot be used in a query; allowed are comparisons, and, or, not, in, like, "
                 "between, is null, arithmetic, constants and names",
                 before.position,
             )
@@ -162,7 +162,7 @@ class _Parser:
     def value(self, node: Node) -> Node:
         """What must be a value."""
         if not node.is_value:
-            raise self.refusal("a condition stands where a value is needed", node.position)
+            raise self.refusal("a condition is used where a value is needed", node.position)
         return node
 
     def expression(self, weakest: int, depth: int) -> Node:
@@ -281,7 +281,7 @@ class _Parser:
     def missing(self, left: Node, depth: int) -> Node:
         """What stands behind ``is``."""
         if not self.take("null") and not self.take("none"):
-            raise self.refusal("'is' asks for NULL only; write =")
+            raise self.refusal("'is' works with NULL only; write =")
         return self.node("missing", left, position=left.position)
 
     def between(self, left: Node, depth: int) -> Node:
@@ -333,9 +333,9 @@ class _Parser:
         for operand in (self.value(left), self.value(right)):
             literal &= operand.operator == "literal"
             if operand.operator == "literal" and not isinstance(operand.value, float):
-                raise self.refusal(f"{operand.value!r} is no number to calculate with", operand.position)
+                raise self.refusal(f"{operand.value!r} is not a number to calculate with", operand.position)
         if not literal and sign == "**":
-            raise self.refusal("powers of attributes cannot be asked for; multiply, as in width * width", left.position)
+            raise self.refusal("powers of attributes are not supported; multiply, as in width * width", left.position)
         if not literal:
             return self.node(sign, left, right, position=left.position)
         try:

@@ -25,7 +25,7 @@ LEVELS = ("p3", "p4", "p5")
 class PretrainingMethod(nn.Module, ABC):
     """A self-supervised method around a detector's backbone.
 
-    Everything that decides how training goes on is in ``state_dict``: student, teacher, queues or centres. Teacher
+    Everything that decides how training continues is in ``state_dict``: student, teacher, queues or centres. Teacher
     parameters never have gradients. All trainable parameters take part in every ``forward``, so that
     ``DistributedDataParallel`` finds none unused; ``loss`` uses no parameters, only outputs and buffers.
 

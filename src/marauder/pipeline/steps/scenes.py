@@ -34,7 +34,7 @@ class Scenes(Step):
         return (Artifact("generated scenes", settings.output),)
 
     def run(self, context: StepContext) -> PlainMapping:
-        """Generate, or go on generating."""
+        """Generate, or continue generating."""
         from marauder.scenes.writing import generate_scenes
 
         settings = context.settings

@@ -41,7 +41,7 @@ class Baseline(RunStep):
         return {"ssl_backbone": workspace.model("ssl") / "backbone.safetensors"}
 
     def train(self, context: StepContext) -> RunSummary:
-        """Train, or go on training, then measure and judge."""
+        """Train, or continue training, then measure and judge."""
         from marauder.runs.gated import run_gated
 
         return run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)

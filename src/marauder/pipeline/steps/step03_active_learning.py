@@ -55,8 +55,8 @@ class ActiveLearning(Step):
         )
 
     def run(self, context: StepContext) -> PlainMapping:
-        """Score the pool and choose, or go on. What was sent out for annotation stays chosen: another choice would ask,
-        and pay, for another delivery; ``--fresh`` chooses anew."""
+        """Score the pool and choose, or continue. What was sent out for annotation stays chosen: another choice would
+        mean paying for another delivery; ``--fresh`` chooses anew."""
         from marauder.selection.job import select_pictures
 
         # At once: what an earlier run found is taken up only where it fits.

@@ -61,7 +61,7 @@ class Annotation(Step):
 
     def run(self, context: StepContext) -> PlainMapping:
         """Export, once; then take in what lies in the inbox, or pause until something does. With ``accept`` the good
-        part of a delivery is enough to go on."""
+        part of a delivery is enough to continue."""
         from marauder.annotation.batch import find_batch
         from marauder.annotation.delivery import find_delivery
         from marauder.annotation.export import export_batch

@@ -47,7 +47,7 @@ class Critical(RunStep):
         }
 
     def train(self, context: StepContext) -> RunSummary:
-        """The three stages, each going on where it was."""
+        """The three stages, each continuing where it was."""
         from marauder.critical.specialisation import run_critical
 
         return run_critical(context.settings, context.clock, fresh=context.fresh, begun=context.begun).run

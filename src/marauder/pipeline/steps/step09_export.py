@@ -53,7 +53,7 @@ class Export(Step):
         )
 
     def run(self, context: StepContext) -> PlainMapping:
-        """Export, or go on; a format that does not answer as the model does is a failure."""
+        """Export, or continue; a format that does not answer as the model does is a failure."""
         from marauder.exporting.job import export_models
 
         context.begun()  # what is there is taken up only where its own record fits model and settings

@@ -84,5 +84,5 @@ class Strategy(Plugin[Settings], ABC):
 def rank_words(share: float) -> str:
     """``among the 3 % that the detector is least sure of``; ``share``: of the pool at least as uncertain, 0..1."""
     if share > 0.5:
-        return "the detector has some doubt about it, though no more than about most of the pool"
-    return f"among the {max(1, round(100 * share))} % of the pool that the detector is least sure of"
+        return "the detector is uncertain about it, though no more than about most of the pool"
+    return f"among the {max(1, round(100 * share))} % of the pool on which the detector is least certain"

@@ -19,7 +19,7 @@ class KCenter(Strategy):
     """Farthest first, from the labelled pictures as fixed centres."""
 
     name = "k_center"
-    title = "Pictures far from what is labelled"
+    title = "Pictures unlike the labelled ones"
 
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         places = self.choosable(basket, among)

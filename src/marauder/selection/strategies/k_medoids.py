@@ -54,7 +54,7 @@ def take_medoids(
 
 
 def cluster_words(cluster: int, size: int) -> str:
-    """``stands for 14 similar pictures (cluster 3)``."""
+    """``represents 14 similar pictures (cluster 3)``."""
     if size == 1:
         return f"is like no other candidate (cluster {cluster})"
-    return f"stands for {size:,} similar pictures (cluster {cluster})"
+    return f"represents {size:,} similar pictures (cluster {cluster})"

@@ -8,7 +8,9 @@ from marauder.selection.basket import Basket
 from marauder.selection.strategies.base import Space, Strategy
 
 KIND = "random"
-REASON = "drawn at random from the whole pool, so that the labels also show what the detector does not know of itself"
+REASON = (
+    "drawn at random from the whole pool, so that the labels also show what the detector is confidently wrong about"
+)
 
 
 class Random(Strategy):

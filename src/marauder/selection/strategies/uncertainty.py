@@ -28,7 +28,7 @@ class MostUncertain(Strategy):
                 return
             basket.offer(int(index), KIND, rank_words(ranks[index]))
         if len(basket.picks) < end and len(self.choosable(basket, among)):
-            note = "of too few pictures the detector has any doubt, so typical ones were chosen beside them"
+            note = "the detector is uncertain about too few pictures, so typical ones were chosen as well"
             # Every quota calls this, and one note is enough.
             if note not in space.notes:
                 space.notes.append(note)

@@ -55,15 +55,15 @@ def check_emphasis(
     asked = [name for name, wanted in needing.items() if wanted]
     if asked and not critical:
         raise UserError(
-            f"{asked[0]} needs critical classes, and none of {', '.join(names)} is of the taxonomy's tier critical; "
+            f"{asked[0]} needs critical classes, and none of {', '.join(names)} is in the taxonomy's tier critical; "
             "name them: critical=[...]"
         )
     if needing[f"training.best_metric={FLOORED}"]:
         shown = {names[number] for record in validation for number in record.classes[~record.ignored].tolist()}
         if not shown & set(critical):
             raise UserError(
-                f"the split val shows none of the critical classes {', '.join(critical)}: nothing could tell which "
-                "weights find them best; split the data anew with `marauder data organize`"
+                f"the split val shows none of the critical classes {', '.join(critical)}: the best weights could not "
+                "be chosen; split the data again with `marauder data organize`"
             )
 
 

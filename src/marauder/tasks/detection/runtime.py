@@ -153,7 +153,7 @@ class DetectionRuntime(DetectionResults):
                     data.masks,
                     settings.evaluation.least_confidence,
                 )
-            # Other classes, mostly. The run goes on, and the regression gate says why it cannot compare.
+            # Other classes, mostly. The run continues, and the regression gate says why it cannot compare.
             except UserError as error:
                 self.production_problem = str(error)
                 log.warning("production cannot be compared with: %s", error)

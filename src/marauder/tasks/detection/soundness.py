@@ -11,7 +11,7 @@ from torch import nn
 from marauder.data.records import Detections
 
 ALIKE = 1e-3
-"""Best scores of pictures that vary by less than this share say that the detector hardly looks at them."""
+"""Best scores of pictures that vary by less than this share say that the detector hardly reacts to their content."""
 
 
 def doubts_of_weights(network: nn.Module) -> list[str]:
@@ -38,11 +38,13 @@ def doubts_of_answers(detections: Sequence[Detections]) -> list[str]:
         return [f"nothing was found in any of {len(detections)} pictures, at any score"] if detections else []
     if len(scores) > 1 and np.ptp(scores) <= ALIKE * scores.max():
         return [
-            f"all {len(scores):,} detections have nearly the same score, {scores.max():.3g}: it tells nothing apart"
+            f"all {len(scores):,} detections have nearly the same score, {scores.max():.3g}: it distinguishes nothing"
         ]
     best = np.array([one.scores.max(initial=0) for one in detections])
     if len(best) > 1 and np.ptp(best) <= ALIKE * best.max():
-        return [f"the best score is about {best.max():.3g} in every picture: the detector hardly looks at them"]
+        return [
+            f"the best score is about {best.max():.3g} in every picture: the detector hardly reacts to their content"
+        ]
     return []
 
 

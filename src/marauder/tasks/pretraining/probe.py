@@ -86,7 +86,7 @@ def settle(backbone: Backbone, records: Sequence[Record], side: int) -> Backbone
     # Put back below: the caller gets the backbone as it was, but for its statistics.
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        # Else the mean would go on from what was there.
+        # Else the mean would continue from what was there.
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over all batches
     backbone.train()

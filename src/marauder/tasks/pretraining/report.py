@@ -68,8 +68,8 @@ def write_reports(kind: PretrainingResults, findings: Findings, pinned: Pin, clo
     clock.check()
     views = (folder / VIEWS_FILE).read_bytes()
     caption = (
-        "A row for each picture: the picture, then the views that the method must recognise as the same scene. If you "
-        "could not tell what is in a view, weaken pretraining.views."
+        "A row for each picture: the picture, then the views that the method must recognise as the same scene. If "
+        "you cannot recognise what is in a view, weaken pretraining.views."
     )
     figures.append(ReportFigure("Example views", caption, views))
     return write_pretraining_report(folder, pretraining_evidence(kind, findings, pinned, figures))
@@ -108,7 +108,8 @@ def pretraining_evidence(
         },
         use={
             "For": card.intended_use or "Starting a detector of the same architecture on such pictures (step 2).",
-            "Out of scope": card.out_of_scope or "Use without training on labels first: it names nothing by itself.",
+            "Out of scope": card.out_of_scope
+            or "Use without training on labels first: by itself it cannot name anything.",
             "Licence": card.licence or "not said",
             "Contact": card.contact or "not said",
         },
@@ -151,7 +152,8 @@ def what_next(verdict: str, command: str, data: Path) -> list[Advice]:
         )
         return [Advice(TRAIN_LONGER, text + note, command)]
     text = (
-        "The probe cannot tell. Label a few more pictures of more clips, or name labelled data as probe.data, and run "
+        "The probe is inconclusive. Label a few more pictures of more clips, or name labelled data as probe.data, "
+        "and run "
         "the same command again; or compare two baselines, with and without it:"
     )
     return [Advice(LABEL_MORE, text + note, command)]
@@ -204,7 +206,7 @@ def _left_out(kind: PretrainingResults) -> str:
     words = f"{len(pool.training):,} were trained on, {len(pool.held_out):,} held out to look for collapse"
     if pool.left_out:
         told = " and ".join(f"{count:,} of the split {name}" for name, count in pool.left_out.items())
-        words += f"; {told} were never seen, so that what is measured on them later is honest"
+        words += f"; {told} were left out, so that later measurements on them are fair"
     return words + "."
 
 

@@ -64,7 +64,7 @@ class PretrainingTraining(TrainingSettings):
     epochs: int = Field(100, ge=1, description="passes over the pictures that are left after thinning")
     batch_size: int = Field(64, ge=2, description="pictures of one update, over all processes and micro-batches")
     optimizer: PretrainingOptimizer = PretrainingOptimizer()
-    average_decay: float = Field(0.0, ge=0, lt=1, description="0: no average; the method has a teacher of its own")
+    average_decay: float = Field(0.0, ge=0, lt=1, description="0: no average; the method has its own teacher")
     close_mosaic_epochs: int = Field(
         0, ge=0, le=0, description="there is no mosaic here; 0 as in files and checkpoints that name it"
     )
@@ -144,7 +144,7 @@ class PretrainingSettings(RunSettings):
     def _pictures_enough(self) -> PretrainingSettings:
         micro = self.training.micro_batch_size
         if micro is not None and micro < 2:
-            raise ValueError("training.micro_batch_size: pictures are told apart within a forward pass, so 2 or more")
+            raise ValueError("training.micro_batch_size: pictures are compared within a forward pass, so 2 or more")
         if self.training.batch_size < 2 * self.processes:
             raise ValueError(f"training.batch_size: {self.processes} processes need at least two pictures each")
         return self

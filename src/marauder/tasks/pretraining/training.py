@@ -31,8 +31,8 @@ STRIDE = 32
 TRIED = 16
 """Pictures tried in the place of one that cannot be read."""
 REMEDY = (
-    "Nothing that comes after would help a detector. Change it and start over with --fresh; "
-    "docs/step1_pretraining.md tells what each setting does"
+    "Training on would not help a detector. Change it and start over with --fresh; docs/step1_pretraining.md "
+    "describes each setting"
 )
 
 
