@@ -16,7 +16,7 @@ from marauder.registry import promotion
 from marauder.registry.base import PREVIOUS, PRODUCTION, WITHHELD, Registry
 from marauder.registry.files import FilesRegistry
 from marauder.registry.promotion import Move, Override, decide, decide_rollback, promote, rollback
-from marauder.testing.registries import PROJECT, candidate, register
+from marauder.testing.registries import PROJECT, candidate, judged, register
 from models import made
 
 NAMED = Override("Ada", "the deep slice has three pictures")
@@ -68,13 +68,13 @@ def test_what_a_gate_withholds_is_promoted_by_name_only(registry: Registry, tmp_
 
 def test_a_run_that_is_judged_again_is_promoted_by_its_new_verdict(registry: Registry, tmp_path: Path) -> None:
     (version,) = register(registry, tmp_path, "a")
-    registry.judge_again(version, "fail", {WITHHELD: ""})
+    registry.judge_again(version, judged(tmp_path, "a", "fail"))
     with pytest.raises(UserError, match="gates say 'fail'"):
         promote(registry, PROJECT, "1", "Ada")
-    registry.judge_again(version, "warn", {WITHHELD: "floor: has not learned yet"})
+    registry.judge_again(version, judged(tmp_path, "a", "warn", {WITHHELD: "floor: has not learned yet"}))
     with pytest.raises(UserError, match="floor: has not learned yet"):
         promote(registry, PROJECT, "1", "Ada")
-    registry.judge_again(version, "warn", {WITHHELD: ""})
+    registry.judge_again(version, judged(tmp_path, "a", "warn"))
     assert promote(registry, PROJECT, "1", "Ada").aliases == (PRODUCTION,)
     assert {one["verdict"] for one in registry.promotions(PROJECT)} == {"warn"}
 

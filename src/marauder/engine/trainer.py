@@ -371,6 +371,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         position = self.state.position
         average = self.state.average.model
+        self.clock.doing = "cutting the evaluation short"
         with self.stopwatch.measure("evaluation"):
             self.group.broadcast_buffers(average)
             # A rank that is out of time gives no share, but takes part in the gathering, where the others wait for it.
@@ -379,6 +380,7 @@ class Trainer:
             if any(part is None for part in shares):
                 self._interrupt(self.group.agree(self.clock.stop_reason()) or "stopped while evaluating")
             metrics = self.group.broadcast(self.task.score(shares) if self.group.leads else None)
+        self.clock.doing = ""
         score = score_of(metrics, self.settings.best_metric)
         self._collapse = self.guards.collapse.judge_score(self.settings.best_metric, score, position.best_score)
         trouble = self.task.trouble(metrics)
@@ -415,6 +417,7 @@ class Trainer:
 
     def _interrupt(self, reason: str) -> NoReturn:
         step = self.state.position.step
+        self.clock.doing = "writing the checkpoint"
         if self.group.leads:
             self._save_checkpoint(wait=True)
             self.run_log.event("interrupted", step=step, why=reason)

@@ -100,6 +100,7 @@ class SingleTraining(TrainingStage):
         try:
             return train(run.runtime, run.identity, run.clock, run.notifier.observer(mirrors), resume, fresh, begun)
         finally:
+            run.clock.doing = "copying checkpoints to their mirrors" if mirrors else ""
             for mirror in mirrors:
                 mirror.finish(MIRROR_SECONDS)
 
