@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from marauder.core.errors import UserError
 from marauder.registry import promotion
-from marauder.registry.base import PREVIOUS, PRODUCTION, WITHHELD, Registry
+from marauder.registry.base import CANDIDATE, PREVIOUS, PRODUCTION, WITHHELD, Registry
 from marauder.registry.files import FilesRegistry
 from marauder.registry.promotion import Move, Override, decide, decide_rollback, promote, rollback
 from marauder.testing.registries import PROJECT, candidate, judged, register
@@ -57,13 +57,24 @@ def test_what_a_gate_withholds_is_promoted_by_name_only(registry: Registry, tmp_
     offered = candidate(tmp_path / "untaught", "untaught", verdict="warn")
     why = "floor: has not learned yet: mAP50 is 0.003, below 0.05"
     registry.register(replace(offered, tags={**offered.tags, WITHHELD: why}))
-    with pytest.raises(UserError, match=f"version 1 is not promoted: {why}") as refused:
+    with pytest.raises(UserError, match=f"version 1 is not promoted: it is withheld: {why}") as refused:
         promote(registry, PROJECT, "1", "Ada")
     assert "--override --who NAME --why REASON" in str(refused.value)
     assert aliases(registry) == {} and registry.promotions(PROJECT) == []
     assert promote(registry, PROJECT, "1", "", override=NAMED).aliases == (PRODUCTION,)
     (entry,) = [one for one in registry.promotions(PROJECT) if one["state"] == "done"]
     assert (entry["override"], entry["who"], entry["why"]) == (True, NAMED.who, NAMED.why)
+
+
+def test_a_candidate_that_was_withheld_is_said_to_be(registry: Registry, tmp_path: Path) -> None:
+    offered = candidate(tmp_path, "a", verdict="warn")
+    registry.register(replace(offered, tags={**offered.tags, WITHHELD: "floor: has not learned yet"}))
+    with pytest.raises(UserError, match=r"version 1 \(run a\) was withheld: floor: has not learned yet") as refused:
+        promote(registry, PROJECT, CANDIDATE, "Ada")
+    assert "name version 1 and say --override --who NAME --why REASON" in str(refused.value)
+    register(registry, tmp_path, "b")
+    with pytest.raises(UserError, match=r"no version, alias or run 'candidate'; there are: 1, 2"):
+        promote(registry, PROJECT, CANDIDATE, "Ada")
 
 
 def test_a_run_that_is_judged_again_is_promoted_by_its_new_verdict(registry: Registry, tmp_path: Path) -> None:

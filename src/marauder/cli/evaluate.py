@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from marauder.cli.options import MaxHours, Pictures
+from marauder.core.wording import counted
 
 STRIDE = 32
 """Pixels of a cell of the detector's coarsest grid: pictures are whole numbers of cells wide and high."""
@@ -48,6 +49,6 @@ def evaluate(
     figures = measured.result.overall.to_json(classes=False)
     named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("map50", "map50_95"))
     count = len(measured.records)
-    typer.echo(f"{named} on {count} picture{'' if count == 1 else 's'}")
+    typer.echo(f"{named} on {counted(count, 'picture')}")
     typer.echo("\n".join(class_lines(measured.result.overall.to_json())))
     typer.echo(f"report: {report}")

@@ -18,6 +18,7 @@ from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Decides
+from marauder.core.wording import counted
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group, choose_precision
@@ -195,7 +196,7 @@ class Trainer:
             self.screen.say(f"training is complete at {where}" if over else f"training continues from {where}")
         if lost_steps:
             about |= {"lost_steps": lost_steps, "lost_seconds": round(lost_seconds, 1)}
-            steps = "1 step" if lost_steps == 1 else f"{lost_steps} steps"
+            steps = counted(lost_steps, "step")
             since = "since the last checkpoint" if resumed else "before the first checkpoint"
             self.screen.say(f"lost and repeated: {steps} {since} ({describe_seconds(lost_seconds)})")
         # A run that is only measured again trains no further.

@@ -207,5 +207,14 @@ class Registry(Plugin[Settings], ABC):
         if not versions:
             known = ", ".join(self.projects()) or "none yet"
             raise UserError(f"no project {project!r} in this registry; projects: {known}")
+        newest = versions[-1]
+        if version_or_alias == CANDIDATE and not newest.is_offered:
+            why = newest.withheld or f"its gates say {newest.verdict!r}"
+            # The version that would be meant is there, and does not bear the alias for a reason.
+            raise UserError(
+                f"{project} has no candidate: version {newest.version} (run {newest.run_id}) was withheld: {why}. Look "
+                f"at its report; to promote it all the same, name version {newest.version} and say --override "
+                "--who NAME --why REASON, which is recorded"
+            )
         listed = ", ".join(one.version + "".join(f" ({alias})" for alias in one.aliases) for one in versions[-10:])
         raise UserError(f"{project}: no version, alias or run {version_or_alias!r}; there are: {listed}")

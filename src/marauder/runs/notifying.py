@@ -77,7 +77,7 @@ class RunNotifier:
         self._close("finished")
 
     def ended(self, state: str, message: str, stays_finished: bool = False) -> None:
-        """The run ended before its end. ``stays_finished``: it was finished, and only its measuring was to be repeated."""
+        """The run ended before its end. ``stays_finished``: it was finished, and only measured again."""
         what = "interrupted" if state == "interrupted" else "failed"
         about: Plain = {"project": self.settings.project, "state": state, "message": message}
         self.outbox.emit(f"io.marauder.run.{what}", about)

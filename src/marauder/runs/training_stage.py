@@ -110,7 +110,7 @@ class SingleTraining(TrainingStage):
 
 
 def tell_start(run: RunInHand) -> None:
-    """Say which tensors training starts from, and leave the account of every one in the run's folder."""
+    """Say in a line what training starts from, and leave the account of every one in the run's folder."""
     accounts, file = run.runtime.accounts(), run.settings.folder / ACCOUNT_FILE
     if not accounts:
         # One of a former run of other settings would be registered as this one's.
@@ -118,5 +118,4 @@ def tell_start(run: RunInHand) -> None:
         return
     write_text(file, "\n".join(one.listing() for one in accounts))
     for one in accounts:
-        print(one.describe(), file=sys.stderr)
-    print(f"  every tensor: {file}", file=sys.stderr)
+        print(f"{one.summary()} ({file.name} names each)", file=sys.stderr)

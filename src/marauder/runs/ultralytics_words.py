@@ -54,4 +54,4 @@ OURS: Mapping[str, str] = {
 def answers(prefix: str = "") -> dict[str, str]:
     """What to say of each of Ultralytics' words; ``prefix`` goes before our names."""
     ours = {word: HERE + prefix + name if " " not in name else name for word, name in OURS.items()}
-    return {word: f"{word} is {name} here" for word, name in ours.items()}
+    return {word: f"it is {name}" if " " in name else f"it is called {name}" for word, name in ours.items()}
