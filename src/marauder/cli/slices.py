@@ -87,8 +87,8 @@ def show_slice(
         typer.echo(dataset.records[index].key)
     count = counter.count(masks[name])
     # Standard error: the keys alone go into a pipe.
-    pictures, boxes = counted(count.pictures, "picture"), counted(count.boxes, "box", "boxes")
-    typer.echo(f"{pictures}, {boxes}, {counted(count.groups, 'group')}", err=True)
+    shown_pictures, shown_boxes = counted(count.pictures, "picture"), counted(count.boxes, "box", "boxes")
+    typer.echo(f"{shown_pictures}, {shown_boxes}, {counted(count.groups, 'group')}", err=True)
     if sheet is not None:
         if not chosen:
             raise UserError(f"slice {name!r} holds no labelled picture: there is nothing to draw")
@@ -96,7 +96,7 @@ def show_slice(
         shown = min(most, len(chosen))
         # Spread over the slice: the first ones would be frames of one clip.
         spread = [chosen[place * len(chosen) // shown] for place in range(shown)]
-        _draw(dataset, spread, counting, sheet, f"{name}: {pictures}, {boxes}")
+        _draw(dataset, spread, counting, sheet, f"{name}: {shown_pictures}, {shown_boxes}")
 
 
 def _draw(dataset: Dataset, chosen: Sequence[int], counting: np.ndarray, sheet: Path, title: str) -> None:
