@@ -398,7 +398,7 @@ def test_bad_inputs_and_outputs_are_refused_with_a_remedy(world: World, tmp_path
     with pytest.raises(UserError, match="no such model"):
         predict_files(PredictSettings(model=tmp_path / "no.pt", inputs=("x",), output=tmp_path / "out"))
     broken = PredictSettings(model=world.model, inputs=(str(world.folder / "broken.png"),), output=tmp_path / "out")
-    with pytest.raises(UserError, match="nothing of the 1 files can be read"):
+    with pytest.raises(UserError, match="nothing can be read in 1 file;"):
         predict_files(broken, detector=world.detector())
     with pytest.raises(ValueError, match="give one of them"):
         world.settings(tmp_path / "out", fps=1.0, every=2)

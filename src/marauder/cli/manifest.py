@@ -56,6 +56,7 @@ def write(
     from marauder.core.clock import Clock
     from marauder.core.errors import UserError
     from marauder.core.locks import LOCK_FILE, exclusive
+    from marauder.core.wording import counted
     from marauder.data.manifests.measure import measure_dataset
     from marauder.data.manifests.spec import find_spec
     from marauder.data.manifests.splitting import divided
@@ -79,7 +80,8 @@ def write(
             formats = [name.strip() for name in format.split(",")]
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
     counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
-    typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
+    boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
+    typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
     _tell_problems(dataset.problems)
     typer.echo(f"data set: {spec}")
     _tell_left_out(dataset)

@@ -190,7 +190,7 @@ def _predict(
     if not counts.pictures + counts.frames:
         # Before anything is written: an empty report would look like an empty sea.
         key, problem = problems[0]
-        raise UserError(f"nothing of {counted(len(files), 'file')} can be read; first: {key}: {problem}")
+        raise UserError(f"nothing can be read in {counted(len(files), 'file')}; first: {key}: {problem}")
     shown = Shown.of(counts, settings.page_pictures)
     written = Written(output, state)
     packages = [name for name in PACKAGES if name in settings.formats]
