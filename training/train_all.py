@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from marauder.cli.main import run_with_boundary
+from marauder.cli.main import run_program
 from marauder.cli.pipeline import run
 
 
@@ -21,7 +21,7 @@ def command_line() -> typer.Typer:
 
 def main() -> None:
     """Parse the command line and run; errors become words and exit statuses as for every command."""
-    run_with_boundary(typer.main.get_command(command_line()))
+    run_program(typer.main.get_command(command_line()))
 
 
 if __name__ == "__main__":

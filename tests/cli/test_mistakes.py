@@ -42,9 +42,9 @@ TYPED = ["training.best_metric=map", "training.epochs=1e-3", "batch=8", "gate.re
 TOLD = """\
 override 'training.best_metric=map': training.best_metric: no metric named 'map' is measured after an epoch
 override 'training.epochs=1e-3': training.epochs: Input should be a valid integer
-override 'batch=8': batch: no such setting here: batch is training.batch_size here
+override 'batch=8': batch: no such setting here: it is called training.batch_size
 override 'gate.regression.metric=mAP': regression.metric: 'mAP' cannot be compared here; choose one of: map50
-recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is training.optimizer.learning_rate here
+recipes/own.yaml:3: training.optimizer.lr0: no such setting here: it is called training.optimizer.learning_rate
 train.yaml:5: model: no detector named 'yolo9'; did you mean
 train.yaml:6: weights: yolov8q.pt: no such file; check the path, or name released weights; did you mean yolov8
 train.yaml:7: critical: no class named 'Sharc'; there are: Starfish, 7
@@ -123,11 +123,11 @@ PIPELINE_TOLD = """\
 species.yaml:3: id 0 is that of 'Lionfish'; give 'Starfish' another
 pipeline.yaml:4: baseline.model: no detector named 'yolo9'
 pipeline.yaml:7: limits.metrics.recal: no metric named 'recal'; did you mean recall?
-pipeline.yaml:8: baseline.hsv_h: no such setting here: hsv_h is baseline.augmentation.hue here
+pipeline.yaml:8: baseline.hsv_h: no such setting here: it is called baseline.augmentation.hue
 pipeline.yaml:10: annotation.taxonomy: other.yaml: no such file
 pipeline.yaml:12: export.formats: no format named 'onyx'
 override 'baseline.data=x': baseline.data: the workspace decides this; choose the workspace with --root instead
-override 'imgsz=320': imgsz: no such setting here: imgsz is baseline.image_size here
+override 'imgsz=320': imgsz: no such setting here: it is called baseline.image_size
 no step named 'bassline'"""
 
 

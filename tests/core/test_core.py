@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -357,3 +358,50 @@ def test_a_first_interrupt_is_answered_at_once(capfd: pytest.CaptureFixture[str]
         os.kill(os.getpid(), signal.SIGINT)
         assert clock.stop_reason() == "SIGINT received"
     assert "finishing this step and saving; send it again to stop without saving" in capfd.readouterr().err
+
+
+def interrupt(script: str, *pauses: float) -> tuple[float, int, str]:
+    """Ctrl-C to a process that says when it is up, once and after each of ``pauses``; the seconds that the process
+    took from then on, its status, and its words. The script begins in a listening clock."""
+    head = "import os, sys, time\nfrom marauder.core.clock import Clock\nwith Clock().listening() as clock:\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", head + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    for pause in pauses:
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+    words = process.communicate(timeout=60)[1]
+    return time.monotonic() - began, process.returncode, words
+
+
+def test_an_interrupt_is_answered_while_a_long_call_hears_nothing() -> None:
+    # With all signals masked, the call returns for none of them.
+    script = (
+        "    import ctypes\n"
+        "    clock.doing = 'exporting the model'\n"
+        "    mask = ctypes.create_string_buffer(b'\\xff' * 128, 128)\n"
+        "    print('up', flush=True)\n"
+        "    ctypes.CDLL(None).ppoll(None, 0, ctypes.byref((ctypes.c_long * 2)(30, 0)), mask)\n"
+    )
+    seconds, status, words = interrupt(script, 3.0)
+    assert "finishing this step and saving; send it again to stop without saving" in words
+    assert re.search(r"still exporting the model \([\d.]+ s so far\); send it again to stop at once", words)
+    assert status == 128 + signal.SIGINT and seconds < 15
+
+
+def test_one_interrupt_is_one_where_processes_were_forked() -> None:
+    script = (
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        os.kill(os.getpid(), 2)\n"
+        "        time.sleep(0.3)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(0.5)\n"
+        "    sys.exit(7 if clock.stop_reason() == 'SIGINT received' else 8)\n"
+    )
+    assert interrupt(script)[1] == 7

@@ -76,7 +76,7 @@ def test_organize_reports_what_did_not_map(tmp_path: Path):
     assert first.returncode == 0, first.stderr
     assert "not in the species table" in first.stdout
     assert "crab" in first.stdout
-    assert "set aside: 1 pictures: label-syntax (1)" in first.stdout
+    assert "set aside: 1 picture: label-syntax (1)" in first.stdout
     assert f"problems: label-syntax (1); examples in {tmp_path / 'out/organize.json'}" in first.stdout
     content = (tmp_path / "out/data.yaml").read_bytes()
     second = run(*words)

@@ -304,5 +304,5 @@ def test_the_command_writes_frames_and_tells_what_came_of_it(tmp_path: Path) -> 
     make_video(tmp_path / "dive.mp4", 20)
     words = ["frames", str(tmp_path / "dive.mp4"), "--output", str(tmp_path / "out"), "--fps", "2"]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0 and "4 pictures of 1 clips" in done.output
+    assert done.exit_code == 0 and "4 pictures of 1 clip:" in done.output
     assert len(list((tmp_path / "out" / "dive.mp4").glob("dive.mp4_frame_*.jpg"))) == 4

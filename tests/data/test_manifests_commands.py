@@ -36,7 +36,7 @@ def test_write_show_sample_and_pin(tmp_path: Path, run):
     root = small_sets.yolo(tmp_path / "set")
     written = run("write", "--input", root, "--output", tmp_path / "out", "--measure", "--format", "manifest,parquet")
     assert written.returncode == 0, written.stderr
-    assert "2 pictures (1 train, 1 val), 1 boxes" in written.stdout
+    assert "2 pictures (1 train, 1 val), 1 box" in written.stdout
     assert f"{root}/labels/train/a.txt:2: not numbers" in written.stdout
     dataset = read_dataset(tmp_path / "out")
     assert {"brightness", "sharpness", "clip_kind"} <= dataset.records[0].attributes.keys()

@@ -22,17 +22,26 @@ def row(epoch: int, seconds: float, **values: float) -> dict[str, float]:
 def test_the_line_of_a_detector_has_all_losses_and_headlines_in_80_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shown = {metric.name: metric.title for metric in Detection.metrics if metric.headline}
+    titles = {metric.name: metric.title for metric in Detection.metrics}
+    shown = {name: titles[name] for name in Detection.epoch_columns}
     screen = Screen(True, 300, 1200, LOSS_NAMES, shown)
     values = {f"train/{name}": value for name, value in zip(LOSS_NAMES, (1.23456, 12.3456, 123.456), strict=True)}
     evaluated = {f"val/{name}": 0.98765 for name in shown}
     screen.epoch_ended([row(1, 10.0, **values)], is_best=False)
     screen.epoch_ended([row(1, 10.0, **values), row(2, 3600.0, **values, **evaluated)], is_best=True)
     header, first, second = capsys.readouterr().err.splitlines()
-    assert header.split()[:9] == ["epoch", *LOSS_NAMES, "mAP50", "mAP50-95", "precision", "recall", "time"]
+    assert header.split()[:9] == ["epoch", *LOSS_NAMES, "precision", "recall", "mAP50", "mAP50-95", "time"]
     assert first.split() == ["1/300", "1.235", "12.35", "123.5", *["–"] * 4, "10", "s"]
     assert second.split() == ["2/300", "1.235", "12.35", "123.5", *["0.988"] * 4, "59", "min", "50", "s", "*"]
     assert max(len(header), len(first), len(second)) <= WIDTH
+
+
+def test_the_header_comes_again_every_twenty_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(True, 41, 164, ["loss"], {})
+    for epoch in range(1, 42):
+        screen.epoch_ended([row(epoch, float(epoch))], is_best=False)
+    lines = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert [at for at, word in enumerate(lines) if word == "epoch"] == [0, 21, 42]
 
 
 def test_many_parts_of_a_loss_are_shown_as_their_sum(capsys: pytest.CaptureFixture[str]) -> None:

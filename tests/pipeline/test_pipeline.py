@@ -183,14 +183,14 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(root: Path) -> None:
     pipeline = workshop.pipeline_at(root)
     lines = plan(pipeline, pipeline.steps, fresh=False).splitlines()
     assert lines[0].endswith("collect  would start")
-    assert lines[1].endswith("would follow, if collect gives it something new")
+    assert lines[1].endswith("would run after collect, if that makes something new")
     assert lines[2].endswith("not part of this run: the settings have no section for it")
     assert not (root / "training").exists()
 
 
 def test_one_step_alone_is_refused_when_its_producer_is_not_done(root: Path) -> None:
     pipeline = workshop.pipeline_at(root)
-    with pytest.raises(UserError, match=r"digest.* waits for step collect, which is ready"):
+    with pytest.raises(UserError, match=r"digest.* waits for collect \(not started\)"):
         workshop.run_steps(pipeline, select(pipeline, only="digest"), Clock(), print)
 
 

@@ -42,7 +42,7 @@ def test_a_step_that_never_ran_is_ready_once_its_input_is_there() -> None:
 def test_an_unfinished_producer_is_waited_for() -> None:
     waiting = decide(replace(FACTS, producers={"preprocessing": State.STALE, "scenes": State.DONE}))
     assert waiting.state == State.WAITING
-    assert waiting.reasons == ("for step preprocessing, which is stale",)
+    assert waiting.reasons == ("for preprocessing (stale)",)
 
 
 def test_a_changed_setting_makes_it_stale_and_is_named() -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from marauder.core.errors import UserError
 from marauder.registry import promotion
-from marauder.registry.base import PREVIOUS, PRODUCTION, WITHHELD, Registry
+from marauder.registry.base import CANDIDATE, PREVIOUS, PRODUCTION, WITHHELD, Registry
 from marauder.registry.files import FilesRegistry
 from marauder.registry.promotion import Move, Override, decide, decide_rollback, promote, rollback
-from marauder.testing.registries import PROJECT, candidate, register
+from marauder.testing.registries import PROJECT, candidate, judged, register
 from models import made
 
 NAMED = Override("Ada", "the deep slice has three pictures")
@@ -57,7 +57,7 @@ def test_what_a_gate_withholds_is_promoted_by_name_only(registry: Registry, tmp_
     offered = candidate(tmp_path / "untaught", "untaught", verdict="warn")
     why = "floor: has not learned yet: mAP50 is 0.003, below 0.05"
     registry.register(replace(offered, tags={**offered.tags, WITHHELD: why}))
-    with pytest.raises(UserError, match=f"version 1 is not promoted: {why}") as refused:
+    with pytest.raises(UserError, match=f"version 1 is not promoted: it is withheld: {why}") as refused:
         promote(registry, PROJECT, "1", "Ada")
     assert "--override --who NAME --why REASON" in str(refused.value)
     assert aliases(registry) == {} and registry.promotions(PROJECT) == []
@@ -66,15 +66,26 @@ def test_what_a_gate_withholds_is_promoted_by_name_only(registry: Registry, tmp_
     assert (entry["override"], entry["who"], entry["why"]) == (True, NAMED.who, NAMED.why)
 
 
+def test_a_candidate_that_was_withheld_is_said_to_be(registry: Registry, tmp_path: Path) -> None:
+    offered = candidate(tmp_path, "a", verdict="warn")
+    registry.register(replace(offered, tags={**offered.tags, WITHHELD: "floor: has not learned yet"}))
+    with pytest.raises(UserError, match=r"version 1 \(run a\) was withheld: floor: has not learned yet") as refused:
+        promote(registry, PROJECT, CANDIDATE, "Ada")
+    assert "name version 1 and say --override --who NAME --why REASON" in str(refused.value)
+    register(registry, tmp_path, "b")
+    with pytest.raises(UserError, match=r"no version, alias or run 'candidate'; there are: 1, 2"):
+        promote(registry, PROJECT, CANDIDATE, "Ada")
+
+
 def test_a_run_that_is_judged_again_is_promoted_by_its_new_verdict(registry: Registry, tmp_path: Path) -> None:
     (version,) = register(registry, tmp_path, "a")
-    registry.judge_again(version, "fail", {WITHHELD: ""})
+    registry.judge_again(version, judged(tmp_path, "a", "fail"))
     with pytest.raises(UserError, match="gates say 'fail'"):
         promote(registry, PROJECT, "1", "Ada")
-    registry.judge_again(version, "warn", {WITHHELD: "floor: has not learned yet"})
+    registry.judge_again(version, judged(tmp_path, "a", "warn", {WITHHELD: "floor: has not learned yet"}))
     with pytest.raises(UserError, match="floor: has not learned yet"):
         promote(registry, PROJECT, "1", "Ada")
-    registry.judge_again(version, "warn", {WITHHELD: ""})
+    registry.judge_again(version, judged(tmp_path, "a", "warn"))
     assert promote(registry, PROJECT, "1", "Ada").aliases == (PRODUCTION,)
     assert {one["verdict"] for one in registry.promotions(PROJECT)} == {"warn"}
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from marauder.registry import objects
+from marauder.registry.base import WITHHELD
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
-from marauder.testing.registries import PROJECT, candidate
+from marauder.testing.registries import PROJECT, candidate, judged
 from marauder.tracking.mlflow_moves import RUN_TAG
 from marauder.tracking.mlflow_store import MlflowSettings, locate, open_client
 from models import made
@@ -50,3 +52,35 @@ def test_of_several_that_register_at_once_each_run_is_one_version(kind: str, run
     with ThreadPoolExecutor(6) as pool:
         numbers = list(pool.map(register, range(6)))
     assert numbers[::2] == numbers[1::2] and sorted(numbers[::2]) == ["1", "2", "3"]
+
+
+def test_a_version_is_whole_where_judging_it_again_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = made(tmp_path, "files")
+    version = registry.register(candidate(tmp_path, "a", overall=0.5))
+    before = registry.files(version)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(objects, "update", cut_short)
+        registry.judge_again(version, judged(tmp_path, "a", "fail", overall=0.25))
+    (kept,) = registry.versions(PROJECT)
+    assert kept == version and registry.files(kept) == before
+    registry.fetch(kept, tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "eval_report.json").read_text() == '{"overall": 0.5}'
+    registry.judge_again(version, judged(tmp_path, "a", "fail", overall=0.25))
+    registry.fetch(version, tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "eval_report.json").read_text() == '{"overall": 0.25}'
+
+
+def cut_short(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_mlflow_describes_a_version_by_its_last_judgement(runs: Path, tmp_path: Path) -> None:
+    registry = made(tmp_path, "mlflow")
+    version = registry.register(candidate(tmp_path, "a"))
+    client = open_client(locate(MlflowSettings(), runs))
+    assert client.get_model_version(PROJECT, "1").description == "run a, gates: pass"
+    registry.judge_again(version, judged(tmp_path, "a", "warn", {WITHHELD: "floor: too few pictures to tell"}))
+    described = client.get_model_version(PROJECT, "1").description
+    assert described == "run a, gates: warn; withheld: floor: too few pictures to tell"

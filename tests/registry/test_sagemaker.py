@@ -11,7 +11,7 @@ import pytest
 import servers
 from marauder.core.errors import UserError
 from marauder.registry.base import PRODUCTION, WITHHELD
-from marauder.testing.registries import PROJECT, candidate, register
+from marauder.testing.registries import PROJECT, candidate, judged, register
 from models import made
 
 
@@ -40,8 +40,8 @@ def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], 
     assert [one["ModelApprovalStatus"] for one in packages(options)] == ["Approved", *["Rejected"] * 2]
     assert packages(options)[0]["CustomerMetadataProperties"]["run_id"] == "a"
     production, failed, _ = registry.versions(PROJECT)
-    registry.judge_again(production, "fail", {WITHHELD: ""})
-    registry.judge_again(failed, "pass", {WITHHELD: ""})
+    registry.judge_again(production, judged(tmp_path, "a", "fail"))
+    registry.judge_again(failed, judged(tmp_path, "b", "pass"))
     statuses = [one["ModelApprovalStatus"] for one in packages(options)]
     assert statuses == ["Approved", "PendingManualApproval", "Rejected"]
     about = packages(options)[1]["CustomerMetadataProperties"]

@@ -13,9 +13,9 @@ import pytest
 
 from marauder.core.errors import UserError
 from marauder.registry import wandb as registry_wandb
-from marauder.registry.base import PRODUCTION
+from marauder.registry.base import PRODUCTION, WITHHELD
 from marauder.registry.wandb import WandbRegistry
-from marauder.testing.registries import PROJECT, register
+from marauder.testing.registries import PROJECT, judged, register
 from models import made
 
 
@@ -79,6 +79,28 @@ def test_a_wandb_that_fails_is_told_later_and_stops_nothing(
     assert registry.tell(PROJECT) and len(orders) == asked, "what it knows is not told again"
     registry.set_alias(PROJECT, PRODUCTION, "1")
     assert [sorted(one["aliases"]) for one in orders[-1]["artifacts"]] == [["marauder-1", PRODUCTION]]
+
+
+def test_a_run_that_is_judged_again_is_told_with_its_new_files(
+    registry: WandbRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[dict[str, Any]] = []
+
+    def process(command: list[str], **arguments: Any) -> subprocess.CompletedProcess[str]:
+        orders.append(json.loads(arguments["input"]))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(registry_wandb.subprocess, "run", process)
+    (version,) = register(registry, tmp_path, "a")
+    registry.judge_again(version, judged(tmp_path, "a", overall=0.25))
+    assert len(orders) == 2, "another report is other content"
+    registry.judge_again(version, judged(tmp_path, "a", "warn", {WITHHELD: "floor: has not learned yet"}, overall=0.25))
+    (told,) = orders[-1]["artifacts"]
+    assert told["description"] == "run a, gates: warn; withheld: floor: has not learned yet"
+    assert (told["metadata"]["verdict"], told["aliases"]) == ("warn", ["marauder-1"])
+    assert json.loads((Path(told["folder"]) / "eval_report.json").read_text()) == {"overall": 0.25}
+    registry.judge_again(version, judged(tmp_path, "a", "warn", {WITHHELD: "floor: has not learned yet"}, overall=0.25))
+    assert len(orders) == 3, "the same judgement is not told twice"
 
 
 def test_the_mode_follows_the_key_and_a_wrong_one_is_told(

@@ -65,10 +65,11 @@ def test_nothing_found_leads_to_pretrained_weights_and_to_the_labels() -> None:
 
 
 def test_curves_that_still_rise_ask_for_a_longer_training() -> None:
-    rising = replace(GOOD, validation=(0.1, 0.2, 0.3, 0.4, 0.45, 0.5))
+    # Of a training that was evaluated every other epoch.
+    rising = replace(GOOD, epochs=12, validation=(0.1, 0.2, 0.3, 0.4, 0.45, 0.5))
     found = advise(rising, COMMANDS)
     assert found[0].kind == "train_longer" and found[0].command == "longer"
-    assert "0.500 after 6 epochs" in found[0].text
+    assert "0.500 after 12 epochs" in found[0].text
     unlearned = replace(GOOD, value=0.001, withheld="floor", validation=(0.0, 0.001), losses=(14.0, 12.0))
     assert "train_longer" in kinds(unlearned)
     # Ten epochs that changed nothing are no reason for more; a few are too few to tell.
@@ -76,7 +77,7 @@ def test_curves_that_still_rise_ask_for_a_longer_training() -> None:
     assert "train_longer" not in kinds(replace(still, losses=(14.0,) * 10))
     assert "train_longer" in kinds(replace(still, losses=tuple(14.0 - step for step in range(10))))
     for count, words in ((1, "1 epoch of training teaches little"), (3, "3 epochs of training teach little")):
-        short = replace(unlearned, validation=(0.0,) * count, losses=(14.0,) * count)
+        short = replace(unlearned, epochs=count, validation=(0.0,) * count, losses=(14.0,) * count)
         assert any(one.text.startswith(words) and one.command == "longer" for one in advise(short, COMMANDS))
 
 

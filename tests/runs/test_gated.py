@@ -20,7 +20,9 @@ from marauder.registry.opening import open_registry
 from marauder.registry.promotion import promote
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.gatekeeper import GateStop
+from marauder.runs.index import index_runs
 from marauder.runs.recipes import load_run_settings
+from marauder.runs.record import read_record
 from marauder.storage.opening import open_store
 from marauder.tasks.detection.runtime import DetectionRuntime
 from marauder.tasks.detection.settings import DetectionSettings
@@ -337,3 +339,52 @@ def test_another_project_gets_a_version_of_its_own_without_training_again(
     show(again)
     told = capsys.readouterr().out
     assert "it is in production" in told and "promote" not in told
+
+
+@pytest.mark.slow
+def test_a_finished_run_stays_finished_when_measuring_it_again_is_interrupted(
+    reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("export.formats=[]", "id=one")
+    one = run(reef, tmp_path, *words)
+    before = read_record(one.folder)
+    assert before is not None
+    measure = DetectionRuntime.measure
+
+    def stopped(*_: object) -> None:
+        raise Interrupted("SIGINT received")
+
+    monkeypatch.setattr(DetectionRuntime, "measure", stopped)
+    with pytest.raises(Interrupted):
+        run(reef, tmp_path, *words, "project=other")
+    (listed,) = index_runs(tmp_path)
+    assert (listed.state, listed.about["project"]) == ("finished", "shapes")
+    after = read_record(one.folder)
+    assert after is not None and after.message == "measuring it again was interrupted: SIGINT received"
+    assert (after.metrics, after.verdict, after.version) == (before.metrics, before.verdict, before.version)
+    # Longer training is more than measuring: what is interrupted then is the run.
+    with pytest.raises(Interrupted):
+        run(reef, tmp_path, *words, "training.epochs=3")
+    assert [two.state for two in index_runs(tmp_path)] == ["interrupted"]
+    monkeypatch.setattr(DetectionRuntime, "measure", measure)
+    again = run(reef, tmp_path, *words, "training.epochs=3")
+    assert not again.finished_before and again.epochs == 3
+
+
+@pytest.mark.slow
+def test_what_was_measured_again_in_part_is_measured_by_the_former_command_too(
+    reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("export.formats=[]", "id=one")
+    run(reef, tmp_path, *words)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="disk"):
+
+        def full(*_: object) -> None:
+            raise UserError("the disk is full")
+
+        patch.setattr(DetectionRuntime, "report", full)
+        run(reef, tmp_path, *words, "project=other")
+    assert [one.state for one in index_runs(tmp_path)] == ["finished"]
+    again = run(reef, tmp_path, *words)
+    assert not again.finished_before and again.project == "shapes"
+    assert run(reef, tmp_path, *words).finished_before

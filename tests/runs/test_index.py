@@ -61,6 +61,13 @@ def test_a_damaged_record_hides_no_other_and_a_killed_run_is_called_so(tmp_path:
     }
 
 
+def test_a_finished_run_killed_while_it_is_measured_again_is_finished(tmp_path: Path) -> None:
+    finished = {"id": "a", "project": "reef", "state": "finished", "verdict": "pass", "started": 3.0, "version": "1"}
+    record(tmp_path, "a", project="other", state="running", finished_before=finished)
+    (run,) = index_runs(tmp_path)
+    assert (run.state, run.about["project"], run.about["verdict"], run.started) == ("finished", "reef", "pass", 3.0)
+
+
 def test_a_folder_that_may_only_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(tmp_path, "a")
 

@@ -19,6 +19,7 @@ from marauder.core.files import DamagedFileError, located_path, portable_path, r
 from marauder.core.plain import PlainMapping
 
 RECORD = "batch.json"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 FORMAT = 1
 State = Literal["writing", "open", "partly", "imported"]
 WAITING: tuple[State, ...] = ("open", "partly")

@@ -16,6 +16,7 @@ import numpy as np
 
 from marauder.annotation.batch import (
     RECORD,
+    TIME_FORMAT,
     WAITING,
     Batch,
     BatchItem,
@@ -45,7 +46,6 @@ from marauder.selection.price import Price
 
 GUIDELINES = "guidelines"
 PRELABELS = "prelabels.jsonl"
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 FORMAT_VERSION = 1
 """Part of the id: raised when packages of the same pictures would come out otherwise."""
 

@@ -40,6 +40,7 @@ from marauder.annotation.page import write_quality_page
 from marauder.annotation.quality import Quality, judge_quality, model_boxes
 from marauder.annotation.report import advice, write_report
 from marauder.annotation.settings import AnnotationSettings, LimitSettings
+from marauder.annotation.status import command_line
 from marauder.annotation.unpacking import Limits, Unpacked, unpack
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError, printable
@@ -48,6 +49,7 @@ from marauder.core.locks import exclusive
 from marauder.core.plain import Plain
 from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
+from marauder.core.wording import counted
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 
@@ -234,7 +236,7 @@ def _batch_for(settings: AnnotationSettings) -> Batch:
         return batch
     known = list_batches(settings.outbox)
     if not known:
-        raise UserError(f"{settings.outbox}: no batch went out yet; make one: marauder annotation export")
+        raise UserError(f"{settings.outbox}: no batch went out yet; make one: {command_line('export', settings)}")
     return known[-1]  # all are closed: a correction of the last, or the same delivery once more
 
 
@@ -280,7 +282,8 @@ def _causes(checked: Checked) -> list[str]:
         return []  # the advice names these itself
     if checked.strangers and not checked.of_status("returned"):
         name = printable(checked.strangers[0])
-        return [f"Why: {len(checked.strangers)} pictures have names that did not go out ({name} for one); keep them."]
+        have = counted(len(checked.strangers), "picture has a name", "pictures have names")
+        return [f"Why: {have} that did not go out ({name} for one); keep them."]
     notes = [note for picture in checked.of_status("returned") for note in picture.notes if note.serious]
     counts = Counter(note.kind for note in notes)
     first = {note.kind: note for note in reversed(notes)}

@@ -14,6 +14,7 @@ from marauder.annotation.settings import AnnotationSettings
 from marauder.core.errors import printable
 from marauder.core.files import write_json, write_text
 from marauder.core.plain import Plain
+from marauder.core.wording import counted
 from marauder.pages.rendering import render_page
 
 JSON_FILE, HTML_FILE, TEXT_FILE = "import_report.json", "import_report.html", "import_report.txt"
@@ -99,7 +100,8 @@ def advice(
     accepted, total = len(checked.of_status("accepted")), len(checked.pictures)
     missing = len(checked.of_status("missing"))
     back = len(checked.of_status("returned"))
-    lines = [f"Batch {batch.id}, delivery {printable(delivery.name)}: {accepted} of {total} pictures are in order."]
+    of_all = f"{accepted} of {counted(total, 'picture')}"
+    lines = [f"Batch {batch.id}, delivery {printable(delivery.name)}: {of_all} are in order."]
     if back or missing:
         lines.append(f"{back} go back for the reasons in the report, {missing} were not answered.")
     if checked.empty:
@@ -115,8 +117,9 @@ def advice(
             "take the good part now and the rest later: run the import again with --accept."
         )
     elif outstanding:
+        awaited = counted(len(outstanding), "answer is", "answers are")
         lines.append(
-            f"They are merged into {settings.output}. {len(outstanding)} answers are still waited for; put them into "
+            f"They are merged into {settings.output}. {awaited} still waited for; put them into "
             f"{settings.inbox} as a further delivery."
         )
     else:
@@ -128,9 +131,8 @@ def advice(
     if quality is not None and quality.suspects:
         pictures = len({one.key for one in quality.suspects})
         most = min(settings.quality.review_count, pictures)
-        lines.append(
-            f"{pictures} pictures hold boxes that look wrong: look through the first {most} on the quality page."
-        )
+        held = counted(pictures, "picture holds", "pictures hold")
+        lines.append(f"{held} boxes that look wrong: look through the first {most} on the quality page.")
     return "\n".join(lines)
 
 

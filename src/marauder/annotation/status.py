@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from marauder.annotation.batch import Batch, find_batch, list_batches, sent_again
+from marauder.annotation.batch import TIME_FORMAT, Batch, find_batch, list_batches, sent_again
 from marauder.annotation.delivery import Candidate, imports_folder, look, oddities
 from marauder.annotation.merging import latest_version, stored_answers
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import describe_seconds
+from marauder.core.wording import counted, local_time
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
     latest = latest_version(settings.output)
     data = settings.output / "data.yaml" if latest else None
     if batch is None:
-        words = f"No batch went out yet: {settings.outbox} holds none. Make one: {_command('export', settings)}"
+        words = f"No batch went out yet: {settings.outbox} holds none. Make one: {command_line('export', settings)}"
         return BatchStatus(None, "none", 0, 0, False, None, data, words)
     expected = batch.expected()
     stored = stored_answers(imports_folder(settings, batch.id))
@@ -60,8 +62,8 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
     return BatchStatus(batch.id, batch.state, wanted_answers, answered, waiting, ready, data, "\n".join(lines))
 
 
-def _command(name: str, settings: AnnotationSettings, *words: str) -> str:
-    """A command that works as it stands, with the places that are not the default ones."""
+def command_line(name: str, settings: AnnotationSettings, *words: str) -> str:
+    """``marauder annotation NAME`` that works as it stands, with the places that are not the default ones."""
     named = {"--outbox": settings.outbox, "--inbox": settings.inbox, "--output": settings.output}
     if name == "export":
         # There --output is the outbox, and a batch needs its data set.
@@ -73,21 +75,28 @@ def _command(name: str, settings: AnnotationSettings, *words: str) -> str:
         if path != fields[flag.removeprefix("--")].default
         for word in (flag, str(path))
     ]
+    if name == "export" and settings.output != fields["output"].default:
+        places.append(f"output={settings.output}")
     return shlex.join(["marauder", "annotation", name, *words, *places])
 
 
 def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answered: int) -> str:
     if batch.state == "writing":
-        return f"Batch {batch.id} is not written to its end: run {_command('export', settings)} again."
+        return f"Batch {batch.id} is not written to its end: run {command_line('export', settings)} again."
     if batch.state == "imported":
-        return f"Batch {batch.id} is complete: {answered} answers are merged. Nothing is waited for."
+        merged = counted(answered, "answer is", "answers are")
+        return f"Batch {batch.id} is complete: {merged} merged. Nothing is waited for."
     rest = expected - answered
-    what = f"{rest} answers" if not answered else f"the other {rest} of {expected} answers"
+    what = counted(rest, "answer") if not answered else f"the other {rest} of {counted(expected, 'answer')}"
     return (
-        f"Waiting for {what} of batch {batch.id} since {batch.created}. Send the packages in "
+        f"Waiting for {what} of batch {batch.id} since {_since(batch)}. Send the packages in "
         f"{settings.outbox / batch.id} to the provider; put what comes back (a zip, a folder or a file of "
         f"labels, in any format of docs/formats.md) into {settings.inbox}"
     )
+
+
+def _since(batch: Batch) -> str:
+    return local_time(datetime.strptime(batch.created, TIME_FORMAT).replace(tzinfo=UTC), zone=True)
 
 
 def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate) -> str:
@@ -97,10 +106,10 @@ def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate)
     if one.state == "ready" and batch.state == "imported":
         return (
             f"{name} is in the inbox but no batch waits for it; to import it as a correction: "
-            f"{_command('import', settings, '--delivery', str(one.path))}"
+            f"{command_line('import', settings, '--delivery', str(one.path))}"
         )
     if one.state == "ready":
-        return f"{name} is in the inbox, complete: it is imported next ({_command('import', settings)})."
+        return f"{name} is in the inbox, complete: it is imported next ({command_line('import', settings)})."
     if one.state == "copying":
         return f"{name} is still being copied ({one.why})."
     if one.state == "cut":
@@ -111,8 +120,8 @@ def _candidate_words(settings: AnnotationSettings, batch: Batch, one: Candidate)
             return f"{name} has problems; its good part is taken next (accept)."
         return (
             f"{name} was checked and has problems, nothing of it was merged: see the reports in {report}; "
-            f"send it back, or take its good part: {_command('import', settings, '--accept')} "
-            "(of the pipeline: annotation.accept=true)."
+            f"send it back, or take its good part: {command_line('import', settings, '--accept')} "
+            "(in the pipeline: annotation.accept=true)."
         )
     if one.state == "foreign":
         return f"{name} says nothing of this batch's pictures; it is left alone."

@@ -148,13 +148,18 @@ def _data_of_batch(content: Plain) -> Path | None:
 
 
 def _tell_export(settings: AnnotationSettings, summary: ExportSummary) -> None:
+    from marauder.annotation.status import command_line
+    from marauder.core.wording import counted
+
     lines = []
     if summary.existed:
         lines.append(f"batch {summary.batch} is there already; nothing new was made")
     else:
         lines.append(f"batch {summary.batch}")
     twice = f", {summary.overlap} of them for a second annotator too" if summary.overlap else ""
-    lines.append(f"  {summary.pictures} pictures{twice}; {summary.prelabels} boxes suggested")
+    lines.append(
+        f"  {counted(summary.pictures, 'picture')}{twice}; {counted(summary.prelabels, 'box', 'boxes')} suggested"
+    )
     price = summary.price
     lines.append(
         f"  estimate: {price.boxes or 0:,.0f} boxes in {price.pictures:,} pictures"
@@ -165,9 +170,9 @@ def _tell_export(settings: AnnotationSettings, summary: ExportSummary) -> None:
     lines.append(f"  guidelines: {summary.guidelines}")
     lines += [f"  note: {note}" for note in summary.notes[:NOTES_SHOWN]]
     if len(summary.notes) > NOTES_SHOWN:
-        lines.append(f"  and {len(summary.notes) - NOTES_SHOWN} more notes")
+        lines.append(f"  and {counted(len(summary.notes) - NOTES_SHOWN, 'more note')}")
     lines.append(f"next: send the packages out; put what comes back into {settings.inbox}, then:")
-    lines.append(f"  marauder annotation import --outbox {settings.outbox} --inbox {settings.inbox}")
+    lines.append(f"  {command_line('import', settings)}")
     typer.echo(printable("\n".join(lines)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from marauder.core.metrics import Metric
 from marauder.core.plain import Plain
+from marauder.core.text_table import GAP, table_lines
 
 WIDTH = 80
 COLUMNS = {"n_boxes": "boxes", "precision": "precision", "recall": "recall", "ap50": "AP50", "ap50_95": "AP50-95"}
@@ -29,15 +30,13 @@ def class_lines(overall: Plain, metrics: Sequence[Metric] = ()) -> list[str]:
     if "per_class" not in overall or not columns:
         return []
     whole = {"name": "all", **{name: overall.get(OF_ALL.get(name, name)) for name in columns}}
-    rows = [["class", *columns.values()]]
-    rows += [[row["name"], *(_cell(row[name]) for name in columns)] for row in (*classes, whole)]
-    widths = [max(len(row[place]) for row in rows) for place in range(1, len(rows[0]))]
+    header, rows = ["class", *columns.values()], []
+    for row in (*classes, whole):
+        rows.append([row["name"], *(_cell(row[name]) for name in columns)])
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(1, len(header))]
     # Names are what differs most in length; figures always come out whole.
-    room = min(max(len(row[0]) for row in rows), WIDTH - sum(widths) - 2 * len(widths))
-    return [
-        "  ".join([_shortened(row[0], room).ljust(room), *(cell.rjust(width) for cell, width in zip(row[1:], widths))])
-        for row in rows
-    ]
+    room = WIDTH - sum(widths) - len(GAP) * len(widths)
+    return table_lines(header, [[_shortened(row[0], room), *row[1:]] for row in rows], range(1, len(header)))
 
 
 def _cell(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -149,75 +149,88 @@ def parse_names(text: str | None) -> list[str] | None:
 def _show_summary(_: OrganizeSettings, summary: OrganizeSummary) -> None:
     from collections import Counter
 
-    from rich.console import Console
-    from rich.table import Table
-
+    from marauder.core.text_table import screen_width, table_lines
+    from marauder.core.wording import counted
     from marauder.data.check import EXAMPLES, told_counts
     from marauder.data.organize import SUMMARY_FILE, in_words
 
-    console = Console()
     renamed = {name: pair for name, pair in summary.mapped.items() if pair[1]}
-    if renamed:
-        table = Table("source name", "class", "boxes", title="mapped")
-        for name, (target, boxes) in sorted(renamed.items(), key=lambda item: -item[1][1]):
-            table.add_row(name, target, f"{boxes:,}")
-        console.print(table)
+    mapped = [
+        [printable(name), target, f"{boxes:,}"]
+        for name, (target, boxes) in sorted(renamed.items(), key=lambda item: -item[1][1])
+    ]
+    for line in table_lines(("source name", "class", "boxes"), mapped, (2,), "mapped", screen_width()):
+        typer.echo(line)
     lost = {name: boxes for name, boxes in summary.unmapped.items() if boxes}
     if summary.unmapped:
-        table = Table("source name", "boxes left out", title="not in the species table")
-        for name, boxes in lost.items():
-            table.add_row(name, f"{boxes:,}")
-        console.print(table)
+        left = [[printable(name), f"{boxes:,}"] for name, boxes in lost.items()]
+        for line in table_lines(
+            ("source name", "boxes left out"), left, (1,), "not in the species table", screen_width()
+        ):
+            typer.echo(line)
         unused = len(summary.unmapped) - len(lost)
         if unused:
-            console.print(f"{unused} more names without a box did not map")
+            typer.echo(f"{counted(unused, 'more name')} without a box did not map")
     rows = [row for row in summary.splits if sum(row["counts"].values())]
-    show_splits(console, rows)
+    show_splits(rows)
     for line in told_counts(summary.problems, {kind: rows[:EXAMPLES] for kind, rows in summary.examples.items()}):
         typer.echo(printable(line))
     if summary.set_aside:
         first = summary.set_aside[0]
-        console.print(f"{len(summary.set_aside)} pictures set aside, first: {printable(first['path'])}", markup=False)
+        typer.echo(f"{counted(len(summary.set_aside), 'picture')} set aside, first: {printable(first['path'])}")
     for note in summary.notes:
-        # Brackets in a path would be read as rich's markup.
-        console.print(f"note: {note}", markup=False)
+        typer.echo(f"note: {note}")
     state = "nothing to do, already organized" if summary.already_done else "done"
-    typer.echo(f"{state}: {summary.pictures:,} pictures, {summary.boxes:,} boxes, {summary.groups:,} groups")
+    counts = (
+        counted(summary.pictures, "picture"),
+        counted(summary.boxes, "box", "boxes"),
+        counted(summary.groups, "group"),
+    )
+    typer.echo(f"{state}: {', '.join(counts)}")
     if summary.set_aside:
         reasons = in_words(Counter(row["kind"] for row in summary.set_aside))
-        typer.echo(f"set aside: {len(summary.set_aside):,} pictures: {reasons}")
+        typer.echo(f"set aside: {counted(len(summary.set_aside), 'picture')}: {reasons}")
     if summary.problems:
         details = summary.data_yaml.with_name(SUMMARY_FILE)
         typer.echo(f"problems: {in_words(summary.problems)}; examples in {details}")
     typer.echo(f"data set: {summary.data_yaml}")
 
 
-def show_splits(console: Any, rows: list[Plain], title: str = "splits") -> None:
+def show_splits(rows: list[Plain], title: str = "splits") -> None:
     """Pictures and boxes of each split: rows with ``name``, ``counts`` by split, and ``groups``."""
-    from rich.table import Table
+    from marauder.core.text_table import screen_width, table_lines
+    from marauder.core.wording import counted
 
     if not rows:
         return
     splits = list(rows[0]["counts"])
-    table = Table("", *splits, "groups in all", title=title)
-    for row in rows[:MOST_ROWS]:
-        table.add_row(row["name"], *(f"{row['counts'][split]:,}" for split in splits), f"{row['groups']:,}")
-    console.print(table)
+    header = ("", *splits, "groups in all")
+    cells = [
+        [row["name"], *(f"{row['counts'][split]:,}" for split in splits), f"{row['groups']:,}"]
+        for row in rows[:MOST_ROWS]
+    ]
+    for line in table_lines(header, cells, range(1, len(header)), title, screen_width()):
+        typer.echo(line)
     if len(rows) > MOST_ROWS:
-        console.print(f"and {len(rows) - MOST_ROWS} classes more")
+        typer.echo(f"and {counted(len(rows) - MOST_ROWS, 'more class', 'more classes')}")
 
 
 def _show_report(report: CheckReport) -> None:
-    from rich.console import Console
-
+    from marauder.core.wording import counted
     from marauder.data.check import told
 
-    typer.echo(f"{report.source}: {report.pictures:,} pictures, {report.boxes:,} boxes, {len(report.names)} classes")
-    show_splits(Console(), [row for row in report.splits if sum(row["counts"].values())])
+    counts = (
+        counted(report.pictures, "picture"),
+        counted(report.boxes, "box", "boxes"),
+        counted(len(report.names), "class", "classes"),
+    )
+    typer.echo(f"{report.source}: {', '.join(counts)}")
+    show_splits([row for row in report.splits if sum(row["counts"].values())])
     for line in told(report.findings):
         typer.echo(printable(line))
     errors, warnings = report.severity("error"), report.severity("warning")
-    typer.echo(f"{errors:,} errors, {warnings:,} warnings" if report.findings else "no defects found")
+    found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    typer.echo(found if report.findings else "no defects found")
 
 
 def _without_fractions(settings: OrganizeSettings) -> OrganizeSettings:

@@ -9,6 +9,7 @@ import typer
 
 from marauder.cli.job_command import JobCommand
 from marauder.cli.options import PICTURES, Option
+from marauder.core.wording import counted
 
 if TYPE_CHECKING:
     from marauder.tasks.detection.evaluate_settings import EvaluateSettings
@@ -22,7 +23,7 @@ def _show(_: EvaluateSettings, done: tuple[Measured, Path | None]) -> None:
     figures = measured.result.overall.to_json(classes=False)
     named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("map50", "map50_95"))
     count = len(measured.records)
-    typer.echo(f"{named} on {count} picture{'' if count == 1 else 's'}")
+    typer.echo(f"{named} on {counted(count, 'picture')}")
     typer.echo("\n".join(class_lines(measured.result.overall.to_json())))
     typer.echo(f"report: {report}")
 

@@ -7,6 +7,7 @@ exception is a fault of the program and keeps its traceback.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import shutil
@@ -125,7 +126,26 @@ def _root(
 
 def main() -> NoReturn:
     """Entry point of the ``marauder`` command."""
-    run_with_boundary(typer.main.get_command(app))
+    run_program(typer.main.get_command(app))
+
+
+def run_program(command: Callable[[], Any]) -> NoReturn:
+    """``run_with_boundary`` as all that this process does."""
+    # Registered before any other, it comes after all of them: what has to be put in order at the end is.
+    atexit.register(_leave_undismantled)
+    run_with_boundary(command)
+
+
+_stopped: list[str] = []
+"""Why work stopped in time, once it did."""
+
+
+def _leave_undismantled() -> None:
+    """Whoever stopped the work waits for the prompt: taking the numerical libraries apart takes seconds."""
+    if _stopped:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_INTERRUPTED)
 
 
 def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
@@ -153,6 +173,7 @@ def run_with_boundary(command: Callable[[], Any]) -> NoReturn:
         print(f"error: {explained}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except Interrupted as stop:
+        _stopped.append(stop.reason)
         again = stop.resume_command or resume_command()
         print(
             f"\nstopped: {stop.reason}. Finished work is saved. To continue, run:\n  {again}",

@@ -57,6 +57,7 @@ def write(
     from marauder.core.clock import Clock
     from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.core.mistakes import Mistakes
+    from marauder.core.wording import counted
     from marauder.data.groups import compile_group_pattern
     from marauder.data.manifests.measure import measure_dataset
     from marauder.data.manifests.splitting import divided
@@ -86,7 +87,8 @@ def write(
                 dataset = divided(dataset, shares, seed, near_duplicates, clock)
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
     counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
-    typer.echo(f"{len(dataset):,} pictures ({counts}), {int(dataset.class_counts().sum()):,} boxes")
+    boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
+    typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
     _tell_problems(dataset.problems)
     typer.echo(f"data set: {spec}")
     _tell_left_out(dataset)
@@ -99,27 +101,23 @@ def show(
     pictures: Pictures = None,
 ) -> None:
     """Show rows, classes, attributes with their values or ranges, and what is wrong. Exit status 1: rows are bad."""
-    from rich.console import Console
-    from rich.table import Table
-
     from marauder.cli.data import show_splits
+    from marauder.core.text_table import screen_width, table_lines
+    from marauder.core.wording import counted
     from marauder.data.formats.assembling import LOSING
     from marauder.data.manifests.summary import attribute_rows
     from marauder.data.reading import read_dataset
     from marauder.data.splits import split_report
 
     dataset = read_dataset(input, format, pictures=pictures)
-    console = Console()
-    show_splits(console, [asdict(row) for row in split_report(dataset)], str(input))
+    show_splits([asdict(row) for row in split_report(dataset)], str(input))
     unlabelled = sum(not record.labelled for record in dataset)
     if unlabelled:
-        console.print(f"{unlabelled:,} pictures are unlabelled")
+        typer.echo(f"{counted(unlabelled, 'picture is', 'pictures are')} unlabelled")
     for title, of in attribute_rows(dataset).items():
-        if of:
-            table = Table("attribute", "of", "values", title=title)
-            for found in of:
-                table.add_row(found.name, f"{found.count:,}", found.values)
-            console.print(table)
+        rows = [[found.name, f"{found.count:,}", found.values] for found in of]
+        for line in table_lines(("attribute", "of", "values"), rows, (1,), title, screen_width()):
+            typer.echo(line)
     _tell_problems(dataset.problems)
     if any(problem.kind in LOSING for problem in dataset.problems):
         raise typer.Exit(1)

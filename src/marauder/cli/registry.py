@@ -127,6 +127,11 @@ def promote(
     with opened.emitting(project) as emit:
         done = put_into_production(opened.registry, project, version, who or _me(), why, override_by, emit)
     typer.echo(f"in production: {project} version {done.version} (run {done.run_id}, verdict {done.verdict})")
+    from marauder.registry.base import PREVIOUS
+
+    before = opened.registry.find(project, PREVIOUS)
+    if before is None or before.version == done.version:
+        return  # the first one in production has none before it to go back to
     # The way back must lead to the same registry.
     where = [*(["--registry", kind] if kind else []), *(word for one in option or () for word in ("--option", one))]
     where += [*(["--config", str(config)] if config else []), *(["--runs", str(runs)] if runs else [])]
@@ -243,7 +248,9 @@ def _show_versions(registry: Registry, project: str) -> None:
         [
             one.version,
             ", ".join(one.aliases),
-            one.verdict + (", overridden" if one.tags.get("promoted_override") else ""),
+            one.verdict
+            + (", withheld" if one.withheld else "")
+            + (", overridden" if one.tags.get("promoted_override") else ""),
             *(_figure(one.metrics.get(name)) for name in names),
             _moment(one.created),
             one.run_id,
@@ -296,9 +303,9 @@ def _why(entry: Plain) -> str:
 
 
 def _moment(seconds: float) -> str:
-    import time
+    from marauder.core.wording import local_time
 
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    return local_time(seconds)
 
 
 def _me() -> str:
@@ -315,16 +322,7 @@ def _me() -> str:
 def _print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] | range = ()
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from marauder.core.text_table import screen_width, table_lines
 
-    if not rows:
-        return
-    table = Table(title=Text(title) if title else None, title_justify="left", show_header=any(columns))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numeric else "left", overflow="fold")
-    for row in rows:
-        # As ``Text``: brackets in names and reasons are not rich's markup.
-        table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
+    for line in table_lines(columns, [[str(cell) for cell in row] for row in rows], numeric, title, screen_width()):
+        typer.echo(line)

@@ -23,11 +23,9 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs."
 @app.command("list")
 def list_runs(runs: Runs = Path("runs")) -> None:
     """Show every run: its state, verdict and main figures, and when it ran; the newest last."""
-    from rich.console import Console
-    from rich.table import Table
-
     from marauder.core.errors import UserError
     from marauder.core.metrics import headlines
+    from marauder.core.text_table import screen_width, table_lines
     from marauder.runs.index import index_runs
     from marauder.runs.task_description import all_tasks
 
@@ -39,11 +37,10 @@ def list_runs(runs: Runs = Path("runs")) -> None:
         return
     known = dict.fromkeys(name for task in all_tasks() for name in headlines(task.metrics))
     metrics = [name for name in known if any(run.metrics.get(name) is not None for run in found)]
-    table = Table("run", "project", "state", "gates", *metrics, "version", "started", "took")
-    for run in found:
-        table.add_row(*row(run, metrics))
-    # A pipe has no width to fit into: names must come out whole.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    header = ("run", "project", "state", "gates", *metrics, "version", "started", "took")
+    numeric = range(4, 4 + len(metrics))
+    for line in table_lines(header, [row(run, metrics) for run in found], numeric, width=screen_width()):
+        typer.echo(line)
 
 
 @app.command()
@@ -117,18 +114,20 @@ def ui(
 
 def row(run: IndexedRun, metrics: Sequence[str]) -> list[str]:
     """The cells of a run in the table."""
-    import time
-
     from marauder.core.clock import describe_seconds
+    from marauder.core.wording import local_time
 
+    verdict = str(run.about.get("verdict") or "")
+    if run.about.get("withheld"):
+        verdict += ", withheld"
     values = [run.metrics.get(name) for name in metrics]
     return [
         run.folder.name,
         str(run.about.get("project") or ""),
         run.state,
-        str(run.about.get("verdict") or ""),
+        verdict,
         *("" if value is None else f"{float(value):.3f}" for value in values),
         str(run.about.get("version") or ""),
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)) if run.started else "",
+        local_time(run.started) if run.started else "",
         describe_seconds(run.seconds) if run.seconds else "",
     ]

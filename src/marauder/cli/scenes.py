@@ -9,13 +9,15 @@ import typer
 
 from marauder.cli.job_command import JobCommand
 from marauder.cli.options import Option
+from marauder.core.wording import counted
 
 if TYPE_CHECKING:
     from marauder.scenes.settings import SceneSettings
 
 
 def _show(settings: SceneSettings, data_yaml: Path) -> None:
-    typer.echo(f"{settings.count} pictures of {settings.number_of_clips} clips: {data_yaml}")
+    counts = f"{counted(settings.count, 'picture')} of {counted(settings.number_of_clips, 'clip')}"
+    typer.echo(f"{counts}: {data_yaml}")
 
 
 SCENES = JobCommand(

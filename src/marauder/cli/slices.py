@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marauder.cli.options import Format, Pictures
+from marauder.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,8 @@ def show_slice(
         typer.echo(dataset.records[index].key)
     count = counter.count(masks[name])
     # Standard error: the keys alone go into a pipe.
-    typer.echo(f"{count.pictures:,} pictures, {count.boxes:,} boxes, {count.groups:,} groups", err=True)
+    shown_pictures, shown_boxes = counted(count.pictures, "picture"), counted(count.boxes, "box", "boxes")
+    typer.echo(f"{shown_pictures}, {shown_boxes}, {counted(count.groups, 'group')}", err=True)
     if sheet is not None:
         if not chosen:
             raise UserError(f"slice {name!r} holds no labelled picture: there is nothing to draw")
@@ -94,7 +96,7 @@ def show_slice(
         shown = min(most, len(chosen))
         # Spread over the slice: the first ones would be frames of one clip.
         spread = [chosen[place * len(chosen) // shown] for place in range(shown)]
-        _draw(dataset, spread, counting, sheet, f"{name}: {count.pictures:,} pictures, {count.boxes:,} boxes")
+        _draw(dataset, spread, counting, sheet, f"{name}: {shown_pictures}, {shown_boxes}")
 
 
 def _draw(dataset: Dataset, chosen: Sequence[int], counting: np.ndarray, sheet: Path, title: str) -> None:
@@ -115,25 +117,17 @@ def _draw(dataset: Dataset, chosen: Sequence[int], counting: np.ndarray, sheet: 
 
 
 def _show_table(rows: Sequence[SliceRow], findings: Sequence[SliceFinding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from marauder.core.text_table import screen_width, table_lines
 
-    console = Console()
+    header = ("slice", "pictures", "boxes", "groups", "protected", "remarks")
     for split in dict.fromkeys(row.split for row in rows):
-        table = Table("slice", title=f"split {split}")
-        for column in ("pictures", "boxes", "groups"):
-            table.add_column(column, justify="right")
-        table.add_column("protected")
-        table.add_column("remarks")
+        cells = []
         for row in (row for row in rows if row.split == split):
             remarks = [one.message for one in findings if one.slice == row.mask.name and one.split == split]
-            table.add_row(
-                row.mask.name,
-                *(f"{number:,}" for number in (row.count.pictures, row.count.boxes, row.count.groups)),
-                "yes" if row.mask.protected else "",
-                "; ".join(remarks),
-            )
-        console.print(table, markup=False)
+            numbers = (f"{number:,}" for number in (row.count.pictures, row.count.boxes, row.count.groups))
+            cells.append([row.mask.name, *numbers, "yes" if row.mask.protected else "", "; ".join(remarks)])
+        for line in table_lines(header, cells, (1, 2, 3), f"split {split}", screen_width()):
+            typer.echo(line)
     shown = {(row.mask.name, row.split) for row in rows}
     for finding in findings:
         # Slices without a row would take their remarks with them.

@@ -58,9 +58,17 @@ def _show_classes(summary: RunSummary) -> None:
             typer.echo(line)
 
 
+def _say(label: str, text: str) -> None:
+    from marauder.core.text_table import screen_width, wrapped
+
+    for line in wrapped(label, text, screen_width()):
+        typer.echo(line)
+
+
 def show(summary: RunSummary) -> None:
     """The end of a run in a few lines: figures, verdict, files, what to do next."""
     from marauder.core.metrics import headlines
+    from marauder.core.wording import counted
     from marauder.runs.task_description import describe_task
 
     figures = ", ".join(
@@ -68,12 +76,13 @@ def show(summary: RunSummary) -> None:
         for name in headlines(describe_task(summary.task).metrics)
         if (value := summary.metrics.get(name)) is not None and value == value  # NaN: undefined
     )
-    typer.echo(f"done: {figures} on the split {summary.split} (best of {summary.epochs} epochs: {summary.best_epoch})")
+    best = f"best of {counted(summary.epochs, 'epoch')}: {summary.best_epoch}"
+    _say("done: ", f"{figures} on the split {summary.split} ({best})")
     _show_classes(summary)
     if summary.finished_before:
         typer.echo("it was finished before; nothing had to be done again")
     for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
-        typer.echo(f"note:    {note}")
+        _say("note:    ", note)
     show_gates(summary)
     typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
     if summary.version is not None:
@@ -87,9 +96,9 @@ def show_gates(summary: RunSummary) -> None:
     """The verdict, and each gate that failed it or withholds it."""
     typer.echo(f"gates:   {summary.verdict}")
     for why in summary.failed:
-        typer.echo(f"  failed: {why}")
+        _say("  failed: ", why)
     if summary.withheld:
-        typer.echo(f"  not offered for production: {summary.withheld}")
+        _say("  not offered for production: ", summary.withheld)
 
 
 def show_advice(summary: RunSummary) -> None:
@@ -99,6 +108,6 @@ def show_advice(summary: RunSummary) -> None:
     for one in summary.advice:
         # A registry that did not answer has nothing to promote yet, and what is in production needs no promotion.
         if one.kind != PROMOTE or (summary.version is not None and not summary.in_production):
-            typer.echo(f"next:    {one.text}")
+            _say("next:    ", one.text)
             if one.command:
                 typer.echo(f"         {one.command}")

@@ -1,13 +1,16 @@
 """The clock that every long loop asks between units of work: time budgets, SIGTERM, SIGINT, notices and stop requests.
 
 A first signal, or a spent budget, means: finish the unit, save, leave with exit status 75 and the line that resumes.
-A second signal leaves at once; the last checkpoint stands.
+A second signal leaves at once; the last checkpoint stands. Signals are answered by a thread of their own, so that the
+answer comes at once whatever the main thread is at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import select
 import signal
 import threading
 import time
@@ -19,6 +22,10 @@ from types import FrameType
 from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake, MistakesError
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FIRST_WORDS_SECONDS, MORE_WORDS_SECONDS = 2.0, 10.0
+"""Seconds after which someone who waits for the end hears what the work is at: at first, and again."""
+_NO_MORE = b"\0"
 EXIT_INTERRUPTED = 75
 """Exit status of work that stopped in time and can be continued (EX_TEMPFAIL of sysexits.h)."""
 
@@ -56,6 +63,9 @@ class Clock:
         self.stop_file = stop_file
         self.parent = parent
         self.signal_name: str | None = None
+        self._process = os.getpid()
+        self.doing = ""
+        """What the work is at ("exporting the model"), for whoever asked it to stop and waits."""
         self.notice: str | None = None
         """Why the machine is about to go away; ``marauder.launch.notices.watch`` sets it, from a thread of its own."""
 
@@ -107,25 +117,67 @@ class Clock:
             return
         global _listening
         before, _listening = _listening, self
-        previous = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._process = os.getpid()
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        # The interpreter writes the number of a signal there the moment it comes. Its handlers wait until the main
+        # thread is back from whatever it called, which may take many seconds.
+        former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        answering = threading.Thread(target=self._answer, args=(reading,), name="signals", daemon=True)
+        answering.start()
         try:
             yield self
         finally:
             _listening = before
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(former)
+            # Not by closing it: a forked process may hold the pipe open.
+            os.write(writing, _NO_MORE)
+            answering.join()
+            os.close(writing)
+            os.close(reading)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_name is not None:
-            # Not sys.exit: its SystemExit could be caught, or wait in a finally, and whoever asks twice wants out now.
+        if self.signal_name is not None and os.getpid() != self._process:
+            # A forked process has nobody who answers.
             os._exit(128 + number)
-        self.signal_name = signal.Signals(number).name
-        # Those that were started by another process leave the speaking to it. ``os.write`` takes no lock that the code
-        # that was interrupted may hold.
-        if self.parent is None and number == signal.SIGINT:
-            os.write(2, b"\nfinishing this step and saving; send it again to stop without saving\n")
+        self.signal_name = self.signal_name or signal.Signals(number).name
+
+    def _answer(self, reading: int) -> None:
+        """Answer signals: the first, and the waiting after it, with words, the second by leaving."""
+        asked, speaks, pause = None, False, FIRST_WORDS_SECONDS
+        while True:
+            ready, _, _ = select.select([reading], [], [], None if asked is None else pause)
+            numbers = os.read(reading, 64) if ready else b""
+            for number in (one for one in numbers if one in SIGNALS):
+                if asked is not None:
+                    # Not sys.exit: its SystemExit could be caught, or wait in a finally, and whoever asks twice wants
+                    # out now.
+                    os._exit(128 + number)
+                self.signal_name = self.signal_name or signal.Signals(number).name
+                # Those that were started by another process leave the speaking to it.
+                asked, speaks = time.monotonic(), number == signal.SIGINT and self.parent is None
+                self._say(speaks, "\nfinishing this step and saving; send it again to stop without saving\n")
+            if _NO_MORE in numbers:
+                return
+            if asked is not None and not numbers:
+                waited = describe_seconds(time.monotonic() - asked)
+                at = self.doing or "finishing this step"
+                self._say(speaks, f"still {at} ({waited} so far); send it again to stop at once\n")
+                pause = MORE_WORDS_SECONDS
+
+    @staticmethod
+    def _say(speaks: bool, words: str) -> None:
+        if speaks:
+            # Takes no lock that the main thread may hold. A terminal that is gone must not end the thread.
+            with contextlib.suppress(OSError):
+                os.write(2, words.encode())
 
 
+# A forked process would write its signals, too, and one Ctrl-C would be taken for two.
+os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 _listening: Clock | None = None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.files import write_json, write_text
+from marauder.core.wording import counted
 from marauder.critical.settings import CriticalSettings
 from marauder.data.balancing import class_frequencies
 from marauder.pages.rendering import render_page
@@ -41,13 +42,12 @@ class BalancePlan:
 
     def describe(self) -> str:
         """A table with one line for each class."""
-        lines = [f"{self.records} pictures, {self.length} draws an epoch; nothing is copied"]
+        lines = [f"{counted(self.records, 'picture')}, {self.length} draws an epoch; nothing is copied"]
         for one in self.classes:
             mark = " (critical)" if one.critical else ""
             factor = "–" if math.isnan(one.factor) else f"{one.factor:.2f}"
-            lines.append(
-                f"  {one.name}{mark}: {one.boxes} boxes in {one.pictures} pictures, pictures drawn {factor} times"
-            )
+            held = f"{counted(one.boxes, 'box', 'boxes')} in {counted(one.pictures, 'picture')}"
+            lines.append(f"  {one.name}{mark}: {held}, pictures drawn {factor} times")
         return "\n".join([*lines, f"plan:    {self.file}", f"page:    {self.page}"])
 
 

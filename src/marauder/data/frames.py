@@ -34,6 +34,7 @@ from marauder.core.many_files import ManyFiles
 from marauder.core.plain import Plain
 from marauder.core.progress import Progress
 from marauder.core.settings import Decides, OnThisMachine, Settings
+from marauder.core.wording import counted
 from marauder.data.csv_files import write_csv
 from marauder.data.media_files import MediaFile, find_media, flat_names, why_nothing
 from marauder.data.video_files import Sampling, Video, VideoError
@@ -93,7 +94,7 @@ class FramesSummary:
     def message(self) -> str:
         """What happened, and what to do next."""
         new = f" ({self.new_pictures:,} new)" if self.new_pictures != self.pictures else ""
-        lines = [f"{self.pictures:,} pictures{new} of {self.clips:,} clips: {self.output}"]
+        lines = [f"{counted(self.pictures, 'picture')}{new} of {counted(self.clips, 'clip')}: {self.output}"]
         if self.set_aside:
             lines.append(f"not all could be read, see {self.output / SET_ASIDE_FILE}; first: {self.set_aside[0][1]}")
         return "\n".join(lines)

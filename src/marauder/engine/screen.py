@@ -13,6 +13,8 @@ WIDTH = 80
 GAP = "  "
 FIGURE_WIDTH = 5
 BEST = " *"
+LINES_A_HEADER = 20
+"""Epochs below a header, before it is said again."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Screen:
         self.columns = choose_columns(losses, metrics, WIDTH - self._epoch_width - len(f"{GAP}59 min 59 s{BEST}"))
         self._losses = losses
         self._progress: Progress | None = None
-        self._headed = False
+        self._lines = 0
 
     def begin(self, step: int) -> None:
         """Show progress from ``step`` on."""
@@ -74,11 +76,11 @@ class Screen:
         progress.say(text)
 
     def epoch_ended(self, history: Sequence[Mapping[str, float]], is_best: bool) -> None:
-        """Write the line of the newest row of ``history``, under a header the first time."""
-        if not self._headed:
+        """Write the line of the newest row of ``history``, under a header at first and again every so often."""
+        if self._lines % LINES_A_HEADER == 0:
             titles = [column.title.rjust(column.width) for column in self.columns]
             self.say(GAP.join(["epoch".rjust(self._epoch_width), *titles, f"time{GAP}{BEST.strip()}: best"]))
-            self._headed = True
+        self._lines += 1
         self.say(self.line(history, is_best))
 
     def line(self, history: Sequence[Mapping[str, float]], is_best: bool) -> str:

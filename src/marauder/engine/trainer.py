@@ -18,6 +18,7 @@ from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Decides
+from marauder.core.wording import counted
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group, choose_precision
@@ -196,7 +197,7 @@ class Trainer:
             self.screen.say(f"training is complete at {where}" if over else f"training continues from {where}")
         if lost_steps:
             about |= {"lost_steps": lost_steps, "lost_seconds": round(lost_seconds, 1)}
-            steps = "1 step" if lost_steps == 1 else f"{lost_steps} steps"
+            steps = counted(lost_steps, "step")
             since = "since the last checkpoint" if resumed else "before the first checkpoint"
             self.screen.say(f"lost and repeated: {steps} {since} ({describe_seconds(lost_seconds)})")
         # A run that is only measured again trains no further.
@@ -372,6 +373,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         position = self.state.position
         average = self.state.average.model
+        self.clock.doing = "cutting the evaluation short"
         with self.stopwatch.measure("evaluation"):
             self.group.broadcast_buffers(average)
             # A rank that is out of time gives no share, but takes part in the gathering, where the others wait for it.
@@ -380,6 +382,7 @@ class Trainer:
             if any(part is None for part in shares):
                 self._interrupt(self.group.agree(self.clock.stop_reason()) or "stopped while evaluating")
             metrics = self.group.broadcast(self.task.score(shares) if self.group.leads else None)
+        self.clock.doing = ""
         score = score_of(metrics, self.settings.best_metric)
         self._collapse = self.guards.collapse.judge_score(self.settings.best_metric, score, position.best_score)
         trouble = self.task.trouble(metrics)
@@ -416,6 +419,7 @@ class Trainer:
 
     def _interrupt(self, reason: str) -> NoReturn:
         step = self.state.position.step
+        self.clock.doing = "writing the checkpoint"
         if self.group.leads:
             self._save_checkpoint(wait=True)
             self.run_log.event("interrupted", step=step, why=reason)

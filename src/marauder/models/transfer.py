@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from marauder.core.errors import UserError
+from marauder.core.wording import counted
 from marauder.models.files import load_detector
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector, class_branch_width
 
@@ -53,6 +54,16 @@ class TransferAccount:
     branch_widths: tuple[int, int] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     numbers: int = 0
+
+    def summary(self) -> str:
+        """What was taken over, in a line for everyone."""
+        count = len(self.taken) + len(self.by_class)
+        words = f"weights from {self.source.name}: {count} of {counted(count + len(self.missing), 'tensor')} taken over"
+        words += ", the rest begins untrained" if self.missing else ""
+        if self.classes_taken or self.classes_initialised:
+            classes = counted(len(self.classes_taken) + len(self.classes_initialised), "class", "classes")
+            words += f"; {len(self.classes_taken) or 'none'} of {classes} known by name"
+        return words
 
     def describe(self) -> str:
         """The account in a few lines."""

@@ -23,7 +23,7 @@ class State(enum.StrEnum):
     INTERRUPTED = "interrupted"
     PAUSED = "paused"
     WAITING = "waiting"
-    READY = "ready"
+    READY = "not started"
     STALE = "stale"
     FAILED = "failed"
 
@@ -70,7 +70,7 @@ def decide(facts: Facts) -> Status:
     if record is not None and record.state == "running" and facts.locked:
         return Status(State.RUNNING)
     # Before changes: inputs that are about to be made anew cannot be compared.
-    waits = [f"for step {name}, which is {state}" for name, state in facts.producers.items() if state != State.DONE]
+    waits = [f"for {name} ({state})" for name, state in facts.producers.items() if state != State.DONE]
     if waits:
         return Status(State.WAITING, tuple(waits))
     changed = differences(facts)

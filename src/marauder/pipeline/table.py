@@ -19,7 +19,7 @@ NEXT = {
     State.WAITING: "waits",
     State.READY: "would start",
     State.INTERRUPTED: "would continue",
-    State.PAUSED: "would look whether it arrived",
+    State.PAUSED: "would check whether it has arrived",
     State.STALE: "would run again",
     State.FAILED: "would be tried again",
 }
@@ -59,7 +59,7 @@ def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: di
     # In a dry run nothing is made, so what this step would read can only be guessed.
     if status.state == State.WAITING and before and all(earlier in selected for earlier in before):
         givers = " and ".join(earlier.name for earlier in before)
-        return f"would follow, if {givers} give{'s' * (len(before) == 1)} it something new"
+        return f"would run after {givers}, if that makes something new"
     words = "would start over" if status.fresh else NEXT[status.state]
     return f"{words}: {'; '.join(status.reasons)}" if status.reasons else words
 

@@ -15,6 +15,7 @@ import numpy as np
 from marauder.core.clock import describe_seconds
 from marauder.core.files import to_plain, write_json, write_text
 from marauder.core.plain import Plain
+from marauder.core.wording import counted
 from marauder.data.contact_sheets import Tile, contact_sheet
 from marauder.imaging.plan import METHODS
 from marauder.pages.rendering import embed_picture, render_page
@@ -72,9 +73,9 @@ class PreprocessingSummary:
     def message(self) -> str:
         """The result in plain words, with what to do next."""
         lines = [
-            f"{self.pictures:,} pictures: {self.enhanced:,} enhanced, {self.left_alone:,} unchanged, "
-            f"{len(self.set_aside):,} set aside; {self.companions:,} other files copied. "
-            f"{self.redone:,} pictures worked on in this run, in {describe_seconds(self.seconds)}."
+            f"{counted(self.pictures, 'picture')}: {self.enhanced:,} enhanced, {self.left_alone:,} unchanged, "
+            f"{len(self.set_aside):,} set aside; {counted(self.companions, 'other file')} copied. "
+            f"{counted(self.redone, 'picture')} worked on in this run, in {describe_seconds(self.seconds)}."
         ]
         for name, label in (("uiqm", "UIQM"), ("uciqe", "UCIQE"), ("psnr", "PSNR"), ("ssim", "SSIM")):
             if f"{name}_before" in self.means:

@@ -47,6 +47,12 @@ class Candidate:
     metrics: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def tags_again(self) -> dict[str, str]:
+        """Tags of a version that is judged again: the verdict among them, and what withholds it, empty where nothing
+        does, in the place of what the former judgement said."""
+        return {WITHHELD: "", **self.tags, VERDICT: self.verdict}
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -65,9 +71,14 @@ class ModelVersion:
     location: str
 
     @property
+    def withheld(self) -> str:
+        """Why it needs an override though no gate failed it; empty: it needs none."""
+        return self.tags.get(WITHHELD, "")
+
+    @property
     def is_offered(self) -> bool:
         """Whether no gate failed or withheld it."""
-        return self.verdict != "fail" and not self.tags.get(WITHHELD)
+        return self.verdict != "fail" and not self.withheld
 
 
 class Registry(Plugin[Settings], ABC):
@@ -117,10 +128,13 @@ class Registry(Plugin[Settings], ABC):
     def add_tags(self, project: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version (who promoted it, and why)."""
 
-    def judge_again(self, version: ModelVersion, verdict: str, tags: Mapping[str, str]) -> None:
-        """The run of ``version`` was judged again: ``verdict`` counts from now on, and ``tags`` (``WITHHELD`` among
-        them, empty where nothing withholds it) replace the former ones. The files stay as they were registered."""
-        self.add_tags(version.project, version.version, {**tags, VERDICT: verdict})
+    @abstractmethod
+    def judge_again(self, version: ModelVersion, candidate: Candidate) -> None:
+        """The run of ``version`` was judged again: verdict, figures, tags and files of ``candidate``, which has the
+        same weights, count from now on. A tag ``WITHHELD`` that it lacks is gone.
+
+        The version's former files stay until the new ones are there: killed at any moment, the version is whole.
+        """
 
     @abstractmethod
     def files(self, version: ModelVersion) -> Mapping[str, str]:
@@ -193,5 +207,14 @@ class Registry(Plugin[Settings], ABC):
         if not versions:
             known = ", ".join(self.projects()) or "none yet"
             raise UserError(f"no project {project!r} in this registry; projects: {known}")
+        newest = versions[-1]
+        if version_or_alias == CANDIDATE and not newest.is_offered:
+            why = newest.withheld or f"its gates say {newest.verdict!r}"
+            # The version that would be meant is there, and does not bear the alias for a reason.
+            raise UserError(
+                f"{project} has no candidate: version {newest.version} (run {newest.run_id}) was withheld: {why}. Look "
+                f"at its report; to promote it all the same, name version {newest.version} and say --override "
+                "--who NAME --why REASON, which is recorded"
+            )
         listed = ", ".join(one.version + "".join(f" ({alias})" for alias in one.aliases) for one in versions[-10:])
         raise UserError(f"{project}: no version, alias or run {version_or_alias!r}; there are: {listed}")

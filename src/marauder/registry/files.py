@@ -3,7 +3,8 @@
 Below the store's root, for each project:
 
 - ``models/<project>/<version>/…``: the files of the version. ``claim.json`` takes the number, ``version.json`` is
-  written last and makes it a version; ``tags.json`` holds what was said about it later;
+  written last and makes it a version; ``tags.json`` holds what was said about it later, ``judged/`` the files of a run
+  that was judged again;
 - ``models/<project>/aliases.json``: candidate, production and previous, replaced as a whole by compare and swap;
 - ``models/<project>/promotions.jsonl``: who promoted what, and why; lines are only added.
 """
@@ -22,7 +23,16 @@ from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.core.settings import Settings
 from marauder.registry.base import Candidate, ModelVersion
-from marauder.registry.objects import ROOT, TAGS, StoreRegistry, fetch_object, fetch_record, place_of, update_object
+from marauder.registry.objects import (
+    ROOT,
+    TAGS,
+    StoreRegistry,
+    fetch_object,
+    fetch_record,
+    place_of,
+    record_again,
+    update_object,
+)
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -109,6 +119,14 @@ class FilesRegistry(StoreRegistry):
             raise UserError(f"{project} has no version {version!r}; see: marauder registry list {project}")
         update_object(self.store, self._key(project, version, TAGS), lambda present: {**present, **tags})
 
+    def judge_again(self, version: ModelVersion, candidate: Candidate) -> None:
+        """New files beside the former ones, then ``version.json``, then the tags."""
+        record = self._record(check_project(version.project), version.version)
+        if record is None:
+            raise UserError(f"{version.location}: the version is gone; see: marauder registry list {version.project}")
+        record_again(self.store, f"{ROOT}/{version.project}/{version.version}", record, _checked(candidate))
+        self.add_tags(version.project, version.version, candidate.tags_again)
+
     def files(self, version: ModelVersion) -> Mapping[str, str]:
         """As listed in ``version.json``."""
         record = self._record(version.project, version.version)
@@ -118,7 +136,9 @@ class FilesRegistry(StoreRegistry):
 
     def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
         """From the version's folder."""
-        self.store.get(self._key(version.project, version.version, name), path)
+        record = self._record(version.project, version.version)
+        place = name if record is None else record.place_of(name)
+        self.store.get(self._key(version.project, version.version, place), path)
 
     def _claim(self, candidate: Candidate) -> str:
         """The number of the candidate: the one it has already, or the next free one."""

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.errors import UserError
-from marauder.core.files import to_plain
+from marauder.core.files import fingerprint, to_plain
 from marauder.core.locks import turn
 from marauder.core.plain import Plain, PlainMapping
-from marauder.registry.base import VERDICT, Candidate, ModelVersion, Registry
+from marauder.registry.base import VERDICT, WITHHELD, Candidate, ModelVersion, Registry
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -77,17 +77,12 @@ class MlflowRegistry(Registry):
             record = make_record(candidate, "", time.time(), files)
             self._upload(run, candidate.folder, folder, record)
             self._ensure_model(project)
-            facts = {
-                "run_id": candidate.run_id,
-                "weights_sha256": candidate.weights_sha256,
-                "verdict": candidate.verdict,
-                "metrics": json.dumps(record.metrics),
-                "folder": folder,
-            }
+            facts = self._facts_of(candidate, record, folder)
             created = self._client.create_model_version(
                 project,
                 source=f"{run.info.artifact_uri}/{folder}",
                 run_id=run.info.run_id,
+                description=_description(candidate),
                 tags={
                     **{name: value[:LONGEST_TAG] for name, value in record.tags.items()},
                     # Last, so that no tag of the run can take the place of a fact.
@@ -132,6 +127,24 @@ class MlflowRegistry(Registry):
             self._must_be_there(project, version)
             for name, value in tags.items():
                 self._client.set_model_version_tag(project, version, name, str(value)[:LONGEST_TAG])
+
+    def judge_again(self, version: ModelVersion, candidate: Candidate) -> None:
+        """All files into a folder of their own, then the tag that names the version's folder, then the others."""
+        files = inventory(candidate) if must_be_folder(candidate.folder) else {}
+        with self._explained(), self._alone():
+            self._must_be_there(version.project, version.version)
+            found = self._client.get_model_version(version.project, version.version)
+            record = make_record(candidate, "", version.created, files)
+            folder = _facts(found)["folder"]
+            if dict(self.files(version)) != files:
+                folder = f"registered/{candidate.weights_sha256[:12]}-{fingerprint(files)[:12]}"
+                self._upload(self._client.get_run(str(found.run_id)), candidate.folder, folder, record)
+            # The folder first: its files and its verdict are of one judgement, which the tags then repeat.
+            facts = {OWN + name: value for name, value in self._facts_of(candidate, record, folder).items()}
+            tags = {OWN + "folder": folder, **facts, **candidate.tags_again}
+            for name, value in tags.items():
+                self._client.set_model_version_tag(version.project, version.version, name, str(value)[:LONGEST_TAG])
+            self._client.update_model_version(version.project, version.version, _description(candidate))
 
     def files(self, version: ModelVersion) -> Mapping[str, str]:
         """As listed in the version's ``version.json``."""
@@ -219,6 +232,16 @@ class MlflowRegistry(Registry):
             path.write_bytes(record.to_bytes())
             self._client.log_artifact(run.info.run_id, str(path), folder)
 
+    @staticmethod
+    def _facts_of(candidate: Candidate, record: VersionRecord, folder: str) -> dict[str, str]:
+        return {
+            "run_id": candidate.run_id,
+            "weights_sha256": candidate.weights_sha256,
+            "verdict": candidate.verdict,
+            "metrics": json.dumps(record.metrics),
+            "folder": folder,
+        }
+
     def _ensure_model(self, project: str) -> None:
         if self._model(project) is None:
             self._client.create_registered_model(project, tags={MODEL_TAG: project})
@@ -284,6 +307,11 @@ class MlflowRegistry(Registry):
             yield
         except (MlflowException, RequestException, SQLAlchemyError) as error:
             raise self.place.explained(error) from error
+
+
+def _description(candidate: Candidate) -> str:
+    withheld = candidate.tags.get(WITHHELD, "")
+    return f"run {candidate.run_id}, gates: {candidate.verdict}" + (f"; withheld: {withheld}" if withheld else "")
 
 
 def _facts(version: MlflowVersion) -> dict[str, str]:

@@ -63,7 +63,7 @@ def decide(
         return Decision(refusal="an override needs both who promotes and why; give --who and --why")
     if (verdict not in ACCEPTED or withheld) and override is None:
         refused = "its gates were not run" if verdict == "off" else f"its gates say {verdict!r}"
-        said = withheld if verdict in ACCEPTED else refused
+        said = f"it is withheld: {withheld}" if verdict in ACCEPTED else refused
         return Decision(
             refusal=f"version {version} is not promoted: {said}. Look at its report; to promote it anyway, give "
             "--override --who NAME --why REASON, which is recorded"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from marauder.core.errors import UserError
@@ -21,7 +21,11 @@ RECORD = "version.json"
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A version as it stands in ``version.json``; it never changes. ``files``: relative name to SHA-256."""
+    """A version as it stands in ``version.json``, which is replaced as a whole when its run is judged again.
+
+    ``files``: relative name to SHA-256; ``places``: where those lie, in the version's folder, that do not lie under
+    their name.
+    """
 
     project: str
     version: str
@@ -32,17 +36,25 @@ class VersionRecord:
     tags: dict[str, str]
     created: float
     files: dict[str, str]
+    places: dict[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """As indented JSON."""
-        return (json.dumps(to_plain(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        content = asdict(self)
+        if not self.places:
+            del content["places"]  # earlier versions of Marauder read a record without it
+        return (json.dumps(to_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def place_of(self, name: str) -> str:
+        """Where the file ``name`` lies in the version's folder."""
+        return self.places.get(name, name)
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> VersionRecord:
         """Read what ``to_bytes`` wrote. Raises ``UserError`` for anything else."""
         try:
             record = cls(**json.loads(content))
-            for name in record.files:
+            for name in (*record.files, *record.places.values()):
                 # The record comes from outside: a name with .. would let a fetch write anywhere.
                 check_key(name)
         except (ValueError, TypeError, AttributeError, UserError) as error:

@@ -22,7 +22,16 @@ from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
 from marauder.registry.base import PRODUCTION, VERDICT, WITHHELD, Candidate, ModelVersion
-from marauder.registry.objects import ROOT, TAGS, StoreRegistry, fetch_object, fetch_record, place_of, update_object
+from marauder.registry.objects import (
+    ROOT,
+    TAGS,
+    StoreRegistry,
+    fetch_object,
+    fetch_record,
+    place_of,
+    record_again,
+    update_object,
+)
 from marauder.registry.record import (
     RECORD,
     VersionRecord,
@@ -88,7 +97,8 @@ class SageMakerRegistry(StoreRegistry):
                     return self._version(project, package, self._aliases(group))
             created = self._client.create_model_package(
                 ModelPackageGroupName=project,
-                ModelPackageDescription=f"run {candidate.run_id}, gates: {candidate.verdict}",
+                # Without the verdict: SageMaker never changes it, and the run may be judged again.
+                ModelPackageDescription=f"run {candidate.run_id}",
                 ModelApprovalStatus=_approval(candidate.verdict, candidate.tags),
                 CustomerMetadataProperties={
                     "run_id": candidate.run_id[:LONGEST_PROPERTY],
@@ -147,16 +157,21 @@ class SageMakerRegistry(StoreRegistry):
             package = self._package(check_project(project), version)
         update_object(self.store, f"{_root(project, package)}/{TAGS}", lambda present: {**present, **tags})
 
-    def judge_again(self, version: ModelVersion, verdict: str, tags: Mapping[str, str]) -> None:
-        """The approval follows, unless the version was put into production: that was somebody's decision."""
-        super().judge_again(version, verdict, tags)
+    def judge_again(self, version: ModelVersion, candidate: Candidate) -> None:
+        """Files and record in the store first. The approval follows, unless the version was put into production: that
+        was somebody's decision."""
+        root = self._root_of(version)
+        record_again(self.store, root, self._record(root), candidate)
+        self.add_tags(version.project, version.version, candidate.tags_again)
         with self._explained():
             package = self._package(version.project, version.version)
             if package["ModelApprovalStatus"] != APPROVED:
+                about = {**package["CustomerMetadataProperties"], "verdict": candidate.verdict}
                 self._client.update_model_package(
                     ModelPackageArn=package["ModelPackageArn"],
-                    ModelApprovalStatus=_approval(verdict, tags),
-                    CustomerMetadataProperties={**package["CustomerMetadataProperties"], "verdict": verdict},
+                    ModelApprovalStatus=_approval(candidate.verdict, candidate.tags),
+                    ApprovalDescription=f"gates: {candidate.verdict}",
+                    CustomerMetadataProperties=about,
                 )
 
     def files(self, version: ModelVersion) -> Mapping[str, str]:
@@ -165,7 +180,8 @@ class SageMakerRegistry(StoreRegistry):
 
     def fetch_file(self, version: ModelVersion, name: str, path: Path) -> None:
         """From the store."""
-        self.store.get(f"{self._root_of(version)}/{name}", path)
+        root = self._root_of(version)
+        self.store.get(f"{root}/{self._record(root).place_of(name)}", path)
 
     @cached_property
     def _client(self) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from marauder.core.files import read_json, write_json
+from marauder.core.files import fingerprint, read_json, write_json
 from marauder.core.locks import turn
 from marauder.registry.base import Candidate, ModelVersion
 from marauder.registry.files import FilesRegistry, FilesRegistrySettings
@@ -37,8 +37,7 @@ class WandbRegistrySettings(FilesRegistrySettings):
 class WandbRegistry(FilesRegistry):
     """The record of the files registry, told to W&B.
 
-    A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away and judging a run
-    again are not told to W&B.
+    A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away is not told to W&B.
     """
 
     name = "wandb"
@@ -57,6 +56,11 @@ class WandbRegistry(FilesRegistry):
         self.tell(version.project)
         return version
 
+    def judge_again(self, version: ModelVersion, candidate: Candidate) -> None:
+        """In the record, then told: other files make another version of the artifact, which takes the aliases."""
+        super().judge_again(version, candidate)
+        self.tell(version.project)
+
     def move_aliases(self, project: str, moves: Mapping[str, str | None]) -> None:
         """In the record in one step, then told."""
         super().move_aliases(project, moves)
@@ -70,13 +74,20 @@ class WandbRegistry(FilesRegistry):
         # Whoever holds it may be sending, which takes SEND_SECONDS at most.
         with turn(state.with_name(".telling.lock"), f"W&B's part of the registry {self.folder}", 2 * SEND_SECONDS):
             told = read_json(state) if state.exists() else {}
-            wanted = {one.version: [f"marauder-{one.version}", *one.aliases] for one in self.versions(project)}
-            pending = {number for number, names in wanted.items() if set(names) - set(told.get(number, ()))}
+            versions = self.versions(project)
+            wanted = {one.version: [f"marauder-{one.version}", *one.aliases] for one in versions}
+            # Beside the aliases, what was said of the version: a run that is judged again is told again.
+            known = {one.version: [*wanted[one.version], self._judgement(one)] for one in versions}
+            pending = {number for number, names in known.items() if set(names) - set(told.get(number, ()))}
             if pending and not self._send(project, pending, wanted):
                 return False
             # After W&B has it: killed before, it is told again, which makes no second version.
-            write_json(state, wanted)
+            write_json(state, known)
         return True
+
+    def _judgement(self, version: ModelVersion) -> str:
+        about = [version.verdict, version.withheld, dict(version.metrics), dict(self.files(version))]
+        return f"judged {fingerprint(about)}"
 
     def _send(self, project: str, pending: set[str], wanted: Mapping[str, list[str]]) -> bool:
         """In a process of its own: W&B may hang, and starts threads and a service."""
@@ -87,8 +98,15 @@ class WandbRegistry(FilesRegistry):
                 self.fetch(version, files)  # offline, W&B reads them when it is synced
                 facts = {"run_id": version.run_id, "verdict": version.verdict, "metrics": dict(version.metrics)}
                 aliases = wanted[version.version]
+                withheld = f"; withheld: {version.withheld}" if version.withheld else ""
                 artifacts.append(
-                    {"folder": str(files), "aliases": aliases, "metadata": facts | {"tags": dict(version.tags)}}
+                    {
+                        "folder": str(files),
+                        "aliases": aliases,
+                        "description": f"run {version.run_id}, gates: {version.verdict}{withheld}",
+                        "metadata": facts | {"tags": dict(version.tags)},
+                        "files": sorted(self.files(version)),
+                    }
                 )
         order = {
             "project": project,

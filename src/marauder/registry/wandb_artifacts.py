@@ -19,11 +19,12 @@ def log_artifacts(order: Plain) -> None:
     import wandb  # after the environment was set for it
 
     for wanted in order["artifacts"]:
-        artifact = wandb.Artifact(order["project"], type="model", metadata=wanted["metadata"])
+        about = {"description": wanted["description"], "metadata": wanted["metadata"]}
+        artifact = wandb.Artifact(order["project"], type="model", **about)
         source = Path(wanted["folder"])
-        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        for name in wanted["files"]:
             # immutable: the file stays where it is, and is not copied once more.
-            artifact.add_file(str(path), name=path.relative_to(source).as_posix(), policy="immutable")
+            artifact.add_file(str(source / name), name=name, policy="immutable")
         logged = run.log_artifact(artifact, aliases=wanted["aliases"])
         if order["mode"] == "online":
             logged.wait()

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from marauder.core.wording import counted
+
 GATES_FAILED, NOTHING_FOUND, LITTLE_FOUND = "gates_failed", "nothing_found", "little_found"
 BELOW_LEVEL = "below_level"
 START_PRETRAINED, CHECK_LABELS, TRAIN_LONGER = "start_pretrained", "check_labels", "train_longer"
@@ -65,6 +67,7 @@ class Figures:
     floor: float = 0.05
     uncertain: bool = False
     on_val: float = math.nan
+    epochs: int = 0
     validation: Sequence[float] = ()
     losses: Sequence[float] = ()
     pretrained: bool = True
@@ -139,13 +142,13 @@ def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
 def _of_curves(figures: Figures, commands: Commands) -> list[Advice]:
     if not commands.longer:
         return []
-    epochs = len(figures.validation)
+    epochs = counted(figures.epochs, "epoch")
     if is_rising(figures.validation):
-        text = f"mAP50 on val was still rising at the end ({figures.validation[-1]:.3f} after {_epochs(epochs)}): "
+        text = f"mAP50 on val was still rising at the end ({figures.validation[-1]:.3f} after {epochs}): "
     elif figures.value < figures.level and is_falling(figures.losses):
-        text = f"The training loss was still falling at the end, after {_epochs(epochs)}: "
-    elif figures.is_unlearned and 0 < epochs < FEW_EPOCHS:
-        text = f"{_epochs(epochs)} of training teach{'es' if epochs == 1 else ''} little: "
+        text = f"The training loss was still falling at the end, after {epochs}: "
+    elif figures.is_unlearned and 0 < figures.epochs < FEW_EPOCHS:
+        text = f"{epochs} of training teach{'es' if figures.epochs == 1 else ''} little: "
     else:
         return []
     return [Advice(TRAIN_LONGER, text + "train longer. The same run continues:", commands.longer)]
@@ -197,7 +200,7 @@ def _of_classes(figures: Figures) -> list[Advice]:
     parts = []
     for one in never[:CLASSES_NAMED]:
         held = [
-            f"{name} has {_counted(one.boxes[name], 'box', 'boxes')} of it in {_clips(one.clips[name])}"
+            f"{name} has {counted(one.boxes[name], 'box', 'boxes')} of it in {_clips(one.clips[name])}"
             for name in one.boxes
         ]
         parts.append(f"{one.name} is never found: {', '.join(held)}")
@@ -205,7 +208,7 @@ def _of_classes(figures: Figures) -> list[Advice]:
         return []
     more = len(never) - CLASSES_NAMED
     if more > 0:
-        parts.append(f"{_counted(more, 'more class is', 'more classes are')} never found either")
+        parts.append(f"{counted(more, 'more class is', 'more classes are')} never found either")
     them = "it" if len(never) == 1 else "them"
     return [Advice(CLASS_AT_ZERO, f"{'. '.join(parts)}. Label more of {them}, in other clips.")]
 
@@ -231,13 +234,5 @@ def _of_use(commands: Commands) -> list[Advice]:
     return [Advice(USE, WEAKEST)]
 
 
-def _counted(count: int, one: str, more: str) -> str:
-    return f"{count:,} {one if count == 1 else more}"
-
-
 def _clips(count: int) -> str:
-    return _counted(count, "clip", "clips")
-
-
-def _epochs(count: int) -> str:
-    return _counted(count, "epoch", "epochs")
+    return counted(count, "clip")

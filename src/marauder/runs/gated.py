@@ -159,6 +159,9 @@ class GatedRun:
         self.key = self._key(settings)
         self.keeper = Gatekeeper(self.plan, self.folder, self.key, self.notifier.judged)
         self.record: RunRecord | None = None
+        self.former: RunRecord | None = None
+        self.finished_before: RunRecord | None = None
+        """``former``, the record of when this run was finished, where it is only measured again."""
         self.production: Production | None = None
         self.production_unknown = False
         self.begun_at = time.monotonic()
@@ -177,11 +180,13 @@ class GatedRun:
                 log.warning("starting over: what the former run left is in %s", former)
         else:
             self._refuse_another_run(resume)
-        self._start(fresh, resume is not None)
+        self._start(fresh, resume)
         try:
             with self._watching():
+                self.clock.doing = "looking at the data"
                 self.runtime.preview()
                 self._before()
+                self.clock.doing = ""
                 outcome = self._train(resume, fresh, begun)
                 return self._after(outcome)
         except Interrupted as stop:
@@ -263,9 +268,14 @@ class GatedRun:
                 "give back the former settings, or choose another id or output"
             )
 
-    def _start(self, fresh: bool, goes_back: bool) -> None:
+    def _start(self, fresh: bool, resume: Path | None) -> None:
         settings, earlier = self.settings, read_record(self.folder)
-        before = earlier.epochs_asked if earlier is not None and not goes_back else 0
+        before = earlier.epochs_asked if earlier is not None and resume is None else 0
+        self.former = None if fresh or resume is not None or earlier is None else earlier.measured_before()
+        # One that stopped early may be about to train on: whether it is shows once training returns.
+        if self.former is not None and not self.former.stopped_early:
+            trains = settings.training.epochs > self.former.epochs_asked
+            self.finished_before = None if trains else self.former
         self.record = open_record(
             self.folder,
             id=settings.id,
@@ -275,6 +285,7 @@ class GatedRun:
             data=self.pinned.fingerprint,
             identity=self._decides(),
             epochs_asked=max(before, settings.training.epochs),
+            finished_before=_content(self.finished_before),
         )
         self.seconds_before = self.record.seconds
         # Before the record: a folder with one and without the other would be taken for an older version's.
@@ -324,6 +335,9 @@ class GatedRun:
                 # The gate's verdict must be on record, though the failure itself ends the run.
                 self._judge_health(failure)
             raise
+        if self.record is not None and self.former is not None and self.former.epochs == outcome.epochs:
+            self.finished_before = self.former
+            self.record = self.record.write(self.folder, finished_before=_content(self.former))
         if judged:
             self._judge_health(None)
         return outcome
@@ -341,14 +355,18 @@ class GatedRun:
         if self.production is not None and self._is_production(self.production):
             self.production, runtime.why_no_production = None, "the model in production is this very one"
         findings = Findings(outcome, self.production)
+        clock.doing = "measuring the model"
         metrics = runtime.measure(findings, self.device, clock)
         clock.check()
+        clock.doing = "exporting the model"
         runtime.export(self.device, clock, findings)
         clock.check()
+        clock.doing = "asking the gates"
         # Not read by this run: later ones compare their data with it once this model is in production.
         runtime.profile(self.device, clock)
         findings.verdicts = self._judge(findings, metrics)
         decision = decide(findings.verdicts)
+        clock.doing = "writing the report"
         report = runtime.report(findings, self.pinned, clock)
         sealed = hash_file(self.folder / runtime.description.sealed_file)
         # The registry and the store have other weights yet, or what was said of these before.
@@ -376,7 +394,10 @@ class GatedRun:
             # Finished first, told after: killed in between, trackers hear of it from the next call.
             told=False,
             production_unknown=self.production_unknown,
+            finished_before={},
         )
+        self.finished_before = None
+        clock.doing = "registering the model and telling trackers of it"
         # The registry or the store may have been away when the run ended.
         self._register()
         self.notifier.finished(runtime, self.record, outcome.steps)
@@ -409,9 +430,16 @@ class GatedRun:
         return self.keeper.all()
 
     def _end(self, state: State, message: str, **changes: Any) -> None:
-        if self.record is not None:
+        self.clock.doing = "telling trackers and event sinks how the run ended"
+        stays_finished = self.finished_before is not None and state != "stopped"
+        if self.record is not None and self.finished_before is not None and stays_finished:
+            # What ended is the measuring. Without a key: some files are of it already, so that it has to be done again.
+            message = f"measuring it again {'was interrupted' if state == 'interrupted' else 'failed'}: {message}"
+            about = {"key": "", "attempts": self.record.attempts, "message": message, "seconds": self._seconds()}
+            self.finished_before.write(self.folder, **about)
+        elif self.record is not None:
             self.record.write(self.folder, state=state, message=message, seconds=self._seconds(), **changes)
-        self.notifier.ended(state, message)
+        self.notifier.ended(state, message, stays_finished)
 
     def _seconds(self) -> float:
         """The whole time so far, over all attempts."""
@@ -448,3 +476,7 @@ class GatedRun:
             version is not None and is_in_production(self.settings, version, record.weights_sha256),
             training_seconds=record.training_seconds,
         )
+
+
+def _content(record: RunRecord | None) -> Plain:
+    return {} if record is None else record.model_dump(mode="json")

@@ -83,7 +83,13 @@ def _run(folder: Path, about: PlainMapping | None) -> IndexedRun:
         return IndexedRun(folder, {}, "damaged")
     state = str(about.get("state") or "unknown")
     # Asked now, never kept in the index: a lock goes when its process does.
-    return IndexedRun(folder, about, "killed" if state == "running" and not is_held(folder / ".lock") else state)
+    if state != "running" or is_held(folder / ".lock"):
+        return IndexedRun(folder, about, state)
+    finished = about.get("finished_before")
+    if isinstance(finished, Mapping) and finished:
+        # What was killed only measured it again.
+        return IndexedRun(folder, finished, str(finished.get("state") or "unknown"))
+    return IndexedRun(folder, about, "killed")
 
 
 def _entry(folder: Path, stamp: list[int]) -> Plain:

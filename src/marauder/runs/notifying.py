@@ -76,12 +76,12 @@ class RunNotifier:
         self.outbox.emit("io.marauder.run.finished", {"project": record.project, **about})
         self._close("finished")
 
-    def ended(self, state: str, message: str) -> None:
-        """The run ended before its end."""
+    def ended(self, state: str, message: str, stays_finished: bool = False) -> None:
+        """The run ended before its end. ``stays_finished``: it was finished, and only measured again."""
         what = "interrupted" if state == "interrupted" else "failed"
         about: Plain = {"project": self.settings.project, "state": state, "message": message}
         self.outbox.emit(f"io.marauder.run.{what}", about)
-        self._close(what)
+        self._close("finished" if stays_finished else what)
 
     def _close(self, status: str) -> None:
         self.hub.finish(status)

@@ -61,8 +61,8 @@ def pack(folder: Path, task: type[TaskDescription]) -> Path:
 
 def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
     """Make the run a version, with the alias ``candidate`` if no gate failed or withheld it and that is new; of a
-    version that is there already the verdict is brought up to date. ``None`` without a registry, or when it cannot be
-    reached (told in a warning; the same command tries again)."""
+    version that is there already verdict, figures and files are brought up to date. ``None`` without a registry, or
+    when it cannot be reached (told in a warning; the same command tries again)."""
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
     if record.withheld:
@@ -80,7 +80,7 @@ def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str |
         version = registry.register(candidate)
         is_new = version.version not in known
         if not is_new:
-            registry.judge_again(version, record.verdict, {WITHHELD: "", **tags})
+            registry.judge_again(version, candidate)
         # Where the answer is as before, the aliases stay: somebody may have moved them since.
         if offered and (is_new or not version.is_offered):
             registry.set_alias(record.project, CANDIDATE, version.version)

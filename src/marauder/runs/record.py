@@ -28,6 +28,8 @@ class RunRecord(BaseModel):
     ``version``: the registered one, ``registry``: where; ``stored``: the store that has the files; ``told``: trackers
     and events know how it ended; ``production_unknown``: the registry did not answer what to compare with. Times in
     seconds since 1970. ``seconds``: the whole time over all attempts, ``training_seconds``: the training's share.
+    ``finished_before``: the record of this very training when it was finished, while it is measured again; it counts
+    until that is done.
     """
 
     # Records of newer versions are read, too.
@@ -67,12 +69,19 @@ class RunRecord(BaseModel):
     finished: float | None = None
     seconds: float = 0.0
     training_seconds: float = 0.0
+    finished_before: Plain = Field(default_factory=dict)
 
     def write(self, folder: Path, **changes: Any) -> RunRecord:
         """Write the record, with ``changes``, into a run's folder; returns it."""
         changed = self.model_copy(update=changes)
         write_json(folder / RUN_FILE, changed.model_dump(mode="json"))
         return changed
+
+    def measured_before(self) -> RunRecord | None:
+        """The record of the finished run that this attempt only measures again; ``None``: it does more than that."""
+        if self.state == "finished":
+            return self
+        return RunRecord.model_validate(self.finished_before) if self.finished_before else None
 
 
 def read_record(folder: Path) -> RunRecord | None:

@@ -53,6 +53,9 @@ class TaskDescription(ABC):
     epoch_metrics: ClassVar[tuple[str, ...]] = ()
     """What is measured after every epoch, and so may pick the best weights; empty: any name is let through."""
 
+    epoch_columns: ClassVar[tuple[str, ...]] = ()
+    """What the line of an epoch shows on the screen beside the loss, in this order; empty: the headline figures."""
+
     @classmethod
     def mistakes(cls, settings: Any, places: Places) -> Iterable[Mistake]:
         """What is wrong with ``settings`` of such a run beside their form, found before anything is touched.

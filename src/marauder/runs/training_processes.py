@@ -150,7 +150,7 @@ def _train_in_group(
         decided(settings, Decides.RESULT),
         at_default(settings, Decides.RESULT),
         observer,
-        shown={metric.name: metric.title for metric in runtime.description.metrics if metric.headline},
+        shown=_shown(runtime),
     )
     if group.leads:
         if fresh:
@@ -163,3 +163,10 @@ def _train_in_group(
     group.gather(None)  # nobody removes what another still reads
     task.close(remove=group.leads)
     return outcome
+
+
+def _shown(runtime: TaskRuntime) -> dict[str, str]:
+    """Name to title of the figures in the line of an epoch."""
+    description = runtime.description
+    titles = {metric.name: metric.title for metric in description.metrics if metric.headline}
+    return {name: titles[name] for name in description.epoch_columns} or titles

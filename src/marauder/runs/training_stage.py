@@ -96,6 +96,7 @@ class SingleTraining(TrainingStage):
         try:
             return train(run.runtime, run.identity, run.clock, run.notifier.observer(mirrors), resume, fresh, begun)
         finally:
+            run.clock.doing = "copying checkpoints to their mirrors" if mirrors else ""
             for mirror in mirrors:
                 mirror.finish(MIRROR_SECONDS)
 
@@ -105,7 +106,7 @@ class SingleTraining(TrainingStage):
 
 
 def tell_start(run: RunInHand) -> None:
-    """Say which tensors training starts from, and leave the account of every one in the run's folder."""
+    """Say in a line what training starts from, and leave the account of every one in the run's folder."""
     accounts, file = run.runtime.accounts(), run.settings.folder / ACCOUNT_FILE
     if not accounts:
         # One of a former run of other settings would be registered as this one's.
@@ -113,5 +114,4 @@ def tell_start(run: RunInHand) -> None:
         return
     write_text(file, "\n".join(one.listing() for one in accounts))
     for one in accounts:
-        print(one.describe(), file=sys.stderr)
-    print(f"  every tensor: {file}", file=sys.stderr)
+        print(f"{one.summary()} ({file.name} names each)", file=sys.stderr)

@@ -14,6 +14,7 @@ from marauder.core.decides import decided
 from marauder.core.files import as_json, portable_path, write_bytes
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides
+from marauder.core.wording import counted
 from marauder.data.records import Record
 from marauder.data.writers import place_picture
 from marauder.pages.showing import begin_sentence
@@ -133,7 +134,8 @@ class SelectionSummary:
         again = " (done before; nothing changed since)" if self.reused else ""
         # On top: they change what everything below means.
         lines = [f"{begin_sentence(change).rstrip('.')}." for change in self.changes]
-        lines.append(f"{self.picked:,} of {self.candidates:,} pictures chosen by the strategy {self.strategy}{again}:")
+        pool = counted(self.candidates, "picture")
+        lines.append(f"{self.picked:,} of {pool} chosen by the strategy {self.strategy}{again}:")
         lines += [f"  {count:,} {KIND_WORDS[kind]}" for kind, count in self.kinds.items()]
         lines.append(f"To label them: {self.price}.")
         lines += [f"left out: {count:,} pictures: they {reason}" for reason, count in self.left_out.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,7 +13,9 @@ import numpy as np
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint
+from marauder.core.mistakes import nearest
 from marauder.core.progress import Progress
+from marauder.core.wording import units
 from marauder.data.frames import broken_in_words
 from marauder.data.media_files import MediaFile
 from marauder.data.picture_files import DECODING_VERSION, PictureError, load_rgb
@@ -58,14 +59,13 @@ def wanted_classes(settings: PredictSettings, names: Sequence[str]) -> tuple[str
         # A class may be called "7": the name counts before the number. Not isdigit(), which int() contradicts on "²".
         number = int(word) if word.isdecimal() else len(names)
         if word not in names and number >= len(names):
-            near = difflib.get_close_matches(word, names, 1)
-            unknown.append(f"{word} (did you mean {near[0]}?)" if near else word)
+            unknown.append(word)
         else:
             wanted.append(word if word in names else names[number])
     if unknown:
-        raise UserError(
-            f"--classes: unknown: {', '.join(unknown)}; the model knows {', '.join(names)} (0 to {len(names) - 1})"
-        )
+        numbers = f"numbers 0 to {len(names) - 1}"
+        told = "\n".join(f"  {word}{nearest(word, names)}" for word in unknown)
+        raise UserError(f"--classes: not among the {len(names)} classes of {settings.model} ({numbers}):\n{told}")
     return tuple(dict.fromkeys(wanted))
 
 
@@ -106,7 +106,7 @@ class Looking:
         videos = [media for media in files if media.video]
         total = len(pictures) + sum(_announced(media, self.sampling) for media in videos)
         parts = []
-        with Progress("predicting", total, "pictures" if not videos else "frames") as progress:
+        with Progress("predicting", total, units(bool(pictures), bool(videos))) as progress:
             for group in _in_groups(pictures):
                 parts.append((self._pictures(group, progress), 1))
             for media in videos:

@@ -20,6 +20,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, atomic_path, fingerprint, read_json, write_bytes, write_json
 from marauder.core.many_files import ManyFiles
 from marauder.core.progress import Progress
+from marauder.core.wording import units
 from marauder.data.contact_sheets import colour_of, draw_boxes
 from marauder.data.frames import encode_jpeg
 from marauder.data.media_files import MediaFile, flat_names
@@ -74,7 +75,8 @@ class Drawing:
         self._forget_other_notes({part for part, _ in survey.parts})
         # Read once for the count: frames are not held in memory.
         total = sum(1 for _ in survey)
-        with Progress("drawing", total, "pictures") as progress:
+        of_pictures = [part.startswith(PICTURES) for part, _ in survey.parts]
+        with Progress("drawing", total, units(any(of_pictures), not all(of_pictures))) as progress:
             for part, count in survey.parts:
                 seen = iter(Survey(survey.stored, ((part, count),), survey.names))
                 if part.startswith(PICTURES):
@@ -148,6 +150,7 @@ class Drawing:
             _VideoFile(files, self.state, self.sampling.rate(video.rate)) as annotated,
             ManyFiles() as many,
         ):
+            done = progress.done
             for frame in video.frames(self.sampling):
                 clock.check()
                 if frame.number > last:
@@ -162,6 +165,8 @@ class Drawing:
                 if one in smalls:
                     many.add(partial(self._write_small, one, frame.pixels))
                 progress.advance(note=media.key)
+            # Frames that nothing is drawn of are done, too.
+            progress.advance(len(seen) - (progress.done - done))
             # Frames that the model saw and that cannot be read any more.
             if any(number <= last for number in by_number):
                 raise _changed(media, f"frame {min(by_number)} is gone")

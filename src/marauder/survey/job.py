@@ -24,6 +24,7 @@ from marauder.core.files import TEMPORARY_SUFFIX, fingerprint, hash_file
 from marauder.core.locks import exclusive
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides
+from marauder.core.wording import counted
 from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
@@ -86,10 +87,10 @@ class PredictSummary:
 
     def message(self) -> str:
         """What happened, in a few lines."""
-        looked = [f"{self.pictures:,} pictures"] if self.pictures or not self.frames else []
-        looked += [f"{self.frames:,} frames"] if self.frames else []
+        looked = [counted(self.pictures, "picture")] if self.pictures or not self.frames else []
+        looked += [counted(self.frames, "frame")] if self.frames else []
         state = "nothing to do, already predicted" if self.already_done else "done"
-        lines = [f"{state}: {' and '.join(looked)}, {sum(self.totals.values()):,} detections"]
+        lines = [f"{state}: {' and '.join(looked)}, {counted(sum(self.totals.values()), 'detection')}"]
         some = list(self.totals.items())[:MOST_SPECIES]
         if some:
             lines.append(
@@ -202,7 +203,7 @@ def _predict(
     if not counts.pictures + counts.frames:
         # Before anything is written: an empty report would look like an empty sea.
         key, problem = problems[0]
-        raise NothingReadableError(f"nothing of the {len(files)} files can be read; first: {key}: {problem}")
+        raise NothingReadableError(f"nothing can be read in {counted(len(files), 'file')}; first: {key}: {problem}")
     shown = Shown.of(counts, settings.page_pictures)
     written = Written(output, state)
     packages = [name for name in PACKAGES if name in settings.formats]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ def candidate(folder: Path, run_id: str, verdict: str = "pass", project: str = P
     metrics = {"map50": 0.5 + len(run_id) / 100}
     tags = {"data": "abc", "note": "größer"}
     return Candidate(project, run_id, folder, hashlib.sha256(weights).hexdigest(), verdict, metrics, tags)
+
+
+def judged(
+    folder: Path, run_id: str, verdict: str = "pass", tags: Mapping[str, str] | None = None, **report: Any
+) -> Candidate:
+    """The same run and weights as those of ``candidate``, judged again, with another report."""
+    again = candidate(folder, run_id, verdict, **report)
+    return replace(again, tags={**again.tags, **(tags or {})})
 
 
 def register(registry: Registry, folder: Path, *runs: str, verdict: str = "pass") -> list[ModelVersion]:
@@ -138,16 +147,35 @@ class RegistryContract:
     def test_the_last_judgement_of_a_run_counts(self, registry: Registry, tmp_path: Path) -> None:
         first, second = register(registry, tmp_path, "a", "b")
         registry.set_alias(PROJECT, PRODUCTION, "1")
-        registry.judge_again(first, "fail", {WITHHELD: "", "key": "other gates"})
-        registry.judge_again(second, "warn", {WITHHELD: "floor: has not learned yet"})
+        registry.judge_again(first, judged(tmp_path, "a", "fail", {"key": "other gates"}))
+        registry.judge_again(second, judged(tmp_path, "b", "warn", {WITHHELD: "floor: has not learned yet"}))
         first, kept = registry.versions(PROJECT)
         assert (first.verdict, first.is_offered, first.aliases) == ("fail", False, (PRODUCTION,))
         assert first.tags["key"] == "other gates" and first.tags["data"] == "abc"
-        assert (kept.verdict, kept.is_offered) == ("warn", False)
-        registry.judge_again(kept, "pass", {WITHHELD: ""})
+        assert (kept.verdict, kept.is_offered, kept.withheld) == ("warn", False, "floor: has not learned yet")
+        registry.judge_again(kept, judged(tmp_path, "b", "pass"))
         again = registry.find(PROJECT, "2")
         assert again is not None and (again.verdict, again.is_offered) == ("pass", True)
         assert again.metrics == second.metrics and registry.files(again) == registry.files(second)
+
+    def test_files_and_figures_are_those_of_the_last_judgement(self, registry: Registry, tmp_path: Path) -> None:
+        version = registry.register(candidate(tmp_path, "a", overall={"map50": 0.5}))
+        for value in (0.25, 0.125, 0.25):
+            registry.judge_again(version, replace(judged(tmp_path, "a", overall=value), metrics={"map50": value}))
+            (now,) = registry.versions(PROJECT)
+            assert (now.version, now.weights_sha256) == (version.version, version.weights_sha256)
+            assert now.metrics == {"map50": value} and abs(now.created - version.created) < 1
+            folder = tmp_path / f"fetched {value}"
+            assert registry.fetch(now, folder) == folder / "best.pt"
+            assert json.loads((folder / "eval_report.json").read_text()) == {"overall": value}
+        lacking = judged(tmp_path, "a")
+        (lacking.folder / "exported" / "model.onnx").unlink()
+        registry.judge_again(version, lacking)
+        assert sorted(registry.files(version)) == ["best.pt", "eval_report.json"]
+        other = judged(tmp_path, "a")
+        (other.folder / "best.pt").write_bytes(b"other weights")
+        with pytest.raises(UserError, match="is not the file that was evaluated"):
+            registry.judge_again(version, other)
 
     def test_fetched_files_are_the_registered_ones(self, registry: Registry, tmp_path: Path) -> None:
         offered = candidate(tmp_path, "a", overall={"map50": 0.5})

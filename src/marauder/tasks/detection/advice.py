@@ -47,6 +47,7 @@ def figures_of(kind: DetectionResults, findings: Findings) -> Figures:
         floor=metric.floor,
         uncertain=any(one.evidence.get("finding") == NOT_KNOWN for one in asked),
         on_val=on_val(kind, findings),
+        epochs=findings.outcome.epochs,
         validation=[row[f"val/{metric.name}"] for row in history if f"val/{metric.name}" in row],
         losses=[sum(value for name, value in row.items() if name.startswith("train/")) for row in history],
         pretrained=kind.settings.pretrained,

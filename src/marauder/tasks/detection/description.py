@@ -32,6 +32,7 @@ class Detection(TaskDescription):
         Metric("boxes", "boxes", share=False, unit="boxes"),
     )
     gates = ("contract", "drift", "limits", "slices", "regression")
+    epoch_columns = ("precision", "recall", "map50", "map50_95")
     epoch_metrics = (*EPOCH_METRICS, *TIER_METRICS)
     weights_file = "best.pt"
     sealed_file = "best.safetensors"

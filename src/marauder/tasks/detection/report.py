@@ -11,6 +11,7 @@ from marauder.core.clock import Clock, describe_seconds
 from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json
 from marauder.core.settings import Decides
+from marauder.core.wording import counted
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.data.records import Record
 from marauder.engine.state import early_stop
@@ -153,7 +154,7 @@ def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
         "Started from": _started_from(settings),
         "Recipe": settings.recipe or "none: settings of the run",
         "Pictures": f"{counts}; classes {', '.join(dataset.names)}",
-        "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}, "
+        "Training": f"{counted(outcome.epochs, 'epoch')}, {counted(outcome.steps, 'update')} of {training.batch_size}, "
         f"{describe_seconds(outcome.seconds)}; best epoch {outcome.best_epoch}",
         **({"Stopped early": stopped} if stopped else {}),
         "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",

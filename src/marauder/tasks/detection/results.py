@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from marauder.core.metrics import Metric
+from marauder.core.wording import counted
 from marauder.evaluation.comparison import Comparison, compare
 from marauder.evaluation.intervals import OVERALL, Interval, bootstrap, intervals_by_slice
 from marauder.evaluation.reliability import Calibration, calibrate
@@ -75,7 +76,8 @@ class DetectionResults(TaskRuntime[DetectionSettings]):
             interval, drawn = bootstrap(self.measured.result.matches, alone, metric.name, draws), "pictures"
         found = super().learned(metric, value)
         if interval.groups < FEW_GROUPS:
-            return replace(found, unknown=f"only {interval.groups} labelled pictures were measured on")
+            few = counted(interval.groups, "labelled picture was", "labelled pictures were")
+            return replace(found, unknown=f"only {few} measured on")
         return replace(found, low=interval.low, high=interval.high, drawn=f"{interval.groups} {drawn}")
 
     def calibration(self) -> Calibration:

@@ -16,6 +16,7 @@ from marauder.core.decides import decided
 from marauder.core.files import hash_file, read_json, write_bytes
 from marauder.core.randomness import stream
 from marauder.core.settings import Decides
+from marauder.core.wording import counted
 from marauder.data.contact_sheets import BACKGROUND
 from marauder.data.manifests.pinning import DataPin as Pin
 from marauder.data.pictures import PictureStore, UnreadablePictureError
@@ -230,7 +231,7 @@ def _cautions(kind: PretrainingResults) -> list[str]:
             "(`marauder data organize`), or figures measured later are of pictures that the backbone knows."
         )
     if pool.unreadable:
-        found.append(f"{len(pool.unreadable)} pictures could not be used; thinning.json names them.")
+        found.append(f"{counted(len(pool.unreadable), 'picture')} could not be used; thinning.json has the names.")
     if len(pool.training) < 1000:
         found.append(
             f"{len(pool.training)} pictures are few: pretraining pays from some thousands of different pictures on."
@@ -247,7 +248,8 @@ def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
         "Method": f"{section.method}, {section.views.views} views of {plan.image_size} pixels",
         "Backbone": f"{plan.model}; signal on P3, P4 and P5, whole views and places",
         "Started from": start_of(plan).describe(),
-        "Training": f"{outcome.epochs} epochs, {outcome.steps} updates of {training.batch_size}{micro}, "
+        "Training": f"{counted(outcome.epochs, 'epoch')}, {counted(outcome.steps, 'update')} of "
+        f"{training.batch_size}{micro}, "
         f"{describe_seconds(outcome.seconds)}",
         "Weights": f"the {section.keep} ones"
         + (f" (epoch {outcome.best_epoch} by {training.best_metric})" if section.keep == "best" else ""),

@@ -16,6 +16,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import write_bytes, write_json, write_text
 from marauder.core.metrics import Metric
 from marauder.core.plain import Plain, PlainMapping
+from marauder.core.wording import counted
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import refuse_output_among_pictures
@@ -189,7 +190,8 @@ class PretrainingRuntime(PretrainingResults):
         found = super().learned(metric, value)
         if self.probe["gain"] is None:
             return replace(found, unknown=self.probe["why"])
-        return replace(found, low=self.probe["low"], high=self.probe["high"], drawn=f"{self.probe['groups']} clips")
+        drawn = counted(int(self.probe["groups"]), "clip")
+        return replace(found, low=self.probe["low"], high=self.probe["high"], drawn=drawn)
 
     def export(self, device: torch.device, clock: Clock, findings: Findings) -> None:
         """A backbone alone answers nothing, so there is nothing to deploy."""

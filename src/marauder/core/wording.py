@@ -1,0 +1,28 @@
+"""Numbers and times as people read them: counted things in the right number, times in the zone of this machine.
+
+Files keep seconds since 1970, or UTC.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """``1 clip``, ``1,234 clips``. ``more``: what several are called, where that is not ``one`` with an s."""
+    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+
+
+def units(pictures: bool, videos: bool) -> str:
+    """What is counted in files that are pictures, videos, or both."""
+    return " and ".join(["pictures"] * (pictures or not videos) + ["frames"] * videos)
+
+
+def local_time(moment: float | datetime, zone: bool = False) -> str:
+    """``2026-11-30 23:58`` where this machine is, with ``zone`` also which time that is (``CET``).
+
+    ``moment``: seconds since 1970, or a time with its zone.
+    """
+    seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+    return time.strftime("%Y-%m-%d %H:%M %Z" if zone else "%Y-%m-%d %H:%M", time.localtime(seconds))
