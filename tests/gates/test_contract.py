@@ -113,7 +113,7 @@ BREAKS: list[tuple[str, Callable[[Dataset], Dataset], str]] = [
     (
         "required_classes",
         lambda data: data.with_records(one for one in data if one.split == "train" or int(one.key) > 18),
-        "val: 1 boxes of starfish, 2 wanted",
+        "val: 1 boxes of starfish, at least 2 required",
     ),
     ("attributes.water", lambda data: with_change(data, 7, attributes={"water": "Clear", "depth": 1}), "007.png"),
     ("attributes.depth", lambda data: with_change(data, 7, attributes={"water": "clear", "depth": 201}), "is 201"),

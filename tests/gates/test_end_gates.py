@@ -50,7 +50,7 @@ class TestRegression:
         detectable = [row["detectable"] for row in verdict.evidence["slices"]]
         assert detectable[1] == pytest.approx(0.01 * (1.960 + 1.2816), abs=1e-5)
         assert detectable[2] == pytest.approx(0.005 * (2.1280 + 1.2816), abs=1e-5)
-        assert "a loss of 3.2 points on dusk would have been found nine times in ten" in verdict.why
+        assert "a loss of 3.2 points on dusk would have been found nine times out of ten" in verdict.why
         steady = self.judge(delta("dusk", error=0.0001)).evidence["slices"][1]
         assert steady["detectable"] == 0.01
 
