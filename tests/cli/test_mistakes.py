@@ -42,9 +42,9 @@ TYPED = ["training.best_metric=map", "training.epochs=1e-3", "batch=8", "gate.re
 TOLD = """\
 override 'training.best_metric=map': training.best_metric: no metric named 'map' is measured after an epoch
 override 'training.epochs=1e-3': training.epochs: Input should be a valid integer
-override 'batch=8': batch: no such setting here: it is called training.batch_size
+override 'batch=8': batch: no such setting here: batch is called training.batch_size in Marauder
 override 'gate.regression.metric=mAP': regression.metric: 'mAP' cannot be compared here; choose one of: map50
-recipes/own.yaml:3: training.optimizer.lr0: no such setting here: it is called training.optimizer.learning_rate
+recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is called training.optimizer.learning_rate in Marauder
 train.yaml:5: model: no detector named 'yolo9'; did you mean
 train.yaml:6: weights: yolov8q.pt: no such file; check the path, or name released weights; did you mean yolov8
 train.yaml:7: critical: no class named 'Sharc'; there are: Starfish, 7
@@ -123,11 +123,11 @@ PIPELINE_TOLD = """\
 species.yaml:3: id 0 is that of 'Lionfish'; give 'Starfish' another
 pipeline.yaml:4: baseline.model: no detector named 'yolo9'
 pipeline.yaml:7: limits.metrics.recal: no metric named 'recal'; did you mean recall?
-pipeline.yaml:8: baseline.hsv_h: no such setting here: it is called baseline.augmentation.hue
+pipeline.yaml:8: baseline.hsv_h: no such setting here: hsv_h is called baseline.augmentation.hue in Marauder
 pipeline.yaml:10: annotation.taxonomy: other.yaml: no such file
 pipeline.yaml:12: export.formats: no format named 'onyx'
 override 'baseline.data=x': baseline.data: the workspace decides this; choose the workspace with --root instead
-override 'imgsz=320': imgsz: no such setting here: it is called baseline.image_size
+override 'imgsz=320': imgsz: no such setting here: imgsz is called baseline.image_size in Marauder
 no step named 'bassline'"""
 
 
@@ -180,7 +180,7 @@ slcies:
 }
 ALL_TOLD = """\
 override 'training.device=77': training.device: cuda:77: this machine has
-override 'batch=8': batch: no such setting here: batch is training.batch_size here
+override 'batch=8': batch: no such setting here: batch is called training.batch_size in Marauder
 option --max-hours: must be a positive number of hours, not 0
 option --resume: nowhere: no such checkpoint
 train.yaml:2: recipe: no recipe named 'nonsuch'
@@ -249,7 +249,7 @@ export:
 """
 PLAN_TOLD = """\
 override 'baseline.training.device=77': baseline.training.device: cuda:77: this machine has
-override 'lr0=1': lr0: no such setting here: lr0 is baseline.training.optimizer.learning_rate here
+override 'lr0=1': lr0: no such setting here: lr0 is called baseline.training.optimizer.learning_rate in Marauder
 pipeline.yaml:4: recipe: no recipe named 'nonsuch'
 pipeline.yaml:5: baseline.weights: nowhere.pt: no such file
 pipeline.yaml:8: baseline.training.best_metric: no slice named 'foo'
@@ -336,7 +336,7 @@ def test_the_python_face_names_its_arguments() -> None:
     assert told.startswith("4 mistakes in arguments:") and "command line" not in told
     for place in ("data", "settings['training.epochs']", "settings['foo']", "max_hours"):
         assert f"  argument {place}: " in told
-    with pytest.raises(UserError, match=r"argument settings\['conf'\]: conf: .* conf is confidence here"):
+    with pytest.raises(UserError, match=r"argument settings\['conf'\]: conf: .* conf is called confidence in Marauder"):
         face.predict("model.pt", "reef", settings={"conf": 0.3})
 
 
@@ -360,8 +360,8 @@ def test_each_of_ultralytics_words_is_answered_and_leads_to_a_setting(tmp_path: 
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("lr0", "lr0 is training.optimizer.learning_rate here"),
-        ("conf", "conf is predict.confidence here"),
+        ("lr0", "lr0 is called training.optimizer.learning_rate in Marauder"),
+        ("conf", "conf is called predict.confidence in Marauder"),
         ("freeze", "no layer is frozen"),
         ("confidence", "predict.confidence "),
         ("frames.fps", "frames.fps: frames a second of video"),

@@ -117,7 +117,7 @@ def told(word: str, meant: Word, prefix: str = "") -> str:
     """What to say of Ultralytics' ``word``; ``prefix`` goes before the name of our setting."""
     if not meant.ours:
         return meant.note
-    return f"{word} is {prefix}{meant.ours} here" + (f" ({meant.note})" if meant.note else "")
+    return f"{word} is called {prefix}{meant.ours} in Marauder" + (f" ({meant.note})" if meant.note else "")
 
 
 def answers(words: Mapping[str, Word] = TRAINING, prefix: str = "") -> dict[str, str]:
