@@ -44,7 +44,7 @@ override 'training.best_metric=map': training.best_metric: no metric named 'map'
 override 'training.epochs=1e-3': training.epochs: Input should be a valid integer
 override 'batch=8': batch: no such setting here: batch is called training.batch_size in Marauder
 override 'gate.regression.metric=mAP': regression.metric: 'mAP' cannot be compared here; choose one of: map50
-recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is called training.optimizer.learning_rate in Marauder
+recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is called training.optimizer.learning_rate
 train.yaml:5: model: no detector named 'yolo9'; did you mean
 train.yaml:6: weights: yolov8q.pt: no such file; check the path, or name released weights; did you mean yolov8
 train.yaml:7: critical: no class named 'Sharc'; there are: Starfish, 7
