@@ -362,7 +362,14 @@ def test_a_finished_run_stays_finished_when_measuring_it_again_is_interrupted(
     after = read_record(one.folder)
     assert after is not None and after.message == "measuring it again was interrupted: SIGINT received"
     assert (after.metrics, after.verdict, after.version) == (before.metrics, before.verdict, before.version)
-    # Longer training is more than measuring: what is interrupted then is the run.
+    # Without its checkpoints training begins anew, and over its weights.
+    kept = one.folder / "checkpoints"
+    kept.rename(tmp_path / "elsewhere")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr("marauder.runs.training_stage.train", stopped)
+        run(reef, tmp_path, *words, "project=third")
+    assert [two.state for two in index_runs(tmp_path)] == ["interrupted"]
+    # Longer training is more than measuring, too: what is interrupted then is the run.
     with pytest.raises(Interrupted):
         run(reef, tmp_path, *words, "training.epochs=3")
     assert [two.state for two in index_runs(tmp_path)] == ["interrupted"]

@@ -29,6 +29,7 @@ from marauder.pipeline.steps.step02_baseline import STEP
 from marauder.pipeline.workspace import Workspace
 from marauder.runs import training_processes, training_stage
 from marauder.runs.gated import GatedRun, run_gated
+from marauder.runs.mirroring import start_brought_back
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.record import set_aside_results
 from marauder.runs.run_name import with_run_id
@@ -471,6 +472,10 @@ def test_a_run_that_lost_its_folder_starts_from_what_its_mirror_kept(
     assert [event["step"] for event in events] == [total]
     assert hash_file(asked.folder / before.copy_name) == hash_file(coco)
     shutil.rmtree(asked.folder)
+    with pytest.raises(UserError, match="refused"), start_brought_back(asked, fresh=False):
+        assert read_start(asked.folder) == before
+        raise UserError("refused for another reason")
+    assert not asked.folder.exists(), "what was fetched goes with the refusal"
     kept = next(volume.rglob(f"with/{Path(before.copy_name).name}"))
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.raises(UserError, match="weights was"):
@@ -478,3 +483,14 @@ def test_a_run_that_lost_its_folder_starts_from_what_its_mirror_kept(
     # Starting over leaves nothing of it there.
     run_gated(asked.changed({"weights": None}), Clock(), fresh=True)
     assert not list(volume.rglob("with/yolov8n*")) and again.folder == asked.folder
+
+
+def test_a_mirror_may_hold_weights_that_are_named_and_gone(tmp_path: Path, shelf: Path, coco: Path) -> None:
+    tiers = {"volume": {"address": str(tmp_path / "volume")}}
+    for weights in (NAME, str(tmp_path / "gone.pt")):
+        asked = settings(tmp_path, weights, checkpoint_tiers=tiers)
+        assert not [one for one in describe_task(asked.task).mistakes(asked, Places()) if "weights" in one.words]
+        with pytest.raises(UserError, match="no such file"):
+            begin(asked)
+        without = settings(tmp_path, weights)
+        assert [one for one in describe_task(asked.task).mistakes(without, Places()) if "weights" in one.words]

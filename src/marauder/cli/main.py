@@ -8,6 +8,8 @@ exception is a fault of the program and keeps its traceback.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import logging
 import os
 import shlex
 import shutil
@@ -131,7 +133,7 @@ def main() -> NoReturn:
 
 def run_program(command: Callable[[], Any]) -> NoReturn:
     """``run_with_boundary`` as all that this process does."""
-    # Registered before any other, it comes after all of them: what has to be put in order at the end is.
+    # What the libraries loaded from here on put in order at the end comes before it.
     atexit.register(_leave_undismantled)
     run_with_boundary(command)
 
@@ -143,8 +145,10 @@ _stopped: list[str] = []
 def _leave_undismantled() -> None:
     """Whoever stopped the work waits for the prompt: taking the numerical libraries apart takes seconds."""
     if _stopped:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        logging.shutdown()  # registered earlier, it would come after this
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads any more
+                stream.flush()
         os._exit(EXIT_INTERRUPTED)
 
 

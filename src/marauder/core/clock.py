@@ -25,6 +25,9 @@ from marauder.core.mistakes import Mistake, MistakesError
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FIRST_WORDS_SECONDS, MORE_WORDS_SECONDS = 2.0, 10.0
 """Seconds after which someone who waits for the end hears what the work is at: at first, and again."""
+AGAIN_SECONDS = 0.5
+"""A signal that comes so soon after the first is the same one: who ends a group of processes, as ``timeout`` does,
+often sends it to each of them and to the group."""
 _NO_MORE = b"\0"
 EXIT_INTERRUPTED = 75
 """Exit status of work that stopped in time and can be continued (EX_TEMPFAIL of sysexits.h)."""
@@ -64,6 +67,7 @@ class Clock:
         self.parent = parent
         self.signal_name: str | None = None
         self._process = os.getpid()
+        self._asked: float | None = None
         self.doing = ""
         """What the work is at ("exporting the model"), for whoever asked it to stop and waits."""
         self.notice: str | None = None
@@ -130,42 +134,51 @@ class Clock:
             yield self
         finally:
             _listening = before
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(former)
             # Not by closing it: a forked process may hold the pipe open.
             os.write(writing, _NO_MORE)
             answering.join()
+            try:
+                signal.set_wakeup_fd(former)
+            except (ValueError, OSError):  # whoever listened before has closed it since
+                signal.set_wakeup_fd(-1)
             os.close(writing)
             os.close(reading)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_name is not None and os.getpid() != self._process:
-            # A forked process has nobody who answers.
+        # A forked process has nobody who answers.
+        if self._asked is not None and os.getpid() != self._process and time.monotonic() - self._asked > AGAIN_SECONDS:
             os._exit(128 + number)
+        self._asked = self._asked or time.monotonic()
         self.signal_name = self.signal_name or signal.Signals(number).name
 
     def _answer(self, reading: int) -> None:
         """Answer signals: the first, and the waiting after it, with words, the second by leaving."""
         asked, speaks, pause = None, False, FIRST_WORDS_SECONDS
+        # Not ``select``, which knows no descriptors above 1023.
+        waiting = select.poll()
+        waiting.register(reading, select.POLLIN)
         while True:
-            ready, _, _ = select.select([reading], [], [], None if asked is None else pause)
+            ready = waiting.poll(None if asked is None else 1000 * pause)
             numbers = os.read(reading, 64) if ready else b""
             for number in (one for one in numbers if one in SIGNALS):
                 if asked is not None:
+                    if time.monotonic() - asked < AGAIN_SECONDS:
+                        continue
                     # Not sys.exit: its SystemExit could be caught, or wait in a finally, and whoever asks twice wants
                     # out now.
                     os._exit(128 + number)
                 self.signal_name = self.signal_name or signal.Signals(number).name
                 # Those that were started by another process leave the speaking to it.
                 asked, speaks = time.monotonic(), number == signal.SIGINT and self.parent is None
-                self._say(speaks, "\nfinishing this step and saving; send it again to stop without saving\n")
+                self._say(speaks, "\nfinishing this step and saving; press Ctrl-C again to stop without saving\n")
             if _NO_MORE in numbers:
                 return
             if asked is not None and not numbers:
                 waited = describe_seconds(time.monotonic() - asked)
                 at = self.doing or "finishing this step"
-                self._say(speaks, f"still {at} ({waited} so far); send it again to stop at once\n")
+                self._say(speaks, f"still {at} ({waited} so far); press Ctrl-C again to stop at once\n")
                 pause = MORE_WORDS_SECONDS
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,11 @@ log = logging.getLogger("marauder")
 
 @dataclass(frozen=True)
 class Resumption:
-    """Picks up where an earlier process left off. ``folder``: the run's; ``identity``: what a checkpoint must match."""
+    """Picks up where an earlier process left off. ``folder``: the run's; ``identity``: what a checkpoint must match.
+
+    ``going_back``: called on the first rank with the step of a named checkpoint that was accepted, before anything
+    later is set aside.
+    """
 
     state: TrainState
     checkpointer: Checkpointer
@@ -34,6 +38,7 @@ class Resumption:
     weights: Weights
     identity: Plain
     at_default: frozenset[str] = frozenset()
+    going_back: Callable[[int], None] = lambda _: None
 
     def take_up(self, named: Path | None) -> bool:
         """Restore the checkpoint ``named``, else the newest whole one, on every rank; ``False``: there is none.
@@ -61,6 +66,8 @@ class Resumption:
         if self.settings.threads is None and position.threads:
             torch.set_num_threads(position.threads)  # the order of additions, and so the last bit, depends on it
         if self.group.leads:
+            if named is not None:
+                self.going_back(position.step)
             self.checkpointer.set_aside_after(position.step)
         # A named checkpoint may lie elsewhere, so that the first save here must not be skipped as done.
         self.checkpointer.saved_step = position.step if named is None else None

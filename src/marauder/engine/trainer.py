@@ -173,16 +173,17 @@ class Trainer:
             self.weights,
             self.identity,
             self.at_default,
+            lambda step: self.run_log.event("went_back", step=step),
         ).take_up(named)
         position = self.state.position
         self.guards = Guards(self.settings, position)
         # A longer patience than when it stopped, or none: it continues. More epochs alone would stop again at once.
         if found and position.step < self.order.total_steps and not self._patience_spent():
             position.stopped_early = False
-        self._tell_start(found, named is not None)
+        self._tell_start(found)
         self.run_log.rewrite_epochs(position.history)
 
-    def _tell_start(self, resumed: bool, named: bool) -> None:
+    def _tell_start(self, resumed: bool) -> None:
         """Say and note where training starts from, and what an earlier process did after that."""
         position, total, epochs = self.state.position, self.order.total_steps, self.settings.epochs
         lost_steps, lost_seconds = self.run_log.lost_since(position.step, position.seconds_spent)
@@ -191,7 +192,6 @@ class Trainer:
         if resumed:
             epoch = min(position.step // self.order.steps_per_epoch + 1, epochs)
             about |= {"of_steps": total, "epoch": epoch, "of_epochs": epochs}
-            about |= {"named_checkpoint": True} if named else {}
             where = f"step {position.step} of {total} (epoch {epoch} of {epochs})"
             over = position.step == total or position.stopped_early
             self.screen.say(f"training is complete at {where}" if over else f"training continues from {where}")

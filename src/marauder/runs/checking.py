@@ -15,7 +15,7 @@ from marauder.gates.plan import GatePlan, examine_gates
 from marauder.models.naming import SUFFIXES, explain_missing, not_weights
 from marauder.models.released import released_names
 from marauder.runs.settings import RunSettings
-from marauder.runs.start_weights import has_folder, present, why_unavailable
+from marauder.runs.start_weights import has_folder, may_be_mirrored, present, why_unavailable
 from marauder.storage.opening import open_store
 
 
@@ -58,8 +58,8 @@ def mistakes_of_any_run(
 
 
 def _is_kept(settings: RunSettings, path: Path) -> bool:
-    """Whether the run, begun before, kept a copy of the weights that it started from."""
-    return has_folder(settings) and present(settings, path).is_file()
+    """Whether the run, begun before, kept a copy of the weights that it started from, or a mirror may have it."""
+    return (has_folder(settings) and present(settings, path).is_file()) or may_be_mirrored(settings)
 
 
 def _why_missing(path: Path, may_be_released: bool) -> str:

@@ -39,7 +39,7 @@ from marauder.launch.notices.watch import NoticeWatch
 from marauder.reporting.advice import Advice
 from marauder.runs.engine_gates import floor_evidence, health_evidence, latency_evidence, look_before_training
 from marauder.runs.gatekeeper import Gatekeeper, GateStop
-from marauder.runs.mirroring import bring_start_back
+from marauder.runs.mirroring import start_brought_back
 from marauder.runs.notifying import RunNotifier
 from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
@@ -120,9 +120,7 @@ def run_gated(
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)
-    if not fresh:
-        bring_start_back(settings)
-    with started(settings, fresh, clock) as (settings, start):
+    with start_brought_back(settings, fresh), started(settings, fresh, clock) as (settings, start):
         runtime = (open_runtime or task.load())(settings)
         # Reading and hashing large data sets takes long enough to be stopped.
         runtime.clock = clock
@@ -220,15 +218,18 @@ class GatedRun:
         weights = self.runtime.weights()
         if None in (weights.about("best"), weights.about("last")) or not (self.folder / record.report).is_file():
             return None
-        sealed = self.folder / self.runtime.description.sealed_file
-        # The hash, not the time: somebody may have copied other weights here.
-        if not sealed.is_file() or hash_file(sealed) != record.sealed_sha256:
+        if not self._holds_weights_of(record):
             return None
         self.record = record
         # Recognised by the epochs asked for before: the verdicts lie under that key.
         self.keeper = Gatekeeper(self.plan, self.folder, record.key, self.notifier.judged)
         self._register()
         return replace(self._summary(), finished_before=True)
+
+    def _holds_weights_of(self, record: RunRecord) -> bool:
+        sealed = self.folder / self.runtime.description.sealed_file
+        # The hash, not the time: somebody may have copied other weights here.
+        return sealed.is_file() and hash_file(sealed) == record.sealed_sha256
 
     def _key_of_longer(self, record: RunRecord) -> str:
         """The key of this run with the epochs that it was asked for before, where it has more than it is asked for now:
@@ -274,7 +275,7 @@ class GatedRun:
         self.former = None if fresh or resume is not None or earlier is None else earlier.measured_before()
         # One that stopped early may be about to train on: whether it is shows once training returns.
         if self.former is not None and not self.former.stopped_early:
-            trains = settings.training.epochs > self.former.epochs_asked
+            trains = settings.training.epochs > self.former.epochs_asked or not self.stage.is_trained(settings)
             self.finished_before = None if trains else self.former
         self.record = open_record(
             self.folder,
@@ -335,9 +336,10 @@ class GatedRun:
                 # The gate's verdict must be on record, though the failure itself ends the run.
                 self._judge_health(failure)
             raise
-        if self.record is not None and self.former is not None and self.former.epochs == outcome.epochs:
-            self.finished_before = self.former
-            self.record = self.record.write(self.folder, finished_before=_content(self.former))
+        former = self.former
+        if self.record is not None and former is not None and former.epochs == outcome.epochs:
+            self.finished_before = former if self._holds_weights_of(former) else None
+            self.record = self.record.write(self.folder, finished_before=_content(self.finished_before))
         if judged:
             self._judge_health(None)
         return outcome

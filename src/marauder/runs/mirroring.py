@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from marauder.core.files import DamagedFileError
+from marauder.runs.record import read_record
 from marauder.runs.settings import RunSettings
-from marauder.runs.start_weights import START_FILE, read_start, read_start_file
+from marauder.runs.start_weights import FOLDER, START_FILE, Start, read_start, read_start_file
 from marauder.storage.base import StoreError
 from marauder.storage.mirror import CheckpointMirror, open_mirrors
 
@@ -25,23 +28,37 @@ def mirrors_of(settings: RunSettings) -> list[CheckpointMirror]:
     return open_mirrors(settings.checkpoint_tiers, f"checkpoints/{settings.project}/{settings.id}", companions)
 
 
-def bring_start_back(settings: RunSettings) -> None:
+@contextlib.contextmanager
+def start_brought_back(settings: RunSettings, fresh: bool) -> Iterator[None]:
     """Fetch what the run started from, where its folder was lost and a mirror has it. A mirror that cannot be reached,
-    or holds it damaged, is passed over with a warning."""
-    if settings.starts_elsewhere is not None or read_start(settings.folder) is not None:
-        return
+    or holds it damaged, is passed over with a warning. What was fetched goes again if the run is then refused."""
+    start = None
+    if not fresh and settings.starts_elsewhere is None and read_start(settings.folder) is None:
+        start = _bring(settings)
+    try:
+        yield
+    except BaseException:
+        if start is not None and read_record(settings.folder) is None:
+            for name in filter(None, (START_FILE, start.copy_name if start.name else "")):
+                (settings.folder / name).unlink(missing_ok=True)
+            for folder in (settings.folder / FOLDER, settings.folder):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        raise
+
+
+def _bring(settings: RunSettings) -> Start | None:
     for mirror in mirrors_of(settings):
         try:
-            _brought(mirror, settings)
+            return _brought(mirror, settings)
         except FileNotFoundError:
             continue
         except (StoreError, DamagedFileError, OSError) as error:
             log.warning("%s: what this run started from was not brought back: %s", mirror.where, error)
-        else:
-            return
+    return None
 
 
-def _brought(mirror: CheckpointMirror, settings: RunSettings) -> None:
+def _brought(mirror: CheckpointMirror, settings: RunSettings) -> Start:
     file = settings.folder / START_FILE
     fetched = file.with_name(f".{START_FILE}.fetched")
     mirror.store.get(mirror.companion_key(file), fetched)
@@ -55,3 +72,4 @@ def _brought(mirror: CheckpointMirror, settings: RunSettings) -> None:
     finally:
         fetched.unlink(missing_ok=True)
     log.info("starts from %s, as the run did that %s holds", start.describe(), mirror.where)
+    return start

@@ -44,7 +44,7 @@ class RunObserver(Observer):
 
         Mirrors learn of a branch given up: killed before a first copy, the next start must not find its checkpoints.
         """
-        if fields.get("named_checkpoint"):
+        if kind == "went_back":
             for mirror in self.mirrors:
                 mirror.give_up_after(self.checkpoints, int(fields["step"]))
         if kind in ("set_aside", "out_of_memory", "worker_died", "group_restarted", "stopped_early"):

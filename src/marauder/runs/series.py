@@ -32,10 +32,9 @@ from marauder.engine.state import Outcome
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.mirroring import mirrors_of
 from marauder.runs.settings import RunSettings
-from marauder.runs.training_stage import MIRROR_SECONDS, RunInHand, TrainingStage
+from marauder.runs.training_stage import HISTORY_FILE, MIRROR_SECONDS, RunInHand, TrainingStage
 
 log = logging.getLogger("marauder")
-HISTORY_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,12 @@ def _unavailable(name: str, problem: UnavailableError) -> str:
     return f"no such file: {problem}; {where_to_put(name)}, or give weights=none"
 
 
+def may_be_mirrored(settings: RunSettings) -> bool:
+    """Whether a mirror of checkpoints may hold what the run started from, which its folder no longer does."""
+    tiers = settings.checkpoint_tiers  # None: not readable
+    return tiers not in (None, CheckpointTiers()) and (not has_folder(settings) or read_start(settings.folder) is None)
+
+
 def why_unavailable(settings: RunSettings) -> str | None:
     """Why released weights that ``settings`` ask for cannot be had, as far as that is known without the network;
     ``None``: nothing speaks against them, or the run keeps a copy of what it began with."""
@@ -223,6 +229,8 @@ def why_unavailable(settings: RunSettings) -> str | None:
         return None  # a mistake of its own
     start = read_start(settings.folder) if has_folder(settings) else None
     if start is not None and holds(start, settings):
+        return None
+    if may_be_mirrored(settings):
         return None
     name = settings.released_weights if asked == AUTO else asked.name
     try:
@@ -237,6 +245,8 @@ def why_unavailable(settings: RunSettings) -> str | None:
 
 def _named(start: Start, file: Path) -> Start:
     """``start`` from a certain file. Where that is the copy which another run kept, it is called what it is there."""
+    if not file.is_file():  # a mirror might have held it
+        raise UserError(f"weights={file}: no such file; check the path")
     sha256 = hash_file(model_file(file))
     other = read_start(file.parent.parent) if file.parent.name == FOLDER else None
     if other is not None and other.sha256 == sha256:

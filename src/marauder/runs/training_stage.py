@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from marauder.core.clock import Clock
-from marauder.core.files import DamagedFileError, read_json, write_text
+from marauder.core.files import DamagedFileError, read_json, read_lines, write_text
 from marauder.core.plain import Plain
 from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.state import Outcome
@@ -21,8 +21,9 @@ from marauder.runs.notifying import RunNotifier
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_runtime import TaskRuntime
 from marauder.runs.training_processes import train
-from marauder.storage.mirror import restore_newest
+from marauder.storage.mirror import newest_whole, restore_newest
 
+HISTORY_FILE = "metrics.jsonl"
 MIRROR_SECONDS = 60.0
 ACCOUNT_FILE = "transfer_account.txt"
 
@@ -75,6 +76,10 @@ class TrainingStage(ABC):
             return False  # it is measured and written again
         return True
 
+    def is_trained(self, settings: RunSettings) -> bool:
+        """Whether what a finished run left is enough for training to have nothing to do."""
+        return True
+
     def gives_way(self, settings: RunSettings) -> bool:
         """Whether what lies in the run's folder may be replaced by a run of other settings without being asked."""
         return False
@@ -99,6 +104,12 @@ class SingleTraining(TrainingStage):
             run.clock.doing = "copying checkpoints to their mirrors" if mirrors else ""
             for mirror in mirrors:
                 mirror.finish(MIRROR_SECONDS)
+
+    def is_trained(self, settings: RunSettings) -> bool:
+        """Where the newest whole checkpoint is that of the last update; without it training begins anew."""
+        history = read_lines(settings.folder / HISTORY_FILE)
+        newest = newest_whole(settings.checkpoint_folder)
+        return bool(history) and newest is not None and newest >= int(history[-1]["step"])
 
     def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
         """What the checkpoint says itself: it may be one of another folder."""
