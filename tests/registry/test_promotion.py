@@ -71,7 +71,7 @@ def test_a_candidate_that_was_withheld_is_said_to_be(registry: Registry, tmp_pat
     registry.register(replace(offered, tags={**offered.tags, WITHHELD: "floor: has not learned yet"}))
     with pytest.raises(UserError, match=r"version 1 \(run a\) was withheld: floor: has not learned yet") as refused:
         promote(registry, PROJECT, CANDIDATE, "Ada")
-    assert "name version 1 and say --override --who NAME --why REASON" in str(refused.value)
+    assert "to promote it anyway, give version 1 with --override --who NAME --why REASON" in str(refused.value)
     register(registry, tmp_path, "b")
     with pytest.raises(UserError, match=r"no version, alias or run 'candidate'; there are: 1, 2"):
         promote(registry, PROJECT, CANDIDATE, "Ada")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
+from marauder.core.files import read_json
+from marauder.core.plain import Plain
 from marauder.registry import objects
 from marauder.registry.base import WITHHELD
 from marauder.registry.opening import open_registry
@@ -84,3 +88,19 @@ def test_mlflow_describes_a_version_by_its_last_judgement(runs: Path, tmp_path: 
     registry.judge_again(version, judged(tmp_path, "a", "warn", {WITHHELD: "floor: too few pictures to tell"}))
     described = client.get_model_version(PROJECT, "1").description
     assert described == "run a, gates: warn; withheld: floor: too few pictures to tell"
+
+
+def test_the_location_in_mlflow_is_that_of_the_latest_files(runs: Path, tmp_path: Path) -> None:
+    registry = made(tmp_path, "mlflow")
+    version = registry.register(candidate(tmp_path, "a", overall=0.5))
+    assert report_in(version.location) == {"overall": 0.5}
+    registry.judge_again(version, judged(tmp_path, "a", overall=0.25))
+    (again,) = registry.versions(PROJECT)
+    assert report_in(again.location) == {"overall": 0.25}
+    source = open_client(locate(MlflowSettings(), runs)).get_model_version(PROJECT, "1").source
+    assert report_in(str(source)) == {"overall": 0.5}, "what docs/registry.md says of MLflow's own address"
+
+
+def report_in(location: str) -> Plain:
+    report: Plain = read_json(Path(url2pathname(urlsplit(location).path)) / "eval_report.json")
+    return report

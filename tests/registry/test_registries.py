@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import marauder
-from marauder.registry.base import Registry
+from marauder.registry.base import ModelVersion, Registry
 from marauder.registry.opening import open_registry
 from marauder.registry.settings import RegistrySettings
-from marauder.testing.registries import PROJECT, RegistryContract, candidate
+from marauder.testing.registries import PROJECT, RegistryContract, candidate, judged
 
 SOURCES = str(Path(marauder.__file__).parents[1])
 
@@ -42,6 +42,31 @@ class TestEveryRegistry(RegistryContract):
             version = registry.register(offered)
             assert version.version == str(number + 1)
             registry.fetch(version, tmp_path / f"fetched-{moment}")
+
+    def test_a_run_judged_again_while_it_is_fetched_arrives_with_its_new_files(
+        self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = registry.register(candidate(tmp_path, "a", overall=0.5))
+        changed, shortened = judged(tmp_path / "changed", "a", overall=0.25), judged(tmp_path / "short", "a")
+        (shortened.folder / "exported" / "model.onnx").unlink()
+        again = [changed, shortened]
+        real = registry.fetch_file
+
+        def meanwhile(version: ModelVersion, name: str, path: Path) -> None:
+            # Another process, between the reading of the list and that of the report, then of the export.
+            if again and name == ("eval_report.json" if len(again) == 2 else "exported/model.onnx"):
+                registry.judge_again(version, again.pop(0))
+            real(version, name, path)
+
+        monkeypatch.setattr(registry, "fetch_file", meanwhile)
+        registry.fetch(version, tmp_path / "fetched", ("eval_report.json",))
+        assert json.loads((tmp_path / "fetched" / "eval_report.json").read_text()) == {"overall": 0.25}
+        weights = registry.fetch(version, tmp_path / "again")
+        assert not again and weights.is_file()
+        report = json.loads((tmp_path / "again" / "eval_report.json").read_text())
+        exported = (tmp_path / "again" / "exported" / "model.onnx").exists()
+        # Where the former files stay within reach, a fetch may end with them: the files are of one judgement.
+        assert (report, exported) in [({}, False), ({"overall": 0.25}, True)]
 
 
 def main() -> None:

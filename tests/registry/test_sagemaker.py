@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import servers
 from marauder.core.errors import UserError
+from marauder.core.files import hash_file
 from marauder.registry.base import PRODUCTION, WITHHELD
 from marauder.testing.registries import PROJECT, candidate, judged, register
 from models import made
@@ -50,10 +52,18 @@ def test_the_approval_follows_the_gates_and_production(options: dict[str, Any], 
 
 def test_with_a_container_the_version_can_be_served(options: dict[str, Any], tmp_path: Path) -> None:
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serve:1"
-    version = made(tmp_path, "sagemaker", **options, image=image).register(candidate(tmp_path, "a"))
+    registry = made(tmp_path, "sagemaker", **options, image=image)
+    version = registry.register(candidate(tmp_path, "a", overall=0.5))
     container = packages(options)[0]["InferenceSpecification"]["Containers"][0]
     assert container["Image"] == image
     assert container["ModelDataSource"]["S3DataSource"]["S3Uri"] == f"{version.location}/"
+    registry.judge_again(version, judged(tmp_path, "a", overall=0.25))
+    assert packages(options)[0]["InferenceSpecification"]["Containers"][0] == container
+    (served,) = (tmp_path / "files").glob("models/*/*/best.pt")
+    assert hash_file(served) == version.weights_sha256, "the container keeps its weights"
+    assert json.loads((served.parent / "eval_report.json").read_text()) == {"overall": 0.5}
+    latest = json.loads((served.parent / "version.json").read_text())["places"]["eval_report.json"]
+    assert json.loads((served.parent / latest).read_text()) == {"overall": 0.25}
 
 
 def test_mistakes_are_told(options: dict[str, Any], tmp_path: Path) -> None:

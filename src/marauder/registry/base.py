@@ -19,6 +19,8 @@ WITHHELD = "withheld"
 """Tag of a version that needs an override though no gate failed it: which gate keeps it back, and why."""
 VERDICT = "verdict"
 """Tag of a version whose run was judged again: the verdict that counts now."""
+OVERRIDE = "--override --who NAME --why REASON, which is recorded"
+"""How to promote a version that its gates refuse, for messages."""
 
 
 def weights_names() -> tuple[str, ...]:
@@ -79,6 +81,10 @@ class ModelVersion:
     def is_offered(self) -> bool:
         """Whether no gate failed or withheld it."""
         return self.verdict != "fail" and not self.withheld
+
+
+class DamagedVersionError(UserError):
+    """A file of a version is not the registered one."""
 
 
 class Registry(Plugin[Settings], ABC):
@@ -157,13 +163,21 @@ class Registry(Plugin[Settings], ABC):
 
         Returns the weights there. Raises ``UserError`` for a file that is missing, or is not the registered one.
         """
-        try:
-            return self._fetch(version, folder, names)
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{version.project} version {version.version}: a file is missing ({error}); restore it from "
-                "a copy, or register the run again in another registry"
-            ) from error
+        known = self.files(version)
+        while True:
+            try:
+                return self._fetch(version, folder, names, known)
+            except (DamagedVersionError, FileNotFoundError) as error:
+                now = self.files(version)
+                if now == known:
+                    if isinstance(error, DamagedVersionError):
+                        raise
+                    raise UserError(
+                        f"{version.project} version {version.version}: a file is missing ({error}); restore it from "
+                        "a copy, or register the run again in another registry"
+                    ) from error
+                # The run was judged again since its files were listed: what arrived is one of the new files.
+                known = now
 
     def require_files(self, version: ModelVersion) -> None:
         """Raise ``UserError`` unless the weights of the version can be fetched, and are the registered ones."""
@@ -171,8 +185,7 @@ class Registry(Plugin[Settings], ABC):
         with tempfile.TemporaryDirectory(prefix="marauder-") as folder:
             self.fetch(version, Path(folder), () if weights is None else (weights,))
 
-    def _fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...]) -> Path:
-        known = self.files(version)
+    def _fetch(self, version: ModelVersion, folder: Path, names: tuple[str, ...], known: Mapping[str, str]) -> Path:
         weights = weights_name(known)
         if weights is None or known[weights] != version.weights_sha256:
             raise UserError(f"{version.location}: the list of files does not fit the weights; register it again")
@@ -189,7 +202,7 @@ class Registry(Plugin[Settings], ABC):
             try:
                 self.fetch_file(version, name, arriving)
                 if hash_file(arriving) != known[name]:
-                    raise UserError(
+                    raise DamagedVersionError(
                         f"{version.location}/{name}: is damaged (its SHA-256 is not the registered one); restore it "
                         "from a copy, or register the run again in another registry"
                     )
@@ -213,8 +226,7 @@ class Registry(Plugin[Settings], ABC):
             # The version that would be meant is there, and does not bear the alias for a reason.
             raise UserError(
                 f"{project} has no candidate: version {newest.version} (run {newest.run_id}) was withheld: {why}. Look "
-                f"at its report; to promote it all the same, name version {newest.version} and say --override "
-                "--who NAME --why REASON, which is recorded"
+                f"at its report; to promote it anyway, give version {newest.version} with {OVERRIDE}"
             )
         listed = ", ".join(one.version + "".join(f" ({alias})" for alias in one.aliases) for one in versions[-10:])
         raise UserError(f"{project}: no version, alias or run {version_or_alias!r}; there are: {listed}")

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 OWN = "marauder."
 PROMOTION_TAG, MODEL_TAG = f"{OWN}promotion.", f"{OWN}project"
 FACTS = ("run_id", "weights_sha256", "verdict", "metrics", "folder")
-"""What stands in a version's tags under ``marauder.<name>``."""
+"""What is in a version's tags under ``marauder.<name>``."""
+FILES = "registered"
+"""Folder of a run's artifacts with those of its versions."""
 LONGEST_TAG = 5000
 REGISTERING_SECONDS = 600.0
 
@@ -73,7 +75,7 @@ class MlflowRegistry(Registry):
                 if (facts["run_id"], facts["weights_sha256"]) == (candidate.run_id, candidate.weights_sha256):
                     return self._version(one, self._aliases(project))
             run = self._run(candidate)
-            folder = f"registered/{candidate.weights_sha256[:12]}"
+            folder = f"{FILES}/{candidate.weights_sha256[:12]}"
             record = make_record(candidate, "", time.time(), files)
             self._upload(run, candidate.folder, folder, record)
             self._ensure_model(project)
@@ -137,7 +139,7 @@ class MlflowRegistry(Registry):
             record = make_record(candidate, "", version.created, files)
             folder = _facts(found)["folder"]
             if dict(self.files(version)) != files:
-                folder = f"registered/{candidate.weights_sha256[:12]}-{fingerprint(files)[:12]}"
+                folder = f"{FILES}/{candidate.weights_sha256[:12]}-{fingerprint(files)[:12]}"
                 self._upload(self._client.get_run(str(found.run_id)), candidate.folder, folder, record)
             # The folder first: its files and its verdict are of one judgement, which the tags then repeat.
             facts = {OWN + name: value for name, value in self._facts_of(candidate, record, folder).items()}
@@ -283,7 +285,8 @@ class MlflowRegistry(Registry):
             tags={name: value for name, value in one.tags.items() if not name.startswith(OWN)},
             aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(one.version))),
             created=one.creation_timestamp / 1000,
-            location=str(one.source),
+            # MLflow never changes a version's source: it still names the files of the first judgement.
+            location=f"{str(one.source).rpartition(f'/{FILES}/')[0]}/{facts['folder']}",
         )
 
     def _pages(self, method: str, *arguments: Any) -> list[Any]:

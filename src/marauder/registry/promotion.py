@@ -15,7 +15,7 @@ from typing import Literal
 
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain, PlainMapping
-from marauder.registry.base import PREVIOUS, PRODUCTION, WITHHELD, ModelVersion, Registry
+from marauder.registry.base import OVERRIDE, PREVIOUS, PRODUCTION, WITHHELD, ModelVersion, Registry
 
 PROMOTED, ROLLED_BACK = "io.marauder.model.promoted", "io.marauder.model.rolled_back"
 BEGUN, DONE, ABANDONED = "begun", "done", "abandoned"
@@ -66,7 +66,7 @@ def decide(
         said = f"it is withheld: {withheld}" if verdict in ACCEPTED else refused
         return Decision(
             refusal=f"version {version} is not promoted: {said}. Look at its report; to promote it anyway, give "
-            "--override --who NAME --why REASON, which is recorded"
+            f"{OVERRIDE}"
         )
     return Decision(_moves(version, production))
 

@@ -1,4 +1,4 @@
-"""The process that logs versions as artifacts of Weights & Biases; reads its order as JSON from standard input."""
+"""The process that logs a version as an artifact of Weights & Biases; reads its order as JSON from standard input."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from marauder.core.plain import Plain
 from marauder.tracking.wandb_quietly import open_quietly
 
 
-def log_artifacts(order: Plain) -> None:
-    """One W&B run that logs every artifact of the order with its aliases, all files inside the order's folder."""
+def log_artifact(order: Plain) -> None:
+    """One W&B run that logs the artifact of the order with its aliases, all files inside the order's folder."""
     folder = Path(order["folder"])
     run = open_quietly(
         folder, project=order["project"], entity=order["entity"], job_type="registry", mode=order["mode"]
     )
     import wandb  # after the environment was set for it
 
-    for wanted in order["artifacts"]:
-        about = {"description": wanted["description"], "metadata": wanted["metadata"]}
-        artifact = wandb.Artifact(order["project"], type="model", **about)
-        source = Path(wanted["folder"])
-        for name in wanted["files"]:
-            # immutable: the file stays where it is, and is not copied once more.
-            artifact.add_file(str(source / name), name=name, policy="immutable")
-        logged = run.log_artifact(artifact, aliases=wanted["aliases"])
-        if order["mode"] == "online":
-            logged.wait()
+    wanted = order["artifact"]
+    about = {"description": wanted["description"], "metadata": wanted["metadata"]}
+    artifact = wandb.Artifact(order["project"], type="model", **about)
+    source = Path(wanted["folder"])
+    for name in wanted["files"]:
+        # immutable: the file stays where it is, and is not copied once more.
+        artifact.add_file(str(source / name), name=name, policy="immutable")
+    logged = run.log_artifact(artifact, aliases=wanted["aliases"])
+    if order["mode"] == "online":
+        logged.wait()
     run.finish()
 
 
 if __name__ == "__main__":
-    log_artifacts(json.load(sys.stdin))
+    log_artifact(json.load(sys.stdin))
