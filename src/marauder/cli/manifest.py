@@ -57,7 +57,6 @@ def write(
     from marauder.core.clock import Clock
     from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.core.mistakes import Mistakes
-    from marauder.core.wording import counted
     from marauder.data.groups import compile_group_pattern
     from marauder.data.manifests.measure import measure_dataset
     from marauder.data.manifests.splitting import divided
@@ -86,12 +85,7 @@ def write(
             if fractions is not None or not dataset.splits():
                 dataset = divided(dataset, shares, seed, near_duplicates, clock)
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
-    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
-    boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
-    typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
-    _tell_problems(dataset.problems)
-    typer.echo(f"data set: {spec}")
-    _tell_left_out(dataset)
+    _show_written(dataset, spec)
 
 
 @app.command()
@@ -203,6 +197,17 @@ def _tell_problems(problems: Sequence[Problem]) -> None:
 
     for line in told(problems):
         typer.echo(printable(line))
+
+
+def _show_written(dataset: Dataset, spec: Path) -> None:
+    from marauder.core.wording import counted
+
+    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
+    boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
+    typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
+    _tell_problems(dataset.problems)
+    typer.echo(f"data set: {spec}")
+    _tell_left_out(dataset)
 
 
 def _tell_left_out(dataset: Dataset) -> None:
