@@ -29,8 +29,10 @@ from marauder.core.errors import printable
 from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
+    from marauder.core.mistakes import Mistake
     from marauder.data.check import CheckReport
     from marauder.data.organize import OrganizeSettings, OrganizeSummary
+    from marauder.data.repair import RepairSummary
 
 MOST_ROWS = 45
 
