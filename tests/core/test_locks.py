@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,14 @@ def test_a_refusal_takes_the_folders_made_for_the_lock_with_it(tmp_path: Path) -
     with pytest.raises(UserError, match="no"), exclusive(tmp_path / "lock", "it"):
         raise UserError("no")
     assert (tmp_path / "lock").exists(), "nor does a folder go that was there"
+
+
+def test_a_refusal_is_told_though_the_block_took_the_folder_away(tmp_path: Path) -> None:
+    lock = tmp_path / "new" / "lock"
+    with pytest.raises(UserError, match="no"), exclusive(lock, "it"):
+        shutil.rmtree(lock.parent)
+        raise UserError("no")
+    assert not lock.parent.exists()
 
 
 def test_a_lock_whose_file_was_deleted_is_not_taken_for_the_new_one(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from marauder.pages import rendering
 from marauder.pages.rendering import embed_picture, render_page
-from marauder.pages.showing import mark_commands, show_counted, show_percent, show_two_decimals
+from marauder.pages.showing import mark_commands, show_percent, show_two_decimals
 
 TEMPLATES = Path(rendering.__file__).parent / "templates"
 TRAP = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp; {{ 7 * 7 }} </style>"
@@ -304,11 +304,6 @@ def test_undefined_numbers_are_dashes_and_commands_are_escaped() -> None:
     assert (show_percent(math.nan), show_percent(None), show_percent(0.254)) == ("–", "–", "25%")
     assert (show_two_decimals(math.nan), show_two_decimals(0.256)) == ("–", "0.26")
     assert mark_commands("run `a <b>`") == "run <code>a &lt;b&gt;</code>"
-
-
-def test_counts_agree_with_their_nouns() -> None:
-    assert [show_counted(number, "picture") for number in (0, 1, 1200)] == ["0 pictures", "1 picture", "1,200 pictures"]
-    assert [show_counted(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
 
 
 def test_tables_of_words_scroll_rather_than_break_every_word() -> None:

@@ -13,10 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from marauder.core.clock import Clock
+from marauder.core.clock import Clock, Interrupted
+from marauder.core.file_identity import identify
+from marauder.core.files import write_text
 from marauder.data.reading import read_dataset
 from marauder.pipeline.graph import Pipeline
-from marauder.pipeline.record import read_record
+from marauder.pipeline.record import StepRecord, read_record, settings_path, write_record
 from marauder.pipeline.run import last_config, run_steps, select
 from marauder.pipeline.status import State
 from marauder.pipeline.workspace import Workspace
@@ -146,3 +148,108 @@ def test_what_is_recorded_does_not_name_this_machine(root: Path) -> None:
     workspace = preprocess(root).workspace
     record = json.loads((workspace.run("preprocessing") / "step.json").read_text())
     assert str(root) not in json.dumps([record["settings"], record["inputs"], record["outputs"], record["summary"]])
+
+
+def stored(workspace: Workspace, *overrides: str) -> Path:
+    """The settings as a run with these overrides leaves them for the next one."""
+    write_text(settings_path(workspace), yaml.safe_dump(Pipeline(workspace, None, overrides).given_settings()))
+    path = last_config(workspace)
+    assert path is not None
+    return path
+
+
+def training_of(pipeline: Pipeline) -> tuple[int, int, float]:
+    settings = pipeline.settings_of(pipeline.step("baseline"))
+    return settings.training.epochs, settings.image_size, settings.training.optimizer.learning_rate
+
+
+def test_a_recipe_works_over_the_settings_of_the_last_run(tmp_path: Path) -> None:
+    workspace, recipe = Workspace.at(tmp_path), "baseline.recipe=two_cores"
+    wanted = (60, 320, 0.002)
+    assert training_of(Pipeline(workspace, None, [recipe])) == wanted
+    assert training_of(Pipeline(workspace, stored(workspace), [recipe])) == wanted
+    # What the user set stays, above the recipe, as it would without a last run.
+    own = stored(workspace, "baseline.training.epochs=9")
+    assert training_of(Pipeline(workspace, own, [recipe])) == (9, 320, 0.002)
+    assert training_of(Pipeline(workspace, own, [recipe, "baseline.image_size=64"])) == (9, 64, 0.002)
+    # Stored with its recipe it stays what it was, and the same command changes nothing.
+    again = stored(workspace, recipe, "baseline.training.epochs=9")
+    assert training_of(Pipeline(workspace, again)) == training_of(Pipeline(workspace, again, [recipe]))
+    # Files of earlier versions name a recipe that had no effect.
+    content = yaml.safe_load(stored(workspace).read_text())
+    content["baseline"]["recipe"] = "two_cores"
+    write_text(settings_path(workspace), yaml.safe_dump(content))
+    assert training_of(Pipeline(workspace, settings_path(workspace), [recipe])) == wanted
+    assert training_of(Pipeline(workspace, settings_path(workspace))) == (100, 640, training_of(Pipeline(workspace))[2])
+
+
+def test_another_recipe_takes_the_place_of_the_one_of_the_last_run(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("training: {epochs: 7}\n")
+    workspace = Workspace.at(tmp_path)
+    path = stored(workspace, "baseline.recipe=two_cores")
+    default = training_of(Pipeline(workspace))
+    assert training_of(Pipeline(workspace, path, [f"baseline.recipe={other}"])) == (7, *default[1:])
+    assert training_of(Pipeline(workspace, path, ["baseline.recipe=null"])) == default
+
+
+def told(pipeline: Pipeline, clock: Clock | None = None, fresh: bool = False) -> tuple[list[str], list[str]]:
+    """What is wrong with the settings of all steps, and what was said of the looking."""
+    said: list[str] = []
+    found = [str(one) for one in pipeline.look_through(pipeline.steps, clock or Clock(), said.append, fresh)]
+    return found, said
+
+
+def test_the_classes_of_the_sources_are_read_within_the_budget_and_with_a_word(root: Path) -> None:
+    named = [*OVERRIDES, "baseline.critical=[whale]"]
+    found, said = told(Pipeline(Workspace.at(root), None, named))
+    assert "no class named 'whale'" in found[0] and len(said) == 1
+    assert said[0].startswith("reading the labels of 1 source")
+    assert told(Pipeline(Workspace.at(root), None, OVERRIDES)) == ([], []), "nothing is read where no class is named"
+    with pytest.raises(Interrupted):
+        told(Pipeline(Workspace.at(root), None, named), Clock(max_seconds=1e-9))
+
+
+def finish(pipeline: Pipeline, name: str) -> None:
+    """Leave a step as done."""
+    step = pipeline.step(name)
+    for artifact in pipeline.outputs(step):
+        write_text(artifact.path, "made")
+    inputs = {one.name: pipeline.input_identity(step, one) for one in pipeline.inputs(step)}
+    outputs = {one.name: identify(one.path, with_content=True) for one in pipeline.outputs(step)}
+    done = StepRecord(
+        state="done",
+        version=step.version,
+        settings=pipeline.result_settings(step),
+        inputs=inputs,
+        outputs=outputs,
+        started=1,
+    )
+    write_record(pipeline.workspace, name, done)
+
+
+def test_only_steps_that_will_run_ask_this_machine_for_their_device(root: Path) -> None:
+    workspace = preprocess(root).workspace
+    given = [*OVERRIDES, "baseline.training.device=cuda:77", "baseline.weights=none"]
+    pipeline = Pipeline(workspace, None, given)
+    found, _ = told(pipeline)
+    assert len(found) == 1 and "cuda:77: this machine has" in found[0]
+    finish(pipeline, "baseline")
+    assert pipeline.status(pipeline.step("baseline")).state == State.DONE
+    assert told(pipeline) == ([], [])
+    assert "cuda:77" in told(pipeline, fresh=True)[0][0], "it would be trained again"
+    shutil.rmtree(root / "images")
+    named = f"preprocessing.organize.inputs=[{root / 'images' / 'reef'}]"
+    assert told(Pipeline(workspace, None, [*given, named]))[0] == [], "raw pictures may go once they are preprocessed"
+
+
+def test_damaged_weights_that_are_made_again_refuse_no_run(root: Path) -> None:
+    workspace = preprocess(root).workspace
+    given = [*OVERRIDES, "baseline.weights=none", "critical.critical=[crab]"]
+    pipeline = Pipeline(workspace, None, given)
+    finish(pipeline, "baseline")
+    # What step 5 starts from is no weights file at all, which it says unless it is made again.
+    assert any("holds no weights" in one for one in told(pipeline)[0])
+    (workspace.model("baseline") / "best.pt").write_bytes(b"cut")
+    assert pipeline.status(pipeline.step("baseline")).state == State.STALE
+    assert told(pipeline)[0] == []

@@ -63,9 +63,9 @@ def explain_command(
 def _called(key: str, every: list[Explanation]) -> tuple[str, list[Explanation]]:
     """What a word means that is no setting's whole name, in words and settings: one of Ultralytics', or the last part
     of a name, wherever it stands."""
-    from marauder.core.ultralytics_words import EXPORTING, PREDICTING, TRAINING, told
+    from marauder.core.ultralytics_words import EVALUATING, EXPORTING, PREDICTING, TRAINING, told
 
-    tables = ((TRAINING, ""), (PREDICTING, "predict."), (EXPORTING, "export."))
+    tables = ((TRAINING, ""), (PREDICTING, "predict."), (EVALUATING, "evaluate."), (EXPORTING, "export."))
     known = [(told(key, words[key], prefix), f"{prefix}{words[key].ours}") for words, prefix in tables if key in words]
     if known:
         return "\n".join(words for words, _ in known), [one for one in every if one.key in {name for _, name in known}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,8 +29,10 @@ from marauder.core.errors import printable
 from marauder.core.plain import Plain
 
 if TYPE_CHECKING:
+    from marauder.core.mistakes import Mistake
     from marauder.data.check import CheckReport
     from marauder.data.organize import OrganizeSettings, OrganizeSummary
+    from marauder.data.repair import RepairSummary
 
 MOST_ROWS = 45
 
@@ -60,16 +63,11 @@ def check(
     With --fix, what is safe to fix is fixed in a copy, which is then checked again.
     """
     from marauder.core.clock import Clock
-    from marauder.core.mistakes import OPTION, Mistake, Mistakes
-    from marauder.data.check import check_dataset, examples_sheet
+    from marauder.core.mistakes import Mistakes
+    from marauder.data.check import check_dataset
     from marauder.data.repair import repair
 
-    wrong = Mistakes()
-    if fix and output is None:
-        wrong.add([Mistake("writes a fixed copy: say where with --output FOLDER", f"{OPTION}--fix")])
-    if output is not None and not fix:
-        wrong.add([Mistake("is the folder of the fixed copy: give --fix, too", f"{OPTION}--output")])
-    class_names, budget = wrong.all_of(
+    class_names, budget = Mistakes(_wrong_fixing(fix, output)).all_of(
         ("--names", lambda: parse_names(names)), ("--max-hours", lambda: Clock.for_hours(max_hours))
     )
     with budget.listening() as clock:
@@ -84,31 +82,55 @@ def check(
             missing_label=missing_label,
         )
         _show_report(found)
-        if report is not None:
-            found.write(report)
-            typer.echo(f"every finding: {report}")
-        sheet = sheet or (report.with_suffix(".jpg") if report is not None else None)
-        if sheet is not None and examples_sheet(found, sheet) is not None:
-            typer.echo(f"contact sheet: {sheet}")
+        _write_findings(found, report, sheet)
         if fix and output is not None:
             mended = repair(found, output, mode, clock)
-            typer.echo(
-                f"\nfixed copy: {mended.data_yaml} ({mended.pictures} pictures; {len(mended.set_aside)} set aside, "
-                f"{len(mended.dropped_copies)} copies dropped and {sum(mended.joined_boxes.values())} boxes of theirs "
-                f"kept, {mended.turned_upright} turned upright)"
-            )
+            _show_repair(mended)
             # The copy decides the exit status: errors that were mended do not remain.
             found = check_dataset(mended.data_yaml, near_duplicate_distance, clock)
             _show_report(found)
+    _tell_missing_val(found, output if output is not None else input)
+    if not found.clean:
+        raise typer.Exit(1)
+
+
+def _wrong_fixing(fix: bool, output: Path | None) -> Iterator[Mistake]:
+    from marauder.core.mistakes import OPTION, Mistake
+
+    if fix and output is None:
+        yield Mistake("writes a fixed copy: say where with --output FOLDER", f"{OPTION}--fix")
+    if output is not None and not fix:
+        yield Mistake("is the folder of the fixed copy: give --fix, too", f"{OPTION}--output")
+
+
+def _write_findings(found: CheckReport, report: Path | None, sheet: Path | None) -> None:
+    """The report of every finding and the contact sheet, as far as they are wanted; a report has a sheet beside it."""
+    from marauder.data.check import examples_sheet
+
+    if report is not None:
+        found.write(report)
+        typer.echo(f"every finding: {report}")
+    sheet = sheet or (report.with_suffix(".jpg") if report is not None else None)
+    if sheet is not None and examples_sheet(found, sheet) is not None:
+        typer.echo(f"contact sheet: {sheet}")
+
+
+def _show_repair(mended: RepairSummary) -> None:
+    typer.echo(
+        f"\nfixed copy: {mended.data_yaml} ({mended.pictures} pictures; {len(mended.set_aside)} set aside, "
+        f"{len(mended.dropped_copies)} copies dropped and {sum(mended.joined_boxes.values())} boxes of theirs "
+        f"kept, {mended.turned_upright} turned upright)"
+    )
+
+
+def _tell_missing_val(found: CheckReport, place: Path) -> None:
+    """How to get a val split where labelled pictures lack one."""
     unlabelled = bool(found.of_kind("labels-none"))
     if found.dataset is not None and len(found.dataset) and not unlabelled and "val" not in found.dataset.splits():
-        place = output if output is not None else input
         typer.echo(
             "there is no val split, which training needs; "
             f"make one: marauder data split --input {shlex.quote(str(place))} --output FOLDER"
         )
-    if not found.clean:
-        raise typer.Exit(1)
 
 
 def parse_fractions(text: str | None) -> dict[str, float]:

@@ -57,8 +57,6 @@ def write(
     from marauder.core.clock import Clock
     from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.core.mistakes import Mistakes
-    from marauder.core.wording import counted
-    from marauder.data.groups import compile_group_pattern
     from marauder.data.manifests.measure import measure_dataset
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
@@ -67,14 +65,13 @@ def write(
 
     formats = [name.strip() for name in format.split(",")]
     found = Mistakes(_wrong_paths(input, output, {"--pictures": pictures, "--slices": slices}))
-    found.add(_wrong_words(formats, source_format, missing_label))
+    found.add(_wrong_words(formats, source_format, missing_label, group_pattern))
     class_names, shares, folders, budget = found.all_of(
         ("--names", lambda: parse_names(names)),
         ("--fractions", lambda: parse_fractions(fractions)),
         ("--uri", lambda: _folders(uri or [])),
         ("--max-hours", lambda: Clock.for_hours(max_hours)),
-        ("--group-pattern", lambda: compile_group_pattern(group_pattern) if group_pattern else None),
-    )[:4]
+    )
     with budget.listening() as clock:
         dataset = read_dataset(
             input, source_format, class_names, group_pattern, pictures, missing_label=missing_label, clock=clock
@@ -86,12 +83,7 @@ def write(
             if fractions is not None or not dataset.splits():
                 dataset = divided(dataset, shares, seed, near_duplicates, clock)
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
-    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
-    boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
-    typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
-    _tell_problems(dataset.problems)
-    typer.echo(f"data set: {spec}")
-    _tell_left_out(dataset)
+    _show_written(dataset, spec)
 
 
 @app.command()
@@ -205,6 +197,17 @@ def _tell_problems(problems: Sequence[Problem]) -> None:
         typer.echo(printable(line))
 
 
+def _show_written(dataset: Dataset, spec: Path) -> None:
+    from marauder.core.wording import counted
+
+    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
+    boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
+    typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
+    _tell_problems(dataset.problems)
+    typer.echo(f"data set: {spec}")
+    _tell_left_out(dataset)
+
+
 def _tell_left_out(dataset: Dataset) -> None:
     """What of the source is in no manifest, where it is not looked for later: the contract gate sees rows alone."""
     from marauder.data.repair import SET_ASIDE_KINDS
@@ -234,10 +237,13 @@ def _wrong_paths(input: Path, output: Path, named: Mapping[str, Path | None]) ->
         yield Mistake(words, f"{OPTION}--output")
 
 
-def _wrong_words(formats: Sequence[str], source_format: str, missing_label: str) -> Iterator[Mistake]:
-    from marauder.core.mistakes import OPTION, Mistake, nearest
+def _wrong_words(
+    formats: Sequence[str], source_format: str, missing_label: str, group_pattern: str | None
+) -> Iterator[Mistake]:
+    from marauder.core.mistakes import OPTION, Mistake, Mistakes, nearest
     from marauder.core.plugins import is_known
     from marauder.core.plugins import names as plugin_names
+    from marauder.data.groups import compile_group_pattern
     from marauder.data.manifests.writing import FORMATS
 
     if source_format != "auto" and not is_known("reader", source_format):
@@ -248,6 +254,11 @@ def _wrong_words(formats: Sequence[str], source_format: str, missing_label: str)
             yield Mistake(f"no format named {name!r}{nearest(name, list(FORMATS))}", f"{OPTION}--format")
     if missing_label not in ("unlabelled", "empty"):
         yield Mistake(f"{missing_label!r}: give unlabelled or empty", f"{OPTION}--missing-label")
+    found = Mistakes()
+    with found.gathered(f"{OPTION}--group-pattern"):
+        if group_pattern:
+            compile_group_pattern(group_pattern)
+    yield from found.found
 
 
 def _folders(entries: list[str]) -> dict[str, Path]:

@@ -60,7 +60,7 @@ def run(
 
     Without --config, the settings are those of the workspace's last run, with those given here added.
     Exits with status 75 when time is up or the process is asked to stop, and prints the command that resumes it; with
-    status 4 when a step waits for something from outside: the same command goes on once that has arrived.
+    status 4 when a step waits for something from outside: the same command resumes once that has arrived.
     """
     from marauder.core.clock import Clock
     from marauder.core.mistakes import Mistakes
@@ -81,12 +81,14 @@ def run(
         selected = select(pipeline, only, first, last)
     with mistakes.gathered():
         budget = Clock.for_hours(max_hours)
-    mistakes.add(pipeline.look_through(selected))
-    pipeline.layer.demand_none(mistakes.found)
-    if dry_run:
-        print(plan(pipeline, selected, fresh))
-        return
     with budget.listening() as clock:
+        mistakes.add(pipeline.look_through(selected, clock, _say, fresh))
+        # A plan may be for another machine.
+        notes = [one for one in mistakes.found if dry_run and one.of_this_machine]
+        pipeline.layer.demand_none(one for one in mistakes.found if one not in notes)
+        if dry_run:
+            print("\n".join([plan(pipeline, selected, fresh), *(f"note: {one}" for one in notes)]))
+            return
         awaited = run_steps(pipeline, selected, clock, _say, fresh, wait)
     if awaited:
         _say("paused, everything saved. The same command continues once it has arrived; with --wait it waits for it")

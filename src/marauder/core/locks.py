@@ -59,9 +59,10 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
             yield
         except UserError:
             # Otherwise the file stays, whatever ends the block.
-            if new and set(path.parent.iterdir()) <= {path}:
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
+            # The refusal is what is to be told, also where the block took the folder away itself.
+            with contextlib.suppress(OSError):
+                if new and set(path.parent.iterdir()) <= {path}:
+                    path.unlink(missing_ok=True)
                     for folder in new:
                         folder.rmdir()
             raise

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
@@ -16,15 +17,20 @@ FEW = 12
 ARGUMENT, OPTION, OVERRIDE = "argument ", "option ", "override "
 """How places begin that are no files: arguments of a Python function, and what is typed on a command line."""
 _FILE_AND_LINE = re.compile(r"^(?P<file>.+):(?P<line>\d+)$")
-_PLACED = re.compile(r"(?P<place>[^\n:]+:\d+): (?P<words>.+)", re.DOTALL)
+_PLACED = re.compile(r"(?P<file>[^\n:]+):(?P<line>\d+): (?P<words>.+)", re.DOTALL)
+_SETTINGS_FILES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong and what to do, in one line. ``place``: ``file:line``, the option or the override; may be empty."""
+    """What is wrong and what to do, in one line. ``place``: ``file:line``, the option or the override; may be empty.
+
+    ``of_this_machine``: it is none on a machine that has what this one lacks.
+    """
 
     words: str
     place: str = ""
+    of_this_machine: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.words}" if self.place else self.words
@@ -86,7 +92,10 @@ def mistakes_in(error: UserError, place: str = "") -> list[Mistake]:
     if isinstance(error, MistakesError):
         return list(error.mistakes)
     placed = _PLACED.fullmatch(str(error)) if not place else None
-    return [Mistake(placed["words"], placed["place"]) if placed else Mistake(str(error), place)]
+    # "MLflow at localhost:5000: no answer" has the same form.
+    if placed and (placed["file"].endswith(_SETTINGS_FILES) or Path(placed["file"]).exists()):
+        return [Mistake(placed["words"], f"{placed['file']}:{placed['line']}")]
+    return [Mistake(str(error), place)]
 
 
 def is_typed(place: str) -> bool:

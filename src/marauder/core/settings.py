@@ -411,11 +411,10 @@ def further_mistakes(settings: Settings, places: Places) -> Iterator[Mistake]:
             yield from further_mistakes(value, places.below(name))
         elif value is not None:
             for mark, item in product(one.metadata, value if isinstance(value, tuple) else (value,)):
-                words = mark.lacking(item) if isinstance(mark, OnThisMachine) else None
+                if isinstance(mark, OnThisMachine) and (words := mark.lacking(item)):
+                    yield replace(places.mistake(name, words), of_this_machine=True)
                 if isinstance(mark, Existing) and places.missing(item) and places.gives(name):
-                    words = mark.missing(item)
-                if words:
-                    yield places.mistake(name, words)
+                    yield places.mistake(name, mark.missing(item))
 
 
 def _cut(content: Plain, location: tuple[str, ...]) -> tuple[str, ...]:

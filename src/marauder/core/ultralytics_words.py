@@ -77,8 +77,8 @@ TRAINING: Mapping[str, Word] = {
     "project": Word("runs", "or output=FOLDER (--output); our project is the name in tracker and registry"),
     "name": Word("id", "or output=FOLDER (--output)"),
     "save_dir": Word("output"),
-    "exist_ok": _none("the same command goes on; the option --fresh starts over"),
-    "resume": _none("the same command goes on; the option --resume names a checkpoint"),
+    "exist_ok": _none("the same command resumes; the option --fresh starts over"),
+    "resume": _none("the same command resumes; the option --resume names a checkpoint"),
     "time": _none("the option --max-hours"),
     "cache": Word("cache_gigabytes", "on disk, which is the default; 0 switches it off"),
     "fraction": _none("make a smaller data set: marauder manifest sample"),
@@ -97,7 +97,7 @@ PREDICTING: Mapping[str, Word] = {
     "save_json": Word("formats", "formats=coco writes them as COCO"),
     "project": Word("output"),
     "name": Word("output"),
-    "exist_ok": Word("fresh"),
+    "exist_ok": _none("the same command resumes; --fresh replaces what is there"),
 }
 """The same of ``marauder predict``."""
 
@@ -111,6 +111,16 @@ EXPORTING: Mapping[str, Word] = {
     "quantize": _none("files are written in float32"),
 }
 """The same of ``marauder export``."""
+
+EVALUATING: Mapping[str, Word] = {
+    "imgsz": Word("image_size", "--imgsz"),
+    "conf": _none("boxes of every confidence are measured; precision and recall are those at the best one"),
+    "iou": _none("overlapping boxes are suppressed as in every measurement here, so that figures compare"),
+    "batch": _none("pictures go through the detector in batches of its own choice"),
+    "project": Word("output"),
+    "name": Word("output"),
+}
+"""The same of ``marauder evaluate``."""
 
 
 def told(word: str, meant: Word, prefix: str = "") -> str:

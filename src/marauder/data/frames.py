@@ -60,7 +60,7 @@ class FramesSettings(Settings):
     fps: float | None = Field(
         None, gt=0, le=1000, description="frames a second of video; default: 1, where every is not given either"
     )
-    every: int | None = Field(None, ge=1, description="each so many-th frame instead")
+    every: int | None = Field(None, ge=1, description="every Nth frame instead")
     quality: int = Field(92, ge=1, le=100, description="quality of the JPEG files")
     fresh: Annotated[bool, Decides.NOTHING] = Field(
         False, description="start over with these videos, whose frames are replaced"

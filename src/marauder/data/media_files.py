@@ -54,7 +54,7 @@ def why_nothing(word: str) -> str | None:
     """Why a word names no picture, video, folder or pattern of them, in words; ``None``: it may."""
     if Path(word).suffix.lower() in MODELS:
         kind = "a model or checkpoint, no picture or video"
-        return f"{word}: {kind}; a model goes behind --model, and --resume stands alone here: it goes on by itself"
+        return f"{word}: {kind}; a model goes behind --model, and --resume takes no file here: it resumes by itself"
     if WILD.search(word) or Path(word).exists():
         return None
     return f"{word}: no such file or folder; check the path"

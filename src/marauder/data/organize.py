@@ -194,10 +194,10 @@ def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
     return sources
 
 
-def names_of_sources(settings: OrganizeSettings) -> tuple[str, ...]:
+def names_of_sources(settings: OrganizeSettings, clock: Clock) -> tuple[str, ...]:
     """The classes of the sources together, as they are called where no taxonomy renames them. Reads all of them.
-    Raises ``UserError`` for one that cannot be read."""
-    return tuple(merge(_read(settings, Clock()), "the sources").names)
+    Raises ``UserError`` for one that cannot be read, and ``Interrupted``."""
+    return tuple(merge(_read(settings, clock), "the sources").names)
 
 
 def in_words(counts: Mapping[str, int]) -> str:

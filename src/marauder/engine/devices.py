@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from marauder.core.settings import OnThisMachine
+from marauder.core.wording import counted
 
 CHOICES = "auto, cpu, cuda or cuda:N; N alone is cuda:N"
 """Describes a device where users choose one."""
@@ -35,7 +36,7 @@ def missing_gpu(device: str) -> str | None:
     count = torch.cuda.device_count()
     if int(device.partition(":")[2] or 0) < count:
         return None
-    held = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPU that PyTorch can use"
+    held = counted(count, "GPU") if count else "no GPU that PyTorch can use"
     return f"{device}: this machine has {held}; choose {'another, or ' if count else ''}cpu, or leave it out"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -118,7 +119,7 @@ class TrainingSettings(Settings):
     def mistakes(self, places: Places) -> Iterator[Mistake]:
         """A precision that the processor does not have."""
         if self.precision == "float16" and not missing_gpu(self.device) and lacks_gpu(self.device):
-            yield places.mistake("precision", FLOAT16_ON_CPU)
+            yield replace(places.mistake("precision", FLOAT16_ON_CPU), of_this_machine=True)
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSettings:

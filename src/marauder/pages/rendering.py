@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.files import to_plain
+from marauder.core.wording import counted
 from marauder.pages.canvas import shorten, show_confidence
 from marauder.pages.showing import (
     HIGH,
@@ -20,7 +21,6 @@ from marauder.pages.showing import (
     mark_commands,
     mix_colors,
     shade_color,
-    show_counted,
     show_milliseconds,
     show_number,
     show_percent,
@@ -69,7 +69,7 @@ def _environment() -> Environment:
         "commands": mark_commands,
         "confidence": show_confidence,
         "count": "{:,}".format,
-        "counted": show_counted,
+        "counted": counted,
         "defined_number": lambda value: value is not None and not math.isnan(value),
         "embedded": _embed_json,
         "milliseconds": show_milliseconds,

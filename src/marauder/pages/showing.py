@@ -44,11 +44,6 @@ def show_milliseconds(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def show_counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: ``1 picture``, ``1,200 pictures``; ``plural`` where it is not the noun and an s."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
-
-
 def show_any(value: float | str | None) -> str:
     """A verdict's value or limit: four significant digits, text as it is, a dash for none."""
     if value is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -13,11 +14,12 @@ from typing import Any
 
 from pydantic import Field, create_model
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify, is_same
 from marauder.core.locks import is_held
 from marauder.core.mistakes import Mistake, Mistakes
-from marauder.core.plain import Plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import (
     Layer,
     Places,
@@ -30,7 +32,7 @@ from marauder.core.settings import (
 )
 from marauder.core.ultralytics_words import answers
 from marauder.pipeline import steps as steps_package
-from marauder.pipeline.record import StepRecord, lock_path, read_record
+from marauder.pipeline.record import StepRecord, lock_path, read_record, settings_path
 from marauder.pipeline.status import Facts, State, Status, decide, flatten
 from marauder.pipeline.step import Artifact, Step
 from marauder.pipeline.workspace import Workspace
@@ -205,25 +207,31 @@ class Pipeline:
                 problems.append(f"output was changed: {self.workspace.relative(artifact.path)}")
         return tuple(problems)
 
-    def look_through(self, selected: Sequence[Step]) -> Iterator[Mistake]:
+    def look_through(
+        self, selected: Sequence[Step], clock: Clock, say: Callable[[str], None], fresh: bool = False
+    ) -> Iterator[Mistake]:
         """What is wrong with the settings of ``selected`` beside their form: names and files that are not there.
 
-        Reads files, changes none.
+        Finished steps are not looked at, unless they start over (``fresh``). Reads files, changes none; ``say`` tells
+        what takes long. Raises ``Interrupted`` when the clock says to stop.
         """
         made: list[Path] = []
         names = Places().class_names
         for step in self.steps:
             if self.settings_of(step) is None:
                 continue
-            if step in selected:
+            starts_over = fresh and step in selected
+            done = self.well_formed and not starts_over and self.status(step).state == State.DONE
+            # A finished one may have run on another machine, and what it read may be gone.
+            if step in selected and not done:
                 places = Places(self.layer, prefix=(step.name,), made=tuple(made), class_names=names)
                 yield from step.mistakes(self.settings_of(step), places)
             # What a finished step left is there, and stays.
-            if not self.well_formed or self.status(step).state != State.DONE:
+            if not done:
                 made += [artifact.path for artifact in self._outputs_if_known(step)]
             if step.makes_classes:
                 # Once, and only where a later step names one.
-                names = cache(partial(step.class_names, self.settings_of(step)))
+                names = cache(partial(step.class_names, self.settings_of(step), clock, say))
 
     def _outputs_if_known(self, step: Step) -> tuple[Artifact, ...]:
         try:
@@ -231,6 +239,25 @@ class Pipeline:
         except (AttributeError, TypeError):
             # Settings that could not be read are ``None``; then nobody can say what the step makes.
             return (Artifact("everything", self.workspace.training),)
+
+    def _open_to_recipes(self, stored: Layer, typed: Layer) -> Layer:
+        """The settings of the last run without those that hide what a recipe of this call gives.
+
+        They are stored with every default: where ``typed`` names a recipe, those that are as by default, or as the
+        former recipe has them, give way; what the user set otherwise stays.
+        """
+        content = dict(stored.content)
+        for step in self.steps:
+            section, named = content.get(step.name), typed.content.get(step.name)
+            if isinstance(section, dict) and isinstance(named, dict) and "recipe" in named:
+                bases = [default_values(step.settings_model())]
+                if isinstance(former := section.get("recipe"), str):
+                    # It may be gone by now: then all it gave looks like the user's own.
+                    with suppress(UserError):
+                        bases.append(_as_stored(step.settings_model(), merge_layers(recipe_layers(former))))
+                content[step.name] = _beyond(section, bases)
+        places = {keys: place for keys, place in stored.places.items() if _holds(content, keys)}
+        return replace(stored, content=content, places=places)
 
     def _with_recipes(self, layer: Layer) -> Layer:
         """``layer`` over the recipes that sections of trainings name. Raises ``UserError`` with all that is wrong with
@@ -248,7 +275,10 @@ class Pipeline:
 
     def _layer(self, config: Path | None, overrides: Sequence[str]) -> Layer:
         """The user's settings, under which lie those that the workspace decides and proposes."""
-        layer = add_values(read_layer_or_mistakes(config), overrides, None, {})
+        layer = read_layer_or_mistakes(config)
+        if config is not None and config.absolute() == settings_path(self.workspace):
+            layer = self._open_to_recipes(layer, add_values(Layer({}, {}), overrides, None, {}))
+        layer = add_values(layer, overrides, None, {})
         layer = put_right(_settings_model(self.steps), layer)
         mistakes = Mistakes(layer.mistakes)
         with mistakes.gathered():
@@ -280,6 +310,32 @@ def _below(name: str, layer: Layer) -> Layer:
     places = {(name, *keys): place for keys, place in layer.places.items()}
     written = {(name, *keys): text for keys, text in layer.written.items()}
     return Layer({name: layer.content}, places, layer.name, written)
+
+
+def _as_stored(model: type[Settings], layer: Layer) -> Plain:
+    """What ``layer`` gives as the settings of a run are stored: read, with every default. Required ones may lack."""
+    # Pieced together, they hold ``None`` where something is required, which is worth no warning.
+    return examine_layer(model, layer)[0].model_dump(mode="json", warnings=False)
+
+
+def _beyond(values: PlainMapping, bases: Sequence[PlainMapping]) -> Plain:
+    """What of ``values`` is like none of ``bases``, section by section."""
+    found: Plain = {}
+    for name, value in values.items():
+        below = [base[name] for base in bases if name in base]
+        if value in below:
+            continue
+        sections = [one for one in below if isinstance(one, Mapping)]
+        found[name] = _beyond(value, sections) if isinstance(value, Mapping) and sections else value
+    return found
+
+
+def _holds(content: Any, keys: tuple[str, ...]) -> bool:
+    for key in keys:
+        if not isinstance(content, Mapping) or key not in content:
+            return False
+        content = content[key]
+    return True
 
 
 def _put(section: Plain, name: str, value: Any) -> None:

@@ -64,6 +64,11 @@ def write_record(workspace: Workspace, step_name: str, record: StepRecord) -> No
     write_json(record_path(workspace, step_name), content)
 
 
+def settings_path(workspace: Workspace) -> Path:
+    """Where the settings of a workspace's last run lie: all of them, defaults written out."""
+    return workspace.training / "runs" / "pipeline.yaml"
+
+
 def lock_path(workspace: Workspace) -> Path:
     """The file whose lock means that a pipeline works on this workspace; what is recorded as running then really is."""
     return workspace.training / "runs" / "pipeline.lock"

@@ -17,7 +17,7 @@ from marauder.core.files import to_plain, write_text
 from marauder.core.locks import exclusive
 from marauder.core.plain import Plain, PlainMapping
 from marauder.pipeline.graph import Pipeline
-from marauder.pipeline.record import StepRecord, lock_path, read_record, write_record
+from marauder.pipeline.record import StepRecord, lock_path, read_record, settings_path, write_record
 from marauder.pipeline.status import State, Status, flatten
 from marauder.pipeline.step import Awaited, Step, StepContext
 from marauder.pipeline.workspace import Workspace
@@ -56,7 +56,7 @@ def run_steps(
     held: set[str] = set()
     with exclusive(lock_path(pipeline.workspace), f"the workspace {pipeline.workspace.root}"):
         # Under the lock: two runs would leave a mixture of settings for the next one.
-        write_text(_config_path(pipeline.workspace), _as_yaml(pipeline.given_settings()))
+        write_text(settings_path(pipeline.workspace), _as_yaml(pipeline.given_settings()))
         for step in selected:
             # Asked again for each step: the one before may have changed what this one reads.
             status = pipeline.status(step)
@@ -106,12 +106,8 @@ def _run_or_pause(
 
 def last_config(workspace: Workspace) -> Path | None:
     """The settings of the last run on a workspace, as a file to read; ``None`` when nothing ran yet."""
-    path = _config_path(workspace)
+    path = settings_path(workspace)
     return path if path.exists() else None
-
-
-def _config_path(workspace: Workspace) -> Path:
-    return workspace.training / "runs" / "pipeline.yaml"
 
 
 def describe(step: Step) -> str:

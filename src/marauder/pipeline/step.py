@@ -92,9 +92,9 @@ class Step(ABC):
     makes_classes: ClassVar[bool] = False
     """Whether the step decides the classes of the data set."""
 
-    def class_names(self, settings: Any) -> tuple[str, ...] | None:
+    def class_names(self, settings: Any, clock: Clock, say: Callable[[str], None]) -> tuple[str, ...] | None:
         """The classes of the data set that the step will make; ``None``: they are not known yet. Reads the sources
-        where it must."""
+        where it must, which may take long: ``say`` tells of it, ``Interrupted`` ends it in time."""
         return None
 
     def without_effect(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marauder.core.plain import Plain, PlainMapping
+from marauder.core.wording import counted
 from marauder.evaluation.matching import AREA_NAMES
 from marauder.evaluation.metrics import Metrics, defined_mean
 from marauder.gates.verdict import Answer, Phase, Verdict, worst
@@ -17,7 +18,6 @@ from marauder.pages.rendering import embed_picture, render_page
 from marauder.pages.showing import (
     shade_color,
     show_any,
-    show_counted,
     show_milliseconds,
     show_number,
     show_plain,
@@ -116,8 +116,8 @@ def _sections(context: PlainMapping) -> list[tuple[str, str]]:
 def _subtitle(evidence: RunEvidence) -> str:
     overall, count = evidence.result.overall, len(evidence.names)
     split = f" of the split {evidence.split}" if evidence.split else ""
-    pictures, boxes = show_counted(overall.pictures, "picture"), show_counted(overall.boxes, "box", "boxes")
-    parts = [f"{pictures}{split}, {boxes}, {show_counted(count, 'class', 'classes')}"]
+    pictures, boxes = counted(overall.pictures, "picture"), counted(overall.boxes, "box", "boxes")
+    parts = [f"{pictures}{split}, {boxes}, {counted(count, 'class', 'classes')}"]
     named = (("project", evidence.project), ("run", evidence.run_id), ("", evidence.provenance.created))
     parts += [f"{label} {value}".strip() for label, value in named if value]
     return " · ".join(parts)
@@ -129,11 +129,11 @@ def gates_banner(verdicts: Sequence[Verdict]) -> dict[str, str]:
     named = {one: [verdict.gate for verdict in verdicts if verdict.answer == one] for one in MARKS}
     unlearned = [one for one in verdicts if one.essential and one.answer == "warn"]
     learned = {one.answer for one in verdicts if one.essential} == {"pass"}
-    counted = f"{len(named['pass'])} of {len(verdicts)} checks passed"
+    passed = f"{len(named['pass'])} of {len(verdicts)} checks passed"
     if named["off"]:
-        counted += f", {len(named['off'])} {'was' if len(named['off']) == 1 else 'were'} not run"
+        passed += f", {len(named['off'])} {'was' if len(named['off']) == 1 else 'were'} not run"
     heading = {
-        "pass": "All gates passed" if learned and not named["off"] else counted,
+        "pass": "All gates passed" if learned and not named["off"] else passed,
         # What the gate found, such as "has not learned yet", says more than that there are warnings.
         "warn": unlearned[0].evidence.get("finding", unlearned[0].why) if unlearned else "Passed, with warnings",
         "fail": "Did not pass its gates",

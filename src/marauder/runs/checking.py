@@ -37,7 +37,8 @@ def mistakes_of_any_run(
     for name, path in [("data", settings.data), *named_files(settings)]:
         if path is not None and places.missing(path) and not (name == "weights" and _is_kept(settings, path)):
             yield places.mistake(name, _why_missing(path, name == "weights"))
-        elif path is not None and path.suffix in SUFFIXES and path.is_file() and (words := not_weights(path)):
+        # What a step makes again before it is read may be damaged until then.
+        elif path is not None and not places.is_made(path) and (words := _not_weights(path)):
             yield places.mistake(name, words)
     if (unavailable := why_unavailable(settings)) is not None:
         yield places.mistake("weights", unavailable)
@@ -60,6 +61,10 @@ def mistakes_of_any_run(
 def _is_kept(settings: RunSettings, path: Path) -> bool:
     """Whether the run, begun before, kept a copy of the weights that it started from, or a mirror may have it."""
     return (has_folder(settings) and present(settings, path).is_file()) or may_be_mirrored(settings)
+
+
+def _not_weights(path: Path) -> str | None:
+    return not_weights(path) if path.suffix in SUFFIXES and path.is_file() else None
 
 
 def _why_missing(path: Path, may_be_released: bool) -> str:

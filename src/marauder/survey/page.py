@@ -11,9 +11,9 @@ import numpy as np
 
 from marauder.core.files import write_text
 from marauder.core.plain import Plain
+from marauder.core.wording import counted
 from marauder.data.contact_sheets import colour_of
 from marauder.pages.rendering import embed_picture, render_page
-from marauder.pages.showing import show_counted
 from marauder.survey.counts import ClipCounts, Counts, MaxN, surest
 from marauder.survey.drawing import small_path
 from marauder.survey.seen import Seen
@@ -113,9 +113,9 @@ def _looked_at(counts: Counts) -> str:
     videos = sum(clip.video for clip in counts.clips)
     parts = []
     if counts.pictures:
-        parts.append(show_counted(counts.pictures, "picture"))
+        parts.append(counted(counts.pictures, "picture"))
     if counts.frames:
-        parts.append(f"{show_counted(counts.frames, 'frame')} of {show_counted(videos, 'video')}")
+        parts.append(f"{counted(counts.frames, 'frame')} of {counted(videos, 'video')}")
     return " and ".join(parts) or "no pictures"
 
 

@@ -48,7 +48,7 @@ class PredictSettings(Settings):
         None, ge=1, le=MOST_AT_ONCE, description="pictures of a forward pass; default: 4 on a CPU, 16 on a GPU"
     )
     device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
-    every: int | None = Field(None, ge=1, description="look at each so many-th frame of videos; default: 1")
+    every: int | None = Field(None, ge=1, description="look at every Nth frame of videos; default: 1")
     fps: float | None = Field(None, gt=0, le=1000, description="frames to look at in a second of video; default: all")
     formats: Annotated[tuple[str, ...], COMMAS] = Field(
         (ANNOTATED, BOXES, VIAME), description=f"of {', '.join(FORMATS)}, or all; counts and page are always written"

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
+from marauder.core.wording import counted
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
@@ -56,7 +58,7 @@ class Preprocessing(Step):
 
     makes_classes = True
 
-    def class_names(self, settings: Any) -> tuple[str, ...] | None:
+    def class_names(self, settings: Any, clock: Clock, say: Callable[[str], None]) -> tuple[str, ...] | None:
         """Those of the taxonomy, or of the sources, which are read."""
         from marauder.data.organize import names_of_sources
         from marauder.data.taxonomy import Taxonomy
@@ -67,7 +69,8 @@ class Preprocessing(Step):
                 return None
             if organize.taxonomy_file is not None:
                 return Taxonomy.load(organize.taxonomy_file).class_names
-            return names_of_sources(organize)
+            say(f"reading the labels of {counted(len(organize.inputs), 'source')} for the names of their classes")
+            return names_of_sources(organize, clock)
         except UserError:
             return None  # a mistake of this step's settings, or of its sources, told as such
 

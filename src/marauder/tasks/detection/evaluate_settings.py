@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from marauder.core.settings import HERE, Decides, Existing, Settings
+from marauder.core.settings import Decides, Existing, Settings
+from marauder.core.ultralytics_words import EVALUATING, answers
 from marauder.engine.devices import CHOICES, Device
 from marauder.models.naming import explain_missing
 from marauder.runs.settings import ImageSize
@@ -18,7 +18,7 @@ class EvaluateSettings(Settings):
     """One measurement of a stored detector."""
 
     decides: ClassVar[Decides] = Decides.RESULT
-    elsewhere: ClassVar[Mapping[str, str]] = {"imgsz": f"imgsz is {HERE}image_size here"}
+    elsewhere = answers(EVALUATING)
 
     model: Annotated[Path, Existing(explain_missing)] = Field(description="detector to measure (.pt or .safetensors)")
     data: Annotated[Path, Existing()] = Field(
