@@ -67,6 +67,22 @@ def test_a_project_has_recipes_of_its_own_that_hide_the_shipped_ones() -> None:
     assert next(recipe for recipe in library() if recipe.name == "trial").description == "Our trial."
 
 
+def test_a_recipe_is_found_beside_the_file_that_names_it() -> None:
+    write(Path("sub/recipes/reef.yaml"), "extends: small\nimage_size: 96\n")
+    write(Path("sub/recipes/small.yaml"), "extends: trial\ntraining: {epochs: 7}\n")
+    train = write(Path("sub/train.yaml"), "data: d\nrecipe: reef\n")
+    settings = load_run_settings(DetectionSettings, train)
+    assert (settings.image_size, settings.training.epochs, settings.model) == (96, 7, "yolov8t")
+    with pytest.raises(UserError, match="no recipe named 'reef'"):
+        load_run_settings(DetectionSettings, None, ["recipe=reef", "data=d"])
+
+
+@pytest.mark.parametrize("name", ["Riff Süd", "../x"])
+def test_a_name_that_cannot_be_is_refused_in_words(name: str) -> None:
+    with pytest.raises(UserError, match=r"project: give 1 to 63 letters .*, not"):
+        load_run_settings(DetectionSettings, None, [f"project={name}", "data=d"])
+
+
 def test_mistakes_of_recipe_file_and_overrides_are_told_at_once_with_their_places() -> None:
     write(Path("recipes/bad.yaml"), "extends: yolo\ntraining:\n  epochs: none\n")
     train = write(Path("train.yaml"), "data: d\nrecipe: bad\nimage_size: 100\nmodell: x\n")

@@ -111,6 +111,9 @@ class Settings(BaseModel):
         return type(self).model_validate(values)
 
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+"""Of names that files, trackers and registries all take."""
+NAME_WORDS = "give 1 to 63 letters (a to z), digits, dots, underscores and hyphens, the first a letter or a digit"
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -291,7 +294,7 @@ def add_values(
         key, found, text = override.partition("=")
         keys = tuple(key.strip().split("."))
         if not found or not all(keys):
-            mistakes.add([Mistake("write it as key=value, for example epochs=20", place)])
+            mistakes.add([Mistake("write it as key=value, for example training.epochs=20", place)])
             continue
         with mistakes.gathered():
             parsed = _parse_value(text, override)
@@ -524,6 +527,8 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
         known = sorted(fields_at(model, location[:-1]))
         near = (_deeper(model, location, known) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
         return Mistake(f"{name}: no such setting{near}", place)
+    if kind == "string_pattern_mismatch" and mistake["ctx"]["pattern"] == NAME_PATTERN:
+        return Mistake(f"{name}: {NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}", place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"

@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import NAME_PATTERN, Decides, Settings
 from marauder.data.balancing import BalanceSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
 from marauder.models.naming import family_and_scale, unknown_detector
-from marauder.runs.settings import AUTO, NAME_PATTERN, ImageSize, WeightsFile
+from marauder.runs.settings import AUTO, ImageSize, WeightsFile
 from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
 from marauder.tasks.detection.settings import DetectionSettings, DetectionTraining
 

@@ -64,16 +64,18 @@ def recipe_fields() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for model in models for name in model.model_fields if name in deciding))
 
 
-def recipe_layers(name: str, place: str = "") -> list[Layer]:
-    """The layers of a recipe, what it extends first. Raises ``UserError`` that lists every mistake: unknown name, a
-    circle, foreign keys."""
+def recipe_layers(name: str, place: str = "", beside: Path | None = None) -> list[Layer]:
+    """The layers of a recipe, what it extends first. ``beside``: the settings file that names it.
+
+    Raises ``UserError`` that lists every mistake: unknown name, a circle, foreign keys.
+    """
     layers: list[Layer] = []
     met: list[str] = []
     found = Mistakes()
     wanted: str | None = name
     while wanted is not None:
         with found.gathered():
-            path = _find(wanted, place)
+            path = _find(wanted, place, beside)
             # By file: a recipe can be named by its name and by its path.
             if str(path) in met:
                 circle = " -> ".join([*met, str(path)])
@@ -125,7 +127,7 @@ def run_layer(
     with found.gathered():
         if not isinstance(recipe, str):
             raise MistakesError([Mistake("recipe: name one recipe", place)])
-        layers = recipe_layers(recipe, place)
+        layers = recipe_layers(recipe, place, path)
     return replace(merge_layers([*layers, given]), name=given.name, mistakes=tuple(found.found))
 
 
@@ -192,15 +194,16 @@ def _shipped() -> Path:
     return Path(str(files("marauder.runs"))) / "recipes"
 
 
-def _find(name: str, place: str) -> Path:
+def _find(name: str, place: str, beside: Path | None) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
         if not path.is_file():
             raise MistakesError([Mistake(f"recipe: {name}: no such file; check the path", place)])
         return path
-    for folder in (USER_FOLDER, _shipped()):
+    folders = [*([beside.parent / USER_FOLDER] if beside is not None else []), USER_FOLDER, _shipped()]
+    for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    known = [path.stem for folder in (USER_FOLDER, _shipped()) for path in sorted(folder.glob("*.yaml"))]
+    known = [path.stem for folder in folders for path in sorted(folder.glob("*.yaml"))]
     told = nearest(name, known, "`marauder config recipes` lists them")
     raise MistakesError([Mistake(f"recipe: no recipe named {name!r}{told}", place)])

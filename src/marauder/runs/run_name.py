@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from marauder.core.decides import decided
 from marauder.core.files import fingerprint
-from marauder.core.settings import Decides
+from marauder.core.settings import NAME_PATTERN, Decides
 from marauder.data.manifests.pinning import DataPin
-from marauder.runs.settings import NAME_PATTERN, RunSettings
+from marauder.runs.settings import RunSettings
 
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
 

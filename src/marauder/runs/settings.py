@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from marauder.core.decides import BY_CONTENT, ByContent
 from marauder.core.plain import Plain
 from marauder.core.plugins import known_as
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import NAME_PATTERN, Decides, Settings
 from marauder.core.ultralytics_words import answers
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
@@ -21,8 +21,6 @@ from marauder.registry.settings import RegistrySettings
 from marauder.storage.settings import CheckpointTiers
 from marauder.tracking.settings import TrackingSettings
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-"""One name: no folder, nothing that leads out of one."""
 CONFIG_FILE = "config.yaml"
 """The settings of a run as it used them, in its folder."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.settings import COMMAS, Decides
+from marauder.core.settings import COMMAS, NAME_PATTERN, Decides
 from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
@@ -16,7 +16,6 @@ from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.models.released import released_for
 from marauder.runs.settings import (
     AUTO,
-    NAME_PATTERN,
     START_WEIGHTS,
     DetectorName,
     EvaluationSettings,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.plugins import known_as
-from marauder.core.settings import Decides, Settings
+from marauder.core.settings import NAME_PATTERN, Decides, Settings
 from marauder.core.ultralytics_words import answers
 from marauder.data.groups import GroupPattern
 from marauder.data.thinning import ThinningSettings
@@ -20,7 +20,6 @@ from marauder.models.pretraining.signs import CollapseSettings
 from marauder.models.released import released_for
 from marauder.runs.settings import (
     AUTO,
-    NAME_PATTERN,
     START_WEIGHTS,
     DetectorName,
     ImageSize,
