@@ -208,7 +208,7 @@ def test_a_picture_that_came_twice_is_not_said_to_be_taken(world: World) -> None
     summary = take(world, deliver(world, "d.zip", change=edit_coco(double)))
     assert not summary.merged
     row = return_list(summary)["dive_05.jpg"]
-    assert "cannot be known" in row["what is wrong"] and "taken" not in row["what is wrong"]
+    assert "unclear which one counts" in row["what is wrong"] and "taken" not in row["what is wrong"]
 
 
 def test_the_history_names_no_empty_side(world: World) -> None:

@@ -56,7 +56,7 @@ def test_what_was_not_answered_stays_unlabelled(world: World) -> None:
 def test_a_base_that_leaks_is_refused(world: World) -> None:
     base = read_dataset(world.settings.data)
     spoilt = base.with_records(replace(record, group="one clip") for record in base)
-    with pytest.raises(UserError, match="two sides of the split, one clip"):
+    with pytest.raises(UserError, match="in two splits, one clip"):
         merged_dataset(spoilt, [(world.batch, answers(world))])
 
 

@@ -23,8 +23,8 @@ from marauder.core.errors import UserError
     [
         (0, "Input should be greater than or equal to 32"),
         (-32, "Input should be greater than or equal to 32"),
-        (16, "16 is no multiple of 32; choose 32"),
-        (100, "100 is no multiple of 32; choose 96"),
+        (16, "16 is not a multiple of 32; choose 32"),
+        (100, "100 is not a multiple of 32; choose 96"),
     ],
 )
 def test_evaluate_takes_whole_cells_only(pixels: int, told: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from marauder.core.errors import UserError
 COMMANDS = {
     "select": (select.app, (), "default: 2000"),
     "predict": (predict.app, (), "default: predictions"),
-    "preprocess": (preprocess.app, (), "0 for one a core"),
+    "preprocess": (preprocess.app, (), "0: one per core"),
     "export": (export.app, (), "default: onnx,torchscript"),
     "annotation export": (annotation.app, ("export",), "default: mindy"),
     "data organize": (data.app, ("organize",), "default: unlabelled"),

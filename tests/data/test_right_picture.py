@@ -430,7 +430,10 @@ REFUSED: dict[str, tuple[Files, str]] = {
         )
         for names in (("fish\nray\n", "crab\nfish\n"), ("crab\nfish\nray\n", "fish\nray\n"))
     },
-    "a key twice": ({**ONE, "a.json": coco(("0.png", "fish"))[:-1] + ', "images": []}'}, "'images' stands twice"),
+    "a key twice": (
+        {**ONE, "a.json": coco(("0.png", "fish"))[:-1] + ', "images": []}'},
+        "the key 'images' occurs twice",
+    ),
     "names that are pairs": (yolo(FISH, "train: images\nnames: !!omap [0: fish]\n"), "not a class name"),
     "pictures that DVC has": ({"images/0.png.dvc": DVC, "labels/0.txt": FISH, "data.yaml": YAML}, "dvc pull"),
     "folders that DVC has": ({"images.dvc": DVC, "labels.dvc": DVC, "data.yaml": YAML}, "dvc pull"),

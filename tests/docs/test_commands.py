@@ -96,6 +96,9 @@ def check_benchmark(script: str, words: list[str]) -> None:
     path = REPOSITORY / script
     assert path.is_file(), f"{script} does not exist"
     source = path.read_text(encoding="utf-8")
+    # Options that several have are added by a file beside them.
+    beside = [path.with_name(f"{name}.py") for name in re.findall(r"^from (\w+) import", source, re.MULTILINE)]
+    source += "".join(one.read_text(encoding="utf-8") for one in beside if one.is_file())
     for option in (word.partition("=")[0] for word in words if word.startswith("--")):
         known = option in source or option.removeprefix("--").replace("-", "_") in source
         assert known, f"{script} knows no {option}"

@@ -131,7 +131,7 @@ def test_waiting_ends_with_the_time_budget(tmp_path: Path, monkeypatch: pytest.M
 def test_what_a_paused_annotation_advises_can_be_typed(tmp_path: Path) -> None:
     """The words of ``annotation.status`` for a delivery with problems."""
     source = Path(status.__file__).read_text(encoding="utf-8")
-    advised = re.findall(r"of the pipeline: ([\w.]+=\w+)", source)
+    advised = re.findall(r"in the pipeline: ([\w.]+=\w+)", source)
     assert advised == ["annotation.accept=true"]
     pipeline = Pipeline(Workspace.at(tmp_path), None, advised)
     assert pipeline.settings_of(pipeline.step("annotation")).accept is True

@@ -496,7 +496,7 @@ def test_stopping_early_is_told_wherever_people_look(
     for _ in range(2):  # the second time it is found finished
         show(run_gated(settings, Clock()))
         told = "stopped early after 3 of 6 epochs: map50_95 did not rise above 0 (epoch 1) in 2 evaluations"
-        assert f"note:    {told}" in capsys.readouterr().out
+        assert f"note: {told}" in " ".join(capsys.readouterr().out.split())
     assert told in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert told in read_json(tmp_path / "run.json")["stopped_early"]
     assert any(told in event.get("why", "") for event in read_lines(tmp_path / "events.jsonl"))
