@@ -29,7 +29,7 @@ from peers import pinned_ultralytics, prepare_aquarium
 from tables import Line, add_options, by_seed, in_process, paired, run_missing
 
 ARMS = ("ours", "ultralytics")
-TOLD = ("data", "model", "image_size", "batch_size", "optimizer", "learning_rate", "device", "threads", "recipe")
+TOLD = ("data", "model", "image_size", "batch_size", "optimizer", "learning_rate", "device", "threads")
 """Options that every training of a comparison shares and its key holds, beside weights and ``--set``."""
 MEASURED = ("map50", "map50_95")
 
@@ -164,17 +164,25 @@ def trainings(arguments: argparse.Namespace) -> Iterator[Line]:
     shared = {name: getattr(arguments, name) for name in TOLD}
     shared["weights"] = hash_of(arguments.weights)
     for compare in arguments.compare:
-        of_equal, of_defaults = ("optimizer", "learning_rate"), {"recipe": arguments.recipe, "set": arguments.set}
+        of_equal = ("optimizer", "learning_rate")
         # What an arm is not given does not make it another training.
-        kept = {name: value for name, value in shared.items() if name not in (*of_equal, *of_defaults)}
+        kept = {name: value for name, value in shared.items() if name not in of_equal}
         for epochs in arguments.epochs:
             for seed in range(arguments.seeds):
                 for arm in arguments.arms:
                     if compare == "equal":
                         given = {name: shared[name] for name in of_equal}
                     else:
-                        given = of_defaults if arm == "ours" else {}
+                        given = {"settings": told_by(arguments.recipe, arguments.set)} if arm == "ours" else {}
                     yield {"compare": compare, "arm": arm, "epochs": epochs, "seed": seed, **kept, **given}
+
+
+def told_by(recipe: str | None, words: Sequence[str]) -> Line:
+    """What a recipe and settings say, as they are now: another content of the same name makes another training."""
+    from marauder.runs.recipes import run_layer
+
+    content = run_layer(None, [*([f"recipe={recipe}"] if recipe else []), *words]).content
+    return {name: value for name, value in content.items() if name != "recipe"}
 
 
 def hash_of(weights: str | None) -> str | None:
