@@ -222,7 +222,8 @@ def test_the_clock_is_asked_often(shared_data: Path, tmp_path: Path) -> None:
     write_run_report(tmp_path, evidence, watch)
     watch.asked.append(time.process_time())
     assert len(watch.asked) > 20
-    assert np.diff(watch.asked).max() < 2
+    # About 1 s of processor time where nothing else runs; beside other work its caches are shared.
+    assert np.diff(watch.asked).max() < 4
 
 
 def test_what_a_protected_slice_is_taken_for() -> None:
