@@ -52,9 +52,13 @@ def wrapped(label: str, text: str, width: int | None = None) -> list[str]:
     if width is None:
         return [label + text]
     return textwrap.wrap(
-        text, width, initial_indent=label, subsequent_indent=" " * len(label), break_long_words=False,
+        text,
+        width,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
 
 
 def _space(widths: Sequence[int]) -> int:
