@@ -94,20 +94,40 @@ def settings_of(training: Line, data: Path, folder: Path, epochs: int) -> Detect
 
     scale = SCALES[training["scale"]]
     words = [
-        f"training.epochs={epochs}", f"training.batch_size={scale.batch_size}", f"training.seed={training['seed']}",
-        f"recipe={training['recipe']}", "training.patience=0", f"training.close_mosaic_epochs={max(1, epochs // 10)}",
-        f"training.device={training['device']}", f"training.evaluate_every={max(1, epochs // 10)}",
-        "training.checkpoint_seconds=120", "gate.contract=off", "gate.drift=off", "gate.sanity=off",
-        "gate.determinism=off", "tracking.trackers=[]", "registry.kind=none", "export.formats=[]",
-        "evaluation.slices_each_epoch=false", "evaluation.draws=300", f"critical=[{','.join(CRITICAL)}]",
+        f"training.epochs={epochs}",
+        f"training.batch_size={scale.batch_size}",
+        f"training.seed={training['seed']}",
+        f"recipe={training['recipe']}",
+        "training.patience=0",
+        f"training.close_mosaic_epochs={max(1, epochs // 10)}",
+        f"training.device={training['device']}",
+        f"training.evaluate_every={max(1, epochs // 10)}",
+        "training.checkpoint_seconds=120",
+        "gate.contract=off",
+        "gate.drift=off",
+        "gate.sanity=off",
+        "gate.determinism=off",
+        "tracking.trackers=[]",
+        "registry.kind=none",
+        "export.formats=[]",
+        "evaluation.slices_each_epoch=false",
+        "evaluation.draws=300",
+        f"critical=[{','.join(CRITICAL)}]",
         *([f"training.threads={training['threads']}"] if training["threads"] else []),
-        *ARMS[training["arm"]], *training["set"],
-    ]  # fmt: skip
+        *ARMS[training["arm"]],
+        *training["set"],
+    ]
     kind = DetectionSettings if training["arm"] in ONE_TRAINING else CriticalSettings
     found = load_run_settings(
-        kind, None, words, data=data, output=folder, model=scale.model, image_size=scale.image_size,
+        kind,
+        None,
+        words,
+        data=data,
+        output=folder,
+        model=scale.model,
+        image_size=scale.image_size,
         weights=training["start"] or "none",
-    )  # fmt: skip
+    )
     assert isinstance(found, DetectionSettings)
     return found
 
@@ -176,12 +196,18 @@ def train_and_measure(training: Line) -> Line:
     tier = at_fixed_recall(against.result.matches, found.result.matches, found.records, CRITICAL, draws=500).tier
     metrics = tier_metrics(found.result.overall, CRITICAL, None)
     return {
-        "updates": updates, "recall": tier.recall, "precision": tier.precision.after,
-        "precision_plain": tier.precision.before, "low": tier.precision.low, "high": tier.precision.high,
-        "critical_map50": metrics["critical/map50"], "critical_map50_95": metrics["critical/map50_95"],
-        "others_map50": metrics["others/map50"], "false_without": tier.without.after,
+        "updates": updates,
+        "recall": tier.recall,
+        "precision": tier.precision.after,
+        "precision_plain": tier.precision.before,
+        "low": tier.precision.low,
+        "high": tier.precision.high,
+        "critical_map50": metrics["critical/map50"],
+        "critical_map50_95": metrics["critical/map50_95"],
+        "others_map50": metrics["others/map50"],
+        "false_without": tier.without.after,
         "seconds": time.perf_counter() - started,
-    }  # fmt: skip
+    }
 
 
 def told(line: Line) -> str:
