@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from peers import pinned_ultralytics, prepare_aquarium
+from peers import NAMES, pinned_ultralytics, prepare_pictures
 from tables import Line, add_options, by_seed, in_process, paired, run_missing
 
 ARMS = ("ours", "ultralytics")
@@ -124,7 +124,8 @@ def run_arm(arguments: argparse.Namespace) -> Line:
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="data.yaml; default: the aquarium pictures beside the checkout")
+    parser.add_argument("--pictures", choices=NAMES, default="aquarium", help="real pictures beside the checkout")
+    parser.add_argument("--data", help="data.yaml of other pictures")
     parser.add_argument("--model", default="yolov8n")
     parser.add_argument("--weights", help="detector that both arms start from; default: random weights")
     parser.add_argument("--compare", nargs="+", choices=("equal", "defaults"), default=["equal"])
@@ -152,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         data = Path(arguments.data or Path(name) / "data")
         if not arguments.data and not arguments.only_report:
-            data = prepare_aquarium(data)
+            data = prepare_pictures(arguments.pictures, data)
         done = run_missing(
             keys, arguments, lambda key, number: measure(key, arguments, data, Path(name) / str(number)), told
         )
@@ -163,6 +164,8 @@ def trainings(arguments: argparse.Namespace) -> Iterator[Line]:
     """What decides each training's figures, in the order in which they are run."""
     shared = {name: getattr(arguments, name) for name in TOLD}
     shared["weights"] = hash_of(arguments.weights)
+    if arguments.data is None and arguments.pictures != "aquarium":
+        shared["data"] = arguments.pictures
     for compare in arguments.compare:
         of_equal = ("optimizer", "learning_rate")
         # What an arm is not given does not make it another training.

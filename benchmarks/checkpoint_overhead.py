@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peers import describe_machine, prepare_aquarium
+from peers import describe_machine, prepare_pictures
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     from marauder.tasks.detection.settings import BaselineSettings
     from marauder.tasks.detection.training import DetectionTask
 
-    data = prepare_aquarium(folder / "data", 128)
+    data = prepare_pictures("aquarium", folder / "data", pictures=128)
     overrides = [
         "training.epochs=1000", f"training.batch_size={arguments.batch_size}", f"training.device={arguments.device}",
         "training.evaluate_every=1000", f"training.checkpoint_steps={arguments.every_steps}",

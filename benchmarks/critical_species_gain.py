@@ -9,7 +9,7 @@ with the emphasis from the beginning; ``shared_balance``, ``shared_paste``, ``sh
 ``shared_none``: with one part of it alone, or none. The split test, which no training and no mining saw, measures:
 precision of the critical classes at plain training's recall, and the others' map50.
 
-Target: ours at least +10 % precision relatively, the others losing less than 1 % of map50. A training takes about ten
+Target: ours at least +10 % precision relatively, the others losing less than 1 % of map50. A training takes about five
 minutes on one core (``--scale small``); ``--scale full`` is for a GPU. The same command continues after any stop.
 """
 
@@ -20,13 +20,13 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector_trainings import Scale, settings_for
 from marauder.core.clock import Clock
 from marauder.core.files import hash_file
-from peers import AQUARIUM_NAMES, shared_data
+from peers import prepare_pictures
 from tables import Line, add_options, by_seed, in_process, interval, paired, run_missing
 
 if TYPE_CHECKING:
@@ -56,80 +56,25 @@ ARMS: dict[str, tuple[str, ...]] = {
 }
 """Settings of each arm: of a detector's training for the first two, of step 5 for the others."""
 ONE_TRAINING = (PLAIN, "emphasis")
+SHARES = {"train": 0.5, "val": 0.2, "test": 0.3}
 TARGET_PRECISION, TARGET_LOSS = 0.10, 0.01
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Sizes of one scale. ``updates``: of every arm."""
-
-    model: str
-    image_size: int
-    batch_size: int
-    updates: int
 
 
 SCALES = {
     "tiny": Scale("yolov8t", 64, 16, 60),
-    "small": Scale("yolov8n", 224, 16, 700),
+    "small": Scale("yolov8n", 224, 16, 350),
     "full": Scale("yolov8s", 640, 16, 6000),
 }
-
-
-def prepare(folder: Path, seed: int) -> Path:
-    """Aquarium with the split of a seed; returns data.yaml."""
-    from marauder.data.reading import read_dataset
-    from marauder.data.splits import split_dataset
-    from marauder.data.writers import write_yolo
-
-    dataset = read_dataset(shared_data() / "aquarium", names=AQUARIUM_NAMES)
-    return write_yolo(split_dataset(dataset, {"train": 0.5, "val": 0.2, "test": 0.3}, seed), folder)
 
 
 def settings_of(training: Line, data: Path, folder: Path, epochs: int) -> DetectionSettings:
     """The settings of one arm."""
     from marauder.critical.settings import CriticalSettings
-    from marauder.runs.recipes import load_run_settings
     from marauder.tasks.detection.settings import DetectionSettings
 
-    scale = SCALES[training["scale"]]
-    words = [
-        f"training.epochs={epochs}",
-        f"training.batch_size={scale.batch_size}",
-        f"training.seed={training['seed']}",
-        f"recipe={training['recipe']}",
-        "training.patience=0",
-        f"training.close_mosaic_epochs={max(1, epochs // 10)}",
-        f"training.device={training['device']}",
-        f"training.evaluate_every={max(1, epochs // 10)}",
-        "training.checkpoint_seconds=120",
-        "gate.contract=off",
-        "gate.drift=off",
-        "gate.sanity=off",
-        "gate.determinism=off",
-        "tracking.trackers=[]",
-        "registry.kind=none",
-        "export.formats=[]",
-        "evaluation.slices_each_epoch=false",
-        "evaluation.draws=300",
-        f"critical=[{','.join(CRITICAL)}]",
-        *([f"training.threads={training['threads']}"] if training["threads"] else []),
-        *ARMS[training["arm"]],
-        *training["set"],
-    ]
+    words = [f"critical=[{','.join(CRITICAL)}]", *ARMS[training["arm"]]]
     kind = DetectionSettings if training["arm"] in ONE_TRAINING else CriticalSettings
-    found = load_run_settings(
-        kind,
-        None,
-        words,
-        data=data,
-        output=folder,
-        model=scale.model,
-        image_size=scale.image_size,
-        weights=training["start"] or "none",
-    )
-    assert isinstance(found, DetectionSettings)
-    return found
+    return settings_for(kind, training, SCALES[training["scale"]], data, folder, epochs, words)
 
 
 def lengths_of(settings: DetectionSettings) -> tuple[int, int]:
@@ -181,7 +126,7 @@ def train_and_measure(training: Line) -> Line:
 
     started, scale = time.perf_counter(), SCALES[training["scale"]]
     root, arm = Path(training["folder"]), training["arm"]
-    data = prepare(root / "data", training["seed"])
+    data = prepare_pictures("aquarium", root / "data", training["seed"], SHARES)
     settings, updates = fitted(training, data, root / arm)
     if arm in ONE_TRAINING:
         weights = run_gated(settings, Clock()).weights

@@ -6,12 +6,20 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 AQUARIUM_NAMES = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
+NAMES = {"aquarium": AQUARIUM_NAMES, "deepfish": ("fish",)}
+"""Classes of each real data set."""
+SHARES = {
+    "aquarium": {"train": 0.7, "val": 0.2, "test": 0.1},
+    # Near-alike frames of few clips: more for training costs time and adds little.
+    "deepfish": {"train": 0.3, "val": 0.2, "test": 0.5},
+}
+"""How each is split, by clips, unless a benchmark says otherwise."""
 
 
 def shared_data() -> Path:
@@ -23,17 +31,20 @@ def shared_data() -> Path:
     return folder
 
 
-def prepare_aquarium(output: Path, pictures: int | None = None, seed: int = 0) -> Path:
-    """Write the aquarium pictures as a YOLO data set with group-safe splits; returns data.yaml.
+def prepare_pictures(
+    name: str, output: Path, seed: int = 0, shares: Mapping[str, float] | None = None, pictures: int | None = None
+) -> Path:
+    """Write a real data set (a key of ``NAMES``) in YOLO layout with splits by clips; returns data.yaml.
 
-    ``pictures`` limits the training split (and the others in proportion).
+    ``shares``: of each split, by default ``SHARES``; ``pictures`` limits the training split (and the others in
+    proportion).
     """
     from marauder.data.reading import read_dataset
     from marauder.data.splits import split_dataset
     from marauder.data.writers import write_yolo
 
-    dataset = read_dataset(shared_data() / "aquarium", names=AQUARIUM_NAMES)
-    dataset = split_dataset(dataset, {"train": 0.7, "val": 0.2, "test": 0.1}, seed=seed)
+    dataset = read_dataset(shared_data() / name, names=NAMES[name])
+    dataset = split_dataset(dataset, dict(shares or SHARES[name]), seed=seed)
     if pictures is not None:
         share = pictures / dataset.splits()["train"]
         kept = []

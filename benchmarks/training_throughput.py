@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peers import describe_machine, pinned_ultralytics, prepare_aquarium, run_arm_process
+from peers import describe_machine, pinned_ultralytics, prepare_pictures, run_arm_process
 
 PHASES = ("data", "update", "evaluation", "checkpoint")
 
@@ -146,7 +146,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = Path(arguments.data) if arguments.data else prepare_aquarium(folder / "data", arguments.pictures)
+        data = Path(arguments.data or prepare_pictures("aquarium", folder / "data", pictures=arguments.pictures))
         results: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
         for round_number in range(arguments.rounds):
             for arm in ARMS:

@@ -1,0 +1,125 @@
+"""One training of a table of detectors: its settings, its length in updates, its run and its figures.
+
+What arms have in common is here, so that tables differ in their arms alone. Trainings go through the same gated run as
+those of users; gates, registry, exports and trackers, which no figure depends on, are off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tables import Line
+
+if TYPE_CHECKING:
+    from marauder.data.records import Dataset
+    from marauder.tasks.detection.settings import DetectionSettings
+
+    Settings = TypeVar("Settings", bound=DetectionSettings)
+
+UNMEASURED = (
+    "training.patience=0",
+    "training.checkpoint_seconds=120",
+    "gate.contract=off",
+    "gate.drift=off",
+    "gate.sanity=off",
+    "gate.determinism=off",
+    "tracking.trackers=[]",
+    "registry.kind=none",
+    "export.formats=[]",
+    "evaluation.slices_each_epoch=false",
+    "evaluation.draws=300",
+)
+"""Settings that switch off what takes time and changes no weight."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of a table's trainings. ``updates``: of every arm, as near as whole epochs come."""
+
+    model: str
+    image_size: int
+    batch_size: int
+    updates: int
+
+
+SCALES = {
+    "tiny": Scale("yolov8t", 64, 16, 60),
+    "small": Scale("yolov8n", 224, 16, 300),
+    "full": Scale("yolov8s", 640, 16, 6000),
+}
+"""``tiny`` tries the command; ``small``: two cores, two to four minutes a training; ``full``: a GPU."""
+
+
+def epochs_for(pictures: int, scale: Scale) -> int:
+    """Epochs over so many pictures that come nearest to the scale's updates, at least one."""
+    return max(1, round(scale.updates / max(1, pictures // scale.batch_size)))
+
+
+def settings_for(
+    kind: type[Settings],
+    training: Line,
+    scale: Scale,
+    data: Path,
+    folder: Path,
+    epochs: int,
+    words: Sequence[str] = (),
+) -> Settings:
+    """The settings of one training.
+
+    ``training`` is what decides its figures: ``seed``, ``recipe``, ``device``, ``threads`` (0 or ``None``: as the
+    machine has), ``set`` (settings of every arm), and ``start``, the detector that it starts from (``None``: random
+    weights). ``words``: the arm's own settings, which come before ``set``.
+    """
+    from marauder.runs.recipes import load_run_settings
+
+    tenth = max(1, epochs // 10)
+    given = [
+        f"training.epochs={epochs}",
+        f"training.batch_size={scale.batch_size}",
+        f"training.seed={training['seed']}",
+        f"recipe={training['recipe']}",
+        f"training.close_mosaic_epochs={tenth}",
+        f"training.device={training['device']}",
+        f"training.evaluate_every={tenth}",
+        *UNMEASURED,
+        *([f"training.threads={training['threads']}"] if training["threads"] else []),
+        *words,
+        *training["set"],
+    ]
+    return load_run_settings(
+        kind,
+        None,
+        given,
+        data=data,
+        output=folder,
+        model=scale.model,
+        image_size=scale.image_size,
+        weights=training["start"] or "none",
+    )
+
+
+def train_detector(
+    training: Line, scale: Scale, data: Path, folder: Path, words: Sequence[str] = (), epochs: int | None = None
+) -> Path:
+    """Train a detector as a gated run in ``folder``; returns its best weights. The same call continues after a stop."""
+    from marauder.core.clock import Clock
+    from marauder.data.reading import read_dataset
+    from marauder.runs.gated import run_gated
+    from marauder.tasks.detection.settings import DetectionSettings
+
+    if epochs is None:
+        epochs = epochs_for(len(read_dataset(data).split("train")), scale)
+    settings = settings_for(DetectionSettings, training, scale, data, folder, epochs, words)
+    return run_gated(settings, Clock()).weights
+
+
+def measure_detector(weights: Path, dataset: Dataset, split: str, scale: Scale, device: str) -> Mapping[str, float]:
+    """``map50`` and ``map50_95`` of weights on a split."""
+    from marauder.engine.distributed import choose_device
+    from marauder.tasks.detection.evaluate_split import evaluate_split
+
+    found = evaluate_split(weights, dataset, split, choose_device(device), None, scale.image_size).result.overall
+    return {"map50": found.map50, "map50_95": found.map50_95}
