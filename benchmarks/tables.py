@@ -71,6 +71,28 @@ def run_missing(
     return found
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A row of docs/evidence.md: what was asked, what was found, what follows from it."""
+
+    question: str
+    """For example "Step 5: precision of the critical species at plain training's recall"."""
+    figure: str
+    """With its interval and number of seeds."""
+    verdict: str
+    """``met``, ``refuted`` or ``open`` (``judge``); without a target: ``measured``."""
+    consequence: str
+    """What is shipped or advised because of it."""
+
+
+def judge(found: Paired, target: float, none: float = 0.0) -> str:
+    """``met``: the mean reaches the target and the interval leaves ``none`` (no effect) out; ``refuted``: the whole
+    interval is below the target; otherwise ``open``."""
+    if found.mean >= target and found.low > none:
+        return "met"
+    return "refuted" if found.high < target else "open"
+
+
 def in_process(script: str, training: Mapping[str, Any], **given: Any) -> Line:
     """One training in a process of its own: ``script --one JSON``, whose last line of output is the figures."""
     words = json.dumps({**training, **given}, default=str)
