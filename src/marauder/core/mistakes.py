@@ -129,6 +129,11 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
     return words + (f"; {all_of_them}" if all_of_them else "")
 
 
+def abbreviated(word: str, known: Iterable[str]) -> list[str]:
+    """Those of ``known`` whose first letters ``word`` is: ``learning_rate`` for ``lr``."""
+    return [one for one in known if "_" in one and word.lower() == "".join(part[:1] for part in one.split("_"))]
+
+
 def _headline(mistakes: Sequence[Mistake], name: str) -> str:
     count = f"{len(mistakes)} mistakes"
     typed = [one for one in mistakes if is_typed(one.place) and not one.place.startswith(ARGUMENT)]

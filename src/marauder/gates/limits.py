@@ -64,7 +64,7 @@ class LimitsSettings(GateSettings):
                 continue
             # Names have dots of their own (a class may): the place is that of the exact key.
             at = places.layer.places.get((*places.prefix, "metrics", limit), "") or places.at("metrics")
-            yield Mistake(f"{'.'.join((*places.prefix, 'metrics', limit))}: {words}", at)
+            yield Mistake(f"{places.layer.name_of((*places.prefix, 'metrics', limit), at)}: {words}", at)
 
     @field_validator("metrics")
     @classmethod

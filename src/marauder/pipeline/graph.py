@@ -269,7 +269,8 @@ class Pipeline:
             if isinstance(recipe, str) and issubclass(step.settings_model(), RunSettings):
                 with found.gathered():
                     place = layer.places.get((step.name, "recipe"), "")
-                    layers += [_below(step.name, one) for one in recipe_layers(recipe, place)]
+                    found_layers = recipe_layers(recipe, place, key=f"{step.name}.recipe")
+                    layers += [_below(step.name, one) for one in found_layers]
         found.demand_none()
         return replace(merge_layers([*layers, layer]), name=layer.name) if layers else layer
 

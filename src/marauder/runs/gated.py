@@ -22,9 +22,10 @@ from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
 from marauder.core.locks import LOCK_FILE, exclusive
+from marauder.core.metrics import with_floor
 from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
-from marauder.core.settings import Decides, Layer
+from marauder.core.settings import Decides, Places
 from marauder.data.manifests.pinning import DataPin, pin
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
@@ -33,7 +34,7 @@ from marauder.engine.state import Outcome, early_stop, longer_than_asked
 from marauder.engine.training_identity import describe_differences, refuse_other_training
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide, withheld
-from marauder.gates.plan import GatePlan, load_gates
+from marauder.gates.plan import GatePlan, gates_in, load_gates
 from marauder.gates.verdict import Verdict, worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.reporting.advice import Advice
@@ -115,8 +116,8 @@ def run_gated(
         raise SystemExit(0)
     task = describe_task(settings.task)
     # The gates that ship with Marauder are for every task; only those that were asked for by name must fit.
-    plan = load_gates(settings.gates, given=Layer(dict(settings.gate), {})).restricted(task.answerable())
-    plan = plan.for_task(task.headline(), task.comparable())
+    plan = load_gates(settings.gates, given=gates_in(settings.gate, Places())).restricted(task.answerable())
+    plan = plan.for_task(task.headline(), task.comparable(), with_floor(task.metrics))
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)
