@@ -364,6 +364,23 @@ def test_a_finished_checkpoint_of_another_folder_gives_weights(small_reef: Path,
     assert (tmp_path / "two" / "best.pt").is_file()
 
 
+def test_it_is_said_whose_checkpoint_it_is_and_that_there_is_none(
+    small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    off = [f"gate.{name}=off" for name in ("sanity", "determinism", "drift")] + ["export.formats=[]"]
+    one, two = (settings_for(small_reef, tmp_path / name, *off, "training.epochs=1") for name in ("one", "two"))
+    nothing = f"nothing to resume in {tmp_path / 'one'}: starts from the beginning"
+    run_gated(one, Clock(), asked_to_resume=True)
+    assert nothing in caplog.text
+    caplog.clear()
+    run_gated(one, Clock(), asked_to_resume=True)
+    run_gated(one, Clock(), resume=tmp_path / "one" / "checkpoints", asked_to_resume=True)
+    assert "resume" not in caplog.text and "checkpoint of" not in caplog.text, "it is its own"
+    run_gated(two, Clock(), resume=tmp_path / "one" / "checkpoints")
+    of_another = f"is a checkpoint of another run, one in {tmp_path / 'one'}, which has the same settings and data"
+    assert f"{of_another}: the run in {tmp_path / 'two'} continues from its step 3" in caplog.text
+
+
 @pytest.mark.parametrize("lost", [["best.safetensors"], ["best.pt"], ["best.pt", "best.safetensors"]])
 def test_lost_or_damaged_weights_are_made_anew(small_reef: Path, tmp_path: Path, lost: list[str]) -> None:
     run_gated(settings_for(small_reef, tmp_path), Clock())

@@ -82,6 +82,9 @@ class JobCommand:
         )
         # The job's module comes last, for it may load torch: mistakes are told at once.
         settings = self.prepare(settings)
+        output: Path | None = getattr(settings, "output", None)
+        if given["resume"] is not None and output is not None and not (output.is_dir() and any(output.iterdir())):
+            typer.echo(printable(f"nothing to resume in {output}: starts from the beginning"), err=True)
         with budget.listening() as clock:
             summary = imported(self.job)(settings, clock)
         self.show(settings, summary)

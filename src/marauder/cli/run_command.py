@@ -42,7 +42,8 @@ class Flag:
 class RunCommand:
     """A command. ``settings``: ``module:class`` of its settings, imported when it is called.
 
-    ``run`` does the work (default: the gated run), ``show`` tells how it ended; ``before`` gets the flags that were
+    ``run`` does the work (default: the gated run) with settings, clock, a checkpoint that was named, and whether
+    ``--fresh`` and ``--resume`` were given; ``show`` tells how it ended; ``before`` gets the flags that were
     given and says whether there is something to run.
     """
 
@@ -52,7 +53,7 @@ class RunCommand:
     options: tuple[Option, ...]
     show: Callable[[Any, RunSummary], None]
     example: str
-    run: Callable[[Any, Clock, Path | None, bool], RunSummary] | None = None
+    run: Callable[[Any, Clock, Path | None, bool, bool], RunSummary] | None = None
     flags: tuple[Flag, ...] = ()
     before: Callable[[Any, frozenset[str]], bool] | None = None
 
@@ -78,7 +79,7 @@ class RunCommand:
         if self.before is not None and not self.before(settings, flags):
             return
         with budget.listening() as clock:
-            summary = (self.run or _run_gated)(settings, clock, resume, fresh)
+            summary = (self.run or _run_gated)(settings, clock, resume, fresh, given["resume"] is not None)
         if speaks():
             self.show(settings, summary)
         # A failed gate is a finished run, told in full, with a status of its own.
@@ -131,7 +132,7 @@ def speaks() -> bool:
     return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
 
 
-def _run_gated(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
+def _run_gated(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool, asked: bool) -> RunSummary:
     from marauder.runs.gated import run_gated
 
-    return run_gated(settings, clock, resume, fresh)
+    return run_gated(settings, clock, resume, fresh, asked_to_resume=asked)

@@ -40,7 +40,7 @@ def train(
     from marauder.runs.gated import run_gated
 
     with budget.listening() as clock:
-        summary = run_gated(settings, clock, start, fresh)
+        summary = run_gated(settings, clock, start, fresh, asked_to_resume=resume is not None)
     if speaks():
         show(summary)
     raise typer.Exit(summary.exit_status)

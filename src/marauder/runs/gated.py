@@ -27,6 +27,7 @@ from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
 from marauder.core.settings import Decides, Places
 from marauder.data.manifests.pinning import DataPin, pin
+from marauder.engine.checkpoints import StoredCheckpoint
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.process import prepare_process
@@ -45,7 +46,7 @@ from marauder.runs.notifying import RunNotifier
 from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
-from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
+from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results, whose
 from marauder.runs.run_name import with_run_id
 from marauder.runs.settings import CONFIG_FILE, RunSettings
 from marauder.runs.start_weights import Start, is_open, read_start, started, write_start
@@ -100,8 +101,12 @@ def run_gated(
     begun: Callable[[], None] | None = None,
     open_runtime: Callable[[Any], TaskRuntime] | None = None,
     stage: TrainingStage | None = None,
+    asked_to_resume: bool = False,
 ) -> RunSummary:
     """Do a run, or go on with it. ``begun`` is called once nothing of an earlier run can be taken up.
+
+    ``resume``: a checkpoint to go on from instead of the newest, also one of another run with equal settings and data.
+    ``asked_to_resume``: say so where there is nothing to go on from.
 
     ``open_runtime`` makes the task's runtime (default: of the task that ``task`` names), ``stage`` its weights.
 
@@ -131,6 +136,8 @@ def run_gated(
         settings.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(settings.folder / LOCK_FILE, f"{settings.folder}"):
             run = GatedRun(settings, start, runtime, identity, pinned, plan, clock, stage or SingleTraining())
+            if asked_to_resume:
+                run.tell_beginning(resume)
             return run.go(resume, fresh, begun)
 
 
@@ -202,6 +209,11 @@ class GatedRun:
             self._end("failed", f"{type(error).__name__}: {error}", verdict="fail")
             raise
 
+    def tell_beginning(self, resume: Path | None) -> None:
+        """Say it where somebody asked to resume and there is nothing to go on from."""
+        if resume is None and read_record(self.folder) is None and not self.stage.has_begun(self.settings):
+            log.warning("nothing to resume in %s: starts from the beginning", self.folder)
+
     def _key(self, settings: RunSettings) -> str:
         deciding = decided(settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
         made_from = [self.identity, self.pinned.fingerprint, deciding, self.plan.to_json()]
@@ -250,9 +262,11 @@ class GatedRun:
 
     def _refuse_another_run(self, resume: Path | None) -> None:
         """Refuse before anything of the run that lies here is touched: by its record, or by the checkpoint named."""
-        named = self.stage.identity_of(resume, self.settings) if resume is not None else None
-        if resume is not None and named is not None:
-            refuse_other_training(resume, named, self._decides(), at_default(self.settings, Decides.RESULT))
+        named = self.stage.read_named(resume, self.settings) if resume is not None else None
+        if named is not None:
+            identity = named.state["identity"]
+            refuse_other_training(named.path, identity, self._decides(), at_default(self.settings, Decides.RESULT))
+            self._tell_where_from(named)
             return
         record = read_record(self.folder)
         if record is None or not record.identity or self.stage.gives_way(self.settings):
@@ -269,6 +283,19 @@ class GatedRun:
                 f"{self.folder} holds a run with other settings or data ({differences}); start over with --fresh, "
                 "give back the former settings, or choose another id or output"
             )
+
+    def _tell_where_from(self, named: StoredCheckpoint) -> None:
+        """Say it where a checkpoint that was named is not this run's own, though its settings and data are the same."""
+        place = named.path.resolve()
+        if any(place.is_relative_to(own.resolve()) for own in (self.folder, self.settings.checkpoint_folder)):
+            return
+        log.warning(
+            "%s is a checkpoint of %s, which has the same settings and data: the run in %s continues from its step %d",
+            named.path,
+            whose(named.path),
+            self.folder,
+            named.state["step"],
+        )
 
     def _start(self, fresh: bool, resume: Path | None) -> None:
         settings, earlier = self.settings, read_record(self.folder)

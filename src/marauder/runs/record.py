@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from marauder.core.files import read_json, write_json
+from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.core.plain import Plain
 
 RUN_FILE = "run.json"
@@ -105,6 +106,17 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     if earlier.key == identity.get("key"):
         kept |= {name: getattr(earlier, name) for name in ("sealed_sha256", "version", "registry", "stored")}
     return RunRecord(**{**identity, **kept})
+
+
+def whose(checkpoint: Path) -> str:
+    """The run that a checkpoint of another folder belongs to, in words."""
+    for folder in checkpoint.absolute().parents:
+        with suppress(DamagedFileError):
+            record = read_record(folder)
+            if record is not None:
+                return f"another run, {record.id} in {folder}"
+    # The checkpoints of a pipeline's step are apart from its run.
+    return f"another run, whose checkpoints are in {checkpoint.absolute().parent}"
 
 
 SIGNS_OF_LIFE = ("events.jsonl", "metrics.jsonl", "outbox.jsonl", "gates.json", "checkpoints")
