@@ -12,8 +12,8 @@ import numpy as np
 BOUNDS_TOLERANCE = 1.0
 """Pixels a box may reach past the border without being called out of bounds: labels are rounded."""
 
-UNKNOWN_CLASS = re.compile(r"class (?P<index>-?\d+) \(known: ")
-"""How the message of a ``class-unknown`` finding names the class."""
+UNKNOWN_CLASS = re.compile(r"class (?:(?P<index>-?\d+) \(known: |(?P<name>.+): none of the names)")
+"""How the message of a ``class-unknown`` finding names the class, by its number or by its name in the source."""
 
 SMALLEST_SIDE = 1e-3
 """Pixels below which a side counts as nothing, so that the box is degenerate."""
