@@ -160,8 +160,9 @@ class Places:
     """Where settings were given, for those who find mistakes in them beyond their form.
 
     ``prefix``: the section looked at. ``options``: names of options on the command line that are not those of their
-    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names``: tells
-    those of the data set, where they are known before it is there; it may have to read the sources.
+    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names`` and
+    ``unlabelled`` tell the classes of the data set, and how many of its pictures have no labels, where that is known
+    before it is there; they may have to read the sources.
     """
 
     layer: Layer = field(default_factory=lambda: Layer({}, {}))
@@ -169,6 +170,7 @@ class Places:
     prefix: tuple[str, ...] = ()
     made: tuple[Path, ...] = ()
     class_names: Callable[[], Sequence[str] | None] = lambda: None
+    unlabelled: Callable[[], int | None] = lambda: None
 
     def below(self, section: str) -> Places:
         """The places of a section."""

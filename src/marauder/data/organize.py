@@ -191,6 +191,11 @@ def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
     return sources
 
 
+def unlabelled_of_sources(settings: OrganizeSettings, clock: Clock) -> int:
+    """How many pictures of the sources have no labels. Reads all of them. Raises as ``names_of_sources``."""
+    return sum(not record.labelled for source in _read(settings, clock) for record in source)
+
+
 def names_of_sources(settings: OrganizeSettings, clock: Clock) -> tuple[str, ...]:
     """The classes of the sources together, as they are called where no taxonomy renames them. Reads all of them.
     Raises ``UserError`` for one that cannot be read, and ``Interrupted``."""

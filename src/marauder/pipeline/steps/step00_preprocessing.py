@@ -74,6 +74,19 @@ class Preprocessing(Step):
         except UserError:
             return None  # a mistake of this step's settings, or of its sources, told as such
 
+    def unlabelled(self, settings: Any, clock: Clock, say: Callable[[str], None]) -> int | None:
+        """Those of the sources, which are read."""
+        from marauder.data.organize import unlabelled_of_sources
+
+        organize = settings.organize
+        try:
+            if organize is None or not organize.inputs:
+                return None
+            say(f"reading the labels of {counted(len(organize.inputs), 'source')} for pictures without any")
+            return unlabelled_of_sources(organize, clock)
+        except UserError:
+            return None  # told as a mistake of the sources, or when they are read
+
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""
         sources = [str(folder) for folder, empty in _folders(workspace).items() if not empty]
