@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from marauder.cli.main import load_command
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify
 from marauder.core.mistakes import Mistake, mistakes_in
@@ -423,6 +425,31 @@ def test_each_of_ultralytics_words_is_answered_and_leads_to_a_setting(tmp_path: 
     for override in typed:
         assert f"override '{override}': {override[:-2]}: no such setting here: " in done.stderr
     assert "no such setting;" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "told"),
+    [
+        ("predict", "--iou", "it is a setting, typed as iou=VALUE"),
+        ("predict", "--source", "source is called inputs in Marauder"),
+        ("predict", "--save-txt", "save_txt is called formats in Marauder (formats=yolo writes labels)"),
+        ("predict", "--max_det", "max_det is called max_detections in Marauder"),
+        ("train", "--epochs", "epochs is called training.epochs in Marauder"),
+        ("train", "--learning-rate", "it is a setting, typed as training.optimizer.learning_rate=VALUE"),
+        ("baseline", "--lr0", "lr0 is called training.optimizer.learning_rate in Marauder"),
+        ("export", "--half", "files are written in float32"),
+    ],
+)
+def test_an_option_that_there_is_not_is_answered_with_the_setting(command: str, option: str, told: str) -> None:
+    result = CliRunner().invoke(load_command(command), [option, "3"])
+    assert isinstance(result.exception, UserError), result.output
+    assert str(result.exception).startswith(f"option {option}: no such option here: {told}")
+
+
+def test_the_parser_still_speaks_of_what_it_knows_best() -> None:
+    for words, told in ((["--nonsense"], "No such option: --nonsense"), (["--imgsz", "x"], "Invalid value")):
+        result = CliRunner().invoke(load_command("predict"), words, env={"COLUMNS": "200"})
+        assert result.exit_code == 2 and told in result.output
 
 
 def test_ultralytics_words_are_answered_by_evaluate_and_predict(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class JobCommand:
             "max_hours": MaxHours,
         }
         command = app.command(
-            name=self.name, cls=ResumableCommand, no_args_is_help=self.no_args_is_help, help=self.help
+            name=self.name, cls=ResumableCommand.of(self.settings), no_args_is_help=self.no_args_is_help, help=self.help
         )
         command(function_of(annotations, self._call))
 

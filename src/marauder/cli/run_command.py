@@ -66,7 +66,9 @@ class RunCommand:
         }
         annotations = {"overrides": words, **annotations_of((*self.options, *COMMON)), **switches, **ALWAYS}
         app = typer.Typer(add_completion=False)
-        command = app.command(name=self.name, cls=ResumableCommand, no_args_is_help=True, help=self.help)
+        command = app.command(
+            name=self.name, cls=ResumableCommand.of(self.settings), no_args_is_help=True, help=self.help
+        )
         command(function_of(annotations, self._call))
         return app
 

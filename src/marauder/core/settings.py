@@ -584,6 +584,14 @@ def _deeper(model: type[BaseModel], location: tuple[str, ...], known: Sequence[s
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
+def typed_as(model: type[BaseModel], word: str) -> str:
+    """How the setting is typed that somebody looked for as an option ``--word``; empty where nothing is known of it."""
+    if told := _elsewhere(model, (word,), ""):
+        return told
+    meant = [".".join(keys) for keys in leaves(model) if keys[-1] == word][:3]
+    return f"it is a setting, typed as {' or '.join(f'{name}=VALUE' for name in meant)}" if meant else ""
+
+
 WHOLE_LIST = "`marauder config explain` lists all"
 
 
