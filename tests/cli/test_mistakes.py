@@ -57,7 +57,7 @@ train.yaml:11: tracking.options.mlflow.adress: no such setting
 gates.yaml:1: drfit: no such setting; did you mean drift?
 gates.yaml:4: limits.metrics.mAP: no metric named 'mAP'; did you mean map
 gates.yaml:5: limits.metrics.ap50/Starfich: no class named 'Starfich'; did you mean Starfish?
-slices.yaml:2: big: boxes: no class named 'Starfisch'; did you mean Starfish?"""
+slices.yaml:3: slices.big.boxes: no class named 'Starfisch'; did you mean Starfish?"""
 
 
 def write(folder: Path, **files: str) -> None:
@@ -195,7 +195,7 @@ train.yaml:8: evaluation.target.smal: no slice named 'smal'
 train.yaml:9: trainig: no such setting; did you mean training
 train.yaml:9: training.best_metric: no metric named 'mapp' is measured after an epoch
 slices.yaml:1: slcies: no such setting; did you mean slices?
-slices.yaml:2: small: boxes: no class named 'Starfisch'; did you mean Starfish?
+slices.yaml:3: slices.small.boxes: no class named 'Starfisch'; did you mean Starfish?
 slices.yaml:4: slices.small.protectd: no such setting; did you mean protected?
 slices.yaml:6: slices.small.limits.mAP: no metric 'mAP'
 gates.yaml:1: drfit: no such setting; did you mean drift?
@@ -305,7 +305,7 @@ pipeline.yaml:11: critical.critical: no class named 'Sharc'; there are: Starfish
 pipeline.yaml:12: critical.recipe: no recipe named 'nonsuch'
 pipeline.yaml:13: anotation: no such setting; did you mean annotation?
 pipeline.yaml:16: export.models: gone.pt: no such file
-slices.yaml:2: big: boxes: no class named 'Starfisch'
+slices.yaml:3: slices.big.boxes: no class named 'Starfisch'
 slices.yaml:4: slices.big.protectd: no such setting; did you mean protected?
 gates.yaml:1: gates: no such setting
 gates.yaml:3: limits.metrics.ap50/Starfich: no class named 'Starfich'
@@ -407,6 +407,12 @@ def test_the_python_face_names_its_arguments() -> None:
         assert f"  argument {place}: " in told
     with pytest.raises(UserError, match=r"argument settings\['conf'\]: conf: .* conf is called confidence in Marauder"):
         face.predict("model.pt", "reef", settings={"conf": 0.3})
+    with pytest.raises(UserError) as caught:
+        face.evaluate("gone.pt", "refe", image_size=33, device="cuda:77", max_hours=0)
+    told = str(caught.value)
+    assert told.startswith("5 mistakes in arguments:"), told
+    for place in ("model", "data", "image_size", "device", "max_hours"):
+        assert f"  argument {place}: " in told
 
 
 def test_each_of_ultralytics_words_is_answered_and_leads_to_a_setting(tmp_path: Path) -> None:

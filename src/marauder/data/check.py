@@ -219,6 +219,12 @@ DEFECTS: dict[str, Defect] = {
         "pictures that are not here, labels only",
         "fetch them before training",
     ),
+    "split-same": Defect(
+        "warning",
+        "split that names the pictures of another",
+        "splits that name the pictures of another",
+        "give it pictures of its own: marauder data split",
+    ),
     "picture-listed-twice": Defect(
         "warning", "picture listed twice", "pictures listed twice", "the first listing counts", True
     ),

@@ -301,6 +301,8 @@ class GatedRun:
         settings, earlier = self.settings, read_record(self.folder)
         before = earlier.epochs_asked if earlier is not None and resume is None else 0
         self.former = None if fresh or resume is not None or earlier is None else earlier.measured_before()
+        if self.former is not None and self.former.project != settings.project:
+            self._tell_other_project(self.former)
         # One that stopped early may be about to train on: whether it is shows once training returns.
         if self.former is not None and not self.former.stopped_early:
             trains = settings.training.epochs > self.former.epochs_asked or not self.stage.is_trained(settings)
@@ -325,6 +327,18 @@ class GatedRun:
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
         self.notifier.started(self.record, self.runtime.splits(), fresh)
+
+    def _tell_other_project(self, former: RunRecord) -> None:
+        """Say what becomes of a run that was finished in another project."""
+        stays = f"; version {former.version} stays in {former.project}, as it is" if former.version else ""
+        log.warning(
+            "%s was finished in the project %s: it is measured again, now for the project %s, whose production model "
+            "it is compared with%s",
+            self.folder,
+            former.project,
+            self.settings.project,
+            stays,
+        )
 
     def _watching(self) -> contextlib.AbstractContextManager[Any]:
         return NoticeWatch(self.settings.notices, self.clock)
