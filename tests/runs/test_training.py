@@ -29,7 +29,7 @@ from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group
 from marauder.engine.guards import TrainingFailure
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome
+from marauder.engine.state import STEPS_BEYOND, Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector, save_detector
@@ -183,6 +183,27 @@ def noted(folder: Path, name: str) -> int:
     epochs = {load_detector(folder / f"{name}{suffix}").metadata["epoch"] for suffix in (".pt", ".safetensors")}
     (epoch,) = epochs
     return int(epoch)
+
+
+def test_last_weights_of_a_part_of_an_epoch_say_so(small_reef: Path, tmp_path: Path) -> None:
+    """Stopped after the first update of epoch 3, and started again for the 2 epochs that are done."""
+
+    def about() -> dict[str, Any]:
+        return dict(load_detector(tmp_path / "last.safetensors").metadata)
+
+    fit(scored(make_task(small_reef), [0.3, 0.1, 0.2]), tmp_path, keep_checkpoints=99, epochs=3, checkpoint_steps=1)
+    assert about()["epoch"] == 3 and STEPS_BEYOND not in about()
+    for number in (8, 9):
+        for suffix in ("json", "pt"):
+            (tmp_path / "checkpoints" / f"checkpoint_{number:09}.{suffix}").unlink()
+    outcome = fit(make_task(small_reef), tmp_path, epochs=2)
+    assert (outcome.epochs, outcome.steps, outcome.best_epoch) == (2, 7, 1)
+    assert (about()["epoch"], about()[STEPS_BEYOND], about()["metrics"]) == (2, 1, {})
+    written = (tmp_path / "last.safetensors").stat().st_mtime_ns
+    fit(make_task(small_reef), tmp_path, epochs=2)
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written, "they are those of this position already"
+    fit(scored(make_task(small_reef), [0.2]), tmp_path, epochs=3)
+    assert about()["epoch"] == 3 and STEPS_BEYOND not in about()
 
 
 def test_going_back_takes_the_best_of_the_branch_along(small_reef: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class JobCommand:
         settings, _, budget = settings_and_start(
             lambda found: self._load(given, found), given["resume"], fresh, given["max_hours"], has_checkpoints=False
         )
-        # The job's module comes last, for it may load torch: mistakes are told at once.
+        # The job's module comes last, for it may load torch: mistakes are reported at once.
         settings = self.prepare(settings)
         output: Path | None = getattr(settings, "output", None)
         if given["resume"] is not None and output is not None and not (output.is_dir() and any(output.iterdir())):

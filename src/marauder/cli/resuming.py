@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 import typer
 from typer.core import TyperCommand
@@ -16,7 +16,7 @@ from marauder.core.mistakes import OPTION, Mistake, Mistakes, MistakesError
 if TYPE_CHECKING:
     from marauder.core.settings import AnySettings
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What the parser raises for words that it cannot take; typer has it from one package or another, by its version."""
 WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical")
 """The commands that train: a word behind their ``--resume`` can be a checkpoint. Elsewhere it is an input."""

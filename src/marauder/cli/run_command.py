@@ -96,7 +96,7 @@ class RunCommand:
         options = (*self.options, *COMMON)
         flags = flags_of(options)
         layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given, found))
-        # What is wrong with ``training`` itself is told below.
+        # What is wrong with ``training`` itself is reported below.
         if given["accumulate"] is not None and isinstance(layer.content.get("training", {}), Mapping):
             flags["training.micro_batch_size"] = "--accumulate"
             known, _ = examine_layer(model, layer, flags)

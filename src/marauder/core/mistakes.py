@@ -1,4 +1,4 @@
-"""Mistakes in what users write: each with its place, gathered from any number of files and told as one list."""
+"""Mistakes in what users write: each with its place, gathered from any number of files and shown as one list."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class Places:
         return _place_of(self._keys(key), self.layer.places)
 
     def gives(self, key: str) -> bool:
-        """Whether the setting ``key`` itself was given by the user, who then is told what is wrong with it."""
+        """Whether the setting ``key`` itself was given by the user, to whom it is then said what is wrong with it."""
         return self._keys(key) in self.layer.places
 
     def mistake(self, key: str, words: str) -> Mistake:
@@ -292,7 +292,7 @@ def load_settings(
 
     Keyword values that are ``None`` are left out, so that command-line options which were not given do not count.
     ``options``: fields whose option on the command line has another name than the field, and that name (``--imgsz``).
-    Raises ``UserError`` that lists every mistake, each with the file's line or the override it stands in.
+    Raises ``UserError`` that lists every mistake, each with the file's line or the override that holds it.
     """
     layer = read_layer_or_mistakes(path)
     return validate_layer(model, add_values(layer, overrides, options, values), options)
@@ -379,7 +379,7 @@ def examine_layer(
 
 
 def put_right(model: type[BaseModel], layer: Layer) -> Layer:
-    """``layer`` with every section that stands under a wrong name where it was meant, so that what it holds is looked
+    """``layer`` with every section that has a wrong name where it was meant, so that what it holds is looked
     at, too; each is a mistake of the layer. What was given there as well takes precedence."""
     while (found := next(misplaced(model, layer.content), None)) is not None:
         old, new = found
@@ -423,7 +423,7 @@ def load_checked(
 def check_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
     """As ``validate_layer``, once all that the settings name is there, too. Raises one ``UserError`` with every
     mistake."""
-    # Here, too: what is found later has its place where the section stands, whatever it is called there.
+    # Here, too: what is found later has its place where the section is, whatever it is called there.
     layer = put_right(model, layer)
     settings, mistakes = examine_layer(model, layer, options)
     mistakes += further_mistakes(settings, Places(layer, options or {}))

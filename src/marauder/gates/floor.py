@@ -1,4 +1,4 @@
-"""Gate: the model learned something. Whatever else passed, a figure at the level of an untrained model is told."""
+"""Gate: the model learned something. Whatever else passed, it says whether the figure is that of an untrained one."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class LimitsSettings(GateSettings):
     @classmethod
     def _can_be_reached(cls, metrics: dict[str, Bounds]) -> dict[str, Bounds]:
         mistakes = [
-            # Each with its own location, so that it is told with its own line.
+            # Each with its own location, so that it is reported with its own line.
             InitErrorDetails(
                 type=PydanticCustomError("out_of_range", "must be between 0 and 1"),
                 loc=(name, side),
@@ -145,7 +145,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
     evidence_model = LimitsEvidence
 
     def judge(self, evidence: LimitsEvidence) -> Verdict:
-        """Every limit in turn; the first broken one stands as the value."""
+        """Every limit in turn; the first broken one is the value."""
         limits = self.settings.metrics
         if not limits:
             return self.verdict("off", "no limits are set; name some under limits.metrics in gates.yaml")

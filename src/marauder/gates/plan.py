@@ -191,7 +191,7 @@ def examine_gates(
         for name in names(KIND)
     }
     model = create_model("Gates", __base__=Settings, **fields)
-    # Before the defaults lie below it: what stands under a wrong name takes precedence over them.
+    # Before the defaults lie below it: what is given under a wrong name takes precedence over them.
     own = _whole(put_right(model, own))
     layer = merge_layers([_whole(default), own])
     found, mistakes = examine_layer(model, layer)

@@ -104,7 +104,7 @@ def _run(folder: Path, about: PlainMapping | None) -> IndexedRun:
 
 def _entry(folder: Path, stamp: list[int]) -> Plain:
     try:
-        # As it stands, without the model of records: runs of other versions are listed, too.
+        # As it is, without the model of records: runs of other versions are listed, too.
         about = read_json(folder / RUN_FILE)
     except DamagedFileError:
         about = None

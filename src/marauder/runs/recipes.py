@@ -118,7 +118,7 @@ def run_layer(
 ) -> Layer:
     """All settings of a run with their places: recipe, then the file, then overrides and options.
 
-    What cannot be read is among the layer's mistakes, so that all are told at once.
+    What cannot be read is among the layer's mistakes, so that all are reported at once.
     """
     given = _with_values(read_layer_or_mistakes(path), overrides, options, values or {})
     recipe = given.content.get("recipe")

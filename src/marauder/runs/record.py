@@ -1,4 +1,4 @@
-"""``run.json``: what a run is, where it stands, and how it ended; written anew at every change."""
+"""``run.json``: what a run is, how far it has come, and how it ended; written anew at every change."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class SingleTraining(TrainingStage):
         if newest_whole(settings.checkpoint_folder) is not None:
             return True
         for mirror in mirrors_of(settings):
-            # One that does not answer is told of when it is asked to bring the newest back.
+            # A warning about one that does not answer comes when it is asked to bring the newest back.
             with contextlib.suppress(StoreError, OSError):
                 if stored_steps(mirror.store, mirror.prefix):
                     return True

@@ -73,7 +73,7 @@ def examine_slices(path: Path | str) -> tuple[SliceBook, list[Mistake]]:
     settings, mistakes = examine_layer(SlicesSettings, layer)
     slices = _raw_slices(layer.content)
     ids: dict[str, frozenset[str]] = {}
-    # As they were written, so that these mistakes are told along with those of form.
+    # As they were written, so that these mistakes are reported with those of form.
     for name, one in slices.items():
         where = layer.places.get(("slices", name, "all_of"), "")
         mistakes += [Mistake(f"slices.{name}.all_of: {words}", where) for words in _wrong_members(name, slices)]

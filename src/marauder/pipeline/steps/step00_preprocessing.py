@@ -72,7 +72,7 @@ class Preprocessing(Step):
             say(f"reading the labels of {counted(len(organize.inputs), 'source')} for the names of their classes")
             return names_of_sources(organize, clock)
         except UserError:
-            return None  # a mistake of this step's settings, or of its sources, told as such
+            return None  # a mistake of this step's settings, or of its sources, reported as such
 
     def unlabelled(self, settings: Any, clock: Clock, say: Callable[[str], None]) -> int | None:
         """Those of the sources, which are read."""
@@ -85,7 +85,7 @@ class Preprocessing(Step):
             say(f"reading the labels of {counted(len(organize.inputs), 'source')} for pictures without any")
             return unlabelled_of_sources(organize, clock)
         except UserError:
-            return None  # told as a mistake of the sources, or when they are read
+            return None  # reported as a mistake of the sources, or when they are read
 
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""
