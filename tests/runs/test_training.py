@@ -394,7 +394,7 @@ def test_it_is_said_whose_checkpoint_it_is_and_that_there_is_none(
     run_gated(one, Clock(), asked_to_resume=True)
     assert nothing in caplog.text
     caplog.clear()
-    run_gated(one, Clock(), asked_to_resume=True)
+    assert run_gated(one, Clock(), asked_to_resume=True).finished_before
     run_gated(one, Clock(), resume=tmp_path / "one" / "checkpoints", asked_to_resume=True)
     assert "resume" not in caplog.text and "checkpoint of" not in caplog.text, "it is its own"
     run_gated(two, Clock(), resume=tmp_path / "one" / "checkpoints")

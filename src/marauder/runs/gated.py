@@ -136,9 +136,7 @@ def run_gated(
         settings.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(settings.folder / LOCK_FILE, f"{settings.folder}"):
             run = GatedRun(settings, start, runtime, identity, pinned, plan, clock, stage or SingleTraining())
-            if asked_to_resume:
-                run.tell_beginning(resume)
-            return run.go(resume, fresh, begun)
+            return run.go(resume, fresh, begun, asked_to_resume)
 
 
 class GatedRun:
@@ -173,7 +171,9 @@ class GatedRun:
         self.begun_at = time.monotonic()
         self.seconds_before = 0.0
 
-    def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
+    def go(
+        self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None, asked_to_resume: bool = False
+    ) -> RunSummary:
         """All stages; whatever ends the run is written down first."""
         if not fresh and resume is None:
             # Before the record is opened: a finished run is not "running" again because somebody looked.
@@ -186,6 +186,8 @@ class GatedRun:
                 log.warning("starting over: what the former run left is in %s", former)
         else:
             self._refuse_another_run(resume)
+            if asked_to_resume and resume is None and not self.stage.has_begun(self.settings):
+                log.warning("nothing to resume in %s: starts from the beginning", self.folder)
         self._start(fresh, resume)
         try:
             with self._watching():
@@ -208,11 +210,6 @@ class GatedRun:
         except Exception as error:
             self._end("failed", f"{type(error).__name__}: {error}", verdict="fail")
             raise
-
-    def tell_beginning(self, resume: Path | None) -> None:
-        """Say it where somebody asked to resume and there is nothing to go on from."""
-        if resume is None and read_record(self.folder) is None and not self.stage.has_begun(self.settings):
-            log.warning("nothing to resume in %s: starts from the beginning", self.folder)
 
     def _key(self, settings: RunSettings) -> str:
         deciding = decided(settings, Decides.RESULT, Decides.LENGTH, Decides.MEASUREMENT)
