@@ -76,20 +76,29 @@ def evaluate(
     """What a stored detector is worth on a split of labelled pictures: ``result`` has figures, classes and slices.
 
     With ``output`` a folder, the report is written there. ``image_size``: pixels of the long side, by default as
-    trained. Raises ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
+    trained. Raises ``marauder.core.errors.UserError``, which lists all mistakes in the arguments, and
+    ``marauder.core.clock.Interrupted``.
     """
-    from marauder.core.clock import Clock
+    from marauder.core.settings import load_checked
+    from marauder.tasks.detection.evaluate_settings import EvaluateSettings
+
+    # The settings are those of the command, which always writes a report.
+    folder = output if output is not None else "evaluation"
+    arguments = {"model": model, "data": data, "split": split, "image_size": image_size, "device": device}
+    values, places = _given({**arguments, "output": folder}, None)
+    checked, clock = _checked(lambda: load_checked(EvaluateSettings, None, (), places, **values), max_hours)
+    # After the mistakes: it loads torch.
     from marauder.tasks.detection.evaluate_model import evaluate_model
 
-    with Clock.for_hours(max_hours, "argument max_hours").listening() as clock:
+    with clock.listening():
         measured, _ = evaluate_model(
-            Path(model),
-            Path(data),
-            split,
+            checked.model,
+            checked.data,
+            checked.split,
             clock,
-            output=Path(output) if output is not None else None,
-            image_size=image_size,
-            device=device,
+            output=checked.output if output is not None else None,
+            image_size=checked.image_size,
+            device=checked.device,
         )
     return measured
 

@@ -85,7 +85,7 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     promote = Advice("promote", "Promote it:", "marauder registry promote reef my-reef")
     export = Advice("export", "Export it:", "marauder export --models 'my reef/best.pt'")
 
-    def train(*given: Any) -> RunSummary:
+    def train(*given: Any, **named: Any) -> RunSummary:
         return RunSummary(
             Path("my reef"), Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0, "pass", 0,
             None, "reef", "detection", advice=(promote, export),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -29,6 +30,14 @@ def test_they_take_the_same_options_and_say_their_defaults(name: str) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "240"}).output
     for text in ("--output", "--config", "--resume", "--max-hours", default):
         assert text in shown, text
+
+
+def test_resuming_says_when_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    words = ["scenes", "--output", str(tmp_path / "out"), "--resume", "count=10", "width=320", "height=256"]
+    told = f"nothing to resume in {tmp_path / 'out'}: starts from the beginning"
+    for begins in (True, False):
+        result = CliRunner().invoke(data.app, words)
+        assert result.exit_code == 0 and (told in result.output) == begins, result.output
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from marauder.cli.main import load_command
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify
 from marauder.core.mistakes import Mistake, mistakes_in
@@ -18,6 +20,7 @@ from marauder.core.ultralytics_words import EVALUATING, EXPORTING, PREDICTING, T
 from marauder.exporting.settings import ExportSettings
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.workspace import Workspace
+from marauder.runs.recipes import check_run, run_layer
 from marauder.survey.settings import PredictSettings
 from marauder.tasks.detection.evaluate_settings import EvaluateSettings
 from marauder.tasks.detection.settings import DetectionSettings
@@ -45,7 +48,7 @@ TOLD = """\
 override 'training.best_metric=map': training.best_metric: no metric named 'map' is measured after an epoch
 override 'training.epochs=1e-3': training.epochs: Input should be a valid integer
 override 'batch=8': batch: no such setting here: batch is called training.batch_size in Marauder
-override 'gate.regression.metric=mAP': regression.metric: 'mAP' cannot be compared here; choose one of: map50
+override 'gate.regression.metric=mAP': gate.regression.metric: 'mAP' cannot be compared here; choose one of: map50
 recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is called training.optimizer.learning_rate
 train.yaml:5: model: no detector named 'yolo9'; did you mean
 train.yaml:6: weights: yolov8q.pt: no such file; check the path, or name released weights; did you mean yolov8
@@ -54,7 +57,7 @@ train.yaml:11: tracking.options.mlflow.adress: no such setting
 gates.yaml:1: drfit: no such setting; did you mean drift?
 gates.yaml:4: limits.metrics.mAP: no metric named 'mAP'; did you mean map
 gates.yaml:5: limits.metrics.ap50/Starfich: no class named 'Starfich'; did you mean Starfish?
-slices.yaml:2: big: boxes: no class named 'Starfisch'; did you mean Starfish?"""
+slices.yaml:3: slices.big.boxes: no class named 'Starfisch'; did you mean Starfish?"""
 
 
 def write(folder: Path, **files: str) -> None:
@@ -124,7 +127,7 @@ species:
 PIPELINE_TOLD = """\
 species.yaml:3: id 0 is that of 'Lionfish'; give 'Starfish' another
 pipeline.yaml:4: baseline.model: no detector named 'yolo9'
-pipeline.yaml:7: limits.metrics.recal: no metric named 'recal'; did you mean recall?
+pipeline.yaml:7: baseline.gate.limits.metrics.recal: no metric named 'recal'; did you mean recall?
 pipeline.yaml:8: baseline.hsv_h: no such setting here: hsv_h is called baseline.augmentation.hue in Marauder
 pipeline.yaml:10: annotation.taxonomy: other.yaml: no such file
 pipeline.yaml:12: export.formats: no format named 'onyx'
@@ -192,7 +195,7 @@ train.yaml:8: evaluation.target.smal: no slice named 'smal'
 train.yaml:9: trainig: no such setting; did you mean training
 train.yaml:9: training.best_metric: no metric named 'mapp' is measured after an epoch
 slices.yaml:1: slcies: no such setting; did you mean slices?
-slices.yaml:2: small: boxes: no class named 'Starfisch'; did you mean Starfish?
+slices.yaml:3: slices.small.boxes: no class named 'Starfisch'; did you mean Starfish?
 slices.yaml:4: slices.small.protectd: no such setting; did you mean protected?
 slices.yaml:6: slices.small.limits.mAP: no metric 'mAP'
 gates.yaml:1: drfit: no such setting; did you mean drift?
@@ -231,6 +234,48 @@ def test_a_section_typed_as_a_single_value_is_told_in_words_of_the_command_line(
     assert f"override 'training=3': {words}" in done.stderr and "lines" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["gates.floor=off"],
+            "gates: names a file (gates.yaml); single gates are set with gate, without an s: gate.floor",
+        ),
+        (["gates=gates.yaml", "gates.floor.level=0.3"], "without an s: gate.floor"),
+        (["gate.contract.severty=warn"], "gate.contract.severty: no such setting; did you mean severity?"),
+        (["gate.contract.attributes=3"], "name one of them: gate.contract.attributes.NAME"),
+        (["training.lr=0.1"], "training.lr: no such setting; did you mean training.optimizer.learning_rate?"),
+        (["gate.level=0.3"], "gate.level: no such setting; did you mean gate.floor.level?"),
+        (["gate.representation.severity=warn"], "say `gate.representation=off`"),
+    ],
+)
+def test_what_is_said_of_a_gate_can_be_typed(folder: Path, words: list[str], told: str) -> None:
+    write(folder, gates="floor: {severity: warn}\n")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as caught:
+        patch.chdir(folder)
+        check_run(run_layer(None, ["data=reef", "recipe=trial", *words]))
+    assert f"override {words[-1]!r}: " in str(caught.value) and told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "told"),
+    [
+        (
+            "{gates: {floor: off}}",
+            1,
+            "baseline.gates: names a file (gates.yaml); single gates are set with gate, without",
+        ),
+        ("{gates: {floor: off}}", 1, "an s: baseline.gate.floor"),
+        ("\n  recipe: nonsuch", 2, "baseline.recipe: no recipe named 'nonsuch'"),
+    ],
+)
+def test_names_in_a_pipeline_begin_with_the_step(tmp_path: Path, section: str, line: int, told: str) -> None:
+    write(tmp_path, pipeline=f"baseline: {section}\n")
+    with pytest.raises(UserError) as caught:
+        Pipeline(Workspace.at(tmp_path), tmp_path / "pipeline.yaml")
+    assert f"pipeline.yaml:{line}: " in str(caught.value) and told in str(caught.value)
+
+
 PLAN = """\
 preprocessing:
   organize: {taxonomy: source}
@@ -252,15 +297,15 @@ export:
 PLAN_TOLD = """\
 override 'baseline.training.device=77': baseline.training.device: cuda:77: this machine has
 override 'lr0=1': lr0: no such setting here: lr0 is called baseline.training.optimizer.learning_rate in Marauder
-pipeline.yaml:4: recipe: no recipe named 'nonsuch'
+pipeline.yaml:4: baseline.recipe: no recipe named 'nonsuch'
 pipeline.yaml:5: baseline.weights: nowhere.pt: no such file
 pipeline.yaml:8: baseline.training.best_metric: no slice named 'foo'
 pipeline.yaml:10: critical.model: no detector named 'yolo9'
 pipeline.yaml:11: critical.critical: no class named 'Sharc'; there are: Starfish, 7
-pipeline.yaml:12: recipe: no recipe named 'nonsuch'
+pipeline.yaml:12: critical.recipe: no recipe named 'nonsuch'
 pipeline.yaml:13: anotation: no such setting; did you mean annotation?
 pipeline.yaml:16: export.models: gone.pt: no such file
-slices.yaml:2: big: boxes: no class named 'Starfisch'
+slices.yaml:3: slices.big.boxes: no class named 'Starfisch'
 slices.yaml:4: slices.big.protectd: no such setting; did you mean protected?
 gates.yaml:1: gates: no such setting
 gates.yaml:3: limits.metrics.ap50/Starfich: no class named 'Starfich'
@@ -362,6 +407,12 @@ def test_the_python_face_names_its_arguments() -> None:
         assert f"  argument {place}: " in told
     with pytest.raises(UserError, match=r"argument settings\['conf'\]: conf: .* conf is called confidence in Marauder"):
         face.predict("model.pt", "reef", settings={"conf": 0.3})
+    with pytest.raises(UserError) as caught:
+        face.evaluate("gone.pt", "refe", image_size=33, device="cuda:77", max_hours=0)
+    told = str(caught.value)
+    assert told.startswith("5 mistakes in arguments:"), told
+    for place in ("model", "data", "image_size", "device", "max_hours"):
+        assert f"  argument {place}: " in told
 
 
 def test_each_of_ultralytics_words_is_answered_and_leads_to_a_setting(tmp_path: Path) -> None:
@@ -380,6 +431,31 @@ def test_each_of_ultralytics_words_is_answered_and_leads_to_a_setting(tmp_path: 
     for override in typed:
         assert f"override '{override}': {override[:-2]}: no such setting here: " in done.stderr
     assert "no such setting;" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "told"),
+    [
+        ("predict", "--iou", "it is a setting, typed as iou=VALUE"),
+        ("predict", "--source", "source is called inputs in Marauder"),
+        ("predict", "--save-txt", "save_txt is called formats in Marauder (formats=yolo writes labels)"),
+        ("predict", "--max_det", "max_det is called max_detections in Marauder"),
+        ("train", "--epochs", "epochs is called training.epochs in Marauder"),
+        ("train", "--learning-rate", "it is a setting, typed as training.optimizer.learning_rate=VALUE"),
+        ("baseline", "--lr0", "lr0 is called training.optimizer.learning_rate in Marauder"),
+        ("export", "--half", "files are written in float32"),
+    ],
+)
+def test_an_option_that_there_is_not_is_answered_with_the_setting(command: str, option: str, told: str) -> None:
+    result = CliRunner().invoke(load_command(command), [option, "3"])
+    assert isinstance(result.exception, UserError), result.output
+    assert str(result.exception).startswith(f"option {option}: no such option here: {told}")
+
+
+def test_the_parser_still_speaks_of_what_it_knows_best() -> None:
+    for words, told in ((["--nonsense"], "No such option: --nonsense"), (["--imgsz", "x"], "Invalid value")):
+        result = CliRunner().invoke(load_command("predict"), words, env={"COLUMNS": "200"})
+        assert result.exit_code == 2 and told in result.output
 
 
 def test_ultralytics_words_are_answered_by_evaluate_and_predict(tmp_path: Path) -> None:
@@ -401,6 +477,9 @@ def test_ultralytics_words_are_answered_by_evaluate_and_predict(tmp_path: Path) 
         ("frames.fps", "frames.fps: frames a second of video"),
         ("evaluate", "evaluate.split "),
         ("export.parity", "export.parity.box_iou "),
+        ("floor", "gate.floor.severity  warn  <- the gates that ship with Marauder"),
+        ("floor.level", "gate.floor.level: least value"),
+        ("training.lr0", "lr0 is called training.optimizer.learning_rate in Marauder"),
     ],
 )
 def test_any_word_for_a_setting_is_explained(tmp_path: Path, key: str, told: str) -> None:
@@ -416,8 +495,11 @@ def test_every_step_and_gate_is_explained(tmp_path: Path) -> None:
     ):
         done = marauder(tmp_path, "config", "explain", key)
         assert done.returncode == 0 and words in done.stdout, done.stdout + done.stderr
-    done = marauder(tmp_path, "config", "explain", "trainin.epochs")
-    assert done.returncode == 2 and "did you mean training.epochs" in done.stderr
+    for key, meant in (("trainin.epochs", "training.epochs"), ("training.lr", "training.optimizer.learning_rate?")):
+        done = marauder(tmp_path, "config", "explain", key)
+        assert done.returncode == 2 and f"did you mean {meant}" in done.stderr
+    done = marauder(tmp_path, "config", "explain", "gate.floor.severity", "gate.floor=off")
+    assert "now:     off (override 'gate.floor=off')" in done.stdout, done.stderr
 
 
 def test_annotation_looks_into_the_workspace_and_names_commands_that_work(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marauder.core.text_table import table_lines
+from marauder.core.text_table import table_lines, wrapped
 from marauder.core.wording import counted, local_time, units
 
 
@@ -29,6 +29,12 @@ def test_times_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Non
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_text_behind_a_label_is_wrapped_below_where_it_begins() -> None:
+    assert wrapped("note: ", "three short words") == wrapped("note: ", "three short words", 40)
+    assert wrapped("note: ", "three short words here", 24) == ["note: three short words", "      here"]
+    assert wrapped("a label of some length  ", "two words", 30) == ["a label of some length", "    two words"]
 
 
 def test_a_table_stands_in_columns_and_brackets_are_no_markup() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
-from marauder.data.check import DEFECTS, check_dataset, examples_sheet
+from marauder.data.check import DEFECTS, check_dataset, examples_sheet, told_counts
 from marauder.data.reading import read_dataset
 from marauder.data.repair import SET_ASIDE_KINDS, repair
 
@@ -264,3 +264,11 @@ def test_real_sets_have_no_errors(shared_data: Path, folder: str, count: int):
 def test_fathomnet_has_errors_and_absent_pictures(shared_data: Path):
     counts = check_dataset(shared_data / "fathomnet/fgvc2024_subtrain.json").counts()
     assert counts == {"box-out-of-bounds": 8, "box-duplicate": 5, "picture-absent": 1000}
+
+
+def test_counts_agree_with_what_is_counted():
+    counts = {"labels-none": 1, "file-unread": 1, "picture-missing": 1, "box-duplicate": 2}
+    told = "\n".join(told_counts(counts, {}))
+    assert "error: 1 picture that does not exist (picture-missing)" in told and "2 boxes given twice" in told
+    assert "1 folder of pictures without any label" in told and "1 file that may hold labels and was not read" in told
+    assert all(defect.one != defect.words for defect in DEFECTS.values())

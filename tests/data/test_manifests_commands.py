@@ -32,6 +32,19 @@ def run(tmp_path: Path):
     return call
 
 
+def test_too_few_names_lose_no_label(tmp_path: Path, run):
+    for number in range(3):
+        small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
+        (tmp_path / "set/labels").mkdir(exist_ok=True)
+        (tmp_path / f"set/labels/{number}.txt").write_text(f"{number} .5 .5 .2 .2\n")
+    words = ("write", "--input", tmp_path / "set", "--output", tmp_path / "out", "--names")
+    refused = run(*words, "a,b")
+    assert refused.returncode == 2 and not (tmp_path / "out").exists()
+    assert f"First: {tmp_path}/set/labels/2.txt:1: class 2 (known: 0 to 1)" in refused.stderr
+    assert "in 1 picture." in refused.stderr and "at least 3 names: give them all" in refused.stderr
+    assert run(*words, "a,b,c").returncode == 0
+
+
 def test_write_show_sample_and_pin(tmp_path: Path, run):
     root = small_sets.yolo(tmp_path / "set")
     written = run("write", "--input", root, "--output", tmp_path / "out", "--measure", "--format", "manifest,parquet")

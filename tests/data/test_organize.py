@@ -230,6 +230,26 @@ def test_a_picture_with_rubbish_or_an_unknown_class_is_no_background(tmp_path: P
     assert all(len(record.boxes) == 1 for record in dataset)
 
 
+def test_one_class_beyond_the_names_in_several_pictures_means_that_names_are_missing(tmp_path: Path):
+    for number in range(12):
+        small_sets.picture(tmp_path / f"set/images/{number:02}.jpg", number)
+        label = tmp_path / f"set/labels/{number:02}.txt"
+        label.parent.mkdir(exist_ok=True)
+        rare = "2 .8 .8 .1 .1\n" if number in (3, 7) else ""
+        label.write_text(f"0 .5 .5 .2 .2\n1 .3 .3 .1 .1\n0 .7 .2 .1 .1\n{rare}")
+    settings = OrganizeSettings(
+        inputs=(tmp_path / "set",), output=tmp_path / "out", names=("a", "b"), taxonomy="source"
+    )
+    with pytest.raises(UserError) as caught:
+        organize(settings)
+    told = str(caught.value)
+    assert "2 of 38 boxes have a class without a name, in 2 pictures. There are 2 names (a, b)" in told
+    assert "the labels need at least 3 names: give them all, in order" in told and "--fix --output FOLDER" in told
+    assert f"First: {tmp_path}/set/labels/03.txt:4: class 2 (known: 0 to 1)" in told
+    (tmp_path / "set/labels/07.txt").write_text("9 .8 .8 .1 .1\n")
+    assert len(organize(settings).set_aside) == 2, "different numbers, each in one picture: the labels are wrong"
+
+
 def test_names_that_are_too_few_are_refused_and_spaces_around_them_go(shared_data: Path, tmp_path: Path):
     source = shared_data / "aquarium"
     with pytest.raises(UserError, match=r"boxes have a class without a name.*at least 7 names"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -326,3 +327,24 @@ class TestDeepFish:
         assert len(read_dataset(tmp_path, parts=["Segmentation", "Classification"])) == 6
         with pytest.raises(UserError, match="no part 'Localization'"):
             read_dataset(tmp_path, parts=["Localization"])
+
+
+def test_a_split_that_names_the_pictures_of_another_is_called_so(tmp_path: Path) -> None:
+    for number in range(2):
+        small_sets.picture(tmp_path / "images" / f"{number}.jpg", number)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{number}.txt").write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [fish]\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.splits() == {"train": 2}
+    told = "val has no picture of its own: val names the same as train (images). Give val other pictures, or divide"
+    (problem,) = dataset.problems
+    assert problem.kind == "split-same" and told in problem.message
+    with pytest.raises(UserError, match=re.escape(told)):
+        dataset.split("val")
+    (tmp_path / "data.yaml").write_text("train: images\nval: [images, more]\nnames: [fish]\n")
+    small_sets.picture(tmp_path / "more" / "2.jpg", 2)
+    again = read_dataset(tmp_path)
+    assert again.splits() == {"train": 2, "val": 1}
+    listed = [one.message for one in again.problems if one.kind == "picture-listed-twice"]
+    assert listed and listed[0].startswith("2 pictures listed more than once (again under val)")

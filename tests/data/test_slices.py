@@ -257,10 +257,10 @@ slices:
         ("ids", "unknown-id"),
     }
     words = "\n".join(map(str, findings))
-    assert f"{tmp_path / 'slices.yaml'}:3: typo: where: no attribute 'dept'; did you mean 'depth'?" in words
+    assert f"{tmp_path / 'slices.yaml'}:3: slices.typo.where: no attribute 'dept'; did you mean 'depth'?" in words
     assert "it is an attribute for 'boxes'" in words and "it is an attribute for 'where'" in words
     assert "'depth' holds numbers, but is compared with text" in words
-    assert "ids: 1 of 2 are not keys of pictures: nobody" in words
+    assert "slices.ids.ids: 1 of 2 are not keys of pictures: nobody" in words
     with pytest.raises(UserError, match=r"7 mistakes in .*slices\.yaml"):
         refuse_mistakes(findings)
 
@@ -372,7 +372,7 @@ def test_commands_leave_with_status_2_on_mistakes(tmp_path: Path) -> None:
 
     bad = run("check", "--slices", str(root / "bad.yaml"))
     assert bad.returncode == 2
-    assert f"{root / 'bad.yaml'}:2: deep: where: no attribute 'depht'" in bad.stderr
+    assert f"{root / 'bad.yaml'}:2: slices.deep.where: no attribute 'depht'" in bad.stderr
     unknown = run("show", "--slices", str(root / "slices.yaml"), "--name", "crab")
     assert unknown.returncode == 2
     assert "no slice 'crab'; did you mean 'crabs'?" in unknown.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from marauder.core.errors import UserError
+from marauder.core.metrics import Metric
 from marauder.core.plugins import names
 from marauder.core.settings import load_settings
 from marauder.data.slices.settings import SlicesSettings
@@ -168,9 +169,20 @@ def test_the_floor_is_on_by_default_and_only_warns() -> None:
         assert (verdict.answer, verdict.essential) == (answer, True)
     below = load_gates(overrides=["floor.level=0.5"]).judge("floor", FloorEvidence("mAP50", 0.3, 0.05))
     assert (below.answer, below.why) == ("warn", "below the level you set: mAP50 is 0.300, below 0.5")
+
+
+def test_the_level_of_the_floor_is_bounded_by_the_figure_that_it_is_of() -> None:
+    share, decibels = Metric("map50", "mAP50", floor=0.05), Metric("psnr", "PSNR", share=False, unit="dB", floor=18.0)
     for level in (5, -1):
-        with pytest.raises(UserError, match=r"floor\.level"):
-            load_gates(overrides=[f"floor.level={level}"])
+        plan = load_gates(overrides=[f"floor.level={level}"])
+        with pytest.raises(UserError, match=r"floor\.level: must be between 0 and 1, as mAP50 is"):
+            plan.for_task("map50", ("map50",), share)
+        (mistake,) = plan.unfit(("floor",), "map50", ("map50",), share)
+        assert mistake.place == f"override 'floor.level={level}'"
+    settings = load_gates(overrides=["floor.level=25", "regression=off"]).for_task("psnr", ("psnr",), decibels).settings
+    assert settings["floor"].level == 25  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"floor\.level"):
+        load_gates(overrides=["floor.level=.nan"])
 
 
 def test_reading_the_plan_loads_nothing_heavy() -> None:

@@ -290,3 +290,14 @@ def test_a_listing_of_ten_thousand_files_is_quick(tmp_path: Path) -> None:
     started = time.monotonic()
     assert identify(tmp_path, with_content=False).files == 10_000
     assert time.monotonic() - started < 2.0
+
+
+def test_status_and_plan_fit_a_terminal_of_80_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    pipeline = graph.Pipeline(Workspace.at(root))
+    lines = [*status_table(pipeline).splitlines()[1:], *plan(pipeline, pipeline.steps, fresh=False).splitlines()]
+    assert any("never ran" in line for line in lines) and any("would run after" in line for line in lines)
+    # A path may be longer than the screen, and stays whole.
+    assert [line for line in lines if len(line) > 80 and "/" not in line] == []
+    monkeypatch.delenv("COLUMNS")
+    assert max(map(len, status_table(pipeline).splitlines()[1:])) > 80, "there is something to wrap"

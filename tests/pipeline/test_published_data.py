@@ -228,6 +228,21 @@ def finish(pipeline: Pipeline, name: str) -> None:
     write_record(pipeline.workspace, name, done)
 
 
+def test_that_nothing_is_left_to_choose_is_said_before_a_detector_is_trained(root: Path) -> None:
+    given = [*OVERRIDES, "active_learning.count=5"]
+
+    def about_choice() -> list[str]:
+        return [one for one in told(Pipeline(Workspace.at(root), None, given))[0] if "active_learning" in one]
+
+    (nothing,) = about_choice()
+    assert "active_learning: every picture of the sources is labelled already" in nothing and "--to baseline" in nothing
+    preprocess(root)
+    (nothing,) = about_choice()
+    assert "every picture is labelled already, so there is nothing to choose" in nothing and "--to baseline" in nothing
+    (root / "images" / "reef" / "labels" / "IMG_0000_MOV-1.txt").unlink()
+    assert about_choice() == [], "the sources have changed, and hold one to choose"
+
+
 def test_only_steps_that_will_run_ask_this_machine_for_their_device(root: Path) -> None:
     workspace = preprocess(root).workspace
     given = [*OVERRIDES, "baseline.training.device=cuda:77", "baseline.weights=none"]

@@ -315,15 +315,18 @@ def test_a_disk_too_small_for_decoded_pictures_is_told(
 
 
 def test_another_project_gets_a_version_of_its_own_without_training_again(
-    reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reef: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     one = run(reef, tmp_path, "export.formats=[]")
+    assert "was finished in the project" not in caplog.text
     weights = stamps_of(one.folder)["best.safetensors"]
     # With a floor that even this model is above, so that it is offered.
     words = ("export.formats=[]", "project=other", "gate.floor.level=0")
     other = run(reef, tmp_path, *words)
     assert other.folder == one.folder and stamps_of(one.folder)["best.safetensors"] == weights
     assert (one.project, other.project) == ("shapes", "other")
+    moved = f"{one.folder} was finished in the project shapes: it is measured again, now for the project other"
+    assert moved in caplog.text and f"version {one.version} stays in shapes, as it is" in caplog.text
     registry = open_registry(settings_for(reef, tmp_path).registry, tmp_path)
     assert registry is not None
     assert [version.version for version in registry.versions("other")] == [other.version]

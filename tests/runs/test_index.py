@@ -11,6 +11,7 @@ from marauder.cli.runs import row
 from marauder.core.files import write_json
 from marauder.runs import index
 from marauder.runs.index import INDEX_FILE, index_runs
+from marauder.runs.record import open_record
 
 
 def record(folder: Path, name: str, **about: object) -> Path:
@@ -59,6 +60,25 @@ def test_a_damaged_record_hides_no_other_and_a_killed_run_is_called_so(tmp_path:
         "gone": "killed",
         "damaged": "damaged",
     }
+
+
+def test_a_killed_run_is_not_judged_yet_and_its_last_attempt_counts(tmp_path: Path) -> None:
+    names = {"id": "a", "project": "reef", "task": "detection"}
+    begun = open_record(tmp_path / "a", **names)
+    (tmp_path / "a").mkdir()
+    begun.write(tmp_path / "a", seconds=60.0)
+    (tmp_path / "a" / "events.jsonl").write_text("", encoding="utf-8")
+    os.utime(tmp_path / "a" / "events.jsonl", (begun.attempt_started + 40,) * 2)
+    (run,) = index_runs(tmp_path)
+    assert (run.state, run.verdict, run.seconds) == ("killed", "", pytest.approx(100, abs=0.2))
+    cells = row(run, [])
+    assert cells[3] == "-" and cells[-1] == "1 min 40 s"
+
+
+@pytest.mark.parametrize(("state", "shown"), [("interrupted", "-"), ("finished", "off")])
+def test_gates_are_called_off_only_where_they_were(tmp_path: Path, state: str, shown: str) -> None:
+    record(tmp_path, "a", state=state, verdict="off")  # as earlier versions wrote it
+    assert row(index_runs(tmp_path)[0], [])[3] == shown
 
 
 def test_a_finished_run_killed_while_it_is_measured_again_is_finished(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_mistakes_of_recipe_file_and_overrides_are_told_at_once_with_their_place
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("extends: nowhere\n", "bad.yaml:1: recipe: no recipe named 'nowhere'; there are: "),
+        ("extends: nowhere\n", "bad.yaml:1: extends: no recipe named 'nowhere'; there are: "),
         ("extends: bad\n", "extends itself"),
         ("extends: [yolo]\n", "bad.yaml:1: extends: name one recipe, not list"),
         ("data: d\nmodel: yolov8n\n", "recipes/bad.yaml:1: data: a recipe sets only"),

@@ -29,7 +29,7 @@ from marauder.engine.checkpoints import Checkpointer
 from marauder.engine.distributed import Group
 from marauder.engine.guards import TrainingFailure
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome
+from marauder.engine.state import STEPS_BEYOND, Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
 from marauder.models.files import load_detector, save_detector
@@ -183,6 +183,27 @@ def noted(folder: Path, name: str) -> int:
     epochs = {load_detector(folder / f"{name}{suffix}").metadata["epoch"] for suffix in (".pt", ".safetensors")}
     (epoch,) = epochs
     return int(epoch)
+
+
+def test_last_weights_of_a_part_of_an_epoch_say_so(small_reef: Path, tmp_path: Path) -> None:
+    """Stopped after the first update of epoch 3, and started again for the 2 epochs that are done."""
+
+    def about() -> dict[str, Any]:
+        return dict(load_detector(tmp_path / "last.safetensors").metadata)
+
+    fit(scored(make_task(small_reef), [0.3, 0.1, 0.2]), tmp_path, keep_checkpoints=99, epochs=3, checkpoint_steps=1)
+    assert about()["epoch"] == 3 and STEPS_BEYOND not in about()
+    for number in (8, 9):
+        for suffix in ("json", "pt"):
+            (tmp_path / "checkpoints" / f"checkpoint_{number:09}.{suffix}").unlink()
+    outcome = fit(make_task(small_reef), tmp_path, epochs=2)
+    assert (outcome.epochs, outcome.steps, outcome.best_epoch) == (2, 7, 1)
+    assert (about()["epoch"], about()[STEPS_BEYOND], about()["metrics"]) == (2, 1, {})
+    written = (tmp_path / "last.safetensors").stat().st_mtime_ns
+    fit(make_task(small_reef), tmp_path, epochs=2)
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written, "they are those of this position already"
+    fit(scored(make_task(small_reef), [0.2]), tmp_path, epochs=3)
+    assert about()["epoch"] == 3 and STEPS_BEYOND not in about()
 
 
 def test_going_back_takes_the_best_of_the_branch_along(small_reef: Path, tmp_path: Path) -> None:
@@ -362,6 +383,23 @@ def test_a_finished_checkpoint_of_another_folder_gives_weights(small_reef: Path,
     assert outcome.best_epoch == 3
     assert hash_file(tmp_path / "two" / "last.safetensors") == hash_file(tmp_path / "one" / "last.safetensors")
     assert (tmp_path / "two" / "best.pt").is_file()
+
+
+def test_it_is_said_whose_checkpoint_it_is_and_that_there_is_none(
+    small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    off = [f"gate.{name}=off" for name in ("sanity", "determinism", "drift")] + ["export.formats=[]"]
+    one, two = (settings_for(small_reef, tmp_path / name, *off, "training.epochs=1") for name in ("one", "two"))
+    nothing = f"nothing to resume in {tmp_path / 'one'}: starts from the beginning"
+    run_gated(one, Clock(), asked_to_resume=True)
+    assert nothing in caplog.text
+    caplog.clear()
+    assert run_gated(one, Clock(), asked_to_resume=True).finished_before
+    run_gated(one, Clock(), resume=tmp_path / "one" / "checkpoints", asked_to_resume=True)
+    assert "resume" not in caplog.text and "checkpoint of" not in caplog.text, "it is its own"
+    run_gated(two, Clock(), resume=tmp_path / "one" / "checkpoints")
+    of_another = f"is a checkpoint of another run, one in {tmp_path / 'one'}, which has the same settings and data"
+    assert f"{of_another}: the run in {tmp_path / 'two'} continues from its step 3" in caplog.text
 
 
 @pytest.mark.parametrize("lost", [["best.safetensors"], ["best.pt"], ["best.pt", "best.safetensors"]])

@@ -3,7 +3,7 @@
 Boxes are paired one to one whatever their class, so that a difference of class is seen as one. Class agreement is
 Cohen's kappa (Cohen, "A coefficient of agreement for nominal scales", 1960) over the classes and one more answer,
 "missed", for a box that the other side does not have. Since nobody writes down what both miss, that kappa is a harsh
-one, and with one class alone it says little; the kappa of paired boxes only stands beside it. Intervals are percentile
+one, and with one class alone it says little; the kappa of paired boxes only accompanies it. Intervals are percentile
 bootstraps over groups of pictures."""
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _picks(folder: Path, dataset: Dataset) -> tuple[list[Chosen], tuple[str, ...
         if known is None and key in keys and keys[key].picture.name == picture.name:
             known = keys[key]
         if known is None:
-            # A picture from another pool under a key that is taken: both must be told apart in what comes back.
+            # A picture from another pool under a key that is taken: both must be distinguishable in what comes back.
             known = _new_record(picture, key if key not in keys else f"{key}-{_digest(str(picture))[:6]}")
         chosen.append(Chosen(known, None if boxes is None else float(boxes)))
     return chosen, names

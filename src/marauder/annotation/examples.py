@@ -14,7 +14,7 @@ from marauder.data.picture_files import PictureError, load_rgb
 from marauder.data.records import Record
 
 CONTEXT = 0.35
-"""Share of a box's longer side that is shown around it: a class is told by its surroundings too."""
+"""Share of a box's longer side that is shown around it: a class is recognised by its surroundings too."""
 LONG_SIDE = 260
 LEAST_SIDE = 24
 """Pixels; smaller boxes are no clear examples, and are taken only where a class has no others."""

@@ -84,7 +84,7 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
     # Two exports at once would send the same pictures out twice.
     with exclusive(settings.outbox / ".lock", f"the outbox {settings.outbox}"):
         summary = _exported(settings, clock)
-        # The provider's answer is put there: the folder is there before anybody is told of it.
+        # The provider's answer is put there: the folder is there before anybody hears of it.
         settings.inbox.mkdir(parents=True, exist_ok=True)
         return summary
 
@@ -173,7 +173,7 @@ class _Export:
         )
         packages = self._packages(batch, sources)
         event = {"time": _now(), "event": "exported", "pictures": len(items)}
-        # Open only now: until every zip stands whole, the next call has to continue here.
+        # Open only now: until every zip is whole, the next call has to continue here.
         batch = replace(batch, packages=packages, state="open", history=(*batch.history, event))
         write_batch(self.settings.outbox, batch)
         (self.folder / PRELABELS).unlink(missing_ok=True)  # the record holds them now

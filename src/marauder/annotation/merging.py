@@ -38,7 +38,7 @@ from marauder.data.writers import DATA_FILE, write_yolo
 
 VERSIONS, CURRENT, CHANGES = "versions", "current", "change_log.json"
 LINKED = ("images", "labels", RECORDS_FILE, STATE_FILE, PIN_FILE, DATA_FILE)
-"""What stands in the output folder itself, as links into the current version; ``data.yaml`` last."""
+"""What is in the output folder itself, as links into the current version; ``data.yaml`` last."""
 ANSWERS = "answers.json"
 TRAIN = "train"
 CHOSEN_ANSWER = "first"
@@ -165,7 +165,7 @@ def publish(
             other.unlink()  # a list of changes that a kill cut short
         elif other != draft or not (draft / STATE_FILE).is_file():
             shutil.rmtree(other)
-    # Goes on in a draft that a kill left: what stands there already is not written again.
+    # Goes on in a draft that a kill left: what is there already is not written again.
     write_yolo(dataset, draft, "copy" if copy_pictures else "link", clock, label="merging")
     # The journal of the output, not of the draft: pictures that stay from version to version are hashed once.
     found = pin(draft / DATA_FILE, clock, FileJournal.of("hashes", output))

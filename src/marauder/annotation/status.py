@@ -1,4 +1,4 @@
-"""Where annotation stands, in words: what is waited for, since when, and where to put it."""
+"""How far annotation has come, in words: what is waited for, since when, and where to put it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def batch_status(settings: AnnotationSettings) -> BatchStatus:
 
 
 def command_line(name: str, settings: AnnotationSettings, *words: str) -> str:
-    """``marauder annotation NAME`` that works as it stands, with the places that are not the default ones."""
+    """``marauder annotation NAME`` that works as it is, with the places that are not the default ones."""
     named = {"--outbox": settings.outbox, "--inbox": settings.inbox, "--output": settings.output}
     if name == "export":
         # There --output is the outbox, and a batch needs its data set.

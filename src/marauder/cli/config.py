@@ -10,7 +10,7 @@ import typer
 
 from marauder.core.errors import UserError
 from marauder.core.explain import Explanation
-from marauder.core.mistakes import nearest
+from marauder.core.mistakes import abbreviated, nearest
 
 JOBS = {
     "organize": "marauder.data.organize:OrganizeSettings",
@@ -42,9 +42,7 @@ def explain_command(
     every, found = _explained(key, overrides or [], config)
     told, found = (_called(key, every)) if not found else ("", found)
     if not found and not told:
-        names = [one.key for one in every]
-        near = nearest(key, names) or nearest(key.rpartition(".")[2], {name.rpartition(".")[2] for name in names})
-        raise UserError(f"no setting named {key!r}{near}; `marauder config explain` lists all of a run")
+        raise UserError(f"no setting named {key!r}{_near(key, every)}; `marauder config explain` lists all of a run")
     if told:
         typer.echo(told)
     if len(found) == 1:
@@ -61,15 +59,32 @@ def explain_command(
 
 
 def _called(key: str, every: list[Explanation]) -> tuple[str, list[Explanation]]:
-    """What a word means that is no setting's whole name, in words and settings: one of Ultralytics', or the last part
-    of a name, wherever it stands."""
+    """What a word means that is no setting's whole name, in words and settings: one of Ultralytics' (also behind the
+    name of a section), the name of a gate, or the last part of a name, wherever it is."""
     from marauder.core.ultralytics_words import EVALUATING, EXPORTING, PREDICTING, TRAINING, told
 
     tables = ((TRAINING, ""), (PREDICTING, "predict."), (EVALUATING, "evaluate."), (EXPORTING, "export."))
-    known = [(told(key, words[key], prefix), f"{prefix}{words[key].ours}") for words, prefix in tables if key in words]
+    section, _, word = key.rpartition(".")
+    if section and not any(one.key.startswith(f"{section}.") for one in every):
+        word = key
+    meant = [(words[word], prefix) for words, prefix in tables if word in words]
+    known = [(told(word, one, prefix), f"{prefix}{one.ours}") for one, prefix in meant]
     if known:
         return "\n".join(words for words, _ in known), [one for one in every if one.key in {name for _, name in known}]
-    return "", [one for one in every if one.key.endswith(f".{key}")]
+    of_gate = [one for one in every if one.key.startswith(f"gate.{key}.")]
+    return "", [*of_gate, *(one for one in every if one.key.endswith(f".{key}"))]
+
+
+def _near(key: str, every: list[Explanation]) -> str:
+    """What was perhaps meant by ``key``, to put behind a message: settings of the same section first."""
+    section, _, word = key.rpartition(".")
+    short = abbreviated(word, dict.fromkeys(one.key.rpartition(".")[2] for one in every))
+    meant = [one.key for one in every if one.key.rpartition(".")[2] in short]
+    meant = [name for name in meant if section and name.startswith(f"{section}.")] or meant
+    if meant:
+        return f"; did you mean {' or '.join(meant[:3])}?"
+    names = [one.key for one in every]
+    return nearest(key, names) or nearest(word, {name.rpartition(".")[2] for name in names})
 
 
 def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[list[Explanation], list[Explanation]]:
@@ -79,6 +94,7 @@ def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[lis
     from marauder.core.mistakes import MistakesError
     from marauder.core.plugins import imported, loadable
     from marauder.core.settings import Places
+    from marauder.gates.plan import over_shipped
     from marauder.pipeline.graph import discover
     from marauder.runs.recipes import model_of_task, run_layer
 
@@ -91,9 +107,11 @@ def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[lis
     below = {f"gate.{name}": gate.settings_model for name, gate in loadable("gate").items()}
     below |= {step.name: step.settings_model() for step in sorted(discover(), key=lambda step: step.number)}
     below |= {name: imported(place) for name, place in JOBS.items()}
-    every = list(known)
+    every, gates = list(known), Places(over_shipped(Places(layer).layer_of("gate")))
     for name, model in below.items():
-        every += [replace(one, key=f"{name}.{one.key}") for one in walk(model, Places(layer).layer_of(name))]
+        of_gate = name.startswith("gate.")
+        given = gates.layer_of(name.removeprefix("gate.")) if of_gate else Places(layer).layer_of(name)
+        every += [replace(one, key=f"{name}.{one.key}") for one in walk(model, given)]
     return every, [one for one in every if one.key == key or one.key.startswith(f"{key}.")]
 
 

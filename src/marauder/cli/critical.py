@@ -36,10 +36,10 @@ def _plan(settings: CriticalSettings, flags: frozenset[str]) -> bool:
     return "--train" in flags
 
 
-def _run(settings: CriticalSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
+def _run(settings: CriticalSettings, clock: Clock, resume: Path | None, fresh: bool, asked: bool) -> RunSummary:
     from marauder.critical.specialisation import run_critical
 
-    return run_critical(settings, clock, resume, fresh).run
+    return run_critical(settings, clock, resume, fresh, asked_to_resume=asked).run
 
 
 def _show(_: CriticalSettings, summary: RunSummary) -> None:

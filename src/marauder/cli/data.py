@@ -125,8 +125,9 @@ def _show_repair(mended: RepairSummary) -> None:
 
 def _tell_missing_val(found: CheckReport, place: Path) -> None:
     """How to get a val split where labelled pictures lack one."""
-    unlabelled = bool(found.of_kind("labels-none"))
-    if found.dataset is not None and len(found.dataset) and not unlabelled and "val" not in found.dataset.splits():
+    # Where val names the pictures of train, that has been said, with what to do.
+    told = bool(found.of_kind("labels-none")) or bool(found.of_kind("split-same"))
+    if found.dataset is not None and len(found.dataset) and not told and "val" not in found.dataset.splits():
         typer.echo(
             "there is no val split, which training needs; "
             f"make one: marauder data split --input {shlex.quote(str(place))} --output FOLDER"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _check_paths(settings: ExportSettings) -> ExportSettings:
     from marauder.exporting.folders import weight_files
 
-    weight_files(settings.models)  # a mistyped path is told before PyTorch is loaded
+    weight_files(settings.models)  # a mistyped path is reported before PyTorch is loaded
     return settings
 
 

@@ -69,7 +69,7 @@ class JobCommand:
             "max_hours": MaxHours,
         }
         command = app.command(
-            name=self.name, cls=ResumableCommand, no_args_is_help=self.no_args_is_help, help=self.help
+            name=self.name, cls=ResumableCommand.of(self.settings), no_args_is_help=self.no_args_is_help, help=self.help
         )
         command(function_of(annotations, self._call))
 
@@ -80,8 +80,11 @@ class JobCommand:
         settings, _, budget = settings_and_start(
             lambda found: self._load(given, found), given["resume"], fresh, given["max_hours"], has_checkpoints=False
         )
-        # The job's module comes last, for it may load torch: mistakes are told at once.
+        # The job's module comes last, for it may load torch: mistakes are reported at once.
         settings = self.prepare(settings)
+        output: Path | None = getattr(settings, "output", None)
+        if given["resume"] is not None and output is not None and not (output.is_dir() and any(output.iterdir())):
+            typer.echo(printable(f"nothing to resume in {output}: starts from the beginning"), err=True)
         with budget.listening() as clock:
             summary = imported(self.job)(settings, clock)
         self.show(settings, summary)

@@ -61,7 +61,7 @@ def write(
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
     from marauder.data.reading import read_dataset
-    from marauder.data.repair import without_doubtful
+    from marauder.data.repair import demand_known_classes, without_doubtful
 
     formats = [name.strip() for name in format.split(",")]
     found = Mistakes(_wrong_paths(input, output, {"--pictures": pictures, "--slices": slices}))
@@ -76,6 +76,7 @@ def write(
         dataset = read_dataset(
             input, source_format, class_names, group_pattern, pictures, missing_label=missing_label, clock=clock
         )
+        demand_known_classes(dataset, class_names is not None)
         dataset, _ = without_doubtful(dataset)
         with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
             if measure:

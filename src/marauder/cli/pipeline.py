@@ -64,6 +64,7 @@ def run(
     """
     from marauder.core.clock import Clock
     from marauder.core.mistakes import Mistakes
+    from marauder.core.text_table import screen_width, wrapped
     from marauder.pipeline.graph import Pipeline
     from marauder.pipeline.run import last_config, run_steps, select
     from marauder.pipeline.table import plan
@@ -87,7 +88,8 @@ def run(
         notes = [one for one in mistakes.found if dry_run and one.of_this_machine]
         pipeline.layer.demand_none(one for one in mistakes.found if one not in notes)
         if dry_run:
-            print("\n".join([plan(pipeline, selected, fresh), *(f"note: {one}" for one in notes)]))
+            lines = [line for one in notes for line in wrapped("note: ", str(one), screen_width())]
+            print("\n".join([plan(pipeline, selected, fresh), *lines]))
             return
         awaited = run_steps(pipeline, selected, clock, _say, fresh, wait)
     if awaited:

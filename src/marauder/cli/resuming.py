@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 import typer
 from typer.core import TyperCommand
 
 from marauder.core.clock import Clock
-from marauder.core.mistakes import Mistake, Mistakes, MistakesError
+from marauder.core.mistakes import OPTION, Mistake, Mistakes, MistakesError
 
 if TYPE_CHECKING:
     from marauder.core.settings import AnySettings
 
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What the parser raises for words that it cannot take; typer has it from one package or another, by its version."""
 WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical")
 """The commands that train: a word behind their ``--resume`` can be a checkpoint. Elsewhere it is an input."""
 PLACE = "option --resume"
@@ -24,11 +26,36 @@ NEWEST = "newest"
 
 
 class ResumableCommand(TyperCommand):
-    """A command whose ``--resume`` takes a checkpoint or nothing."""
+    """A command whose ``--resume`` takes a checkpoint or nothing, and which says of an option that it does not have
+    which setting was meant."""
+
+    settings: ClassVar[str] = ""
+    """``module:class`` of its settings; empty: nothing is said of unknown options but that they are."""
+
+    @classmethod
+    def of(cls, settings: str) -> type[Self]:
+        """The class of a command with these settings (``module:class``)."""
+        return type(cls.__name__, (cls,), {"settings": settings})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put a value behind a ``--resume`` that has none, for the parser knows only options with one."""
-        return super().parse_args(ctx, with_value(args, self.name in WITH_CHECKPOINTS))
+        try:
+            return super().parse_args(ctx, with_value(args, self.name in WITH_CHECKPOINTS))
+        except UsageError as error:
+            # Only of an option that there is not; what is wrong with the value of another one is said by the parser.
+            option = str(getattr(error, "option_name", None) or "")
+            known = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+            meant = self._meant(option) if option.startswith("--") and option not in known else ""
+            if not meant:
+                raise
+            raise MistakesError([Mistake(f"no such option here: {meant}", f"{OPTION}{option}")]) from None
+
+    def _meant(self, option: str) -> str:
+        from marauder.core.plugins import imported
+        from marauder.core.settings import typed_as
+
+        word = option.removeprefix("--").replace("-", "_")
+        return typed_as(imported(self.settings), word) if self.settings else ""
 
 
 def with_value(words: Sequence[str], takes_checkpoint: bool) -> list[str]:

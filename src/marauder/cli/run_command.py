@@ -42,7 +42,8 @@ class Flag:
 class RunCommand:
     """A command. ``settings``: ``module:class`` of its settings, imported when it is called.
 
-    ``run`` does the work (default: the gated run), ``show`` tells how it ended; ``before`` gets the flags that were
+    ``run`` does the work (default: the gated run) with settings, clock, a checkpoint that was named, and whether
+    ``--fresh`` and ``--resume`` were given; ``show`` tells how it ended; ``before`` gets the flags that were
     given and says whether there is something to run.
     """
 
@@ -52,7 +53,7 @@ class RunCommand:
     options: tuple[Option, ...]
     show: Callable[[Any, RunSummary], None]
     example: str
-    run: Callable[[Any, Clock, Path | None, bool], RunSummary] | None = None
+    run: Callable[[Any, Clock, Path | None, bool, bool], RunSummary] | None = None
     flags: tuple[Flag, ...] = ()
     before: Callable[[Any, frozenset[str]], bool] | None = None
 
@@ -65,7 +66,9 @@ class RunCommand:
         }
         annotations = {"overrides": words, **annotations_of((*self.options, *COMMON)), **switches, **ALWAYS}
         app = typer.Typer(add_completion=False)
-        command = app.command(name=self.name, cls=ResumableCommand, no_args_is_help=True, help=self.help)
+        command = app.command(
+            name=self.name, cls=ResumableCommand.of(self.settings), no_args_is_help=True, help=self.help
+        )
         command(function_of(annotations, self._call))
         return app
 
@@ -78,7 +81,7 @@ class RunCommand:
         if self.before is not None and not self.before(settings, flags):
             return
         with budget.listening() as clock:
-            summary = (self.run or _run_gated)(settings, clock, resume, fresh)
+            summary = (self.run or _run_gated)(settings, clock, resume, fresh, given["resume"] is not None)
         if speaks():
             self.show(settings, summary)
         # A failed gate is a finished run, told in full, with a status of its own.
@@ -93,7 +96,7 @@ class RunCommand:
         options = (*self.options, *COMMON)
         flags = flags_of(options)
         layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given, found))
-        # What is wrong with ``training`` itself is told below.
+        # What is wrong with ``training`` itself is reported below.
         if given["accumulate"] is not None and isinstance(layer.content.get("training", {}), Mapping):
             flags["training.micro_batch_size"] = "--accumulate"
             known, _ = examine_layer(model, layer, flags)
@@ -131,7 +134,7 @@ def speaks() -> bool:
     return not launched_by_marauder() and os.environ.get("RANK", "0") == "0"
 
 
-def _run_gated(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool) -> RunSummary:
+def _run_gated(settings: RunSettings, clock: Clock, resume: Path | None, fresh: bool, asked: bool) -> RunSummary:
     from marauder.runs.gated import run_gated
 
-    return run_gated(settings, clock, resume, fresh)
+    return run_gated(settings, clock, resume, fresh, asked_to_resume=asked)

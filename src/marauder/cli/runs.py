@@ -117,7 +117,7 @@ def row(run: IndexedRun, metrics: Sequence[str]) -> list[str]:
     from marauder.core.clock import describe_seconds
     from marauder.core.wording import local_time
 
-    verdict = str(run.about.get("verdict") or "")
+    verdict = run.verdict or "-"
     if run.about.get("withheld"):
         verdict += ", withheld"
     values = [run.metrics.get(name) for name in metrics]

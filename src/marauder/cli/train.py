@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=ResumableCommand, no_args_is_help=True)
+# Of another task's settings the mistakes in them tell.
+@app.command(cls=ResumableCommand.of("marauder.tasks.detection.settings:DetectionSettings"), no_args_is_help=True)
 def train(
     config: Annotated[str, typer.Argument(help="train.yaml; or a first setting as key=value, where no file is needed")],
     overrides: Annotated[
@@ -40,7 +41,7 @@ def train(
     from marauder.runs.gated import run_gated
 
     with budget.listening() as clock:
-        summary = run_gated(settings, clock, start, fresh)
+        summary = run_gated(settings, clock, start, fresh, asked_to_resume=resume is not None)
     if speaks():
         show(summary)
     raise typer.Exit(summary.exit_status)

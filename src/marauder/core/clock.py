@@ -1,7 +1,7 @@
 """The clock that every long loop asks between units of work: time budgets, SIGTERM, SIGINT, notices and stop requests.
 
 A first signal, or a spent budget, means: finish the unit, save, leave with exit status 75 and the line that resumes.
-A second signal leaves at once; the last checkpoint stands. Signals are answered by a thread of their own, so that the
+A second signal leaves at once; the last checkpoint is kept. Signals are answered by a thread of their own, so that the
 answer comes at once whatever the main thread is at.
 """
 

@@ -1,4 +1,4 @@
-"""Mistakes in what users write: each with its place, gathered from any number of files and told as one list."""
+"""Mistakes in what users write: each with its place, gathered from any number of files and shown as one list."""
 
 from __future__ import annotations
 
@@ -127,6 +127,11 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
     if len(known) <= FEW:
         return f"{words}; there {'are' if len(known) != 1 else 'is'}: {', '.join(known) or 'none'}"
     return words + (f"; {all_of_them}" if all_of_them else "")
+
+
+def abbreviated(word: str, known: Iterable[str]) -> list[str]:
+    """Those of ``known`` whose first letters ``word`` is: ``learning_rate`` for ``lr``."""
+    return [one for one in known if "_" in one and word.lower() == "".join(part[:1] for part in one.split("_"))]
 
 
 def _headline(mistakes: Sequence[Mistake], name: str) -> str:

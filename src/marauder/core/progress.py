@@ -49,7 +49,7 @@ class Progress:
         self.shown = time.monotonic()
 
     def line(self) -> str:
-        """The line as it stands."""
+        """The line as it is now."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.already_done) / seconds
         counted = f"{self.done:,}" if self.total is None else f"{self.done:,}/{self.total:,}"

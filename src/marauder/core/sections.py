@@ -1,4 +1,4 @@
-"""What lies below what in a settings model, and where a section belongs that stands under a wrong name."""
+"""What lies below what in a settings model, and where a section belongs that has a wrong name."""
 
 from __future__ import annotations
 

@@ -15,7 +15,17 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from marauder.core.errors import UserError
-from marauder.core.mistakes import ARGUMENT, Mistake, Mistakes, MistakesError, is_typed, mistakes_in, nearest
+from marauder.core.mistakes import (
+    ARGUMENT,
+    OVERRIDE,
+    Mistake,
+    Mistakes,
+    MistakesError,
+    abbreviated,
+    is_typed,
+    mistakes_in,
+    nearest,
+)
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.sections import fields_at, leaves, misplaced, model_at
 from marauder.core.yaml_text import ParsedYaml, parse_yaml
@@ -65,6 +75,7 @@ def _nested(dotted: Mapping[str, Any]) -> Plain:
 
 
 HERE = "{here}"
+"""In what a validator or ``Settings.elsewhere`` says: what goes before the names of the section's settings."""
 
 
 class Settings(BaseModel):
@@ -76,8 +87,7 @@ class Settings(BaseModel):
     decides: ClassVar[Decides | None] = None
     """What the settings of this section decide that say nothing themselves; ``None``: what the section's field says."""
     elsewhere: ClassVar[Mapping[str, str]] = {}
-    """Names that users look for here and that have another place, with words on it; ``HERE`` in them stands for the
-    section's own dotted name."""
+    """Names that users look for here and that have another place, with words on it, which may hold ``HERE``."""
 
     @property
     def is_off(self) -> bool:
@@ -122,7 +132,8 @@ class Layer:
     """Settings from one place: ``content`` as nested mappings, ``places`` the ``file:line`` of every key path.
 
     ``written``: single values as they stand there. ``mistakes``: what could not be taken in; ``validate_layer`` lists
-    them with its own. ``typed``: places on the command line, in its order.
+    them with its own. ``typed``: places on the command line, in its order. ``prefixes``: by place, what is typed there
+    before the names of these settings, where they are a section of others (``gate.``).
     """
 
     content: Plain
@@ -131,6 +142,11 @@ class Layer:
     written: dict[tuple[str, ...], str] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
     typed: tuple[str, ...] = ()
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+    def name_of(self, keys: Sequence[str], place: str) -> str:
+        """The dotted name of a setting, as it is typed at ``place``."""
+        return self.prefixes.get(place, "") + ".".join(keys)
 
     def demand_none(self, mistakes: Iterable[Mistake]) -> None:
         """Raise ``MistakesError`` if there are any, in the order of this layer's places."""
@@ -144,8 +160,9 @@ class Places:
     """Where settings were given, for those who find mistakes in them beyond their form.
 
     ``prefix``: the section looked at. ``options``: names of options on the command line that are not those of their
-    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names``: tells
-    those of the data set, where they are known before it is there; it may have to read the sources.
+    fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names`` and
+    ``unlabelled`` tell the classes of the data set, and how many of its pictures have no labels, where that is known
+    before it is there; they may have to read the sources.
     """
 
     layer: Layer = field(default_factory=lambda: Layer({}, {}))
@@ -153,6 +170,7 @@ class Places:
     prefix: tuple[str, ...] = ()
     made: tuple[Path, ...] = ()
     class_names: Callable[[], Sequence[str] | None] = lambda: None
+    unlabelled: Callable[[], int | None] = lambda: None
 
     def below(self, section: str) -> Places:
         """The places of a section."""
@@ -163,12 +181,12 @@ class Places:
         return _place_of(self._keys(key), self.layer.places)
 
     def gives(self, key: str) -> bool:
-        """Whether the setting ``key`` itself was given by the user, who then is told what is wrong with it."""
+        """Whether the setting ``key`` itself was given by the user, to whom it is then said what is wrong with it."""
         return self._keys(key) in self.layer.places
 
     def mistake(self, key: str, words: str) -> Mistake:
         """A mistake in the setting ``key``."""
-        return Mistake(f"{'.'.join(self._keys(key))}: {words}", self.at(key))
+        return Mistake(f"{self.layer.name_of(self._keys(key), self.at(key))}: {words}", self.at(key))
 
     def layer_of(self, key: str) -> Layer:
         """What was given below ``key``, with the same places."""
@@ -228,7 +246,8 @@ def merge_layers(layers: Sequence[Layer]) -> Layer:
         places |= {keys: place for keys, place in layer.places.items() if keys in places}
     mistakes = tuple(mistake for layer in layers for mistake in layer.mistakes)
     typed = tuple(place for layer in layers for place in layer.typed)
-    return Layer(content, places, layers[-1].name if layers else "the settings", written, mistakes, typed)
+    prefixes = {place: prefix for layer in layers for place, prefix in layer.prefixes.items()}
+    return Layer(content, places, layers[-1].name if layers else "the settings", written, mistakes, typed, prefixes)
 
 
 def _merge(base: Plain, over: PlainMapping, prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -273,7 +292,7 @@ def load_settings(
 
     Keyword values that are ``None`` are left out, so that command-line options which were not given do not count.
     ``options``: fields whose option on the command line has another name than the field, and that name (``--imgsz``).
-    Raises ``UserError`` that lists every mistake, each with the file's line or the override it stands in.
+    Raises ``UserError`` that lists every mistake, each with the file's line or the override that holds it.
     """
     layer = read_layer_or_mistakes(path)
     return validate_layer(model, add_values(layer, overrides, options, values), options)
@@ -286,10 +305,12 @@ def add_values(
 
     Overrides that cannot be read become mistakes of the layer.
     """
-    changed = Layer(copy.deepcopy(layer.content), dict(layer.places), layer.name, dict(layer.written))
+    changed = replace(
+        layer, content=copy.deepcopy(layer.content), places=dict(layer.places), written=dict(layer.written)
+    )
     mistakes, typed = Mistakes(layer.mistakes), list(layer.typed)
     for override in overrides:
-        place = f"override {override!r}"
+        place = override_place(override)
         typed.append(place)
         key, found, text = override.partition("=")
         keys = tuple(key.strip().split("."))
@@ -307,6 +328,11 @@ def add_values(
             with mistakes.gathered():
                 _put(changed, tuple(name.split(".")), value, place)
     return replace(changed, mistakes=tuple(mistakes.found), typed=tuple(typed))
+
+
+def override_place(override: str) -> str:
+    """What ``key=value`` on the command line is called where it is wrong."""
+    return f"{OVERRIDE}{override!r}"
 
 
 def option_place(name: str, options: Mapping[str, str] | None = None) -> str:
@@ -353,7 +379,7 @@ def examine_layer(
 
 
 def put_right(model: type[BaseModel], layer: Layer) -> Layer:
-    """``layer`` with every section that stands under a wrong name where it was meant, so that what it holds is looked
+    """``layer`` with every section that has a wrong name where it was meant, so that what it holds is looked
     at, too; each is a mistake of the layer. What was given there as well takes precedence."""
     while (found := next(misplaced(model, layer.content), None)) is not None:
         old, new = found
@@ -397,7 +423,7 @@ def load_checked(
 def check_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
     """As ``validate_layer``, once all that the settings name is there, too. Raises one ``UserError`` with every
     mistake."""
-    # Here, too: what is found later has its place where the section stands, whatever it is called there.
+    # Here, too: what is found later has its place where the section is, whatever it is called there.
     layer = put_right(model, layer)
     settings, mistakes = examine_layer(model, layer, options)
     mistakes += further_mistakes(settings, Places(layer, options or {}))
@@ -476,7 +502,7 @@ def _read_yaml(path: Path, number_keys_are_text: bool = False) -> ParsedYaml:
 
 
 def _parse_value(text: str, override: str) -> ParsedYaml:
-    parsed = parse_yaml(text, lambda _: f"override {override!r}", number_keys_are_text=True)
+    parsed = parse_yaml(text, lambda _: override_place(override), number_keys_are_text=True)
     if parsed.odd_keys:
         raise MistakesError(parsed.odd_keys)
     return parsed
@@ -507,8 +533,10 @@ def _place_of(keys: tuple[str, ...], places: Mapping[tuple[str, ...], str]) -> s
 def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mapping[str, str]) -> Mistake:
     location = tuple(str(part) for part in mistake["loc"])
     location = _meant(model, location, mistake["msg"].removeprefix("Value error, "))
-    name, place = ".".join(location) or "settings", _place_of(location, layer.places)
-    kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ")
+    place = _place_of(location, layer.places)
+    name = layer.name_of(location, place) or "settings"
+    section = layer.name_of((), place) + "".join(f"{one}." for one in location[:-1])
+    kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ").replace(HERE, section)
     if kind == "missing":
         option = options.get(location[0], "an option") if len(location) == 1 else "an option"
         if option.startswith(ARGUMENT):
@@ -521,18 +549,19 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
             return Mistake(f"{name}: {words}{name}.{example}", place)
         return Mistake(f"{name}: expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}", place)
     if kind == "extra_forbidden":
-        told = _elsewhere(model, location)
+        prefix = layer.name_of((), place)
+        told = _elsewhere(model, location, prefix)
         if told:
             return Mistake(f"{name}: no such setting here: {told}", place)
         known = sorted(fields_at(model, location[:-1]))
-        near = (_deeper(model, location, known) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
+        near = (_deeper(model, location, known, prefix) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
         return Mistake(f"{name}: no such setting{near}", place)
     if kind == "string_pattern_mismatch" and mistake["ctx"]["pattern"] == NAME_PATTERN:
         return Mistake(f"{name}: {NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}", place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"
-    return Mistake(f"{name}: {message.removeprefix(f'{name}: ')}", place)
+    return Mistake(f"{name}: {message.removeprefix('.'.join(location) + ': ')}", place)
 
 
 def _meant(model: type[BaseModel], location: tuple[str, ...], message: str) -> tuple[str, ...]:
@@ -541,17 +570,26 @@ def _meant(model: type[BaseModel], location: tuple[str, ...], message: str) -> t
     return named if named[-1] in fields_at(model, named[:-1]) else location
 
 
-def _deeper(model: type[BaseModel], location: tuple[str, ...], known: Sequence[str]) -> str:
-    """The setting that is called so in a section, and Ultralytics' word that was perhaps mistyped; empty: none."""
+def _deeper(model: type[BaseModel], location: tuple[str, ...], known: Sequence[str], prefix: str) -> str:
+    """The setting that is called so in a section, and Ultralytics' word that was perhaps mistyped; empty: none.
+    ``prefix`` goes before the names of settings."""
     word = location[-1].lower()
     if difflib.get_close_matches(word, known, 1):
         return ""
     below: dict[str, list[str]] = {}
     for keys in leaves(model):
-        below.setdefault(keys[-1], []).append(".".join(keys))
-    near = difflib.get_close_matches(word, below, 1, 0.8)
+        below.setdefault(keys[-1], []).append(prefix + ".".join(keys))
+    near = abbreviated(word, below) or difflib.get_close_matches(word, below, 1, 0.8)
     meant = below[near[0]][:3] if near else difflib.get_close_matches(word, getattr(model, "elsewhere", ()), 1, 0.8)
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
+
+
+def typed_as(model: type[BaseModel], word: str) -> str:
+    """How the setting is typed that somebody looked for as an option ``--word``; empty where nothing is known of it."""
+    if told := _elsewhere(model, (word,), ""):
+        return told
+    meant = [".".join(keys) for keys in leaves(model) if keys[-1] == word][:3]
+    return f"it is a setting, typed as {' or '.join(f'{name}=VALUE' for name in meant)}" if meant else ""
 
 
 WHOLE_LIST = "`marauder config explain` lists all"
@@ -563,10 +601,11 @@ def _written_at(location: tuple[str, ...], layer: Layer) -> str:
     return repr(layer.written[location]) if location else ""
 
 
-def _elsewhere(model: type[BaseModel], location: tuple[str, ...]) -> str:
+def _elsewhere(model: type[BaseModel], location: tuple[str, ...], prefix: str) -> str:
     # From the section outwards: a name that belongs elsewhere may be looked for at any depth.
     for depth in range(len(location) - 1, -1, -1):
         holder = model_at(model, location[:depth])
         if holder is not None and issubclass(holder, Settings) and location[-1] in holder.elsewhere:
-            return holder.elsewhere[location[-1]].replace(HERE, "".join(f"{name}." for name in location[:depth]))
+            here = prefix + "".join(f"{name}." for name in location[:depth])
+            return holder.elsewhere[location[-1]].replace(HERE, here)
     return ""

@@ -48,9 +48,13 @@ def table_lines(
 
 
 def wrapped(label: str, text: str, width: int | None = None) -> list[str]:
-    """``text`` behind ``label``, in lines of ``width`` characters (``None``: in one) that all begin below the first."""
-    if width is None:
+    """``text`` behind ``label``, in lines of ``width`` characters (``None``: in one) that all begin below the first;
+    where the label leaves too little room, they are below it, a little to the right of where it begins."""
+    if width is None or len(label) + len(text) <= width:
         return [label + text]
+    if width - len(label) < LEAST_TEXT:
+        indent = " " * min(len(label), 2 * len(GAP))
+        return [label.rstrip(), *wrapped(indent, text, width)]
     return textwrap.wrap(
         text,
         width,

@@ -90,6 +90,7 @@ PREDICTING: Mapping[str, Word] = {
     "source": Word("inputs", "or words of their own: marauder predict --model MODEL FILES"),
     "conf": Word("confidence", "--conf"),
     "max_det": Word("max_detections"),
+    "agnostic_nms": _none("overlapping boxes are suppressed class by class; iou is the overlap"),
     "imgsz": Word("image_size", "--imgsz"),
     "vid_stride": Word("every"),
     "save": Word("formats", "formats=annotated writes pictures with their boxes"),

@@ -47,13 +47,13 @@ for _tag in ("null", "bool", "int", "float", "timestamp", "binary", "value", "me
 def parse_yaml(
     text: str, place: Callable[[int | None], str], as_written: bool = False, number_keys_are_text: bool = False
 ) -> ParsedYaml:
-    """Parse ``text``; ``place`` says where a line (``None``: unknown) stands. Raises ``UserError`` that lists every key
+    """Parse ``text``; ``place`` says where a line (``None``: unknown) is. Raises ``UserError`` that lists every key
     given twice, or says what is not valid, nested too deeply, inside itself, or far more than is written once its
     anchors are unfolded. Merge keys (``<<``) are allowed.
 
-    ``as_written``: scalars and keys are the text that stands there, without quotes: ``no``, ``0100``, ``1.10`` and
+    ``as_written``: scalars and keys are the text that is written there, without quotes: ``no``, ``0100``, ``1.10`` and
     ``~`` stay what they are, and nothing is ``""``. No key is odd then. ``number_keys_are_text``: keys that are numbers
-    to YAML are the text that stands there: classes may be called ``7``.
+    to YAML are the text that is written there: classes may be called ``7``.
     """
     try:
         loader = (_AsWritten if as_written else yaml.SafeLoader)(text)
@@ -114,14 +114,14 @@ class _Walk:
         self._seen: set[int] = set()
 
     def collect(self, node: yaml.Node, prefix: tuple[str, ...], above: tuple[yaml.Node, ...]) -> None:
-        """Note lines and mistakes of what stands below ``node``; ``above``: the nodes around it."""
+        """Note lines and mistakes of what is below ``node``; ``above``: the nodes around it."""
         line = self.lines.get(prefix, node.start_mark.line + 1)
         if any(node is other for other in above):
             name = ".".join(prefix)
             raise UserError(f"{self.place(line)}: {name}: contains itself through its anchor (&, *); write it out")
         if len(above) > DEEPEST:
             raise UserError(f"{self.place(line)}: {_TOO_DEEP}")
-        # A mapping with an anchor is met as often as it is named; its mistakes are told once.
+        # A mapping with an anchor is met as often as it is named; its mistakes are reported once.
         if isinstance(node, yaml.MappingNode) and id(node) not in self._seen:
             self._seen.add(id(node))
             self._look_at_keys(node, prefix)

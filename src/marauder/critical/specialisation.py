@@ -56,10 +56,12 @@ def run_critical(
     resume: Path | None = None,
     fresh: bool = False,
     begun: Callable[[], None] | None = None,
+    asked_to_resume: bool = False,
 ) -> CriticalSummary:
     """Specialise, or continue with it: the stage that was interrupted continues from its newest checkpoint.
 
-    ``resume``: a checkpoint of one of the stages to continue from instead; those after it begin anew. Raises
+    ``resume``: a checkpoint of one of the stages to continue from instead; those after it begin anew.
+    ``asked_to_resume``: say so where there is nothing to continue from. Raises
     ``Interrupted`` when stopped in time, ``GateStop`` when a gate before training failed, ``UserError`` for bad input,
     ``TrainingFailure`` when a stage cannot continue.
     """
@@ -70,7 +72,7 @@ def run_critical(
     def open_runtime(identified: CriticalSettings) -> CriticalRuntime:
         return CriticalRuntime(identified, base_classes)
 
-    summary = run_gated(settings, clock, resume, fresh, begun, open_runtime, Stages())
+    summary = run_gated(settings, clock, resume, fresh, begun, open_runtime, Stages(), asked_to_resume)
     report = summary.folder / REPORT_JSON
     return CriticalSummary(summary, summary.folder / REPORT_PAGE, read_json(report))
 

@@ -111,10 +111,10 @@ def balance_factors(
 
 
 class Resampling:
-    """Which record stands at each position of each epoch, as a function of (seed, epoch, index) alone.
+    """Which record is at each position of each epoch, as a function of (seed, epoch, index) alone.
 
     ``factors``: float (N,), not negative, finite. Every epoch has ``length`` positions, the rounded sum of the factors,
-    and each record stands at floor or ceil of its factor of them; the fractional parts of the factors are scaled so
+    and each record is at floor or ceil of its factor of them; the fractional parts of the factors are scaled so
     that the sum comes out. Positions are in the order of the records; the engine's own permutation mixes them. Raises
     ``ValueError`` for other factors.
     """

@@ -12,14 +12,14 @@ import numpy as np
 BOUNDS_TOLERANCE = 1.0
 """Pixels a box may reach past the border without being called out of bounds: labels are rounded."""
 
-UNKNOWN_CLASS = re.compile(r"class (?P<index>-?\d+) \(known: ")
-"""How the message of a ``class-unknown`` finding names the class."""
+UNKNOWN_CLASS = re.compile(r"class (?:(?P<index>-?\d+) \(known: |(?P<name>.+): none of the names)")
+"""How the message of a ``class-unknown`` finding names the class, by its number or by its name in the source."""
 
 SMALLEST_SIDE = 1e-3
 """Pixels below which a side counts as nothing, so that the box is degenerate."""
 
 TOLD_OF_A_KIND = 20
-"""Findings of one kind that are told one by one; the rest are counted, since a thousand of them say no more."""
+"""Findings of one kind that are reported one by one; the rest are counted, since a thousand of them say no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def clean_boxes(boxes: np.ndarray, classes: np.ndarray, width: int, height: int,
         return CleanBoxes(given, np.zeros(0, np.int64), ())
     boxes, turned = with_corners_in_order(given)
     limits = np.array([width, height, width, height], np.float64)
-    # Numbers that are not finite become a box of zeros, which has no area and is told as such.
+    # Numbers that are not finite become a box of zeros, which has no area and is reported as such.
     plain = np.where(np.isfinite(boxes).all(axis=1)[:, None], boxes, 0.0)
     clipped = np.clip(plain, 0.0, limits)
     sized = (plain[:, 2:] - plain[:, :2] > SMALLEST_SIDE).all(axis=1)

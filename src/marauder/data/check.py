@@ -10,6 +10,7 @@ from typing import Any, Literal
 from marauder.core.clock import Clock
 from marauder.core.files import write_json
 from marauder.core.plain import Plain
+from marauder.core.wording import counted as in_number
 from marauder.data.boxes import clean_boxes
 from marauder.data.contact_sheets import Tile, contact_sheet, tile_of
 from marauder.data.duplicates import DEFAULT_DISTANCE, PictureHash, exact_clusters, hash_pictures, near_clusters
@@ -25,9 +26,11 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Defect:
-    """A kind of defect: how bad, in words, and what to do. ``mended``: whether ``--fix`` takes care of it."""
+    """A kind of defect: how bad, one and several of it in words, and what to do. ``mended``: whether ``--fix`` takes
+    care of it."""
 
     severity: Severity
+    one: str
     words: str
     remedy: str
     mended: bool = False
@@ -35,89 +38,274 @@ class Defect:
 
 _FETCH = "fetch the picture again, name its folder with --pictures, or let --fix set it aside"
 DEFECTS: dict[str, Defect] = {
-    "picture-missing": Defect("error", "pictures that do not exist", _FETCH, True),
-    "picture-empty": Defect("error", "pictures without a byte", _FETCH, True),
-    "picture-unreadable": Defect("error", "files that are not readable pictures", _FETCH, True),
-    "picture-truncated": Defect("error", "pictures cut short", _FETCH, True),
+    "picture-missing": Defect("error", "picture that does not exist", "pictures that do not exist", _FETCH, True),
+    "picture-empty": Defect("error", "picture without a byte", "pictures without a byte", _FETCH, True),
+    "picture-unreadable": Defect(
+        "error", "file that is not a readable picture", "files that are not readable pictures", _FETCH, True
+    ),
+    "picture-truncated": Defect("error", "picture cut short", "pictures cut short", _FETCH, True),
     "label-unreadable": Defect(
-        "error", "label files that cannot be read", "correct the file; --fix sets the picture aside", True
+        "error",
+        "label file that cannot be read",
+        "label files that cannot be read",
+        "correct the file; --fix sets the picture aside",
+        True,
     ),
-    "label-syntax": Defect("error", "labels that say nothing", "correct the line; --fix sets the picture aside", True),
+    "label-syntax": Defect(
+        "error",
+        "label that says nothing",
+        "labels that say nothing",
+        "correct the line; --fix sets the picture aside",
+        True,
+    ),
     "label-without-picture": Defect(
-        "error", "labels without a picture", "fetch the picture, or let --fix drop them", True
+        "error",
+        "label without a picture",
+        "labels without a picture",
+        "fetch the picture, or let --fix drop them",
+        True,
     ),
-    "labels-lost": Defect("error", "data sets without one label that can be used", "fix the other findings"),
+    "labels-lost": Defect(
+        "error",
+        "data set without one label that can be used",
+        "data sets without one label that can be used",
+        "fix the other findings",
+    ),
     "number-invalid": Defect(
-        "error", "labels whose numbers say nothing", "correct the label; --fix sets the picture aside", True
+        "error",
+        "label whose numbers say nothing",
+        "labels whose numbers say nothing",
+        "correct the label; --fix sets the picture aside",
+        True,
     ),
     "label-meaning": Defect(
-        "error", "label lines that are boxes with keypoints or outlines", "state kpt_shape in data.yaml", True
+        "error",
+        "label line that is a box with keypoints or an outline",
+        "label lines that are boxes with keypoints or outlines",
+        "state kpt_shape in data.yaml",
+        True,
     ),
     "label-encoding": Defect(
-        "error", "text in an encoding that it does not state", "save it as UTF-8; --fix sets the picture aside", True
+        "error",
+        "text in an encoding that it does not state",
+        "texts in an encoding that they do not state",
+        "save it as UTF-8; --fix sets the picture aside",
+        True,
     ),
-    "class-missing": Defect("error", "labels without a class", "name it; --fix sets the picture aside", True),
-    "class-several": Defect("error", "labels with several classes", "keep one; --fix sets the picture aside", True),
-    "class-name-twice": Defect("error", "class names given twice", "give every class a different name"),
-    "shape-unknown": Defect("error", "shapes that are not boxes", "draw a box; --fix sets the picture aside", True),
+    "class-missing": Defect(
+        "error", "label without a class", "labels without a class", "name it; --fix sets the picture aside", True
+    ),
+    "class-several": Defect(
+        "error",
+        "label with several classes",
+        "labels with several classes",
+        "keep one; --fix sets the picture aside",
+        True,
+    ),
+    "class-name-twice": Defect(
+        "error", "class name given twice", "class names given twice", "give every class a different name"
+    ),
+    "shape-unknown": Defect(
+        "error",
+        "shape that is not a box",
+        "shapes that are not boxes",
+        "draw a box; --fix sets the picture aside",
+        True,
+    ),
     "shape-without-extent": Defect(
-        "error", "points and lines, which have no extent", "draw boxes; --fix sets the picture aside", True
+        "error",
+        "point or line, which has no extent",
+        "points and lines, which have no extent",
+        "draw boxes; --fix sets the picture aside",
+        True,
     ),
-    "id-twice": Defect("error", "ids used for two things", "renumber them; --fix sets the pictures aside", True),
+    "id-twice": Defect(
+        "error",
+        "id used for two things",
+        "ids used for two things",
+        "renumber them; --fix sets the pictures aside",
+        True,
+    ),
     "picture-ambiguous": Defect(
         "error",
+        "name that several pictures bear",
         "names that several pictures bear",
         "name their folders, or give --pictures; --fix sets them aside",
         True,
     ),
-    "name-unreadable": Defect("error", "file names that are not text", "rename the files"),
+    "name-unreadable": Defect(
+        "error", "file name that is not text", "file names that are not text", "rename the files"
+    ),
     "class-unknown": Defect(
-        "error", "classes out of range", "correct the names or the line; --fix sets the picture aside", True
+        "error",
+        "class out of range",
+        "classes out of range",
+        "correct the names or the line; --fix sets the picture aside",
+        True,
     ),
-    "category-missing": Defect("warning", "boxes without a class", "they are kept as ignored boxes"),
-    "box-out-of-bounds": Defect("error", "boxes that leave the picture", "--fix clips them", True),
-    "box-degenerate": Defect("error", "boxes without area", "--fix drops them", True),
-    "box-corners": Defect("warning", "boxes whose corners were in the wrong order", "put right", True),
-    "box-duplicate": Defect("warning", "boxes given twice", "--fix drops the second", True),
-    "size-mismatch": Defect("error", "sizes that are not the picture's", "see whether the labels belong to it", True),
-    "size-scaled": Defect("warning", "sizes that differ by a scale only", "boxes are scaled to the picture", True),
-    "split-missing": Defect("error", "splits whose folder or list is missing", "correct data.yaml or the list"),
-    "group-in-two-splits": Defect("error", "clips on several sides of a split", "split again: marauder data split"),
+    "category-missing": Defect(
+        "warning", "box without a class", "boxes without a class", "they are kept as ignored boxes"
+    ),
+    "box-out-of-bounds": Defect(
+        "error", "box that leaves the picture", "boxes that leave the picture", "--fix clips them", True
+    ),
+    "box-degenerate": Defect("error", "box without area", "boxes without area", "--fix drops them", True),
+    "box-corners": Defect(
+        "warning",
+        "box whose corners were in the wrong order",
+        "boxes whose corners were in the wrong order",
+        "put right",
+        True,
+    ),
+    "box-duplicate": Defect("warning", "box given twice", "boxes given twice", "--fix drops the second", True),
+    "size-mismatch": Defect(
+        "error",
+        "size that is not the picture's",
+        "sizes that are not the picture's",
+        "see whether the labels belong to it",
+        True,
+    ),
+    "size-scaled": Defect(
+        "warning",
+        "size that differs by a scale only",
+        "sizes that differ by a scale only",
+        "boxes are scaled to the picture",
+        True,
+    ),
+    "split-missing": Defect(
+        "error",
+        "split whose folder or list is missing",
+        "splits whose folder or list is missing",
+        "correct data.yaml or the list",
+    ),
+    "group-in-two-splits": Defect(
+        "error",
+        "clip on several sides of a split",
+        "clips on several sides of a split",
+        "split again: marauder data split",
+    ),
     "duplicates-in-two-splits": Defect(
-        "error", "the same picture on several sides of a split", "split again: marauder data split"
+        "error",
+        "picture on several sides of a split",
+        "pictures on several sides of a split",
+        "split again: marauder data split",
     ),
-    "picture-rotated": Defect("warning", "pictures stored rotated (EXIF)", "--fix turns the pixels upright", True),
-    "picture-without-label": Defect("warning", "pictures without labels", "read as unlabelled, see --missing-label"),
+    "picture-rotated": Defect(
+        "warning",
+        "picture stored rotated (EXIF)",
+        "pictures stored rotated (EXIF)",
+        "--fix turns the pixels upright",
+        True,
+    ),
+    "picture-without-label": Defect(
+        "warning", "picture without labels", "pictures without labels", "read as unlabelled, see --missing-label"
+    ),
     "picture-duplicate": Defect(
         "warning",
-        "pictures that are byte for byte the same",
+        "picture that is byte for byte the same as another",
+        "pictures that are byte for byte the same as another",
         "--fix keeps one of each, with the boxes of all",
         True,
     ),
     "picture-near-duplicate": Defect(
-        "warning", "pictures of different clips that look the same", "marauder data split keeps them together"
+        "warning",
+        "picture that looks the same as one of another clip",
+        "pictures of different clips that look the same",
+        "marauder data split keeps them together",
     ),
-    "picture-absent": Defect("warning", "pictures that are not here, labels only", "fetch them before training"),
-    "picture-listed-twice": Defect("warning", "pictures listed twice", "the first listing counts", True),
-    "names-missing": Defect("warning", "class names missing", "give --names, or write a classes.txt"),
-    "root-moved": Defect("warning", "paths that lead elsewhere", "correct them in the file named", True),
-    "split-twice": Defect("warning", "pictures in two split lists", "the first list counts"),
-    "picture-twice": Defect("warning", "pictures with several entries", "their boxes are joined", True),
-    "picture-outside": Defect("warning", "pictures outside the data set's folder", "see that they are the right ones"),
+    "picture-absent": Defect(
+        "warning",
+        "picture that is not here, labels only",
+        "pictures that are not here, labels only",
+        "fetch them before training",
+    ),
+    "split-same": Defect(
+        "warning",
+        "split that names the pictures of another",
+        "splits that name the pictures of another",
+        "give it pictures of its own: marauder data split",
+    ),
+    "picture-listed-twice": Defect(
+        "warning", "picture listed twice", "pictures listed twice", "the first listing counts", True
+    ),
+    "names-missing": Defect(
+        "warning",
+        "place where class names are missing",
+        "places where class names are missing",
+        "give --names, or write a classes.txt",
+    ),
+    "root-moved": Defect(
+        "warning", "path that leads elsewhere", "paths that lead elsewhere", "correct them in the file named", True
+    ),
+    "split-twice": Defect(
+        "warning", "picture in two split lists", "pictures in two split lists", "the first list counts"
+    ),
+    "picture-twice": Defect(
+        "warning", "picture with several entries", "pictures with several entries", "their boxes are joined", True
+    ),
+    "picture-outside": Defect(
+        "warning",
+        "picture outside the data set's folder",
+        "pictures outside the data set's folder",
+        "see that they are the right ones",
+    ),
     "filename-stale": Defect(
-        "warning", "label files that name another picture than the one beside them", "the one beside them counts"
+        "warning",
+        "label file that names another picture than the one beside it",
+        "label files that name another picture than the one beside them",
+        "the one beside them counts",
     ),
-    "boxes-turned": Defect("warning", "boxes of the pixels as stored", "turned with their picture", True),
-    "units-converted": Defect("warning", "boxes in fractions where pixels belong", "read as fractions", True),
-    "shape-converted": Defect("warning", "shapes other than upright boxes", "the box around each is taken", True),
-    "several-answers": Defect("warning", "pictures with several annotations", "one is taken"),
-    "not-answered": Defect("warning", "tasks that were not submitted", "their pictures are unlabelled"),
-    "text-encoding": Defect("warning", "text that is not UTF-8", "read as it declares; save it as UTF-8"),
-    "labels-none": Defect("warning", "folders of pictures without any label", "label some: start with step 3"),
-    "picture-unread": Defect("warning", "pictures that no label names", "left out; label them, or correct the paths"),
-    "file-unread": Defect("warning", "files that may hold labels and were not read", "see what they are"),
-    "format-unread": Defect("warning", "labels in another format", "name it with --format to read them instead"),
-    "mask-specks": Defect("warning", "masks with specks", "they are left out", True),
+    "boxes-turned": Defect(
+        "warning", "box of the pixels as stored", "boxes of the pixels as stored", "turned with their picture", True
+    ),
+    "units-converted": Defect(
+        "warning",
+        "box in fractions where pixels belong",
+        "boxes in fractions where pixels belong",
+        "read as fractions",
+        True,
+    ),
+    "shape-converted": Defect(
+        "warning",
+        "shape other than an upright box",
+        "shapes other than upright boxes",
+        "the box around each is taken",
+        True,
+    ),
+    "several-answers": Defect(
+        "warning", "picture with several annotations", "pictures with several annotations", "one is taken"
+    ),
+    "not-answered": Defect(
+        "warning", "task that was not submitted", "tasks that were not submitted", "their pictures are unlabelled"
+    ),
+    "text-encoding": Defect(
+        "warning", "text that is not UTF-8", "texts that are not UTF-8", "read as it declares; save it as UTF-8"
+    ),
+    "labels-none": Defect(
+        "warning",
+        "folder of pictures without any label",
+        "folders of pictures without any label",
+        "label some: start with step 3",
+    ),
+    "picture-unread": Defect(
+        "warning",
+        "picture that no label names",
+        "pictures that no label names",
+        "left out; label them, or correct the paths",
+    ),
+    "file-unread": Defect(
+        "warning",
+        "file that may hold labels and was not read",
+        "files that may hold labels and were not read",
+        "see what they are",
+    ),
+    "format-unread": Defect(
+        "warning",
+        "label file in another format",
+        "label files in another format",
+        "name it with --format to read them instead",
+    ),
+    "mask-specks": Defect("warning", "mask with specks", "masks with specks", "they are left out", True),
 }
 """Kind of defect to what it means; the order is that of the report."""
 
@@ -127,7 +315,8 @@ def told_counts(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]]
     lines = []
     for kind in sorted(counts, key=list(DEFECTS).index):
         defect = DEFECTS[kind]
-        lines.append(f"{defect.severity}: {counts[kind]:,} {defect.words} ({kind}); {defect.remedy}")
+        found = in_number(counts[kind], defect.one, defect.words)
+        lines.append(f"{defect.severity}: {found} ({kind}); {defect.remedy}")
         lines += [f"    {example}" for example in examples.get(kind, ())]
     return lines
 
@@ -321,7 +510,8 @@ def examples_sheet(report: CheckReport, path: Path, per_kind: int = 4, plain: in
     # Spread over the whole: neighbours are often frames of one clip.
     step = max(1, len(present) // max(1, plain))
     tiles += [tile_of(record, dataset.names) for record in present[::step][:plain]]
-    title = f"{report.source}: {report.severity('error')} errors, {report.severity('warning')} warnings"
+    errors, warnings = report.severity("error"), report.severity("warning")
+    title = f"{report.source}: {in_number(errors, 'error')}, {in_number(warnings, 'warning')}"
     return contact_sheet(tiles, path, title=title) if tiles else None
 
 

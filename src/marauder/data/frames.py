@@ -66,7 +66,7 @@ class FramesSettings(Settings):
         False, description="start over with these videos, whose frames are replaced"
     )
 
-    # On the field, not on the whole: the mistake is told with the place of this option.
+    # On the field, not on the whole: the mistake is reported with the place of this option.
     @field_validator("every")
     @classmethod
     def _one_of_both(cls, every: int | None, info: ValidationInfo) -> int | None:

@@ -1,6 +1,6 @@
 """Which pictures belong together by name: frames of one clip, copies of one source picture.
 
-A group never stands on two sides of a split. Likeness of pixels is the matter of data.duplicates.
+A group is never on two sides of a split. Likeness of pixels is the matter of data.duplicates.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def group_of(name: str, pattern: str | None = None, folder: str = "") -> str:
     stem = copy["stem"] if copy else name
     own = [compile_group_pattern(pattern)] if pattern else []
     for expression in (*own, *CLIP_PATTERNS):
-        # The user's own pattern sees the name as it stands, too.
+        # The user's own pattern sees the name as it is, too.
         match = expression.search(stem) or (expression.search(name) if expression in own else None)
         if match:
             clip = match["clip"] if "clip" in expression.groupindex else match[1]

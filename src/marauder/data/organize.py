@@ -24,14 +24,13 @@ from marauder.core.plain import Plain
 from marauder.core.plugins import is_known
 from marauder.core.plugins import names as plugin_names
 from marauder.core.settings import Decides, Existing, Places, Settings
-from marauder.data.boxes import UNKNOWN_CLASS
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
 from marauder.data.groups import GroupPattern, join_groups
 from marauder.data.picture_files import PictureError
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, counted, merge
-from marauder.data.repair import without_doubtful
+from marauder.data.repair import demand_known_classes, without_doubtful
 from marauder.data.splits import DEFAULT_FRACTIONS, Fractions, leaking_groups, split_dataset, split_report
 from marauder.data.taxonomy import DEFAULT_FILE, Taxonomy, apply_taxonomy
 from marauder.data.writers import DATA_FILE, claim_folder, demand_own_folder, is_complete, write_yolo
@@ -39,8 +38,6 @@ from marauder.data.writers import DATA_FILE, claim_folder, demand_own_folder, is
 SUMMARY_FILE = "organize.json"
 HASH_STORE = "hashes.jsonl"
 FORMAT = 2
-MOST_UNKNOWN = 0.1
-"""Share of a source's boxes above which classes out of range mean that the names are wrong, not some labels."""
 
 
 class OrganizeSettings(Settings):
@@ -189,9 +186,14 @@ def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
             missing_label=settings.missing_label,
             clock=clock,
         )
-        _demand_known_classes(read, settings.names is not None)
+        demand_known_classes(read, settings.names is not None)
         sources.append(read)
     return sources
+
+
+def unlabelled_of_sources(settings: OrganizeSettings, clock: Clock) -> int:
+    """How many pictures of the sources have no labels. Reads all of them. Raises as ``names_of_sources``."""
+    return sum(not record.labelled for source in _read(settings, clock) for record in source)
 
 
 def names_of_sources(settings: OrganizeSettings, clock: Clock) -> tuple[str, ...]:
@@ -260,27 +262,6 @@ def _mapped(dataset: Dataset, settings: OrganizeSettings) -> tuple[Dataset, dict
     mapped = {name: (entry.common, mapping.boxes[name]) for name, entry in mapping.mapped.items()}
     unmapped = {name: mapping.boxes[name] for name in mapping.unmapped}
     return result, mapped, dict(sorted(unmapped.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _demand_known_classes(source: Dataset, names_given: bool) -> None:
-    """Raise ``UserError`` when so many classes are out of range that the names must be wrong."""
-    unknown = [problem for problem in source.problems if problem.kind == "class-unknown"]
-    count = sum(problem.count for problem in unknown)
-    boxes = sum(len(record.boxes) for record in source) + count
-    if count <= MOST_UNKNOWN * boxes:
-        return
-    matches = [UNKNOWN_CLASS.search(problem.message) for problem in unknown]
-    needed = max((int(match["index"]) + 1 for match in matches if match is not None), default=0)
-    remedy = (
-        f"the labels need at least {needed} names: give them all, in order"
-        + (" (or none, if the source has its own)" if names_given else "")
-        if needed > len(source.names)
-        else f"see `marauder data check --input {source.source}`"
-    )
-    raise UserError(
-        f"{source.source}: {count} of {boxes} boxes have a class without a name. There are {len(source.names)} "
-        f"names ({', '.join(source.names[:8])}); {remedy}. First: {unknown[0]}"
-    )
 
 
 def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSettings) -> str:

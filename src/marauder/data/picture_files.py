@@ -258,7 +258,7 @@ def _is_cut(content: bytes) -> bool:
         # RIFF states the length of what follows its first 8 bytes.
         return len(content) < 8 + int.from_bytes(content[4:8], "little")
     order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
-    # The first directory of a TIFF often stands at its end; bytes 4 to 7 say where.
+    # The first directory of a TIFF is often at its end; bytes 4 to 7 say where.
     return content.startswith(TIFF_STARTS) and len(content) <= int.from_bytes(content[4:8], order)
 
 

@@ -209,6 +209,10 @@ class Dataset:
         chosen = [record for record in self.records if record.split == name]
         if not chosen:
             known = ", ".join(self.splits()) or "none"
+            # The reader of a data.yaml knows when a split is there by name alone.
+            for problem in self.problems:
+                if problem.kind == "split-same" and problem.message.startswith(f"{name} "):
+                    raise UserError(str(problem))
             raise UserError(
                 f"{self.source or 'data set'}: no split named {name!r} (there are: {known}); "
                 "`marauder manifest write --fractions train=0.7,val=0.15,test=0.15` makes splits that never "

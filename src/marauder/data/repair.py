@@ -17,7 +17,8 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, fingerprint, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
-from marauder.data.boxes import clean_boxes
+from marauder.core.wording import counted
+from marauder.data.boxes import UNKNOWN_CLASS, clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
 from marauder.data.formats.entries import DOUBTFUL_LABELS
@@ -34,6 +35,8 @@ SET_ASIDE_KINDS = (
 SET_ASIDE_FILE = "set_aside.json"
 UPRIGHT_FOLDER = "upright"
 JPEG_QUALITY = 95
+MOST_UNKNOWN = 0.1
+"""Share of a source's boxes above which classes out of range mean that the names are wrong, not some labels."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,36 @@ def without_doubtful(dataset: Dataset) -> tuple[Dataset, list[Problem]]:
             f"first: {set_aside[0].message}"
         )
     return good, set_aside
+
+
+def demand_known_classes(source: Dataset, names_given: bool) -> None:
+    """Raise ``UserError`` where the names are wrong rather than some labels: so many classes are out of range, or one
+    and the same in several pictures. ``names_given``: the names are the user's, not the source's own."""
+    unknown = [problem for problem in source.problems if problem.kind == "class-unknown"]
+    count = sum(problem.count for problem in unknown)
+    boxes = sum(len(record.boxes) for record in source) + count
+    pictures_of: dict[str, set[str]] = {}
+    for problem in unknown:
+        found = UNKNOWN_CLASS.search(problem.message)
+        # Below 0 is no class that a name could be given to.
+        if found is not None and not (found["index"] or "").startswith("-"):
+            pictures_of.setdefault(found["index"] or found["name"], set()).add(problem.key or problem.path)
+    if count <= MOST_UNKNOWN * boxes and all(len(pictures) == 1 for pictures in pictures_of.values()):
+        return
+    needed = max((int(name) + 1 for name in pictures_of if name.isdecimal()), default=0)
+    see = f"marauder data check --input {source.source}"
+    if needed > len(source.names):
+        remedy = f"the labels need at least {needed} names: give them all, in order"
+        remedy += " (or none, if the source has its own)" if names_given else ""
+    else:
+        remedy = f"name every class of the labels; see `{see}`"
+    pictures = {problem.key or problem.path for problem in unknown}
+    raise UserError(
+        f"{source.source}: {count:,} of {boxes:,} boxes have a class without a name, in "
+        f"{counted(len(pictures), 'picture')}. There are {len(source.names)} names "
+        f"({', '.join(source.names[:8])}); {remedy}. If it is the labels that are wrong, `{see} --fix --output FOLDER` "
+        f"sets their pictures aside. First: {unknown[0]}"
+    )
 
 
 def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock | None = None) -> RepairSummary:

@@ -40,7 +40,7 @@ def split_dataset(
     keep_existing: bool = False,
     clock: Clock | None = None,
 ) -> Dataset:
-    """Give every record a split so that no group stands in two.
+    """Give every record a split so that no group is in two.
 
     ``fractions``: share of each split by name (positive, sum 1). With ``keep_existing`` a group whose records already
     have a split stays there whole (in the one most of its records name); only groups without one are spread.

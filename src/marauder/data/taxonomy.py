@@ -1,6 +1,6 @@
 """The species taxonomy: a settings file of entries, and the mapping of any source's name onto the most specific one.
 
-The default table stands beside this file. Higher taxa are matched by explicit lists of names, so that the same name
+The default table is beside this file. Higher taxa are matched by explicit lists of names, so that the same name
 maps to the same entry everywhere and offline.
 """
 

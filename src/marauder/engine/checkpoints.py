@@ -1,7 +1,7 @@
 """Step checkpoints: a snapshot in memory, written in the background, verified when read. Only this file deletes them.
 
 A checkpoint is ``checkpoint_<step>.pt`` (tensors and plain values, readable without unpickling code) and
-``checkpoint_<step>.json`` (its SHA-256 and where in the training it stands), which is written last: without it the
+``checkpoint_<step>.json`` (its SHA-256 and where in the training it was made), which is written last: without it the
 first does not count. ``checkpoint_latest.pt`` is a second name of the newest.
 """
 

@@ -13,6 +13,9 @@ from marauder.core.plain import Plain, PlainMapping
 from marauder.engine.averaging import AveragedModel
 from marauder.engine.settings import TrainingSettings
 
+STEPS_BEYOND = "steps_of_next_epoch"
+"""Noted with weights that hold a part of an epoch: how many of its updates."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -53,7 +56,7 @@ def longer_than_asked(trained: int, asked: int) -> str:
 
 @dataclass
 class Position:
-    """Where a training stands. ``step`` counts finished updates; the epoch and the place in it follow from it."""
+    """Where a training is. ``step`` counts finished updates; the epoch and the place in it follow from it."""
 
     step: int = 0
     micro_batch_size: int = 0
@@ -73,8 +76,13 @@ class Position:
     stopped_early: bool = False
     threads: int = 0
 
+    @property
+    def steps_beyond(self) -> int:
+        """Updates since the last whole epoch."""
+        return self.step - (int(self.history[-1]["step"]) if self.history else 0)
+
     def outcome(self, steps_per_epoch: int) -> Outcome:
-        """What a training that stands here has reached."""
+        """What a training at this position has reached."""
         return Outcome(
             self.step // steps_per_epoch,
             self.step,
@@ -92,9 +100,19 @@ def about_epoch(row: Mapping[str, float]) -> Plain:
     return {"epoch": int(row["epoch"]), "metrics": metrics}
 
 
+def about_last(position: Position) -> Plain:
+    """What is noted with the weights of a training that is at ``position``: those of an epoch, or, where it was
+    stopped within one and no more is asked for, of the epoch before it and ``STEPS_BEYOND``. Then nothing was measured
+    of them."""
+    row = position.history[-1] if position.history else {"epoch": 0}
+    if position.steps_beyond:
+        return {"epoch": int(row["epoch"]), STEPS_BEYOND: position.steps_beyond, "metrics": {}}
+    return about_epoch(row)
+
+
 def agrees(about: PlainMapping | None, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether weights with which ``about`` is noted (``None``: there are none) are of one of the epochs ``rows``."""
-    if about is None:
+    if about is None or about.get(STEPS_BEYOND):
         return False
     # What was saved has been through JSON, where NaN became null; it may hold more than these entries.
     return any(to_plain(about_epoch(row)).items() <= dict(about).items() for row in rows)

@@ -157,7 +157,7 @@ class Weights(Protocol):
         """Write a model's weights with what to remember of them."""
 
     def about(self, name: str) -> PlainMapping | None:
-        """What was told of the weights of that name when they were saved, and maybe more, as JSON knows it; ``None``
+        """What was noted with the weights of that name when they were saved, and maybe more, as JSON knows it; ``None``
         unless they are there and whole."""
 
     def files(self, name: str) -> Sequence[Path]:

@@ -33,7 +33,7 @@ from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.screen import Screen
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome, Position, TrainState, about_epoch, agrees, early_stop
+from marauder.engine.state import Outcome, Position, TrainState, about_last, agrees, early_stop
 from marauder.engine.task import Batch, LocalBatch, SampleContext, Task, Weights
 from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
@@ -136,7 +136,7 @@ class Trainer:
             self._train()
         if position.best_score is None and position.step:
             self._evaluate_again()
-        if self.group.leads and not agrees(self.weights.about("last"), position.history[-1:]):
+        if self.group.leads and not self._has_last():
             self._save_last()
 
     def _is_left_to_train(self) -> bool:
@@ -448,11 +448,17 @@ class Trainer:
 
     def _save_last(self) -> None:
         position = self.state.position
-        row = position.history[-1] if position.history else {"epoch": 0}
-        self.weights.save(self.state.average.model, "last", about_epoch(row))
+        self.weights.save(self.state.average.model, "last", about_last(position))
         self.run_log.event(
             "finished", step=position.step, best_epoch=position.best_epoch, best_score=position.best_score
         )
+
+    def _has_last(self) -> bool:
+        """Whether the last weights are those of this position."""
+        about, position = self.weights.about("last"), self.state.position
+        if position.steps_beyond:
+            return about is not None and about_last(position).items() <= dict(about).items()
+        return agrees(about, position.history[-1:])
 
     def _check_sanity(self, batch: Batch) -> None:
         samples = min(8, len(self.task.inputs(batch)))

@@ -1,4 +1,4 @@
-"""Notices that a training makes no progress: writes down where every thread stands, and ends the process.
+"""Notices that a training makes no progress: writes down where every thread is, and ends the process.
 
 A process that hangs in a collective, a driver call or a disk that does not answer cannot be asked to stop; it is ended
 with a status of its own (``EXIT_HUNG``), and goes on from the last checkpoint.

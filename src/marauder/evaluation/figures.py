@@ -156,7 +156,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str], confidence: float
     axes.set_yticks(range(count), labels)
     if count > 40:
         axes.tick_params(labelsize=5)
-    axes.axhline(count - 1.5, color=MUTED, linewidth=0.8)  # background stands apart
+    axes.axhline(count - 1.5, color=MUTED, linewidth=0.8)  # background is set apart
     axes.axvline(count - 1.5, color=MUTED, linewidth=0.8)
     if count <= MOST_CELLS_WITH_NUMBERS:
         for row, column in zip(*np.nonzero(matrix), strict=True):

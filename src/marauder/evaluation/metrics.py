@@ -187,7 +187,7 @@ def aggregate(
 
     ``subset``: bool (P,), which pictures; all by default. ``confidence``: where precision, recall and F1 are counted;
     by default where the smoothed mean F1 of these pictures is highest, from ``least_confidence`` up. ``weights``: int
-    (P,), how often each picture counts (for the bootstrap); equal to evaluating a set in which it stands that often, up
+    (P,), how often each picture counts (for the bootstrap); equal to evaluating a set that holds it that often, up
     to the order of equal scores.
     """
     selection = select(matches, subset, weights)

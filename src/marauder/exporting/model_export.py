@@ -42,7 +42,7 @@ from marauder.prediction.opening import open_predictor
 
 REPORT, READABLE_REPORT, METADATA = "export_report.json", "export_report.md", "metadata.yaml"
 UNCHECKED, FAILED, SUPERSEDED = "unchecked", "failed_parity", "superseded"
-"""What stands between ``model`` and the suffix of a file that is not in place."""
+"""What is between ``model`` and the suffix of a file that is not in place."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field
 
+from marauder.core.metrics import Metric
 from marauder.core.plugins import Plugin
 from marauder.core.settings import PLAIN_OFF, Settings
 from marauder.gates.verdict import Answer, Phase, Verdict
@@ -23,10 +24,11 @@ class GateSettings(Settings):
         "fail", description="what a broken limit does: fail the run, only warn, or off: not checked"
     )
 
-    def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
+    def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> Self:
         """These settings with what they leave to the kind of run.
 
-        ``headline``: the metric that sums up such a run; ``comparable``: those that can be compared with production's.
+        ``headline``: the metric that sums up such a run; ``comparable``: those that can be compared with production's;
+        ``floor``: the one that says whether a model has learned anything, where there is one.
         Raises ``ValueError``, which begins with the setting's name, for what such a run does not have.
         """
         return self

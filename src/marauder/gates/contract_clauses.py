@@ -1,4 +1,4 @@
-"""The clauses of the data contract, each looked at in a data set; what they mean stands in gates.contract."""
+"""The clauses of the data contract, each looked at in a data set; gates.contract says what they mean."""
 
 from __future__ import annotations
 

@@ -1,12 +1,15 @@
-"""Gate: the model learned something. Whatever else passed, a figure at the level of an untrained model is told."""
+"""Gate: the model learned something. Whatever else passed, it says whether the figure is that of an untrained one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from pydantic import Field
 
+from marauder.core.metrics import Metric
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
 
@@ -19,11 +22,14 @@ class FloorSettings(GateSettings):
     """The level that a model has to reach."""
 
     level: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="least value of the task's figure; default: the task's own (detection: 0.05 of mAP50)",
+        None, description="least value of the task's figure; default: the task's own (detection: 0.05 of mAP50)"
     )
+
+    def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> Self:
+        """Raises ``ValueError`` for a level that the figure cannot have."""
+        if self.level is not None and floor is not None and floor.share and not 0 <= self.level <= 1:
+            raise ValueError(f"level: must be between 0 and 1, as {floor.title} is, not {self.level:g}")
+        return self
 
 
 @dataclass(frozen=True)

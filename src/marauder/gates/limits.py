@@ -64,13 +64,13 @@ class LimitsSettings(GateSettings):
                 continue
             # Names have dots of their own (a class may): the place is that of the exact key.
             at = places.layer.places.get((*places.prefix, "metrics", limit), "") or places.at("metrics")
-            yield Mistake(f"{'.'.join((*places.prefix, 'metrics', limit))}: {words}", at)
+            yield Mistake(f"{places.layer.name_of((*places.prefix, 'metrics', limit), at)}: {words}", at)
 
     @field_validator("metrics")
     @classmethod
     def _can_be_reached(cls, metrics: dict[str, Bounds]) -> dict[str, Bounds]:
         mistakes = [
-            # Each with its own location, so that it is told with its own line.
+            # Each with its own location, so that it is reported with its own line.
             InitErrorDetails(
                 type=PydanticCustomError("out_of_range", "must be between 0 and 1"),
                 loc=(name, side),
@@ -145,7 +145,7 @@ class LimitsGate(Gate[LimitsSettings, LimitsEvidence]):
     evidence_model = LimitsEvidence
 
     def judge(self, evidence: LimitsEvidence) -> Verdict:
-        """Every limit in turn; the first broken one stands as the value."""
+        """Every limit in turn; the first broken one is the value."""
         limits = self.settings.metrics
         if not limits:
             return self.verdict("off", "no limits are set; name some under limits.metrics in gates.yaml")

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from pydantic import create_model
 
-from marauder.core.mistakes import Mistake, MistakesError
-from marauder.core.plain import Plain
+from marauder.core.metrics import Metric
+from marauder.core.mistakes import Mistake, MistakesError, is_typed
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.plugins import names, resolve
 from marauder.core.settings import (
     Layer,
@@ -55,39 +56,43 @@ class GatePlan:
 
     def unanswerable(self, known: Sequence[str]) -> list[Mistake]:
         """A mistake for each gate that the user asks for by name and that is not among ``known``."""
-        return [
-            Mistake(
-                f"gate {name}: this kind of run has no evidence for it; leave it out, or say `{name}: off` (there are: "
-                f"{', '.join(known)})",
-                Places(self.given).at(name),
-            )
-            for name in self.names()
-            if name not in known and name in self.given.content
-        ]
+        mistakes = []
+        for name in self.names():
+            if name not in known and name in self.given.content:
+                place = Places(self.given).at(name)
+                off = f"{self.given.name_of((name,), place)}{'=' if is_typed(place) else ': '}off"
+                words = f"this kind of run has no evidence for it; leave it out, or say `{off}`"
+                mistakes.append(Mistake(f"gate {name}: {words} (there are: {', '.join(known)})", place))
+        return mistakes
 
-    def for_task(self, headline: str, comparable: Sequence[str]) -> GatePlan:
+    def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> GatePlan:
         """The plan with what its settings leave to the kind of run, see ``GateSettings.for_task``.
 
         Raises ``UserError`` with the place of each setting that does not fit.
         """
-        settings, mistakes = self._fitted(headline, comparable)
+        settings, mistakes = self._fitted(headline, comparable, floor)
         if mistakes:
             raise MistakesError(mistakes)
         return replace(self, settings=settings)
 
-    def unfit(self, known: Sequence[str], headline: str, comparable: Sequence[str]) -> list[Mistake]:
+    def unfit(
+        self, known: Sequence[str], headline: str, comparable: Sequence[str], floor: Metric | None = None
+    ) -> list[Mistake]:
         """A mistake for each setting of the gates ``known`` that does not fit the kind of run."""
         kept = {name: given for name, given in self.settings.items() if name in known}
-        return replace(self, settings=kept)._fitted(headline, comparable)[1]
+        return replace(self, settings=kept)._fitted(headline, comparable, floor)[1]
 
-    def _fitted(self, headline: str, comparable: Sequence[str]) -> tuple[dict[str, GateSettings], list[Mistake]]:
+    def _fitted(
+        self, headline: str, comparable: Sequence[str], floor: Metric | None
+    ) -> tuple[dict[str, GateSettings], list[Mistake]]:
         settings, mistakes = dict(self.settings), []
         for name, one in self.settings.items():
             try:
-                settings[name] = one.for_task(headline, comparable)
+                settings[name] = one.for_task(headline, comparable, floor)
             except ValueError as error:
                 setting = str(error).partition(": ")[0]
-                mistakes.append(Mistake(f"{name}.{error}", Places(self.given).at(f"{name}.{setting}")))
+                place = Places(self.given).at(f"{name}.{setting}")
+                mistakes.append(Mistake(f"{self.given.name_of((name,), place)}.{error}", place))
         return settings, mistakes
 
     def names(self, phase: Phase | None = None) -> list[str]:
@@ -149,6 +154,15 @@ class GatePlan:
         return kind.off() if name in self.settings else kind.off(NOT_NAMED)
 
 
+def gates_in(settings: PlainMapping, places: Places) -> Layer:
+    """What a run's settings say of single gates (``settings``: those below ``gate``). ``places``: those of the run."""
+    below = places.layer_of("gate")
+    prefix = ".".join((*places.prefix, "gate", ""))
+    # Without a place, too: mistakes in a gates.yaml always have one.
+    prefixes = dict.fromkeys(("", *below.places.values()), prefix)
+    return replace(below, content=dict(settings), prefixes=prefixes)
+
+
 def load_gates(path: Path | str | None = None, overrides: Sequence[str] = (), given: Layer | None = None) -> GatePlan:
     """The gates of a run: those that come with the package, over them a gates.yaml, ``given`` and the overrides.
 
@@ -177,7 +191,7 @@ def examine_gates(
         for name in names(KIND)
     }
     model = create_model("Gates", __base__=Settings, **fields)
-    # Before the defaults lie below it: what stands under a wrong name takes precedence over them.
+    # Before the defaults lie below it: what is given under a wrong name takes precedence over them.
     own = _whole(put_right(model, own))
     layer = merge_layers([_whole(default), own])
     found, mistakes = examine_layer(model, layer)
@@ -185,17 +199,26 @@ def examine_gates(
     return GatePlan({name: one for name, one in settings.items() if isinstance(one, GateSettings)}, own), mistakes
 
 
+def over_shipped(given: Layer) -> Layer:
+    """The gates that ship with Marauder and, over them, what is ``given`` of single ones."""
+    shipped = _whole(read_layer(DEFAULT))
+    places = dict.fromkeys(shipped.places, "the gates that ship with Marauder")
+    return merge_layers([replace(shipped, places=places), _whole(given)])
+
+
 def _whole(layer: Layer) -> Layer:
     """A gate that is named alone is on with its settings; ``off`` (which YAML reads as false) is short for severity."""
-    content: Plain = {}
+    content, places = Plain(), dict(layer.places)
     for name, value in layer.content.items():
         if value is None or value is True or value == "on":
             content[name] = {}
         elif value is False or value == "off":
             content[name] = {"severity": "off"}
+            if (name,) in places:
+                places[name, "severity"] = places[name,]
         else:
             content[name] = value
-    return replace(layer, content=content)
+    return replace(layer, content=content, places=places)
 
 
 def _gate_class(name: str) -> type[Gate[Any, Any]]:

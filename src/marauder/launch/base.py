@@ -1,6 +1,6 @@
 """The launcher plug point: a job as a file, processes that start from it, and handles that outlive whoever submitted.
 
-A job's processes run ``python -m <module> <folder>/job.json``; what they do stands in the file, not on a command line.
+A job's processes run ``python -m <module> <folder>/job.json``; what they do is in the file, not on a command line.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Launcher(Plugin[Settings], ABC):
 
     @abstractmethod
     def status(self, handle: Handle) -> State:
-        """Where the job stands."""
+        """The state of the job."""
 
     @abstractmethod
     def logs(self, handle: Handle) -> str:

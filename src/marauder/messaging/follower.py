@@ -23,7 +23,7 @@ class SinkReceiver(Receiver):
         self.sink = sink
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """A sink has one error; whether another attempt helps stands in it."""
+        """A sink has one error; it says whether another attempt helps."""
         return (DeliveryError,)
 
     def deliver(self, record: Plain) -> None:

@@ -51,7 +51,7 @@ class Outbox:
     def start(self) -> Outbox:
         """Start delivering. Raises ``UserError`` where a sink's options or its secret are missing."""
         for name in self.settings.sinks:
-            # Made once in this process, so that a missing secret is told here and not in a follower's log.
+            # Made once in this process, so that a missing secret is reported here and not in a follower's log.
             self.settings.make_sink(name)
         if self.settings.sinks:
             # For the followers, and for `marauder runs deliver` once this process is gone.

@@ -110,7 +110,7 @@ def run_branches(model: DetectionModel, maps: Sequence[torch.Tensor]) -> BranchF
 
 
 def finish_scores(model: DetectionModel, features: BranchFeatures) -> torch.Tensor:
-    """Scores of every anchor and class (B, A, classes) in 0..1; draws anew where dropout stands in the branches."""
+    """Scores of every anchor and class (B, A, classes) in 0..1; draws anew where there is dropout in the branches."""
     return _finish(branches(model)[1], features.scores).sigmoid()
 
 

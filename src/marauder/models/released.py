@@ -209,7 +209,7 @@ def _attempt(name: str, folder: Path, clock: Clock, limits: Fetching) -> Plain:
 
 
 def _is_unknown(host: str, clock: Clock) -> bool:
-    """Whether no address is known for ``host``: told at once, where loading PyTorch for it would take much longer."""
+    """Whether no address is known for ``host``: known at once, where loading PyTorch for it would take much longer."""
     if getproxies().keys() & {"http", "https", "all"}:
         return False  # then the proxy asks for the address
     failed: list[OSError] = []

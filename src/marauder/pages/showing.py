@@ -62,7 +62,7 @@ def show_plain(value: Any) -> str:
 
 
 def mark_commands(text: str) -> Markup:
-    """``text`` as HTML, escaped, with what stands between backticks set as commands."""
+    """``text`` as HTML, escaped, with what is between backticks set as commands."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 

@@ -216,15 +216,18 @@ class Pipeline:
         what takes long. Raises ``Interrupted`` when the clock says to stop.
         """
         made: list[Path] = []
-        names = Places().class_names
+        names, unlabelled = Places().class_names, Places().unlabelled
         for step in self.steps:
             if self.settings_of(step) is None:
                 continue
+            complete = not made
             starts_over = fresh and step in selected
             done = self.well_formed and not starts_over and self.status(step).state == State.DONE
             # A finished one may have run on another machine, and what it read may be gone.
             if step in selected and not done:
-                places = Places(self.layer, prefix=(step.name,), made=tuple(made), class_names=names)
+                places = Places(
+                    self.layer, prefix=(step.name,), made=tuple(made), class_names=names, unlabelled=unlabelled
+                )
                 yield from step.mistakes(self.settings_of(step), places)
             # What a finished step left is there, and stays.
             if not done:
@@ -232,6 +235,9 @@ class Pipeline:
             if step.makes_classes:
                 # Once, and only where a later step names one.
                 names = cache(partial(step.class_names, self.settings_of(step), clock, say))
+                # What an earlier step still has to make may bring further pictures.
+                if complete:
+                    unlabelled = cache(partial(step.unlabelled, self.settings_of(step), clock, say))
 
     def _outputs_if_known(self, step: Step) -> tuple[Artifact, ...]:
         try:
@@ -269,7 +275,8 @@ class Pipeline:
             if isinstance(recipe, str) and issubclass(step.settings_model(), RunSettings):
                 with found.gathered():
                     place = layer.places.get((step.name, "recipe"), "")
-                    layers += [_below(step.name, one) for one in recipe_layers(recipe, place)]
+                    found_layers = recipe_layers(recipe, place, key=f"{step.name}.recipe")
+                    layers += [_below(step.name, one) for one in found_layers]
         found.demand_none()
         return replace(merge_layers([*layers, layer]), name=layer.name) if layers else layer
 

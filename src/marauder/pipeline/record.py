@@ -13,7 +13,7 @@ from marauder.core.plain import Plain
 from marauder.pipeline.workspace import Workspace
 
 ROOT_MARK = "{workspace}"
-"""What stands in a recorded message for the workspace's root, which may be another one when the message is read."""
+"""Written in a recorded message instead of the workspace's root, which may be another one when the message is read."""
 
 
 class StepRecord(BaseModel):

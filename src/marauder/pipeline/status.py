@@ -1,4 +1,4 @@
-"""Where a step stands: a pure decision from what is known of it, which ``pipeline.graph`` gathers."""
+"""The state of a step: a pure decision from what is known of it, which ``pipeline.graph`` gathers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def decide(facts: Facts) -> Status:
     changed = differences(facts)
     changes = [change.words for change in changed]
     if record is not None and record.state == "done" and not changes and not facts.output_problems:
-        # Raw pictures may be deleted once they are preprocessed: the result stands.
+        # Raw pictures may be deleted once they are preprocessed: the result still counts.
         return Status(State.DONE, tuple(f"its input is gone: {name}" for name in facts.missing))
     if facts.missing:
         return Status(State.WAITING, tuple(f"for {name}: {remedy}" for name, remedy in facts.missing.items()))

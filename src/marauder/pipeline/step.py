@@ -97,6 +97,11 @@ class Step(ABC):
         where it must, which may take long: ``say`` tells of it, ``Interrupted`` ends it in time."""
         return None
 
+    def unlabelled(self, settings: Any, clock: Clock, say: Callable[[str], None]) -> int | None:
+        """How many pictures without labels the data set will have that the step will make; ``None``: not known yet.
+        As ``class_names``, it may take long."""
+        return None
+
     def without_effect(self) -> frozenset[str]:
         """Dotted names of settings that change no result: changing them makes nothing stale."""
         return names(self.settings_model(), Decides.PLACE, Decides.NOTHING)

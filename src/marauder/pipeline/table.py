@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from marauder.core.clock import describe_seconds
 from marauder.core.locks import holder, is_held
+from marauder.core.text_table import screen_width, wrapped
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import State, Status
@@ -32,11 +33,16 @@ def status_table(pipeline: Pipeline) -> str:
     lines = [f"workspace {pipeline.workspace.root}"]
     if is_held(lock_path(pipeline.workspace)):
         lines.append(f"worked on by {holder(lock_path(pipeline.workspace))}")
+    records = {step.name: read_record(pipeline.workspace, step.name) for step in pipeline.steps}
     width = max(len(_label(step)) for step in pipeline.steps)
+    longest = max(len(_times(record)) for record in records.values())
     for step in pipeline.steps:
-        status, record = statuses[step.name], read_record(pipeline.workspace, step.name)
-        lines.append(f"{_label(step):<{width}}  {status.state:<11}  {_times(record):<32}  {step.title}".rstrip())
-        lines += [f"{'':<{width}}  - {reason}" for reason in status.reasons]
+        status, record = statuses[step.name], records[step.name]
+        lines += wrapped(
+            f"{_label(step):<{width}}  {status.state:<11}  {_times(record):<{longest}}  ", step.title, screen_width()
+        )
+        for reason in status.reasons:
+            lines += wrapped(f"{'':<{width}}  - ", reason, screen_width())
         if status.state == State.DONE and record is not None and "report" in record.summary:
             lines.append(f"{'':<{width}}  - report: {pipeline.workspace.root / record.summary['report']}")
     return "\n".join(lines)
@@ -46,9 +52,11 @@ def plan(pipeline: Pipeline, selected: Sequence[Step], fresh: bool) -> str:
     """What a run of ``selected`` would do, one line for each step, and why."""
     statuses = pipeline.statuses()
     width = max(len(_label(step)) for step in selected)
-    return "\n".join(
-        f"{_label(step):<{width}}  {_next(pipeline, step, selected, statuses, fresh)}" for step in selected
-    )
+    lines = []
+    for step in selected:
+        words = _next(pipeline, step, selected, statuses, fresh)
+        lines += wrapped(f"{_label(step):<{width}}  ", words, screen_width())
+    return "\n".join(lines)
 
 
 def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: dict[str, Status], fresh: bool) -> str:

@@ -38,7 +38,7 @@ class InputShape:
 class Description:
     """What a model file says of itself. ``names[i]``: name of class ``i``; ``image_size``: pixels of the long side that
     the model was made for; ``stride``: what the sides of its input are multiples of; ``metadata``: all of it, as it
-    stands in the file."""
+    is in the file."""
 
     names: tuple[str, ...]
     image_size: int

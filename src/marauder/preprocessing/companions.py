@@ -1,6 +1,6 @@
 """Files that travel with the pictures and hold paths: data.yaml, picture lists, COCO JSON. Their paths follow the tree.
 
-Afterwards the output stands on its own: ``data.yaml`` has no root (readers then take its own folder), lists name
+Afterwards the output is complete in itself: ``data.yaml`` has no root (readers then take its own folder), lists name
 pictures relative to themselves with a leading ``./``; this is how Ultralytics resolves both.
 """
 

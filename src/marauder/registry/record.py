@@ -21,7 +21,7 @@ RECORD = "version.json"
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A version as it stands in ``version.json``, which is replaced as a whole when its run is judged again.
+    """A version as ``version.json`` has it, which is replaced as a whole when its run is judged again.
 
     ``files``: relative name to SHA-256; ``places``: where those lie, in the version's folder, that do not lie under
     their name.

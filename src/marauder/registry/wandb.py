@@ -3,7 +3,7 @@
 Without a server W&B can neither look up an artifact nor move an alias. So the record of truth is that of the files
 registry (a folder or a store), and W&B is told: an artifact per version, logged again with its new aliases when they
 move. W&B knows a logged artifact by its content, so that this makes no second version. Offline it lies ready for
-``wandb sync``. What was not told (no network, a kill) is told with the next change, version by version.
+``wandb sync``. What was not sent (no network, a kill) is sent with the next change, version by version.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WandbRegistrySettings(FilesRegistrySettings):
 class WandbRegistry(FilesRegistry):
     """The record of the files registry, told to W&B.
 
-    A W&B that fails or hangs stops nothing: it is told in a warning. Taking an alias away is not told to W&B.
+    A W&B that fails or hangs stops nothing: a warning says so. Taking an alias away is not sent to W&B.
     """
 
     name = "wandb"
@@ -50,7 +50,7 @@ class WandbRegistry(FilesRegistry):
     settings: WandbRegistrySettings
 
     def open(self, runs_folder: Path) -> None:
-        """The store of the address; what W&B is told is prepared in the runs' folder."""
+        """The store of the address; what is sent to W&B is prepared in the runs' folder."""
         super().open(runs_folder)
         self.folder = runs_folder.absolute() / "wandb-registry"
 

@@ -11,7 +11,7 @@ _BLANK = re.compile(r"[\s\x00-\x1f\x7f\u0085\u2028\u2029]+")
 
 
 def escape(text: str) -> str:
-    """``text`` as one line that shows as it stands (CommonMark with tables): marks escaped, line breaks as blanks."""
+    """``text`` as one line that shows as it is (CommonMark with tables): marks escaped, line breaks as blanks."""
     # & first: what follows adds backslashes alone, which it would not touch.
     line = _BLANK.sub(" ", text).strip().replace("&", "&amp;")
     line = _SPECIAL.sub(lambda found: f"\\{found[0]}", line)

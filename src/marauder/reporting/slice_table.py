@@ -151,7 +151,7 @@ def changes_by_slice(comparison: Comparison | None) -> dict[str, SliceDelta]:
 
 
 def adjusted_p(change: SliceDelta) -> float:
-    """Of a loss, adjusted for the slices it stands among: the protected ones for a protected slice, else all."""
+    """Of a loss, adjusted for the slices beside it: the protected ones for a protected slice, else all."""
     return change.p_all if change.p_protected is None else change.p_protected
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from marauder.core.decides import named_files
 from marauder.core.errors import UserError
+from marauder.core.metrics import Metric
 from marauder.core.mistakes import Mistake, Mistakes, mistakes_in, nearest
 from marauder.core.plugins import make
 from marauder.core.settings import Places, Settings, further_mistakes
-from marauder.gates.plan import GatePlan, examine_gates
+from marauder.gates.plan import GatePlan, examine_gates, gates_in
 from marauder.models.naming import SUFFIXES, explain_missing, not_weights
 from marauder.models.released import released_names
 from marauder.runs.settings import RunSettings
@@ -27,12 +28,13 @@ def mistakes_of_any_run(
     epoch_metrics: Sequence[str],
     headline: str,
     comparable: Sequence[str],
+    floor: Metric | None = None,
 ) -> Iterator[Mistake]:
     """Every mistake that needs no knowledge of what is trained.
 
     ``settings`` may lack what could not be read (``None``). ``answerable``: the gates that this kind of run can be
-    asked. ``epoch_metrics``: what is measured after every epoch (empty: not known). ``headline``, ``comparable``: see
-    ``GatePlan.for_task``.
+    asked. ``epoch_metrics``: what is measured after every epoch (empty: not known). ``headline``, ``comparable``,
+    ``floor``: see ``GateSettings.for_task``.
     """
     for name, path in [("data", settings.data), *named_files(settings)]:
         if path is not None and places.missing(path) and not (name == "weights" and _is_kept(settings, path)):
@@ -48,7 +50,7 @@ def mistakes_of_any_run(
         words = f"no metric named {metric!r} is measured after an epoch{nearest(metric, epoch_metrics)}"
         yield places.mistake("training.best_metric", words)
     plan, mistakes = gates_of(settings, places)
-    yield from [*mistakes, *plan.unanswerable(answerable), *plan.unfit(answerable, headline, comparable)]
+    yield from [*mistakes, *plan.unanswerable(answerable), *plan.unfit(answerable, headline, comparable, floor)]
     for name, gate in plan.settings.items():
         yield from further_mistakes(gate, replace(places, layer=plan.given, prefix=(name,)))
     yield from _wrong_options(settings, places)
@@ -79,7 +81,7 @@ def _why_missing(path: Path, may_be_released: bool) -> str:
 
 def gates_of(settings: RunSettings, places: Places) -> tuple[GatePlan, list[Mistake]]:
     """The gates that the settings of a run ask for, and the mistakes in what they say of them."""
-    given = replace(places.layer_of("gate"), content=dict(settings.gate or {}))
+    given = gates_in(settings.gate or {}, places)
     # A file that is not there is a mistake of its own.
     return examine_gates(None if places.missing(settings.gates) else settings.gates, given=given)
 

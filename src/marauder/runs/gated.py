@@ -22,10 +22,12 @@ from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
 from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
 from marauder.core.locks import LOCK_FILE, exclusive
+from marauder.core.metrics import with_floor
 from marauder.core.plain import Plain
 from marauder.core.provenance import provenance
-from marauder.core.settings import Decides, Layer
+from marauder.core.settings import Decides, Places
 from marauder.data.manifests.pinning import DataPin, pin
+from marauder.engine.checkpoints import StoredCheckpoint
 from marauder.engine.distributed import choose_device
 from marauder.engine.failures import TrainingFailure
 from marauder.engine.process import prepare_process
@@ -33,7 +35,7 @@ from marauder.engine.state import Outcome, early_stop, longer_than_asked
 from marauder.engine.training_identity import describe_differences, refuse_other_training
 from marauder.gates.base import GateSettings
 from marauder.gates.outcome import decide, withheld
-from marauder.gates.plan import GatePlan, load_gates
+from marauder.gates.plan import GatePlan, gates_in, load_gates
 from marauder.gates.verdict import Verdict, worst
 from marauder.launch.notices.watch import NoticeWatch
 from marauder.reporting.advice import Advice
@@ -44,7 +46,7 @@ from marauder.runs.notifying import RunNotifier
 from marauder.runs.package import register, registry_place, store_files
 from marauder.runs.production_model import find_production, is_in_production
 from marauder.runs.recipes import as_yaml
-from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results
+from marauder.runs.record import RunRecord, State, open_record, read_record, set_aside_results, whose
 from marauder.runs.run_name import with_run_id
 from marauder.runs.settings import CONFIG_FILE, RunSettings
 from marauder.runs.start_weights import Start, is_open, read_start, started, write_start
@@ -99,8 +101,12 @@ def run_gated(
     begun: Callable[[], None] | None = None,
     open_runtime: Callable[[Any], TaskRuntime] | None = None,
     stage: TrainingStage | None = None,
+    asked_to_resume: bool = False,
 ) -> RunSummary:
     """Do a run, or go on with it. ``begun`` is called once nothing of an earlier run can be taken up.
+
+    ``resume``: a checkpoint to go on from instead of the newest, also one of another run with equal settings and data.
+    ``asked_to_resume``: say so where there is nothing to go on from.
 
     ``open_runtime`` makes the task's runtime (default: of the task that ``task`` names), ``stage`` its weights.
 
@@ -115,8 +121,8 @@ def run_gated(
         raise SystemExit(0)
     task = describe_task(settings.task)
     # The gates that ship with Marauder are for every task; only those that were asked for by name must fit.
-    plan = load_gates(settings.gates, given=Layer(dict(settings.gate), {})).restricted(task.answerable())
-    plan = plan.for_task(task.headline(), task.comparable())
+    plan = load_gates(settings.gates, given=gates_in(settings.gate, Places())).restricted(task.answerable())
+    plan = plan.for_task(task.headline(), task.comparable(), with_floor(task.metrics))
     pinned = pin(settings.data, clock)
     # After the pin: without an id, the run's name is made from the data, too.
     settings = with_run_id(settings, pinned)
@@ -130,7 +136,7 @@ def run_gated(
         settings.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(settings.folder / LOCK_FILE, f"{settings.folder}"):
             run = GatedRun(settings, start, runtime, identity, pinned, plan, clock, stage or SingleTraining())
-            return run.go(resume, fresh, begun)
+            return run.go(resume, fresh, begun, asked_to_resume)
 
 
 class GatedRun:
@@ -165,7 +171,9 @@ class GatedRun:
         self.begun_at = time.monotonic()
         self.seconds_before = 0.0
 
-    def go(self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None) -> RunSummary:
+    def go(
+        self, resume: Path | None, fresh: bool, begun: Callable[[], None] | None, asked_to_resume: bool = False
+    ) -> RunSummary:
         """All stages; whatever ends the run is written down first."""
         if not fresh and resume is None:
             # Before the record is opened: a finished run is not "running" again because somebody looked.
@@ -178,6 +186,8 @@ class GatedRun:
                 log.warning("starting over: what the former run left is in %s", former)
         else:
             self._refuse_another_run(resume)
+            if asked_to_resume and resume is None and not self.stage.has_begun(self.settings):
+                log.warning("nothing to resume in %s: starts from the beginning", self.folder)
         self._start(fresh, resume)
         try:
             with self._watching():
@@ -249,9 +259,11 @@ class GatedRun:
 
     def _refuse_another_run(self, resume: Path | None) -> None:
         """Refuse before anything of the run that lies here is touched: by its record, or by the checkpoint named."""
-        named = self.stage.identity_of(resume, self.settings) if resume is not None else None
-        if resume is not None and named is not None:
-            refuse_other_training(resume, named, self._decides(), at_default(self.settings, Decides.RESULT))
+        named = self.stage.read_named(resume, self.settings) if resume is not None else None
+        if named is not None:
+            identity = named.state["identity"]
+            refuse_other_training(named.path, identity, self._decides(), at_default(self.settings, Decides.RESULT))
+            self._tell_where_from(named)
             return
         record = read_record(self.folder)
         if record is None or not record.identity or self.stage.gives_way(self.settings):
@@ -269,10 +281,25 @@ class GatedRun:
                 "give back the former settings, or choose another id or output"
             )
 
+    def _tell_where_from(self, named: StoredCheckpoint) -> None:
+        """Say it where a checkpoint that was named is not this run's own, though its settings and data are the same."""
+        place = named.path.resolve()
+        if any(place.is_relative_to(own.resolve()) for own in (self.folder, self.settings.checkpoint_folder)):
+            return
+        log.warning(
+            "%s is a checkpoint of %s, which has the same settings and data: the run in %s continues from its step %d",
+            named.path,
+            whose(named.path),
+            self.folder,
+            named.state["step"],
+        )
+
     def _start(self, fresh: bool, resume: Path | None) -> None:
         settings, earlier = self.settings, read_record(self.folder)
         before = earlier.epochs_asked if earlier is not None and resume is None else 0
         self.former = None if fresh or resume is not None or earlier is None else earlier.measured_before()
+        if self.former is not None and self.former.project != settings.project:
+            self._tell_other_project(self.former)
         # One that stopped early may be about to train on: whether it is shows once training returns.
         if self.former is not None and not self.former.stopped_early:
             trains = settings.training.epochs > self.former.epochs_asked or not self.stage.is_trained(settings)
@@ -297,6 +324,18 @@ class GatedRun:
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
         write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
         self.notifier.started(self.record, self.runtime.splits(), fresh)
+
+    def _tell_other_project(self, former: RunRecord) -> None:
+        """Say what becomes of a run that was finished in another project."""
+        stays = f"; version {former.version} stays in {former.project}, as it is" if former.version else ""
+        log.warning(
+            "%s was finished in the project %s: it is measured again, now for the project %s, whose production model "
+            "it is compared with%s",
+            self.folder,
+            former.project,
+            self.settings.project,
+            stays,
+        )
 
     def _watching(self) -> contextlib.AbstractContextManager[Any]:
         return NoticeWatch(self.settings.notices, self.clock)

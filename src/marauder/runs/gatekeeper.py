@@ -27,7 +27,7 @@ class GateStop(UserError):  # noqa: N818 - it names what happened
 class Gatekeeper:
     """``key`` says what the verdicts rest on: those of an earlier attempt with the same key still hold.
 
-    ``heard`` is told of every new verdict.
+    ``heard`` is called with every new verdict.
     """
 
     def __init__(self, plan: GatePlan, folder: Path, key: str, heard: Callable[[Verdict], None]) -> None:
@@ -44,7 +44,7 @@ class Gatekeeper:
         return self.plan.names(phase)
 
     def holds(self, name: str) -> bool:
-        """Whether an earlier attempt's verdict still stands; a failure is asked again."""
+        """Whether an earlier attempt's verdict still counts; a failure is asked again."""
         return name in self.verdicts and self.verdicts[name].answer != "fail"
 
     def ask(self, name: str, collect: Callable[[GateSettings], Any]) -> Verdict:

@@ -15,7 +15,7 @@ from typing import Any
 from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.core.locks import is_held
 from marauder.core.plain import Plain, PlainMapping
-from marauder.runs.record import RUN_FILE
+from marauder.runs.record import RUN_FILE, seconds_of_attempt
 
 log = logging.getLogger("marauder")
 INDEX_FILE = ".runs_index.json"
@@ -43,6 +43,13 @@ class IndexedRun:
         return {name: value if _is_number(value) else None for name, value in stated}
 
     @property
+    def verdict(self) -> str:
+        """The worst of its gates'; empty: they have not judged it yet."""
+        stated = str(self.about.get("verdict") or "")
+        # Earlier versions said "off" until the gates had judged.
+        return "" if stated == "off" and self.about.get("state") != "finished" else stated
+
+    @property
     def started(self) -> float:
         """Seconds since 1970; 0 where unknown."""
         return _seconds(self.about.get("started"))
@@ -51,6 +58,9 @@ class IndexedRun:
     def seconds(self) -> float | None:
         """How long it took over all attempts, where known."""
         stated, finished = _seconds(self.about.get("seconds")), _seconds(self.about.get("finished"))
+        if self.about.get("state") == "running":
+            # The record has those of the attempts before this one.
+            stated += seconds_of_attempt(self.folder, _seconds(self.about.get("attempt_started")))
         return stated or (finished - self.started if finished and self.started else None)
 
 
@@ -94,7 +104,7 @@ def _run(folder: Path, about: PlainMapping | None) -> IndexedRun:
 
 def _entry(folder: Path, stamp: list[int]) -> Plain:
     try:
-        # As it stands, without the model of records: runs of other versions are listed, too.
+        # As it is, without the model of records: runs of other versions are listed, too.
         about = read_json(folder / RUN_FILE)
     except DamagedFileError:
         about = None

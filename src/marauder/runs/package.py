@@ -62,7 +62,7 @@ def pack(folder: Path, task: type[TaskDescription]) -> Path:
 def register(settings: RunSettings, record: RunRecord, pinned: DataPin) -> str | None:
     """Make the run a version, with the alias ``candidate`` if no gate failed or withheld it and that is new; of a
     version that is there already verdict, figures and files are brought up to date. ``None`` without a registry, or
-    when it cannot be reached (told in a warning; the same command tries again)."""
+    when it cannot be reached (a warning says so; the same command tries again)."""
     metrics = {name: float(value) for name, value in record.metrics.items() if value is not None}
     tags = {"data": pinned.fingerprint, "data_version": pinned.version or "", "task": record.task, "key": record.key}
     if record.withheld:

@@ -22,12 +22,13 @@ from marauder.core.settings import (
     add_values,
     examine_layer,
     merge_layers,
+    override_place,
     put_right,
     read_layer,
     read_layer_or_mistakes,
     validate_layer,
 )
-from marauder.runs.settings import RunSettings
+from marauder.runs.settings import RunSettings, names_a_file
 from marauder.runs.task_description import all_tasks, describe_task
 
 AnyRun = TypeVar("AnyRun", bound=RunSettings)
@@ -64,8 +65,9 @@ def recipe_fields() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for model in models for name in model.model_fields if name in deciding))
 
 
-def recipe_layers(name: str, place: str = "", beside: Path | None = None) -> list[Layer]:
-    """The layers of a recipe, what it extends first. ``beside``: the settings file that names it.
+def recipe_layers(name: str, place: str = "", beside: Path | None = None, key: str = "recipe") -> list[Layer]:
+    """The layers of a recipe, what it extends first. ``beside``: the settings file that names it; ``key``: the dotted
+    name of the setting that does.
 
     Raises ``UserError`` that lists every mistake: unknown name, a circle, foreign keys.
     """
@@ -75,7 +77,7 @@ def recipe_layers(name: str, place: str = "", beside: Path | None = None) -> lis
     wanted: str | None = name
     while wanted is not None:
         with found.gathered():
-            path = _find(wanted, place, beside)
+            path = _find(wanted, place, beside, key)
             # By file: a recipe can be named by its name and by its path.
             if str(path) in met:
                 circle = " -> ".join([*met, str(path)])
@@ -85,7 +87,7 @@ def recipe_layers(name: str, place: str = "", beside: Path | None = None) -> lis
             found.add(_foreign_keys(layer))
             own = {key: value for key, value in layer.content.items() if key not in OWN_KEYS}
             layers.append(replace(layer, content=own, places={k: v for k, v in layer.places.items() if k[0] in own}))
-            wanted, place = _extended(layer), layer.places.get(("extends",), "")
+            wanted, place, key = _extended(layer), layer.places.get(("extends",), ""), "extends"
             continue
         break  # what it extends is not known
     found.demand_none()
@@ -116,9 +118,9 @@ def run_layer(
 ) -> Layer:
     """All settings of a run with their places: recipe, then the file, then overrides and options.
 
-    What cannot be read is among the layer's mistakes, so that all are told at once.
+    What cannot be read is among the layer's mistakes, so that all are reported at once.
     """
-    given = add_values(read_layer_or_mistakes(path), overrides, options, values or {})
+    given = _with_values(read_layer_or_mistakes(path), overrides, options, values or {})
     recipe = given.content.get("recipe")
     if recipe is None:
         return given
@@ -129,6 +131,18 @@ def run_layer(
             raise MistakesError([Mistake("recipe: name one recipe", place)])
         layers = recipe_layers(recipe, place, path)
     return replace(merge_layers([*layers, given]), name=given.name, mistakes=tuple(found.found))
+
+
+def _with_values(
+    layer: Layer, overrides: Sequence[str], options: Mapping[str, str] | None, values: PlainMapping
+) -> Layer:
+    """As ``add_values``, which cannot know what is meant by a setting below ``gates``, the name of a file."""
+    meant = [one for one in overrides if one.startswith("gates.")]
+    changed = add_values(layer, [one for one in overrides if one not in meant], options, values)
+    wrong = [
+        Mistake(f"gates: {names_a_file([one.partition('=')[0].split('.')[1]])}", override_place(one)) for one in meant
+    ]
+    return replace(changed, mistakes=(*changed.mistakes, *wrong))
 
 
 def load_run_settings(
@@ -194,11 +208,11 @@ def _shipped() -> Path:
     return Path(str(files("marauder.runs"))) / "recipes"
 
 
-def _find(name: str, place: str, beside: Path | None) -> Path:
+def _find(name: str, place: str, beside: Path | None, key: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
         if not path.is_file():
-            raise MistakesError([Mistake(f"recipe: {name}: no such file; check the path", place)])
+            raise MistakesError([Mistake(f"{key}: {name}: no such file; check the path", place)])
         return path
     folders = [*([beside.parent / USER_FOLDER] if beside is not None else []), USER_FOLDER, _shipped()]
     for folder in folders:
@@ -206,4 +220,4 @@ def _find(name: str, place: str, beside: Path | None) -> Path:
             return folder / f"{name}.yaml"
     known = [path.stem for folder in folders for path in sorted(folder.glob("*.yaml"))]
     told = nearest(name, known, "`marauder config recipes` lists them")
-    raise MistakesError([Mistake(f"recipe: no recipe named {name!r}{told}", place)])
+    raise MistakesError([Mistake(f"{key}: no recipe named {name!r}{told}", place)])

@@ -1,15 +1,16 @@
-"""``run.json``: what a run is, where it stands, and how it ended; written anew at every change."""
+"""``run.json``: what a run is, how far it has come, and how it ended; written anew at every change."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from marauder.core.files import read_json, write_json
+from marauder.core.files import DamagedFileError, read_json, write_json
 from marauder.core.plain import Plain
 
 RUN_FILE = "run.json"
@@ -19,6 +20,7 @@ State = Literal["running", "interrupted", "stopped", "failed", "finished"]
 class RunRecord(BaseModel):
     """``state``: ``stopped`` by a gate before training, ``failed`` in training, ``finished`` with a verdict.
 
+    ``verdict``: the worst of its gates', empty until they have judged it;
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
     ``weights``: the file that other steps take, ``sealed``: the one that the run knows its weights by, each with its
     SHA-256; ``epochs_asked``: the most that this run was asked for;
@@ -39,7 +41,7 @@ class RunRecord(BaseModel):
     project: str
     task: str
     state: State = "running"
-    verdict: str = "off"
+    verdict: str = ""
     withheld: str = ""
     advice: list[Plain] = Field(default_factory=list)
     exit_status: int | None = None
@@ -96,22 +98,37 @@ def open_record(folder: Path, **identity: Any) -> RunRecord:
     if earlier is None or earlier.id != identity["id"]:
         return RunRecord(**identity, started=now, attempt_started=now, attempts=1)
     kept: Plain = {"started": earlier.started, "attempts": earlier.attempts + 1, "attempt_started": now}
-    kept["seconds"] = round(earlier.seconds + _killed_after(folder, earlier), 1)
+    if earlier.state == "running":
+        kept["seconds"] = round(earlier.seconds + seconds_of_attempt(folder, earlier.attempt_started), 1)
+    else:
+        kept["seconds"] = earlier.seconds
     # What is registered and stored is of the same work; under another key there is no version yet.
     if earlier.key == identity.get("key"):
         kept |= {name: getattr(earlier, name) for name in ("sealed_sha256", "version", "registry", "stored")}
     return RunRecord(**{**identity, **kept})
 
 
+def whose(checkpoint: Path) -> str:
+    """The run that a checkpoint of another folder belongs to, in words."""
+    for folder in checkpoint.absolute().parents:
+        with suppress(DamagedFileError):
+            record = read_record(folder)
+            if record is not None:
+                return f"another run, {record.id} in {folder}"
+    # The checkpoints of a pipeline's step are apart from its run.
+    return f"another run, whose checkpoints are in {checkpoint.absolute().parent}"
+
+
 SIGNS_OF_LIFE = ("events.jsonl", "metrics.jsonl", "outbox.jsonl", "gates.json", "checkpoints")
 
 
-def _killed_after(folder: Path, record: RunRecord) -> float:
-    """Seconds of an attempt that a kill kept from being written down: until the last sign of life; else 0."""
-    if record.state != "running" or not record.attempt_started:
+def seconds_of_attempt(folder: Path, attempt_started: float) -> float:
+    """Seconds of an attempt that has not been written down, because it was killed or is under way: from
+    ``attempt_started`` (seconds since 1970; 0: unknown) until the last sign of life in the run's folder."""
+    if not attempt_started:
         return 0.0
     seen = [(folder / name).stat().st_mtime for name in SIGNS_OF_LIFE if (folder / name).exists()]
-    return max(0.0, max(seen, default=0.0) - record.attempt_started)
+    return max(0.0, max(seen, default=0.0) - attempt_started)
 
 
 RESULT_SUFFIXES = frozenset(

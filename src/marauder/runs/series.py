@@ -24,10 +24,10 @@ from marauder.core.files import (
     read_lines,
     write_text,
 )
-from marauder.core.plain import Plain, PlainMapping
+from marauder.core.plain import PlainMapping
 from marauder.core.settings import Decides
 from marauder.core.work import Work
-from marauder.engine.checkpoints import no_such_checkpoint
+from marauder.engine.checkpoints import StoredCheckpoint, no_such_checkpoint
 from marauder.engine.state import Outcome
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.runs.mirroring import mirrors_of
@@ -86,7 +86,13 @@ class Series(TrainingStage):
             shutil.rmtree(former, ignore_errors=True)
         return outcome
 
-    def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
+    def has_begun(self, settings: RunSettings) -> bool:
+        """Whether one of the parts has a checkpoint, here or in a mirror of its own, whose names only it knows."""
+        tiers = settings.checkpoint_tiers
+        mirrored = tiers.volume is not None or tiers.store is not None
+        return mirrored or any(settings.checkpoint_folder.glob("*/checkpoint_0*.json"))
+
+    def read_named(self, checkpoint: Path, settings: RunSettings) -> StoredCheckpoint | None:
         """It belongs to a part of the run that lies here, and is there; the part compares it with what it is now."""
         folder, place = settings.checkpoint_folder.resolve(), checkpoint.resolve()
         if folder not in place.parents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from marauder.core.decides import BY_CONTENT, ByContent
 from marauder.core.plain import Plain
 from marauder.core.plugins import known_as
-from marauder.core.settings import NAME_PATTERN, Decides, Settings
+from marauder.core.settings import HERE, NAME_PATTERN, Decides, Settings
 from marauder.core.ultralytics_words import answers
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings
@@ -69,6 +70,19 @@ def _known_detector(name: str) -> str:
     if family_and_scale(name) is None:
         raise ValueError(unknown_detector(name))
     return name
+
+
+def _one_file(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        raise ValueError(names_a_file(map(str, value), HERE))
+    return value
+
+
+def names_a_file(gates: Iterable[str], here: str = "") -> str:
+    """What to say where settings of single ``gates`` are given below ``gates``, which names a file of them. ``here``:
+    what goes before the run's settings."""
+    meant = ", ".join(f"{here}gate.{name}" for name in gates)
+    return f"names a file (gates.yaml); single gates are set with gate, without an s: {meant or f'{here}gate.NAME'}"
 
 
 DetectorName = Annotated[str, AfterValidator(_known_detector)]
@@ -148,7 +162,7 @@ class RunSettings(Settings):
 
     weights: Annotated[StartWeights, Decides.RESULT] = Field(None, description="weights to start from; none: random")
     training: Annotated[TrainingSettings, Decides.RESULT] = TrainingSettings()
-    gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
+    gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT, BeforeValidator(_one_file)] = Field(
         None, description="gates.yaml; default: the gates that ship with Marauder"
     )
     gate: Annotated[Plain, Decides.MEASUREMENT] = Field(

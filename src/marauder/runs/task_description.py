@@ -69,6 +69,7 @@ class TaskDescription(ABC):
             epoch_metrics=cls.epoch_metrics,
             headline=cls.headline(),
             comparable=cls.comparable(),
+            floor=with_floor(cls.metrics),
         )
 
     @classmethod

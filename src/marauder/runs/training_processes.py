@@ -106,7 +106,7 @@ def _train_in_processes(
     write_text(folder / CONFIG_FILE, settings.model_dump_json(indent=2))
     # One of an earlier attempt would be read as this one's.
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
-    # Starting over is settled only once the processes have cleared the old checkpoints: told after them, below.
+    # Starting over is settled only once the processes have cleared the old checkpoints: ``begun`` comes after that.
     if begun is not None and not fresh:
         begun()
     job = Job(

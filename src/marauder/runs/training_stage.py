@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,15 +14,15 @@ import torch
 
 from marauder.core.clock import Clock
 from marauder.core.files import DamagedFileError, read_json, read_lines, write_text
-from marauder.core.plain import Plain
-from marauder.engine.checkpoints import Checkpointer
+from marauder.engine.checkpoints import Checkpointer, StoredCheckpoint
 from marauder.engine.state import Outcome
 from marauder.runs.mirroring import mirrors_of
 from marauder.runs.notifying import RunNotifier
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_runtime import TaskRuntime
 from marauder.runs.training_processes import train
-from marauder.storage.mirror import newest_whole, restore_newest
+from marauder.storage.base import StoreError
+from marauder.storage.mirror import newest_whole, restore_newest, stored_steps
 
 HISTORY_FILE = "metrics.jsonl"
 MIRROR_SECONDS = 60.0
@@ -57,12 +58,17 @@ class TrainingStage(ABC):
         """
 
     @abstractmethod
-    def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
-        """What the named ``checkpoint`` belongs to; ``None``: to the run in the folder of ``settings``.
+    def read_named(self, checkpoint: Path, settings: RunSettings) -> StoredCheckpoint | None:
+        """The named ``checkpoint``, whose state says what it belongs to; ``None``: to the run in the folder of
+        ``settings``.
 
         Raises ``UserError`` for a checkpoint that is missing or damaged, or that this run cannot go on from. It is
         asked before anything is written or removed.
         """
+
+    @abstractmethod
+    def has_begun(self, settings: RunSettings) -> bool:
+        """Whether there is a checkpoint that this run would go on from."""
 
     def has_left(self, folder: Path) -> bool:
         """Whether ``folder`` holds all that ``leaves`` names, each JSON file of it readable."""
@@ -111,9 +117,20 @@ class SingleTraining(TrainingStage):
         newest = newest_whole(settings.checkpoint_folder)
         return bool(history) and newest is not None and newest >= int(history[-1]["step"])
 
-    def identity_of(self, checkpoint: Path, settings: RunSettings) -> Plain | None:
-        """What the checkpoint says itself: it may be one of another folder."""
-        return dict(Checkpointer(settings.checkpoint_folder).read(checkpoint).state["identity"])
+    def read_named(self, checkpoint: Path, settings: RunSettings) -> StoredCheckpoint | None:
+        """The checkpoint itself says what it belongs to: it may be one of another folder."""
+        return Checkpointer(settings.checkpoint_folder).read(checkpoint)
+
+    def has_begun(self, settings: RunSettings) -> bool:
+        """Here, or in a mirror that answers."""
+        if newest_whole(settings.checkpoint_folder) is not None:
+            return True
+        for mirror in mirrors_of(settings):
+            # A warning about one that does not answer comes when it is asked to bring the newest back.
+            with contextlib.suppress(StoreError, OSError):
+                if stored_steps(mirror.store, mirror.prefix):
+                    return True
+        return False
 
 
 def tell_start(run: RunInHand) -> None:

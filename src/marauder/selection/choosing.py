@@ -67,7 +67,7 @@ def _interleaved(picks: list[Pick]) -> list[Pick]:
 
 
 def choose_strategy(pool: Pool, settings: SelectionSettings, notes: list[str], changes: list[str]) -> Strategy:
-    """The strategy that fits what is known; another one than was asked for is told in ``changes``."""
+    """The strategy that fits what is known; ``changes`` names another one than was asked for."""
     asked: Strategy = make("strategy", settings.strategy)
     if not asked.needs_scores:
         return asked

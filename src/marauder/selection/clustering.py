@@ -51,7 +51,7 @@ def weighted_means(
     """``count`` centres of weighted k-means over ``points`` (N, D), float32 (count, D).
 
     ``weights``: (N,), above 0. ``fixed_distances``: (N,), squared distance of each point to the nearest centre that
-    stands already (infinite: none); points nearer to such a one than to any of ours do not draw ours. Large sets are
+    is there already (infinite: none); points nearer to such a one than to any of ours do not draw ours. Large sets are
     looked at a sample a round. ``count`` at most N.
     """
     total = len(points)

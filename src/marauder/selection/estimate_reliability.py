@@ -38,7 +38,7 @@ def expected_boxes(
     """Boxes to expect in each picture, float64 (M,); ``None``: nothing says how many.
 
     Those that the detector estimates; where it is not to be trusted, what ``boxes_of_a_picture`` says: for
-    pictures in which it sees nothing, and for all where its mAP50 is too low. That is told in ``notes``.
+    pictures in which it sees nothing, and for all where its mAP50 is too low. ``notes`` say so.
     """
     estimated = scores.estimated_boxes.astype(np.float64)
     if not why_distrust(scores, settings):

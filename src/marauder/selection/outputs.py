@@ -36,7 +36,7 @@ KIND_WORDS = {
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """A finished choice with all that is told about it.
+    """A finished choice with all that is said about it.
 
     ``records``: of the pool's N pictures. ``names``: of the classes, where anything says them. ``picks``: most wanted
     first. ``measures``: each (N,). ``boxes_known``: whether the pool's boxes are an estimate and not a mere

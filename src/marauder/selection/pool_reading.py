@@ -1,6 +1,6 @@
 """What there is: the pictures of the pool without labels, the labelled ones beside them, and what is left out.
 
-Pictures that show what validation or test already hold (their clip stands there) never become candidates: chosen, they
+Pictures that show what validation or test already hold (their clip is there) never become candidates: chosen, they
 would train the detector on what it is judged by.
 """
 

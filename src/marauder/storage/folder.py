@@ -1,7 +1,7 @@
 """A store in a folder: on this disk, a fast volume or a network share. Objects are plain files under their keys.
 
 Beside an object ``best.pt`` lies ``.best.pt.sha256.json`` with the SHA-256 that its content must have. It is written
-before the content is renamed into place and then names two: the coming one and the one that stands. So whatever moment
+before the content is renamed into place and then names two: the coming one and the one in place. So whatever moment
 a writer is killed at, the object is the old or the new one, and either is known as whole.
 """
 
@@ -161,7 +161,7 @@ class FolderStore(Store):
         standing: tuple[str, ...] = ()
         with suppress(StoreError, FileNotFoundError):  # no object there, or one that nobody could read
             standing = self._digests(target)
-        if len(standing) > 1:  # a writer was killed between its two steps: find out which one stands
+        if len(standing) > 1:  # a writer was killed between its two steps: find out which one is in place
             standing = (hash_file(target),)
         write_json(_sidecar(target), {"sha256": [digest, *standing]})
         staged.replace(target)

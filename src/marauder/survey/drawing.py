@@ -57,7 +57,7 @@ def small_path(state: Path, key: str, number: int) -> Path:
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """What is drawn. ``annotated``: pictures and videos with boxes; ``frames``: frames of videos as pictures;
-    ``small``: key and number of the frames on the page. ``written``: is told all that belongs into the output."""
+    ``small``: key and number of the frames on the page. ``written``: called with all that belongs in the output."""
 
     output: Path
     state: Path

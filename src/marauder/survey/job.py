@@ -256,7 +256,7 @@ def _rates(files: Sequence[MediaFile]) -> dict[str, float]:
     rates = {}
     for media in files:
         if media.video:
-            # Its problem is told already.
+            # Its problem has been reported.
             with suppress(VideoError), Video(media.path) as video:
                 rates[media.key] = video.rate
     return rates

@@ -100,7 +100,7 @@ def write_page(
 
 
 def _frames_of_max_n(clip: ClipCounts, species: Sequence[int]) -> list[tuple[Seen, list[MaxN]]]:
-    """The frames of MaxN, those of the most numerous species first; one that serves several species stands once."""
+    """The frames of MaxN, those of the most numerous species first; one that serves several species is shown once."""
     frames: dict[int, tuple[Seen, list[MaxN]]] = {}
     ranked = sorted((clip.max_n(index) for index in species), key=lambda one: (-one.most, one.species))
     for one in ranked:

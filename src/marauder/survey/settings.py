@@ -69,7 +69,7 @@ class PredictSettings(Settings):
             raise ValueError(f"no format named {unknown[0]!r}; choose from {', '.join(FORMATS)}, or all")
         return tuple(name for name in FORMATS if name in formats)
 
-    # On the field, not on the whole: the mistake is told with the place of this option.
+    # On the field, not on the whole: the mistake is reported with the place of this option.
     @field_validator("fps")
     @classmethod
     def _one_of_both(cls, fps: float | None, info: ValidationInfo) -> float | None:

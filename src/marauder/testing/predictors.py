@@ -57,7 +57,7 @@ def found_by_network(detector: LoadedDetector) -> list[Detections]:
 
 
 def same(first: Detections, second: Detections, pixels: float = 0.05, score: float = 1e-3) -> bool:
-    """Whether both hold the same boxes, but for rounding and one box in twenty that stands at a limit."""
+    """Whether both hold the same boxes, but for rounding and one box in twenty that is at a limit."""
     near = np.abs(first.boxes[:, None] - second.boxes[None]).max(axis=2, initial=0) <= pixels
     near &= np.abs(first.scores[:, None] - second.scores[None]) <= score
     near &= first.classes[:, None] == second.classes[None]

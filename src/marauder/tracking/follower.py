@@ -79,7 +79,7 @@ class TrackerReceiver(Receiver):
     def close(self) -> None:
         """Close the run as its journal ends; one that left no end behind was interrupted."""
         if self.tracker is not None:
-            # The run may continue after an end, so that only the last of these says how it stands.
+            # The run may continue after an end, so that only the last of these says how it ended.
             bounds = [record for record in self.journal.read_after(0) if record["kind"] in (START, "finish")]
             self.tracker.finish(bounds[-1].get("status", "interrupted"))
             self.tracker = None

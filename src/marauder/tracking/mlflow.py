@@ -128,7 +128,7 @@ class MlflowTracker(Tracker):
         self._call("log_inputs", self.id, datasets=[given])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Long values are cut. ``description`` stands where MLflow shows it."""
+        """Long values are cut. ``description`` is where MLflow shows it."""
         from mlflow.entities import RunTag
 
         named = {DESCRIPTION_TAG if name == "description" else _key(name): value for name, value in tags.items()}

@@ -39,7 +39,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
-    # Making the tables of a new store is told line by line, which concerns nobody.
+    # Making the tables of a new store is logged line by line, which concerns nobody.
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 """What stands in the environment before MLflow is imported; what the user has set stays."""

@@ -55,7 +55,7 @@ def latest_start(journal: Journal, run_folder: Path) -> Start | None:
 
 
 def encode_number(value: Any) -> float | str:
-    """A number as it stands in JSON: one that is not finite becomes the word ``nan``, ``inf`` or ``-inf``."""
+    """A number as JSON has it: one that is not finite becomes the word ``nan``, ``inf`` or ``-inf``."""
     number = float(value)
     return number if math.isfinite(number) else str(number)
 
@@ -66,7 +66,7 @@ def decode_cell(value: float | str) -> float | str:
 
 
 def relative_path(run_folder: Path, path: Path) -> str:
-    """A path as it stands in the journal: relative to the run's folder where it lies inside, so that runs can move."""
+    """A path as the journal has it: relative to the run's folder where it lies inside, so that runs can move."""
     absolute, root = path.absolute(), run_folder.absolute()
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
 

@@ -118,7 +118,7 @@ class ExchangeFormat(Plugin[Settings], ABC):
 
 
 def match_class(name: str, names: Sequence[str]) -> int | None:
-    """The index of ``name`` among ``names``: as it stands, else without regard to case, spaces and punctuation."""
+    """The index of ``name`` among ``names``: as it is, else without regard to case, spaces and punctuation."""
     # As written first: two classes may differ by punctuation alone.
     if name in names:
         return list(names).index(name)

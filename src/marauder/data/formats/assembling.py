@@ -79,7 +79,7 @@ def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, finding
         # Reversed, so that a name given twice means its first number.
         index_of = {name: index for index, name in reversed(list(enumerate(names)))}
         for label in labels:
-            # A class that the names leave out is out of range, so that it is told like any other.
+            # A class that the names leave out is out of range, so that it is reported like any other.
             named = label.class_name if isinstance(label.class_name, str) else f"number {label.class_name}"
             label.place, label.class_name = named, index_of.get(named, len(names))
     for name, count in Counter(names).items():

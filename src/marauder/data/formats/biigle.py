@@ -69,14 +69,14 @@ def _header(source: Source, path: Path) -> list[str]:
 
 
 def _columns(row: Sequence[str]) -> dict[str, int]:
-    """Where each column stands, if ``row`` is a header; also within a file, where reports were put together."""
+    """Where each column is, if ``row`` is a header; also within a file, where reports were put together."""
     columns = {cell.strip().lower().replace(" ", "_"): at for at, cell in enumerate(row)}
     complete = {"shape_name", "points"} <= columns.keys() and not columns.keys().isdisjoint(PICTURES + VIDEOS)
     return columns if complete else {}
 
 
 class _Reader:
-    """Collects rows. Reports come by label tree or by user as well: one annotation then stands in several files."""
+    """Collects rows. Reports come by label tree or by user as well: one annotation is then in several files."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
@@ -154,7 +154,7 @@ def _label(told: Shape, name: str, branch: str, kind: str, text: str) -> Label:
 
 
 def _name_branches(entries: Sequence[Entry], findings: Findings) -> None:
-    """Where one name stands in several branches of a tree, the branch is the name."""
+    """Where one name is in several branches of a tree, the branch is the name."""
     labels: dict[str | int, dict[Attribute, list[tuple[Entry, Label]]]] = {}
     for entry in entries:
         for label in entry.labels:

@@ -191,7 +191,7 @@ class _File:
         entry = self.entries[identity]
         box = self._box(row, place, entry) if entry is not None else None
         if entry is None or box is None:
-            return  # told when its picture, or its box, was read
+            return  # reported when its picture, or its box, was read
         category, ignored = whole(row.get("category_id")), row.get("iscrowd") in (1, True, "1")
         if category is None and (row.get("category_id") is not None or self.layout.category_required):
             stated = row.get("category_id")

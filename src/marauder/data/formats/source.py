@@ -154,7 +154,7 @@ class NameIndex:
             self._stems.setdefault(stem(folded), []).append(name)
 
     def find(self, text: str, folders: Sequence[str] = ()) -> Match | None:
-        """The name that ``text`` means; below one of ``folders``, if it stands there."""
+        """The name that ``text`` means; below one of ``folders``, if it is there."""
         composed = unicodedata.normalize("NFC", text[:4096])
         best: Match | None = None
         for spelling in _spellings(composed):

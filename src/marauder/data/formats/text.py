@@ -140,7 +140,7 @@ def parse_json(path: Path, findings: Findings) -> Any:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """An element of an XML file, names without namespaces. ``text``: what stands directly in it. ``broken``: line and
+    """An element of an XML file, names without namespaces. ``text``: what is directly in it. ``broken``: line and
     words of what ended the file within it."""
 
     tag: str
@@ -253,7 +253,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def first_rows(text: str) -> tuple[list[list[str]], str]:
-    """The first two rows of a CSV text that are no comments, and what stands between their fields: a spreadsheet may
+    """The first two rows of a CSV text that are no comments, and what is between their fields: a spreadsheet may
     have saved it anew with semicolons."""
     lines = [line for line in lines_of(text) if line.strip(" \t,;") and not line.lstrip('" ').startswith("#")][:2]
     bare = QUOTED.sub("", lines[0]) if lines else ""

@@ -1,5 +1,5 @@
 """What lies beside what was read: pictures, labels, other formats, data sets of their own. Nothing is passed over in
-silence: it is counted and told with an example."""
+silence: it is counted and reported with an example."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
 """The elements that say where an object is, the best first, and their numbers; a polygon has x1, y1, x2 ..."""
 FLAGS: dict[str, Attribute] = {"0": False, "1": True, "false": False, "true": True}
 PAIR = re.compile(r"\s( 1| 0|-1)$")
-"""What stands behind a name in the development kit's lists of one class."""
+"""What follows a name in the development kit's lists of one class."""
 SPLIT_LIST = re.compile(r"(?:(.*)/)?imagesets/(?:main/)?([^/]+)\.txt$", re.IGNORECASE)
 SHADOWED_LIST = re.compile(r"(^|/)imagesets/([^/]+/)*(.*_)?(trainval|train|val|test)\.txt$", re.IGNORECASE)
 """Lists that say again, of one class or task, what the splits' own lists say."""

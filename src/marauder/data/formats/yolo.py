@@ -170,22 +170,29 @@ class _Reading:
         places = Places(file, root, tree, self.options, self.findings, self.used)
         split_of = {**{key: name for key, name in SPLIT_NAMES.items() if key in content}, UNLABELLED_KEY: None}
         places.climbing = places.climbs(content, list(split_of))
-        seen: set[Path] = set()
+        owner: dict[Path, str] = {}
         pictures: list[tuple[Path, str | None, Path]] = []
         for key, split in split_of.items():
             stated = content.get(key)
+            again: list[Path] = []
             for entry in stated if isinstance(stated, list) else [stated] if stated else []:
-                repeated = 0
                 for picture, listed in places.pictures(clean_text(entry, 4096)):
-                    if picture in seen:
-                        repeated += 1
-                        example = picture
+                    if picture in owner:
+                        again.append(picture)
                         continue
-                    seen.add(picture)
+                    owner[picture] = key
                     pictures.append((picture, split, listed))
-                if repeated:
-                    message = f"{repeated} pictures listed more than once (again under {key}), for example {example}"
-                    self.findings.add("picture-listed-twice", message, file)
+            if again and split is not None and key not in owner.values():
+                others = " and ".join(dict.fromkeys(owner[picture] for picture in again))
+                message = (
+                    f"{split} has no picture of its own: {key} names the same as {others} ({clean_text(stated, 200)}). "
+                    f"Give {key} other pictures, or divide these: marauder data split"
+                )
+                self.findings.add("split-same", message, file)
+            elif again:
+                times = "1 picture" if len(again) == 1 else f"{len(again):,} pictures"
+                message = f"{times} listed more than once (again under {key}), for example {again[-1]}"
+                self.findings.add("picture-listed-twice", message, file)
         outside = [path for path, _, _ in pictures if not path.is_relative_to(file.parent)]
         if outside and self.options.pictures is None and not (root / RECORDS_FILE).is_file():
             message = f"{len(outside)} pictures are outside the folder of this file, for example {outside[0]}"

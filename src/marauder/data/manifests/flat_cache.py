@@ -377,7 +377,7 @@ def _is_list_of(kind: pa.DataType | None, names: tuple[str, ...], whole: bool = 
 
 
 def _plain_table(path: Path, block: bytes, line: int, offset: int, problems: list[Problem]) -> pa.Table:
-    """The block's columns by looking at every row; bad ones are told and left out."""
+    """The block's columns by looking at every row; bad ones are reported and left out."""
     import pyarrow as pa
 
     built_in: dict[str, list[Any]] = {name: [] for name in BUILT_IN}

@@ -81,7 +81,7 @@ def decode_row(line: bytes) -> Any:
 def parse_row(content: Any, label: str | None = None) -> Row:
     """Read one decoded JSON line. ``label``: the attribute with the boxes; ``None``: the last one of that type.
 
-    Raises ``RowError`` for a row that names no picture. A bad annotation is left out and told in ``mistakes``.
+    Raises ``RowError`` for a row that names no picture. A bad annotation is left out and reported in ``mistakes``.
     """
     if not isinstance(content, dict):
         raise RowError(f"expected an object with {SOURCE!r}, found {type(content).__name__}")

@@ -2,7 +2,7 @@
 
 Columns: ``source-ref``, ``id``, ``group``, ``labelled``, ``width``, ``height``, ``box_count`` (ignored boxes left out),
 ``annotations`` (a list of structs with the keys of the JSON rows), ``class-map`` (JSON), and the attributes by name. An
-attribute that has one of these names stands as ``attribute.<name>``. A Parquet file that mirrors JSON rows (a struct
+attribute that has one of these names is called ``attribute.<name>``. A Parquet file that mirrors JSON rows (a struct
 for the label attribute and one for its metadata) is read, too.
 """
 

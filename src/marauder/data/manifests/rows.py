@@ -1,4 +1,4 @@
-"""The rows of a manifest file, JSON lines or Parquet, one after the other; a bad one is told and left out."""
+"""The rows of a manifest file, JSON lines or Parquet, one after the other; a bad one is reported and left out."""
 
 from __future__ import annotations
 

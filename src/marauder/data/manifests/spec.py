@@ -98,7 +98,7 @@ def require_files(spec: DatasetSpec, path: Path) -> None:
 
 
 def find_spec(path: Path) -> Path | None:
-    """The dataset.yaml that ``path`` is, or that stands in the folder ``path``; ``None`` when there is none."""
+    """The dataset.yaml that ``path`` is, or that is in the folder ``path``; ``None`` when there is none."""
     file = path / SPEC_FILE if path.is_dir() else path
     if file.suffix.lower() not in (".yaml", ".yml") or not file.is_file():
         return None

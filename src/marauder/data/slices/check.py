@@ -50,7 +50,8 @@ VALUES_SHOWN = 12
 @dataclass(frozen=True)
 class SliceFinding:
     """Something to know about a slice. ``error``: the slice cannot mean what was written; ``warning``: it can, but
-    says little or nothing. ``place``: file and line; ``split``: ``None`` for the data set as a whole."""
+    says little or nothing. ``place``: file and line; ``split``: ``None`` for the data set as a whole; ``field``: the
+    key of the slice in the file that is wrong, empty where it is the slice as a whole."""
 
     slice: str
     severity: OneOf["error", "warning"]
@@ -58,9 +59,12 @@ class SliceFinding:
     message: str
     split: str | None = None
     place: str = ""
+    field: str = ""
 
     def as_mistake(self) -> Mistake:
-        """The finding in a list of mistakes."""
+        """The finding in a list of mistakes: one in a key is called as those in the file's form are."""
+        if self.field:
+            return Mistake(f"slices.{self.slice}.{self.field}: {self.message}", self.place)
         of_split = f" ({self.split})" if self.split is not None else ""
         return Mistake(f"{self.slice}{of_split}: {self.message}", self.place)
 
@@ -126,9 +130,10 @@ def _owner(book: SliceBook, label: str) -> str:
     return label if label in book.slices else label.partition("=")[0]
 
 
-def _place(book: SliceBook, name: str) -> str:
+def _place(book: SliceBook, name: str, field: str = "") -> str:
     owner = _owner(book, name)
-    return f"{book.path}:{book.lines[owner]}" if book.path is not None and owner in book.lines else ""
+    line = book.lines.get((owner, field), book.lines.get((owner,)))
+    return f"{book.path}:{line}" if book.path is not None and line is not None else ""
 
 
 def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
@@ -137,7 +142,6 @@ def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
     of_pictures, of_boxes = picture_names(records), box_names(records)
     keys = {record.key for record in records}
     for name, settings in book.slices.items():
-        place = _place(book, name)
         for field, known, other in (("where", of_pictures, of_boxes), ("boxes", of_boxes, of_pictures)):
             text = getattr(settings, field)
             if text is None:
@@ -149,27 +153,28 @@ def check_names(book: SliceBook, dataset: Dataset) -> Iterator[SliceFinding]:
             for one in unknown:
                 position = query.names[one]
                 words = str(QueryError(unknown_name(one, known) + hints.get(one, ""), query.text, position))
-                yield SliceFinding(name, "error", "unknown-attribute", f"{field}: {words}", place=place)
+                place = _place(book, name, field)
+                yield SliceFinding(name, "error", "unknown-attribute", words, place=place, field=field)
             columns = (
                 picture_columns(records, list(query.names))
                 if field == "where"
                 else box_columns(records, list(query.names), names)
             )
             for severity, kind, words in _of_other_kinds(query, columns):
-                yield SliceFinding(name, severity, kind, f"{field}: {words}", place=place)
-        yield from _unknown_classes(name, settings, names, place)
-        yield from _wrong_by(name, settings, of_pictures, of_boxes, dataset, place)
+                yield SliceFinding(name, severity, kind, words, place=_place(book, name, field), field=field)
+        yield from _unknown_classes(name, settings, names, _place(book, name, "boxes"))
+        yield from _wrong_by(name, settings, of_pictures, of_boxes, dataset, _place(book, name, "by"))
         missing = sorted(book.ids.get(name, frozenset()) - keys)
         if missing:
             shown = ", ".join(missing[:IDS_SHOWN]) + (" …" if len(missing) > IDS_SHOWN else "")
-            words = f"ids: {len(missing):,} of {len(book.ids[name]):,} are not keys of pictures: {shown}"
-            yield SliceFinding(name, "error", "unknown-id", words, place=place)
+            words = f"{len(missing):,} of {len(book.ids[name]):,} are not keys of pictures: {shown}"
+            yield SliceFinding(name, "error", "unknown-id", words, place=_place(book, name, "ids"), field="ids")
 
 
 def check_classes(book: SliceBook, classes: Sequence[str]) -> Iterator[SliceFinding]:
     """The part of ``check_names`` that needs no more of the data set than its ``classes``."""
     for name, settings in book.slices.items():
-        yield from _unknown_classes(name, settings, classes, _place(book, name))
+        yield from _unknown_classes(name, settings, classes, _place(book, name, "boxes"))
 
 
 def _unknown_classes(name: str, settings: SliceSettings, classes: Sequence[str], place: str) -> Iterator[SliceFinding]:
@@ -183,8 +188,8 @@ def _unknown_classes(name: str, settings: SliceSettings, classes: Sequence[str],
         wanted = node.parts[1].value
         if isinstance(wanted, str) and wanted not in classes:
             told = f"no class named {wanted!r}{nearest(wanted, classes, '`marauder data check` lists the classes')}"
-            words = str(QueryError(f"boxes: {told}", query.text, node.parts[1].position))
-            yield SliceFinding(name, "error", "unknown-class", words, place=place)
+            words = str(QueryError(told, query.text, node.parts[1].position))
+            yield SliceFinding(name, "error", "unknown-class", words, place=place, field="boxes")
 
 
 def _wrong_by(
@@ -195,14 +200,15 @@ def _wrong_by(
         return
     known = {*of_pictures, *of_boxes, "size"}
     if attribute not in known:
-        yield SliceFinding(name, "error", "unknown-attribute", f"by: {unknown_name(attribute, known)}", place=place)
+        words = unknown_name(attribute, known)
+        yield SliceFinding(name, "error", "unknown-attribute", words, place=place, field="by")
         return
     columns = box_columns(dataset.records, [attribute], dataset.names) or picture_columns(dataset.records, [attribute])
     values = {value for column in columns.values() for value in plain(column)} - {None}
     texts = sum(isinstance(value, (str, bool)) for value in values)
     if texts and len(values) > MOST_VALUES:
-        words = f"by: {attribute!r} has {len(values):,} values, more than {MOST_VALUES}; write the slices that matter"
-        yield SliceFinding(name, "error", "too-many-values", words, place=place)
+        words = f"{attribute!r} has {len(values):,} values, more than {MOST_VALUES}; write the slices that matter"
+        yield SliceFinding(name, "error", "too-many-values", words, place=place, field="by")
 
 
 def _of_other_kinds(

@@ -279,7 +279,7 @@ class _Parser:
         return self.node(sign, left, right, position=left.position)
 
     def missing(self, left: Node, depth: int) -> Node:
-        """What stands behind ``is``."""
+        """What follows ``is``."""
         if not self.take("null") and not self.take("none"):
             raise self.refusal("'is' works with NULL only; write =")
         return self.node("missing", left, position=left.position)
@@ -303,7 +303,7 @@ class _Parser:
         return self.node("matches", left, value=f"(?s)^{''.join(parts)}$", position=left.position)
 
     def membership(self, left: Node, depth: int) -> Node:
-        """What stands behind ``in``: a list of constants, or a name that holds a text."""
+        """What follows ``in``: a list of constants, or a name that holds a text."""
         place, closing = self.place, _CLOSING.get(self.token, "") if self.kind == "sign" else ""
         items = []
         if closing:

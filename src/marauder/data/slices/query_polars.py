@@ -96,7 +96,7 @@ class _Translation:
         return {kind: one.fill_nan(None) if kind == NUMBER else one for kind, one in values.items()}
 
     def raw(self, node: Node) -> dict[str, pl.Expr]:
-        """By kind. No operand stands twice in what is made of it, else nested arithmetic would grow without bounds."""
+        """By kind. No operand is twice in what is made of it, else nested arithmetic would grow without bounds."""
         if node.operator == "literal":
             return {KINDS[type(node.value)]: pl.lit(node.value)} if node.value is not None else {}
         if node.operator == "name":

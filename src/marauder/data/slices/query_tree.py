@@ -23,7 +23,7 @@ class QueryError(UserError):
 
 @dataclass(frozen=True)
 class Node:
-    """A value or a condition, and where it stands in the text (from 0).
+    """A value or a condition, and where it is in the text (from 0).
 
     Values: ``literal`` (``value``: float, str, bool or None, which is missing), ``name`` (``value``: of an attribute),
     and two parts of one of ``ARITHMETIC``. Conditions: two parts of a comparison in ``MIRRORED``, a literal on the
@@ -56,7 +56,7 @@ class Query:
 
     @property
     def names(self) -> dict[str, int]:
-        """The attributes it asks for, each with the place in the text (from 0) where it stands first."""
+        """The attributes it asks for, each with its first place in the text (from 0)."""
         found: dict[str, int] = {}
         for node in sorted(walk(self.root), key=lambda one: one.position):
             if node.operator == "name":

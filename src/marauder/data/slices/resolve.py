@@ -31,12 +31,13 @@ QUARTERED_FROM = 12
 
 @dataclass(frozen=True, eq=False)
 class SliceBook:
-    """The slices of a file. ``ids``: picture keys of the slices that list some. ``lines``: where each slice starts."""
+    """The slices of a file. ``ids``: picture keys of the slices that list some. ``lines``: where each slice
+    starts, ``(name,)``, and where each of its keys is, ``(name, "where")``."""
 
     slices: Mapping[str, SliceSettings]
     ids: Mapping[str, frozenset[str]] = field(default_factory=dict)
     path: Path | None = None
-    lines: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     def apply(self, records: Sequence[Record], names: Sequence[str]) -> list[SliceMask]:
         """The slices over ``records``, in the file's order; ``names``: of the classes.
@@ -72,7 +73,7 @@ def examine_slices(path: Path | str) -> tuple[SliceBook, list[Mistake]]:
     settings, mistakes = examine_layer(SlicesSettings, layer)
     slices = _raw_slices(layer.content)
     ids: dict[str, frozenset[str]] = {}
-    # As they were written, so that these mistakes are told along with those of form.
+    # As they were written, so that these mistakes are reported with those of form.
     for name, one in slices.items():
         where = layer.places.get(("slices", name, "all_of"), "")
         mistakes += [Mistake(f"slices.{name}.all_of: {words}", where) for words in _wrong_members(name, slices)]
@@ -83,7 +84,11 @@ def examine_slices(path: Path | str) -> tuple[SliceBook, list[Mistake]]:
         else:
             ids |= {name: keys} if keys is not None else {}
     known = settings.slices or {}
-    lines = {name: int(layer.places[("slices", name)].rpartition(":")[2]) for name in known}
+    lines = {
+        keys[1:]: int(place.rpartition(":")[2])
+        for keys, place in layer.places.items()
+        if keys[0] == "slices" and len(keys) in (2, 3) and keys[1] in known
+    }
     return SliceBook(known, ids, place, lines), mistakes
 
 

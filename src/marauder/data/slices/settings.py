@@ -1,4 +1,4 @@
-"""What stands in ``slices.yaml``: named slices, each a query, a list of pictures, or an intersection of slices."""
+"""The content of ``slices.yaml``: named slices, each a query, a list of pictures, or an intersection of slices."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class SliceSettings(Settings):
     @classmethod
     def _metrics_exist(cls, limits: dict[str, LimitSettings]) -> dict[str, LimitSettings]:
         mistakes = [
-            # Each with its own location, so that it is told with its own line.
+            # Each with its own location, so that it is reported with its own line.
             InitErrorDetails(
                 type=PydanticCustomError("unknown_metric", "{words}", {"words": unknown_name(name, METRICS, "metric")}),
                 loc=(name,),

@@ -41,7 +41,7 @@ def expand_sizes(query: Query) -> Query:
 
 
 def _as_written(literal: Node, text: str) -> Node:
-    """A number as the text that stands in the query: it is the name of a class."""
+    """A number as the text that is in the query: it is the name of a class."""
     found = _NUMBER.match(text, literal.position) if isinstance(literal.value, float) else None
     return replace(literal, value=found[0]) if found is not None else literal
 

@@ -29,7 +29,7 @@ def attribute_slices(records: Sequence[Record], minimum: int = 10, maximum_value
 
 
 def value_masks(name: str, values: Sequence[Any], quartered_from: int, most: int) -> dict[str, np.ndarray] | None:
-    """Where each value stands: masks bool (N,) by ``name=value``, or ``None`` with more than ``most`` values.
+    """Where each value is: masks bool (N,) by ``name=value``, or ``None`` with more than ``most`` values.
 
     Numbers with more than ``quartered_from`` distinct values are cut at their quartiles. ``None`` is no value.
     """

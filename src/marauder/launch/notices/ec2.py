@@ -57,7 +57,7 @@ class Ec2Notice(NoticeSource):
         self._token_ends = 0.0
 
     def poll(self) -> str | None:
-        """What the instance is told: the action and its time (UTC)."""
+        """What is announced to the instance: the action and its time (UTC)."""
         deadline = time.monotonic() + self.settings.timeout
         try:
             action = self._read(ACTION_PATH, deadline)

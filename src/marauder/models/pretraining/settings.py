@@ -1,4 +1,4 @@
-"""What a pretraining method may be told: sizes of its heads, temperatures, the teacher's momentum, weights of terms."""
+"""The settings of a pretraining method: sizes of its heads, temperatures, the teacher's momentum, weights of terms."""
 
 from __future__ import annotations
 

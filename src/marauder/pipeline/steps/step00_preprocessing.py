@@ -72,7 +72,20 @@ class Preprocessing(Step):
             say(f"reading the labels of {counted(len(organize.inputs), 'source')} for the names of their classes")
             return names_of_sources(organize, clock)
         except UserError:
-            return None  # a mistake of this step's settings, or of its sources, told as such
+            return None  # a mistake of this step's settings, or of its sources, reported as such
+
+    def unlabelled(self, settings: Any, clock: Clock, say: Callable[[str], None]) -> int | None:
+        """Those of the sources, which are read."""
+        from marauder.data.organize import unlabelled_of_sources
+
+        organize = settings.organize
+        try:
+            if organize is None or not organize.inputs:
+                return None
+            say(f"reading the labels of {counted(len(organize.inputs), 'source')} for pictures without any")
+            return unlabelled_of_sources(organize, clock)
+        except UserError:
+            return None  # reported as a mistake of the sources, or when they are read
 
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """Every folder below ``images`` that has a file in it is a source."""

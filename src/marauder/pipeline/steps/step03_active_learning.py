@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
+from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.settings import Settings
+from marauder.core.settings import Places, Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
@@ -31,6 +33,28 @@ class ActiveLearning(Step):
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
         """The baseline looks at the pool."""
         return {"models": [str(workspace.model("baseline") / "best.pt")]}
+
+    def mistakes(self, settings: Any, places: Places) -> Iterator[Mistake]:
+        """Also a pool without a picture to choose, told before a detector is trained for it."""
+        yield from super().mistakes(settings, places)
+        pool, output = settings.pool, settings.output
+        # What was chosen before may be all there is, and stays.
+        if pool is None or output is None or (output / "selection.json").is_file():
+            return
+        nothing = ""
+        if places.is_made(pool):
+            if places.unlabelled() == 0:
+                nothing = "every picture of the sources is labelled already, so there is nothing to choose"
+        elif pool.exists():
+            from marauder.selection.pool_reading import read_pool
+
+            try:
+                read_pool(settings)
+            except UserError as error:
+                nothing = str(error)
+        if nothing:
+            remedy = f"Add pictures without labels, leave {self.name} out, or end before it: --to baseline"
+            yield Mistake(f"{self.name}: {nothing}. {remedy}", places.at())
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The pool, the detectors that look at it, and what is labelled elsewhere."""

@@ -143,7 +143,7 @@ def _about_slices(
     try:
         known = slice_names(settings, book, dataset)
     except UserError:
-        return  # a slice that cannot be made: told above
+        return  # a slice that cannot be made: reported above
     for key, name in wanted.items():
         if name not in known:
             yield _no_slice(key, name, known, places)

@@ -183,7 +183,7 @@ def _hold_out(kept: Sequence[Record], count: int) -> tuple[tuple[Record, ...], t
 def _in_clips(record: Record) -> Record:
     """A picture whose name tells of no clip belongs, for thinning, to the clip that its folder and the name without its
     number make: dive3_0017 to dive3. Splits are not touched by it."""
-    # A group that the name or a pattern told is left as it is.
+    # A group known from the name or a pattern is left as it is.
     if record.group not in (record.key, record.picture.stem):
         return record
     stem = record.picture.stem.rstrip("0123456789").rstrip("._- ")
