@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from peers import NAMES, pinned_ultralytics, prepare_pictures
-from tables import Line, add_options, by_seed, in_process, paired, run_missing
+from tables import Line, add_options, by_seed, in_process, paired, run_missing, seeds_of
 
 ARMS = ("ours", "ultralytics")
 TOLD = ("data", "model", "image_size", "batch_size", "optimizer", "learning_rate", "device", "threads")
@@ -171,7 +171,7 @@ def trainings(arguments: argparse.Namespace) -> Iterator[Line]:
         # What an arm is not given does not make it another training.
         kept = {name: value for name, value in shared.items() if name not in of_equal}
         for epochs in arguments.epochs:
-            for seed in range(arguments.seeds):
+            for seed in seeds_of(arguments):
                 for arm in arguments.arms:
                     if compare == "equal":
                         given = {name: shared[name] for name in of_equal}

@@ -27,7 +27,7 @@ from detector_trainings import Scale, settings_for
 from marauder.core.clock import Clock
 from marauder.core.files import hash_file
 from peers import prepare_pictures
-from tables import Line, add_options, by_seed, in_process, interval, paired, run_missing
+from tables import Line, add_options, by_seed, in_process, interval, paired, run_missing, seeds_of
 
 if TYPE_CHECKING:
     from marauder.tasks.detection.settings import DetectionSettings
@@ -221,7 +221,7 @@ def main() -> None:
     shared["weights"] = hash_file(arguments.weights) if arguments.weights else None
     # Plain training comes first in each seed, since the others are measured beside it.
     arms = [PLAIN, *(arm for arm in arguments.arms if arm != PLAIN)]
-    keys = [{"arm": arm, "seed": seed, **shared} for seed in range(arguments.seeds) for arm in arms]
+    keys = [{"arm": arm, "seed": seed, **shared} for seed in seeds_of(arguments) for arm in arms]
 
     def train(key: Line, _: int) -> Line:
         start = str(arguments.weights.resolve()) if arguments.weights else None

@@ -26,10 +26,16 @@ Line = dict[str, Any]
 def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
     """The options that every table has."""
     parser.add_argument("--seeds", type=int, default=seeds, help="trainings of each arm")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first; the others follow it")
     parser.add_argument("--results", type=Path, help="file of finished trainings, a line of JSON each")
     parser.add_argument("--only-report", action="store_true", help="train nothing, print what --results holds")
     parser.add_argument("--max-hours", type=float, help="begin no training after so many hours")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one training, as JSON
+
+
+def seeds_of(arguments: argparse.Namespace) -> range:
+    """The seeds that the options name."""
+    return range(arguments.first_seed, arguments.first_seed + arguments.seeds)
 
 
 def read_results(path: Path | None) -> list[Line]:
