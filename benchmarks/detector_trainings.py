@@ -6,12 +6,14 @@ those of users; gates, registry, exports and trackers, which no figure depends o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tables import Line
+from peers import NAMES
+from tables import Line, add_options
 
 if TYPE_CHECKING:
     from marauder.data.records import Dataset
@@ -51,6 +53,35 @@ SCALES = {
     "full": Scale("yolov8s", 640, 16, 6000),
 }
 """``tiny`` tries the command; ``small``: two cores, two to four minutes a training; ``full``: a GPU."""
+
+
+def add_training_options(parser: argparse.ArgumentParser, arms: Iterable[str], pictures: Iterable[str] = NAMES) -> None:
+    """The options that tables of detectors have, those of every table among them."""
+    arms, pictures = list(arms), list(pictures)
+    parser.add_argument("--output", type=Path, help="keeps the data sets and trainings")
+    parser.add_argument("--weights", type=Path, help="COCO weights of the scale's model; default: random weights")
+    parser.add_argument("--pictures", choices=pictures, default=pictures[0])
+    parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--arms", nargs="+", choices=arms, default=arms)
+    parser.add_argument("--recipe", default="fine_tune", help="of every arm")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of every arm")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    add_options(parser)
+
+
+def shared_by_all(arguments: argparse.Namespace) -> Line:
+    """What decides the figures of all trainings of a command with ``add_training_options``; ``weights``: SHA-256."""
+    from marauder.core.files import hash_file
+
+    shared = {name: getattr(arguments, name) for name in ("pictures", "scale", "recipe", "set", "device", "threads")}
+    return {**shared, "weights": hash_file(arguments.weights) if arguments.weights else None}
+
+
+def folder_of(training: Line, output: Path) -> Path:
+    """Where the trainings of one seed lie, which share pictures, scale and weights to start from."""
+    start = (training["weights"] or "random")[:8]
+    return output.resolve() / f"{training['pictures']}_{training['scale']}_{start}" / f"seed_{training['seed']}"
 
 
 def epochs_for(pictures: int, scale: Scale) -> int:
