@@ -132,6 +132,15 @@ def interval(values: Sequence[float]) -> Paired:
     return Paired(mean, mean - half, mean + half, len(values))
 
 
+def by_table(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines of each data set and scale, by their names in words; those of the scale ``tiny`` prove nothing."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["training"]["scale"] != "tiny":
+            found.setdefault(f"{line['training']['pictures']}, {line['training']['scale']}", []).append(line)
+    return found
+
+
 def by_seed(lines: Sequence[Line], arm: str, metric: str) -> dict[int, float]:
     """An arm's figure by seed."""
     return {line["training"]["seed"]: line[metric] for line in lines if line["training"]["arm"] == arm}
