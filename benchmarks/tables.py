@@ -149,9 +149,11 @@ def by_seed(lines: Sequence[Line], arm: str, metric: str) -> dict[int, float]:
 def paired(lines: Sequence[Line], arm: str, reference: str, metric: str, relative: bool = False) -> Paired | None:
     """How much ``arm`` has more of ``metric`` than ``reference``, over the seeds that both have; ``None``: over none.
 
-    ``relative``: as a share of the reference's figure.
+    ``relative``: as a share of the reference's figure; seeds where that is 0 are left out.
     """
     ours, theirs = by_seed(lines, arm, metric), by_seed(lines, reference, metric)
     seeds = [seed for seed in ours if seed in theirs and not math.isnan(ours[seed]) and not math.isnan(theirs[seed])]
+    if relative:
+        seeds = [seed for seed in seeds if theirs[seed]]
     differences = [(ours[seed] - theirs[seed]) / (theirs[seed] if relative else 1) for seed in seeds]
     return interval(differences) if differences else None
