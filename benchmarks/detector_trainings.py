@@ -172,10 +172,17 @@ def train_detector(
     return run_gated(settings, Clock()).weights
 
 
-def measure_detector(weights: Path, dataset: Dataset, split: str, scale: Scale, device: str) -> Mapping[str, float]:
-    """``map50`` and ``map50_95`` of weights on a split."""
+def measure_detector(
+    weights: Path, dataset: Dataset, split: str, scale: Scale, device: str, attribute: str | None = None
+) -> Mapping[str, float]:
+    """``map50`` and ``map50_95`` of weights on a split; with an attribute of pictures also ``map50 attribute=value``."""
     from marauder.engine.distributed import choose_device
     from marauder.tasks.detection.evaluate_split import evaluate_split
 
-    found = evaluate_split(weights, dataset, split, choose_device(device), None, scale.image_size).result.overall
-    return {"map50": found.map50, "map50_95": found.map50_95}
+    result = evaluate_split(weights, dataset, split, choose_device(device), None, scale.image_size).result
+    by_value = {
+        f"map50 {name}": part.map50
+        for name, part in result.slices.items()
+        if attribute is not None and name.startswith(f"{attribute}=")
+    }
+    return {"map50": result.overall.map50, "map50_95": result.overall.map50_95, **by_value}

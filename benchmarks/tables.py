@@ -146,6 +146,15 @@ def by_seed(lines: Sequence[Line], arm: str, metric: str) -> dict[int, float]:
     return {line["training"]["seed"]: line[metric] for line in lines if line["training"]["arm"] == arm}
 
 
+def groups(lines: Sequence[Line], apart: Sequence[str] = ("arm", "seed")) -> list[list[Line]]:
+    """Lines whose trainings differ in the keys ``apart`` alone, in the order in which the first of each comes."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        rest = {name: value for name, value in line["training"].items() if name not in apart}
+        found.setdefault(json.dumps(rest, sort_keys=True), []).append(line)
+    return list(found.values())
+
+
 def paired(lines: Sequence[Line], arm: str, reference: str, metric: str, relative: bool = False) -> Paired | None:
     """How much ``arm`` has more of ``metric`` than ``reference``, over the seeds that both have; ``None``: over none.
 
