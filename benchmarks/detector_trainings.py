@@ -175,7 +175,7 @@ def train_detector(
 def measure_detector(
     weights: Path, dataset: Dataset, split: str, scale: Scale, device: str, attribute: str | None = None
 ) -> Mapping[str, float]:
-    """``map50`` and ``map50_95`` of weights on a split; with an attribute of pictures also ``map50 attribute=value``."""
+    """``map50`` and ``map50_95`` of weights on a split; ``map50 attribute=value`` of an attribute's values, too."""
     from marauder.engine.distributed import choose_device
     from marauder.tasks.detection.evaluate_split import evaluate_split
 

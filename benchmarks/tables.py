@@ -99,6 +99,17 @@ def judge(found: Paired, target: float, none: float = 0.0) -> str:
     return "refuted" if found.high < target else "open"
 
 
+def best_of(question: str, gains: Mapping[str, Paired | None], form: str) -> list[Finding]:
+    """A row for the arm with the largest mean gain, if there is any; ``question`` may hold ``{count}``, of arms."""
+    known = {arm: gain for arm, gain in gains.items() if gain is not None}
+    if not known:
+        return []
+    best = max(known, key=lambda arm: known[arm].mean)
+    advice = "the best of several is flattered by chance: to be confirmed on other seeds before it is used"
+    figure = f"{best}: {known[best].describe(form)}"
+    return [Finding(question.format(count=len(known)), figure, "measured", advice)]
+
+
 def in_process(script: str, training: Mapping[str, Any], **given: Any) -> Line:
     """One training in a process of its own: ``script --one JSON``, whose last line of output is the figures."""
     words = json.dumps({**training, **given}, default=str)
