@@ -35,16 +35,17 @@ from detector_trainings import (
     UNMEASURED,
     Scale,
     add_training_options,
-    folder_of,
     measure_detector,
+    relabelled,
+    run_trainings,
     shared_by_all,
     train_detector,
 )
 from peers import NAMES, SHARES, prepare_pictures, shared_data
-from tables import Finding, Line, Paired, by_seed, in_process, interval, judge, paired, run_missing, seeds_of
+from tables import Finding, Line, Paired, by_seed, by_table, interval, judge, paired, seeds_of
 
 if TYPE_CHECKING:
-    from marauder.data.records import Dataset, Detections, Record
+    from marauder.data.records import Dataset, Record
     from marauder.models.pretraining.network import Backbone
     from marauder.runs.gated import RunSummary
     from marauder.tasks.pretraining.settings import PretrainingSettings
@@ -147,7 +148,7 @@ def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
 @dataclass(frozen=True)
 class Place:
     """The data sets and trainings of one seed. ``data``: its split, all of it labelled; ``training``: the line's key,
-    with ``coco``, the file to start from (``None``: there is none)."""
+    with ``start``, the file of COCO weights (``None``: there is none)."""
 
     root: Path
     data: Path
@@ -160,7 +161,7 @@ class Place:
 
     def start(self, kind: str) -> Path | None:
         """The file of a start, ``random`` or ``coco``."""
-        return Path(self.training["coco"]) if kind == "coco" else None
+        return Path(self.training["start"]) if kind == "coco" else None
 
     def detector(self, arm: str, percent: int) -> Path:
         """The best weights of an arm, trained unless they are there."""
@@ -202,7 +203,8 @@ class Place:
         settings = PrelabelSettings(confidence=SURE, image_size=self.scale.image_size, device=self.training["device"])
         journal = self.root / f"self_training_{percent}.jsonl"
         found = prelabel(teacher, others, dataset.names, settings, journal, Clock()).boxes
-        return [with_labels(record, found[record.key]) for record in others if len(found[record.key])]
+        sure = [(record, found[record.key]) for record in others if len(found[record.key])]
+        return [relabelled(record, boxes.boxes, boxes.classes) for record, boxes in sure]
 
     def backbone(self, arm: str) -> Path | None:
         """The backbone that takes the place of the start's, made unless it is there; ``None``: it keeps its own."""
@@ -290,13 +292,6 @@ class Place:
             image_size=sizes.view,
             weights=self.start(made.start) or "none",
         )
-
-
-def with_labels(record: Record, found: Detections) -> Record:
-    """The record with a detector's boxes as its labels."""
-    return replace(
-        record, boxes=found.boxes, classes=found.classes, ignored=np.zeros(len(found.boxes), bool), box_attributes={}
-    )
 
 
 def without_labels(record: Record) -> Record:
@@ -425,12 +420,7 @@ CONSEQUENCES = {
 
 def findings(lines: Sequence[Line]) -> list[Finding]:
     """Rows of the evidence page, of each data set and scale but ``tiny``."""
-    found = []
-    for pictures, scale in dict.fromkeys((one["training"]["pictures"], one["training"]["scale"]) for one in lines):
-        here = [one for one in lines if (one["training"]["pictures"], one["training"]["scale"]) == (pictures, scale)]
-        if scale != "tiny":
-            found += findings_of(here, f"{pictures}, {scale}")
-    return found
+    return [row for where, here in by_table(lines).items() for row in findings_of(here, where)]
 
 
 def findings_of(lines: Sequence[Line], where: str) -> list[Finding]:
@@ -480,16 +470,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(train_and_measure(json.loads(arguments.one))))
         return
-    if arguments.output is None and not arguments.only_report:
-        parser.error("--output: where to keep the trainings")
-    coco = str(arguments.weights.resolve()) if arguments.weights else None
-    shared = shared_by_all(arguments)
-
-    def train(key: Line, _: int) -> Line:
-        folder = folder_of({**key, "weights": shared["weights"]}, arguments.output)
-        return in_process(__file__, key, folder=str(folder), coco=coco)
-
-    report(run_missing(trainings(arguments), arguments, train, told), arguments.fractions)
+    report(run_trainings(__file__, arguments, trainings(arguments), told), arguments.fractions)
 
 
 if __name__ == "__main__":
