@@ -7,6 +7,7 @@ those of users; gates, registry, exports and trackers, which no figure depends o
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,11 @@ def folder_of(training: Line, output: Path) -> Path:
 
 
 def epochs_for(pictures: int, scale: Scale) -> int:
-    """Epochs over so many pictures that come nearest to the scale's updates, at least one."""
-    return max(1, round(scale.updates / max(1, pictures // scale.batch_size)))
+    """Epochs over so many pictures that come nearest to the scale's updates, at least one.
+
+    An epoch's last update has the pictures that are left over, which counts where there are few pictures.
+    """
+    return max(1, round(scale.updates / math.ceil(pictures / scale.batch_size)))
 
 
 def settings_for(
