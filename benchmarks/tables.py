@@ -99,6 +99,17 @@ def judge(found: Paired, target: float, none: float = 0.0) -> str:
     return "refuted" if found.high < target else "open"
 
 
+def best_of(question: str, gains: Mapping[str, Paired | None], form: str) -> list[Finding]:
+    """A row for the arm with the largest mean gain, if there is any; ``question`` may hold ``{count}``, of arms."""
+    known = {arm: gain for arm, gain in gains.items() if gain is not None}
+    if not known:
+        return []
+    best = max(known, key=lambda arm: known[arm].mean)
+    advice = "the best of several is flattered by chance: to be confirmed on other seeds before it is used"
+    figure = f"{best}: {known[best].describe(form)}"
+    return [Finding(question.format(count=len(known)), figure, "measured", advice)]
+
+
 def in_process(script: str, training: Mapping[str, Any], **given: Any) -> Line:
     """One training in a process of its own: ``script --one JSON``, whose last line of output is the figures."""
     words = json.dumps({**training, **given}, default=str)
@@ -132,17 +143,37 @@ def interval(values: Sequence[float]) -> Paired:
     return Paired(mean, mean - half, mean + half, len(values))
 
 
+def by_table(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines of each data set and scale, by their names in words; those of the scale ``tiny`` prove nothing."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["training"]["scale"] != "tiny":
+            found.setdefault(f"{line['training']['pictures']}, {line['training']['scale']}", []).append(line)
+    return found
+
+
 def by_seed(lines: Sequence[Line], arm: str, metric: str) -> dict[int, float]:
     """An arm's figure by seed."""
     return {line["training"]["seed"]: line[metric] for line in lines if line["training"]["arm"] == arm}
 
 
+def groups(lines: Sequence[Line], apart: Sequence[str] = ("arm", "seed")) -> list[list[Line]]:
+    """Lines whose trainings differ in the keys ``apart`` alone, in the order in which the first of each comes."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        rest = {name: value for name, value in line["training"].items() if name not in apart}
+        found.setdefault(json.dumps(rest, sort_keys=True), []).append(line)
+    return list(found.values())
+
+
 def paired(lines: Sequence[Line], arm: str, reference: str, metric: str, relative: bool = False) -> Paired | None:
     """How much ``arm`` has more of ``metric`` than ``reference``, over the seeds that both have; ``None``: over none.
 
-    ``relative``: as a share of the reference's figure.
+    ``relative``: as a share of the reference's figure; seeds where that is 0 are left out.
     """
     ours, theirs = by_seed(lines, arm, metric), by_seed(lines, reference, metric)
     seeds = [seed for seed in ours if seed in theirs and not math.isnan(ours[seed]) and not math.isnan(theirs[seed])]
+    if relative:
+        seeds = [seed for seed in seeds if theirs[seed]]
     differences = [(ours[seed] - theirs[seed]) / (theirs[seed] if relative else 1) for seed in seeds]
     return interval(differences) if differences else None
