@@ -38,8 +38,9 @@ import numpy as np
 from detector_trainings import (
     SCALES,
     add_training_options,
-    folder_of,
     measure_detector,
+    relabelled,
+    run_trainings,
     shared_by_all,
     train_detector,
 )
@@ -52,7 +53,7 @@ from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.writers import write_yolo
 from peers import prepare_pictures
-from tables import Finding, Line, Paired, in_process, interval, judge, run_missing, seeds_of
+from tables import Finding, Line, Paired, best_of, groups, interval, judge, seeds_of
 
 if TYPE_CHECKING:
     from marauder.selection.settings import SelectionSettings
@@ -104,15 +105,7 @@ ROUNDS = {"tiny": Rounds(20, 10, 2), "small": Rounds(24, 24, 3), "full": Rounds(
 
 def hidden(record: Record) -> Record:
     """The picture as the selection may see it."""
-    return replace(
-        record,
-        boxes=np.zeros((0, 4)),
-        classes=np.zeros(0),
-        ignored=np.zeros(0),
-        box_attributes={},
-        labelled=False,
-        split=None,
-    )
+    return replace(relabelled(record, np.zeros((0, 4)), np.zeros(0)), labelled=False, split=None)
 
 
 def boxes_of(record: Record) -> int:
@@ -252,23 +245,15 @@ def told(line: Line) -> str:
     )
 
 
-Curves = dict[int, list[Line]]
-"""By seed: the lines of every round, the beginning first."""
-
-
-def curves_of(lines: Sequence[Line], arm: str) -> Curves:
-    """The complete curves of an arm."""
-    found: Curves = {}
-    for seed in sorted({line["training"]["seed"] for line in lines}):
-        own = {
-            line["training"]["round"]: line
-            for line in lines
-            if line["training"]["seed"] == seed and line["training"]["arm"] in (BEGINNING, arm)
-        }
-        count = ROUNDS[lines[0]["training"]["scale"]].count
-        if set(own) == set(range(count + 1)):
-            found[seed] = [own[number] for number in sorted(own)]
-    return found
+def curves_of(lines: Sequence[Line], arm: str) -> dict[int, list[Line]]:
+    """An arm's complete curves by seed: the lines of every round, the beginning first."""
+    found: dict[int, dict[int, Line]] = {}
+    for line in lines:
+        key = line["training"]
+        if key["arm"] in (BEGINNING, arm):
+            found.setdefault(key["seed"], {})[key["round"]] = line
+    whole = {seed: [own[number] for number in sorted(own)] for seed, own in sorted(found.items())}
+    return {seed: own for seed, own in whole.items() if len(own) > ROUNDS[own[0]["training"]["scale"]].count}
 
 
 def slope_of(curves: Sequence[Sequence[Line]], metric: str, cost: str) -> float:
@@ -328,26 +313,19 @@ def report(lines: Sequence[Line], arms: Sequence[str]) -> None:
 
 def findings(lines: Sequence[Line]) -> list[Finding]:
     """For each set of pictures and start: whether hybrid meets the target, and which arm is best."""
-    tables: dict[tuple[str, str, str], list[Line]] = {}
-    for line in lines:
-        key = line["training"]
-        start = "COCO weights" if key["weights"] else "random weights"
-        tables.setdefault((key["pictures"], start, key["scale"]), []).append(line)
     found = []
-    for (pictures, start, scale), own in sorted(tables.items()):
-        place = f"{pictures}, from {start}, scale {scale}"
-        arms = dict.fromkeys(line["training"]["arm"] for line in own if line["training"]["arm"] != RANDOM)
-        ratios = {arm: ratio for arm in arms if (ratio := cost_ratio(own, arm)) is not None}
-        if OURS in ratios:
-            verdict = judge(ratios[OURS], TARGET, 1.0)
+    known = [line for line in lines if line["training"]["scale"] != "tiny"]
+    for own in groups(known, ("arm", "seed", "round", "settings")):
+        key = own[0]["training"]
+        place = f"{key['pictures']}, {key['scale']}, from {'COCO' if key['weights'] else 'random'} weights"
+        arms = dict.fromkeys(line["training"]["arm"] for line in own)
+        ratios = {arm: cost_ratio(own, arm) for arm in arms if arm != RANDOM}
+        if (ours := ratios.get(OURS)) is not None:
+            verdict = judge(ours, TARGET, 1.0)
             question = f"Step 3: boxes of random choice for one of hybrid's at equal mAP50 ({place})"
-            found.append(Finding(question, ratios[OURS].describe(".2f"), verdict, CONSEQUENCES[verdict]))
-        if len(ratios) > 1:
-            best = max(ratios, key=lambda arm: ratios[arm].mean)
-            beats = "beats" if ratios[best].low > 1 else "is not shown to beat"
-            question = f"Step 3: the best of {len(ratios)} ways to choose ({place})"
-            figure = f"{best}, {ratios[best].describe('.2f')}"
-            found.append(Finding(question, figure, "measured", f"{best} {beats} random choice here."))
+            found.append(Finding(question, ours.describe(".2f"), verdict, CONSEQUENCES[verdict]))
+        if sum(ratio is not None for ratio in ratios.values()) > 1:
+            found += best_of(f"Step 3: the best of {{count}} ways to choose ({place})", ratios, ".2f")
     return found
 
 
@@ -375,20 +353,12 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Train what is missing, measure, print."""
-    parser = command_line()
-    arguments = parser.parse_args()
+    arguments = command_line().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if arguments.one:
         print(json.dumps(train_and_measure(json.loads(arguments.one))))
         return
-    if arguments.output is None and not arguments.only_report:
-        parser.error("--output: where to keep the trainings")
-
-    def train(key: Line, _: int) -> Line:
-        start = str(arguments.weights.resolve()) if arguments.weights else None
-        return in_process(__file__, {**key, "folder": str(folder_of(key, arguments.output)), "start": start})
-
-    report(run_missing(trainings(arguments), arguments, train, told), arguments.arms)
+    report(run_trainings(__file__, arguments, trainings(arguments), told), arguments.arms)
 
 
 if __name__ == "__main__":
