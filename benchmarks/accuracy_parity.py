@@ -185,12 +185,14 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
             # Of several recipes only what tells them apart.
             words = [f"{name}={value}" for name, value in own.items() if any(o.get(name) != value for o in settings)]
             equal = key["compare"] == "equal"
-            target = -MARGIN if equal else 0.0
-            verdict = judge(difference, target, none=target)
-            what = f"equal settings; at most {MARGIN} lower" if equal else "our recipe beside their defaults; higher"
+            limit = -MARGIN if equal else 0.0
+            verdict = judge(difference, limit, none=limit)
+            target = f"at most {MARGIN} below" if equal else "above"
+            what = "equal settings" if equal else "our recipe, their defaults"
             start = "COCO" if key["weights"] else "random"
-            where = f"{key['data'] or 'aquarium'}, {key['model']} from {start} weights, {key['epochs']} epochs"
-            question = f"mAP50 beside Ultralytics' trainer ({where}): {what}{'; ' if words else ''}{', '.join(words)}"
+            where = f"{key['data'] or 'aquarium'}, {key['epochs']} epochs from {start} weights"
+            told_apart = f" ({', '.join(words)})" if words else ""
+            question = f"Step 2 ({where}): mAP50 on val, {target} Ultralytics'; {what}{told_apart}"
             advice = ADVICE[key["compare"]][verdict]
             found.append(Finding(question, difference.describe("+.3f"), verdict, advice))
     return found
