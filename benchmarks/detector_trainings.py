@@ -7,6 +7,7 @@ those of users; gates, registry, exports and trackers, which no figure depends o
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,8 +111,11 @@ def relabelled(record: Record, boxes: np.ndarray, classes: np.ndarray) -> Record
 
 
 def epochs_for(pictures: int, scale: Scale) -> int:
-    """Epochs over so many pictures that come nearest to the scale's updates, at least one."""
-    return max(1, round(scale.updates / max(1, pictures // scale.batch_size)))
+    """Epochs over so many pictures that come nearest to the scale's updates, at least one.
+
+    An epoch's last update has the pictures that are left over, which counts where there are few pictures.
+    """
+    return max(1, round(scale.updates / math.ceil(pictures / scale.batch_size)))
 
 
 def settings_for(

@@ -133,11 +133,11 @@ class Paired:
 
 
 def interval(values: Sequence[float]) -> Paired:
-    """The mean of ``values``, at least one, with its interval."""
+    """The mean of ``values``, at least one, with its interval; NaN where one of them is."""
     from scipy.stats import t
 
     mean = statistics.fmean(values)
-    if len(values) < 2:
+    if len(values) < 2 or math.isnan(mean):
         return Paired(mean, math.nan, math.nan, len(values))
     half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
     return Paired(mean, mean - half, mean + half, len(values))
