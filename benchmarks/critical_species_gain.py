@@ -42,6 +42,7 @@ from tables import (
     interval,
     judge,
     paired,
+    place_of,
     run_missing,
     seeds_of,
 )
@@ -245,8 +246,7 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
     """Rows of the evidence page: step 5 as shipped against both targets, and the best of the other arms."""
     found = []
     for group in groups([line for line in lines if line["training"]["scale"] != "tiny"]):
-        key = group[0]["training"]
-        where = f"aquarium, {key['scale']}, from {'COCO' if key['weights'] else 'random'} weights"
+        where = place_of(group[0])
         gain, loss = precision_gain(group, "ours"), paired(group, "ours", PLAIN, "others_map50", relative=True)
         if gain is not None:
             verdict = judge(gain, TARGET_PRECISION)

@@ -41,6 +41,7 @@ from tables import (
     interval,
     judge,
     paired,
+    place_of,
     seeds_of,
 )
 
@@ -171,17 +172,10 @@ def comparisons(lines: Sequence[Line]) -> list[list[Line]]:
     return groups(lines, ("arm", "seed", "treatment"))
 
 
-def about(line: Line) -> str:
-    """Pictures, scale and start of a training."""
-    key = line["training"]
-    start = "COCO" if key["weights"] else "random"
-    return f"{key['pictures']}, {key['scale']}, from {start} weights"
-
-
 def report(lines: Sequence[Line]) -> None:
     """Each arm beside raw pictures, paired by seed."""
     for group in comparisons(lines):
-        print(f"\n{about(group[0])}:")
+        print(f"\n{place_of(group[0])}:")
         for arm in ARMS:
             of_arm = by_seed(group, arm, "map50")
             if not of_arm:
@@ -214,7 +208,7 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
     """
     found = []
     for group in comparisons([line for line in lines if line["training"]["scale"] != "tiny"]):
-        where = about(group[0])
+        where = place_of(group[0])
         auto = paired(group, AUTO, RAW, "map50")
         if auto is None:
             continue

@@ -166,6 +166,13 @@ def groups(lines: Sequence[Line], apart: Sequence[str] = ("arm", "seed")) -> lis
     return list(found.values())
 
 
+def place_of(line: Line) -> str:
+    """In words, for findings: the pictures, scale and start of a detector's training."""
+    key = line["training"]
+    start = "COCO" if key["weights"] else "random"
+    return f"{key.get('pictures', 'aquarium')}, {key['scale']}, from {start} weights"
+
+
 def paired(lines: Sequence[Line], arm: str, reference: str, metric: str, relative: bool = False) -> Paired | None:
     """How much ``arm`` has more of ``metric`` than ``reference``, over the seeds that both have; ``None``: over none.
 
