@@ -70,6 +70,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "mean": ("reduction=mean",),
     "two_of_a_clip": ("most_per_group=2",),
     "wide": ("candidate_factor=10",),
+    # Among uncertain pictures, those of classes with few boxes, for their price.
+    "balanced": ("cover=class_balance",),
     "two_of_a_clip_per_price": ("most_per_group=2", "price_weight=1"),
     **{name: (f"strategy={name}",) for name in plugin_names("strategy") if name not in (OURS, RANDOM)},
     **{name: (*ALONE, f"measures=[{name}]") for name in plugin_names("uncertainty")},
@@ -100,7 +102,7 @@ class Rounds:
     count: int
 
 
-ROUNDS = {"tiny": Rounds(20, 10, 2), "small": Rounds(24, 24, 3), "full": Rounds(100, 60, 5)}
+ROUNDS = {"tiny": Rounds(20, 10, 2), "small": Rounds(40, 20, 3), "full": Rounds(100, 60, 5)}
 
 
 def hidden(record: Record) -> Record:

@@ -34,6 +34,7 @@ class Table:
 COCO = "--weights yolov8n.pt"
 EQUAL = "--threads 1 --optimizer adamw --learning-rate 5e-4"
 DEFAULTS = "--threads 1 --compare defaults --recipe fine_tune --set training.close_mosaic_epochs=2"
+LEARNING = "hybrid random balanced class_balance per_price k_medoids typical uncertainty entropy localisation_stability"
 TABLES = (
     Table(
         "Step 0: underwater enhancement",
@@ -72,8 +73,14 @@ TABLES = (
         "Step 3: active learning",
         "active_learning_gain",
         "active_learning_gain.jsonl",
-        (f"{COCO} --pictures aquarium", f"{COCO} --pictures deepfish", "--pictures aquarium"),
-        minutes=190,
+        (
+            f"{COCO} --pictures aquarium --seeds 6",
+            f"{COCO} --pictures deepfish --seeds 6",
+            f"{COCO} --pictures aquarium --arms {LEARNING}",
+            f"{COCO} --pictures deepfish --arms {LEARNING}",
+            "--pictures aquarium",
+        ),
+        minutes=1100,
     ),
     Table(
         "Step 4: label errors found by a detector",
