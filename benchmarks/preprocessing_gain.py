@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,6 +130,10 @@ def train_and_measure(training: Line) -> Line:
     for other in TREATMENTS if arm == RAW else ():
         found = measure_detector(weights, read_dataset(treated(other, raw)[0]), "test", scale, device, WATER)
         figures |= {f"{name} on {other}": value for name, value in found.items()}
+    checkpoints = root / arm / "checkpoints"
+    if checkpoints.exists():
+        # Most of a training's bytes, and of no use once it is measured.
+        shutil.rmtree(checkpoints)
     return {**figures, "enhanced": enhanced, "trained_seconds": trained, "seconds": time.perf_counter() - started}
 
 
