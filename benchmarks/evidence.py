@@ -48,7 +48,7 @@ TABLES = (
             "--arms raw auto --pictures deepfish",
             "--arms raw auto --pictures scenes",
         ),
-        minutes=290,
+        minutes=350,
     ),
     Table(
         "Step 1: self-supervised pretraining",

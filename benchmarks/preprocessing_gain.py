@@ -7,8 +7,9 @@ Each seed has its own split, and each arm is trained and measured on pictures th
 way. The detector of raw pictures is also measured on every treatment (``map50 on auto``). ``scenes``: generated reefs
 of all water types mixed, also measured by water type. Measured on the split test, which no training saw.
 
-Target: ``auto`` gains at least 0.01 mAP50. ``--scale small`` takes two to four minutes a training on one core: three
-seeds of all seven arms take about an hour. ``--scale full`` is for a GPU. The same command continues after any stop.
+Target: ``auto`` gains at least 0.01 mAP50. ``--scale small`` takes about four minutes a training on one core, three
+seeds of all seven arms an hour and a half; with ``--first-seed`` two processes share them. ``--scale full`` is for a
+GPU: half an hour a training. The same command continues after any stop.
 """
 
 from __future__ import annotations
