@@ -9,7 +9,7 @@ of all water types mixed, also measured by water type. Measured on the split tes
 
 Target: ``auto`` gains at least 0.01 mAP50. ``--scale small`` takes about four minutes a training on one core, three
 seeds of all seven arms an hour and a half; with ``--first-seed`` two processes share them. ``--scale full`` is for a
-GPU: half an hour a training. The same command continues after any stop.
+GPU, by estimate half an hour a training. The same command continues after any stop.
 """
 
 from __future__ import annotations
