@@ -21,17 +21,30 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from peers import NAMES, pinned_ultralytics, prepare_pictures
-from tables import Line, add_options, by_seed, in_process, paired, run_missing
+from tables import (
+    Finding,
+    Line,
+    add_options,
+    by_seed,
+    groups,
+    in_process,
+    judge,
+    paired,
+    run_missing,
+    seeds_of,
+)
 
 ARMS = ("ours", "ultralytics")
 TOLD = ("data", "model", "image_size", "batch_size", "optimizer", "learning_rate", "device", "threads")
 """Options that every training of a comparison shares and its key holds, beside weights and ``--set``."""
 MEASURED = ("map50", "map50_95")
+MARGIN = 0.02
+"""mAP50 by which ours may be lower with equal settings and still count as equal."""
 
 
 def equal_recipe(arguments: argparse.Namespace) -> dict[str, float]:
@@ -143,6 +156,56 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
+ADVICE = {
+    "equal": {
+        "met": "ours trains no worse than Ultralytics' trainer",
+        "refuted": "ours trains worse: to be found out why",
+        "open": "no difference is shown, but one is not ruled out either",
+    },
+    "defaults": {
+        "met": "the recipe does better on so few pictures",
+        "refuted": "their defaults do better: the recipe is to be changed",
+        "open": "not decided",
+    },
+}
+
+
+def findings(lines: Sequence[Line]) -> list[Finding]:
+    """Rows of the evidence page: equal settings, and our recipes beside Ultralytics' defaults."""
+    found = []
+    for group in groups(lines, ("arm", "seed", "settings")):
+        key = group[0]["training"]
+        theirs = [line for line in group if line["training"]["arm"] != "ours"]
+        ours = groups([line for line in group if line["training"]["arm"] == "ours"])
+        settings = [flat(lines[0]["training"].get("settings", {})) for lines in ours]
+        for here, own in zip(ours, settings, strict=True):
+            difference = paired([*here, *theirs], "ours", "ultralytics", "map50")
+            if difference is None:
+                continue
+            # Of several recipes only what tells them apart.
+            words = [f"{name}={value}" for name, value in own.items() if any(o.get(name) != value for o in settings)]
+            equal = key["compare"] == "equal"
+            limit = -MARGIN if equal else 0.0
+            verdict = judge(difference, limit, none=limit)
+            target = f"at most {MARGIN} below" if equal else "above"
+            what = "equal settings" if equal else "our recipe, their defaults"
+            start = "COCO" if key["weights"] else "random"
+            where = f"{key['data'] or 'aquarium'}, {key['epochs']} epochs from {start} weights"
+            told_apart = f" ({', '.join(words)})" if words else ""
+            question = f"Step 2 ({where}): mAP50 on val, {target} Ultralytics'; {what}{told_apart}"
+            advice = ADVICE[key["compare"]][verdict]
+            found.append(Finding(question, difference.describe("+.3f"), verdict, advice))
+    return found
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return found
+
+
 def main() -> None:
     """Train all arms and seeds that are not done yet, and report."""
     arguments = options().parse_args()
@@ -171,7 +234,7 @@ def trainings(arguments: argparse.Namespace) -> Iterator[Line]:
         # What an arm is not given does not make it another training.
         kept = {name: value for name, value in shared.items() if name not in of_equal}
         for epochs in arguments.epochs:
-            for seed in range(arguments.seeds):
+            for seed in seeds_of(arguments):
                 for arm in arguments.arms:
                     if compare == "equal":
                         given = {name: shared[name] for name in of_equal}

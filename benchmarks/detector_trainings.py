@@ -6,15 +6,20 @@ those of users; gates, registry, exports and trackers, which no figure depends o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import argparse
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tables import Line
+import numpy as np
+
+from peers import NAMES
+from tables import Line, add_options, in_process, run_missing
 
 if TYPE_CHECKING:
-    from marauder.data.records import Dataset
+    from marauder.data.records import Dataset, Record
     from marauder.tasks.detection.settings import DetectionSettings
 
     Settings = TypeVar("Settings", bound=DetectionSettings)
@@ -53,9 +58,64 @@ SCALES = {
 """``tiny`` tries the command; ``small``: two cores, two to four minutes a training; ``full``: a GPU."""
 
 
+def add_training_options(parser: argparse.ArgumentParser, arms: Iterable[str], pictures: Iterable[str] = NAMES) -> None:
+    """The options that tables of detectors have, those of every table among them."""
+    arms, pictures = list(arms), list(pictures)
+    parser.add_argument("--output", type=Path, help="keeps the data sets and trainings")
+    parser.add_argument("--weights", type=Path, help="COCO weights of the scale's model; default: random weights")
+    parser.add_argument("--pictures", choices=pictures, default=pictures[0])
+    parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--arms", nargs="+", choices=arms, default=arms)
+    parser.add_argument("--recipe", default="fine_tune", help="of every arm")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of every arm")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    add_options(parser)
+
+
+def shared_by_all(arguments: argparse.Namespace) -> Line:
+    """What decides the figures of all trainings of a command with ``add_training_options``; ``weights``: SHA-256."""
+    from marauder.core.files import hash_file
+
+    shared = {name: getattr(arguments, name) for name in ("pictures", "scale", "recipe", "set", "device", "threads")}
+    return {**shared, "weights": hash_file(arguments.weights) if arguments.weights else None}
+
+
+def folder_of(training: Line, output: Path) -> Path:
+    """Where the trainings of one seed lie, which share pictures, scale and weights to start from."""
+    start = (training["weights"] or "random")[:8]
+    return output.resolve() / f"{training['pictures']}_{training['scale']}_{start}" / f"seed_{training['seed']}"
+
+
+def run_trainings(
+    script: str, arguments: argparse.Namespace, keys: Sequence[Line], told: Callable[[Line], str]
+) -> list[Line]:
+    """``tables.run_missing`` with ``script --one`` for each training, which is told ``folder``, where its seed's
+    trainings lie, and ``start``, the file of ``--weights`` or ``None``."""
+    if arguments.output is None and not arguments.only_report:
+        raise SystemExit("--output: name the folder that keeps the trainings")
+    start = str(arguments.weights.resolve()) if arguments.weights else None
+    weights = shared_by_all(arguments)["weights"]
+
+    def train(key: Line, _: int) -> Line:
+        # Arms that start from random weights lie beside those that do not, with the same split.
+        folder = folder_of({**key, "weights": weights}, arguments.output)
+        return in_process(script, key, folder=str(folder), start=start)
+
+    return run_missing(keys, arguments, train, told)
+
+
+def relabelled(record: Record, boxes: np.ndarray, classes: np.ndarray) -> Record:
+    """The record with these labels, of which nothing more is known: ``boxes`` (N, 4) in pixels, ``classes`` (N,)."""
+    return replace(record, boxes=boxes, classes=classes, ignored=np.zeros(len(boxes), bool), box_attributes={})
+
+
 def epochs_for(pictures: int, scale: Scale) -> int:
-    """Epochs over so many pictures that come nearest to the scale's updates, at least one."""
-    return max(1, round(scale.updates / max(1, pictures // scale.batch_size)))
+    """Epochs over so many pictures that come nearest to the scale's updates, at least one.
+
+    An epoch's last update has the pictures that are left over, which counts where there are few pictures.
+    """
+    return max(1, round(scale.updates / math.ceil(pictures / scale.batch_size)))
 
 
 def settings_for(
@@ -116,10 +176,17 @@ def train_detector(
     return run_gated(settings, Clock()).weights
 
 
-def measure_detector(weights: Path, dataset: Dataset, split: str, scale: Scale, device: str) -> Mapping[str, float]:
-    """``map50`` and ``map50_95`` of weights on a split."""
+def measure_detector(
+    weights: Path, dataset: Dataset, split: str, scale: Scale, device: str, attribute: str | None = None
+) -> Mapping[str, float]:
+    """``map50`` and ``map50_95`` of weights on a split; ``map50 attribute=value`` of an attribute's values, too."""
     from marauder.engine.distributed import choose_device
     from marauder.tasks.detection.evaluate_split import evaluate_split
 
-    found = evaluate_split(weights, dataset, split, choose_device(device), None, scale.image_size).result.overall
-    return {"map50": found.map50, "map50_95": found.map50_95}
+    result = evaluate_split(weights, dataset, split, choose_device(device), None, scale.image_size).result
+    by_value = {
+        f"map50 {name}": part.map50
+        for name, part in result.slices.items()
+        if attribute is not None and name.startswith(f"{attribute}=")
+    }
+    return {"map50": result.overall.map50, "map50_95": result.overall.map50_95, **by_value}

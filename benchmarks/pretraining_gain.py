@@ -1,106 +1,121 @@
-"""What pretraining is worth when labels are scarce: mAP at 5, 10, 25 and 100 % of the labels, from four starts.
+"""What step 1, pretraining without labels, is worth to a detector: mAP at 5, 10, 25 and 100 % of the labels.
 
-    python benchmarks/pretraining_gain.py --output DIR [--scale small|full] [--seeds 3] [--fractions 5 10 25 100]
+    python benchmarks/pretraining_gain.py --weights yolov8n_coco.pt --output DIR --results pretraining_gain.jsonl
 
-Arms: random weights; a detector of another domain (``--other-weights``, for example COCO's; without it one is trained
-here on DeepFish's labels); ours from random weights; ours from that detector. Pretraining sees Aquarium's training
-pictures without labels, and DeepFish's; never an evaluation picture. Labels are taken away by whole clips; within a
-fraction every arm gets the same pictures, updates and settings, and only the last weights are measured. Every finished
-training is a line of DIR/results.jsonl: the same command with the same DIR goes on where it was.
+Main arms: ``random`` weights, ``coco`` (``--weights``), and a backbone pretrained from either (``ours_random``,
+``ours_coco``: neck and head are COCO's, as step 2 takes them). Beside them, at the first fraction: a lower rate, a
+longer pretraining, the other method, and three cheap ways of using the same pictures: ``statistics`` (COCO's weights,
+running statistics estimated anew), ``blend`` (midway between COCO's and our backbone) and ``self_training`` (the boxes
+that ``coco`` is sure of are labels for a second training). Pretraining sees the training pictures of both data sets
+without labels, never one of val or test.
 
-Target: ours from random at 10 % of the labels at least 15 % over random weights in mAP50-95, relatively.
-``--scale small`` is a scaled-down form for a CPU; its figures say nothing of the full scale.
+Labels are taken away by whole clips. Within a seed and fraction all arms have the same split, pictures, updates and
+settings; best weights are chosen on val and measured on test. Each seed has its own split and its own pretrainings,
+whose lines hold the probe's gain: the report compares its sign with the detector's. Target: mAP50-95 relatively +15 %
+at 10 % of the labels. ``small``: 2 to 4 minutes a detector and 6 a pretraining on one core, about 290 in all for three
+seeds; ``full`` about two days of one GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
-import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marauder.core.clock import Clock
-from marauder.core.files import append_line, fingerprint, read_lines, write_bytes
-from marauder.core.randomness import stream
-from marauder.data.reading import read_dataset
-from marauder.data.records import Dataset, Record
-from marauder.data.splits import split_dataset
-from peers import AQUARIUM_NAMES, describe_machine, shared_data
+from detector_trainings import (
+    SCALES,
+    UNMEASURED,
+    Scale,
+    add_training_options,
+    measure_detector,
+    relabelled,
+    run_trainings,
+    shared_by_all,
+    train_detector,
+)
+from peers import NAMES, SHARES, prepare_pictures, shared_data
+from tables import Finding, Line, Paired, by_seed, by_table, interval, judge, paired, seeds_of
 
 if TYPE_CHECKING:
-    import torch
+    from marauder.data.records import Dataset, Record
+    from marauder.models.pretraining.network import Backbone
+    from marauder.runs.gated import RunSummary
+    from marauder.tasks.pretraining.settings import PretrainingSettings
 
-    from marauder.engine.task import Task, Weights
-
-ARMS = ("random", "other", "ours", "ours_other")
-TITLES = {
-    "random": "random weights",
-    "other": "other-domain detector",
-    "ours": "ours from random",
-    "ours_other": "ours from detector",
-}
-FRACTIONS = (5, 10, 25, 100)
-TARGET = 0.15
-PERIODS = 10
-"""Epochs a training is told as, so that warm-up and the end without mosaic are the same shares of it everywhere."""
-
-
-AnyScale = TypeVar("AnyScale", bound=Any)
+FRACTIONS = (10, 5, 25, 100)
+"""Per cent of the labels; that of the target comes first."""
+TARGET, TARGET_PERCENT = 0.15, 10
+AGREEMENT = 0.8
+"""Least share of pretrainings whose probe has the sign of the detector's gain, for a probe worth its time."""
+SURE = 0.5
+"""Least score of a box that self-training takes for a label."""
+SPLITS = {**SHARES, "aquarium": {"train": 0.6, "val": 0.15, "test": 0.25}}
+"""More of aquarium in test than in other tables: of a tenth of it the difference of two detectors is mostly noise."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Sizes of one scale. ``updates``: of a detector's training; ``pretraining_updates``: of a backbone's.
+class Sizes:
+    """Of a pretraining: pixels of a view, pictures of an update, updates, pictures of the other data set at most."""
 
-    ``pretrainings``: how many backbones are pretrained for each start; seeds beyond share them, in turn.
-    """
-
-    name: str
-    model: str
-    image_size: int
-    batch_size: int
+    view: int
+    batch: int
     updates: int
-    learning_rate: float
-    mosaic: float
-    view_size: int
-    pretraining_batch: int
-    pretraining_updates: int
-    pretraining_rate: float
-    other_pictures: int
-    method: str
-    pretrainings: int
+    others: int
 
 
-SCALES = {
-    "small": Scale("small", "yolov8t", 160, 16, 600, 4e-3, 0.0, 96, 32, 900, 2e-3, 400, "distillation", 1),
-    "full": Scale("full", "yolov8n", 640, 16, 4000, 1e-3, 1.0, 224, 128, 12000, 1e-3, 1500, "moco", 3),
+SIZES = {"tiny": Sizes(64, 16, 40, 60), "small": Sizes(160, 32, 400, 400), "full": Sizes(224, 128, 12000, 1500)}
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """``start``: random or coco; ``words``: settings other than step 1's own; ``longer``: times the scale's updates."""
+
+    start: str
+    words: tuple[str, ...] = ()
+    longer: int = 1
+
+
+DISTILLATION = ("pretraining.method=distillation",)
+PRETRAININGS = {
+    "random": Pretraining("random"),
+    "coco": Pretraining("coco"),
+    "coco_low_rate": Pretraining("coco", ("training.optimizer.learning_rate=1e-4",)),
+    "coco_long": Pretraining("coco", longer=3),
+    "coco_distillation": Pretraining("coco", DISTILLATION),
+    "random_distillation": Pretraining("random", DISTILLATION),
 }
 
 
 @dataclass(frozen=True)
-class Data:
-    """Aquarium split by clips, and DeepFish."""
+class Arm:
+    """``start``: of the detector; ``backbone``: the pretraining that its backbone is of."""
 
-    training: Dataset
-    evaluation: Dataset
-    other: Dataset
+    start: str
+    backbone: str | None = None
 
 
-def open_data(scale: Scale) -> Data:
-    """Aquarium's training and evaluation pictures, by clips, the same for every seed; DeepFish thinned evenly."""
-    aquarium = read_dataset(shared_data() / "aquarium", names=AQUARIUM_NAMES)
-    aquarium = split_dataset(aquarium, {"train": 0.7, "val": 0.3}, seed=0)
-    deepfish = read_dataset(shared_data() / "deepfish", names=("fish",))
-    step = max(1, len(deepfish) // scale.other_pictures)
-    other = deepfish.with_records(deepfish.records[::step][: scale.other_pictures])
-    return Data(aquarium.split("train"), aquarium.split("val"), other)
+MAIN = ("random", "coco", "ours_random", "ours_coco")
+ARMS = {
+    "random": Arm("random"),
+    "coco": Arm("coco"),
+    "ours_random": Arm("random", "random"),
+    "ours_coco": Arm("coco", "coco"),
+    "statistics": Arm("coco"),
+    "self_training": Arm("coco"),
+    "ours_coco_low_rate": Arm("coco", "coco_low_rate"),
+    "blend": Arm("coco", "coco"),
+    "ours_coco_long": Arm("coco", "coco_long"),
+    "ours_coco_distillation": Arm("coco", "coco_distillation"),
+    "ours_random_distillation": Arm("random", "random_distillation"),
+}
 
 
 def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
@@ -108,6 +123,8 @@ def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
 
     The first clips are chosen so that every class is in the part, as far as clips allow.
     """
+    from marauder.core.randomness import stream
+
     groups: dict[str, list[Record]] = {}
     for record in training:
         groups.setdefault(record.group, []).append(record)
@@ -128,279 +145,332 @@ def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
     return chosen
 
 
-def train_detector(
-    scale: Scale,
-    folder: Path,
-    names: tuple[str, ...],
-    records: Sequence[Record],
-    evaluation: Sequence[Record],
-    seed: int,
-    weights: Path | None,
-    backbone: Path | None,
-    device: str,
-) -> dict[str, float]:
-    """Train one detector and measure its last weights; leaves them in ``folder``/last.safetensors."""
-    from marauder.data.balancing import Resampling
-    from marauder.engine.settings import TrainingSettings
-    from marauder.imaging.augmentation import AugmentationSettings
-    from marauder.tasks.detection.training import DetectionPlan, DetectionTask
+@dataclass(frozen=True)
+class Place:
+    """The data sets and trainings of one seed. ``data``: its split, all of it labelled; ``training``: the line's key,
+    with ``start``, the file of COCO weights (``None``: there is none)."""
 
-    length = scale.updates // PERIODS * scale.batch_size
-    plan = DetectionPlan(
-        scale.model, names, records, evaluation, scale.image_size, seed,
-        AugmentationSettings(mosaic=scale.mosaic), weights, backbone,
-        resampling=Resampling(np.full(len(records), length / len(records))), close_mosaic_epochs=2,
-    )  # fmt: skip
-    optimizer = {"name": "adamw", "learning_rate": scale.learning_rate, "momentum": 0.9, "warmup_epochs": 1.0}
-    settings = TrainingSettings.model_validate({
-        "epochs": PERIODS, "batch_size": scale.batch_size, "seed": seed, "patience": 0,
-        "evaluate_every": PERIODS, "device": device, "optimizer": optimizer,
-        "average_ramp": scale.updates / 4, "average_decay": 0.99, "workers": 0 if device == "cpu" else None,
-    })  # fmt: skip
-    row = fit(DetectionTask(plan, folder.parent / "pictures", int(8e9)), settings, folder, Kept(folder, scale), plan)
-    return {"map50": row["val/map50"], "map50_95": row["val/map50_95"]}
+    root: Path
+    data: Path
+    training: Line
 
+    @property
+    def scale(self) -> Scale:
+        """Of its detectors."""
+        return SCALES[self.training["scale"]]
 
-def pretrain_backbone(
-    scale: Scale, folder: Path, records: Sequence[Record], seed: int, init: Path | None, device: str
-) -> dict[str, float]:
-    """Pretrain a backbone; leaves it in ``folder``/backbone.safetensors. Returns the signs of its features."""
-    from marauder.imaging.underwater_view_settings import ViewSettings
-    from marauder.models.pretraining.settings import MethodSettings
-    from marauder.tasks.pretraining.settings import PretrainingTraining
-    from marauder.tasks.pretraining.training import PretrainingTask, PretrainingTaskPlan
+    def start(self, kind: str) -> Path | None:
+        """The file of a start, ``random`` or ``coco``."""
+        return Path(self.training["start"]) if kind == "coco" else None
 
-    steps = math.ceil(len(records) / scale.pretraining_batch)
-    epochs = max(1, round(scale.pretraining_updates / steps))
-    plan = PretrainingTaskPlan(
-        scale.model, scale.method, MethodSettings(), ViewSettings(), records, records[:: max(1, len(records) // 128)],
-        scale.view_size, scale.view_size * 3 // 2, seed, init,
-    )  # fmt: skip
-    optimizer = {"learning_rate": scale.pretraining_rate, "warmup_epochs": max(1.0, epochs / 20), "weight_decay": 1e-4}
-    settings = PretrainingTraining.model_validate({
-        "epochs": epochs, "batch_size": scale.pretraining_batch, "seed": seed, "evaluate_every": epochs,
-        "device": device, "optimizer": optimizer, "workers": 0 if device == "cpu" else None,
-    })  # fmt: skip
-    task = PretrainingTask(plan, folder.parent / "pictures", int(8e9))
-    row = fit(task, settings, folder, KeptBackbone(folder), plan)
-    return {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
-
-
-def fit(task: Task, settings: Any, folder: Path, weights: Weights, plan: Any) -> dict[str, float]:
-    """Train to the end, going on from a checkpoint of the same training where there is one; the last epoch's row."""
-    from marauder.engine.distributed import process_group
-    from marauder.engine.trainer import Trainer
-
-    with process_group(settings.device) as group:
-        identity = fingerprint([repr(plan.training), repr(settings), getattr(plan, "image_size", 0)])
-        trainer = Trainer(task, settings, group, folder, folder / "checkpoints", weights, Clock(), identity)
-        trainer.fit()
-        row = dict(trainer.state.position.history[-1])
-    task.close()
-    return row
-
-
-class Kept:
-    """A detector's last weights (``marauder.engine.task.Weights``)."""
-
-    def __init__(self, folder: Path, scale: Scale) -> None:
-        self.folder, self.scale = folder, scale
-
-    def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
-        """Write the last weights; there is one evaluation, so that best ones are no others."""
-        from marauder.models.files import save_detector
-        from marauder.models.ultralytics_adapter import DetectionModel
-
-        assert isinstance(model, DetectionModel)
-        if name == "last":
-            save_detector(model, self.folder / name, self.scale.image_size, about)
-
-    def about(self, name: str) -> Mapping[str, Any] | None:
-        """Nothing but whether they are there."""
-        return {} if name == "last" and self.files(name)[0].is_file() else None
-
-    def files(self, name: str) -> Sequence[Path]:
-        """One file."""
-        return [self.folder / f"{name}.safetensors"]
-
-
-class KeptBackbone:
-    """A pretrained backbone (``marauder.engine.task.Weights``)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def save(self, model: torch.nn.Module, name: str, about: dict[str, Any]) -> None:
-        """Write the backbone as step 1 does."""
-        from safetensors.torch import save
-
-        from marauder.models.pretraining.base import PretrainingMethod
-
-        assert isinstance(model, PretrainingMethod)
-        if name == "last":
-            write_bytes(self.folder / "backbone.safetensors", save(model.backbone_state()))
-
-    def about(self, name: str) -> Mapping[str, Any] | None:
-        """Nothing but whether it is there."""
-        return {} if name == "last" and self.files(name)[0].is_file() else None
-
-    def files(self, name: str) -> Sequence[Path]:
-        """One file, of the last weights."""
-        return [self.folder / "backbone.safetensors"] if name == "last" else []
-
-
-class Bench:
-    """Does what is not done yet, and remembers what is."""
-
-    def __init__(self, arguments: argparse.Namespace, scale: Scale) -> None:
-        self.arguments, self.scale = arguments, scale
-        self.output: Path = arguments.output.absolute()
-        self.file = self.output / "results.jsonl"
-        self.data = open_data(scale)
-        other = str(arguments.other_weights or "deepfish")
-        self.about = fingerprint([asdict(scale), other, len(self.data.training), len(self.data.evaluation)])[:12]
-        rows = read_lines(self.file) if self.file.is_file() else []
-        if any(row["about"] != self.about for row in rows):
-            raise SystemExit(f"{self.file} is of other sizes or data; give another --output, or remove it")
-        self.done = {row["name"]: row for row in rows}
-
-    def once(self, name: str, work: Any) -> dict[str, Any]:
-        """The result of ``work`` (called with its folder), which is done only where no run before has done it."""
-        if name not in self.done:
-            started = time.monotonic()
-            folder = self.output / name
-            folder.mkdir(parents=True, exist_ok=True)
-            found = work(folder)
-            seconds = round(time.monotonic() - started, 1)
-            self.done[name] = {"name": name, "about": self.about, "seconds": seconds, **found}
-            append_line(self.file, self.done[name])
-            shown = "  ".join(f"{key} {value:.4f}" for key, value in found.items() if key.startswith("map"))
-            print(f"{name}: {shown}  {seconds:.0f} s", flush=True)
-        return self.done[name]
-
-    def other_detector(self) -> Path:
-        """A detector of another domain."""
-        if self.arguments.other_weights is not None:
-            return Path(self.arguments.other_weights)
-        other, device = split_dataset(self.data.other, {"train": 0.8, "val": 0.2}, seed=0), self.arguments.device
-        train, val = other.split("train").records, other.split("val").records
-        self.once(
-            "other_detector",
-            lambda folder: train_detector(self.scale, folder, other.names, train, val, 0, None, None, device),
+    def detector(self, arm: str, percent: int) -> Path:
+        """The best weights of an arm, trained unless they are there."""
+        made, folder = ARMS[arm], self.root / f"{arm}_{percent}"
+        start = self.start(made.start)
+        backbone = self.backbone(arm)
+        return train_detector(
+            {**self.training, "start": None if start is None else str(start)},
+            self.scale,
+            self.labelled(arm, percent),
+            folder,
+            () if backbone is None else (f"ssl_backbone={backbone}",),
         )
-        return self.output / "other_detector" / "last.safetensors"
 
-    def backbone(self, seed: int, init: Path | None) -> Path:
-        """A backbone pretrained on all pictures but those of the evaluation, without labels."""
-        name = f"backbone_{'random' if init is None else 'other'}_{seed}"
-        records = [*self.data.training, *self.data.other]
-        bare = [replace(r, boxes=np.zeros((0, 4)), classes=np.zeros(0), ignored=np.zeros(0), labelled=False,
-                        box_attributes={}) for r in records]  # fmt: skip
-        device = self.arguments.device
-        self.once(name, lambda folder: pretrain_backbone(self.scale, folder, bare, seed, init, device))
-        return self.output / name / "backbone.safetensors"
+    def labelled(self, arm: str, percent: int) -> Path:
+        """data.yaml with the labels that an arm has."""
+        from marauder.data.reading import read_dataset
+        from marauder.data.writers import write_yolo
 
-    def run(self, arm: str, percent: int, seed: int) -> dict[str, Any]:
-        """Train and measure one arm. Ours takes neck and head from where its pretraining started, too."""
-        start = self.other_detector() if "other" in arm else None
-        backbone = self.backbone(seed % self.scale.pretrainings, start) if "ours" in arm else None
-        names, evaluation, device = self.data.training.names, self.data.evaluation.records, self.arguments.device
-        part = labelled_part(self.data.training, percent, seed)
-        return self.once(
-            f"{arm}_{percent}_{seed}",
-            lambda folder: {
-                "pictures": len(part),
-                **train_detector(self.scale, folder, names, part, evaluation, seed, start, backbone, device),
-            },
+        dataset = read_dataset(self.data)
+        part = labelled_part(dataset.split("train"), percent, self.training["seed"])
+        evaluated = [record for record in dataset if record.split != "train"]
+        if arm == "self_training":
+            part += self.pseudo_labelled(dataset, part, percent)
+        folder = self.root / f"data_{percent}{'_self_training' if arm == 'self_training' else ''}"
+        return write_yolo(dataset.with_records([*part, *evaluated]), folder)
+
+    def pseudo_labelled(self, dataset: Dataset, part: Sequence[Record], percent: int) -> list[Record]:
+        """The other training pictures, with the boxes that the detector of ``part`` is sure of as their labels.
+
+        A picture without such a box is left out: that a weak detector is sure of nothing does not make it empty.
+        """
+        from marauder.annotation.prelabels import prelabel
+        from marauder.annotation.settings import PrelabelSettings
+        from marauder.core.clock import Clock
+
+        teacher, known = self.detector("coco", percent), {record.key for record in part}
+        others = [record for record in dataset.split("train") if record.key not in known]
+        settings = PrelabelSettings(confidence=SURE, image_size=self.scale.image_size, device=self.training["device"])
+        journal = self.root / f"self_training_{percent}.jsonl"
+        found = prelabel(teacher, others, dataset.names, settings, journal, Clock()).boxes
+        sure = [(record, found[record.key]) for record in others if len(found[record.key])]
+        return [relabelled(record, boxes.boxes, boxes.classes) for record, boxes in sure]
+
+    def backbone(self, arm: str) -> Path | None:
+        """The backbone that takes the place of the start's, made unless it is there; ``None``: it keeps its own."""
+        if arm == "statistics":
+            return self.settled(arm, blended=None)
+        name = ARMS[arm].backbone
+        if name is None:
+            return None
+        pretrained = self.pretrain(name).weights
+        return self.settled(arm, blended=pretrained) if arm == "blend" else pretrained
+
+    def settled(self, arm: str, blended: Path | None) -> Path:
+        """COCO's backbone, or the mean of its weights and those of ``blended``, with the running statistics of the
+        pictures without labels."""
+        from marauder.data.reading import read_dataset
+        from marauder.models.pretraining.files import save_backbone
+        from marauder.models.pretraining.network import build_backbone
+        from marauder.tasks.pretraining.probe import SETTLING, settle
+
+        backbone = build_backbone(self.scale.model, 0, self.start("coco"))
+        if blended is not None:
+            average(backbone, build_backbone(self.scale.model, 0, blended))
+        records = read_dataset(self.pool()).records
+        settle(backbone, records[:: max(1, len(records) // SETTLING)], self.scale.image_size)
+        path = self.root / f"{arm}.safetensors"
+        save_backbone(backbone.detector_state(), path, {"architecture": self.scale.model, "method": arm})
+        return path
+
+    def pool(self) -> Path:
+        """data.yaml of the training pictures of this data set and of the other one, all without labels."""
+        from marauder.data.reading import read_dataset
+        from marauder.data.records import merge
+        from marauder.data.writers import write_yolo
+
+        sets, most = [read_dataset(self.data).split("train")], SIZES[self.training["scale"]].others
+        for name in NAMES:
+            if name != self.training["pictures"]:
+                other = read_dataset(shared_data() / name, names=NAMES[name])
+                sets.append(other.with_records(other.records[:: -(-len(other) // most)]))
+        pool = merge(sets)
+        return write_yolo(pool.with_records([without_labels(record) for record in pool]), self.root / "pool")
+
+    def pretrain(self, name: str) -> RunSummary:
+        """A pretraining as a gated run, done unless it is there."""
+        from marauder.core.clock import Clock
+        from marauder.runs.gated import run_gated
+        from marauder.tasks.pretraining.data import open_pool
+
+        pool = self.pool()
+        pictures = len(open_pool(self.pretraining_settings(name, pool, 1)).training)
+        sizes = SIZES[self.training["scale"]]
+        updates = sizes.updates * PRETRAININGS[name].longer
+        epochs = max(1, round(updates / math.ceil(pictures / sizes.batch)))
+        return run_gated(self.pretraining_settings(name, pool, epochs), Clock())
+
+    def pretraining_settings(self, name: str, pool: Path, epochs: int) -> PretrainingSettings:
+        """Step 1's settings as shipped, but for sizes and what an arm changes."""
+        from marauder.runs.recipes import load_run_settings
+        from marauder.tasks.pretraining.settings import PretrainingSettings
+
+        made, sizes, training = PRETRAININGS[name], SIZES[self.training["scale"]], self.training
+        words = [
+            *(word for word in UNMEASURED if not word.startswith(("evaluation.", "export.", "gate.drift"))),
+            f"training.epochs={epochs}",
+            f"training.batch_size={sizes.batch}",
+            f"training.seed={training['seed']}",
+            f"training.device={training['device']}",
+            f"training.evaluate_every={epochs}",
+            f"training.optimizer.warmup_epochs={max(1.0, epochs / 20)}",
+            f"probe.data={self.data}",
+            # A collapse is no end here: its detector shows what it costs.
+            "pretraining.collapse.smallest_deviation=0",
+            "pretraining.collapse.smallest_rank=1",
+            "pretraining.collapse.smallest_share_of_start=0",
+            *([f"training.threads={training['threads']}"] if training["threads"] else []),
+            *made.words,
+        ]
+        return load_run_settings(
+            PretrainingSettings,
+            None,
+            words,
+            data=pool,
+            output=self.root / f"pretraining_{name}",
+            model=self.scale.model,
+            image_size=sizes.view,
+            weights=self.start(made.start) or "none",
         )
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean and 95 % interval of the mean over seeds (Student's t)."""
-    from scipy.stats import t
-
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.4f} (one seed)"
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.4f} ± {half:.4f}"
+def without_labels(record: Record) -> Record:
+    """The record as one that nobody has looked at."""
+    return replace(record.with_boxes(np.zeros(len(record.boxes), bool)), labelled=False)
 
 
-def relative_gain(ours: Sequence[float], base: Sequence[float]) -> tuple[float, float, float]:
-    """Ratio of the means less 1, and its 95 % interval over seeds, paired, on the logarithm of the ratios."""
-    from scipy.stats import t
-
-    gain = statistics.mean(ours) / max(statistics.mean(base), 1e-9) - 1
-    logs = [math.log(max(a, 1e-6) / max(b, 1e-6)) for a, b in zip(ours, base, strict=True)]
-    if len(logs) < 2:
-        return gain, float("nan"), float("nan")
-    half = float(t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
-    mean = statistics.mean(logs)
-    return gain, math.exp(mean - half) - 1, math.exp(mean + half) - 1
+def average(backbone: Backbone, other: Backbone) -> None:
+    """Move the weights of ``backbone`` midway to those of ``other``."""
+    theirs = other.state_dict()
+    mine = backbone.state_dict()
+    backbone.load_state_dict({
+        name: (tensor + theirs[name]) / 2 if tensor.is_floating_point() else tensor for name, tensor in mine.items()
+    })  # fmt: skip
 
 
-def report(rows: dict[tuple[str, int], list[dict[str, Any]]], fractions: Sequence[int], scale: Scale) -> None:
-    """Print the tables, and the gain beside the target."""
-    if scale.name == "small":
-        print(f"\nSCALED DOWN for a CPU ({scale.model}, {scale.image_size} pixels): no statement about the full scale")
-        print(f"{scale.pretrainings} pretraining of each start, shared by the seeds: intervals leave its chance out")
-    for metric, title in (("map50_95", "mAP50-95"), ("map50", "mAP50")):
-        print(f"\n{title}, mean over seeds and 95 % interval\n")
-        print("| start | " + " | ".join(f"{percent} % of labels" for percent in fractions) + " |")
-        print("|---|" + "---|" * len(fractions))
-        for arm in ARMS:
-            cells = [interval([row[metric] for row in rows[arm, percent]]) for percent in fractions]
-            print(f"| {TITLES[arm]} | " + " | ".join(cells) + " |")
-    print("\nmAP50-95 relative to random weights, paired by seed\n")
-    for percent in fractions:
-        base = [row["map50_95"] for row in rows["random", percent]]
-        for arm in ARMS[1:]:
-            gain, low, high = relative_gain([row["map50_95"] for row in rows[arm, percent]], base)
-            sure = f"95 % interval {low:+.1%} to {high:+.1%}" if len(base) > 1 else "one seed: no interval"
-            line = f"{percent} %: {TITLES[arm]} {gain:+.1%} ({sure})"
-            if percent == 10 and arm == "ours":
-                line += f"; target {TARGET:+.0%}: {'met' if gain >= TARGET else 'not met'}"
-            print(line)
+def train_and_measure(training: Line) -> Line:
+    """One detector, or one pretraining, with its figures."""
+    from marauder.data.reading import read_dataset
+
+    started = time.perf_counter()
+    root, name = Path(training["folder"]), training["pictures"]
+    place = Place(root, prepare_pictures(name, root / "data", training["seed"], SPLITS[name]), training)
+    if training["arm"] == "pretraining":
+        found = dict(place.pretrain(training["of"]).metrics)
+    else:
+        weights = place.detector(training["arm"], training["percent"])
+        found = dict(measure_detector(weights, read_dataset(place.data), "test", place.scale, training["device"]))
+    return {**found, "seconds": time.perf_counter() - started}
 
 
-def begin(parser: argparse.ArgumentParser, scales: Mapping[str, AnyScale]) -> tuple[argparse.Namespace, AnyScale]:
-    """Add the options of every benchmark of trainings by scale, read the command line, set the threads, and say what
-    is run on which machine; returns the options and the scale with the sizes that were changed."""
-    parser.add_argument("--output", type=Path, required=True, help="folder of all trainings and of results.jsonl")
-    parser.add_argument("--scale", choices=sorted(scales), default="small")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change a size of the scale")
-    arguments = parser.parse_args()
-    scale = scales[arguments.scale]
-    changes = dict(change.split("=", 1) for change in arguments.set)
-    unknown = set(changes) - set(asdict(scale))
-    if unknown:
-        parser.error(f"--set: no such size: {', '.join(sorted(unknown))}")
-    scale = replace(scale, **{name: type(getattr(scale, name))(value) for name, value in changes.items()})
+def trainings(arguments: argparse.Namespace) -> list[Line]:
+    """What decides each training, in the order in which they are run: the main arms at the first fraction, then at the
+    others, then the other arms at the first; a seed after the other."""
+    shared = shared_by_all(arguments)
+    of_pretraining = {name: value for name, value in shared.items() if name not in ("recipe", "set")}
+    keys: list[Line] = []
+    first, *others = arguments.fractions
+    arms = [arm for arm in arguments.arms if shared["weights"] or ARMS[arm].start == "random"]
+    main, more = [arm for arm in arms if arm in MAIN], [arm for arm in arms if arm not in MAIN]
 
-    from marauder.engine.process import prepare_process
+    def started(key: Line, start: str) -> Line:
+        return {**key, "weights": shared["weights"] if start == "coco" else None}
 
-    prepare_process(arguments.threads, 1)
-    print(describe_machine(), flush=True)
-    print(json.dumps(asdict(scale)), flush=True)
-    return arguments, scale
+    for group, fractions in ((main, [first]), (main, others), (more, [first])):
+        for seed in seeds_of(arguments):
+            for percent in fractions:
+                for arm in group:
+                    name = ARMS[arm].backbone
+                    if name is not None:
+                        key = {"arm": "pretraining", "of": name, "seed": seed, **of_pretraining}
+                        keys.append(started(key, PRETRAININGS[name].start))
+                    keys.append(started({"arm": arm, "percent": percent, "seed": seed, **shared}, ARMS[arm].start))
+    return [key for place, key in enumerate(keys) if key not in keys[:place]]
+
+
+def told(line: Line) -> str:
+    """A finished training in words."""
+    key = line["training"]
+    if key["arm"] == "pretraining":
+        what = f"pretraining {key['of']:22} probe {line.get('probe_gain', math.nan):+.3f}"
+        figures = f"{what}, effective rank {line.get('effective_rank', math.nan):.1f}"
+    else:
+        what = f"{key['percent']:3} % {key['arm']:26}"
+        figures = f"{what} mAP50 {line['map50']:.4f}  mAP50-95 {line['map50_95']:.4f}"
+    return f"seed {key['seed']} {figures}  {line['seconds']:.0f} s"
+
+
+def at(lines: Sequence[Line], percent: int) -> list[Line]:
+    """The detectors at a fraction of the labels."""
+    return [line for line in lines if line["training"].get("percent") == percent]
+
+
+def probe_and_detector(lines: Sequence[Line], percent: int = TARGET_PERCENT) -> list[tuple[float, float]]:
+    """The probe's gain and that of the detector in mAP50-95 over its start, of each pretraining with a detector."""
+    pairs = []
+    for arm, made in ARMS.items():
+        if made.backbone is None or arm == "blend":
+            continue
+        probes = {
+            line["training"]["seed"]: line["probe_gain"]
+            for line in lines
+            if line["training"].get("of") == made.backbone and "probe_gain" in line
+        }
+        here = at(lines, percent)
+        before, after = by_seed(here, made.start, "map50_95"), by_seed(here, arm, "map50_95")
+        pairs += [(probes[seed], after[seed] - before[seed]) for seed in after if seed in before and seed in probes]
+    return pairs
+
+
+def agreement(pairs: Sequence[tuple[float, float]]) -> Paired:
+    """The share of pairs of one sign, with its 95 % interval (Clopper and Pearson's)."""
+    from scipy.stats import binomtest
+
+    alike = sum((one > 0) == (other > 0) for one, other in pairs)
+    bounds = binomtest(alike, len(pairs)).proportion_ci(0.95)
+    return Paired(alike / len(pairs), bounds.low, bounds.high, len(pairs))
+
+
+def report(lines: Sequence[Line], fractions: Sequence[int]) -> None:
+    """Means of every arm, gains over its start, and what the probe said."""
+    for metric, title in (("map50", "mAP50"), ("map50_95", "mAP50-95")):
+        print(f"\n{title}, mean over seeds with its 95 % interval")
+        for percent in sorted(fractions):
+            for arm in ARMS:
+                values = list(by_seed(at(lines, percent), arm, metric).values())
+                if values:
+                    print(f"  {percent:3} % {arm:26} {interval(values).describe('.4f')}")
+    print("\nmAP50-95 relative to the start, paired by seed")
+    for percent in sorted(fractions):
+        for arm, made in ARMS.items():
+            gain = paired(at(lines, percent), arm, made.start, "map50_95", relative=True) if arm != made.start else None
+            if gain is not None:
+                print(f"  {percent:3} % {arm:26} over {made.start}: {gain.describe('+.1%')}")
+    print()
+    for found in findings(lines):
+        print(f"{found.question}\n  {found.figure}: {found.verdict}\n  {found.consequence}")
+
+
+CONSEQUENCES = {
+    "met": "step 1 before step 2 is advised",
+    "refuted": "step 1 is not advised for this start: step 2 begins without it",
+    "open": "step 1 stays optional for this start: compare on your own pictures",
+}
+
+
+def findings(lines: Sequence[Line]) -> list[Finding]:
+    """Rows of the evidence page, of each data set and scale but ``tiny``."""
+    return [row for where, here in by_table(lines).items() for row in findings_of(here, where)]
+
+
+def findings_of(lines: Sequence[Line], where: str) -> list[Finding]:
+    """The rows of one data set and scale."""
+    found, labels = [], f"{TARGET_PERCENT} % of the labels"
+    here = at(lines, TARGET_PERCENT)
+    for start in ("coco", "random"):
+        gain = paired(here, f"ours_{start}", start, "map50_95", relative=True)
+        if gain is not None:
+            verdict = judge(gain, TARGET)
+            question = f"Step 1 ({where}): mAP50-95 with pretraining from {start} over {start} alone, {labels}; +15 %"
+            found.append(Finding(question, gain.describe("+.1%"), verdict, CONSEQUENCES[verdict]))
+    for arm, made in ARMS.items():
+        gain = paired(here, arm, made.start, "map50_95", relative=True) if arm not in MAIN else None
+        if gain is not None:
+            helps = "would help" if gain.low > 0 else "costs" if gain.high < 0 else "neither gain nor loss is shown"
+            question = f"Step 1 ({where}): {arm} over {made.start} alone in mAP50-95, {labels}"
+            found.append(Finding(question, gain.describe("+.1%"), "measured", helps))
+    pairs = probe_and_detector(lines)
+    if pairs:
+        share = agreement(pairs)
+        verdict = judge(share, AGREEMENT, none=0.5)
+        consequence = "the probe says whether to use a backbone" if verdict == "met" else "the probe decides nothing"
+        question = f"Step 1 ({where}): share of pretrainings whose probe has the sign of the detector's gain; 80 %"
+        figure = f"{share.describe('.0%')}; {correlation(pairs)}"
+        found.append(Finding(question, figure, verdict, consequence))
+    return found
+
+
+def correlation(pairs: Sequence[tuple[float, float]]) -> str:
+    """Spearman's rank correlation of the pairs, in words."""
+    from scipy.stats import spearmanr
+
+    probe, detector = zip(*pairs)
+    if len(set(probe)) < 2 or len(set(detector)) < 2:
+        return "no rank correlation of equal gains"
+    return f"rank correlation of the gains {spearmanr(probe, detector).statistic:+.2f}"
 
 
 def main() -> None:
     """Train what is missing, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS), help="per cent of labels")
-    parser.add_argument("--other-weights", help="detector of another domain (.pt, .safetensors); default: DeepFish's")
-    arguments, scale = begin(parser, SCALES)
-    bench = Bench(arguments, scale)
-    rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for seed in range(arguments.seeds):
-        for percent in arguments.fractions:
-            for arm in ARMS:
-                rows.setdefault((arm, percent), []).append(bench.run(arm, percent, seed))
-    report(rows, arguments.fractions, scale)
+    parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS), help="per cent of the labels")
+    add_training_options(parser, ARMS)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if arguments.one:
+        print(json.dumps(train_and_measure(json.loads(arguments.one))))
+        return
+    report(run_trainings(__file__, arguments, trainings(arguments), told), arguments.fractions)
 
 
 if __name__ == "__main__":

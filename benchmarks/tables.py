@@ -26,10 +26,16 @@ Line = dict[str, Any]
 def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
     """The options that every table has."""
     parser.add_argument("--seeds", type=int, default=seeds, help="trainings of each arm")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first; the others follow it")
     parser.add_argument("--results", type=Path, help="file of finished trainings, a line of JSON each")
     parser.add_argument("--only-report", action="store_true", help="train nothing, print what --results holds")
     parser.add_argument("--max-hours", type=float, help="begin no training after so many hours")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one training, as JSON
+
+
+def seeds_of(arguments: argparse.Namespace) -> range:
+    """The seeds that the options name."""
+    return range(arguments.first_seed, arguments.first_seed + arguments.seeds)
 
 
 def read_results(path: Path | None) -> list[Line]:
@@ -93,6 +99,17 @@ def judge(found: Paired, target: float, none: float = 0.0) -> str:
     return "refuted" if found.high < target else "open"
 
 
+def best_of(question: str, gains: Mapping[str, Paired | None], form: str) -> list[Finding]:
+    """A row for the arm with the largest mean gain, if there is any; ``question`` may hold ``{count}``, of arms."""
+    known = {arm: gain for arm, gain in gains.items() if gain is not None}
+    if not known:
+        return []
+    best = max(known, key=lambda arm: known[arm].mean)
+    advice = "the best of several is flattered by chance: to be confirmed on other seeds before it is used"
+    figure = f"{best}: {known[best].describe(form)}"
+    return [Finding(question.format(count=len(known)), figure, "measured", advice)]
+
+
 def in_process(script: str, training: Mapping[str, Any], **given: Any) -> Line:
     """One training in a process of its own: ``script --one JSON``, whose last line of output is the figures."""
     words = json.dumps({**training, **given}, default=str)
@@ -116,19 +133,44 @@ class Paired:
 
 
 def interval(values: Sequence[float]) -> Paired:
-    """The mean of ``values``, at least one, with its interval."""
+    """The mean of ``values``, at least one, with its interval; NaN where one of them is."""
     from scipy.stats import t
 
     mean = statistics.fmean(values)
-    if len(values) < 2:
+    if len(values) < 2 or math.isnan(mean):
         return Paired(mean, math.nan, math.nan, len(values))
     half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
     return Paired(mean, mean - half, mean + half, len(values))
 
 
+def by_table(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines of each data set and scale, by their names in words; those of the scale ``tiny`` prove nothing."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["training"]["scale"] != "tiny":
+            found.setdefault(f"{line['training']['pictures']}, {line['training']['scale']}", []).append(line)
+    return found
+
+
 def by_seed(lines: Sequence[Line], arm: str, metric: str) -> dict[int, float]:
     """An arm's figure by seed."""
     return {line["training"]["seed"]: line[metric] for line in lines if line["training"]["arm"] == arm}
+
+
+def groups(lines: Sequence[Line], apart: Sequence[str] = ("arm", "seed")) -> list[list[Line]]:
+    """Lines whose trainings differ in the keys ``apart`` alone, in the order in which the first of each comes."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        rest = {name: value for name, value in line["training"].items() if name not in apart}
+        found.setdefault(json.dumps(rest, sort_keys=True), []).append(line)
+    return list(found.values())
+
+
+def place_of(line: Line) -> str:
+    """In words, for findings: the pictures, scale and start of a detector's training."""
+    key = line["training"]
+    start = "COCO" if key["weights"] else "random"
+    return f"{key.get('pictures', 'aquarium')}, {key['scale']}, from {start} weights"
 
 
 def paired(lines: Sequence[Line], arm: str, reference: str, metric: str, relative: bool = False) -> Paired | None:

@@ -198,3 +198,36 @@ def test_a_pool_whose_parts_do_not_fit_is_refused() -> None:
             np.zeros((3, 2), np.float32), None, np.zeros((3, 0)), np.zeros(2), np.zeros(4, int),
             np.zeros((0, 2), np.float32), np.zeros((0, 0)),
         )  # fmt: skip
+
+
+def test_class_balance_takes_scarce_classes_and_no_crowds_of_common_ones() -> None:
+    counts = np.zeros((200, 3))
+    counts[:100, 0] = 2.0  # two fish
+    counts[100:150, 0] = 30.0  # a school
+    counts[150:175, 1] = 1.0  # a ray
+    counts[175:, 2] = 1.0  # a starfish
+    pool = make_pool(class_counts=counts, boxes=counts.sum(axis=1), centre_counts=np.tile([5.0, 0.0, 1.0], (20, 1)))
+    wanted = make_settings(strategy="class_balance", count=150, budget_boxes=60, random_share=0, most_per_group=None)
+    choice = choose(pool, wanted)
+    chosen = pool.class_counts[choice.indices()].sum(axis=0)
+    assert chosen[1] > 10 and chosen[2] > 5
+    assert choice.indices()[:20].min() >= 150, "scarce ones come first, and a school must be worth all its boxes"
+    assert "may show class 1, of which 0 boxes are labelled or chosen" in choice.picks[0].reason
+
+
+def test_class_balance_takes_what_differs_among_pictures_of_equal_boxes() -> None:
+    counts = np.zeros((200, 3))
+    counts[:, 1] = 1.0
+    pool = make_pool(class_counts=counts, boxes=counts.sum(axis=1))
+    points = pool.features.copy()
+    points[:190] = pool.centres[0]
+    pool = replace(pool, features=points)
+    wanted = make_settings(strategy="class_balance", count=8, random_share=0, category_share=0, most_per_group=None)
+    assert min(choose(pool, wanted).indices()) >= 190
+
+
+def test_hybrid_can_balance_classes_among_the_uncertain() -> None:
+    pool = make_pool(count=400)
+    choice = choose(pool, make_settings(cover="class_balance", random_share=0, candidate_factor=2))
+    assert {pick.kind for pick in choice.picks} == {"balance"}
+    assert scores_of(pool)[choice.indices()].min() > 0.5

@@ -22,7 +22,7 @@ SELECT = JobCommand(
         Option("--output", Path, "folder to write to; default: selected"),
         Option("--num-samples", int, "most pictures to choose; default: 2000", "count"),
         Option("--budget-boxes", int, "most boxes to choose, as the detector estimates"),
-        Option("--strategy", str, "hybrid, uncertainty, k_center, k_medoids, typical or random; default: hybrid"),
+        Option("--strategy", str, "hybrid (default), uncertainty, class_balance, k_center, k_medoids, typical, random"),
         Option("--use-ensemble/--no-ensemble", bool, "score with all models, not with the first alone"),
         Option("--labeled --labelled", Path, "data set of labelled pictures; default: the pool's", "labelled"),
         Option("--reduction", str, "from boxes to a picture: sum, mean, max or top_k_mean; default: top_k_mean"),

@@ -157,6 +157,7 @@ TABLE: dict[str, dict[str, str]] = {
         "k_center": "marauder.selection.strategies.k_center:KCenter",
         "k_medoids": "marauder.selection.strategies.k_medoids:KMedoids",
         "typical": "marauder.selection.strategies.typical:Typical",
+        "class_balance": "marauder.selection.strategies.class_balance:ClassBalance",
         "random": "marauder.selection.strategies.random:Random",
     },
     "annotation_format": {

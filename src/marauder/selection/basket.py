@@ -14,6 +14,8 @@ from marauder.core.errors import UserError
 
 EXPECTED = 0.5
 """Boxes of a class from which a picture counts as one in which the class is expected."""
+LEAST_BOXES = 1.0
+"""A budget with fewer boxes left is spent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +132,9 @@ class Basket:
             self.open[self._members[self._starts[group] : self._starts[group + 1]]] = False
         if self.boxes_left < math.inf:
             self.boxes_left -= float(self.pool.boxes[index])
-            # Pictures that no longer fit close at once: a strategy need not be refused one by one.
-            self.open &= self.pool.boxes <= self.boxes_left
+            # Pictures that no longer fit close at once: a strategy need not be refused one by one. With less than a box
+            # left the budget is spent; else every picture in which the detector sees nothing would still be taken.
+            self.open &= (self.pool.boxes <= self.boxes_left) & (self.boxes_left >= LEAST_BOXES)
         return True
 
     def allowance(self, among: np.ndarray, factor: float = 1.0) -> np.ndarray:

@@ -28,6 +28,7 @@ KIND_WORDS = {
     "medoid": "represents many similar ones",
     "far": "unlike everything else",
     "typical": "typical of a kind not labelled yet",
+    "balance": "of classes with few boxes",
     "quota": "requested by a quota",
     "random": "drawn at random",
 }

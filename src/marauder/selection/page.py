@@ -23,6 +23,8 @@ KIND_REASONS = {
     "broken frame.",
     "typical": "Each of these is the most typical picture of a group of similar ones, none of them labelled yet: the "
     "best start while the detector has seen little.",
+    "balance": "The detector expects animals here of which few boxes are labelled. Each was worth most for its price, "
+    "given all that is labelled or chosen before it.",
     "quota": "The settings request a number of pictures with this animal, or of this site or kind; these fill it.",
     "random": "Drawn at random. They show what the detector gets wrong without being uncertain, and keep the labelled "
     "pictures a fair sample. Please label them like all the others.",

@@ -24,6 +24,7 @@ COLOURS = {
     "medoid": "#66a61e",
     "far": "#7570b3",
     "typical": "#1b9e77",
+    "balance": "#e6ab02",
     "quota": "#e7298a",
     "random": "#1f3fff",
 }

@@ -84,7 +84,9 @@ class SelectionSettings(Settings):
 
     random_share: float = Field(0.15, ge=0, le=1, description="share drawn at random from the whole pool; 0.1 to 0.2")
     candidate_factor: float = Field(5.0, ge=1, description="size of the uncertain pool, in budgets")
-    cover: Literal["k_center", "k_medoids"] = Field("k_medoids", description="how hybrid spreads its picks")
+    cover: Literal["k_center", "k_medoids", "class_balance"] = Field(
+        "k_medoids", description="how hybrid chooses among uncertain pictures"
+    )
     category_share: float = Field(
         0.3, ge=0, le=1, description="part of the classes that are predicted in the likeness of two pictures"
     )

@@ -82,7 +82,17 @@ class StrategyContract:
         spent = pool.boxes[choice.indices()].sum()
         assert spent <= budget
         left = np.setdiff1d(np.arange(len(pool)), choice.indices())
-        assert len(choice.picks) == 150 or (pool.boxes[left] > budget - spent).all(), "room was left unused"
+        used = budget - spent < 1 or (pool.boxes[left] > budget - spent).all()
+        assert len(choice.picks) == 150 or used, "room was left unused"
+
+    def test_a_spent_budget_takes_no_pictures_that_look_empty(self, name: str) -> None:
+        counts = np.zeros((200, 3))
+        counts[::2] = 1.0
+        pool = make_pool(class_counts=counts, boxes=counts.sum(axis=1))
+        choice = choose(pool, make_settings(strategy=name, count=200, budget_boxes=15, most_per_group=None))
+        # Five pictures with boxes spend it; of the hundred without any, only those that came in between are taken.
+        assert pool.boxes[choice.indices()].sum() == 15
+        assert len(choice.picks) < 50
 
     def test_draws_its_random_share_from_the_whole_pool(self, name: str) -> None:
         choice = choose(make_pool(), make_settings(strategy=name, random_share=0.2))

@@ -14,6 +14,7 @@ import numpy as np
 
 from marauder.selection.basket import Basket
 from marauder.selection.strategies.base import Space, Strategy, rank_words
+from marauder.selection.strategies.class_balance import ClassBalance
 from marauder.selection.strategies.k_center import KCenter
 from marauder.selection.strategies.k_medoids import take_medoids
 from marauder.selection.strategies.uncertainty import MostUncertain, by_worth, doubtful, uncertainty_ranks, worths
@@ -34,10 +35,11 @@ class Hybrid(Strategy):
         end = len(basket.picks) + count
         candidates = uncertain_pool(space, basket, self.choosable(basket, among & doubtful(space.pool)), count)
         if len(candidates) and count > 0:
-            if space.settings.cover == "k_center":
+            if space.settings.cover != "k_medoids":
                 mask = np.zeros(len(among), bool)
                 mask[candidates] = True
-                KCenter().fill(space, basket, mask, count)
+                cover = KCenter() if space.settings.cover == "k_center" else ClassBalance()
+                cover.fill(space, basket, mask, count)
             else:
                 ranks, worth = uncertainty_ranks(space.pool), worths(space.pool, space.settings)
                 words = np.array([f"{rank_words(rank)}, and " for rank in ranks[candidates]], object)

@@ -51,12 +51,15 @@ def doubtful(pool: Pool) -> np.ndarray:
 def worths(pool: Pool, settings: SelectionSettings) -> np.ndarray:
     """What a picture is worth: its score over its relative price to the power ``price_weight``, float64 (N,)."""
     scores = _scores(pool)
-    if settings.price_weight <= 0:
-        return scores
+    return scores if settings.price_weight <= 0 else scores / relative_prices(pool, settings) ** settings.price_weight
+
+
+def relative_prices(pool: Pool, settings: SelectionSettings) -> np.ndarray:
+    """What labelling each picture costs, over the mean: float64 (N,), above 0; 1 where nothing costs anything."""
     # Relative to the mean, so that neither currency nor units change anything.
     prices = settings.price.per_picture + settings.price.per_box * pool.boxes
     mean = float(prices.mean()) if len(prices) else 0.0
-    return scores if mean <= 0 else scores / np.maximum(prices / mean, 1e-3) ** settings.price_weight
+    return np.ones(len(pool)) if mean <= 0 else np.maximum(prices / mean, 1e-3)
 
 
 def uncertainty_ranks(pool: Pool) -> np.ndarray:
