@@ -119,9 +119,10 @@ ARMS = {
 
 
 def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
-    """Whole clips, in an order of the seed, until ``percent`` of the pictures are reached; smaller parts lie in larger.
+    """Whole clips, in an order of the seed, until ``percent`` of the pictures are reached, and as many pictures of the
+    last clip as are still wanted; smaller parts lie in larger.
 
-    The first clips are chosen so that every class is in the part, as far as clips allow.
+    The first clips are chosen so that every class is in the part, as far as short clips allow.
     """
     from marauder.core.randomness import stream
 
@@ -139,10 +140,10 @@ def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
     wanted = max(1, round(len(training) * percent / 100))
     chosen: list[Record] = []
     for name in [*first, *(name for name in order if name not in first)]:
-        if len(chosen) >= wanted:
-            break
-        chosen += groups[name]
-    return chosen
+        clip = groups[name]
+        # A drawn order: the first frames of a clip are nearly one picture.
+        chosen += [clip[i] for i in stream(seed, "labels", name).permutation(len(clip))]
+    return chosen[:wanted]
 
 
 @dataclass(frozen=True)
