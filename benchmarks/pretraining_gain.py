@@ -12,8 +12,8 @@ without labels, never one of val or test.
 Labels are taken away by whole clips. Within a seed and fraction all arms have the same split, pictures, updates and
 settings; best weights are chosen on val and measured on test. Each seed has its own split and its own pretrainings,
 whose lines hold the probe's gain: the report compares its sign with the detector's. Target: mAP50-95 relatively +15 %
-at 10 % of the labels. ``small``: 2 to 4 minutes a detector and 6 a pretraining on one core, about 290 in all for three
-seeds; ``full`` about two days of one GPU.
+at 10 % of the labels. ``small``: 2 to 4 minutes a detector and 7 a pretraining on one core, about 330 in all for three
+seeds; ``full``: about two days of a GPU (estimated).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Sizes:
     others: int
 
 
-SIZES = {"tiny": Sizes(64, 16, 40, 60), "small": Sizes(160, 32, 400, 400), "full": Sizes(224, 128, 12000, 1500)}
+SIZES = {"tiny": Sizes(64, 16, 40, 60), "small": Sizes(160, 32, 300, 400), "full": Sizes(224, 128, 12000, 1500)}
 
 
 @dataclass(frozen=True)
