@@ -8,7 +8,8 @@ most frequent class taken out (``labels_lost``), and production trained on for h
 at the split test, and of every box the score counts that each gives it (IoU 0.5, its class). ``alike``: the correlation
 of two normal variables whose ranks agree as these scores do, which is what the simulation states, whatever the scale of
 the scores. ``noise``: standard error of the difference in mAP50, in points, as of 300 pictures. Each seed has its own
-split. ``small``: 4 trainings of 2 to 4 minutes a seed on one core, 36 minutes for three seeds; ``full``: a GPU's day.
+split. ``small``: 4 trainings of 2 to 4 minutes a seed on one core, 36 minutes for three seeds; ``full``: some hours of
+a GPU (estimated).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ their own count as false alarms. Each seed has its own halves, errors and traini
 
 ``--simulated`` trains nothing but makes boxes up (``simulated_detectors``: objects stand out from distractors by so
 many standard deviations; classes are never confused): the method under a detector of that strength. ``small``: 2 to 4
-minutes a training on one core, 30 for all of three seeds; ``full``: half a day of a GPU.
+minutes a training on one core, 30 for all of three seeds; ``full``: some hours of a GPU (estimated).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ without labels, never one of val or test.
 Labels are taken away by whole clips. Within a seed and fraction all arms have the same split, pictures, updates and
 settings; best weights are chosen on val and measured on test. Each seed has its own split and its own pretrainings,
 whose lines hold the probe's gain: the report compares its sign with the detector's. Target: mAP50-95 relatively +15 %
-at 10 % of the labels. ``small``: 2 to 4 minutes a detector and 6 a pretraining on one core, about 290 in all for three
-seeds; ``full`` about two days of one GPU.
+at 10 % of the labels. ``small``: 2 to 4 minutes a detector and 7 a pretraining on one core, about 330 in all for three
+seeds; ``full``: about two days of a GPU (estimated).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Sizes:
     others: int
 
 
-SIZES = {"tiny": Sizes(64, 16, 40, 60), "small": Sizes(160, 32, 400, 400), "full": Sizes(224, 128, 12000, 1500)}
+SIZES = {"tiny": Sizes(64, 16, 40, 60), "small": Sizes(160, 32, 300, 400), "full": Sizes(224, 128, 12000, 1500)}
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,10 @@ ARMS = {
 
 
 def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
-    """Whole clips, in an order of the seed, until ``percent`` of the pictures are reached; smaller parts lie in larger.
+    """Whole clips, in an order of the seed, until ``percent`` of the pictures are reached, and as many pictures of the
+    last clip as are still wanted; smaller parts lie in larger.
 
-    The first clips are chosen so that every class is in the part, as far as clips allow.
+    The first clips are chosen so that every class is in the part, as far as short clips allow.
     """
     from marauder.core.randomness import stream
 
@@ -139,10 +140,10 @@ def labelled_part(training: Dataset, percent: int, seed: int) -> list[Record]:
     wanted = max(1, round(len(training) * percent / 100))
     chosen: list[Record] = []
     for name in [*first, *(name for name in order if name not in first)]:
-        if len(chosen) >= wanted:
-            break
-        chosen += groups[name]
-    return chosen
+        clip = groups[name]
+        # A drawn order: the first frames of a clip are nearly one picture.
+        chosen += [clip[i] for i in stream(seed, "labels", name).permutation(len(clip))]
+    return chosen[:wanted]
 
 
 @dataclass(frozen=True)
