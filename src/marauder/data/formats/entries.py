@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,12 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Names of folders and files that mean a split, and the split they mean."""
+
+
+def split_in(words: Iterable[str]) -> str | None:
+    """The split that the first of ``words`` to mean one means, in any capitals."""
+    return next((SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES), None)
+
 
 DOUBTFUL_LABELS = (
     "label-unreadable",

@@ -36,6 +36,8 @@ class PictureLookup:
         self.root = options.pictures or source.root
         self.index = source.below(options.pictures).pictures
         self.examples: dict[tuple[str, Path], list[str]] = {}
+        self.doubtful: set[str] = set()
+        """Pictures that may be what an entry means: nobody knows whether they have labels."""
         self._folders: dict[tuple[Path, str | None], list[str]] = {}
 
     def place(self, entries: Iterable[Entry]) -> None:
@@ -57,6 +59,25 @@ class PictureLookup:
         for (kind, file), found in self.examples.items():
             self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file, count=len(found))
 
+    def without_label(self, entries: Iterable[Entry]) -> list[str]:
+        """Pictures that no entry means, by their paths below ``root``, in the folders that hold pictures of entries,
+        below such a one called ``images``, or, where the pictures lie elsewhere, anywhere there."""
+        taken = {os.path.normpath(entry.picture) for entry in entries if entry.picture is not None}
+        names = [name for name in self.index.names if name not in self.doubtful]
+        free = [name for name in names if os.path.normpath(self.root / name) not in taken]
+        if not free or self.elsewhere:
+            return free
+        # Links may lead to the same files.
+        taken |= {os.path.realpath(path) for path in taken}
+        homes = {name.rpartition("/")[0] for name in names if os.path.normpath(self.root / name) in taken}
+        wide = {around for home in homes if (around := _pictures_folder(home))}
+        return [
+            name
+            for name in free
+            if os.path.realpath(self.root / name) not in taken
+            and (name.rpartition("/")[0] in homes or _pictures_folder(name.rpartition("/")[0]) in wide)
+        ]
+
     def _find(self, entry: Entry) -> _Claim | None:
         """What an entry's names lead to; its picture is set where there is nothing more to decide."""
         undecided: tuple[str, ...] = ()
@@ -77,6 +98,7 @@ class PictureLookup:
                 self._tell_stale(entry, self.root / match.name)
             return _Claim(entry, match, name)
         if undecided:
+            self.doubtful.update(undecided)
             self._refuse(entry, f"{entry.names[0]}: may be {' or '.join(undecided[:3])}")
         entry.picture = self._would_be(entry, undecided[0] if undecided else "")
         return None
@@ -101,6 +123,7 @@ class PictureLookup:
                 if not match.whole and (lesser or whole or (match.agreed < most)):
                     entry.picture = self._would_be(entry, claim.name)
                 elif not whole and len(folders) > 1:
+                    self.doubtful.add(name)
                     self._refuse(entry, f"{claim.name}: {name} has the name of pictures in several folders")
                     entry.picture = self._would_be(entry, claim.name)
                 else:
@@ -156,3 +179,10 @@ class PictureLookup:
             ]
             self._folders[key] = list(dict.fromkeys(found))
         return self._folders[key]
+
+
+def _pictures_folder(folder: str) -> str:
+    """The outermost part of a path that is called as folders of pictures are; "" without any."""
+    parts = folder.split("/")
+    found = next((number for number, part in enumerate(parts, 1) if part in PICTURE_FOLDERS), 0)
+    return "/".join(parts[:found])

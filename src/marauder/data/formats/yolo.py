@@ -17,7 +17,7 @@ from pathlib import Path
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
-from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
+from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label, split_in
 from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text
 from marauder.data.formats.yolo_settings import (
@@ -211,8 +211,7 @@ class _Reading:
         pictures: list[tuple[Path, str | None, Path]] = []
         for path in found:
             base = root if path.is_relative_to(root) else self.options.pictures or root
-            parts = [part.lower() for part in path.relative_to(base).parts[:-1]]
-            pictures.append((path, next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None), path))
+            pictures.append((path, split_in(path.relative_to(base).parts[:-1]), path))
         return root, pictures
 
     def _try_settings(self, path: Path) -> None:
