@@ -41,8 +41,21 @@ def test_too_few_names_lose_no_label(tmp_path: Path, run):
     refused = run(*words, "a,b")
     assert refused.returncode == 2 and not (tmp_path / "out").exists()
     assert f"First: {tmp_path}/set/labels/2.txt:1: class 2 (known: 0 to 1)" in refused.stderr
-    assert "in 1 picture." in refused.stderr and "at least 3 names: give them all" in refused.stderr
+    assert "1 of 3 pictures would be left out." in refused.stderr and "at least 3 names: give them all" in refused.stderr
     assert run(*words, "a,b,c").returncode == 0
+
+
+def test_a_misspelt_name_loses_no_label(tmp_path: Path, run):
+    root = small_sets.voc(tmp_path / "set")
+    (root / "Annotations/b.xml").write_text((root / "Annotations/a.xml").read_text().replace("crab", "eel"))
+    words = ("write", "--input", root, "--output", tmp_path / "out", "--names")
+    refused = run(*words, "crab,eels,fish")
+    assert refused.returncode == 2 and not (tmp_path / "out").exists()
+    assert "1 of 4 boxes have a class without a name, and 1 of 2 pictures would be left out" in refused.stderr
+    assert "(crab, eels, fish); none of them is eel (1 box in 1 picture; did you mean it by eels?)" in refused.stderr
+    assert f"check --input {root} --names crab,eels,fish --fix --output FOLDER`" in refused.stderr
+    assert "b.xml:4: class eel: none of the names; did you mean eels?" in refused.stderr
+    assert run(*words, "crab,eel,fish").returncode == 0
 
 
 def test_write_show_sample_and_pin(tmp_path: Path, run):

@@ -388,7 +388,8 @@ class TestLabelme:
         write_labelme(tmp_path, ROWS)
         dataset = read_dataset(tmp_path)
         assert {record.key: record.labelled for record in dataset} == {"a": True, "b": True, "c": False}
-        assert Counter(problem.kind for problem in dataset.problems) == {"picture-without-label": 1, "picture-unread": 1}
+        told = Counter(problem.kind for problem in dataset.problems)
+        assert told == {"picture-without-label": 1, "picture-unread": 1}
 
     RECTANGLE = {"label": "crab", "shape_type": "rectangle", "points": [[60, 40], [20, 10]]}
 

@@ -76,7 +76,7 @@ def write(
         dataset = read_dataset(
             input, source_format, class_names, group_pattern, pictures, missing_label=missing_label, clock=clock
         )
-        demand_known_classes(dataset, class_names is not None)
+        demand_known_classes(dataset, class_names)
         dataset, _ = without_doubtful(dataset)
         with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
             if measure:

@@ -138,8 +138,8 @@ DEFECTS: dict[str, Defect] = {
     ),
     "class-unknown": Defect(
         "error",
-        "class out of range",
-        "classes out of range",
+        "label of a class that is not among the names",
+        "labels of classes that are not among the names",
         "correct the names or the line; --fix sets the picture aside",
         True,
     ),

@@ -186,7 +186,7 @@ def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
             missing_label=settings.missing_label,
             clock=clock,
         )
-        demand_known_classes(read, settings.names is not None)
+        demand_known_classes(read, settings.names)
         sources.append(read)
     return sources
 

@@ -9,11 +9,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.core.mistakes import near_names
 from marauder.data.boxes import clean_boxes
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings, Label, split_in
@@ -250,7 +252,7 @@ def _record(
     for finding in clean.findings:
         label, message = entry.labels[finding.index], finding.message
         if finding.kind == "class-unknown" and label.place:
-            message = f"class {label.place}: none of the names"
+            message = f"class {label.place}: none of the names{_meant(label.place, names)}"
         # A file that holds the labels of many pictures says too little without the picture.
         message = message if label.line is not None else f"{entry.key}: {message}"
         findings.add(finding.kind, message, entry.file, label.line, entry, finding.count)
@@ -268,6 +270,13 @@ def _record(
         labelled=entry.labelled,
         box_attributes=box_columns([entry.labels[index].details for index in clean.kept.tolist()]),
     )
+
+
+@lru_cache
+def _meant(name: str, names: tuple[str, ...]) -> str:
+    """What a class that is none of ``names`` perhaps means, to put behind a message."""
+    near = near_names(name, names, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def group_for_key(key: str, pattern: str | None) -> str:
