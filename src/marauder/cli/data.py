@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,11 +124,13 @@ def _show_repair(mended: RepairSummary) -> None:
 
 def _tell_missing_val(found: CheckReport, place: Path) -> None:
     """How to get a val split where labelled pictures lack one."""
+    from marauder.core.wording import to_type
+
     unlabelled = bool(found.of_kind("labels-none"))
     if found.dataset is not None and len(found.dataset) and not unlabelled and "val" not in found.dataset.splits():
         typer.echo(
             "there is no val split, which training needs; "
-            f"make one: marauder data split --input {shlex.quote(str(place))} --output FOLDER"
+            f"make one: {to_type('data', 'split', '--input', place)} --output FOLDER"
         )
 
 

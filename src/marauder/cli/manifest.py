@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,7 @@ def write(
     from marauder.core.clock import Clock
     from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.core.mistakes import Mistakes
-    from marauder.data.manifests.measure import measure_dataset
+    from marauder.data.manifests.measure import decode_dataset, measure_dataset
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
     from marauder.data.reading import read_dataset
@@ -79,8 +80,8 @@ def write(
         demand_known_classes(dataset, class_names)
         dataset, _ = without_doubtful(dataset)
         with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
-            if measure:
-                dataset = measure_dataset(dataset, clock)
+            # Both decode every picture, which also finds the truncated ones.
+            dataset, _ = without_doubtful((measure_dataset if measure else decode_dataset)(dataset, clock))
             if fractions is not None or not dataset.splits():
                 dataset = divided(dataset, shares, seed, near_duplicates, clock)
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
@@ -200,8 +201,11 @@ def _tell_problems(problems: Sequence[Problem]) -> None:
 
 def _show_written(dataset: Dataset, spec: Path) -> None:
     from marauder.core.wording import counted
+    from marauder.data.manifests.spec import SPLITS
 
-    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
+    # As the files hold them: pictures without labels have one of their own, whatever their split.
+    of_part = Counter(record.split if record.labelled else "unlabelled" for record in dataset)
+    counts = ", ".join(f"{of_part[name]:,} {name}" for name in (*SPLITS, "unlabelled") if of_part[name])
     boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
     typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
     _tell_problems(dataset.problems)
@@ -211,6 +215,7 @@ def _show_written(dataset: Dataset, spec: Path) -> None:
 
 def _tell_left_out(dataset: Dataset) -> None:
     """What of the source is in no manifest, where it is not looked for later: the contract gate sees rows alone."""
+    from marauder.core.wording import to_type
     from marauder.data.repair import SET_ASIDE_KINDS
 
     kept = {record.key for record in dataset}
@@ -218,8 +223,9 @@ def _tell_left_out(dataset: Dataset) -> None:
     pictures = {problem.key or (problem.path, problem.line) for problem in bad if problem.key not in kept}
     if pictures:
         were = "1 picture was" if len(pictures) == 1 else f"{len(pictures):,} pictures were"
-        see = f"see each with `marauder data check --input {printable(dataset.source)} --report findings.json`"
-        typer.echo(f"{were} set aside and {'is' if len(pictures) == 1 else 'are'} in no manifest; {see}")
+        see = to_type("data", "check", "--input", printable(dataset.source))
+        are = "is" if len(pictures) == 1 else "are"
+        typer.echo(f"{were} set aside and {are} in no manifest; see each with `{see} --report findings.json`")
 
 
 def _wrong_paths(input: Path, output: Path, named: Mapping[str, Path | None]) -> Iterator[Mistake]:

@@ -24,6 +24,7 @@ from marauder.core.plain import Plain
 from marauder.core.plugins import is_known
 from marauder.core.plugins import names as plugin_names
 from marauder.core.settings import Decides, Existing, Places, Settings
+from marauder.core.wording import to_type
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
 from marauder.data.groups import GroupPattern, join_groups
@@ -271,7 +272,7 @@ def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSet
             f"{source}: none of the {absent} pictures is here, only their labels; fetch them, name their folder "
             "with --pictures, or keep the labels alone: marauder data organize --mode reference"
         )
-    return f"{source}: no usable picture; see `marauder data check --input {settings.inputs[0]}`"
+    return f"{source}: no usable picture; see `{to_type('data', 'check', '--input', settings.inputs[0])}`"
 
 
 def _usable(

@@ -8,7 +8,6 @@ dropping a line alone would teach that the animal is water.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, fingerprint, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.mistakes import near_names
-from marauder.core.wording import counted
+from marauder.core.wording import counted, to_type
 from marauder.data.boxes import UNKNOWN_CLASS, clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
@@ -99,8 +98,8 @@ def demand_known_classes(source: Dataset, names: Sequence[str] | None) -> None:
     if not unknown or (few and not (words and names is not None)):
         return
     needed = max((int(name) + 1 for name in pictures_of if name.isdecimal()), default=0)
-    check = ["marauder", "data", "check", "--input", source.source]
-    see = shlex.join([*check, *(["--names", ",".join(names)] if names is not None else [])])
+    given = ["--names", ",".join(names)] if names is not None else []
+    see = to_type("data", "check", "--input", source.source, *given)
     if words:
         told = [_told_class(name, number, len(pictures_of[name]), source.names) for name, number in words.items()]
         remedy = f"none of them is {'; nor '.join(told[:NAMES_TOLD])}; name every class as the labels do"
