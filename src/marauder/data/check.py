@@ -469,9 +469,9 @@ def _names_alike(dataset: Dataset) -> Iterator[Problem]:
     for record in dataset:
         np.add.at(boxes, record.classes[(record.classes >= 0) & (record.classes < len(boxes))], 1)
     used = [(name, int(count)) for name, count in zip(dataset.names, boxes) if count]
-    for (one, count), (other, of_other) in combinations(used, 2):
-        if one != other and look_alike(one, other):
-            rare, usual = sorted(((one, count), (other, of_other)), key=lambda pair: pair[1])
+    for pair in combinations(used, 2):
+        if pair[0][0] != pair[1][0] and look_alike(pair[0][0], pair[1][0]):
+            rare, usual = sorted(pair, key=lambda one: one[1])
             told = [f"{name} ({in_number(number, 'box', 'boxes')})" for name, number in (rare, usual)]
             message = " beside ".join(told)
             yield Problem(dataset.source, None, "class-names-alike", message)
