@@ -287,6 +287,24 @@ class TestVoc:
         empty = {record.key: record.labelled for record in read_dataset(root, missing_label="empty")}
         assert empty == dict.fromkeys(found, True)
 
+    def test_the_folder_next_door_is_named(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path / "my set")
+        (alone,) = read_dataset(root / "JPEGImages").problems
+        assert alone.message == (
+            f"2 pictures and no label file: {root}/Annotations/a.xml is called as a picture is; are the labels there? "
+            f"Name the folder around both, {root}"
+        )
+        missing = [
+            one for one in read_dataset(root / "Annotations", lost=True).problems if one.kind == "picture-missing"
+        ]
+        assert missing[0].message == (
+            f"a.jpg: the picture does not exist; looked for in {root}/Annotations and below, but it is "
+            f"{root}/JPEGImages/a.jpg: name the folder around both, {root}"
+        )
+        (root / "JPEGImages/b.jpg").unlink()
+        gone = next(one for one in read_dataset(root).problems if one.kind == "picture-missing")
+        assert gone.message == f"b.jpg: the picture does not exist; looked for in {root} and below"
+
     def test_pictures_that_a_label_file_may_mean_are_not_called_unlabelled(self, tmp_path: Path):
         root = small_sets.voc(tmp_path)
         for site in ("siteA", "siteB"):

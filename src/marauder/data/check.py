@@ -454,9 +454,9 @@ def _box_findings(dataset: Dataset, clock: Clock) -> Iterator[Problem]:
             yield Problem(str(record.picture), None, finding.kind, finding.message, record.key, finding.count)
         sides = clean.boxes[:, 2:] - clean.boxes[:, :2]
         # Labels are rounded, and fractions of a picture never give whole pixels.
-        tiny = np.flatnonzero(sides.min(axis=1) < CLICKED_SIDE + ROUNDING) if len(sides) else ()
+        tiny = np.flatnonzero(sides.min(axis=1) < CLICKED_SIDE + ROUNDING)
         if len(tiny):
-            first = f"{', '.join(f'{value:.6g}' for value in clean.boxes[tiny[0]])}"
+            first = ", ".join(f"{value:.6g}" for value in clean.boxes[tiny[0]])
             width, height = sides[tiny[0]]
             words = f"box of {width:.3g} x {height:.3g} pixels ({first})"
             words += f", and {len(tiny) - 1:,} more" if len(tiny) > 1 else ""

@@ -174,7 +174,9 @@ def _size(
         if header.kind != "missing":
             findings.add(f"picture-{header.kind}", header.detail, picture, None, entry)
         elif pictures_required or min(stated) <= 0:
-            findings.add("picture-missing", f"{picture}: {header.detail}", entry.file, entry.line, entry)
+            name, where = entry.sought or (picture, "")
+            message = f"{name}: {header.detail}" + (f"; {where}" if where else "")
+            findings.add("picture-missing", message, entry.file, entry.line, entry)
         else:
             entry.attributes["picture_missing"] = True
             return stated

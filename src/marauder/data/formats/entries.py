@@ -76,7 +76,8 @@ class Entry:
     ``names``: names, paths or addresses that may mean the picture, surest first. ``picture``: where it lies, if that is
     known already. ``file`` and ``line``: where it is said. ``relative``: boxes are fractions of the picture, else
     pixels. ``width``/``height``: pixels as stated, 0 where not. ``labelled``: False where not checked, or nothing of
-    what is said can be used. ``key``: as the source numbers it, or "".
+    what is said can be used. ``key``: as the source numbers it, or "". ``sought``: of a
+    picture that was not found, the name that was looked for and, in words, where.
     """
 
     names: tuple[str, ...]
@@ -92,6 +93,7 @@ class Entry:
     group: str | None = None
     split: str | None = None
     attributes: dict[str, Attribute] = field(default_factory=dict)
+    sought: tuple[str, str] | None = None
 
 
 @dataclass(eq=False, slots=True)

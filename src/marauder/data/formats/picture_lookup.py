@@ -14,8 +14,8 @@ from pathlib import Path
 
 from marauder.data.formats.base import ReadOptions
 from marauder.data.formats.entries import Entry, Findings
-from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source
-from marauder.data.picture_files import is_picture, path_exists
+from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source, fold, next_door, stem
+from marauder.data.picture_files import PICTURE_SUFFIXES, is_picture, path_exists
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class PictureLookup:
         self.root = options.pictures or source.root
         self.index = source.below(options.pictures).pictures
         self.examples: dict[tuple[str, Path], list[str]] = {}
+        self._beside: dict[str, Path] | None = None
         self.doubtful: set[str] = set()
         """Pictures that may be what an entry means: nobody knows whether they have labels."""
         self._folders: dict[tuple[Path, str | None], list[str]] = {}
@@ -101,7 +102,25 @@ class PictureLookup:
             self.doubtful.update(undecided)
             self._refuse(entry, f"{entry.names[0]}: may be {' or '.join(undecided[:3])}")
         entry.picture = self._would_be(entry, undecided[0] if undecided else "")
+        if not undecided and entry.names:
+            entry.sought = self._sought(entry)
         return None
+
+    def _sought(self, entry: Entry) -> tuple[str, str]:
+        """What was looked for, and where; with what lies in a folder beside, where the wrong folder was named."""
+        names = [name.replace("\\", "/").rpartition("/")[2] for name in entry.names]
+        # The label file's own name has no suffix, and what it states has one.
+        same = [name for name in names if is_picture(name) and stem(name) == stem(names[0])]
+        name, where = (same or names)[0], f"looked for in {self.root} and below"
+        if self.elsewhere or not self.source.path.is_dir():
+            return name, where
+        if self._beside is None:
+            self._beside = next_door(self.root, PICTURE_SUFFIXES)
+        found = self._beside.get(stem(fold(names[0])))
+        if found is None:
+            return name, where
+        around = os.path.commonpath((self.root.absolute(), found))
+        return name, f"{where}, but it is {found}: name the folder around both, {around}"
 
     def _settle(self, claims: list[_Claim]) -> None:
         """Decide between claims: in one stated folder all pictures agree in as many parts of their paths as the best
