@@ -130,6 +130,7 @@ def sample(
 ) -> None:
     """Draw rows of a manifest of any size, of all or of those that a query takes."""
     from marauder.core.clock import Clock
+    from marauder.core.wording import counted
     from marauder.data.manifests.lazy import scan
     from marauder.data.manifests.writing import write_rows
 
@@ -140,7 +141,7 @@ def sample(
         drawn = chosen.sample(count, seed)
         rows = drawn.rows
         _tell_problems(chosen.problems)
-        typer.echo(f"{len(rows):,} of {drawn.total:,} rows{f' with {where}' if where is not None else ''}")
+        typer.echo(f"{len(rows):,} of {counted(drawn.total, 'row')}{f' with {where}' if where is not None else ''}")
         if output is not None:
             write_rows(output, chosen.contents(rows))
             typer.echo(f"sample: {output}")
@@ -182,9 +183,12 @@ def pin(
 
 
 def _show_pin(pinned: DataPin) -> None:
+    from marauder.core.wording import counted
+
     for name, split in pinned.splits.items():
         size = f"{split.bytes / 1e6:,.1f} MB"
-        typer.echo(f"{name}: {split.pictures:,} pictures ({size}), {split.labelled:,} labelled, {split.boxes:,} boxes")
+        boxes = counted(split.boxes, "box", "boxes")
+        typer.echo(f"{name}: {counted(split.pictures, 'picture')} ({size}), {split.labelled:,} labelled, {boxes}")
     if pinned.dvc is not None:
         typer.echo(f"DVC: tag {pinned.dvc['tag'] or '-'}, commit {pinned.dvc['rev'] or '-'}")
         for row in pinned.dvc["outputs"]:

@@ -537,12 +537,15 @@ def examples_sheet(report: CheckReport, path: Path, per_kind: int = 4, plain: in
     for kind in report.counts():
         for finding in _different_places(report.of_kind(kind), per_kind):
             record = by_key.get(finding.key)
-            caption = f"{kind}: {finding.key or Path(finding.path).name}"
+            # Of a picture that is not there, the label file says more than a key made for it.
+            place = Path(finding.path).name if kind == "picture-missing" else finding.key or Path(finding.path).name
+            caption = f"{kind}: {place}"
             if record is not None and kind != "picture-absent":
                 tiles.append(tile_of(record, dataset.names, caption))
                 shown.add(record.key)
             elif kind.startswith("picture-") and kind != "picture-absent":
-                tiles.append(Tile(Path(finding.path), caption))
+                instead = DEFECTS[kind].one if kind == "picture-missing" else ""
+                tiles.append(Tile(Path(finding.path), caption, instead=instead))
     present = [record for record in dataset if record.key not in shown and record.picture.is_file()]
     # Spread over the whole: neighbours are often frames of one clip.
     step = max(1, len(present) // max(1, plain))

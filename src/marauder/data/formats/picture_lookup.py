@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from marauder.core.wording import counted
 from marauder.data.formats.base import ReadOptions
 from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source, fold, next_door, stem
@@ -54,11 +55,12 @@ class PictureLookup:
                 entry.picture = Path(str(entry.picture).replace("\0", "\ufffd"))
         self._settle(claims)
         words = {
-            "root-moved": "pictures are not where it says; found by the end of their paths",
-            "picture-outside": "pictures are outside the folder of this data set",
+            "root-moved": "not where it says; found by the end of the path",
+            "picture-outside": "outside the folder of this data set",
         }
         for (kind, file), found in self.examples.items():
-            self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file, count=len(found))
+            pictures = counted(len(found), "picture is", "pictures are")
+            self.findings.add(kind, f"{pictures} {words[kind]}, for example {found[0]}", file, count=len(found))
 
     def without_label(self, entries: Iterable[Entry]) -> list[str]:
         """Pictures that no entry means, by their paths below ``root``, in the folders that hold pictures of entries,
@@ -119,7 +121,8 @@ class PictureLookup:
         found = self._beside.get(stem(fold(names[0])))
         if found is None:
             return name, where
-        around = os.path.commonpath((self.root.absolute(), found))
+        around = self.source.shown(Path(os.path.commonpath((self.root.absolute(), found))))
+        found = self.source.shown(found)
         return name, f"{where}, but it is {found}: name the folder around both, {around}"
 
     def _settle(self, claims: list[_Claim]) -> None:

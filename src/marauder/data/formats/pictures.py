@@ -40,8 +40,8 @@ class PicturesReader(Reader):
             mine = next((beside[name] for path in pictures if (name := stem(fold(path.name))) in beside), None)
             what = "start with step 3, which chooses what to label first"
             if mine is not None:
-                around = os.path.commonpath((source.path.absolute(), mine))
-                what = f"{mine} is called as a picture is; are the labels there? Name the folder around both, {around}"
+                around = source.shown(Path(os.path.commonpath((source.path.absolute(), mine))))
+                what = f"{source.shown(mine)} is called as a picture is; are the labels there? Name the folder around both, {around}"
             message = f"{counted(len(pictures), 'picture')} and no label file: {what}"
             findings.add("labels-none", message, source.path)
         return Parsed([Entry((), path, picture=path, labelled=labelled) for path in pictures])

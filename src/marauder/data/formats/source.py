@@ -112,6 +112,10 @@ class Source:
         """``path`` as below the root, or as it is."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
+    def shown(self, path: Path) -> Path:
+        """``path`` as messages name it: like the source, relative where that was named so."""
+        return path if self.path.is_absolute() or not path.is_absolute() else Path(os.path.relpath(path))
+
     def _is_text(self, directory: str, name: str) -> bool:
         if name.isascii():
             return True

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
+from marauder.core.wording import counted
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label, split_in
 from marauder.data.formats.source import Listing, Source, stem
@@ -184,11 +185,13 @@ class _Reading:
                     seen.add(picture)
                     pictures.append((picture, split, listed))
                 if repeated:
-                    message = f"{repeated} pictures listed more than once (again under {key}), for example {example}"
+                    again = f"{counted(repeated, 'picture')} listed more than once (again under {key})"
+                    message = f"{again}, for example {example}"
                     self.findings.add("picture-listed-twice", message, file)
         outside = [path for path, _, _ in pictures if not path.is_relative_to(file.parent)]
         if outside and self.options.pictures is None and not (root / RECORDS_FILE).is_file():
-            message = f"{len(outside)} pictures are outside the folder of this file, for example {outside[0]}"
+            are = counted(len(outside), "picture is", "pictures are")
+            message = f"{are} outside the folder of this file, for example {outside[0]}"
             self.findings.add("picture-outside", message, file)
         return root, pictures
 
