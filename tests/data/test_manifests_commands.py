@@ -56,7 +56,10 @@ def test_a_misspelt_name_loses_no_label(tmp_path: Path, run):
     assert "(crab, eels, fish); none of them is eel (1 box in 1 picture; did you mean it by eels?)" in refused.stderr
     assert f"check --input {root} --names crab,eels,fish --fix --output FOLDER`" in refused.stderr
     assert "b.xml:4: class eel: none of the names; did you mean eels?" in refused.stderr
-    assert run(*words, "crab,eel,fish").returncode == 0
+    (root / "ImageSets/Main/val.txt").write_text("a\n")
+    (root / "ImageSets/Main/train.txt").write_text("b\n")
+    written = run(*words, "crab,eel,fish")
+    assert written.returncode == 0 and "2 pictures (1 train, 1 val), 2 boxes" in written.stdout
 
 
 @pytest.mark.parametrize("measured", [False, True])

@@ -256,7 +256,7 @@ def _show_report(report: CheckReport) -> None:
     if without:
         more = f" and {len(without) - MOST_NAMED:,} more" if len(without) > MOST_NAMED else ""
         have = counted(len(without), "class has", "classes have")
-        typer.echo(printable(f"{have} no box: {', '.join(without[:MOST_NAMED])}{more}"))
+        typer.echo(printable(f"{have} no box that counts: {', '.join(without[:MOST_NAMED])}{more}"))
     for line in told(report.findings):
         typer.echo(printable(line))
     errors, warnings = report.severity("error"), report.severity("warning")

@@ -41,7 +41,8 @@ class PicturesReader(Reader):
             what = "start with step 3, which chooses what to label first"
             if mine is not None:
                 around = source.shown(Path(os.path.commonpath((source.path.absolute(), mine))))
-                what = f"{source.shown(mine)} is called as a picture is; are the labels there? Name the folder around both, {around}"
+                what = f"{source.shown(mine)} is called as a picture is; are the labels there? "
+                what += f"Name the folder around both, {around}"
             message = f"{counted(len(pictures), 'picture')} and no label file: {what}"
             findings.add("labels-none", message, source.path)
         return Parsed([Entry((), path, picture=path, labelled=labelled) for path in pictures])
