@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_sets
 from PIL import Image
 
 from marauder.core.clock import Clock, Interrupted
@@ -16,6 +17,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import read_json
 from marauder.data.check import DEFECTS, check_dataset, examples_sheet, told_counts
 from marauder.data.reading import read_dataset
+from marauder.data.records import Dataset, Record
 from marauder.data.repair import SET_ASIDE_KINDS, repair
 
 STEMS = [
@@ -124,6 +126,7 @@ PLANTED: dict[str, tuple[Callable[[Path], object], dict[str, int]]] = {
     "out of bounds": (lambda root: add_line(root, "0 .99 .5 .4 .1"), {"box-out-of-bounds": 1}),
     "wholly outside": (lambda root: add_line(root, "0 1.5 .5 .1 .1"), {"box-out-of-bounds": 1}),
     "no area": (lambda root: add_line(root, "0 .5 .5 0 .1"), {"box-degenerate": 1}),
+    "a click": (lambda root: add_line(root, "0 .5 .5 .0005 .1"), {"box-tiny": 1}),
     "box twice": (duplicate_box, {"box-duplicate": 1}),
     "same picture": (exact_copy, {"picture-duplicate": 1}),
     "same picture in two splits": (copy_in_val, {"picture-duplicate": 1, "duplicates-in-two-splits": 1}),
@@ -155,7 +158,7 @@ def test_planted_defects_are_found_and_mended(name: str, aquarium: Path, tmp_pat
     assert {path: path.read_bytes() for path in aquarium.rglob("*") if path.is_file()} == state
     after = check_dataset(summary.data_yaml)
     # A split whose folder is missing has no trace in the copy; every other defect goes by its own word.
-    expected_left = {k: n for k, n in expected.items() if not DEFECTS[k].mended and k != "split-missing"}
+    expected_left = {k: n for k, n in expected.items() if not DEFECTS[k].fixed and k != "split-missing"}
     if name in ("same picture in two splits", "picture without label"):
         expected_left = {}  # one copy is left; the unlabelled picture is marked as such
     assert after.counts() == expected_left
@@ -272,3 +275,13 @@ def test_counts_agree_with_what_is_counted():
     assert "error: 1 picture that does not exist (picture-missing)" in told and "2 boxes given twice" in told
     assert "1 folder of pictures without any label" in told and "1 file that may hold labels and was not read" in told
     assert all(defect.one != defect.words for defect in DEFECTS.values())
+
+
+def test_class_names_that_one_slip_makes_of_each_other_are_told_with_their_boxes(tmp_path: Path):
+    boxes = np.array([[1.0, 1, 9, 9], [10, 10, 30, 30], [30, 5, 60, 40], [2, 20, 9, 50]])
+    record = Record("a", small_sets.picture(tmp_path / "a.jpg"), 80, 60, boxes, np.array([0, 1, 1, 2]))
+    names = ("Platlets", "Platelets", "class 1", "platelet")
+    (found,) = check_dataset(Dataset(names, (record,), "blood")).of_kind("class-names-alike")
+    assert str(found) == "blood: Platlets (1 box) beside Platelets (2 boxes)"
+    one = replace(record, classes=np.array([1, 1, 1, 2]))
+    assert not check_dataset(Dataset(names, (one,), "blood")).of_kind("class-names-alike")

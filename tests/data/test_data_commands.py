@@ -39,6 +39,20 @@ def test_check_fix_and_statuses(tmp_path: Path):
     assert run("check", "--input", tmp_path / "fixed").returncode == 0
 
 
+def test_check_names_classes_without_a_box_and_places_as_the_folder_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = small_sets.voc(tmp_path / "my set")
+    small_sets.picture(root / "other/c.jpg", 7)
+    monkeypatch.chdir(tmp_path)
+    found = run("check", "--input", "my set", "--names", "crab,eel,fish").stdout
+    assert "my set: 2 pictures, 2 boxes, 3 classes" in found
+    assert "2 classes have no box that counts: eel, fish" in found
+    assert "    my set/other/c.jpg: 1 picture in my set/other belongs to nothing that was read" in found
+    assert str(tmp_path) not in found
+    assert "Name the folder around both, my set\n" in run("check", "--input", "my set/JPEGImages").stdout
+
+
 def test_check_says_how_to_get_the_splits_that_are_missing(tmp_path: Path):
     for number in range(3):
         small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)

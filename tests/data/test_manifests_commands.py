@@ -41,8 +41,44 @@ def test_too_few_names_lose_no_label(tmp_path: Path, run):
     refused = run(*words, "a,b")
     assert refused.returncode == 2 and not (tmp_path / "out").exists()
     assert f"First: {tmp_path}/set/labels/2.txt:1: class 2 (known: 0 to 1)" in refused.stderr
-    assert "in 1 picture." in refused.stderr and "at least 3 names: give them all" in refused.stderr
+    assert "1 of 3 pictures would be left out." in refused.stderr
+    assert "at least 3 names: give them all" in refused.stderr
     assert run(*words, "a,b,c").returncode == 0
+
+
+def test_a_misspelt_name_loses_no_label(tmp_path: Path, run):
+    root = small_sets.voc(tmp_path / "set")
+    (root / "Annotations/b.xml").write_text((root / "Annotations/a.xml").read_text().replace("crab", "eel"))
+    words = ("write", "--input", root, "--output", tmp_path / "out", "--names")
+    refused = run(*words, "crab,eels,fish")
+    assert refused.returncode == 2 and not (tmp_path / "out").exists()
+    assert "1 of 4 boxes have a class without a name, and 1 of 2 pictures would be left out" in refused.stderr
+    assert "(crab, eels, fish); none of them is eel (1 box in 1 picture; did you mean it by eels?)" in refused.stderr
+    assert f"check --input {root} --names crab,eels,fish --fix --output FOLDER`" in refused.stderr
+    assert "b.xml:4: class eel: none of the names; did you mean eels?" in refused.stderr
+    (root / "ImageSets/Main/val.txt").write_text("a\n")
+    (root / "ImageSets/Main/train.txt").write_text("b\n")
+    written = run(*words, "crab,eel,fish")
+    assert written.returncode == 0 and "2 pictures (1 train, 1 val), 2 boxes" in written.stdout
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_truncated_picture_is_in_no_manifest(tmp_path: Path, run, measured: bool):
+    root = small_sets.yolo(tmp_path / "my set")
+    (root / "labels/train/a.txt").write_text("0 .5 .5 .2 .2\n")
+    small_sets.picture(root / "images/train/d.jpg", 5)
+    (root / "images/train/d.jpg").write_bytes((root / "images/train/d.jpg").read_bytes()[:-300])
+    words = ("write", "--input", root, "--output", tmp_path / "out", *(["--measure"] if measured else []))
+    for _ in range(2):  # the second time from the cache
+        written = run(*words)
+        assert written.returncode == 0, written.stderr
+        assert "3 pictures (2 train, 1 val), " in written.stdout
+        assert "picture cut short (picture-truncated)" in written.stdout
+        assert (
+            f"1 picture was set aside and is in no manifest; see each with `marauder data check --input '{root}'"
+            in (written.stdout)
+        )
+        assert "d.jpg" not in "".join(file.read_text() for file in (tmp_path / "out").glob("*.manifest"))
 
 
 def test_write_show_sample_and_pin(tmp_path: Path, run):

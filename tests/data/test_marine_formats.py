@@ -381,6 +381,16 @@ class TestBiigle:
 
 
 class TestLabelme:
+    def test_a_picture_without_a_file_is_unlabelled(self, tmp_path: Path):
+        for name in ("a", "b", "c", "other/d"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (80, 60)).save(tmp_path / f"{name}.jpg")
+        write_labelme(tmp_path, ROWS)
+        dataset = read_dataset(tmp_path)
+        assert {record.key: record.labelled for record in dataset} == {"a": True, "b": True, "c": False}
+        told = Counter(problem.kind for problem in dataset.problems)
+        assert told == {"picture-without-label": 1, "picture-unread": 1}
+
     RECTANGLE = {"label": "crab", "shape_type": "rectangle", "points": [[60, 40], [20, 10]]}
 
     @pytest.mark.parametrize(

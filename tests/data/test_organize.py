@@ -243,7 +243,8 @@ def test_one_class_beyond_the_names_in_several_pictures_means_that_names_are_mis
     with pytest.raises(UserError) as caught:
         organize(settings)
     told = str(caught.value)
-    assert "2 of 38 boxes have a class without a name, in 2 pictures. There are 2 names (a, b)" in told
+    assert "2 of 38 boxes have a class without a name, and 2 of 12 pictures would be left out" in told
+    assert "There are 2 names (a, b); " in told
     assert "the labels need at least 3 names: give them all, in order" in told and "--fix --output FOLDER" in told
     assert f"First: {tmp_path}/set/labels/03.txt:4: class 2 (known: 0 to 1)" in told
     (tmp_path / "set/labels/07.txt").write_text("9 .8 .8 .1 .1\n")

@@ -269,9 +269,52 @@ class TestVoc:
         (tmp_path / "Annotations/b.xml").write_text("<annotation>\n<object>\n")
         assert any(p.path.endswith("b.xml") and p.line == 3 for p in read_dataset(tmp_path).problems)
 
-    def test_a_picture_without_xml(self, tmp_path: Path):
-        small_sets.picture(small_sets.voc(tmp_path) / "JPEGImages/c.jpg")
-        assert kinds(read_dataset(tmp_path))["picture-unread"] == 1
+    def test_a_picture_without_xml_is_unlabelled(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path)
+        for number, name in enumerate(("c", "d", "valid/e")):
+            small_sets.picture(root / f"JPEGImages/{name}.jpg", number + 2)
+        (root / "ImageSets/Main/val.txt").write_text("b\nd\n")
+        small_sets.picture(root / "SegmentationClass/a.png")
+        dataset = read_dataset(root)
+        found = {record.key: (record.labelled, record.split) for record in dataset}
+        assert found == {
+            "a": (True, "train"),
+            "b": (True, "val"),
+            "c": (False, None),
+            "d": (False, "val"),
+            "valid/e": (False, "val"),
+        }
+        assert (kinds(dataset)["picture-without-label"], kinds(dataset)["picture-unread"]) == (3, 1), "a mask is none"
+        empty = {record.key: record.labelled for record in read_dataset(root, missing_label="empty")}
+        assert empty == dict.fromkeys(found, True)
+
+    def test_the_folder_next_door_is_named(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path / "my set")
+        (alone,) = read_dataset(root / "JPEGImages").problems
+        assert alone.message == (
+            f"2 pictures and no label file: {root}/Annotations/a.xml is called as a picture is; are the labels there? "
+            f"Name the folder around both, {root}"
+        )
+        missing = [
+            one for one in read_dataset(root / "Annotations", lost=True).problems if one.kind == "picture-missing"
+        ]
+        assert missing[0].message == (
+            f"a.jpg: the picture does not exist; looked for in {root}/Annotations and below, but it is "
+            f"{root}/JPEGImages/a.jpg: name the folder around both, {root}"
+        )
+        (root / "JPEGImages/b.jpg").unlink()
+        gone = next(one for one in read_dataset(root).problems if one.kind == "picture-missing")
+        assert gone.message == f"b.jpg: the picture does not exist; looked for in {root} and below"
+
+    def test_pictures_that_a_label_file_may_mean_are_not_called_unlabelled(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path)
+        for site in ("siteA", "siteB"):
+            small_sets.picture(root / f"JPEGImages/{site}/g.jpg")
+        text = (root / "Annotations/a.xml").read_text()
+        (root / "Annotations/g.xml").write_text(text.replace("a.jpg", "g.jpg"))
+        dataset = read_dataset(root, missing_label="empty")
+        assert [record.key for record in dataset if record.labelled] == ["a", "b"]
+        assert kinds(dataset)["picture-ambiguous"] == kinds(dataset)["picture-unread"] == 1
 
 
 class TestFathomNet:

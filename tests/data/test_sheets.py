@@ -52,6 +52,19 @@ def test_an_unreadable_picture_is_a_tile_that_says_so(tmp_path: Path):
     assert contact_sheet([Tile(tmp_path / "bad.jpg"), Tile(tmp_path / "none.jpg")], tmp_path / "s.png").exists()
 
 
+def test_the_widest_caption_stays_under_its_own_tile(tmp_path: Path):
+    dark = np.zeros((30, 40, 3), np.uint8)
+    sheet = contact_sheet([Tile(dark, "picture-unreadable: " + "W" * 90), Tile(dark)], tmp_path / "s.png", 2, 200)
+    pixels = np.asarray(Image.open(sheet)).astype(int)
+    bottom = pixels[-24:, 206 + 2 :]  # under the second tile, which has no caption
+    assert pixels[-24:, :206].max() > 200 > bottom.max()
+
+
+def test_what_is_said_in_place_of_a_picture_needs_none(tmp_path: Path):
+    tile = draw_tile(Tile(tmp_path / "a.xml", instead="picture that does not exist"), 300, 200)
+    assert tile.size == (300, 200) and np.asarray(tile).max() > 200
+
+
 def test_mistakes(tmp_path: Path):
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([], tmp_path / "s.png")

@@ -11,7 +11,7 @@ import pytest
 
 from marauder.core.errors import UserError
 from marauder.data.records import Dataset, Record
-from marauder.data.taxonomy import Taxonomy, apply_taxonomy
+from marauder.data.taxonomy import Taxonomy, apply_taxonomy, look_alike
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +126,22 @@ def test_boxes_that_do_not_map_go_and_are_counted(taxonomy: Taxonomy):
     assert not result.records[1].labelled
     assert mapping.unmapped == ("anemone",)
     assert mapping.boxes == {"Pterois volitans": 1, "anemone": 3}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("Platlets", "Platelets", True),
+        ("Sea Urchins", "sea_urchin", True),
+        ("Lionfihs", "Lionfish", True),
+        ("Sebastes mystinus", "Sebastes mystimus", True),
+        ("class 1", "class 2", False),
+        ("species10", "species11", False),
+        ("cod", "cow", False),
+        ("Sebastes mystinus", "Sebastes melanops", False),
+        ("starfish", "swordfish", False),
+        ("\u9c7c", "\u87f9", False),
+    ],
+)
+def test_names_that_one_slip_makes_of_each_other(one: str, other: str, alike: bool):
+    assert look_alike(one, other) is look_alike(other, one) is alike

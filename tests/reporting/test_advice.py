@@ -143,3 +143,15 @@ def test_below_a_level_that_somebody_set_it_has_still_learned_something() -> Non
     found = advise(figures, COMMANDS)
     assert [one.kind for one in found] == ["below_level", "class_at_zero"]
     assert found[0].text.startswith("mAP50 is 0.550, below the level you set (0.6).")
+
+
+def test_many_confident_boxes_without_a_label_lead_to_missing_labels() -> None:
+    doubted = replace(GOOD, unlabelled=[("a", 6), ("b", 13)])
+    commands = replace(COMMANDS, false_on_train="evaluate")
+    missing, promote = advise(doubted, commands)
+    assert (missing.kind, missing.command, promote.kind) == ("labels_missing", "evaluate", "promote")
+    assert missing.text.startswith(
+        "2 pictures of test have many confident boxes without a label (most: b, 13): look for"
+    )
+    assert not advise(doubted, Commands())[0].command
+    assert "labels_missing" not in kinds(replace(doubted, value=0.01), commands), "one that has learned nothing"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 from marauder.scenes.species import NAMES
 from marauder.survey import PredictSettings, detecting, predict_files
+from marauder.survey.job import PredictSummary
 
 HOLD = 2
 """Frames that each scene of the video lasts."""
@@ -598,3 +599,10 @@ def test_frames_by_rate_and_by_number_are_told_by_their_option(tmp_path: Path) -
     done = CliRunner().invoke(app, ["--model", there, "--input", there, "--fps", "1", "--every", "2"])
     assert isinstance(done.exception, UserError) and "option --fps: fps: fps and every" in str(done.exception)
     assert "--model" not in str(done.exception)
+
+
+def test_a_table_of_max_n_without_rows_is_explained(tmp_path: Path) -> None:
+    single = PredictSummary(tmp_path, 2, 0, {"fish": 3}, (), ())
+    assert "maxn.csv has no rows: MaxN is counted in clips, and nothing was seen in one" in single.message()
+    assert "no rows" not in replace(single, max_n=(("dive", "fish", 3),)).message()
+    assert "no rows" not in replace(single, totals={}).message()

@@ -21,15 +21,13 @@ from marauder.annotation.same_picture import same_picture
 from marauder.annotation.several_formats import contradictions
 from marauder.annotation.unpacking import Unpacked
 from marauder.core.clock import Clock
-from marauder.data.boxes import clean_boxes, with_corners_in_order
+from marauder.data.boxes import CLICKED_SIDE, clean_boxes, with_corners_in_order
 from marauder.data.picture_files import PictureError, is_picture, read_header
 from marauder.data.records import Attribute, box_columns
 
 SLIGHTLY_OUTSIDE = 0.02
 """Share of the side, at least ``SLIGHT_PIXELS``, that a box may reach over the border and still be clipped."""
 SLIGHT_PIXELS = 3.0
-SMALLEST_SIDE = 1.0
-"""Pixels below which a box is a click, not a box."""
 CROWD_FLAGS = ("crowd", "iscrowd", "ignored", "ignore")
 """Box attributes which say that a box neither rewards nor penalises a detection."""
 
@@ -297,9 +295,9 @@ def _inside(boxes: np.ndarray, size: tuple[int, int], notes: list[Note]) -> np.n
         place = f"box {position + 1} (" + ", ".join(f"{value:.6g}" for value in box) + ")"
         clipped = np.clip(box, 0.0, limits)
         # A click before a box outside: clipped, both have no area, and the remedies differ.
-        if (box[2:] - box[:2] < SMALLEST_SIDE).any():
+        if (box[2:] - box[:2] < CLICKED_SIDE).any():
             notes.append(Note("box-degenerate", f"{place}: has no area"))
-        elif (clipped[2:] - clipped[:2] < SMALLEST_SIDE).any():
+        elif (clipped[2:] - clipped[:2] < CLICKED_SIDE).any():
             notes.append(Note("box-out-of-bounds", f"{place}: is outside the {size[0]}x{size[1]} picture"))
         elif (over[position] > allowed).any():
             notes.append(Note("box-out-of-bounds", f"{place}: reaches far over the {size[0]}x{size[1]} picture"))

@@ -45,6 +45,7 @@ def _run(settings: CriticalSettings, clock: Clock, resume: Path | None, fresh: b
 def _show(_: CriticalSettings, summary: RunSummary) -> None:
     """What changed, then the end of the run."""
     from marauder.core.files import read_json
+    from marauder.core.wording import counted
     from marauder.critical.report import REPORT_JSON, REPORT_PAGE
 
     content = read_json(summary.folder / REPORT_JSON)
@@ -55,7 +56,7 @@ def _show(_: CriticalSettings, summary: RunSummary) -> None:
     missing = content["stages"][-1]["missing"]
     if missing:
         suspected = summary.folder / "suspected_missing.json"
-        typer.echo(f"look at: {shlex.quote(str(suspected))} ({missing} labels may be missing)")
+        typer.echo(f"look at: {shlex.quote(str(suspected))} ({counted(missing, 'label')} may be missing)")
     typer.echo(f"changes: {summary.folder / REPORT_PAGE}")
     show(summary)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from marauder.data.organize import OrganizeSettings, OrganizeSummary
     from marauder.data.repair import RepairSummary
 
-MOST_ROWS = 45
+MOST_ROWS, MOST_NAMED = 45, 12
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check, organize and split labelled pictures.")
 SCENES.add_to(app)
@@ -116,21 +115,26 @@ def _write_findings(found: CheckReport, report: Path | None, sheet: Path | None)
 
 
 def _show_repair(mended: RepairSummary) -> None:
+    from marauder.core.wording import counted
+
     typer.echo(
-        f"\nfixed copy: {mended.data_yaml} ({mended.pictures} pictures; {len(mended.set_aside)} set aside, "
-        f"{len(mended.dropped_copies)} copies dropped and {sum(mended.joined_boxes.values())} boxes of theirs "
-        f"kept, {mended.turned_upright} turned upright)"
+        f"\nfixed copy: {mended.data_yaml} ({counted(mended.pictures, 'picture')}; "
+        f"{len(mended.set_aside):,} set aside, {counted(len(mended.dropped_copies), 'copy', 'copies')} dropped and "
+        f"{counted(sum(mended.joined_boxes.values()), 'box', 'boxes')} of theirs kept, "
+        f"{mended.turned_upright:,} turned upright)"
     )
 
 
 def _tell_missing_val(found: CheckReport, place: Path) -> None:
     """How to get a val split where labelled pictures lack one."""
+    from marauder.core.wording import to_type
+
     # Where val names the pictures of train, that has been said, with what to do.
     told = bool(found.of_kind("labels-none")) or bool(found.of_kind("split-same"))
     if found.dataset is not None and len(found.dataset) and not told and "val" not in found.dataset.splits():
         typer.echo(
             "there is no val split, which training needs; "
-            f"make one: marauder data split --input {shlex.quote(str(place))} --output FOLDER"
+            f"make one: {to_type('data', 'split', '--input', place)} --output FOLDER"
         )
 
 
@@ -249,6 +253,11 @@ def _show_report(report: CheckReport) -> None:
     )
     typer.echo(f"{report.source}: {', '.join(counts)}")
     show_splits([row for row in report.splits if sum(row["counts"].values())])
+    without = [str(row["name"]) for row in report.splits if not sum(row["counts"].values())]
+    if without:
+        more = f" and {len(without) - MOST_NAMED:,} more" if len(without) > MOST_NAMED else ""
+        have = counted(len(without), "class has", "classes have")
+        typer.echo(printable(f"{have} no box that counts: {', '.join(without[:MOST_NAMED])}{more}"))
     for line in told(report.findings):
         typer.echo(printable(line))
     errors, warnings = report.severity("error"), report.severity("warning")

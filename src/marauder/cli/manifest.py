@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,7 @@ def write(
     from marauder.core.clock import Clock
     from marauder.core.locks import LOCK_FILE, exclusive
     from marauder.core.mistakes import Mistakes
-    from marauder.data.manifests.measure import measure_dataset
+    from marauder.data.manifests.measure import decode_dataset, measure_dataset
     from marauder.data.manifests.splitting import divided
     from marauder.data.manifests.writing import write_manifests
     from marauder.data.reading import read_dataset
@@ -76,11 +77,11 @@ def write(
         dataset = read_dataset(
             input, source_format, class_names, group_pattern, pictures, missing_label=missing_label, clock=clock
         )
-        demand_known_classes(dataset, class_names is not None)
+        demand_known_classes(dataset, class_names)
         dataset, _ = without_doubtful(dataset)
         with exclusive(output / LOCK_FILE, f"the folder of manifests {output}"):
-            if measure:
-                dataset = measure_dataset(dataset, clock)
+            # Both decode every picture, which also finds the truncated ones.
+            dataset, _ = without_doubtful((measure_dataset if measure else decode_dataset)(dataset, clock))
             if fractions is not None or not dataset.splits():
                 dataset = divided(dataset, shares, seed, near_duplicates, clock)
             spec = write_manifests(dataset, output, version, formats, folders, slices, clock)
@@ -129,6 +130,7 @@ def sample(
 ) -> None:
     """Draw rows of a manifest of any size, of all or of those that a query takes."""
     from marauder.core.clock import Clock
+    from marauder.core.wording import counted
     from marauder.data.manifests.lazy import scan
     from marauder.data.manifests.writing import write_rows
 
@@ -139,7 +141,7 @@ def sample(
         drawn = chosen.sample(count, seed)
         rows = drawn.rows
         _tell_problems(chosen.problems)
-        typer.echo(f"{len(rows):,} of {drawn.total:,} rows{f' with {where}' if where is not None else ''}")
+        typer.echo(f"{len(rows):,} of {counted(drawn.total, 'row')}{f' with {where}' if where is not None else ''}")
         if output is not None:
             write_rows(output, chosen.contents(rows))
             typer.echo(f"sample: {output}")
@@ -181,9 +183,12 @@ def pin(
 
 
 def _show_pin(pinned: DataPin) -> None:
+    from marauder.core.wording import counted
+
     for name, split in pinned.splits.items():
         size = f"{split.bytes / 1e6:,.1f} MB"
-        typer.echo(f"{name}: {split.pictures:,} pictures ({size}), {split.labelled:,} labelled, {split.boxes:,} boxes")
+        boxes = counted(split.boxes, "box", "boxes")
+        typer.echo(f"{name}: {counted(split.pictures, 'picture')} ({size}), {split.labelled:,} labelled, {boxes}")
     if pinned.dvc is not None:
         typer.echo(f"DVC: tag {pinned.dvc['tag'] or '-'}, commit {pinned.dvc['rev'] or '-'}")
         for row in pinned.dvc["outputs"]:
@@ -200,8 +205,11 @@ def _tell_problems(problems: Sequence[Problem]) -> None:
 
 def _show_written(dataset: Dataset, spec: Path) -> None:
     from marauder.core.wording import counted
+    from marauder.data.manifests.spec import SPLITS
 
-    counts = ", ".join(f"{count:,} {name}" for name, count in dataset.splits().items())
+    # As the files hold them: pictures without labels have one of their own, whatever their split.
+    of_part = Counter(record.split if record.labelled else "unlabelled" for record in dataset)
+    counts = ", ".join(f"{of_part[name]:,} {name}" for name in (*SPLITS, "unlabelled") if of_part[name])
     boxes = counted(int(dataset.class_counts().sum()), "box", "boxes")
     typer.echo(f"{counted(len(dataset), 'picture')} ({counts}), {boxes}")
     _tell_problems(dataset.problems)
@@ -211,6 +219,7 @@ def _show_written(dataset: Dataset, spec: Path) -> None:
 
 def _tell_left_out(dataset: Dataset) -> None:
     """What of the source is in no manifest, where it is not looked for later: the contract gate sees rows alone."""
+    from marauder.core.wording import to_type
     from marauder.data.repair import SET_ASIDE_KINDS
 
     kept = {record.key for record in dataset}
@@ -218,8 +227,9 @@ def _tell_left_out(dataset: Dataset) -> None:
     pictures = {problem.key or (problem.path, problem.line) for problem in bad if problem.key not in kept}
     if pictures:
         were = "1 picture was" if len(pictures) == 1 else f"{len(pictures):,} pictures were"
-        see = f"see each with `marauder data check --input {printable(dataset.source)} --report findings.json`"
-        typer.echo(f"{were} set aside and {'is' if len(pictures) == 1 else 'are'} in no manifest; {see}")
+        see = to_type("data", "check", "--input", printable(dataset.source))
+        are = "is" if len(pictures) == 1 else "are"
+        typer.echo(f"{were} set aside and {are} in no manifest; see each with `{see} --report findings.json`")
 
 
 def _wrong_paths(input: Path, output: Path, named: Mapping[str, Path | None]) -> Iterator[Mistake]:

@@ -121,12 +121,17 @@ def _in_order(mistakes: Sequence[Mistake], name: str, typed: Sequence[str]) -> t
 def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
     """What was perhaps meant by ``name``, to put behind a message: the nearest of ``known``, and all of them where they
     are few. ``all_of_them``: where the whole list is, in words."""
-    lower = {one.lower(): one for one in known}
-    near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, 3)]
+    near = near_names(name, known, 3)
     words = f"; did you mean {' or '.join(near)}?" if near else ""
     if len(known) <= FEW:
         return f"{words}; there {'are' if len(known) != 1 else 'is'}: {', '.join(known) or 'none'}"
     return words + (f"; {all_of_them}" if all_of_them else "")
+
+
+def near_names(name: str, known: Iterable[str], most: int) -> list[str]:
+    """Those of ``known`` that are written like ``name``, in any capitals, the nearest first, ``most`` at most."""
+    lower = {one.lower(): one for one in known}
+    return [lower[one] for one in difflib.get_close_matches(name.lower(), lower, most)]
 
 
 def abbreviated(word: str, known: Iterable[str]) -> list[str]:

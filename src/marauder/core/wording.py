@@ -1,10 +1,12 @@
-"""Numbers and times as people read them: counted things in the right number, times in the zone of this machine.
+"""Numbers, times and commands as people read them: counted things in the right number, times in the zone of this
+machine, commands that can be pasted.
 
 Files keep seconds since 1970, or UTC.
 """
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import datetime
 
@@ -12,6 +14,11 @@ from datetime import datetime
 def counted(count: int, one: str, more: str = "") -> str:
     """``1 clip``, ``1,234 clips``. ``more``: what several are called, where that is not ``one`` with an s."""
     return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+
+
+def to_type(*words: object) -> str:
+    """A command of ours as it is typed, words quoted where a shell needs it: ``marauder data check --input 'a b'``."""
+    return shlex.join(["marauder", *map(str, words)])
 
 
 def units(pictures: bool, videos: bool) -> str:

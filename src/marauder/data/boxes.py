@@ -15,6 +15,9 @@ BOUNDS_TOLERANCE = 1.0
 UNKNOWN_CLASS = re.compile(r"class (?:(?P<index>-?\d+) \(known: |(?P<name>.+): none of the names)")
 """How the message of a ``class-unknown`` finding names the class, by its number or by its name in the source."""
 
+CLICKED_SIDE = 1.0
+"""Pixels of a side up to which a box is a click rather than an object that somebody drew."""
+
 SMALLEST_SIDE = 1e-3
 """Pixels below which a side counts as nothing, so that the box is degenerate."""
 

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from marauder.core.clock import Clock
 from marauder.core.files import write_json
 from marauder.core.plain import Plain
 from marauder.core.wording import counted as in_number
-from marauder.data.boxes import clean_boxes
+from marauder.data.boxes import CLICKED_SIDE, clean_boxes
 from marauder.data.contact_sheets import Tile, contact_sheet, tile_of
 from marauder.data.duplicates import DEFAULT_DISTANCE, PictureHash, exact_clusters, hash_pictures, near_clusters
 from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, Record, counted
 from marauder.data.splits import leaking_groups, split_report
+from marauder.data.taxonomy import look_alike
 
 Severity = Literal["error", "warning"]
+ROUNDING = 0.01
+"""Pixels by which a side may differ from what was drawn."""
 EXAMPLES = 3
 """Findings of a kind that are shown one by one."""
 
 
 @dataclass(frozen=True)
 class Defect:
-    """A kind of defect: how bad, one and several of it in words, and what to do. ``mended``: whether ``--fix`` takes
+    """A kind of defect: how bad, one and several of it in words, and what to do. ``fixed``: whether ``--fix`` takes
     care of it."""
 
     severity: Severity
     one: str
     words: str
     remedy: str
-    mended: bool = False
+    fixed: bool = False
 
 
 _FETCH = "fetch the picture again, name its folder with --pictures, or let --fix set it aside"
@@ -138,8 +144,8 @@ DEFECTS: dict[str, Defect] = {
     ),
     "class-unknown": Defect(
         "error",
-        "class out of range",
-        "classes out of range",
+        "label of a class that is not among the names",
+        "labels of classes that are not among the names",
         "correct the names or the line; --fix sets the picture aside",
         True,
     ),
@@ -150,6 +156,19 @@ DEFECTS: dict[str, Defect] = {
         "error", "box that leaves the picture", "boxes that leave the picture", "--fix clips them", True
     ),
     "box-degenerate": Defect("error", "box without area", "boxes without area", "--fix drops them", True),
+    "box-tiny": Defect(
+        "warning",
+        "box of at most one pixel",
+        "boxes of at most one pixel",
+        "look whether each is a click, and draw or delete it",
+    ),
+    "class-names-alike": Defect(
+        "warning",
+        "pair of class names that differ little",
+        "pairs of class names that differ little",
+        "if they mean one class, rename it in the labels, or map both onto one with a taxonomy: "
+        "marauder data organize --taxonomy FILE",
+    ),
     "box-corners": Defect(
         "warning",
         "box whose corners were in the wrong order",
@@ -396,6 +415,7 @@ def check_dataset(
     clock = clock or Clock()
     clock.check()
     findings.extend(_box_findings(dataset, clock))
+    findings.extend(_names_alike(dataset))
     here = [record for record in dataset if not record.attributes.get("picture_missing")]
     absent = len(dataset) - len(here)
     findings += [
@@ -438,6 +458,29 @@ def _box_findings(dataset: Dataset, clock: Clock) -> Iterator[Problem]:
         clean = clean_boxes(record.boxes, record.classes, record.width, record.height, len(dataset.names))
         for finding in clean.findings:
             yield Problem(str(record.picture), None, finding.kind, finding.message, record.key, finding.count)
+        sides = clean.boxes[:, 2:] - clean.boxes[:, :2]
+        # Labels are rounded, and fractions of a picture never give whole pixels.
+        tiny = np.flatnonzero(sides.min(axis=1) < CLICKED_SIDE + ROUNDING)
+        if len(tiny):
+            first = ", ".join(f"{value:.6g}" for value in clean.boxes[tiny[0]])
+            width, height = sides[tiny[0]]
+            words = f"box of {width:.3g} x {height:.3g} pixels ({first})"
+            words += f", and {len(tiny) - 1:,} more" if len(tiny) > 1 else ""
+            yield Problem(str(record.picture), None, "box-tiny", words, record.key, len(tiny))
+
+
+def _names_alike(dataset: Dataset) -> Iterator[Problem]:
+    """Pairs of classes, both with boxes, whose names a slip of the hand could make of each other."""
+    boxes = np.zeros(len(dataset.names), np.int64)
+    for record in dataset:
+        np.add.at(boxes, record.classes[(record.classes >= 0) & (record.classes < len(boxes))], 1)
+    used = [(name, int(count)) for name, count in zip(dataset.names, boxes) if count]
+    for pair in combinations(used, 2):
+        if pair[0][0] != pair[1][0] and look_alike(pair[0][0], pair[1][0]):
+            rare, usual = sorted(pair, key=lambda one: one[1])
+            told = [f"{name} ({in_number(number, 'box', 'boxes')})" for name, number in (rare, usual)]
+            message = " beside ".join(told)
+            yield Problem(dataset.source, None, "class-names-alike", message)
 
 
 def _picture_findings(
@@ -500,12 +543,15 @@ def examples_sheet(report: CheckReport, path: Path, per_kind: int = 4, plain: in
     for kind in report.counts():
         for finding in _different_places(report.of_kind(kind), per_kind):
             record = by_key.get(finding.key)
-            caption = f"{kind}: {finding.key or Path(finding.path).name}"
+            # Of a picture that is not there, the label file says more than a key made for it.
+            place = Path(finding.path).name if kind == "picture-missing" else finding.key or Path(finding.path).name
+            caption = f"{kind}: {place}"
             if record is not None and kind != "picture-absent":
                 tiles.append(tile_of(record, dataset.names, caption))
                 shown.add(record.key)
             elif kind.startswith("picture-") and kind != "picture-absent":
-                tiles.append(Tile(Path(finding.path), caption))
+                instead = DEFECTS[kind].one if kind == "picture-missing" else ""
+                tiles.append(Tile(Path(finding.path), caption, instead=instead))
     present = [record for record in dataset if record.key not in shown and record.picture.is_file()]
     # Spread over the whole: neighbours are often frames of one clip.
     step = max(1, len(present) // max(1, plain))

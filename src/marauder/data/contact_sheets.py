@@ -19,6 +19,7 @@ from marauder.data.records import Record
 Colour = tuple[int, int, int]
 BACKGROUND: Colour = (24, 26, 30)
 INK: Colour = (235, 235, 235)
+CAPTION_SIZE, TITLE_SIZE = 13, 17
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
@@ -29,7 +30,7 @@ class Tile:
     ``picture``: a path, or uint8 RGB (H, W, 3). ``boxes``: float (N, 4), x0 y0 x1 y1 in pixels of the
     displayed picture. ``labels`` and ``colours`` (RGB, 0..255) have one entry a box or none at all; without
     colours, boxes of equal label share one. ``size``: (width, height) in which the boxes are given, where
-    that is not the picture's own.
+    that is not the picture's own. ``instead``: words that are shown in place of a picture that is not there.
     """
 
     picture: Path | np.ndarray
@@ -38,6 +39,7 @@ class Tile:
     labels: Sequence[str] = ()
     colours: Sequence[Colour] = ()
     size: tuple[int, int] | None = None
+    instead: str = ""
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
@@ -85,13 +87,14 @@ def contact_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((gap, 6), title, fill=INK, font=_font(17))
+        fitted = _fitted(title, sheet.width - 2 * gap, TITLE_SIZE)
+        draw.text((gap, 6), fitted, fill=INK, font=_font(TITLE_SIZE))
     for index, tile in enumerate(tiles):
         left = gap + index % columns * (tile_width + gap)
         top = head + gap + index // columns * (tile_height + strip + gap)
         image = draw_tile(tile, tile_width, tile_height)
         sheet.paste(image, (left + (tile_width - image.width) // 2, top + (tile_height - image.height) // 2))
-        draw.text((left, top + tile_height + 2), _fitted(tile.caption, tile_width), fill=INK, font=_font(13))
+        draw.text((left, top + tile_height + 2), _fitted(tile.caption, tile_width), fill=INK, font=_font(CAPTION_SIZE))
     # format is given, since the temporary name ends in .partial, from which Pillow cannot tell it.
     with atomic_path(target) as temporary:
         sheet.save(temporary, format=FORMATS[target.suffix.lower()], quality=88)
@@ -109,6 +112,8 @@ def _usual_shape(tiles: Sequence[Tile]) -> float:
 
 def draw_tile(tile: Tile, width: int, height: int) -> Image.Image:
     """One tile's picture with its boxes, fitted into ``width`` x ``height`` pixels."""
+    if tile.instead:
+        return _empty_tile(width, height, tile.instead)
     if isinstance(tile.picture, np.ndarray):
         pixels = tile.picture
         own_size = tile.size or (pixels.shape[1], pixels.shape[0])
@@ -160,7 +165,7 @@ def _ink_on(colour: Colour) -> Colour:
 
 def _empty_tile(width: int, height: int, text: str) -> Image.Image:
     image = Image.new("RGB", (width, height), (60, 40, 40))
-    ImageDraw.Draw(image).text((8, height // 2 - 8), _fitted(text, width - 16), fill=INK, font=_font(13))
+    ImageDraw.Draw(image).text((8, height // 2 - 8), _fitted(text, width - 16), fill=INK, font=_font(CAPTION_SIZE))
     return image
 
 
@@ -175,10 +180,14 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def _fitted(text: str, width: int) -> str:
-    """Shortened in the middle: names of frames differ at their ends."""
-    limit = max(4, int(width / 6.6))
-    if len(text) <= limit:
+def _fitted(text: str, width: int, size: int = CAPTION_SIZE) -> str:
+    """Shortened in the middle to ``width`` pixels in letters of ``size``: names of frames differ at their ends."""
+    font = _font(size)
+    if font.getlength(text) <= width:
         return text
-    front = limit // 2
-    return f"{text[:front]}…{text[front + 1 - limit :]}"
+    for length in range(len(text) - 1, 2, -1):
+        front = length // 2
+        shorter = f"{text[:front]}…{text[front + 1 - length :]}"
+        if font.getlength(shorter) <= width:
+            return shorter
+    return "…"

@@ -24,6 +24,8 @@ from marauder.core.plain import Plain
 from marauder.core.plugins import is_known
 from marauder.core.plugins import names as plugin_names
 from marauder.core.settings import Decides, Existing, Places, Settings
+from marauder.core.wording import counted as in_number
+from marauder.core.wording import to_type
 from marauder.data.duplicates import DEFAULT_DISTANCE, hash_pictures, near_clusters
 from marauder.data.formats.source import Source
 from marauder.data.groups import GroupPattern, join_groups
@@ -186,7 +188,7 @@ def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
             missing_label=settings.missing_label,
             clock=clock,
         )
-        demand_known_classes(read, settings.names is not None)
+        demand_known_classes(read, settings.names)
         sources.append(read)
     return sources
 
@@ -268,10 +270,10 @@ def _nothing_usable(source: str, set_aside: list[Problem], settings: OrganizeSet
     absent = sum(problem.kind == "picture-missing" for problem in set_aside)
     if absent and absent == len(set_aside):
         return (
-            f"{source}: none of the {absent} pictures is here, only their labels; fetch them, name their folder "
-            "with --pictures, or keep the labels alone: marauder data organize --mode reference"
+            f"{source}: none of {in_number(absent, 'picture')} is here, only their labels; fetch them, name their "
+            "folder with --pictures, or keep the labels alone: marauder data organize --mode reference"
         )
-    return f"{source}: no usable picture; see `marauder data check --input {settings.inputs[0]}`"
+    return f"{source}: no usable picture; see `{to_type('data', 'check', '--input', settings.inputs[0])}`"
 
 
 def _usable(
@@ -286,7 +288,8 @@ def _usable(
     if settings.mode == "reference":
         absent = sum("picture_missing" in record.attributes for record in dataset)
         if absent:
-            notes.append(f"{absent} pictures are not here; the labels refer to where they would be")
+            are = in_number(absent, "picture is", "pictures are")
+            notes.append(f"{are} not here; the labels refer to where {'it' if absent == 1 else 'they'} would be")
         present = [record for record in dataset if "picture_missing" not in record.attributes]
     else:
         for record in dataset:
@@ -296,7 +299,8 @@ def _usable(
         present = [record for record in dataset if "picture_missing" not in record.attributes]
         if len(present) < len(dataset):
             absent = len(dataset) - len(present)
-            notes.append(f"{absent} pictures are not here, only their labels: they are set aside until you fetch them")
+            are = in_number(absent, "picture is", "pictures are")
+            notes.append(f"{are} not here, only labels: set aside until you fetch {'it' if absent == 1 else 'them'}")
         dataset = dataset.with_records(present)
     # Hashing decodes every picture, which also finds the truncated ones.
     hashes = hash_pictures([record.picture for record in present], clock, settings.output / HASH_STORE)
@@ -316,7 +320,7 @@ def _usable(
         dataset = join_groups(dataset, [[keys[index] for index in cluster] for cluster in clusters])
         after = len({record.group for record in dataset})
         if after < before:
-            notes.append(f"near-duplicates joined {before} groups into {after}")
+            notes.append(f"near-duplicates joined {in_number(before, 'group')} into {after:,}")
     return dataset, set_aside
 
 
@@ -327,7 +331,8 @@ def _split(dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: li
         leaks = leaking_groups(dataset)
         if leaks:
             shown = ", ".join(list(leaks)[:3])
-            notes.append(f"{len(leaks)} groups are in several of the sources' splits ({shown}); use --fractions")
+            groups = in_number(len(leaks), "group is", "groups are")
+            notes.append(f"{groups} in several of the sources' splits ({shown}); use --fractions")
         return dataset
     own = dataset.splits()
     if own and not settings.keep_splits:
@@ -339,7 +344,9 @@ def _split(dataset: Dataset, settings: OrganizeSettings, clock: Clock, notes: li
     split_of = {record.group: record.split for record in divided}
     largest = Counter(record.group for record in labelled).most_common(1)
     if largest and largest[0][1] > max(settings.fractions.values()) * len(labelled):
-        notes.append(f"group {largest[0][0]!r} holds {largest[0][1]} of {len(labelled)} pictures; no split fits it")
+        notes.append(
+            f"group {largest[0][0]!r} holds {largest[0][1]} of {in_number(len(labelled), 'picture')}; no split fits it"
+        )
     return dataset.with_records(replace(record, split=split_of.get(record.group)) for record in dataset)
 
 
@@ -358,7 +365,8 @@ def _summary(
     labelled = dataset.with_records(record for record in dataset if record.labelled)
     unlabelled = len(dataset) - len(labelled)
     if unlabelled:
-        notes = [*notes, f"{unlabelled} pictures are unlabelled and in images/unlabelled"]
+        are = in_number(unlabelled, "picture is", "pictures are")
+        notes = [*notes, f"{are} unlabelled and in images/unlabelled"]
     return OrganizeSummary(
         data_yaml=data_yaml,
         pictures=len(dataset),

@@ -12,6 +12,7 @@ from marauder.core.errors import UserError, printable
 from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
 from marauder.core.settings import read_yaml_mapping
+from marauder.core.wording import to_type
 from marauder.data.formats.assembling import assemble
 from marauder.data.formats.base import Reader, ReadOptions
 from marauder.data.formats.entries import Findings
@@ -61,7 +62,7 @@ def read_dataset(
     dataset = _read(source, _choose(source, format), options, Findings(clock=clock))
     gone = next((problem for problem in dataset.problems if problem.kind == "labels-lost"), None)
     if gone is not None and not lost:
-        raise UserError(f"{gone}\nsee `marauder data check --input {place}`")
+        raise UserError(f"{gone}\nsee `{to_type('data', 'check', '--input', place)}`")
     return dataset
 
 

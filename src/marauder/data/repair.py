@@ -8,6 +8,7 @@ dropping a line alone would teach that the animal is water.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, fingerprint, write_json
 from marauder.core.locks import LOCK_FILE, exclusive
-from marauder.core.wording import counted
+from marauder.core.mistakes import near_names
+from marauder.core.wording import counted, to_type
 from marauder.data.boxes import UNKNOWN_CLASS, clean_boxes
 from marauder.data.check import CheckReport
 from marauder.data.duplicates import exact_clusters
@@ -35,6 +37,8 @@ SET_ASIDE_KINDS = (
 SET_ASIDE_FILE = "set_aside.json"
 UPRIGHT_FOLDER = "upright"
 JPEG_QUALITY = 95
+NAMES_TOLD = 8
+"""So many class names are listed in a message."""
 MOST_UNKNOWN = 0.1
 """Share of a source's boxes above which classes out of range mean that the names are wrong, not some labels."""
 
@@ -74,34 +78,51 @@ def without_doubtful(dataset: Dataset) -> tuple[Dataset, list[Problem]]:
     return good, set_aside
 
 
-def demand_known_classes(source: Dataset, names_given: bool) -> None:
-    """Raise ``UserError`` where the names are wrong rather than some labels: so many classes are out of range, or one
-    and the same in several pictures. ``names_given``: the names are the user's, not the source's own."""
+def demand_known_classes(source: Dataset, names: Sequence[str] | None) -> None:
+    """Raise ``UserError`` where the names are wrong rather than some labels: so many classes are out of range, one and
+    the same number in several pictures, or one that labels call by a name which is not among ``names``, those that the
+    user gave (``None``: the source's own count)."""
     unknown = [problem for problem in source.problems if problem.kind == "class-unknown"]
     count = sum(problem.count for problem in unknown)
     boxes = sum(len(record.boxes) for record in source) + count
     pictures_of: dict[str, set[str]] = {}
+    words: dict[str, int] = {}
     for problem in unknown:
         found = UNKNOWN_CLASS.search(problem.message)
         # Below 0 is no class that a name could be given to.
         if found is not None and not (found["index"] or "").startswith("-"):
             pictures_of.setdefault(found["index"] or found["name"], set()).add(problem.key or problem.path)
-    if count <= MOST_UNKNOWN * boxes and all(len(pictures) == 1 for pictures in pictures_of.values()):
+            if found["name"]:
+                words[found["name"]] = words.get(found["name"], 0) + problem.count
+    few = count <= MOST_UNKNOWN * boxes and all(len(pictures) == 1 for pictures in pictures_of.values())
+    if not unknown or (few and not (words and names is not None)):
         return
     needed = max((int(name) + 1 for name in pictures_of if name.isdecimal()), default=0)
-    see = f"marauder data check --input {source.source}"
-    if needed > len(source.names):
+    given = ["--names", ",".join(names)] if names is not None else []
+    see = to_type("data", "check", "--input", source.source, *given)
+    if words:
+        told = [_told_class(name, number, len(pictures_of[name]), source.names) for name, number in words.items()]
+        remedy = f"none of them is {'; nor '.join(told[:NAMES_TOLD])}; name every class as the labels do"
+        remedy += " (to leave a class out, map the others: marauder data organize --taxonomy FILE)"
+    elif needed > len(source.names):
         remedy = f"the labels need at least {needed} names: give them all, in order"
-        remedy += " (or none, if the source has its own)" if names_given else ""
+        remedy += " (or none, if the source has its own)" if names is not None else ""
     else:
         remedy = f"name every class of the labels; see `{see}`"
-    pictures = {problem.key or problem.path for problem in unknown}
+    aside = len({problem.key or problem.path for problem in unknown})
     raise UserError(
-        f"{source.source}: {count:,} of {boxes:,} boxes have a class without a name, in "
-        f"{counted(len(pictures), 'picture')}. There are {len(source.names)} names "
-        f"({', '.join(source.names[:8])}); {remedy}. If it is the labels that are wrong, `{see} --fix --output FOLDER` "
-        f"sets their pictures aside. First: {unknown[0]}"
+        f"{source.source}: {count:,} of {boxes:,} boxes have a class without a name, and {aside:,} of "
+        f"{counted(len(source), 'picture')} would be left out. There {'is' if len(source.names) == 1 else 'are'} "
+        f"{counted(len(source.names), 'name')} ({', '.join(source.names[:NAMES_TOLD])}); {remedy}. If it is the labels "
+        f"that are wrong, `{see} --fix --output FOLDER` sets their pictures aside. First: {unknown[0]}"
     )
+
+
+def _told_class(name: str, boxes: int, pictures: int, known: Sequence[str]) -> str:
+    """A class that no name stands for: its name, how often it occurs, and what may be meant by a name like it."""
+    near = near_names(name, known, 1)
+    meant = f"; did you mean it by {near[0]}?" if near else ""
+    return f"{name} ({counted(boxes, 'box', 'boxes')} in {counted(pictures, 'picture')}{meant})"
 
 
 def repair(report: CheckReport, output: Path, mode: str = "link", clock: Clock | None = None) -> RepairSummary:

@@ -22,6 +22,8 @@ from marauder.data.records import Dataset, Record
 
 DEFAULT_FILE = Path(__file__).with_name("taxonomy_default.yaml")
 Tier = Literal["critical", "important", "general"]
+LEAST_LETTERS = 5
+"""Shorter words that differ by one letter are different words as a rule: cod and cow, crab and carp."""
 # Words that say how sure a name is, not what it names.
 QUALIFIERS = frozenset(
     ("sp", "spp", "cf", "aff", "nr", "complex", "indet", "unidentified", "unknown", "juvenile", "adult", "larva", "egg")
@@ -151,6 +153,35 @@ def _singular(name: str) -> str:
     if name.endswith(("shes", "ches", "sses")):
         return name[:-2]
     return name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+
+
+def look_alike(one: str, other: str) -> bool:
+    """Whether two names may be one: equal but for capitals, accents, punctuation and plural, or in one of their words,
+    of ``LEAST_LETTERS`` or more, by one letter that is missing, too many, another, or swapped with its neighbour.
+
+    >>> look_alike("Platlets", "Platelets"), look_alike("Sea Urchins", "sea_urchin"), look_alike("class 1", "class 2")
+    (True, True, False)
+    """
+    first, second = (normalise(name) for name in (one, other))
+    if not first or not second:  # of other alphabets nothing is left
+        return False
+    if _singular(first) == _singular(second):
+        return True
+    parts, others = first.split(), second.split()
+    differing = [pair for pair in zip(parts, others) if pair[0] != pair[1]]
+    return len(parts) == len(others) and len(differing) == 1 and _one_slip(*differing[0])
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether two different words are long enough, have no digit, and differ by one slip of the hand."""
+    shorter, longer = sorted((one, other), key=len)
+    if len(shorter) < LEAST_LETTERS or not (one.isalpha() and other.isalpha()) or len(longer) - len(shorter) > 1:
+        return False
+    at = next((place for place, pair in enumerate(zip(shorter, longer)) if pair[0] != pair[1]), len(shorter))
+    if len(shorter) < len(longer):
+        return shorter[at:] == longer[at + 1 :]
+    swapped = shorter[at + 1 : at + 2] + shorter[at] + shorter[at + 2 :]
+    return shorter[at + 1 :] == longer[at + 1 :] or swapped == longer[at:]
 
 
 def _is_qualifier(word: str) -> bool:

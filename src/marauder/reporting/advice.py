@@ -11,6 +11,7 @@ from marauder.core.wording import counted
 GATES_FAILED, NOTHING_FOUND, LITTLE_FOUND = "gates_failed", "nothing_found", "little_found"
 BELOW_LEVEL = "below_level"
 START_PRETRAINED, CHECK_LABELS, TRAIN_LONGER = "start_pretrained", "check_labels", "train_longer"
+LABELS_MISSING = "labels_missing"
 VAL_ABOVE_TEST, CLASS_AT_ZERO, LABEL_MORE = "val_above_test", "class_at_zero", "label_more"
 PROMOTE, EXPORT, USE = "promote", "export", "use"
 
@@ -56,7 +57,7 @@ class Figures:
     asks for, ``floor``: what a detector that has learned anything reaches; ``uncertain``: the floor gate cannot tell.
     ``on_val``: mAP50 of the same weights on val. ``validation``, ``losses``: by epoch. ``pretrained``: whether training
     started from weights. ``clips``: by split. ``failed``: gates that failed; ``withheld``: why it is not offered for
-    production.
+    production. ``unlabelled``: pictures with many confident boxes where no label is: the key and how many.
     """
 
     value: float
@@ -75,6 +76,7 @@ class Figures:
     classes: Sequence[ClassFigures] = ()
     failed: Sequence[str] = ()
     withheld: str = ""
+    unlabelled: Sequence[tuple[str, int]] = ()
 
     @property
     def is_unlearned(self) -> bool:
@@ -91,12 +93,18 @@ class Commands:
     check: str = ""
     promote: str = ""
     export: str = ""
+    false_on_train: str = ""
 
 
 def advise(figures: Figures, commands: Commands) -> list[Advice]:
     """What to do next, the most urgent first."""
     found = [*_of_failures(figures), *_of_learning(figures, commands), *_of_curves(figures, commands)]
-    found += [*_of_labels(figures, commands), *_of_splits(figures, commands), *_of_classes(figures)]
+    found += [
+        *_of_labels(figures, commands),
+        *_of_missing_labels(figures, commands),
+        *_of_splits(figures, commands),
+        *_of_classes(figures),
+    ]
     found += _of_pictures(figures)
     # Below the level, or not measured, it is not offered either where the gate that says so was off.
     if figures.value >= figures.level and not (figures.failed or figures.withheld):
@@ -137,6 +145,21 @@ def _of_labels(figures: Figures, commands: Commands) -> list[Advice]:
         "boxes beside the animals or wrong classes."
     )
     return [Advice(CHECK_LABELS, text, commands.check)]
+
+
+def _of_missing_labels(figures: Figures, commands: Commands) -> list[Advice]:
+    """A detector that has learned is sure of many boxes where nobody drew one."""
+    if figures.is_unlearned or not figures.unlabelled:
+        return []
+    key, most = max(figures.unlabelled, key=lambda one: one[1])
+    pictures = counted(len(figures.unlabelled), f"picture of {figures.split} has", f"pictures of {figures.split} have")
+    text = (
+        f"{pictures} many confident boxes without a label (most: {key}, {most}): look for missing labels, under "
+        "Pictures in the report."
+    )
+    if commands.false_on_train:
+        text += " The report of this command shows the same of the training pictures:"
+    return [Advice(LABELS_MISSING, text, commands.false_on_train)]
 
 
 def _of_curves(figures: Figures, commands: Commands) -> list[Advice]:

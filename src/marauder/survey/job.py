@@ -98,6 +98,10 @@ class PredictSummary:
             )
         for clip, species, most in self.max_n[:MOST_SPECIES]:
             lines.append(f"MaxN {most} {species}: {clip}")
+        if self.totals and not self.max_n:
+            # A table with a heading alone looks like a failure.
+            why = "MaxN is counted in clips, and nothing was seen in one: pictures are a clip if their names say so"
+            lines.append(f"{MAX_N_FILE} has no rows: {why} (--group-pattern)")
         if self.set_aside:
             first = ": ".join(self.set_aside[0])
             lines.append(f"set aside: {len(self.set_aside):,}, see {SET_ASIDE_FILE}; first: {first}")

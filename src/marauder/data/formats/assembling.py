@@ -9,14 +9,16 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.core.mistakes import near_names
 from marauder.data.boxes import clean_boxes
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
-from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings, Label
+from marauder.data.formats.entries import DOUBTFUL_LABELS, SPLIT_NAMES, Box, Entry, Finding, Findings, Label, split_in
 from marauder.data.formats.picture_lookup import PictureLookup
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import rotated
@@ -39,7 +41,10 @@ def assemble(layout: Reader, source: Source, options: ReadOptions, findings: Fin
         first = "".join(f"\n  {_problem(finding)}" for finding in findings.list[:5])
         raise UserError(f"{source.path}: no picture can be read from this data set (format {layout.name}){first}")
     # Pictures come first: keys are made from where they lie, and boxes are scaled by their sizes.
-    PictureLookup(source, options, findings).place(parsed.entries)
+    lookup = PictureLookup(source, options, findings)
+    lookup.place(parsed.entries)
+    if parsed.file_a_picture and source.path.is_dir():
+        _add_without_label(parsed, lookup, options, findings)
     names = _index_classes(parsed, options, source, findings)
     _give_keys(parsed.entries, source)
     entries, records = _records(parsed, names, options, findings)
@@ -55,6 +60,18 @@ def assemble(layout: Reader, source: Source, options: ReadOptions, findings: Fin
         message = f"not one label of this data set can be used; first: {lost}"
         problems.insert(0, Problem(str(source.path), None, "labels-lost", message))
     return Dataset(names, tuple(records), str(source.path), tuple(problems))
+
+
+def _add_without_label(parsed: Parsed, lookup: PictureLookup, options: ReadOptions, findings: Findings) -> None:
+    """An entry for every picture that has no label file of its own."""
+    for name in lookup.without_label(parsed.entries):
+        findings.tick()
+        picture = lookup.root / name
+        split = parsed.listed.get(name) or split_in(name.split("/")[:-1])
+        entry = Entry((), picture, picture=picture, labelled=options.missing_label == "empty", split=split)
+        message = f"no label file (read as {options.missing_label})"
+        findings.add("picture-without-label", message, picture, None, entry)
+        parsed.entries.append(entry)
 
 
 def _index_classes(parsed: Parsed, options: ReadOptions, source: Source, findings: Findings) -> tuple[str, ...]:
@@ -157,7 +174,9 @@ def _size(
         if header.kind != "missing":
             findings.add(f"picture-{header.kind}", header.detail, picture, None, entry)
         elif pictures_required or min(stated) <= 0:
-            findings.add("picture-missing", f"{picture}: {header.detail}", entry.file, entry.line, entry)
+            name, where = entry.sought or (picture, "")
+            message = f"{name}: {header.detail}" + (f"; {where}" if where else "")
+            findings.add("picture-missing", message, entry.file, entry.line, entry)
         else:
             entry.attributes["picture_missing"] = True
             return stated
@@ -235,7 +254,7 @@ def _record(
     for finding in clean.findings:
         label, message = entry.labels[finding.index], finding.message
         if finding.kind == "class-unknown" and label.place:
-            message = f"class {label.place}: none of the names"
+            message = f"class {label.place}: none of the names{_meant(label.place, names)}"
         # A file that holds the labels of many pictures says too little without the picture.
         message = message if label.line is not None else f"{entry.key}: {message}"
         findings.add(finding.kind, message, entry.file, label.line, entry, finding.count)
@@ -253,6 +272,13 @@ def _record(
         labelled=entry.labelled,
         box_attributes=box_columns([entry.labels[index].details for index in clean.kept.tolist()]),
     )
+
+
+@lru_cache
+def _meant(name: str, names: tuple[str, ...]) -> str:
+    """What a class that is none of ``names`` perhaps means, to put behind a message."""
+    near = near_names(name, names, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def group_for_key(key: str, pattern: str | None) -> str:

@@ -25,7 +25,9 @@ class Parsed:
     number (``numbered``), and none at all where nothing states them; a number among named classes has no name.
     ``first``: the number of the first class where they are numbered without names, ``None``: unknown. ``used``: the
     files read for labels and settings, so that what lies unread below ``root`` (``None``: the source's) can be told.
-    ``pictures_required``: whether a picture that is not here is a fault; else labels alone are worth reading."""
+    ``pictures_required``: whether a picture that is not here is a fault; else labels alone are worth reading.
+    ``file_a_picture``: every picture has a label file of its own, so that one without is not checked; ``listed``: the
+    splits that lists give to such pictures, by their paths as ``Source.pictures`` has them."""
 
     entries: list[Entry]
     names: list[str] | dict[int, str] = field(default_factory=list)
@@ -34,6 +36,8 @@ class Parsed:
     root: Path | None = None
     first: int | None = None
     pictures_required: bool = True
+    file_a_picture: bool = False
+    listed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from marauder.core.plain import PlainMapping
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
-from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
+from marauder.data.formats.entries import Box, Entry, Findings, Label, split_in
 from marauder.data.formats.source import Source
 from marauder.data.formats.text import attribute, clean_text, envelope, number, numbers, pairs, parse_json, whole
 from marauder.data.records import Attribute
@@ -245,7 +245,7 @@ def is_coco(source: Source, path: Path) -> bool:
 def split_of_file(file: Path) -> str | None:
     """The split a file's name (instances_val2017.json) or its folder's name says."""
     words = [*re.findall(r"[a-z]+", file.stem.lower()), file.parent.name.lower()]
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+    return split_in(words)
 
 
 def _identity(value: object) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,12 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Names of folders and files that mean a split, and the split they mean."""
+
+
+def split_in(words: Iterable[str]) -> str | None:
+    """The split that the first of ``words`` to mean one means, in any capitals."""
+    return next((SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES), None)
+
 
 DOUBTFUL_LABELS = (
     "label-unreadable",
@@ -70,7 +76,8 @@ class Entry:
     ``names``: names, paths or addresses that may mean the picture, surest first. ``picture``: where it lies, if that is
     known already. ``file`` and ``line``: where it is said. ``relative``: boxes are fractions of the picture, else
     pixels. ``width``/``height``: pixels as stated, 0 where not. ``labelled``: False where not checked, or nothing of
-    what is said can be used. ``key``: as the source numbers it, or "".
+    what is said can be used. ``key``: as the source numbers it, or "". ``sought``: of a
+    picture that was not found, the name that was looked for and, in words, where.
     """
 
     names: tuple[str, ...]
@@ -86,6 +93,7 @@ class Entry:
     group: str | None = None
     split: str | None = None
     attributes: dict[str, Attribute] = field(default_factory=dict)
+    sought: tuple[str, str] | None = None
 
 
 @dataclass(eq=False, slots=True)

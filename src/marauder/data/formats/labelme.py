@@ -34,7 +34,8 @@ class LabelmeReader(Reader):
 
     def parse(self, source: Source, options: ReadOptions, findings: Findings) -> Parsed:
         files = self.files(source)
-        return Parsed([_entry(path, source, findings) for path in files], used=set(files))
+        entries = [_entry(path, source, findings) for path in files]
+        return Parsed(entries, used=set(files), file_a_picture=True)
 
 
 def _entry(path: Path, source: Source, findings: Findings) -> Entry:

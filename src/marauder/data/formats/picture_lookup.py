@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from marauder.core.wording import counted
 from marauder.data.formats.base import ReadOptions
 from marauder.data.formats.entries import Entry, Findings
-from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source
-from marauder.data.picture_files import is_picture, path_exists
+from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source, fold, next_door, stem
+from marauder.data.picture_files import PICTURE_SUFFIXES, is_picture, path_exists
 
 
 @dataclass(slots=True)
@@ -36,6 +37,9 @@ class PictureLookup:
         self.root = options.pictures or source.root
         self.index = source.below(options.pictures).pictures
         self.examples: dict[tuple[str, Path], list[str]] = {}
+        self._beside: dict[str, Path] | None = None
+        self.doubtful: set[str] = set()
+        """Pictures that may be what an entry means: nobody knows whether they have labels."""
         self._folders: dict[tuple[Path, str | None], list[str]] = {}
 
     def place(self, entries: Iterable[Entry]) -> None:
@@ -51,11 +55,31 @@ class PictureLookup:
                 entry.picture = Path(str(entry.picture).replace("\0", "\ufffd"))
         self._settle(claims)
         words = {
-            "root-moved": "pictures are not where it says; found by the end of their paths",
-            "picture-outside": "pictures are outside the folder of this data set",
+            "root-moved": "not where it says; found by the end of the path",
+            "picture-outside": "outside the folder of this data set",
         }
         for (kind, file), found in self.examples.items():
-            self.findings.add(kind, f"{len(found)} {words[kind]}, for example {found[0]}", file, count=len(found))
+            pictures = counted(len(found), "picture is", "pictures are")
+            self.findings.add(kind, f"{pictures} {words[kind]}, for example {found[0]}", file, count=len(found))
+
+    def without_label(self, entries: Iterable[Entry]) -> list[str]:
+        """Pictures that no entry means, by their paths below ``root``, in the folders that hold pictures of entries,
+        below such a one called ``images``, or, where the pictures lie elsewhere, anywhere there."""
+        taken = {os.path.normpath(entry.picture) for entry in entries if entry.picture is not None}
+        names = [name for name in self.index.names if name not in self.doubtful]
+        free = [name for name in names if os.path.normpath(self.root / name) not in taken]
+        if not free or self.elsewhere:
+            return free
+        # Links may lead to the same files.
+        taken |= {os.path.realpath(path) for path in taken}
+        homes = {name.rpartition("/")[0] for name in names if os.path.normpath(self.root / name) in taken}
+        wide = {around for home in homes if (around := _pictures_folder(home))}
+        return [
+            name
+            for name in free
+            if os.path.realpath(self.root / name) not in taken
+            and (name.rpartition("/")[0] in homes or _pictures_folder(name.rpartition("/")[0]) in wide)
+        ]
 
     def _find(self, entry: Entry) -> _Claim | None:
         """What an entry's names lead to; its picture is set where there is nothing more to decide."""
@@ -77,9 +101,29 @@ class PictureLookup:
                 self._tell_stale(entry, self.root / match.name)
             return _Claim(entry, match, name)
         if undecided:
+            self.doubtful.update(undecided)
             self._refuse(entry, f"{entry.names[0]}: may be {' or '.join(undecided[:3])}")
         entry.picture = self._would_be(entry, undecided[0] if undecided else "")
+        if not undecided and entry.names:
+            entry.sought = self._sought(entry)
         return None
+
+    def _sought(self, entry: Entry) -> tuple[str, str]:
+        """What was looked for, and where; with what lies in a folder beside, where the wrong folder was named."""
+        names = [name.replace("\\", "/").rpartition("/")[2] for name in entry.names]
+        # The label file's own name has no suffix, and what it states has one.
+        same = [name for name in names if is_picture(name) and stem(name) == stem(names[0])]
+        name, where = (same or names)[0], f"looked for in {self.root} and below"
+        if self.elsewhere or not self.source.path.is_dir():
+            return name, where
+        if self._beside is None:
+            self._beside = next_door(self.root, PICTURE_SUFFIXES)
+        found = self._beside.get(stem(fold(names[0])))
+        if found is None:
+            return name, where
+        around = self.source.shown(Path(os.path.commonpath((self.root.absolute(), found))))
+        found = self.source.shown(found)
+        return name, f"{where}, but it is {found}: name the folder around both, {around}"
 
     def _settle(self, claims: list[_Claim]) -> None:
         """Decide between claims: in one stated folder all pictures agree in as many parts of their paths as the best
@@ -101,6 +145,7 @@ class PictureLookup:
                 if not match.whole and (lesser or whole or (match.agreed < most)):
                     entry.picture = self._would_be(entry, claim.name)
                 elif not whole and len(folders) > 1:
+                    self.doubtful.add(name)
                     self._refuse(entry, f"{claim.name}: {name} has the name of pictures in several folders")
                     entry.picture = self._would_be(entry, claim.name)
                 else:
@@ -156,3 +201,10 @@ class PictureLookup:
             ]
             self._folders[key] = list(dict.fromkeys(found))
         return self._folders[key]
+
+
+def _pictures_folder(folder: str) -> str:
+    """The outermost part of a path that is called as folders of pictures are; "" without any."""
+    parts = folder.split("/")
+    found = next((number for number, part in enumerate(parts, 1) if part in PICTURE_FOLDERS), 0)
+    return "/".join(parts[:found])

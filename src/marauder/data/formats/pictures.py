@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from marauder.core.errors import UserError
+from marauder.core.wording import counted
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings
-from marauder.data.formats.source import Source, stem
+from marauder.data.formats.source import Source, fold, next_door, stem
 
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
 
@@ -34,8 +36,13 @@ class PicturesReader(Reader):
             raise UserError(f"{source.path}: no pictures in this folder; put some into it, or name another one")
         labelled = options.missing_label == "empty"
         if not labelled:
-            message = (
-                f"{len(pictures)} pictures and no label file: start with step 3, which chooses what to label first"
-            )
+            beside = next_door(source.path, LABEL_SUFFIXES)
+            mine = next((beside[name] for path in pictures if (name := stem(fold(path.name))) in beside), None)
+            what = "start with step 3, which chooses what to label first"
+            if mine is not None:
+                around = source.shown(Path(os.path.commonpath((source.path.absolute(), mine))))
+                what = f"{source.shown(mine)} is called as a picture is; are the labels there? "
+                what += f"Name the folder around both, {around}"
+            message = f"{counted(len(pictures), 'picture')} and no label file: {what}"
             findings.add("labels-none", message, source.path)
         return Parsed([Entry((), path, picture=path, labelled=labelled) for path in pictures])

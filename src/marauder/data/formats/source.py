@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,6 +22,8 @@ UPLOAD_PREFIX = re.compile(r"^(?!(?:19|20)\d\d[01]\d[0-3]\d-)[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file; a date is none of it."""
 PICTURE_FOLDERS = ("images", "Images", "JPEGImages")
 ENDING = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?|gif|heic|jfif|jp2|ppm|avif|txt|xml|json|csv)$", re.IGNORECASE)
+MOST_NEXT_DOOR = 20_000
+"""Files that are looked at in a folder beside the one that was named."""
 MARKS = re.compile(r'"([A-Za-z_-]{2,24})"\s*:|<([A-Za-z_:.-]{2,40})|(fathomnet\.org)')
 
 
@@ -107,6 +111,10 @@ class Source:
     def relative(self, path: Path) -> str:
         """``path`` as below the root, or as it is."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    def shown(self, path: Path) -> Path:
+        """``path`` as messages name it: like the source, relative where that was named so."""
+        return path if self.path.is_absolute() or not path.is_absolute() else Path(os.path.relpath(path))
 
     def _is_text(self, directory: str, name: str) -> bool:
         if name.isascii():
@@ -228,6 +236,29 @@ def fold(name: str) -> str:
 def stem(name: str) -> str:
     """A name without the suffix of a picture or label file; other dots belong to the name."""
     return ENDING.sub("", name)
+
+
+def next_door(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Files with one of ``suffixes`` in the folders beside ``folder``, and in those of its name beside the one around
+    it, as ``labels/train`` is of ``images/train``: by the stems of their names as ``fold`` has them."""
+    here = folder.absolute()
+    around = [place for place in _folders_in(here.parent) if place != here]
+    around += [place / here.name for place in _folders_in(here.parent.parent) if place != here.parent]
+    found: dict[str, Path] = {}
+    for place in around:
+        with suppress(OSError), os.scandir(place) as entries:
+            # A home directory may hold anything.
+            for entry in islice(entries, MOST_NEXT_DOOR):
+                if entry.name.lower().endswith(tuple(suffixes)) and not entry.name.startswith("."):
+                    found.setdefault(stem(fold(entry.name)), Path(entry.path))
+    return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    except OSError:
+        return []
 
 
 class Listing:

@@ -55,19 +55,21 @@ def tell_unread(layout: Reader, source: Source, options: ReadOptions, parsed: Pa
             groups.setdefault(("picture-unread", folder), []).append(path)
         elif path.suffix.lower() == ".dvc" and not path.with_suffix("").exists():
             message = f"{path.stem} is tracked by DVC and not here: run `dvc pull`"
-            findings.add("file-unread" if is_picture(path.stem) else "label-unreadable", message, path)
+            kind = "file-unread" if is_picture(path.stem) else "label-unreadable"
+            findings.add(kind, message, source.shown(path))
         elif may_hold_labels(path) and (hint := pointer_hint(source.marks(path).start.encode()[:200])):
-            findings.add("label-unreadable", hint, path)
+            findings.add("label-unreadable", hint, source.shown(path))
         elif may_hold_labels(path) and path not in others:
             groups.setdefault(("file-unread", folder), []).append(path)
     for (kind, folder), files in groups.items():
-        what = "pictures" if kind == "picture-unread" else "files that may hold labels"
+        what = "picture" if kind == "picture-unread" else "label file or other text"
         place = f"{base.name}/{folder}".rstrip("./")
-        message = f"{len(files)} {what} in {place} belong to nothing that was read, such as {files[0].name} (left out)"
-        findings.add(kind, message, files[0], count=len(files))
+        those = f"{what} in {place} belongs" if len(files) == 1 else f"{what}s in {place} belong"
+        message = f"{len(files)} {those} to nothing that was read, such as {files[0].name} (left out)"
+        findings.add(kind, message, source.shown(files[0]), count=len(files))
     for other in sorted(other for other in foreign if not (other / STATE_FILE).is_file()):
         message = "is a separate data set, which was not read; name it as an input to read it, too"
-        findings.add("file-unread", message, other)
+        findings.add("file-unread", message, source.shown(other))
 
 
 def may_hold_labels(path: Path) -> bool:
@@ -94,6 +96,6 @@ def _other_formats(layout: Reader, source: Source, rest: set[Path], findings: Fi
         if files:
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             message = f"{files[0].name}{more}: in the format {name}, not read; --format {name} reads it instead"
-            findings.add("format-unread", message, files[0], count=len(files))
+            findings.add("format-unread", message, source.shown(files[0]), count=len(files))
             found |= set(files)
     return found

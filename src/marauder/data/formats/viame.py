@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from marauder.core.wording import counted
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
 from marauder.data.formats.entries import Entry, Findings, Label
 from marauder.data.formats.shapes import Shape, extended, unusable, usable
@@ -76,7 +77,7 @@ def _entries(path: Path, known: Source, findings: Findings) -> list[Entry]:
             label.details = {**label.details, "track": clean_text(identity) if found is None else found}
     if videos:
         # Which picture a frame became is anyone's guess: tools number from 0 or from 1 and leave frames out.
-        message = f"{len(videos)} rows are of a video, not of pictures, and are not read: make pictures of its frames "
+        message = f"{counted(len(videos), 'row')} of a video, not of pictures; not read: make pictures of its frames "
         message += "and write their names in the second field"
         findings.add("label-without-picture", message, path, videos[0])
     return list(entries.values())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
-from marauder.data.formats.entries import SPLIT_NAMES, Entry, Findings, Label
+from marauder.data.formats.entries import SPLIT_NAMES, Entry, Findings, Label, split_in
 from marauder.data.formats.shapes import Refused, Shape, centred, check_kind, outline, usable
 from marauder.data.formats.source import NameIndex, Source, fold, stem
 from marauder.data.formats.text import Node, clean_text, lines_of, number, parse_xml, plain_value, read_text
@@ -52,7 +52,8 @@ class VocReader(Reader):
         files = sorted(known.union(cut)) if known else source.with_suffix(".xml")
         if not files:
             raise UserError(f"{source.path}: no XML annotations in it")
-        parsed = Parsed([_read_file(path, source, findings) for path in files], used=set(files))
+        entries = [_read_file(path, source, findings) for path in files]
+        parsed = Parsed(entries, used=set(files), file_a_picture=True)
         if source.path.is_dir():
             pictures = (source if options.pictures is None else Source(options.pictures, clock=source.clock)).pictures
             _give_splits(parsed, source, pictures, findings)
@@ -64,7 +65,7 @@ def _read_file(path: Path, source: Source, findings: Findings) -> Entry:
     parts = Path(source.relative(path)).parts[:-1]
     own = "/".join((*(part for part in parts if part.lower() != "annotations"), path.stem))
     entry = Entry((own,), path, labelled=False)
-    entry.split = next((SPLIT_NAMES[part.lower()] for part in parts if part.lower() in SPLIT_NAMES), None)
+    entry.split = split_in(parts)
     before = len(findings.list)
 
     def take(node: Node, around: Node | None) -> None:
@@ -160,7 +161,9 @@ def _give_splits(parsed: Parsed, source: Source, pictures: NameIndex, findings: 
                     message = f"{match.name} is also in the list of {listed[match.name]}; that one counts"
                 for entry in entries[match.name]:
                     entry.split = listed[match.name]
-            elif text and not ((picture := pictures.find(text)) and picture.whole):
+            elif text and (picture := pictures.find(text)) and picture.whole:
+                parsed.listed.setdefault(picture.name, split)
+            elif text:
                 kind = "split-missing"
                 message = f"{clean_text(text)!r}: no XML and no picture of this name; correct the list"
             if kind:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.plain import PlainMapping
+from marauder.core.wording import counted
 from marauder.data.formats.base import Parsed, Reader, ReadOptions
-from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label
+from marauder.data.formats.entries import SPLIT_NAMES, Box, Entry, Findings, Label, split_in
 from marauder.data.formats.source import Listing, Source, stem
 from marauder.data.formats.text import class_list, clean_text, envelope, lines_of, numbers, read_text
 from marauder.data.formats.yolo_settings import (
@@ -190,12 +191,12 @@ class _Reading:
                 )
                 self.findings.add("split-same", message, file)
             elif again:
-                times = "1 picture" if len(again) == 1 else f"{len(again):,} pictures"
-                message = f"{times} listed more than once (again under {key}), for example {again[-1]}"
+                message = f"{counted(len(again), 'picture')} listed more than once (again under {key}), for example {again[-1]}"
                 self.findings.add("picture-listed-twice", message, file)
         outside = [path for path, _, _ in pictures if not path.is_relative_to(file.parent)]
         if outside and self.options.pictures is None and not (root / RECORDS_FILE).is_file():
-            message = f"{len(outside)} pictures are outside the folder of this file, for example {outside[0]}"
+            are = counted(len(outside), "picture is", "pictures are")
+            message = f"{are} outside the folder of this file, for example {outside[0]}"
             self.findings.add("picture-outside", message, file)
         return root, pictures
 
@@ -218,8 +219,7 @@ class _Reading:
         pictures: list[tuple[Path, str | None, Path]] = []
         for path in found:
             base = root if path.is_relative_to(root) else self.options.pictures or root
-            parts = [part.lower() for part in path.relative_to(base).parts[:-1]]
-            pictures.append((path, next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None), path))
+            pictures.append((path, split_in(path.relative_to(base).parts[:-1]), path))
         return root, pictures
 
     def _try_settings(self, path: Path) -> None:

@@ -18,6 +18,7 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.core.randomness import stream
+from marauder.core.wording import to_type
 from marauder.data.formats.coco import split_of_file
 from marauder.data.manifests.flat_cache import attribute_column, flat_parts, flat_table
 from marauder.data.manifests.format import METADATA, SOURCE
@@ -144,7 +145,8 @@ def scan(path: Path | str, clock: Clock | None = None) -> ManifestScan:
         if file.is_file() and is_blank(file):
             raise UserError(f"{file}: has no rows; write it again, or name another manifest")
         if not is_manifest(file):
-            raise UserError(f"{file}: no manifest; `marauder manifest write --input {file} --output FOLDER` makes one")
+            make = to_type("manifest", "write", "--input", file)
+            raise UserError(f"{file}: no manifest; `{make} --output FOLDER` makes one")
         frame, found = _scan_file(file, clock)
         frames.append(frame.with_columns(pl.lit(split or None, dtype=pl.String).alias("split")))
         problems += found

@@ -7,8 +7,10 @@ contrast depend on size, and only values of one size compare.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -71,21 +73,53 @@ def measure_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
     folder, so that the same call continues. A picture whose pixels cannot be read gets no measures and a ``Problem``.
     Attributes that the source states win over measured ones.
     """
-    journal = FileJournal.of(f"measures-{LONG_SIDE}-{DECODING_VERSION}", Path(dataset.source or "."))
-    found = measure_files([record.picture for record in dataset], _measure, journal, clock, "measuring pictures")
+    found = _of_files(dataset, f"measures-{LONG_SIDE}", _measure, clock, "measuring pictures")
     sizes = Counter(record.group for record in dataset)
     records: list[Record] = []
+    for record in dataset:
+        value = found[record.picture]
+        measured: dict[str, Attribute] = {"clip_kind": "video" if sizes[record.group] > 1 else "photo"}
+        measured |= value if isinstance(value, dict) else {}
+        records.append(replace(record, attributes={**measured, **record.attributes}))
+    return _with_problems(dataset.with_records(records), found)
+
+
+def decode_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
+    """The data set with a ``Problem`` for each picture whose pixels cannot be read whole. Stops and continues as
+    ``measure_dataset``."""
+    return _with_problems(dataset, _of_files(dataset, "decoded", _decode, clock, "reading pictures"))
+
+
+def _of_files(
+    dataset: Dataset, purpose: str, work: Callable[[Path], Any], clock: Clock | None, label: str
+) -> dict[Path, Any]:
+    """What ``work`` makes of each picture; ``None`` for one that is not there."""
+    journal = FileJournal.of(f"{purpose}-{DECODING_VERSION}", Path(dataset.source or "."))
+    found = measure_files([record.picture for record in dataset], work, journal, clock, label)
+    return {path: value for path, (_, value) in found.items()}
+
+
+def _with_problems(dataset: Dataset, found: Mapping[Path, Any]) -> Dataset:
+    """The data set with the problems of pictures of which ``found`` has an error, kind and words, or nothing."""
     problems = list(dataset.problems)
     for record in dataset:
-        value = found[record.picture][1]
-        measured: dict[str, Attribute] = {"clip_kind": "video" if sizes[record.group] > 1 else "photo"}
-        if isinstance(value, dict):
-            measured |= value
-        else:
-            kind, detail = value or ("missing", missing_picture(record.picture).detail)
+        value = found[record.picture]
+        if isinstance(value, list):
+            problems.append(Problem(str(record.picture), None, f"picture-{value[0]}", value[1], record.key))
+        elif value is None:
+            # Some sources bring labels alone, and their records are kept.
+            kind = "absent" if record.attributes.get("picture_missing") else "missing"
+            detail = missing_picture(record.picture).detail
             problems.append(Problem(str(record.picture), None, f"picture-{kind}", detail, record.key))
-        records.append(replace(record, attributes={**measured, **record.attributes}))
-    return replace(dataset, records=tuple(records), problems=tuple(problems))
+    return replace(dataset, problems=tuple(problems))
+
+
+def _decode(path: Path) -> bool | list[str]:
+    try:
+        load_rgb(path, at_least=1)
+    except PictureError as error:
+        return [error.kind, error.detail]
+    return True
 
 
 def _measure(path: Path) -> dict[str, float] | list[str]:

@@ -18,6 +18,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, fingerprint, hash_file, read_json, to_plain, write_json
 from marauder.core.plain import Plain
 from marauder.core.progress import Progress
+from marauder.core.wording import to_type
 from marauder.data.manifests.journal import FileJournal, stamp_of
 from marauder.data.manifests.spec import SPLITS, DatasetSpec, find_spec, load_spec
 from marauder.data.records import Dataset, Record
@@ -97,7 +98,8 @@ class DataPin:
         """Read a ``data_pin.json``, or the one in a folder. Raises ``DamagedFileError``, ``UserError``."""
         file = path / PIN_FILE if path.is_dir() else path
         if not file.is_file():
-            raise UserError(f"{file}: no such file; pin the data first: marauder manifest pin --output {file.parent}")
+            see = to_type("manifest", "pin", "--output", file.parent)
+            raise UserError(f"{file}: no such file; pin the data first: {see}")
         return cls.from_json(read_json(file))
 
 

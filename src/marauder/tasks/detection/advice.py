@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from marauder.core.metrics import with_floor
-from marauder.data.records import Record
+from marauder.core.wording import to_type
+from marauder.data.boxes import iou_matrix
+from marauder.data.records import Detections, Record
 from marauder.engine.state import Outcome
 from marauder.evaluation.intervals import OVERALL
 from marauder.evaluation.metrics import Metrics
@@ -25,6 +27,10 @@ from marauder.tasks.detection.description import Detection
 from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings
 
+SURE, MANY = 0.5, 5
+"""Score from which a box is confident, and how many of them without a label are a reason to doubt the labels."""
+TOUCHING = 0.1
+"""Intersection over union from which a box is at the place of a label, of whatever class."""
 LEAST_EPOCHS = 20
 """Fewer are not proposed for a longer training."""
 
@@ -55,6 +61,7 @@ def figures_of(kind: DetectionResults, findings: Findings) -> Figures:
         classes=class_figures(kind.measured.result.overall, shown),
         failed=[one.gate for one in findings.verdicts if one.answer == "fail"],
         withheld=withheld(findings.verdicts),
+        unlabelled=without_label(kind.measured.records, kind.measured.detections),
     )
 
 
@@ -79,6 +86,21 @@ def class_figures(overall: Metrics, records: Mapping[str, Sequence[Record]]) -> 
     return found
 
 
+def without_label(records: Sequence[Record], detections: Sequence[Detections]) -> list[tuple[str, int]]:
+    """Labelled pictures in which more boxes of at least ``SURE``, and ``MANY`` at least, touch no label than there are
+    labels: the key, and how many such boxes."""
+    found = []
+    for record, given in zip(records, detections, strict=True):
+        boxes = given.above(SURE).boxes
+        if not record.labelled or len(boxes) < MANY:
+            continue
+        touching = iou_matrix(boxes, record.boxes).max(axis=1, initial=0.0) >= TOUCHING
+        count = int((~touching).sum())
+        if count >= MANY and count > len(record.boxes):
+            found.append((record.key, count))
+    return found
+
+
 def commands_of(settings: DetectionSettings, outcome: Outcome) -> Commands:
     """Command lines: to train longer, to begin from pretrained weights, to check the data, to use the model."""
     longer = [f"training.epochs={max(LEAST_EPOCHS, 2 * max(settings.training.epochs, outcome.epochs))}"]
@@ -93,6 +115,10 @@ def commands_of(settings: DetectionSettings, outcome: Outcome) -> Commands:
         longer=shlex.join([*settings.command, *longer]),
         pretrained=shlex.join([*settings.command, *other, f"weights={model}.pt", "--fresh"]),
         check=shlex.join(["marauder", "data", "check", "--input", str(settings.data)]),
+        false_on_train=to_type(
+            *("evaluate", "--model", settings.folder / "best.pt", "--data", settings.data),
+            *("--split", "train", "--output", settings.folder / "on_train"),
+        ),
         # By its run: an alias may have moved on by the time this is read.
         promote=shlex.join(
             ["marauder", "registry", "promote", settings.project, settings.id or "", *registry_words(settings)]

@@ -13,7 +13,7 @@ from marauder.data.repair import without_doubtful
 from marauder.engine.distributed import choose_device
 from marauder.reporting.advice import Commands, Figures, advise
 from marauder.reporting.run_report import write_evaluation
-from marauder.tasks.detection.advice import class_figures
+from marauder.tasks.detection.advice import class_figures, without_label
 from marauder.tasks.detection.evaluate_settings import EvaluateSettings
 from marauder.tasks.detection.evaluate_split import Measured, evaluate_split
 
@@ -81,4 +81,6 @@ def _figures(measured: Measured, split: str) -> Figures:
     """What advice can rest on where there is no run, only its model."""
     overall, records = measured.result.overall, measured.records
     clips = {split: len({one.group for one in records})}
-    return Figures(overall.map50, split, clips=clips, classes=class_figures(overall, {split: records}))
+    classes = class_figures(overall, {split: records})
+    unlabelled = without_label(records, measured.detections)
+    return Figures(overall.map50, split, clips=clips, classes=classes, unlabelled=unlabelled)
