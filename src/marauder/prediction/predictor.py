@@ -38,13 +38,15 @@ class InputShape:
 class Description:
     """What a model file says of itself. ``names[i]``: name of class ``i``; ``image_size``: pixels of the long side that
     the model was made for; ``stride``: what the sides of its input are multiples of; ``metadata``: all of it, as it
-    stands in the file."""
+    stands in the file. ``confidence``: its operating point, the score with the best F1 on its validation pictures;
+    ``None``: it says none."""
 
     names: tuple[str, ...]
     image_size: int
     stride: int
     accepts: InputShape = InputShape()
     metadata: PlainMapping = field(default_factory=dict)
+    confidence: float | None = None
 
 
 class Predictor(ABC):
@@ -52,7 +54,8 @@ class Predictor(ABC):
 
     ``path``: the file that was read. ``names``, ``image_size``, ``stride``, ``accepts``, ``metadata``: as in
     ``Description``. ``calibration``: from the model's scores to shares that are right; ``thresholds``: least score of
-    each class (C,), used where settings name no confidence. A subclass runs what a ``PredictorFormat`` opened.
+    each class (C,), used where settings name no confidence; without others the model's operating point. A
+    subclass runs what a ``PredictorFormat`` opened.
     """
 
     def __init__(self, path: Path, description: Description, device: torch.device) -> None:
@@ -60,7 +63,8 @@ class Predictor(ABC):
         self.names, self.image_size = description.names, description.image_size
         self.stride, self.accepts, self.metadata = description.stride, description.accepts, description.metadata
         self.calibration: ScoreCalibration | None = None
-        self.thresholds: np.ndarray | None = None
+        point = description.confidence
+        self.thresholds: np.ndarray | None = None if point is None else np.full(len(self.names), point)
 
     @abstractmethod
     def run(self, images: torch.Tensor) -> torch.Tensor:
