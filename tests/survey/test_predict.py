@@ -620,5 +620,5 @@ def test_a_group_pattern_is_judged_before_any_picture(pattern: str, told: str, t
 def test_frames_by_rate_and_by_number_are_told_by_their_option(tmp_path: Path) -> None:
     there = str(tmp_path)
     done = CliRunner().invoke(app, ["--model", there, "--input", there, "--fps", "1", "--every", "2"])
-    assert isinstance(done.exception, UserError) and "option --fps: fps: fps and every" in str(done.exception)
+    assert isinstance(done.exception, UserError) and "option --fps: fps and every" in str(done.exception)
     assert "--model" not in str(done.exception)

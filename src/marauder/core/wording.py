@@ -6,12 +6,18 @@ Files keep seconds since 1970, or UTC.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 
 def counted(count: int, one: str, more: str = "") -> str:
     """``1 clip``, ``1,234 clips``. ``more``: what several are called, where that is not ``one`` with an s."""
     return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
 
 
 def units(pictures: bool, videos: bool) -> str:

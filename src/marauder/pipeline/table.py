@@ -66,7 +66,7 @@ def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: di
     before = [earlier for earlier in pipeline.producers(step) if statuses[earlier.name].state != State.DONE]
     # In a dry run nothing is made, so what this step would read can only be guessed.
     if status.state == State.WAITING and before and all(earlier in selected for earlier in before):
-        givers = " and ".join(earlier.name for earlier in before)
+        givers = joined([earlier.name for earlier in before])
         return f"would run after {givers}, if that makes something new"
     words = "would start over" if status.fresh else NEXT[status.state]
     return f"{words}: {'; '.join(status.reasons)}" if status.reasons else words

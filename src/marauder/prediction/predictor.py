@@ -65,6 +65,7 @@ class Predictor(ABC):
         self.calibration: ScoreCalibration | None = None
         point = description.confidence
         self.thresholds: np.ndarray | None = None if point is None else np.full(len(self.names), point)
+        self._places: list[int] | None = None
 
     @abstractmethod
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -114,6 +115,18 @@ class Predictor(ABC):
         """Letterboxed pictures uint8 (H, W, 3) of one shape as ``run`` takes them."""
         return torch.from_numpy(np.stack(inputs)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
 
+    def number_as(self, names: Sequence[str]) -> bool:
+        """Number the classes as ``names`` does, from now on, where they are the same in any order; whether they are."""
+        if tuple(names) == self.names:
+            return True
+        if sorted(names) != sorted(self.names) or len(set(names)) < len(names) or self.calibration is not None:
+            return False
+        places = [self.names.index(name) for name in names]
+        self._places = places if self._places is None else [self._places[place] for place in places]
+        self.thresholds = None if self.thresholds is None else self.thresholds[places]
+        self.names = tuple(names)
+        return True
+
     @torch.inference_mode()
     def run_inputs(self, inputs: Sequence[np.ndarray]) -> torch.Tensor:
         """``run`` for letterboxed pictures uint8 (H, W, 3) of one shape, however many the file takes at a time."""
@@ -124,7 +137,8 @@ class Predictor(ABC):
             # A graph of fixed batch size takes no less; the answers to what fills it up are dropped.
             filled = part + part[-1:] * (at_once - len(part) if self.accepts.batch else 0)
             outputs.append(self.run(self.images(filled))[: len(part)])
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        found = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return found if self._places is None else found[:, [0, 1, 2, 3, *(4 + place for place in self._places)]]
 
     def rules(self, settings: PredictionSettings) -> PostprocessingRules:
         """``settings`` as they apply to this predictor. Raises ``UserError`` for classes that it does not know."""

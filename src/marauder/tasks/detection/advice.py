@@ -90,8 +90,8 @@ def commands_of(settings: DetectionSettings, outcome: Outcome) -> Commands:
     model = re.sub(r"t$", "n", settings.model)
     other = [] if model == settings.model else [f"model={model}"]
     return Commands(
-        longer=shlex.join([*settings.command, *longer]),
-        pretrained=shlex.join([*settings.command, *other, f"weights={model}.pt", "--fresh"]),
+        longer=shlex.join(settings.command(*longer)),
+        pretrained=shlex.join(settings.command(*other, f"weights={model}.pt", fresh=True)),
         check=shlex.join(["marauder", "data", "check", "--input", str(settings.data)]),
         # By its run: an alias may have moved on by the time this is read.
         promote=shlex.join(

@@ -190,7 +190,9 @@ def _latency(findings: Findings) -> LatencyFigures | None:
         name: FormatLatency(one["p50"], one["p95"], batch * 1000 / one["p50"])
         for name, one in latency["timings"].items()
     }
-    return LatencyFigures(latency["machine"], formats, batch, latency["height"], latency["width"], latency["threads"])
+    shape = (batch, latency["height"], latency["width"], latency["threads"])
+    # Exports of older versions do not say it.
+    return LatencyFigures(latency["machine"], formats, *shape, latency.get("unsteady", ""))
 
 
 def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Artifact]:
