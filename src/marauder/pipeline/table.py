@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from marauder.core.clock import describe_seconds
 from marauder.core.locks import holder, is_held
 from marauder.core.text_table import screen_width, wrapped
+from marauder.core.wording import joined
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import State, Status

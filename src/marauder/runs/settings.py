@@ -200,8 +200,8 @@ class RunSettings(Settings):
 
     def command(self, *settings: str, fresh: bool = False) -> tuple[str, ...]:
         """Words of the command line that continue this run, or with ``fresh`` start it over, with other ``settings``
-        (``training.epochs=20``). A step of a pipeline is continued by the pipeline, whose settings are those of its last
-        run."""
+        (``training.epochs=20``). A step of a pipeline is continued by the pipeline, whose settings are those of its
+        last run."""
         again = ["--fresh"] if fresh else []
         if self.workspace is None:
             return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE), *settings, *again)
