@@ -52,6 +52,11 @@ def test_help_shows_every_option_whole(name: str, monkeypatch: pytest.MonkeyPatc
             assert " ".join((getattr(parameter, "help", None) or "").split()) in shown, f"{words}: {parameter.name}"
 
 
+def test_a_gate_is_switched_off_by_off(tmp_path: Path) -> None:
+    result = CliRunner().invoke(baseline.app, ["--data-yaml", "a.yaml", "gate.determinism=of"])
+    assert "did you mean gate.determinism=off?" in str(result.exception)
+
+
 def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> None:
     result = CliRunner().invoke(baseline.app, ["--imgsz", "100", "--data-yaml", "a.yaml", "--processes", "0"])
     assert isinstance(result.exception, UserError)

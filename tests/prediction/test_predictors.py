@@ -64,6 +64,21 @@ def test_the_operating_point_travels_with_the_weights(tmp_path: Path) -> None:
     assert "confidence" not in describe_graph(whole, GraphOptions(64, 64), "0" * 64)
 
 
+def test_classes_of_the_same_names_are_numbered_as_asked(tmp_path: Path) -> None:
+    save_small(tmp_path)
+    plain, other = (open_predictor(tmp_path / "best.safetensors", "cpu") for _ in range(2))
+    turned = tuple(reversed(NAMES))
+    assert other.number_as(turned) and other.names == turned
+    found = 0
+    for one, same_one in zip(plain.predict(make_pictures()), other.predict(make_pictures()), strict=True):
+        assert one.boxes.tolist() == same_one.boxes.tolist() and one.scores.tolist() == same_one.scores.tolist()
+        assert [NAMES[index] for index in one.classes] == [turned[index] for index in same_one.classes]
+        found += len(one)
+    assert found
+    assert other.number_as(NAMES) and other.names == NAMES, "back again"
+    assert not other.number_as(NAMES[:-1]) and not other.number_as((*NAMES[:-1], "whale"))
+
+
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
     return make_pictures()
