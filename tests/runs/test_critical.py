@@ -403,8 +403,10 @@ def test_architecture_and_size_are_the_base_models_unless_they_are_named(reef: P
         load(reef, "image_size=32")
 
 
-def test_classes_of_the_base_model_may_have_another_order(reef: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = load(reef, "stages.standard.share=0")
+def test_classes_of_the_base_model_may_have_another_order(
+    reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(reef, f"base_model={base_model(tmp_path)}", "stages.standard.share=0")
     check_classes(settings, ("square", "cross", "disc"), ("disc", "square", "cross"))
     assert not caplog.text
     with pytest.raises(UserError, match="knows the classes square, cross, ray"):
