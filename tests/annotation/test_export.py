@@ -22,6 +22,7 @@ from marauder.annotation.batch import Batch, find_batch, list_batches, read_batc
 from marauder.annotation.export import ExportSummary, export_batch
 from marauder.annotation.formats.answers import read_delivery
 from marauder.annotation.settings import AnnotationSettings, PrelabelSettings
+from marauder.annotation.status import batch_status
 from marauder.cli.annotation import app
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
@@ -288,6 +289,41 @@ def test_pre_labels_of_a_model_go_out_in_the_data_sets_classes(settings_for: Any
     assert sum(len(answer.boxes) for answer in reading.answers.values()) == summary.prelabels
 
 
+def test_boxes_of_a_detector_that_proved_to_be_of_no_use_stay_here(settings_for: Any, tmp_path: Path) -> None:
+    """What its own report withholds is not sent to be corrected, unless somebody asks for it; nor are more boxes a
+    picture than can be right."""
+    from marauder.models.files import save_detector
+    from marauder.models.ultralytics_adapter import build_detector
+
+    weights = tmp_path / "model" / "best.pt"
+    save_detector(build_detector("yolov8n", list(NAMES)), weights.with_suffix(""), 64, {})
+    floor = {"gate": "floor", "essential": True, "answer": "warn", "why": "too few pictures to tell: only 3"}
+    content = {
+        "artifacts": {"for Ultralytics": {"path": "best.pt", "sha256": hash_file(weights)}},
+        "overall": {"confidence": 0.4},
+        "gates": [floor],
+        "confusion_matrix": {"labels": [], "counts": []},
+    }
+    write_json(weights.with_name("eval_report.json"), content)
+    options = {"model": weights, "prelabels": {"confidence": 1e-6, "device": "cpu"}}
+    summary, batch = export(settings_for(**options))
+    assert (summary.prelabels, batch.model) == (0, "")
+    assert any("too few pictures to tell: only 3" in note and "prelabels.doubtful" in note for note in summary.notes)
+    options["prelabels"]["doubtful"] = True
+    _, whole = export(settings_for(**options, outbox=tmp_path / "other"))
+    assert min(len(item.boxes) for item in whole.items) > 1
+    few = {"boxes_per_picture": 0.1}
+    summary, batch = export(settings_for(**options, price=few, outbox=tmp_path / "few"))
+    for item, before in zip(batch.items, whole.items, strict=True):
+        assert item.scores.tolist() == [before.scores.max()]
+    assert any("the 1 surest of each picture" in note for note in summary.notes)
+    # The report of other weights says nothing of these.
+    content["artifacts"]["for Ultralytics"]["sha256"] = "0" * 64
+    write_json(weights.with_name("eval_report.json"), content)
+    options["prelabels"]["doubtful"] = False
+    assert export(settings_for(**options, outbox=tmp_path / "third"))[0].prelabels > 0
+
+
 def test_pre_labels_go_on_after_a_stop_with_the_block_that_is_missing(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,7 +408,9 @@ def test_the_estimate_names_the_boxes_that_the_price_is_for(settings_for: Any, d
     words = ["export", "--data", str(data), "--outbox", str(tmp_path / "out"), "--overlap-share", "0.25"]
     done = CliRunner().invoke(app, [*words, "price.per_picture=0", "price.per_box=1", "least_overlap=2"])
     views = UNLABELLED + 3  # labelled pictures hold two boxes each
-    assert f"{2 * views} boxes in {views} pictures, the second annotator counted; {2 * views}.00 EUR" in done.output
+    told = f"{UNLABELLED} pictures, 3 of them twice: about {2 * views} boxes, roughly {2 * views}.00 EUR and "
+    assert told in done.output and "the second annotator counted" in done.output
+    assert told in batch_status(settings_for(outbox=tmp_path / "out")).words
 
 
 def test_both_steps_quote_the_same_price_and_other_prices_are_told(

@@ -31,7 +31,7 @@ def test_evaluate_takes_whole_cells_only(pixels: int, told: str, tmp_path: Path)
     words = ["--model", "a.pt", "--data-yaml", "a.yaml", "--output", str(tmp_path), "--imgsz", str(pixels)]
     result = CliRunner().invoke(evaluate.app, words)
     assert isinstance(result.exception, UserError)
-    assert f"option --imgsz: image_size: {told}" in str(result.exception)
+    assert f"option --imgsz: {told}" in str(result.exception)
 
 
 def every_command(command: Any, words: str) -> Iterator[tuple[str, Any]]:
@@ -52,12 +52,17 @@ def test_help_shows_every_option_whole(name: str, monkeypatch: pytest.MonkeyPatc
             assert " ".join((getattr(parameter, "help", None) or "").split()) in shown, f"{words}: {parameter.name}"
 
 
+def test_a_gate_is_switched_off_by_off(tmp_path: Path) -> None:
+    result = CliRunner().invoke(baseline.app, ["--data-yaml", "a.yaml", "gate.determinism=of"])
+    assert "did you mean gate.determinism=off?" in str(result.exception)
+
+
 def test_a_wrong_option_is_called_by_the_name_it_has_on_the_command_line() -> None:
     result = CliRunner().invoke(baseline.app, ["--imgsz", "100", "--data-yaml", "a.yaml", "--processes", "0"])
     assert isinstance(result.exception, UserError)
     said = str(result.exception)
-    assert "option --imgsz: image_size: 100 is not a multiple of 32" in said
-    assert "option --processes: processes: " in said and "--image-size" not in said
+    assert "option --imgsz: 100 is not a multiple of 32" in said
+    assert "option --processes: " in said and "--image-size" not in said
     result = CliRunner().invoke(baseline.app, ["--epochs", "3"])
     assert "data: is missing: give it in the settings file or as --data-yaml" in str(result.exception)
 

@@ -45,7 +45,7 @@ def test_resuming_says_when_there_is_nothing_to_resume(tmp_path: Path) -> None:
     [
         (["split", "--input", "reef"], "output: is missing: give it in the settings file or as --output"),
         (["frames", "--output", "reef"], "inputs: is missing: give it in the settings file or as VIDEO..."),
-        (["frames", "a.mp4", "--output", "reef", "--quality", "0"], "option --quality: quality: "),
+        (["frames", "a.mp4", "--output", "reef", "--quality", "0"], "option --quality: "),
         (["scenes", "--output", "reef", "count=1"], "override 'count=1': count: "),
         (["split", "--input", "reef", "--output", "sorted", "--resume", "--fresh"], "give only one of them"),
     ],

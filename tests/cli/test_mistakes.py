@@ -393,7 +393,7 @@ def test_a_checkpoint_is_no_input(folder: Path) -> None:
     done = marauder(folder, "predict", "--model=nonsense.pt", "--input=reef", "--resume", "nonsense.pt", "--device=77")
     assert "inputs: nonsense.pt: a model or checkpoint, no picture or video" in done.stderr
     assert "--resume takes no file here: it resumes by itself" in done.stderr
-    assert "option --device: device: cuda:77: this machine has" in done.stderr
+    assert "option --device: cuda:77: this machine has" in done.stderr
 
 
 def test_the_python_face_names_its_arguments() -> None:

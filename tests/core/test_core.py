@@ -131,7 +131,7 @@ def test_all_mistakes_are_told_at_once_with_their_places(tmp_path: Path) -> None
     for words in (
         f"{path}:2: count",
         f"{path}:4: inner.rate",
-        f"{path}:5: inner.nmae: no such setting; did you mean name?; there are: name, rate",
+        f"{path}:5: inner.nmae: no such setting; did you mean name? There are: name, rate",
         "override 'maybe.rate=x'",
         "override 'nothing.here=1': nothing: no such setting",
     ):

@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marauder.core.text_table import table_lines, wrapped
-from marauder.core.wording import counted, local_time, units
+from marauder.core.wording import counted, joined, local_time, units
 
 
 def test_one_is_one_and_several_are_several() -> None:
     assert [counted(count, "clip") for count in (0, 1, 1234)] == ["0 clips", "1 clip", "1,234 clips"]
     assert [counted(count, "box", "boxes") for count in (1, 2)] == ["1 box", "2 boxes"]
     assert [units(True, False), units(False, True), units(True, True)] == ["pictures", "frames", "pictures and frames"]
+
+
+def test_names_are_joined_as_in_a_sentence() -> None:
+    assert [joined(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
 
 
 def test_times_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from marauder.core.settings import load_settings
 from marauder.engine.state import Outcome
 from marauder.exporting.folders import folder_names, weight_files
 from marauder.exporting.job import ExportSummary, describe_tensorrt, export_models
+from marauder.exporting.latency import Timing, why_unsteady
 from marauder.exporting.onnx import OnnxExporter
 from marauder.exporting.settings import ExportSettings
 from marauder.gates.latency import LatencyEvidence, LatencySettings
@@ -130,6 +131,13 @@ def test_only_what_changed_is_done_again(exports: Exports, models: list[Path]) -
     assert files(folder)["model.onnx"] == right["model.onnx"]
     assert not any(result.reused for result in exports(image_size=128).models[0].formats.values())
     assert files(folder)["model.onnx"] != right["model.onnx"]
+
+
+def test_a_busy_processor_is_told() -> None:
+    calm, jumpy = Timing(10, 15, 1.0), Timing(10, 91, 1.0)
+    assert why_unsteady({"onnx": calm}, 2.0, 2) == "" == why_unsteady({"onnx": calm}, None, 2)
+    assert "the 95th percentile of onnx is 9.1 times its median" in why_unsteady({"a": calm, "onnx": jumpy}, 0.1, 2)
+    assert "10 processes wanted 2 processors" in why_unsteady({"onnx": calm}, 10.2, 2)
 
 
 def test_a_damaged_report_is_made_again(exports: Exports) -> None:

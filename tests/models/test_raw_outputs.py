@@ -12,6 +12,7 @@ from torch import nn
 from marauder.core.errors import UserError
 from marauder.models.dropout import dropout_seed, head_dropout
 from marauder.models.raw_outputs import (
+    RawOutputs,
     backbone_map,
     branches,
     decode_sides,
@@ -73,6 +74,18 @@ def test_suppression_is_ultralytics_without_classes(detector: DetectionModel) ->
     for place, chosen in enumerate(kept):
         assert torch.allclose(best[place][chosen], expected[place][:, 4], atol=1e-6)
         assert torch.all(torch.diff(best[place][chosen]) <= 0)
+
+
+def test_a_common_class_crowds_out_no_rare_one() -> None:
+    """Whatever number of better boxes there are of one class, the few of another are kept."""
+    common, rare = 1500, 3
+    corners = 20.0 * torch.stack(torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij"), -1).reshape(-1, 2)
+    boxes = torch.cat([corners, corners + 10], 1)[: common + rare]
+    scores = torch.zeros(common + rare, 2)
+    scores[:common, 0] = torch.linspace(0.9, 0.5, common)
+    scores[common:, 1] = torch.tensor([0.1, 0.3, 0.2])
+    kept = keep_candidates(RawOutputs(boxes[None], scores[None], None), 0.05, 0.6, 100)[0].tolist()
+    assert kept == [*range(100), common + 1, common + 2, common]
 
 
 class TestSides:

@@ -219,7 +219,7 @@ def test_mistakes_in_the_settings_are_listed_with_their_lines(root: Path, tmp_pa
         workshop.pipeline_at(root, ["digest.rounds=many"], config)
     message = str(error.value)
     assert "config.yaml:2: collect.tint" in message
-    assert "config.yaml:4: digest.round: no such setting; did you mean rounds?; there are: fail" in message
+    assert "config.yaml:4: digest.round: no such setting; did you mean rounds? There are: fail" in message
     assert "config.yaml:5: baselin: no such setting; there are: collect, digest, seal" in message
     assert "override 'digest.rounds=many': digest.rounds" in message
 

@@ -23,7 +23,7 @@ from marauder.data.records import Detections, Record
 from marauder.exporting.base import GraphOptions
 from marauder.exporting.graph import describe_graph
 from marauder.exporting.tracing import trace
-from marauder.models.files import LoadedDetector, load_detector
+from marauder.models.files import LoadedDetector, load_detector, save_detector
 from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.export_metadata import describe_exported
 from marauder.prediction.folder import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
@@ -44,6 +44,39 @@ from marauder.testing.predictors import (
     save_small,
     write_records,
 )
+
+
+def test_the_operating_point_travels_with_the_weights(tmp_path: Path) -> None:
+    """The score that was best on val is the threshold where nobody names one, in folders and exports, too."""
+    save_small(tmp_path)
+    whole = load_detector(tmp_path / "best.safetensors")
+    save_detector(whole.model, tmp_path / "judged", whole.image_size, {"metrics": {"map50": 0.5, "confidence": 0.6}})
+    for path in (tmp_path / "judged.safetensors", tmp_path / "judged.pt"):
+        judged, plain = open_predictor(path, "cpu"), DetectorPredictor(whole)
+        assert judged.thresholds is not None and judged.thresholds.tolist() == [0.6] * len(NAMES)
+        few, many = (one.predict(make_pictures()) for one in (judged, plain))
+        assert sum(len(one.above(0.6)) for one in many) < sum(map(len, many))
+        assert [len(one) for one in few] == [len(one.above(0.6)) for one in many]
+    folder = open_predictor(write_predictor_folder(tmp_path / "folder", tmp_path / "judged.pt"), "cpu")
+    assert folder.thresholds is not None and set(folder.thresholds.tolist()) == {0.6}
+    described = describe_graph(load_detector(tmp_path / "judged.pt"), GraphOptions(64, 64), "0" * 64)
+    assert describe_exported(tmp_path, {key: str(value) for key, value in described.items()}).confidence == 0.6
+    assert "confidence" not in describe_graph(whole, GraphOptions(64, 64), "0" * 64)
+
+
+def test_classes_of_the_same_names_are_numbered_as_asked(tmp_path: Path) -> None:
+    save_small(tmp_path)
+    plain, other = (open_predictor(tmp_path / "best.safetensors", "cpu") for _ in range(2))
+    turned = tuple(reversed(NAMES))
+    assert other.number_as(turned) and other.names == turned
+    found = 0
+    for one, same_one in zip(plain.predict(make_pictures()), other.predict(make_pictures()), strict=True):
+        assert one.boxes.tolist() == same_one.boxes.tolist() and one.scores.tolist() == same_one.scores.tolist()
+        assert [NAMES[index] for index in one.classes] == [turned[index] for index in same_one.classes]
+        found += len(one)
+    assert found
+    assert other.number_as(NAMES) and other.names == NAMES, "back again"
+    assert not other.number_as(NAMES[:-1]) and not other.number_as((*NAMES[:-1], "whale"))
 
 
 @pytest.fixture(scope="module")

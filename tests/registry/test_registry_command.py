@@ -84,6 +84,10 @@ def test_comparing_says_which_is_better_where(words: list[str]) -> None:
     assert "Careful" not in shown
 
 
+def test_a_version_is_not_compared_with_itself(words: list[str]) -> None:
+    assert run("compare", REEF, "2", "2", *words) == f"2 and 2 are the same version of {REEF}, 2: nothing to compare\n"
+
+
 def test_settings_come_from_train_yaml_and_only_its_own_sections_are_read(words: list[str], tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marauder.pipeline.steps.step02_baseline import STEP
+from marauder.pipeline.workspace import Workspace
 from marauder.reporting.advice import (
     ClassFigures,
     Commands,
@@ -17,6 +20,7 @@ from marauder.reporting.advice import (
     is_falling,
     is_rising,
 )
+from marauder.tasks.detection.settings import DetectionSettings
 
 COMMANDS = Commands("longer", "pretrained", "check", "promote", "export")
 GOOD = Figures(0.5, "test", 0.4, 0.6, on_val=0.52, clips={"train": 40, "val": 9, "test": 8})
@@ -155,3 +159,18 @@ def test_many_confident_boxes_without_a_label_lead_to_missing_labels() -> None:
     )
     assert not advise(doubted, Commands())[0].command
     assert "labels_missing" not in kinds(replace(doubted, value=0.01), commands), "one that has learned nothing"
+
+
+def test_a_step_of_a_pipeline_is_continued_by_the_pipeline(tmp_path: Path) -> None:
+    settings = DetectionSettings(data=tmp_path / "data.yaml", output=tmp_path / "out")
+    assert settings.command("training.epochs=20") == (
+        "marauder", "train", str(tmp_path / "out" / "config.yaml"), "training.epochs=20"
+    )  # fmt: skip
+    step = settings.changed({"step": "baseline", "workspace": tmp_path})
+    words = ("marauder", "pipeline", "run", "--root", str(tmp_path))
+    assert step.command("training.epochs=20") == (*words, "baseline.training.epochs=20")
+    assert step.command("model=yolov8n", fresh=True) == (
+        *words, "--only", "baseline", "baseline.model=yolov8n", "--fresh"
+    )  # fmt: skip
+    workspace = Workspace.at(tmp_path)
+    assert {"step": "baseline", "workspace": tmp_path}.items() <= dict(STEP.placed(workspace)).items()

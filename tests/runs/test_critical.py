@@ -22,7 +22,7 @@ from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, read_lines
 from marauder.critical.balance_plan import plan_balance
-from marauder.critical.base_detector import resolve_base
+from marauder.critical.base_detector import check_classes, resolve_base
 from marauder.critical.report import _no_crops, interval_words, verdict_words
 from marauder.critical.settings import CriticalSettings
 from marauder.critical.specialisation import run_critical
@@ -401,6 +401,16 @@ def test_architecture_and_size_are_the_base_models_unless_they_are_named(reef: P
         resolve_base(load(reef, f"base_model={base}", "model=yolov8n"))
     with pytest.raises(UserError, match="image_size: 32 is too small"):
         load(reef, "image_size=32")
+
+
+def test_classes_of_the_base_model_may_have_another_order(
+    reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(reef, f"base_model={base_model(tmp_path)}", "stages.standard.share=0")
+    check_classes(settings, ("square", "cross", "disc"), ("disc", "square", "cross"))
+    assert not caplog.text
+    with pytest.raises(UserError, match="knows the classes square, cross, ray"):
+        check_classes(settings, ("square", "cross", "ray"), ("disc", "square", "cross"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -260,13 +261,17 @@ def test_a_run_asked_for_fewer_epochs_than_it_has_says_what_becomes_of_them(smal
     assert shorter.longer_than_asked.startswith("already trained 3 epochs; 2 requested: nothing is trained")
     assert read_json(tmp_path / "out" / "run.json") == before, "the finished run stays what it is"
     # Interrupted before it was finished, it is measured as it is.
-    write_json(tmp_path / "out" / "run.json", {**before, "state": "interrupted"})
+    write_json(tmp_path / "out" / "run.json", {**before, "state": "interrupted", "epochs_asked": 9})
     shorter = run(2)
     assert not shorter.finished_before and shorter.epochs == 3 and shorter.longer_than_asked
     assert [row["epoch"] for row in read_lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2, 3]
     record = read_json(tmp_path / "out" / "run.json")
     assert record["seconds"] > record["training_seconds"] > 0, "measuring takes time, too"
     assert record["seconds"] > before["seconds"], "of all attempts"
+    assert record["epochs_asked"] == 3, "nobody asks for the nine any more, and they were not trained"
+    created = datetime.fromisoformat(read_json(tmp_path / "out" / "provenance.json")["created"])
+    assert created.timestamp() == int(record["started"]), "of the first attempt"
+    assert record["started"] < record["attempt_started"]
     assert run(2).longer_than_asked, "told again"
     assert run(4).longer_than_asked == "" and run(4).epochs == 4
 

@@ -78,6 +78,7 @@ class PerfectDetector:
     names = NAMES
     best_batch = 16
     image_size = 64
+    thresholds: np.ndarray | None = None
 
     def __init__(self, known: Sequence[Scene], seconds: float = 0.0) -> None:
         self.glances = np.stack([glance(scene.pixels) for scene in known])

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from marauder.cli.predict import app
 from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
 from marauder.core.errors import UserError
-from marauder.core.files import read_json
+from marauder.core.files import hash_file, read_json, write_json
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 from marauder.scenes.species import NAMES
@@ -174,6 +174,30 @@ def test_frames_by_rate_and_by_number(world: World, tmp_path: Path) -> None:
         predict_files(settings, detector=detector)
         assert [int(row["frame"]) for row in rows(tmp_path / name / "counts.csv")] == list(frames)
         assert detector.looked_at == len(frames)
+
+
+def test_the_threshold_and_the_reports_doubts_are_said(world: World, tmp_path: Path) -> None:
+    model = tmp_path / "run" / "best.pt"
+    model.parent.mkdir()
+    model.write_bytes(world.model.read_bytes())
+    floor = {"gate": "floor", "essential": True, "answer": "warn", "why": "too few pictures to tell: only 3"}
+    content = {"artifacts": {"best": {"sha256": hash_file(model)}}, "overall": {"confidence": 0.415}, "gates": [floor]}
+    write_json(model.with_name("eval_report.json"), content)
+    detector = world.detector()
+    detector.thresholds = np.full(len(NAMES), 0.6)
+    picture = str(world.folder / "still-a.png")
+    settings = PredictSettings(model=model, inputs=(picture,), output=tmp_path / "out", formats=())
+    for _ in range(2):
+        summary = predict_files(settings, detector=detector)
+        page = summary.page.read_text(encoding="utf-8")
+        for words in ("at least 0.6 are counted", "--conf 0.415", "too few pictures to tell: only 3"):
+            assert words in summary.message() and words in page
+    assert summary.already_done
+    plain = settings.changed({"model": world.model, "output": tmp_path / "plain"})
+    said = predict_files(plain, detector=world.detector()).message()
+    assert "at least 0.25 are counted" in said and "doubtful" not in said
+    sure = predict_files(plain.changed({"confidence": 0.4, "output": tmp_path / "sure"}), detector=detector).message()
+    assert "at least 0.4 are counted" in sure
 
 
 def test_what_is_broken_is_set_aside_and_told(everything: Path) -> None:
@@ -597,7 +621,7 @@ def test_a_group_pattern_is_judged_before_any_picture(pattern: str, told: str, t
 def test_frames_by_rate_and_by_number_are_told_by_their_option(tmp_path: Path) -> None:
     there = str(tmp_path)
     done = CliRunner().invoke(app, ["--model", there, "--input", there, "--fps", "1", "--every", "2"])
-    assert isinstance(done.exception, UserError) and "option --fps: fps: fps and every" in str(done.exception)
+    assert isinstance(done.exception, UserError) and "option --fps: fps and every" in str(done.exception)
     assert "--model" not in str(done.exception)
 
 

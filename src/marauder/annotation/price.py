@@ -11,6 +11,7 @@ from marauder.annotation.batch import BatchItem
 from marauder.annotation.choosing import SELECTION_FILE
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.files import read_json
+from marauder.core.wording import counted
 from marauder.selection.price import Price, PriceSettings, estimate_price
 
 
@@ -23,6 +24,15 @@ def batch_price(items: Sequence[BatchItem], settings: PriceSettings) -> Price:
     # At least the boxes of the pre-labels are there, though this annotator does not see them.
     drawn += sum(max(item.estimated_boxes, float(len(item.boxes))) for item in second)
     return estimate_price(len(items) + len(second), drawn, settings, corrected)
+
+
+def describe_order(pictures: int, overlap: int, price: Price) -> str:
+    """``10 pictures, 5 of them twice: about 157 boxes, roughly 9.80 EUR and 29 minutes of work``: what is ordered, the
+    second annotator counted. ``overlap``: pictures that two annotators label."""
+    twice = f", {overlap:,} of them twice" if overlap else ""
+    counted_too = ", the second annotator counted" if overlap else ""
+    boxes = counted(round(price.boxes or 0), "box", "boxes")
+    return f"{counted(pictures, 'picture')}{twice}: about {boxes}, roughly {price.cost}{counted_too}"
 
 
 def prices_in_use(settings: AnnotationSettings) -> tuple[PriceSettings, tuple[str, ...]]:

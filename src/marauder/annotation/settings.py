@@ -19,6 +19,7 @@ class PrelabelSettings(Settings):
     """The boxes of a model that go out with the pictures, for the annotator to correct."""
 
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
+    doubtful: bool = Field(False, description="send boxes even if the detector's own report doubts it")
     image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
     device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
 

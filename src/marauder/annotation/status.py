@@ -11,9 +11,11 @@ from pathlib import Path
 from marauder.annotation.batch import TIME_FORMAT, Batch, find_batch, list_batches, sent_again
 from marauder.annotation.delivery import Candidate, imports_folder, look, oddities
 from marauder.annotation.merging import latest_version, stored_answers
+from marauder.annotation.price import describe_order
 from marauder.annotation.settings import AnnotationSettings
 from marauder.core.clock import describe_seconds
 from marauder.core.wording import counted, local_time
+from marauder.selection.price import Price
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,12 @@ def _headline(settings: AnnotationSettings, batch: Batch, expected: int, answere
         return f"Batch {batch.id} is complete: {merged} merged. Nothing is waited for."
     rest = expected - answered
     what = counted(rest, "answer") if not answered else f"the other {rest} of {counted(expected, 'answer')}"
+    order = ""
+    if batch.price:
+        overlap = sum(item.overlap for item in batch.items)
+        order = f" ({describe_order(len(batch.items), overlap, Price.of(batch.price))})"
     return (
-        f"Waiting for {what} of batch {batch.id} since {_since(batch)}. Send the packages in "
+        f"Waiting for {what} of batch {batch.id}{order} since {_since(batch)}. Send the packages in "
         f"{settings.outbox / batch.id} to the provider; put what comes back (a zip, a folder or a file of "
         f"labels, in any format of docs/formats.md) into {settings.inbox}"
     )

@@ -148,6 +148,7 @@ def _data_of_batch(content: Plain) -> Path | None:
 
 
 def _tell_export(settings: AnnotationSettings, summary: ExportSummary) -> None:
+    from marauder.annotation.price import describe_order
     from marauder.annotation.status import command_line
     from marauder.core.wording import counted
 
@@ -156,16 +157,8 @@ def _tell_export(settings: AnnotationSettings, summary: ExportSummary) -> None:
         lines.append(f"batch {summary.batch} is there already; nothing new was made")
     else:
         lines.append(f"batch {summary.batch}")
-    twice = f", {summary.overlap} of them for a second annotator too" if summary.overlap else ""
-    lines.append(
-        f"  {counted(summary.pictures, 'picture')}{twice}; {counted(summary.prelabels, 'box', 'boxes')} suggested"
-    )
-    price = summary.price
-    lines.append(
-        f"  estimate: {price.boxes or 0:,.0f} boxes in {price.pictures:,} pictures"
-        f"{', the second annotator counted' if summary.overlap else ''}; {price.amount:,.2f} {price.currency}, "
-        f"{price.hours:,.1f} hours of annotation"
-    )
+    lines.append(f"  estimate: {describe_order(summary.pictures, summary.overlap, summary.price)}")
+    lines.append(f"  {counted(summary.prelabels, 'box', 'boxes')} suggested")
     lines += [f"  {package}" for package in summary.packages]
     lines.append(f"  guidelines: {summary.guidelines}")
     lines += [f"  note: {note}" for note in summary.notes[:NOTES_SHOWN]]

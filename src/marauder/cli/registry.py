@@ -175,6 +175,9 @@ def compare(
 
     registry = _open(kind, option, config, runs).registry
     versions = [registry.require(project, name) for name in (first, second)]
+    if versions[0].version == versions[1].version:
+        typer.echo(f"{first} and {second} are the same version of {project}, {versions[0].version}: nothing to compare")
+        return
     left, right = (_report(registry, version) for version in versions)
     for metric_name in metric or compared(describe_task(versions[0].tags.get("task", "detection")).metrics):
         rows = compare_reports(left, right, metric_name)

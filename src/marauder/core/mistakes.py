@@ -124,7 +124,10 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
     near = near_names(name, known, 3)
     words = f"; did you mean {' or '.join(near)}?" if near else ""
     if len(known) <= FEW:
-        return f"{words}; there {'are' if len(known) != 1 else 'is'}: {', '.join(known) or 'none'}"
+        there = " There" if near else "; there"
+        return f"{words}{there} {'are' if len(known) != 1 else 'is'}: {', '.join(known) or 'none'}"
+    if near and all_of_them:
+        return f"{words} ({all_of_them})"
     return words + (f"; {all_of_them}" if all_of_them else "")
 
 

@@ -34,11 +34,11 @@ PACKAGES = (
 )
 
 
-def provenance(folder: Path, seed: int) -> Plain:
+def provenance(folder: Path, seed: int, started: float) -> Plain:
     """What this process runs on, as plain values; uncommitted changes go into ``folder/uncommitted.diff``.
 
     ``git`` is that of the current folder (``None`` outside a repository); ``marauder_git`` that of Marauder's own
-    checkout where it runs from one.
+    checkout where it runs from one. ``started``: of the work's first attempt, seconds since 1970.
     """
     here, own = git_state(Path.cwd()), git_state(Path(__file__).parent)
     difference = (here or {}).pop("difference", "") or ""
@@ -56,7 +56,7 @@ def provenance(folder: Path, seed: int) -> Plain:
         "python": platform.python_version(),
         "hardware": hardware(),
         "seed": seed,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
     }
 

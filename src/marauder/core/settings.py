@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, cr
 from marauder.core.errors import UserError
 from marauder.core.mistakes import (
     ARGUMENT,
+    OPTION,
     OVERRIDE,
     Mistake,
     Mistakes,
@@ -186,7 +187,7 @@ class Places:
 
     def mistake(self, key: str, words: str) -> Mistake:
         """A mistake in the setting ``key``."""
-        return Mistake(f"{self.layer.name_of(self._keys(key), self.at(key))}: {words}", self.at(key))
+        return _mistake_in(self.layer.name_of(self._keys(key), self.at(key)), words, self.at(key))
 
     def layer_of(self, key: str) -> Layer:
         """What was given below ``key``, with the same places."""
@@ -545,9 +546,11 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
     if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
         if is_typed(place):
             example = next(iter(fields_at(model, location)), "NAME")
+            if difflib.get_close_matches(str(mistake["input"]).lower(), ["off"]):
+                return _mistake_in(name, f"no such value as {mistake['input']!r}; did you mean {name}=off?", place)
             words = f"is a section of settings, not a single value ({mistake['input']!r}); name one of them: "
-            return Mistake(f"{name}: {words}{name}.{example}", place)
-        return Mistake(f"{name}: expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}", place)
+            return _mistake_in(name, f"{words}{name}.{example}", place)
+        return _mistake_in(name, f"expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}", place)
     if kind == "extra_forbidden":
         prefix = layer.name_of((), place)
         told = _elsewhere(model, location, prefix)
@@ -557,11 +560,17 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
         near = (_deeper(model, location, known, prefix) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
         return Mistake(f"{name}: no such setting{near}", place)
     if kind == "string_pattern_mismatch" and mistake["ctx"]["pattern"] == NAME_PATTERN:
-        return Mistake(f"{name}: {NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}", place)
+        words = f"{NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}"
+        return _mistake_in(name, words, place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"
-    return Mistake(f"{name}: {message.removeprefix('.'.join(location) + ': ')}", place)
+    return _mistake_in(name, message.removeprefix(".".join(location) + ": "), place)
+
+
+def _mistake_in(name: str, words: str, place: str) -> Mistake:
+    """A mistake in the setting ``name``, which the place of an option or an argument names already."""
+    return Mistake(words if place.startswith((ARGUMENT, OPTION)) else f"{name}: {words}", place)
 
 
 def _meant(model: type[BaseModel], location: tuple[str, ...], message: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 
@@ -19,6 +20,11 @@ def counted(count: int, one: str, more: str = "") -> str:
 def to_type(*words: object) -> str:
     """A command of ours as it is typed, words quoted where a shell needs it: ``marauder data check --input 'a b'``."""
     return shlex.join(["marauder", *map(str, words)])
+
+
+def joined(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
 
 
 def units(pictures: bool, videos: bool) -> str:

@@ -71,13 +71,14 @@ def architecture_of(detector: LoadedDetector) -> str | None:
 def check_classes(settings: CriticalSettings, base: tuple[str, ...] | None, data: Sequence[str]) -> None:
     """Refuse a base model of other classes than the data set's where no standard training makes it one of these; else
     say what follows."""
-    if base is None or base == tuple(data):
+    # In any order: they are known by name.
+    if base is None or sorted(base) == sorted(data):
         return
     differs = f"{settings.base_model} knows the classes {_few(base)}, the data set has {_few(data)}"
     if not settings.stages.standard.share:
         raise UserError(
             f"{differs}, so nothing can be mined with it: give stages.standard.share a value above 0, or a base model "
-            "of the data set's classes in the same order"
+            "of the data set's classes"
         )
     log.warning("%s: it is compared with the first stage, standard training, instead", differs)
 

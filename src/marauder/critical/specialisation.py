@@ -179,8 +179,8 @@ class _Specialising:
     def _before_weights(self, done: list[Part]) -> tuple[Path, str]:
         """What specialising is compared with: the base model where it knows the same classes, else the first stage."""
         base = self.settings.base_model
-        # In the same order: classes are compared by their numbers.
-        if base is not None and load_detector(base).names == self.runtime.data.dataset.names:
+        # In any order: they are known by name.
+        if base is not None and sorted(load_detector(base).names) == sorted(self.runtime.data.dataset.names):
             return base, f"the base model {base}"
         if not done:
             raise ValueError("a base model of other classes, and no standard stage: check_classes comes first")

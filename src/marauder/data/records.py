@@ -277,3 +277,7 @@ class Detections:
         """Those with a score of at least ``confidence``."""
         keep = self.scores >= confidence
         return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
+
+    def surest(self, most: int) -> Detections:
+        """The first ``most``, which are those of the highest scores."""
+        return Detections(self.boxes[:most], self.scores[:most], self.classes[:most])

@@ -195,6 +195,9 @@ class Trainer:
             where = f"step {position.step} of {total} (epoch {epoch} of {epochs})"
             over = position.step == total or position.stopped_early
             self.screen.say(f"training is complete at {where}" if over else f"training continues from {where}")
+        every = self.settings.evaluate_every
+        if every > 1 and self._is_left_to_train():
+            self.screen.say(f"evaluates every {every} epochs and after the last (training.evaluate_every); – between")
         if lost_steps:
             about |= {"lost_steps": lost_steps, "lost_seconds": round(lost_seconds, 1)}
             steps = counted(lost_steps, "step")

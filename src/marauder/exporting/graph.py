@@ -11,7 +11,7 @@ from marauder.core.errors import UserError
 from marauder.core.plain import Plain
 from marauder.core.version import __version__
 from marauder.exporting.base import GraphOptions
-from marauder.models.files import LoadedDetector
+from marauder.models.files import LoadedDetector, operating_confidence
 from marauder.models.ultralytics_adapter import DetectionModel, input_stride
 
 
@@ -48,11 +48,12 @@ def example_input(options: GraphOptions) -> torch.Tensor:
 
 def describe_graph(detector: LoadedDetector, options: GraphOptions, weights_hash: str) -> Plain:
     """Metadata as Ultralytics' loaders expect it (8.4: ``stride``, ``task``, ``batch``, ``imgsz``, ``names``, ``args``,
-    ``channels``, ``end2end``), who made it, and the SHA-256 of the weights it was made from. Holds no date, so that
-    the same detector gives the same bytes.
+    ``channels``, ``end2end``), who made it, the SHA-256 of the weights it was made from, and their
+    operating point. Holds no date, so that the same detector gives the same bytes.
     """
     architecture = getattr(detector.model, "marauder_architecture", "") or "YOLO"
     layers: Any = detector.model.model
+    point = operating_confidence(detector.metadata.get("metrics"))
     return {
         "description": f"Marauder {architecture} detector, {len(detector.names)} classes",
         "author": "Marauder",
@@ -68,4 +69,5 @@ def describe_graph(detector: LoadedDetector, options: GraphOptions, weights_hash
         "channels": 3,
         "end2end": False,
         "weights_sha256": weights_hash,
+        **({"confidence": point} if point is not None else {}),
     }

@@ -19,6 +19,10 @@ from marauder.exporting.settings import LatencySettings
 
 PYTORCH = "pytorch"
 LEAST_ROUNDS = 5
+MOST_SPREAD = 3.0
+"""From this 95th percentile over the median on, something else took the processor."""
+MOST_LOAD = 1.5
+"""Processes for each processor from which on it is busy with others' work."""
 PAUSE_SECONDS = 0.005
 """Threads of the runtime measured before stop spinning within this time."""
 
@@ -43,6 +47,8 @@ class Latency:
     batch: int
     height: int
     width: int
+    unsteady: str = ""
+    """Why these figures are not those of a machine at rest, in words; empty: nothing says so."""
 
     def plain(self) -> Plain:
         """The fields as plain values."""
@@ -62,6 +68,21 @@ def describe_machine() -> str:
         lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {os.cpu_count()} processors, {platform.system()}"
+
+
+def why_unsteady(timings: Mapping[str, Timing], load: float | None, processors: int) -> str:
+    """Why ``timings`` look as if other work had taken the processor; empty: they do not. ``load``: processes that
+    wanted to run in the last minute, on average, where the system tells."""
+    reasons = []
+    name, worst = max(timings.items(), key=lambda item: item[1].p95 / item[1].p50)
+    if worst.p95 > MOST_SPREAD * worst.p50:
+        reasons.append(f"the 95th percentile of {name} is {worst.p95 / worst.p50:.1f} times its median")
+    # What this process has just done itself counts, too: up to one for each processor.
+    if load is not None and load > MOST_LOAD * processors:
+        reasons.append(f"{load:.0f} processes wanted {processors} processors")
+    if not reasons:
+        return ""
+    return f"the processor was busy ({' and '.join(reasons)}): measure again when nothing else runs"
 
 
 def measure_latency(runs: Mapping[str, Run], example: np.ndarray, settings: LatencySettings, clock: Clock) -> Latency:
@@ -90,6 +111,7 @@ def measure_latency(runs: Mapping[str, Run], example: np.ndarray, settings: Late
                 seconds[name].append(time.perf_counter() - begin)
     finally:
         torch.set_num_threads(before)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     medians = {name: float(np.percentile(values, 50)) for name, values in seconds.items()}
     timings = {
         name: Timing(
@@ -100,4 +122,5 @@ def measure_latency(runs: Mapping[str, Run], example: np.ndarray, settings: Late
         for name, values in seconds.items()
     }
     batch, _, height, width = example.shape
-    return Latency(timings, len(seconds[PYTORCH]), threads, describe_machine(), batch, height, width)
+    unsteady = why_unsteady(timings, load, available_threads())
+    return Latency(timings, len(seconds[PYTORCH]), threads, describe_machine(), batch, height, width, unsteady)

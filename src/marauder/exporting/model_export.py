@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from importlib import metadata as packages
@@ -40,6 +41,7 @@ from marauder.models.ultralytics_adapter import input_stride
 from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.opening import open_predictor
 
+log = logging.getLogger("marauder")
 REPORT, READABLE_REPORT, METADATA = "export_report.json", "export_report.md", "metadata.yaml"
 UNCHECKED, FAILED, SUPERSEDED = "unchecked", "failed_parity", "superseded"
 """What is between ``model`` and the suffix of a file that is not in place."""
@@ -252,7 +254,10 @@ class ModelExport:
             for name, result in results.items():
                 runs[name] = run_of(open_predictor(result.path, "cpu", threads=threads))
             batches = self.reference.batches
-            report["latency"] = {**measure_latency(runs, batches[0], settings, self.clock).plain(), "fingerprint": mark}
+            measured = measure_latency(runs, batches[0], settings, self.clock)
+            if measured.unsteady:
+                log.warning("latency of %s: %s", self.folder.name, measured.unsteady)
+            report["latency"] = {**measured.plain(), "fingerprint": mark}
         finally:
             torch.set_num_threads(before)
 

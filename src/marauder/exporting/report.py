@@ -24,6 +24,8 @@ def markdown(report: Plain) -> str:
     lines += _parity_table(report["formats"])
     if report.get("latency"):
         lines += ["", *_latency_table(report["latency"])]
+        unsteady = report["latency"].get("unsteady")
+        lines += ["", f"{unsteady[:1].upper()}{unsteady[1:]}."] if unsteady else []
     lines += ["", report["tensorrt"]]
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from marauder.core.plain import Plain
+from marauder.core.wording import counted
 from marauder.engine.failures import FailureKind
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
@@ -62,6 +63,7 @@ class HealthGate(Gate[GateSettings, HealthEvidence]):
         if not evidence.finished:
             why = evidence.why or "the training has not finished; run the same command again to resume it"
             return self.verdict(self.broken(), why, "unfinished", "none", **facts)
-        lived = ", ".join(f"{count} times {kind}" for kind, count in evidence.counts.items() if count)
+        times = {kind: counted(count, "time") for kind, count in evidence.counts.items() if count}
+        lived = ", ".join(f"{kind.replace('_', ' ')} {often}" for kind, often in times.items())
         why = "training finished normally" + (f"; on the way: {lived}" if lived else "")
         return self.verdict("pass", why, "none", "none", **facts)

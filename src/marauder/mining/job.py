@@ -113,10 +113,10 @@ def mine(
     Raises ``Interrupted`` with all pictures kept that were looked at, ``UserError`` for weights of other classes.
     """
     predictor = open_predictor(weights, device, image_size)
-    if predictor.names != dataset.names:
+    if not predictor.number_as(dataset.names):
         raise UserError(
             f"{weights} knows the classes {', '.join(predictor.names)}; the data set has {', '.join(dataset.names)}: "
-            "mine with a detector of the same classes in the same order"
+            "mine with a detector of the same classes"
         )
     pictures = pictures_of(dataset, settings)
     size = predictor.image_size

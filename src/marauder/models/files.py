@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,6 +39,13 @@ class LoadedDetector:
     image_size: int
     metadata: Plain
     path: Path
+
+
+def operating_confidence(measured: Any) -> float | None:
+    """The score, 0 to 1, with the best F1 on validation pictures, in what was ``measured`` when a detector was saved;
+    ``None``: not said."""
+    confidence = measured.get("confidence") if isinstance(measured, Mapping) else None
+    return float(confidence) if isinstance(confidence, (int, float)) and 0 < confidence <= 1 else None
 
 
 def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: Plain) -> dict[str, str]:

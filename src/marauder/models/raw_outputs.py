@@ -17,7 +17,7 @@ from torchvision.ops import nms
 from marauder.models.ultralytics_adapter import DetectionModel
 
 ANCHORS_LOOKED_AT = 1000
-"""Anchors of a picture that go into suppression, the best scores."""
+"""Anchors of each class of a picture that go into suppression, the best scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +163,24 @@ def keep_candidates(raw: RawOutputs, confidence: float, overlap: float, most: in
     """Anchors of each picture that stand for a box of their own: int64 (N,), best score first.
 
     Those whose best class reaches ``confidence``, after suppression without regard to class at IoU ``overlap``, at most
-    ``most``.
+    ``most`` of each best class: many boxes of a common class must not crowd out the few of a rare one.
     """
     kept = []
     for boxes, scores in zip(raw.boxes, raw.scores, strict=True):
-        best = scores.amax(dim=1)
+        best, kinds = scores.max(dim=1)
         chosen = torch.nonzero(best >= confidence).flatten()
         # Stable: candidates of equal score stand in the order of their anchors, always.
-        chosen = chosen[torch.argsort(best[chosen], descending=True, stable=True)][:ANCHORS_LOOKED_AT]
-        kept.append(chosen[nms(boxes[chosen], best[chosen], overlap)][:most])
+        chosen = chosen[torch.argsort(best[chosen], descending=True, stable=True)]
+        chosen = chosen[_among_first(kinds[chosen], ANCHORS_LOOKED_AT)]
+        chosen = chosen[nms(boxes[chosen], best[chosen], overlap)]
+        kept.append(chosen[_among_first(kinds[chosen], most)])
     return kept
+
+
+def _among_first(kinds: torch.Tensor, most: int) -> torch.Tensor:
+    """Which of ``kinds`` (N,) are among the first ``most`` of their kind: bool (N,)."""
+    chosen = torch.ones_like(kinds, dtype=torch.bool)
+    if len(kinds) > most:
+        for kind in kinds.unique():
+            chosen[torch.nonzero(kinds == kind).flatten()[most:]] = False
+    return chosen

@@ -58,8 +58,9 @@ class TransferAccount:
     def summary(self) -> str:
         """What was taken over, in a line for everyone."""
         count = len(self.taken) + len(self.by_class)
-        words = f"weights from {self.source.name}: {count} of {counted(count + len(self.missing), 'tensor')} taken over"
-        words += ", the rest begins untrained" if self.missing else ""
+        tensors = counted(count + len(self.missing), "tensor")
+        words = f"starts with the weights of {self.source.name}: {count} of the network's {tensors} taken from it"
+        words += f"; {len(self.missing)}, which do not fit, are untrained at first" if self.missing else ""
         if self.classes_taken or self.classes_initialised:
             classes = counted(len(self.classes_taken) + len(self.classes_initialised), "class", "classes")
             words += f"; {len(self.classes_taken) or 'none'} of {classes} known by name"

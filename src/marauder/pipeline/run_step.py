@@ -35,12 +35,14 @@ class RunStep(Step):
         """Train, or continue; then measure and judge."""
 
     def placed(self, workspace: Workspace) -> PlainMapping:
-        """The data set, the output, the checkpoints, and the folder of the runs' common store."""
+        """The data set, the output, the checkpoints, the folder of the runs' common store, and whose step it is."""
         return {
             "data": workspace.data_yaml,
             "output": workspace.model(self.folder),
             "checkpoints": workspace.checkpoints(self.folder),
             "runs": workspace.training / "runs",
+            "step": self.name,
+            "workspace": workspace.root,
         }
 
     def mistakes(self, settings: Any, places: Places) -> Iterable[Mistake]:

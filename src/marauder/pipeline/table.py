@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from marauder.core.clock import describe_seconds
 from marauder.core.locks import holder, is_held
 from marauder.core.text_table import screen_width, wrapped
+from marauder.core.wording import joined
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record
 from marauder.pipeline.status import State, Status
@@ -66,7 +67,7 @@ def _next(pipeline: Pipeline, step: Step, selected: Sequence[Step], statuses: di
     before = [earlier for earlier in pipeline.producers(step) if statuses[earlier.name].state != State.DONE]
     # In a dry run nothing is made, so what this step would read can only be guessed.
     if status.state == State.WAITING and before and all(earlier in selected for earlier in before):
-        givers = " and ".join(earlier.name for earlier in before)
+        givers = joined([earlier.name for earlier in before])
         return f"would run after {givers}, if that makes something new"
     words = "would start over" if status.fresh else NEXT[status.state]
     return f"{words}: {'; '.join(status.reasons)}" if status.reasons else words

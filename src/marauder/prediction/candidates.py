@@ -32,7 +32,7 @@ from marauder.prediction.views import View
 OVERLAP = 0.6
 """IoU above which suppression, which does not look at classes here, drops the fainter box."""
 MOST_BOXES = 100
-"""Boxes of a picture that are kept; those after them are faint ones."""
+"""Boxes of a picture that are kept of each class that is the best of some; those after them are faint ones."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from typing import Self
 import torch
 
 from marauder.engine.distributed import choose_device
-from marauder.models.files import LoadedDetector, load_detector
+from marauder.models.files import LoadedDetector, load_detector, operating_confidence
 from marauder.models.ultralytics_adapter import DetectionModel, input_stride
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Description, Predictor
@@ -21,7 +21,13 @@ class DetectorPredictor(Predictor):
     """A detector as a network of PyTorch, on the device it is on."""
 
     def __init__(self, loaded: LoadedDetector) -> None:
-        description = Description(loaded.names, loaded.image_size, input_stride(loaded.model), metadata=loaded.metadata)
+        description = Description(
+            loaded.names,
+            loaded.image_size,
+            input_stride(loaded.model),
+            metadata=loaded.metadata,
+            confidence=operating_confidence(loaded.metadata.get("metrics")),
+        )
         super().__init__(loaded.path, description, next(loaded.model.parameters()).device)
         self.model = loaded.model
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain
+from marauder.models.files import operating_confidence
 from marauder.prediction.predictor import Description, InputShape
 
 DEFAULT_STRIDE = 32
@@ -43,7 +44,14 @@ def describe_exported(path: Path, metadata: Mapping[str, str], accepts: InputSha
     # JSON makes text of the classes' numbers, and as text 10 comes before 2.
     by_number = names if isinstance(names, list) else [names[key] for key in sorted(names, key=int)]
     stride = int(values.get("stride") or DEFAULT_STRIDE)
-    return Description(tuple(str(name) for name in by_number), max(accepts.size or size), stride, accepts, metadata)
+    return Description(
+        tuple(str(name) for name in by_number),
+        max(accepts.size or size),
+        stride,
+        accepts,
+        metadata,
+        operating_confidence(values),
+    )
 
 
 def _literal(text: Any) -> Any:

@@ -54,6 +54,9 @@ class FolderPredictor(Predictor):
             )
         size = inner.input_size(said.image_size)
         super().__init__(path, Description(names, size, inner.stride, inner.accepts, inner.metadata), inner.device)
+        if said.calibration is None:
+            # On the scale of the model's own scores, which a calibration changes.
+            self.thresholds = inner.thresholds
         self.inner, self.calibration, self.said = inner, said.calibration, said
         if said.calibration is not None and said.calibration.names != names:
             raise UserError(

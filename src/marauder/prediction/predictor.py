@@ -38,13 +38,15 @@ class InputShape:
 class Description:
     """What a model file says of itself. ``names[i]``: name of class ``i``; ``image_size``: pixels of the long side that
     the model was made for; ``stride``: what the sides of its input are multiples of; ``metadata``: all of it, as it
-    is in the file."""
+    is in the file. ``confidence``: its operating point, the score with the best F1 on its validation pictures;
+    ``None``: it says none."""
 
     names: tuple[str, ...]
     image_size: int
     stride: int
     accepts: InputShape = InputShape()
     metadata: PlainMapping = field(default_factory=dict)
+    confidence: float | None = None
 
 
 class Predictor(ABC):
@@ -52,7 +54,8 @@ class Predictor(ABC):
 
     ``path``: the file that was read. ``names``, ``image_size``, ``stride``, ``accepts``, ``metadata``: as in
     ``Description``. ``calibration``: from the model's scores to shares that are right; ``thresholds``: least score of
-    each class (C,), used where settings name no confidence. A subclass runs what a ``PredictorFormat`` opened.
+    each class (C,), used where settings name no confidence; without others the model's operating point. A
+    subclass runs what a ``PredictorFormat`` opened.
     """
 
     def __init__(self, path: Path, description: Description, device: torch.device) -> None:
@@ -60,7 +63,9 @@ class Predictor(ABC):
         self.names, self.image_size = description.names, description.image_size
         self.stride, self.accepts, self.metadata = description.stride, description.accepts, description.metadata
         self.calibration: ScoreCalibration | None = None
-        self.thresholds: np.ndarray | None = None
+        point = description.confidence
+        self.thresholds: np.ndarray | None = None if point is None else np.full(len(self.names), point)
+        self._places: list[int] | None = None
 
     @abstractmethod
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -110,6 +115,18 @@ class Predictor(ABC):
         """Letterboxed pictures uint8 (H, W, 3) of one shape as ``run`` takes them."""
         return torch.from_numpy(np.stack(inputs)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
 
+    def number_as(self, names: Sequence[str]) -> bool:
+        """Number the classes as ``names`` does, from now on, where they are the same in any order; whether they are."""
+        if tuple(names) == self.names:
+            return True
+        if sorted(names) != sorted(self.names) or len(set(names)) < len(names) or self.calibration is not None:
+            return False
+        places = [self.names.index(name) for name in names]
+        self._places = places if self._places is None else [self._places[place] for place in places]
+        self.thresholds = None if self.thresholds is None else self.thresholds[places]
+        self.names = tuple(names)
+        return True
+
     @torch.inference_mode()
     def run_inputs(self, inputs: Sequence[np.ndarray]) -> torch.Tensor:
         """``run`` for letterboxed pictures uint8 (H, W, 3) of one shape, however many the file takes at a time."""
@@ -120,7 +137,8 @@ class Predictor(ABC):
             # A graph of fixed batch size takes no less; the answers to what fills it up are dropped.
             filled = part + part[-1:] * (at_once - len(part) if self.accepts.batch else 0)
             outputs.append(self.run(self.images(filled))[: len(part)])
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        found = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return found if self._places is None else found[:, [0, 1, 2, 3, *(4 + place for place in self._places)]]
 
     def rules(self, settings: PredictionSettings) -> PostprocessingRules:
         """``settings`` as they apply to this predictor. Raises ``UserError`` for classes that it does not know."""

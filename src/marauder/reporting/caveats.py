@@ -161,6 +161,9 @@ def _of_provenance(evidence: RunEvidence) -> list[Caveat]:
         found.append(Caveat("no_commit", "note", "The commit of the code is not known."))
     if evidence.run_id and evidence.latency is None:
         found.append(Caveat("no_latency", "note", "Its speed was not measured."))
+    if evidence.latency is not None and evidence.latency.unsteady:
+        text = f"Its latency is not to be relied on: {evidence.latency.unsteady}."
+        found.append(Caveat("unsteady_latency", "note", text))
     return found
 
 

@@ -57,7 +57,8 @@ class FormatLatency:
 
 @dataclass(frozen=True)
 class LatencyFigures:
-    """Latency by format on one declared machine, with the input it was measured on."""
+    """Latency by format on one declared machine, with the input it was measured on. ``unsteady``: why the figures are
+    not those of a machine at rest, in words; empty: nothing says so."""
 
     machine: str
     formats: Mapping[str, FormatLatency]
@@ -65,6 +66,7 @@ class LatencyFigures:
     height: int | None = None
     width: int | None = None
     threads: int | None = None
+    unsteady: str = ""
 
 
 @dataclass(frozen=True)

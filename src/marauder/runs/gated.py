@@ -322,7 +322,9 @@ class GatedRun:
         self.record.write(self.folder)
         write_text(self.folder / CONFIG_FILE, as_yaml(settings))
         write_json(self.folder / "data_pin.json", self.pinned.to_json())
-        write_json(self.folder / "provenance.json", provenance(self.folder, settings.training.seed))
+        write_json(
+            self.folder / "provenance.json", provenance(self.folder, settings.training.seed, self.record.started)
+        )
         self.notifier.started(self.record, self.runtime.splits(), fresh)
 
     def _tell_other_project(self, former: RunRecord) -> None:
@@ -344,6 +346,8 @@ class GatedRun:
         """The gates before training, in the plan's order; those that an earlier attempt passed are not asked again."""
         # Before training already, since the drift gate compares with it.
         self._find_production()
+        if self.production is not None and (why := self.runtime.incomparable(self.production)):
+            log.warning("the new model will not be compared with the one in production: %s", why)
         for name in self.keeper.names("before"):
             # A run that was interrupted in training does not pay for the gates once more.
             if self.keeper.holds(name):
@@ -422,6 +426,8 @@ class GatedRun:
             metrics=dict(metrics),
             split=runtime.split,
             epochs=outcome.epochs,
+            # More were asked for before, by a call that did not come to train them.
+            epochs_asked=max(self.settings.training.epochs, min(self.record.epochs_asked, outcome.epochs)),
             best_epoch=outcome.best_epoch,
             weights=runtime.description.weights_file,
             weights_sha256=hash_file(self.folder / runtime.description.weights_file),

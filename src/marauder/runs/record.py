@@ -23,7 +23,7 @@ class RunRecord(BaseModel):
     ``verdict``: the worst of its gates', empty until they have judged it;
     ``key``: fingerprint of all that decides the result; ``identity``: settings and data that decide the weights;
     ``weights``: the file that other steps take, ``sealed``: the one that the run knows its weights by, each with its
-    SHA-256; ``epochs_asked``: the most that this run was asked for;
+    SHA-256; ``epochs_asked``: the most that this run was asked for, once finished those that it trained;
     ``withheld``: why it is not offered for production though no gate failed it, empty where it is;
     ``advice``: what to do next, with its kind and text (``reporting.advice``);
     ``stopped_early``: why training ended before its last epoch, empty where it did not;

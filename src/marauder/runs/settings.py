@@ -160,6 +160,12 @@ class RunSettings(Settings):
         None, description="local checkpoints; default: the folder checkpoints in the output"
     )
 
+    step: Annotated[str, Decides.PLACE] = Field(
+        "", description="step of a pipeline that this run is; the pipeline says"
+    )
+    workspace: Annotated[Path | None, Decides.PLACE] = Field(
+        None, description="workspace of that pipeline; the pipeline says"
+    )
     weights: Annotated[StartWeights, Decides.RESULT] = Field(None, description="weights to start from; none: random")
     training: Annotated[TrainingSettings, Decides.RESULT] = TrainingSettings()
     gates: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT, BeforeValidator(_one_file)] = Field(
@@ -192,10 +198,16 @@ class RunSettings(Settings):
     continued_by: ClassVar[tuple[str, ...]] = ("train",)
     """The command, and its options, that take a file of these settings next."""
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        """Words of the command line that continue this run, when more settings follow."""
-        return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE))
+    def command(self, *settings: str, fresh: bool = False) -> tuple[str, ...]:
+        """Words of the command line that continue this run, or with ``fresh`` start it over, with other ``settings``
+        (``training.epochs=20``). A step of a pipeline is continued by the pipeline, whose settings are those of its
+        last run."""
+        again = ["--fresh"] if fresh else []
+        if self.workspace is None:
+            return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE), *settings, *again)
+        own = [f"{self.step}.{setting}" for setting in settings]
+        only = ["--only", self.step] if fresh else []
+        return ("marauder", "pipeline", "run", "--root", str(self.workspace), *only, *own, *again)
 
     @property
     def folder(self) -> Path:

@@ -122,6 +122,11 @@ class TaskRuntime(ABC, Generic[AnyRun]):
         """What the settings and files limit or protect though no gate of ``plan`` judges it, in words."""
         return plan.unjudged()
 
+    def incomparable(self, production: Production) -> str:
+        """Why the model in production cannot be compared with one of this run, as far as it can be known before
+        training; empty: it can."""
+        return ""
+
     def accounts(self) -> Sequence[TransferAccount]:
         """What a model takes of the weights that training starts from, tensor by tensor; empty: it starts from none."""
         return ()

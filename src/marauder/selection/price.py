@@ -60,18 +60,23 @@ class Price:
         boxes = (content["drawn"], content["corrected"])
         return cls(content["pictures"], *boxes, amount, content["hours"], content["currency"])
 
+    @property
+    def cost(self) -> str:
+        """Money and time: ``6.50 EUR and 19 minutes of work``."""
+        time = f"{self.hours:,.1f} hours" if self.hours >= 1.5 else _minutes(self.hours)
+        return f"{self.amount:,.2f} {self.currency} and {time} of work"
+
     def words(self) -> str:
         """One sentence."""
-        money = f"{self.amount:,.2f} {self.currency}"
-        time = f"{self.hours:,.1f} hours" if self.hours >= 1.5 else _minutes(self.hours)
         if self.boxes is None:
             return (
                 f"{self.pictures:,} pictures; how many boxes they hold is not known without a detector or labelled "
-                f"pictures. Opening them costs about {money} and {time} of work, and the boxes come on top"
+                f"pictures. Opening them costs about {self.cost}, and the boxes come on top"
             )
         return (
-            f"about {self.boxes:,.0f} boxes to draw in {self.pictures:,} pictures: roughly {money} and {time} of work, "
-            "at the prices in the settings, without suggested boxes and without a second annotator"
+            f"about {self.boxes:,.0f} boxes to draw in {self.pictures:,} pictures: roughly {self.cost}, "
+            "at the prices in the settings, without suggested boxes and without the pictures that a second annotator "
+            "labels, too"
         )
 
 

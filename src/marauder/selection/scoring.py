@@ -159,7 +159,8 @@ def _calibrate(
     if settings.class_difficulty == "auto":
         known = ", ".join(f"{name} {value:.2f}" for name, value in (difficulty or {}).items())
         notes.append(
-            f"Boxes weigh 1 - AP50 of their class on validation pictures (AP50: {known})."
+            f"Boxes weigh 1 - AP50 of their class on validation pictures (AP50 of boxes scored "
+            f"{settings.confidence:g} or more: {known})."
             if known
             else "All classes weigh the same: no labelled validation pictures say how difficult each is."
         )

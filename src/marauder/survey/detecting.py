@@ -26,7 +26,7 @@ from marauder.prediction.settings import PredictionSettings
 from marauder.survey.seen import Seen, SeenFolder, Shard
 from marauder.survey.settings import MOST_AT_ONCE, PredictSettings
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same model, settings and files would give other boxes."""
 PICTURES = "pictures"
 """Begins the name of parts that are pictures, a shard each; each video is a part of its own."""
@@ -39,6 +39,8 @@ class Detector(Protocol):
 
     names: tuple[str, ...]
     image_size: int
+    thresholds: np.ndarray | None
+    """Least score of each class (C,) where the user names none; ``None``: it has no own ones."""
 
     @property
     def best_batch(self) -> int:

@@ -28,6 +28,8 @@ from marauder.core.wording import counted
 from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
+from marauder.prediction.settings import CONFIDENCE
+from marauder.reporting.judged import Judged, judged
 from marauder.survey.counts import Counts, clips_of, count
 from marauder.survey.detecting import FORMAT as DETECTING_FORMAT
 from marauder.survey.detecting import Detector, Looking, file_identity, wanted_classes
@@ -56,7 +58,7 @@ from marauder.survey.written import Written
 log = logging.getLogger("marauder")
 STATE = ".predict"
 SUMMARY_FILE = "predictions.json"
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same boxes would give other files."""
 MOST_SPECIES = 12
 
@@ -69,7 +71,8 @@ class NothingReadableError(UserError):
 class PredictSummary:
     """What came out. ``totals``: detections of each class, most first. ``max_n``: clip, species and MaxN, highest
     first. ``set_aside``: file and what is wrong with it, or a part of it. ``already_done``: nothing had to be done.
-    ``kept``: formats that only earlier calls asked for."""
+    ``kept``: formats that only earlier calls asked for. ``threshold``: from which score boxes count; ``doubt``: why the
+    model may be of no use, empty where nothing says so."""
 
     output: Path
     pictures: int
@@ -79,6 +82,8 @@ class PredictSummary:
     set_aside: tuple[tuple[str, str], ...]
     already_done: bool = False
     kept: tuple[str, ...] = ()
+    threshold: str = ""
+    doubt: str = ""
 
     @property
     def page(self) -> Path:
@@ -105,6 +110,8 @@ class PredictSummary:
         if self.set_aside:
             first = ": ".join(self.set_aside[0])
             lines.append(f"set aside: {len(self.set_aside):,}, see {SET_ASIDE_FILE}; first: {first}")
+        lines += [self.threshold] if self.threshold else []
+        lines += [f"doubtful: {self.doubt}"] if self.doubt else []
         if self.kept:
             lines.append(f"kept, since earlier calls requested them: {', '.join(self.kept)} (--fresh drops them)")
         return "\n".join([*lines, f"page: {self.page}"])
@@ -130,7 +137,8 @@ def predict_files(
     with exclusive(state / "lock", f"the folder {output}"):
         before = Finished.read(state)
         now = Finished.of(output, _key(settings, digest), settings.formats, settings.inputs, files)
-        work = _work(settings, digest, files)
+        said = judged(settings.model, digest)
+        work = _work(settings, digest, files, said)
         kept: tuple[str, ...] = ()
         if not settings.fresh:
             refuse_edited(output, before.sealed if before else work.sealed())
@@ -139,7 +147,7 @@ def predict_files(
                 kept = before.formats_to_keep(now)
                 formats = tuple(name for name in FORMATS if name in (*settings.formats, *kept))
                 settings, now = settings.changed({"formats": formats}), replace(now, formats=formats)
-                work = _work(settings, digest, files)
+                work = _work(settings, digest, files, said)
             if (known := work.done()) and Written(output, state).all_there():
                 return replace(_told_before(output, known), kept=kept)
         # A model that cannot be opened, or does not know the classes, leaves all as it was.
@@ -153,7 +161,8 @@ def predict_files(
         if before:
             before.give_way(state, None if settings.fresh else now)
         try:
-            return replace(_predict(settings, files, digest, work, now, detector, clock), kept=kept)
+            told = _told(settings, detector, said)
+            return replace(_predict(settings, files, digest, work, now, detector, told, clock), kept=kept)
         except NothingReadableError:
             if untouched:
                 work.marker.unlink()
@@ -167,12 +176,13 @@ def _key(settings: PredictSettings, digest: str) -> str:
     return fingerprint({name: value for name, value in deciding.items() if name != "formats"})
 
 
-def _work(settings: PredictSettings, digest: str, files: Sequence[MediaFile]) -> Work:
+def _work(settings: PredictSettings, digest: str, files: Sequence[MediaFile], said: Judged | None) -> Work:
     # The digest stands for the model: ``by_content`` would hash it a second time.
     deciding = decided(settings, Decides.RESULT, by_content=False) | {"model": digest}
     versions = [FORMAT, DETECTING_FORMAT, DRAWING_FORMAT]
     stamps = [file_identity(media) for media in files]
-    return Work(settings.output / SUMMARY_FILE, [versions, settings.model.name, deciding, stamps])
+    page = [settings.model.name, [said.confidence, said.doubt] if said is not None else None]
+    return Work(settings.output / SUMMARY_FILE, [versions, page, deciding, stamps])
 
 
 def model_digest(model: Path) -> str:
@@ -192,6 +202,7 @@ def _predict(
     work: Work,
     now: Finished,
     detector: Detector,
+    words: dict[str, str],
     clock: Clock,
 ) -> PredictSummary:
     output, state = settings.output, settings.output / STATE
@@ -227,10 +238,10 @@ def _predict(
     if VIAME in settings.formats:
         write_viame(output, survey, files, _rates(files), written)
     write_packages(output, packages, survey, files, clock, written)
-    told = {"model": settings.model.name, "threshold": _threshold(settings), "beside": _beside(settings)}
+    told = {"model": settings.model.name, "beside": _beside(settings), **words}
     written.announce([output / PAGE_FILE])
     write_page(output, state, counts, shown, survey.names, problems, told)
-    summary = _summary(output, counts, survey.names, problems)
+    summary = _summary(output, counts, survey.names, problems, words)
     # Before the summary says "done": what is left from other settings would pass for a result of these.
     written.forget_others()
     about = {"model": {"file": settings.model.name, "sha256": digest, "names": survey.names}, **_plain(summary)}
@@ -287,10 +298,32 @@ def _write_tables(
         write_parquet(output, survey, clip_of)
 
 
-def _threshold(settings: PredictSettings) -> str:
-    if settings.confidence is None:
-        return "Detections that reach the model's own thresholds (0.25 if it has none) are counted."
-    return f"Detections with a score of at least {settings.confidence:g} are counted."
+def _told(settings: PredictSettings, detector: Detector, said: Judged | None) -> dict[str, str]:
+    """``threshold``, ``doubt``: what to say of the model beside its boxes."""
+    threshold, applied = _threshold(settings, detector)
+    figures = said.confidence if said is not None else None
+    if figures is not None and applied is not None and round(figures, 3) != round(applied, 3):
+        threshold += f" The figures in the model's report apply from {figures:.3g}: --conf {figures:.3g}."
+    doubt = ""
+    if said is not None and said.doubt:
+        doubt = f"the model's report does not show that it is of use ({said.doubt}); check what it finds before use"
+    return {"threshold": threshold, "doubt": doubt}
+
+
+def _threshold(settings: PredictSettings, detector: Detector) -> tuple[str, float | None]:
+    """From which score boxes count, in words, and as one number where all classes have the same."""
+    own = detector.thresholds
+    if settings.confidence is not None:
+        return f"Detections with a score of at least {settings.confidence:g} are counted.", settings.confidence
+    if own is None:
+        words = f"Detections with a score of at least {CONFIDENCE:g} are counted; the model names no score of its own."
+        return words, CONFIDENCE
+    if len(set(own.tolist())) == 1:
+        words = "the model's own operating point; --conf sets another."
+        return f"Detections with a score of at least {own[0]:.3g} are counted, {words}", float(own[0])
+    some = [f"{name} {least:.3g}" for name, least in zip(detector.names, own.tolist(), strict=True)][:MOST_SPECIES]
+    more = " …" if len(own) > MOST_SPECIES else ""
+    return f"Detections that reach the model's own thresholds are counted: {', '.join(some)}{more}.", None
 
 
 def _beside(settings: PredictSettings) -> str:
@@ -302,7 +335,9 @@ def _beside(settings: PredictSettings) -> str:
     return ", ".join(names)
 
 
-def _summary(output: Path, counts: Counts, names: Sequence[str], problems: list[tuple[str, str]]) -> PredictSummary:
+def _summary(
+    output: Path, counts: Counts, names: Sequence[str], problems: list[tuple[str, str]], words: dict[str, str]
+) -> PredictSummary:
     totals = {names[index]: int(counts.totals[index]) for index in counts.species}
     found = [
         (clip.clip, names[index], clip.max_n(index).most)
@@ -317,6 +352,8 @@ def _summary(output: Path, counts: Counts, names: Sequence[str], problems: list[
         dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))),
         tuple(sorted(found, key=lambda one: (-one[2], one[0], one[1]))),
         tuple(problems),
+        threshold=words["threshold"],
+        doubt=words["doubt"],
     )
 
 
@@ -327,11 +364,13 @@ def _plain(summary: PredictSummary) -> Plain:
         "totals": summary.totals,
         "max_n": [list(row) for row in summary.max_n],
         "set_aside": [list(row) for row in summary.set_aside],
+        "threshold": summary.threshold,
+        "doubt": summary.doubt,
     }
 
 
 def _told_before(output: Path, about: Plain) -> PredictSummary:
     rows = {name: tuple(tuple(row) for row in about[name]) for name in ("max_n", "set_aside")}
-    return PredictSummary(
-        output, about["pictures"], about["frames"], about["totals"], rows["max_n"], rows["set_aside"], True
-    )
+    words = {name: about[name] for name in ("threshold", "doubt")}
+    known = (about["pictures"], about["frames"], about["totals"], rows["max_n"], rows["set_aside"])
+    return PredictSummary(output, *known, already_done=True, **words)

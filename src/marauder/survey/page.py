@@ -64,8 +64,8 @@ def write_page(
     problems: list[tuple[str, str]],
     told: dict[str, str],
 ) -> Path:
-    """Write ``report.html``. ``told``: ``model``, ``threshold`` and ``beside`` in words. The small pictures must be
-    drawn."""
+    """Write ``report.html``. ``told``: ``model``, ``threshold``, ``doubt`` and ``beside`` in words. The small
+    pictures must be drawn."""
     score_of = {(seen.key, seen.number): score for score, _, seen in counts.scored}
 
     def card(seen: Seen, caption: str) -> dict[str, str]:

@@ -35,7 +35,9 @@ class PredictSettings(Settings):
         min_length=1, description="pictures, videos, folders, or patterns"
     )
     output: Annotated[Path, Decides.PLACE] = Field(Path("predictions"), description="folder to write to")
-    confidence: float | None = Field(None, ge=0, le=1, description="least score; default: the model's own, else 0.25")
+    confidence: float | None = Field(
+        None, ge=0, le=1, description="least score; default: the model's operating point, or 0.25"
+    )
     iou: float = Field(
         0.7, ge=0, le=1, description="overlap above which the fainter of two boxes of a class is dropped"
     )

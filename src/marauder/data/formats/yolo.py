@@ -191,7 +191,8 @@ class _Reading:
                 )
                 self.findings.add("split-same", message, file)
             elif again:
-                message = f"{counted(len(again), 'picture')} listed more than once (again under {key}), for example {again[-1]}"
+                times = counted(len(again), "picture")
+                message = f"{times} listed more than once (again under {key}), for example {again[-1]}"
                 self.findings.add("picture-listed-twice", message, file)
         outside = [path for path, _, _ in pictures if not path.is_relative_to(file.parent)]
         if outside and self.options.pictures is None and not (root / RECORDS_FILE).is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +11,7 @@ from marauder.core.settings import Settings
 from marauder.pipeline.step import Artifact, Awaited, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
+log = logging.getLogger("marauder")
 FOLDER = "annotated"
 
 
@@ -73,6 +75,9 @@ class Annotation(Step):
         settings = context.settings
         # With a batch open this only says which one.
         sent = export_batch(settings, context.clock)
+        if not sent.existed:
+            for note in sent.notes:
+                log.warning("%s", note)
         # A delivery with problems stays in the inbox and would be found again and again.
         seen = set()
         while (delivery := find_delivery(settings)) is not None and delivery not in seen:
@@ -89,7 +94,8 @@ class Annotation(Step):
         pages = sorted((settings.output / "imports" / sent.batch).glob("*/import_report.html"))
         return {
             "batch": sent.batch,
-            "pictures": sent.pictures,
+            "pictures": f"{sent.pictures}, {sent.overlap} of them twice" if sent.overlap else sent.pictures,
+            "price": f"{sent.price.cost}, the second annotator counted" if sent.overlap else sent.price.cost,
             "answers": f"{status.answered} of {status.pictures}",
             "version": version.number,
             "report": context.workspace.relative(pages[-1] if pages else version.folder / "change_log.json"),

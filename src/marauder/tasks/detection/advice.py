@@ -112,8 +112,8 @@ def commands_of(settings: DetectionSettings, outcome: Outcome) -> Commands:
     model = re.sub(r"t$", "n", settings.model)
     other = [] if model == settings.model else [f"model={model}"]
     return Commands(
-        longer=shlex.join([*settings.command, *longer]),
-        pretrained=shlex.join([*settings.command, *other, f"weights={model}.pt", "--fresh"]),
+        longer=shlex.join(settings.command(*longer)),
+        pretrained=shlex.join(settings.command(*other, f"weights={model}.pt", fresh=True)),
         check=shlex.join(["marauder", "data", "check", "--input", str(settings.data)]),
         false_on_train=to_type(
             *("evaluate", "--model", settings.folder / "best.pt", "--data", settings.data),

@@ -37,6 +37,13 @@ class Measured:
     doubts: tuple[str, ...] = ()
 
 
+def other_classes(weights: Path, known: Sequence[str], names: Sequence[str]) -> str:
+    """In which classes a detector that knows ``known`` differs from a data set of ``names``."""
+    lacking, more = (", ".join(one for one in of if one not in other) for of, other in ((names, known), (known, names)))
+    parts = [f"does not know {lacking}"] * bool(lacking) + [f"knows {more}, which the data set lacks"] * bool(more)
+    return f"{weights} {' and '.join(parts) or 'names a class twice'}"
+
+
 def evaluate_split(
     weights: Path,
     dataset: Dataset,
@@ -50,12 +57,8 @@ def evaluate_split(
     """Run a stored detector over the labelled pictures of a split; its operating point is ``least_confidence`` at
     least. Raises ``UserError``, ``Interrupted``."""
     predictor = open_predictor(weights, device, image_size)
-    # The order, too: classes are compared by their numbers.
-    if predictor.names != dataset.names:
-        raise UserError(
-            f"{weights} knows the classes {', '.join(predictor.names)}; the data set has {', '.join(dataset.names)}: "
-            "evaluate on a data set with the same classes in the same order"
-        )
+    if not predictor.number_as(dataset.names):
+        raise UserError(f"{other_classes(weights, predictor.names, dataset.names)}: evaluate on a data set of the same")
     records = labelled(dataset.split(split))
     predictions = predict_records(predictor, records, MEASURING, clock, f"evaluating on {split}")
     # Masks are made of the readable ones: their rows belong to these records.

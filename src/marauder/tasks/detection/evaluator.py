@@ -57,13 +57,14 @@ class DetectionEvaluator(Evaluator):
             return detect(predictor, self.records, self.store, indices, self.inference, should_stop)
 
     def score(self, shares: list[list[Prediction]]) -> dict[str, float]:
-        """``metric_names`` (0 where undefined), and what ``evaluation.epoch`` adds where defined."""
+        """``metric_names`` (0 where undefined), ``confidence``, and what ``evaluation.epoch`` adds where defined."""
         # All on one rank: average precision cannot be put together from parts.
         predictions = [prediction for share in shares for prediction in share]
         records, detections = pair_up(self.records, predictions, self.set_aside)
         masks = self.book(records, self.names) if self.book is not None else None
         result = evaluate(records, detections, self.names, masks)
-        values = {name: getattr(result.overall, name) for name in EPOCH_METRICS}
+        # Where precision, recall and F1 were counted goes into the weights: it is the model's operating point.
+        values = {name: getattr(result.overall, name) for name in (*EPOCH_METRICS, "confidence")}
         if masks is not None:
             from marauder.evaluation.epoch import epoch_metrics
 

@@ -12,9 +12,11 @@ from marauder.data.contact_sheets import Tile, colour_of, contact_sheet, tile_of
 from marauder.data.records import Record
 from marauder.engine.loader import Order
 from marauder.engine.settings import TrainingSettings
+from marauder.engine.task import SampleKey
 from marauder.tasks.detection.training import DetectionTask
 
 LABELS, BATCH = "labels.jpg", "training_batch.jpg"
+LONGEST_NAME = 22
 SHOWN = 12
 """Pictures of a sheet at most."""
 
@@ -41,9 +43,15 @@ def write_previews(task: DetectionTask, training: TrainingSettings, folder: Path
         centre, half = np.split(batch["bboxes"].numpy()[mine] * picture.shape[0], 2, axis=1)
         boxes = np.concatenate([centre - half / 2, centre + half / 2], axis=1)
         labels, colours = [names[number] for number in classes], [colour_of(number) for number in classes]
-        tiles.append(Tile(picture, f"sample {keys[place].index}", boxes, labels, colours))
+        tiles.append(Tile(picture, _caption(task, keys[place]), boxes, labels, colours))
     title = f"What the network is shown: {len(tiles)} samples of the first batch"
     contact_sheet(tiles, folder / BATCH, title=title)
+
+
+def _caption(task: DetectionTask, key: SampleKey) -> str:
+    """The name of a sample's first picture, its middle left out where it is long."""
+    name = Path(task.describe_batch([key])[0]).stem
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2 - 1]}…{name[-LONGEST_NAME // 2 :]}"
 
 
 def label_examples(records: Sequence[Record], count: int, seed: int) -> list[Record]:

@@ -159,7 +159,21 @@ def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
         **({"Stopped early": stopped} if stopped else {}),
         "Optimiser": f"{optimizer.name}, rate {optimizer.learning_rate}, {optimizer.schedule}",
         "Processes": str(settings.processes),
+        **_operating_point(kind, findings),
     }
+
+
+def _operating_point(kind: DetectionResults, findings: Findings) -> dict[str, str]:
+    """From which score ``predict`` counts, chosen on val, beside that of the report's figures; empty: not known."""
+    assert kind.measured is not None
+    rows = [row for row in findings.outcome.history if row["epoch"] == findings.outcome.best_epoch]
+    own, here = rows[0].get("val/confidence") if rows else None, kind.measured.result.overall.confidence
+    if own is None:
+        return {}
+    words = f"marauder predict counts detections from a score of {own:.3g}, the best F1 on val"
+    if round(own, 3) != round(here, 3):
+        words += f"; precision, recall and F1 in this report apply from {here:.3g} (--conf {here:.3g})"
+    return {"Operating point": words}
 
 
 def _drawn(row: Mapping[str, float]) -> dict[str, float]:
@@ -176,7 +190,9 @@ def _latency(findings: Findings) -> LatencyFigures | None:
         name: FormatLatency(one["p50"], one["p95"], batch * 1000 / one["p50"])
         for name, one in latency["timings"].items()
     }
-    return LatencyFigures(latency["machine"], formats, batch, latency["height"], latency["width"], latency["threads"])
+    shape = (batch, latency["height"], latency["width"], latency["threads"])
+    # Exports of older versions do not say it.
+    return LatencyFigures(latency["machine"], formats, *shape, latency.get("unsteady", ""))
 
 
 def _artifacts(settings: DetectionSettings, findings: Findings) -> dict[str, Artifact]:

@@ -21,7 +21,7 @@ from marauder.engine.task import Task, Weights
 from marauder.evaluation.intervals import OVERALL
 from marauder.gates.base import GateSettings
 from marauder.gates.plan import GatePlan
-from marauder.models.files import restore_detector, save_detector
+from marauder.models.files import load_detector, restore_detector, save_detector
 from marauder.models.naming import SUFFIXES
 from marauder.models.transfer import TransferAccount, start_detector
 from marauder.models.ultralytics_adapter import DetectionModel
@@ -30,7 +30,7 @@ from marauder.runs.task_runtime import Findings, Production
 from marauder.tasks.detection.checking import ALL_SLICES, slice_names
 from marauder.tasks.detection.data import DetectionData
 from marauder.tasks.detection.description import Detection
-from marauder.tasks.detection.evaluate_split import evaluate_split
+from marauder.tasks.detection.evaluate_split import evaluate_split, other_classes
 from marauder.tasks.detection.exporting import export_run
 from marauder.tasks.detection.results import DetectionResults
 from marauder.tasks.detection.settings import DetectionSettings
@@ -99,6 +99,15 @@ class DetectionRuntime(DetectionResults):
     def splits(self) -> Mapping[str, int]:
         """Pictures by split."""
         return self.data.dataset.splits()
+
+    def incomparable(self, production: Production) -> str:
+        """Other classes than the data set's; their order does not matter."""
+        names = self.data.dataset.names
+        try:
+            known = load_detector(production.weights).names
+        except UserError as error:
+            return str(error)
+        return "" if sorted(known) == sorted(names) else other_classes(production.weights, known, names)
 
     def task(self, cache: Path | None) -> Task:
         """The detection task; decoded pictures are kept on disk where a folder is given."""

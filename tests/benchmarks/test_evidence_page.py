@@ -11,35 +11,37 @@ import pytest
 
 import accuracy_parity
 import critical_species_gain
-import evidence
+import evidence_page
 from tables import Line
 
 
 def test_the_page_is_what_the_results_say() -> None:
-    stored = evidence.PAGE.read_text(encoding="utf-8")
-    assert stored == evidence.page(), "write it anew: python benchmarks/evidence.py"
+    stored = evidence_page.PAGE.read_text(encoding="utf-8")
+    assert stored == evidence_page.page(), "write it anew: python benchmarks/evidence_page.py"
 
 
 def test_every_script_with_findings_is_a_table() -> None:
     scripts = [
-        path for path in Path(evidence.__file__).parent.glob("*.py") if "\ndef findings(" in path.read_text("utf-8")
+        path
+        for path in Path(evidence_page.__file__).parent.glob("*.py")
+        if "\ndef findings(" in path.read_text("utf-8")
     ]
-    assert sorted(table.script for table in evidence.TABLES) == sorted(path.stem for path in scripts)
-    for table in evidence.TABLES:
+    assert sorted(table.script for table in evidence_page.TABLES) == sorted(path.stem for path in scripts)
+    for table in evidence_page.TABLES:
         assert importlib.import_module(table.script).findings([]) == []
 
 
 def test_stored_results_name_no_folder_of_a_machine() -> None:
-    for path in (evidence.REPOSITORY / evidence.RESULTS).glob("*.jsonl"):
+    for path in (evidence_page.REPOSITORY / evidence_page.RESULTS).glob("*.jsonl"):
         text = path.read_text(encoding="utf-8")
         assert not [word for word in ("/home", "/root", "/tmp", "/work") if f'"{word}' in text], path.name
-        assert path.name in [table.results for table in evidence.TABLES]
+        assert path.name in [table.results for table in evidence_page.TABLES]
 
 
 def test_a_table_without_results_is_listed_with_its_commands(tmp_path: Path) -> None:
-    text = evidence.page(tmp_path)
-    assert text.count("Not measured yet") == len(evidence.TABLES) and "| asked |" not in text
-    for table in evidence.TABLES:
+    text = evidence_page.page(tmp_path)
+    assert text.count("Not measured yet") == len(evidence_page.TABLES) and "| asked |" not in text
+    for table in evidence_page.TABLES:
         assert f"python benchmarks/{table.script}.py" in text
 
 

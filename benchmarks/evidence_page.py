@@ -1,6 +1,6 @@
 """Writes docs/evidence.md: what the tables of trainings say, computed from their stored results.
 
-python benchmarks/evidence.py
+python benchmarks/evidence_page.py
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ no choice saw, unless the row says otherwise.
 
 A command that is stopped continues when it is given again. `yolov8n.pt` holds COCO weights. The trainings are short,
 for processors without a GPU; on one, add `--scale full`. Speeds and single runs are among the [figures of two
-cores](../benchmarks/results/cpu_2_cores.md). `python benchmarks/evidence.py` writes this page.
+cores](../benchmarks/results/cpu_2_cores.md). `python benchmarks/evidence_page.py` writes this page.
 """
 
 
