@@ -69,9 +69,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "sum_per_price": ("reduction=sum", "price_weight=1"),
     "mean": ("reduction=mean",),
     "two_of_a_clip": ("most_per_group=2",),
-    "wide": ("candidate_factor=10",),
+    # Of a small pool five budgets are nearly half, so that uncertainty hardly decides; two leave it more to say.
+    "narrow": ("candidate_factor=2",),
     # Among uncertain pictures, those of classes with few boxes, for their price.
     "balanced": ("cover=class_balance",),
+    "balanced_per_price": ("cover=class_balance", "price_weight=1"),
     "two_of_a_clip_per_price": ("most_per_group=2", "price_weight=1"),
     **{name: (f"strategy={name}",) for name in plugin_names("strategy") if name not in (OURS, RANDOM)},
     **{name: (*ALONE, f"measures=[{name}]") for name in plugin_names("uncertainty")},

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -94,7 +95,7 @@ def train_base(training: Line, data: Path, folder: Path) -> tuple[Path, int]:
     scale = replace(scale, updates=round(scale.updates * BASE_SHARE))
     pictures = len(read_dataset(data).split("train"))
     epochs = epochs_for(pictures, scale)
-    return train_detector(training, scale, data, folder, epochs=epochs), epochs * (pictures // scale.batch_size)
+    return train_detector(training, scale, data, folder, epochs=epochs), epochs * math.ceil(pictures / scale.batch_size)
 
 
 def settings_of(training: Line, data: Path, folder: Path, epochs: int) -> DetectionSettings:
@@ -121,7 +122,7 @@ def updates_of(settings: DetectionSettings, lengths: tuple[int, int]) -> int:
     """Updates that a training with these settings does."""
     from marauder.critical.settings import STAGES, CriticalSettings
 
-    plain, drawn = (length // settings.training.batch_size for length in lengths)
+    plain, drawn = (math.ceil(length / settings.training.batch_size) for length in lengths)
     if not isinstance(settings, CriticalSettings):
         return settings.training.epochs * (drawn if settings.balance.kind != "none" else plain)
     emphasised = {stage: stage != "standard" or settings.stages.standard.emphasis for stage in STAGES}

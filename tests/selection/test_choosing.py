@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from marauder.core.errors import UserError
 from marauder.core.settings import load_settings
 from marauder.selection.choosing import choose, combined_scores, rank_shares
+from marauder.selection.estimate_reliability import expected_boxes, fit_box_line
 from marauder.selection.features import why_alike
+from marauder.selection.pool_scores import PoolScores
 from marauder.selection.price import PriceSettings, estimate_price
 from marauder.selection.settings import SelectionSettings
 from marauder.testing.strategies import make_pool, make_settings
@@ -197,3 +199,25 @@ def test_a_pool_without_names_says_so_for_quotas() -> None:
     pool = replace(make_pool(classes=0, boxes=np.ones(200)), names=())
     with pytest.raises(UserError, match="no detector is used"):
         choose(pool, make_settings(class_quotas={"fish": 1}))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 50), st.integers(0, 60)), min_size=1, max_size=30),
+)
+def test_the_line_from_expected_to_true_boxes_keeps_their_mean(pairs: list[tuple[float, int]]) -> None:
+    expected, true = np.array(pairs, np.float64).T
+    intercept, slope = fit_box_line(expected, true)
+    assert intercept >= 0 and slope >= 0
+    assert (intercept + slope * expected).mean() == pytest.approx(true.mean(), abs=1e-6)
+
+
+def test_expected_boxes_are_those_that_a_detector_which_misses_most_would_have_found() -> None:
+    expected = np.array([0.0, 1.0, 2.0, 5.0])
+    assert fit_box_line(expected, 2 + 4 * expected) == pytest.approx((2, 4))
+    scores = PoolScores(np.arange(4), {}, np.zeros((4, 2)), np.zeros((4, 1)), expected, np.ones(4, np.int64))
+    notes: list[str] = []
+    settings = make_settings()
+    assert expected_boxes(scores, [], settings, notes) == pytest.approx(expected) and not notes
+    found = expected_boxes(replace(scores, box_line=(2.0, 4.0)), [], settings, notes)
+    assert found == pytest.approx([2, 6, 10, 22])
+    assert notes[0].endswith("10.0 a picture instead of 2.0")

@@ -377,6 +377,10 @@ class TestValidation:
         true = sum(len(record.boxes) for record in labelled)
         errors = [abs(one.estimated_boxes.sum() - true) for one in (calibrated, plain)]
         assert errors[0] < 0.5 * errors[1]
+        assert plain.box_line is None, "nothing to learn it from"
+        assert calibrated.box_line is not None
+        intercept, slope = calibrated.box_line
+        assert intercept * COUNT + slope * calibrated.estimated_boxes.sum() == pytest.approx(true, rel=1e-3)
         read = [record for record in read_dataset(data) if record.split == "val"]
         monkeypatch.setattr(candidates.CandidateModel, "look", None)
         again = score_pool(records, settings, NAMES, Clock(), tmp_path / "scores", read)

@@ -231,3 +231,11 @@ def test_hybrid_can_balance_classes_among_the_uncertain() -> None:
     choice = choose(pool, make_settings(cover="class_balance", random_share=0, candidate_factor=2))
     assert {pick.kind for pick in choice.picks} == {"balance"}
     assert scores_of(pool)[choice.indices()].min() > 0.5
+
+
+def test_class_balance_counts_the_boxes_that_a_detector_misses() -> None:
+    counts = np.zeros((200, 3))
+    counts[:, 0] = 1.0
+    pool = make_pool(class_counts=counts, boxes=np.full(200, 4.0), centre_counts=np.zeros((20, 3)))
+    choice = choose(pool, make_settings(strategy="class_balance", count=3, random_share=0, most_per_group=None))
+    assert [pick.reason.partition("which ")[2].split()[0] for pick in choice.picks] == ["0", "4", "8"]

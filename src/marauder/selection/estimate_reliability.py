@@ -37,12 +37,21 @@ def expected_boxes(
 ) -> np.ndarray | None:
     """Boxes to expect in each picture, float64 (M,); ``None``: nothing says how many.
 
-    Those that the detector estimates; where it is not to be trusted, what ``boxes_of_a_picture`` says: for
-    pictures in which it sees nothing, and for all where its mAP50 is too low. ``notes`` say so.
+    Those that the detector estimates, corrected by what it misses in validation pictures; where it is not to be
+    trusted, what ``boxes_of_a_picture`` says: for pictures in which it sees nothing, and for all where its mAP50 is too
+    low. ``notes`` say so.
     """
     estimated = scores.estimated_boxes.astype(np.float64)
     if not why_distrust(scores, settings):
-        return estimated
+        if scores.box_line is None:
+            return estimated
+        intercept, slope = scores.box_line
+        corrected = intercept + slope * estimated
+        notes.append(
+            f"expected boxes are corrected by what the detector misses and invents in validation pictures: "
+            f"{corrected.mean():.1f} a picture instead of {estimated.mean():.1f}"
+        )
+        return corrected
     # A detector that is blind to much of the pool may still count well where it sees; a poor one counts well nowhere.
     poor = scores.map50 is not None and scores.map50 < settings.min_map50
     guessed = np.full(len(scores), True) if poor else scores.box_counts == 0
@@ -55,3 +64,17 @@ def expected_boxes(
     source = "price.boxes_per_picture" if stated else f"the mean of the {len(labelled):,} labelled pictures"
     notes.append(f"{told}: {mean:.1f}, {source}, is used instead, in the price, too")
     return np.where(guessed, mean, estimated)
+
+
+def fit_box_line(expected: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope, at least 0, by which ``expected`` boxes (N,) come nearest to ``true`` ones (N,) by squares.
+
+    The mean stays right where one of them is held at 0.
+    """
+    mean, mean_true = float(expected.mean()), float(true.mean())
+    spread = float(((expected - mean) ** 2).sum())
+    slope = float(((expected - mean) * (true - mean_true)).sum()) / spread if spread > 0 else 0.0
+    intercept = mean_true - slope * mean
+    if slope < 0 or spread <= 0:
+        return mean_true, 0.0
+    return (0.0, mean_true / mean) if intercept < 0 else (intercept, slope)

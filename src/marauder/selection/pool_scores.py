@@ -16,6 +16,8 @@ class PoolScores:
     ``class_counts``: float32 (M, C), calibrated expected number of boxes of each class; ``estimated_boxes``: float32
     (M,), their sum. ``box_counts``: int64 (M,), boxes in which some class has a score above ``confidence``. ``map50``:
     AP at IoU 0.5 on labelled validation pictures, the mean over classes, of the best model; ``None``: not measured.
+    ``box_line``: intercept and slope by which ``estimated_boxes`` of labelled validation pictures become their true
+    ones, both at least 0; ``None``: not measured.
     ``set_aside``: record key to why its picture could not be used. ``notes``: plain sentences on how
     scores were made (which calibration, which committee) that belong in the report. ``seconds``: time spent on
     scoring in this call; what was read back from an earlier one costs nothing.
@@ -28,6 +30,7 @@ class PoolScores:
     estimated_boxes: np.ndarray
     box_counts: np.ndarray
     map50: float | None = None
+    box_line: tuple[float, float] | None = None
     set_aside: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -20,6 +20,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import remove_leftovers
 from marauder.core.plugins import make
 from marauder.core.progress import Progress
+from marauder.core.randomness import stream
 from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Record
 from marauder.prediction.batching import one_chunk_ahead
@@ -34,6 +35,7 @@ from marauder.prediction.candidates import (
 )
 from marauder.prediction.score_calibration import ScoreCalibration, no_calibration
 from marauder.selection.box_evidence import BoxEvidence, class_distribution
+from marauder.selection.estimate_reliability import fit_box_line
 from marauder.selection.measures.base import Measure
 from marauder.selection.pool_scores import PoolScores
 from marauder.selection.reduction import box_weights, class_weights, reduce_boxes
@@ -54,6 +56,10 @@ __all__ = ["PoolScores", "score_pool"]
 
 CHUNK = 64
 """Pictures that are held decoded at a time."""
+VALIDATION = "validation"
+"""Subfolder for what the models expect in labelled validation pictures."""
+LEAST_COUNTED, MOST_COUNTED = 20, 500
+"""Validation pictures from which boxes are learned to be counted."""
 DECISIVE = (
     *("image_size", "reduction", "top_k", "confidence", "dropout_passes", "dropout_rate", "views"),
     *("ensemble_iou", "critical", "critical_weight", "seed"),
@@ -123,17 +129,45 @@ def score_pool(
     models = open_models(settings, names)
     measures: dict[str, Measure] = {name: make("uncertainty", name) for name in settings.all_measures()}
     passes = needed_passes(settings, {measure.needs for measure in measures.values()}, len(models))
-    calibrations, weights, map50, notes = _calibrate(models, settings, validation, clock, folder)
+    labelled = _labelled(models, settings, validation)
+    calibrations, weights, map50, notes = _calibrate(models, settings, labelled, clock, folder)
     scorer = _Scorer(models, calibrations, measures, passes, weights, settings)
     shards = _score_shards(scorer, records, clock, folder)
     told = [*_committee(models, passes), *notes]
-    return replace(_join(shards, list(measures), told, time.monotonic() - started, records), map50=map50)
+    found = _join(shards, list(measures), told, time.monotonic() - started, records)
+    return replace(found, map50=map50, box_line=_box_line(scorer, labelled, clock, folder / VALIDATION))
+
+
+def _labelled(
+    models: Sequence[CandidateModel], settings: SelectionSettings, validation: Sequence[Record] | None
+) -> list[Record]:
+    """Labelled validation pictures; none where nothing is to be learned from them."""
+    if settings.calibration == "off" and settings.class_difficulty == "off":
+        return []
+    return read_validation(settings, models[0].names) if validation is None else list(validation)
+
+
+def _box_line(scorer: _Scorer, labelled: Sequence[Record], clock: Clock, folder: Path) -> tuple[float, float] | None:
+    """Intercept and slope from expected to true boxes of validation pictures; ``None`` where there are too few.
+
+    A detector that knows little misses most boxes, and its scores, however calibrated, say nothing of those.
+    """
+    if scorer.settings.calibration == "off" or len(labelled) < LEAST_COUNTED:
+        return None
+    order = stream(scorer.settings.seed, "selection", "boxes of validation").permutation(len(labelled))
+    chosen = [labelled[place] for place in np.sort(order[:MOST_COUNTED])]
+    folder.mkdir(exist_ok=True)
+    shards = _score_shards(scorer, chosen, clock, folder)
+    expected = np.concatenate([shard.class_counts.sum(axis=1, dtype=np.float64) for shard in shards])
+    places = np.concatenate([shard.indices for shard in shards])
+    true = np.array([(~chosen[place].ignored).sum() for place in places], np.float64)
+    return fit_box_line(expected, true) if len(true) >= LEAST_COUNTED else None
 
 
 def _calibrate(
     models: Sequence[CandidateModel],
     settings: SelectionSettings,
-    validation: Sequence[Record] | None,
+    labelled: Sequence[Record],
     clock: Clock,
     folder: Path,
 ) -> tuple[list[ScoreCalibration], np.ndarray, float | None, list[str]]:
@@ -143,7 +177,6 @@ def _calibrate(
     # Calibrating takes a pass over all validation pictures; without it the mAP50 stays unknown, too.
     if settings.calibration == "off" and settings.class_difficulty == "off":
         return identity, class_weights(names, None, settings.critical, settings.critical_weight), None, []
-    labelled = read_validation(settings, names) if validation is None else list(validation)
     fitted = [
         calibrate_model(
             model, labelled, settings.batch, settings.seed, clock.check, folder / f"calibration-{number}.json"
@@ -274,6 +307,6 @@ def _join(
 
 def _forget(folder: Path) -> None:
     """Delete what earlier calls left in ``folder``."""
-    for pattern in ("scores-*.npz", "calibration-*.json"):
+    for pattern in ("scores-*.npz", f"{VALIDATION}/scores-*.npz", "calibration-*.json"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -30,10 +30,13 @@ class ClassBalance(Strategy):
     def fill(self, space: Space, basket: Basket, among: np.ndarray, count: int) -> None:
         pool, end = space.pool, len(basket.picks) + count
         places = self.choosable(basket, among)
-        points, counts = space.points[places], np.asarray(pool.class_counts[places], np.float64)
+        # Boxes that the detector misses are taken to be of the classes that it finds.
+        found = float(pool.class_counts.sum())
+        expected = pool.class_counts * (float(pool.boxes.sum()) / found if found > 0 else 1.0)
+        points, counts = space.points[places], np.asarray(expected[places], np.float64)
         distances = space.fixed_distances(basket, places)
         prices = relative_prices(pool, space.settings)[places]
-        held = pool.centre_counts.sum(axis=0) + pool.class_counts[basket.taken()].sum(axis=0)
+        held = pool.centre_counts.sum(axis=0) + expected[basket.taken()].sum(axis=0)
         while len(basket.picks) < end and basket.left > 0:
             gains = np.log1p(counts / (1.0 + held))
             # Without any labelled picture all are equally new.
