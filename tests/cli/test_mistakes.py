@@ -391,7 +391,7 @@ def test_only_a_file_with_a_line_is_a_place(folder: Path) -> None:
 def test_a_checkpoint_is_no_input(folder: Path) -> None:
     (folder / "nonsense.pt").write_bytes(b"no weights")
     done = marauder(folder, "predict", "--model=nonsense.pt", "--input=reef", "--resume", "nonsense.pt", "--device=77")
-    assert "inputs: nonsense.pt: a model or checkpoint, no picture or video" in done.stderr
+    assert "option --input: nonsense.pt: a model or checkpoint, no picture or video" in done.stderr
     assert "--resume takes no file here: it resumes by itself" in done.stderr
     assert "option --device: cuda:77: this machine has" in done.stderr
 
