@@ -18,6 +18,7 @@ from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.settings import MEASURING
 from marauder.runs.task_runtime import Evaluator
+from marauder.tasks.detection.evaluate_split import other_classes
 from marauder.tasks.detection.evaluator import DetectionEvaluator
 from marauder.tasks.detection.settings import EPOCH_METRICS
 from marauder.testing.evaluators import EvaluatorContract
@@ -72,3 +73,9 @@ class TestDetectionEvaluatorWithCriticalClasses(TestDetectionEvaluator):
         assert set(TIER_METRICS) <= set(evaluator.metric_names)
         score = evaluator.score([evaluator.predict(model, 0, 1, lambda: False)])
         assert score["others/map50"] < 0.5 and score["critical_with_floor"] == score["others/map50"]
+
+
+def test_a_detector_of_other_classes_is_told_by_those_that_differ() -> None:
+    known = other_classes(Path("best.pt"), ("ray", "whale"), ("fish", "ray"))
+    assert known == "best.pt does not know fish and knows whale, which the data set lacks"
+    assert other_classes(Path("best.pt"), ("ray",), ("fish", "ray")) == "best.pt does not know fish"
