@@ -304,7 +304,7 @@ def test_annotations_without_pictures(shared_data: Path, tmp_path: Path):
     assert "Funiculina" in summary.unmapped
     dataset = read_dataset(summary.data_yaml)
     assert int(dataset.class_counts().sum()) == summary.boxes
-    with pytest.raises(UserError, match=r"none of the 595 pictures is here.*--mode reference"):
+    with pytest.raises(UserError, match=r"none of 595 pictures is here.*--mode reference"):
         organize(OrganizeSettings(inputs=(source,), output=tmp_path / "link"))
 
 

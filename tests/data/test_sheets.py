@@ -54,7 +54,7 @@ def test_an_unreadable_picture_is_a_tile_that_says_so(tmp_path: Path):
 
 def test_the_widest_caption_stays_under_its_own_tile(tmp_path: Path):
     dark = np.zeros((30, 40, 3), np.uint8)
-    sheet = contact_sheet([Tile(dark, "picture-unreadable: " + "W" * 90), Tile(dark)], tmp_path / "s.png", 2, 200)
+    sheet = contact_sheet([Tile(dark, "picture-unreadable:\n" + "W" * 90), Tile(dark)], tmp_path / "s.png", 2, 200)
     pixels = np.asarray(Image.open(sheet)).astype(int)
     bottom = pixels[-24:, 206 + 2 :]  # under the second tile, which has no caption
     assert pixels[-24:, :206].max() > 200 > bottom.max()

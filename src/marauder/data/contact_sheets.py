@@ -183,6 +183,8 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 def _fitted(text: str, width: int, size: int = CAPTION_SIZE) -> str:
     """Shortened in the middle to ``width`` pixels in letters of ``size``: names of frames differ at their ends."""
     font = _font(size)
+    # File names may hold a line break, which has no length.
+    text = " ".join(text.splitlines())
     if font.getlength(text) <= width:
         return text
     for length in range(len(text) - 1, 2, -1):
