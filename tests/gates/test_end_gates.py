@@ -281,6 +281,11 @@ def test_health_has_words_for_every_failure_and_tells_what_was_lived_through() -
         (FloorEvidence("mAP50", 0.12, 0.05, unknown="only 2 labelled pictures"), "warn", "tell: only 2 labelled"),
         (FloorEvidence("mAP50", math.nan, 0.05), "warn", "too few pictures to tell: mAP50 was not measured"),
         (FloorEvidence("mAP50", 0.12, 0.05, 0.05, 0.3, "6 clips"), "pass", "0.050 to 0.300, 6 clips"),
+        (
+            FloorEvidence("mAP50", 0.12, 0.05, 0.08, 0.2, useless="nothing found"),
+            "fail",
+            "yet: nothing found (mAP50 is 0.120)",
+        ),
         (FloorEvidence("gain", 0.02, 0.0), "pass", "no interval was drawn"),
         (FloorEvidence("gain", -0.02, 0.0, -0.1, 0.01), "fail", "below 0"),
     ],

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
 from marauder.core.files import fingerprint
 from marauder.data.pictures import PictureStore
 from marauder.data.reading import read_dataset
-from marauder.data.records import Record
+from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import automatic_slices
 from marauder.evaluation.critical_metrics import TIER_METRICS
+from marauder.evaluation.evaluate import evaluate
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.settings import MEASURING
 from marauder.runs.task_runtime import Evaluator
 from marauder.tasks.detection.evaluate_split import other_classes
 from marauder.tasks.detection.evaluator import DetectionEvaluator
+from marauder.tasks.detection.results import finds_nothing
 from marauder.tasks.detection.settings import EPOCH_METRICS
 from marauder.testing.evaluators import EvaluatorContract
 
@@ -79,3 +82,13 @@ def test_a_detector_of_other_classes_is_told_by_those_that_differ() -> None:
     known = other_classes(Path("best.pt"), ("ray", "whale"), ("fish", "ray"))
     assert known == "best.pt does not know fish and knows whale, which the data set lacks"
     assert other_classes(Path("best.pt"), ("ray",), ("fish", "ray")) == "best.pt does not know fish"
+
+
+@pytest.mark.parametrize("score, useless", [(0.01, True), (0.9, False)])
+def test_boxes_that_nobody_would_be_shown_are_nothing_found(small_reef: Path, score: float, useless: bool) -> None:
+    dataset = read_dataset(small_reef)
+    records = dataset.split("val").records
+    found = [Detections(one.boxes, np.full(len(one.boxes), score), one.classes) for one in records]
+    overall = evaluate(records, found, dataset.names).overall
+    assert overall.map50 > 0.9
+    assert bool(finds_nothing(overall)) is useless

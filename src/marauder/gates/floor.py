@@ -37,7 +37,8 @@ class FloorEvidence:
     """``metric``: the figure's title. ``value``: measured (NaN: it was not). ``level``: the task's own.
 
     ``low``, ``high``: its 95 % interval (NaN: the task draws none), over ``drawn``, such as "12 clips". ``unknown``:
-    why nothing can be told from the value; empty: it can.
+    why nothing can be told from the value; empty: it can. ``useless``: why the model is of no use whatever the value;
+    empty: nothing says so.
     """
 
     metric: str
@@ -47,10 +48,11 @@ class FloorEvidence:
     high: float = math.nan
     drawn: str = ""
     unknown: str = ""
+    useless: str = ""
 
 
 class FloorGate(Gate[FloorSettings, FloorEvidence]):
-    """Breaks below the level; warns where the interval reaches below it. Either way the model is not offered."""
+    """Breaks below the level, or where nothing is found; warns where the interval reaches below it. Either way the model is not offered."""
 
     name = "floor"
     phase = "end"
@@ -60,7 +62,7 @@ class FloorGate(Gate[FloorSettings, FloorEvidence]):
     essential = True
 
     def judge(self, evidence: FloorEvidence) -> Verdict:
-        """Below the level: broken. Unknown, or an interval that reaches below: warn."""
+        """Below the level, or of no use: broken. Unknown, or an interval that reaches below: warn."""
         level = self.settings.level if self.settings.level is not None else evidence.level
         value, metric = evidence.value, evidence.metric
         facts = {"metric": metric, "low": evidence.low, "high": evidence.high}
@@ -71,6 +73,9 @@ class FloorGate(Gate[FloorSettings, FloorEvidence]):
             finding = NOT_LEARNED if value < evidence.level else BELOW_LEVEL
             why = f"{finding}: {metric} is {value:.3f}, below {level:g}"
             return self.verdict(self.broken(), why, value, level, **facts, finding=finding)
+        if evidence.useless:
+            why = f"{NOT_LEARNED}: {evidence.useless} ({metric} is {value:.3f})"
+            return self.verdict(self.broken(), why, value, level, **facts, finding=NOT_LEARNED)
         interval = f"{evidence.low:.3f} to {evidence.high:.3f}{f', {evidence.drawn}' if evidence.drawn else ''}"
         if evidence.low < level:
             why = f"{NOT_KNOWN}: {metric} is {value:.3f}, but its 95 % interval ({interval}) reaches below {level:g}"

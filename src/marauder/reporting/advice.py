@@ -58,6 +58,7 @@ class Figures:
     ``on_val``: mAP50 of the same weights on val. ``validation``, ``losses``: by epoch. ``pretrained``: whether training
     started from weights. ``clips``: by split. ``failed``: gates that failed; ``withheld``: why it is not offered for
     production. ``unlabelled``: pictures with many confident boxes where no label is: the key and how many.
+    ``nothing_found``: no detection is right at the operating point.
     """
 
     value: float
@@ -77,11 +78,12 @@ class Figures:
     failed: Sequence[str] = ()
     withheld: str = ""
     unlabelled: Sequence[tuple[str, int]] = ()
+    nothing_found: bool = False
 
     @property
     def is_unlearned(self) -> bool:
         """Whether it finds next to nothing. A higher level that somebody set says nothing about that."""
-        return self.value < min(self.level, self.floor)
+        return self.nothing_found or self.value < min(self.level, self.floor)
 
 
 @dataclass(frozen=True)

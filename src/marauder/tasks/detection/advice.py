@@ -24,7 +24,7 @@ from marauder.runs.task_description import FLOOR_GATE
 from marauder.runs.task_runtime import Findings
 from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.description import Detection
-from marauder.tasks.detection.results import DetectionResults
+from marauder.tasks.detection.results import DetectionResults, finds_nothing
 from marauder.tasks.detection.settings import DetectionSettings
 
 SURE, MANY = 0.5, 5
@@ -61,6 +61,7 @@ def figures_of(kind: DetectionResults, findings: Findings) -> Figures:
         classes=class_figures(kind.measured.result.overall, shown),
         failed=[one.gate for one in findings.verdicts if one.answer == "fail"],
         withheld=withheld(findings.verdicts),
+        nothing_found=bool(finds_nothing(kind.measured.result.overall)),
         unlabelled=without_label(kind.measured.records, kind.measured.detections),
     )
 

@@ -8,6 +8,7 @@ from marauder.core.metrics import Metric
 from marauder.core.wording import counted
 from marauder.evaluation.comparison import Comparison, compare
 from marauder.evaluation.intervals import OVERALL, Interval, bootstrap, intervals_by_slice
+from marauder.evaluation.metrics import Metrics
 from marauder.evaluation.reliability import Calibration, calibrate
 from marauder.gates.floor import FloorEvidence
 from marauder.gates.regression import RegressionSettings
@@ -16,6 +17,20 @@ from marauder.runs.task_runtime import TaskRuntime
 from marauder.tasks.detection.data import DetectionData
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.settings import DetectionSettings
+
+LEAST_RECALL = 0.01
+"""Recall at the operating point below which a detector finds nothing, whatever its average precision.
+
+Boxes with scores below any that would be shown can reach an average precision of 0.1 by their place alone, where each
+picture has one large animal in its middle.
+"""
+
+
+def finds_nothing(overall: Metrics) -> str:
+    """Why a detector is of no use though its average precision is not 0; empty: it is of some."""
+    if not overall.recall < LEAST_RECALL:
+        return ""
+    return f"no detection is right at its operating point, a score of {overall.confidence:.3g}"
 
 
 class DetectionResults(TaskRuntime[DetectionSettings]):
@@ -74,7 +89,7 @@ class DetectionResults(TaskRuntime[DetectionSettings]):
             alone = [replace(one, group=one.key) for one in self.measured.records]
             draws = self.settings.evaluation.draws
             interval, drawn = bootstrap(self.measured.result.matches, alone, metric.name, draws), "pictures"
-        found = super().learned(metric, value)
+        found = replace(super().learned(metric, value), useless=finds_nothing(self.measured.result.overall))
         if interval.groups < FEW_GROUPS:
             few = counted(interval.groups, "labelled picture was", "labelled pictures were")
             return replace(found, unknown=f"only {few} measured on")
