@@ -52,7 +52,10 @@ class FloorEvidence:
 
 
 class FloorGate(Gate[FloorSettings, FloorEvidence]):
-    """Breaks below the level, or where nothing is found; warns where the interval reaches below it. Either way the model is not offered."""
+    """Breaks below the level, or where nothing is found; warns where the interval reaches below it.
+
+    Either way the model is not offered.
+    """
 
     name = "floor"
     phase = "end"
