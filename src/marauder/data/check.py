@@ -219,6 +219,12 @@ DEFECTS: dict[str, Defect] = {
     "picture-without-label": Defect(
         "warning", "picture without labels", "pictures without labels", "read as unlabelled, see --missing-label"
     ),
+    "picture-doubtful": Defect(
+        "warning",
+        "picture that may have labels which were not read",
+        "pictures that may have labels which were not read",
+        "left out; correct or fetch the file named, or name its format with --format",
+    ),
     "picture-duplicate": Defect(
         "warning",
         "picture that is byte for byte the same as another",
