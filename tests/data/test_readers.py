@@ -460,8 +460,13 @@ def test_a_split_that_names_the_pictures_of_another_is_called_so(tmp_path: Path)
     assert problem.kind == "split-same" and told in problem.message
     with pytest.raises(UserError, match=re.escape(told)):
         dataset.split("val")
-    (tmp_path / "data.yaml").write_text("train: images\nval: [images, more]\nnames: [fish]\n")
     small_sets.picture(tmp_path / "more" / "2.jpg", 2)
+    for lines in ("val: more\nvalid: more", "val: images\nvalid: more", "val: more\nvalid: images"):
+        (tmp_path / "data.yaml").write_text(f"train: images\n{lines}\nnames: [fish]\n")
+        named = read_dataset(tmp_path)
+        assert named.splits() == {"train": 2, "val": 1}
+        assert (kinds(named)["split-same"], kinds(named)["picture-listed-twice"]) == (0, 1), lines
+    (tmp_path / "data.yaml").write_text("train: images\nval: [images, more]\nnames: [fish]\n")
     again = read_dataset(tmp_path)
     assert again.splits() == {"train": 2, "val": 1}
     listed = [one.message for one in again.problems if one.kind == "picture-listed-twice"]
