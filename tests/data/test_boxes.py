@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,14 @@ def test_a_file_that_says_the_same_a_thousand_times_is_told_of_shortly_and_soon(
 
 def test_the_highest_of_many_unknown_classes_can_still_be_read():
     clean = clean_boxes(np.tile([1.0, 1, 9, 9], (100, 1)), np.arange(100) + 1, 100, 50, 1)
-    found = [UNKNOWN_CLASS.search(finding.message) for finding in clean.findings]
+    found = [UNKNOWN_CLASS.match(finding.message) for finding in clean.findings]
     assert max(int(match["index"]) for match in found if match) == 100
     assert sum(finding.count for finding in clean.findings) == 100
+
+
+@pytest.mark.parametrize("key", ["", "a: ", "class 3/img: ", "site: class x/img: "])
+def test_a_picture_s_key_is_no_part_of_the_unknown_class(key: str):
+    by_name = UNKNOWN_CLASS.match(f"{key}class Platlets: none of the names; did you mean Platelets?")
+    by_number = UNKNOWN_CLASS.match(f"{key}class -7 (known: 0 to 2)")
+    assert by_name is not None and by_number is not None
+    assert (by_name["name"], by_name["index"], by_number["index"]) == ("Platlets", None, "-7")

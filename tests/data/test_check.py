@@ -278,10 +278,16 @@ def test_counts_agree_with_what_is_counted():
 
 
 def test_class_names_that_one_slip_makes_of_each_other_are_told_with_their_boxes(tmp_path: Path):
-    boxes = np.array([[1.0, 1, 9, 9], [10, 10, 30, 30], [30, 5, 60, 40], [2, 20, 9, 50]])
-    record = Record("a", small_sets.picture(tmp_path / "a.jpg"), 80, 60, boxes, np.array([0, 1, 1, 2]))
+    boxes = np.array([[float(x), 1, x + 5, 9] for x in range(60)])
+    picture = small_sets.picture(tmp_path / "a.jpg")
     names = ("Platlets", "Platelets", "class 1", "platelet")
-    (found,) = check_dataset(Dataset(names, (record,), "blood")).of_kind("class-names-alike")
-    assert str(found) == "blood: Platlets (1 box) beside Platelets (2 boxes)"
-    one = replace(record, classes=np.array([1, 1, 1, 2]))
-    assert not check_dataset(Dataset(names, (one,), "blood")).of_kind("class-names-alike")
+
+    def told(*counts: int) -> list[str]:
+        classes = np.repeat(np.arange(len(counts)), counts)
+        record = Record("a", picture, 80, 60, boxes[: len(classes)], classes)
+        return [str(one) for one in check_dataset(Dataset(names, (record,), "blood")).of_kind("class-names-alike")]
+
+    assert told(1, 10, 1) == ["blood: Platlets (1 box) beside Platelets (10 boxes)"]
+    assert told(2, 19, 1) == [], "so many are no slip: Scarus and Sparus are two genera"
+    assert told(0, 20, 1) == []
+    assert told(0, 20, 0, 19) == ["blood: platelet (19 boxes) beside Platelets (20 boxes)"], "a plural is no genus"

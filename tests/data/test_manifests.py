@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.check import check_dataset
+from marauder.data.manifests import measure
 from marauder.data.manifests.format import RowError, local_path, parse_row, row_of
 from marauder.data.manifests.lazy import scan
-from marauder.data.manifests.measure import LONG_SIDE, measure_dataset, measure_picture
+from marauder.data.manifests.measure import LONG_SIDE, decode_dataset, measure_dataset, measure_picture
 from marauder.data.manifests.spec import find_spec, load_spec
 from marauder.data.manifests.splitting import divided
 from marauder.data.manifests.writing import write_manifests
@@ -480,6 +482,16 @@ class TestMeasure:
         assert "sharpness" in measured.records[0].attributes and "sharpness" not in measured.records[1].attributes
         assert [problem.kind for problem in measured.problems] == ["picture-truncated"]
         assert measured.records[3].attributes["brightness"] == 1.0
+
+    def test_measured_pictures_are_not_decoded_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        dataset = own_set(tmp_path / "set")
+        cut = dataset.records[1].picture
+        cut.write_bytes(cut.read_bytes()[:-200])
+        for record in dataset:
+            os.utime(record.picture, (1e9, 1e9))  # of files changed just now nothing is kept
+        measured = [problem.kind for problem in measure_dataset(dataset).problems]
+        monkeypatch.setattr(measure, "load_rgb", lambda *_, **__: pytest.fail("decoded again"))
+        assert [problem.kind for problem in decode_dataset(dataset).problems] == measured == ["picture-truncated"]
 
     def test_stops_in_time(self, tmp_path: Path):
         with pytest.raises(Interrupted):

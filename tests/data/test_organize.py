@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import format_writers
 import numpy as np
 import pytest
 import small_sets
@@ -285,6 +286,27 @@ def test_splits_of_the_sources(sources: list[Path], tmp_path: Path):
         shutil.rmtree(sources[0] / folder / "train")
     with pytest.raises(UserError, match="no splits to keep"):
         organize(settings)
+
+
+@pytest.mark.parametrize("missing", ["unlabelled", "empty"])
+def test_one_folder_of_pictures_for_several_sources_gives_each_picture_once(missing: str, tmp_path: Path):
+    shared = tmp_path / "pictures"
+    for number, name in enumerate(("dive/a", "dive/b", "dive/c", "dive/d", "dive/e", "dive/f", "archive/g")):
+        small_sets.picture(shared / f"{name}.jpg", number)
+    rows = {name: (f"{name}.jpg", *small_sets.SIZE, [(*small_sets.BOX, "crab")]) for name in "abcd"}
+    inputs = (tmp_path / "one", tmp_path / "two")
+    for place, names in zip(inputs, ("ab", "cd")):
+        format_writers.write_labelme(place, [rows[name] for name in names])
+    (inputs[1] / "f.json").touch()  # which may be labelled, and is unlabelled for the first source
+    options = {"taxonomy": "source", "near_duplicates": False, "fractions": {"train": 0.5, "val": 0.5}}
+    settings = OrganizeSettings(
+        inputs=inputs, pictures=shared, output=tmp_path / "out", missing_label=missing, **options
+    )
+    summary = organize(settings)
+    dataset = read_dataset(summary.data_yaml)
+    found = sorted((record.key[-1], record.labelled, len(record.boxes)) for record in dataset)
+    assert found == [*((name, True, 1) for name in "abcd"), ("e", missing == "empty", 0)]
+    assert (summary.problems["picture-without-label"], summary.problems["picture-doubtful"]) == (1, 1)
 
 
 def test_mistakes(sources: list[Path], tmp_path: Path):

@@ -317,6 +317,81 @@ class TestVoc:
         assert kinds(dataset)["picture-ambiguous"] == kinds(dataset)["picture-unread"] == 1
 
 
+class TestPerhapsLabelled:
+    """What may have labels is neither background nor to be labelled again: it is left out, and the file is named."""
+
+    @staticmethod
+    def read(root: Path, **reading: str | Path) -> tuple[dict[str, bool], dict[str, str]]:
+        """Records, labelled or not, and messages on pictures in doubt by the pictures' names."""
+        dataset = read_dataset(root, missing_label="empty", **reading)
+        doubts = {Path(one.path).name: one.message for one in dataset.problems if one.kind == "picture-doubtful"}
+        told = {
+            Path(one.path).name for one in dataset.problems if one.kind in ("picture-without-label", "picture-unread")
+        }
+        assert not told & doubts.keys()
+        return {record.key: record.labelled for record in dataset}, doubts
+
+    def test_labelme_files_that_are_cut_short_or_empty(self, tmp_path: Path):
+        images = small_sets.labelme(tmp_path) / "images"
+        small_sets.picture(images / "c.jpg", 3)
+        (images / "c.json").write_text((images / "a.json").read_text()[:30])
+        for name in ("d", "e"):
+            small_sets.picture(images / f"{name}.jpg", 4)
+        (images / "d.json").touch()
+        found, doubts = self.read(tmp_path)
+        assert found == {"a": True, "b": True, "e": True}
+        assert doubts.keys() == {"c.jpg", "d.jpg"}
+        assert "images/c.json was not read" in doubts["c.jpg"] and "images/d.json" in doubts["d.jpg"]
+
+    def test_a_label_file_that_dvc_has_not_fetched(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path)
+        for name in "cd":
+            small_sets.picture(root / f"JPEGImages/{name}.jpg", 3)
+        (root / "Annotations/c.xml.dvc").write_text("outs:\n- path: c.xml\n")
+        (root / "JPEGImages/d.jpg.dvc").write_text("outs:\n- path: d.jpg\n")
+        found, doubts = self.read(root)
+        assert found == {"a": True, "b": True, "d": True}
+        assert doubts.keys() == {"c.jpg"} and "c.xml.dvc is not here (run `dvc pull`)" in doubts["c.jpg"]
+
+    def test_pictures_called_as_a_labelled_one_is(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path)
+        for name in ("a.png", "a_mask.png", "c_mask.png"):
+            small_sets.picture(root / f"JPEGImages/{name}", 3)
+        found, doubts = self.read(root)
+        assert found == {"a": True, "b": True, "c_mask": True}
+        assert doubts.keys() == {"a.png", "a_mask.png"}
+        assert all("a.jpg, which has labels" in message for message in doubts.values())
+
+    def test_labels_in_another_format(self, tmp_path: Path):
+        root = small_sets.voc(tmp_path / "set")
+        for name in "cdef":
+            small_sets.picture(root / f"JPEGImages/{name}.jpg", 3)
+        shutil.copy(small_sets.labelme(tmp_path / "other") / "images/a.json", root / "JPEGImages/c.json")
+        (root / "JPEGImages/d.txt").write_text("0 .5 .5 .2 .2\n")
+        (root / "labels").mkdir()
+        (root / "labels/e.jpg.TXT").write_text("0 .5 .5 .2 .2\n")
+        # Pictures apart from their labels: what lies beside them counts as well.
+        apart = shutil.move(root / "JPEGImages", tmp_path / "apart")
+        labels = {"c.jpg": apart / "c.json", "d.jpg": apart / "d.txt", "e.jpg": root / "labels/e.jpg.TXT"}
+        told = {name: f"may be labelled: {path} was not read (left out)" for name, path in labels.items()}
+        assert self.read(root, format="voc", pictures=apart) == ({"a": True, "b": True, "f": True}, told)
+        shutil.move(apart, root / "JPEGImages")
+        found, doubts = self.read(root, format="voc")
+        assert found == {"a": True, "b": True, "f": True} and doubts.keys() == told.keys()
+
+    def test_a_name_that_another_folder_has_too_is_no_doubt(self, tmp_path: Path):
+        """Cameras number anew in every folder: the nearest picture of that name is meant."""
+        for place in ("siteA/1", "siteB/1", "siteB/2"):
+            small_sets.picture(tmp_path / f"{place}.jpg", 1)
+        for place in ("siteA/1", "siteB/2"):
+            shutil.copy(small_sets.labelme(tmp_path / "other") / "images/a.json", tmp_path / f"{place}.json")
+            shutil.rmtree(tmp_path / "other")
+        assert self.read(tmp_path) == ({"siteA/1": True, "siteB/1": True, "siteB/2": True}, {})
+        (tmp_path / "siteA/1.txt").write_text("0 .5 .5 .2 .2\n")
+        found, doubts = self.read(tmp_path, format="labelme")
+        assert (found["siteB/1"], doubts) == (True, {})
+
+
 class TestFathomNet:
     def test_quirks(self, tmp_path: Path):
         dataset = read_dataset(small_sets.fathomnet(tmp_path))
@@ -385,8 +460,13 @@ def test_a_split_that_names_the_pictures_of_another_is_called_so(tmp_path: Path)
     assert problem.kind == "split-same" and told in problem.message
     with pytest.raises(UserError, match=re.escape(told)):
         dataset.split("val")
-    (tmp_path / "data.yaml").write_text("train: images\nval: [images, more]\nnames: [fish]\n")
     small_sets.picture(tmp_path / "more" / "2.jpg", 2)
+    for lines in ("val: more\nvalid: more", "val: images\nvalid: more", "val: more\nvalid: images"):
+        (tmp_path / "data.yaml").write_text(f"train: images\n{lines}\nnames: [fish]\n")
+        named = read_dataset(tmp_path)
+        assert named.splits() == {"train": 2, "val": 1}
+        assert (kinds(named)["split-same"], kinds(named)["picture-listed-twice"]) == (0, 1), lines
+    (tmp_path / "data.yaml").write_text("train: images\nval: [images, more]\nnames: [fish]\n")
     again = read_dataset(tmp_path)
     assert again.splits() == {"train": 2, "val": 1}
     listed = [one.message for one in again.problems if one.kind == "picture-listed-twice"]

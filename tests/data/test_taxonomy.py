@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from marauder.core.clock import Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.data.records import Dataset, Record
-from marauder.data.taxonomy import Taxonomy, apply_taxonomy, look_alike
+from marauder.data.taxonomy import Taxonomy, alike_pairs, apply_taxonomy, look_alike
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +150,20 @@ def test_boxes_that_do_not_map_go_and_are_counted(taxonomy: Taxonomy):
 )
 def test_names_that_one_slip_makes_of_each_other(one: str, other: str, alike: bool):
     assert look_alike(one, other) is look_alike(other, one) is alike
+    assert bool(alike_pairs([one, "crab", other])) is bool(alike_pairs([other, one])) is alike
+
+
+@given(st.lists(st.text("abAs ", min_size=4, max_size=9), max_size=12))
+def test_pairs_that_look_alike_are_all_found(names: list[str]):
+    pairs = [(a, b) for a, b in combinations(range(len(names)), 2) if names[a] != names[b]]
+    assert [pair[:2] for pair in alike_pairs(names)] == [p for p in pairs if look_alike(names[p[0]], names[p[1]])]
+
+
+def test_many_names_are_compared_soon_and_the_clock_is_asked():
+    letters = np.random.default_rng(0).integers(97, 123, (2000, 9), np.uint8)
+    names = [f"genus {bytes(row).decode()}" for row in letters]
+    started = time.perf_counter()
+    assert alike_pairs([*names, names[7][:-1]]) == [(7, 2000, True)]
+    assert time.perf_counter() - started < 3
+    with pytest.raises(Interrupted):
+        alike_pairs(names, Clock(max_seconds=1e-9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,15 @@ def test_only_many_confident_boxes_that_touch_no_label_count():
     ]
     found = without_label(records, [sure, sure, sure, sure, unsure, few, sure])
     assert found == [("missing", 12), ("none", 15)]
+
+
+def test_what_lies_in_an_ignored_box_or_in_a_large_label_is_no_missing_label():
+    small = np.array([[x, 20.0, x + 40, 60.0] for x in range(20, 500, 60)])
+    sure = Detections(small, np.ones(len(small)), np.zeros(len(small)))
+    large = record("a", np.array([[0.0, 0.0, 600.0, 100.0]]))
+    crowd = replace(large, ignored=np.array([True]))
+    assert without_label([large, crowd], [sure, sure]) == []
+    # An ignored box excuses what lies in it by half at least; a label whatever it touches.
+    edge = np.array([[0.0, 0.0, 600.0, 30.0]])
+    touched = replace(large, boxes=edge)
+    assert without_label([touched, replace(touched, ignored=np.array([True]))], [sure, sure]) == [("a", len(small))]

@@ -12,8 +12,13 @@ import numpy as np
 BOUNDS_TOLERANCE = 1.0
 """Pixels a box may reach past the border without being called out of bounds: labels are rounded."""
 
-UNKNOWN_CLASS = re.compile(r"class (?:(?P<index>-?\d+) \(known: |(?P<name>.+): none of the names)")
-"""How the message of a ``class-unknown`` finding names the class, by its number or by its name in the source."""
+UNKNOWN_CLASS = re.compile(
+    # Greedy, so that it ends behind the picture's key, in which anything may stand ("class 3/a: class 7 (known: …").
+    r"(?:.*(?:: |, up to ))?class (?:(?P<index>-?\d+) \(known: |(?P<name>.+): none of the names)",
+    re.DOTALL,
+)
+"""How the message of a ``class-unknown`` finding, to ``match``, names the class: its number or its name in the source.
+"""
 
 CLICKED_SIDE = 1.0
 """Pixels of a side up to which a box is a click rather than an object that somebody drew."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +20,13 @@ from marauder.data.picture_files import Header, PictureError, read_headers
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Problem, Record, counted
 from marauder.data.splits import leaking_groups, split_report
-from marauder.data.taxonomy import look_alike
+from marauder.data.taxonomy import alike_pairs
 
 Severity = Literal["error", "warning"]
 ROUNDING = 0.01
 """Pixels by which a side may differ from what was drawn."""
+SLIP_SHARE = 0.1
+"""Boxes of a class, as a share of those of another whose name differs by a letter, up to which it seems a slip."""
 EXAMPLES = 3
 """Findings of a kind that are shown one by one."""
 
@@ -218,6 +219,12 @@ DEFECTS: dict[str, Defect] = {
     ),
     "picture-without-label": Defect(
         "warning", "picture without labels", "pictures without labels", "read as unlabelled, see --missing-label"
+    ),
+    "picture-doubtful": Defect(
+        "warning",
+        "picture that may have labels which were not read",
+        "pictures that may have labels which were not read",
+        "left out; correct or fetch the file named, or name its format with --format",
     ),
     "picture-duplicate": Defect(
         "warning",
@@ -415,7 +422,7 @@ def check_dataset(
     clock = clock or Clock()
     clock.check()
     findings.extend(_box_findings(dataset, clock))
-    findings.extend(_names_alike(dataset))
+    findings.extend(_names_alike(dataset, clock))
     here = [record for record in dataset if not record.attributes.get("picture_missing")]
     absent = len(dataset) - len(here)
     findings += [
@@ -469,15 +476,16 @@ def _box_findings(dataset: Dataset, clock: Clock) -> Iterator[Problem]:
             yield Problem(str(record.picture), None, "box-tiny", words, record.key, len(tiny))
 
 
-def _names_alike(dataset: Dataset) -> Iterator[Problem]:
-    """Pairs of classes, both with boxes, whose names a slip of the hand could make of each other."""
+def _names_alike(dataset: Dataset, clock: Clock) -> Iterator[Problem]:
+    """Pairs of classes, both with boxes, whose names differ by capitals or plural, or by a letter where one has so few
+    boxes that it seems a slip of the hand: Scarus and Sparus are two genera."""
     boxes = np.zeros(len(dataset.names), np.int64)
     for record in dataset:
         np.add.at(boxes, record.classes[(record.classes >= 0) & (record.classes < len(boxes))], 1)
     used = [(name, int(count)) for name, count in zip(dataset.names, boxes) if count]
-    for pair in combinations(used, 2):
-        if pair[0][0] != pair[1][0] and look_alike(pair[0][0], pair[1][0]):
-            rare, usual = sorted(pair, key=lambda one: one[1])
+    for one, other, by_a_letter in alike_pairs([name for name, _ in used], clock):
+        rare, usual = sorted((used[one], used[other]), key=lambda pair: pair[1])
+        if not by_a_letter or rare[1] <= SLIP_SHARE * usual[1]:
             told = [f"{name} ({in_number(number, 'box', 'boxes')})" for name, number in (rare, usual)]
             message = " beside ".join(told)
             yield Problem(dataset.source, None, "class-names-alike", message)

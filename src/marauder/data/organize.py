@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -190,7 +190,35 @@ def _read(settings: OrganizeSettings, clock: Clock) -> list[Dataset]:
         )
         demand_known_classes(read, settings.names)
         sources.append(read)
-    return sources
+    return _without_repeats(sources)
+
+
+def _without_repeats(sources: Sequence[Dataset]) -> list[Dataset]:
+    """The sources without pictures that have no label file in them, and are those of another source: with one folder
+    of pictures for several sources each finds those of the others there."""
+
+    unsure = [{one.key for one in source.problems if one.kind == "picture-without-label"} for source in sources]
+    if len(sources) == 1 or not any(unsure):
+        return list(sources)
+    taken = {
+        os.path.realpath(record.picture)
+        for source, keys in zip(sources, unsure)
+        for record in source
+        if record.key not in keys
+    }
+    # Of these a source says only that they may be labelled.
+    taken |= {
+        os.path.realpath(one.path) for source in sources for one in source.problems if one.kind == "picture-doubtful"
+    }
+    kept = []
+    for source, keys in zip(sources, unsure):
+        files = {record.key: os.path.realpath(record.picture) for record in source if record.key in keys}
+        dropped = {key for key, file in files.items() if file in taken}
+        taken.update(files.values())
+        records = tuple(record for record in source if record.key not in dropped)
+        problems = tuple(one for one in source.problems if one.key not in dropped)
+        kept.append(replace(source, records=records, problems=problems))
+    return kept
 
 
 def unlabelled_of_sources(settings: OrganizeSettings, clock: Clock) -> int:

@@ -88,7 +88,7 @@ def demand_known_classes(source: Dataset, names: Sequence[str] | None) -> None:
     pictures_of: dict[str, set[str]] = {}
     words: dict[str, int] = {}
     for problem in unknown:
-        found = UNKNOWN_CLASS.search(problem.message)
+        found = UNKNOWN_CLASS.match(problem.message)
         # Below 0 is no class that a name could be given to.
         if found is not None and not (found["index"] or "").startswith("-"):
             pictures_of.setdefault(found["index"] or found["name"], set()).add(problem.key or problem.path)

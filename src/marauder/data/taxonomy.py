@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from marauder.core.clock import Clock
 from marauder.core.mistakes import Mistake, MistakesError
 from marauder.core.settings import Places, Settings, examine_layer, read_layer
 from marauder.data.records import Dataset, Record
@@ -162,7 +163,41 @@ def look_alike(one: str, other: str) -> bool:
     >>> look_alike("Platlets", "Platelets"), look_alike("Sea Urchins", "sea_urchin"), look_alike("class 1", "class 2")
     (True, True, False)
     """
-    first, second = (normalise(name) for name in (one, other))
+    return _alike(normalise(one), normalise(other))
+
+
+def alike_pairs(names: Sequence[str], clock: Clock | None = None) -> list[tuple[int, int, bool]]:
+    """The positions of any two different names that ``look_alike``, and whether a letter parts them: else they differ
+    in capitals, accents, punctuation or plural alone. The clock is asked with every name (``Interrupted``)."""
+    plain = [normalise(name) for name in names]
+    held: dict[tuple[str, str], list[int]] = {}
+    found: dict[tuple[int, int], bool] = {}
+    for number, name in enumerate(plain):
+        if clock is not None:
+            clock.check()
+        for key in _alike_keys(name):
+            others = held.setdefault(key, [])
+            for other in others:
+                if names[other] != names[number] and _alike(plain[other], name):
+                    found[other, number] = _singular(plain[other]) != _singular(name)
+            others.append(number)
+    return [(*pair, found[pair]) for pair in sorted(found)]
+
+
+def _alike_keys(name: str) -> set[tuple[str, str]]:
+    """What a normalised name has in common with every one that it looks alike, so that only few need be compared: the
+    singular, or a word without one of its letters (or whole) and the rest of the name."""
+    parts = name.split()
+    keys = {("", _singular(name))} if parts else set()
+    for place, word in enumerate(parts):
+        if len(word) >= LEAST_LETTERS:
+            rest = " ".join((*parts[:place], "*", *parts[place + 1 :]))
+            keys |= {(rest, word), *((rest, word[:at] + word[at + 1 :]) for at in range(len(word)))}
+    return keys
+
+
+def _alike(first: str, second: str) -> bool:
+    """``look_alike`` of normalised names."""
     if not first or not second:  # of other alphabets nothing is left
         return False
     if _singular(first) == _singular(second):

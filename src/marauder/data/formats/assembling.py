@@ -64,7 +64,7 @@ def assemble(layout: Reader, source: Source, options: ReadOptions, findings: Fin
 
 def _add_without_label(parsed: Parsed, lookup: PictureLookup, options: ReadOptions, findings: Findings) -> None:
     """An entry for every picture that has no label file of its own."""
-    for name in lookup.without_label(parsed.entries):
+    for name in lookup.without_label(parsed.entries, parsed.used):
         findings.tick()
         picture = lookup.root / name
         split = parsed.listed.get(name) or split_in(name.split("/")[:-1])

@@ -8,15 +8,20 @@ that another entry names fully, is no find.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from marauder.core.wording import counted
 from marauder.data.formats.base import ReadOptions
 from marauder.data.formats.entries import Entry, Findings
 from marauder.data.formats.source import PICTURE_FOLDERS, Match, Source, fold, next_door, stem
+from marauder.data.formats.unread import may_hold_labels
 from marauder.data.picture_files import PICTURE_SUFFIXES, is_picture, path_exists
+
+MASK_ENDING = re.compile(r"[ ._-](masks?|seg|segmentation|labels?|gt)$")
+"""What tools put behind a picture's name for a picture of its labels."""
 
 
 @dataclass(slots=True)
@@ -62,24 +67,65 @@ class PictureLookup:
             pictures = counted(len(found), "picture is", "pictures are")
             self.findings.add(kind, f"{pictures} {words[kind]}, for example {found[0]}", file, count=len(found))
 
-    def without_label(self, entries: Iterable[Entry]) -> list[str]:
-        """Pictures that no entry means, by their paths below ``root``, in the folders that hold pictures of entries,
-        below such a one called ``images``, or, where the pictures lie elsewhere, anywhere there."""
+    def without_label(self, entries: Iterable[Entry], used: set[Path]) -> list[str]:
+        """Pictures that no entry means and that have no label file, by their paths below ``root``, in the folders that
+        hold pictures of entries or below such a one called ``images``. Those that may be labelled in a file that is not
+        among ``used``, the files that were read, or whose name a labelled picture beside them has, are told, put into
+        ``doubtful``, and their paths into ``used``."""
         taken = {os.path.normpath(entry.picture) for entry in entries if entry.picture is not None}
         names = [name for name in self.index.names if name not in self.doubtful]
-        free = [name for name in names if os.path.normpath(self.root / name) not in taken]
-        if not free or self.elsewhere:
-            return free
+        if all(os.path.normpath(self.root / name) in taken for name in names):
+            return []
         # Links may lead to the same files.
         taken |= {os.path.realpath(path) for path in taken}
-        homes = {name.rpartition("/")[0] for name in names if os.path.normpath(self.root / name) in taken}
+        mine = [name for name in names if os.path.normpath(self.root / name) in taken]
+        homes = {name.rpartition("/")[0] for name in mine}
         wide = {around for home in homes if (around := _pictures_folder(home))}
-        return [
+        free = {
             name
-            for name in free
-            if os.path.realpath(self.root / name) not in taken
+            for name in names
+            if os.path.normpath(self.root / name) not in taken
+            and os.path.realpath(self.root / name) not in taken
             and (name.rpartition("/")[0] in homes or _pictures_folder(name.rpartition("/")[0]) in wide)
-        ]
+        }
+        for name, where in sorted((self._twins(free, mine) | self._unread_labels(free, used)).items()):
+            picture = self.root / name
+            self.findings.add("picture-doubtful", f"may be labelled: {where} (left out)", picture)
+            self.doubtful.add(name)
+            used.add(picture)
+        return [name for name in names if name in free and name not in self.doubtful]
+
+    def _twins(self, free: Collection[str], mine: Iterable[str]) -> dict[str, str]:
+        """Pictures of ``free`` that have the name of one of ``mine`` in their folder, but for the suffix or a mask's
+        ending; and why each is in doubt."""
+        known = {_folder_and_stem(name): name for name in mine}
+        found = {}
+        for name in free:
+            folder, own = _folder_and_stem(name)
+            other = known.get((folder, own)) or known.get((folder, MASK_ENDING.sub("", own)))
+            if other is not None:
+                found[name] = f"{other.rpartition('/')[2]}, which has labels, is called as it is"
+        return found
+
+    def _unread_labels(self, free: Collection[str], used: Collection[Path]) -> dict[str, str]:
+        """Pictures of ``free`` that have the name of a file that may hold labels, here or tracked by DVC, and was not
+        read; and why each is in doubt."""
+        found: dict[str, str] = {}
+        for tree in dict.fromkeys((self.source, self.source.below(self.root))):
+            here = set(tree.files)
+            for file in tree.files:
+                name = re.sub(r"\.dvc$", "", file, flags=re.IGNORECASE)
+                tracked = name != file
+                # A file that is here speaks for itself.
+                if not may_hold_labels(Path(name)) or tree.root / file in used or (tracked and name in here):
+                    continue
+                self.findings.tick()
+                match = self.index.find(name.removesuffix(PurePosixPath(name).suffix))
+                why = "is not here (run `dvc pull`)" if tracked else "was not read"
+                for picture in (match.name, *match.others) if match is not None else ():
+                    if picture in free:
+                        found.setdefault(picture, f"{self.source.shown(tree.root / file)} {why}")
+        return found
 
     def _find(self, entry: Entry) -> _Claim | None:
         """What an entry's names lead to; its picture is set where there is nothing more to decide."""
@@ -208,3 +254,8 @@ def _pictures_folder(folder: str) -> str:
     parts = folder.split("/")
     found = next((number for number, part in enumerate(parts, 1) if part in PICTURE_FOLDERS), 0)
     return "/".join(parts[:found])
+
+
+def _folder_and_stem(name: str) -> tuple[str, str]:
+    folder, _, last = name.rpartition("/")
+    return folder, stem(fold(last))

@@ -172,6 +172,7 @@ class _Reading:
         split_of = {**{key: name for key, name in SPLIT_NAMES.items() if key in content}, UNLABELLED_KEY: None}
         places.climbing = places.climbs(content, list(split_of))
         owner: dict[Path, str] = {}
+        repeated: list[tuple[str, list[Path]]] = []
         pictures: list[tuple[Path, str | None, Path]] = []
         for key, split in split_of.items():
             stated = content.get(key)
@@ -183,14 +184,21 @@ class _Reading:
                         continue
                     owner[picture] = key
                     pictures.append((picture, split, listed))
-            if again and split is not None and key not in owner.values():
+            if again:
+                repeated.append((key, again))
+        # A split may have two names (val and valid), so that only all of them together show whether it is empty.
+        filled = {split for _, split, _ in pictures}
+        for key, again in repeated:
+            split = split_of[key]
+            if split is not None and split not in filled:
                 others = " and ".join(dict.fromkeys(owner[picture] for picture in again))
+                stated = clean_text(content.get(key), 200)
                 message = (
-                    f"{split} has no picture of its own: {key} names the same as {others} ({clean_text(stated, 200)}). "
+                    f"{split} has no picture of its own: {key} names the same as {others} ({stated}). "
                     f"Give {key} other pictures, or divide these: marauder data split"
                 )
                 self.findings.add("split-same", message, file)
-            elif again:
+            else:
                 times = counted(len(again), "picture")
                 message = f"{times} listed more than once (again under {key}), for example {again[-1]}"
                 self.findings.add("picture-listed-twice", message, file)

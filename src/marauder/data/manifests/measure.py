@@ -22,6 +22,7 @@ from marauder.data.picture_files import DECODING_VERSION, PictureError, load_rgb
 from marauder.data.records import Attribute, Dataset, Problem, Record
 
 LONG_SIDE = 320
+MEASURES_JOURNAL = f"measures-{LONG_SIDE}"
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
@@ -73,7 +74,8 @@ def measure_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
     folder, so that the same call continues. A picture whose pixels cannot be read gets no measures and a ``Problem``.
     Attributes that the source states win over measured ones.
     """
-    found = _of_files(dataset, f"measures-{LONG_SIDE}", _measure, clock, "measuring pictures")
+    journal = _journal(MEASURES_JOURNAL, dataset)
+    found = _of_files(dataset, journal, _measure, clock, "measuring pictures")
     sizes = Counter(record.group for record in dataset)
     records: list[Record] = []
     for record in dataset:
@@ -86,15 +88,21 @@ def measure_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
 
 def decode_dataset(dataset: Dataset, clock: Clock | None = None) -> Dataset:
     """The data set with a ``Problem`` for each picture whose pixels cannot be read whole. Stops and continues as
-    ``measure_dataset``."""
-    return _with_problems(dataset, _of_files(dataset, "decoded", _decode, clock, "reading pictures"))
+    ``measure_dataset``; pictures that were measured have been decoded."""
+    journal = _journal("decoded", dataset)
+    for stamp, value in _journal(MEASURES_JOURNAL, dataset).values.items():
+        journal.values.setdefault(stamp, value if isinstance(value, list) else True)
+    return _with_problems(dataset, _of_files(dataset, journal, _decode, clock, "reading pictures"))
+
+
+def _journal(purpose: str, dataset: Dataset) -> FileJournal:
+    return FileJournal.of(f"{purpose}-{DECODING_VERSION}", Path(dataset.source or "."))
 
 
 def _of_files(
-    dataset: Dataset, purpose: str, work: Callable[[Path], Any], clock: Clock | None, label: str
+    dataset: Dataset, journal: FileJournal, work: Callable[[Path], Any], clock: Clock | None, label: str
 ) -> dict[Path, Any]:
     """What ``work`` makes of each picture; ``None`` for one that is not there."""
-    journal = FileJournal.of(f"{purpose}-{DECODING_VERSION}", Path(dataset.source or "."))
     found = measure_files([record.picture for record in dataset], work, journal, clock, label)
     return {path: value for path, (_, value) in found.items()}
 

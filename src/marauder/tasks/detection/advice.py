@@ -11,7 +11,6 @@ import numpy as np
 
 from marauder.core.metrics import with_floor
 from marauder.core.wording import to_type
-from marauder.data.boxes import iou_matrix
 from marauder.data.records import Detections, Record
 from marauder.engine.state import Outcome
 from marauder.evaluation.intervals import OVERALL
@@ -29,8 +28,9 @@ from marauder.tasks.detection.settings import DetectionSettings
 
 SURE, MANY = 0.5, 5
 """Score from which a box is confident, and how many of them without a label are a reason to doubt the labels."""
-TOUCHING = 0.1
-"""Intersection over union from which a box is at the place of a label, of whatever class."""
+INSIDE_IGNORED = 0.5
+"""Share of a box within an ignored one from which it is excused: the least overlap of evaluation, where they are
+crowds."""
 LEAST_EPOCHS = 20
 """Fewer are not proposed for a longer training."""
 
@@ -95,11 +95,21 @@ def without_label(records: Sequence[Record], detections: Sequence[Detections]) -
         boxes = given.above(SURE).boxes
         if not record.labelled or len(boxes) < MANY:
             continue
-        touching = iou_matrix(boxes, record.boxes).max(axis=1, initial=0.0) >= TOUCHING
-        count = int((~touching).sum())
+        count = int((~_at_a_label(boxes, record)).sum())
         if count >= MANY and count > len(record.boxes):
             found.append((record.key, count))
     return found
+
+
+def _at_a_label(boxes: np.ndarray, record: Record) -> np.ndarray:
+    """Which of ``boxes`` (N, 4) touch a label, of whatever class, or lie in an ignored box: bool (N,)."""
+    sides = np.minimum(boxes[:, None, 2:], record.boxes[None, :, 2:])
+    sides -= np.maximum(boxes[:, None, :2], record.boxes[None, :, :2])
+    shared = np.clip(sides, 0.0, None).prod(axis=2)
+    own = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)[:, None]
+    # A label, however large or small, says that somebody looked at this place; an ignored box only of what is in it.
+    least = np.where(record.ignored, INSIDE_IGNORED * own, 0.0)
+    return ((shared > 0) & (shared >= least)).any(axis=1)
 
 
 def commands_of(settings: DetectionSettings, outcome: Outcome) -> Commands:
