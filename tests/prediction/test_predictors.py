@@ -26,7 +26,7 @@ from marauder.exporting.tracing import trace
 from marauder.models.files import LoadedDetector, load_detector, save_detector
 from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.export_metadata import describe_exported
-from marauder.prediction.folder import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
+from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.predictor import InputShape, Predictor
 from marauder.prediction.records import DecodedPictures, detect, predict_records

@@ -26,7 +26,7 @@ from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.gates.regression import RegressionSettings
 from marauder.models.files import load_detector, save_detector
 from marauder.models.ultralytics_adapter import build_detector
-from marauder.prediction.folder import FolderDescription, write_predictor_folder
+from marauder.prediction.folder_description import FolderDescription, write_predictor_folder
 from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.prediction.settings import MEASURING
 from marauder.registry.base import ModelVersion
