@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import nms
 
 from marauder.core.errors import UserError
 from marauder.models.dropout import dropout_seed, head_dropout
 from marauder.models.raw_outputs import (
+    ANCHORS_IN_ALL,
     RawOutputs,
     backbone_map,
     branches,
@@ -23,6 +26,7 @@ from marauder.models.raw_outputs import (
     run_to_head,
 )
 from marauder.models.ultralytics_adapter import DetectionModel, build_detector, suppress
+from marauder.prediction.candidates import most_boxes
 from marauder.testing.lively_detectors import lively_detector
 
 NAMES = ("fish", "ray", "star")
@@ -85,7 +89,28 @@ def test_a_common_class_crowds_out_no_rare_one() -> None:
     scores[:common, 0] = torch.linspace(0.9, 0.5, common)
     scores[common:, 1] = torch.tensor([0.1, 0.3, 0.2])
     kept = keep_candidates(RawOutputs(boxes[None], scores[None], None), 0.05, 0.6, 100)[0].tolist()
-    assert kept == [*range(100), common + 1, common + 2, common]
+    assert kept == [*range(97), common + 1, common + 2, common]
+
+
+def test_many_classes_make_no_more_boxes_and_none_is_left_out() -> None:
+    """80 classes, 100 separate boxes of each but the last, which has one, the faintest of all."""
+    classes, each = 80, 100
+    count = (classes - 1) * each + 1
+    places = torch.arange(count)
+    corners = 20.0 * torch.stack([places % 100, places // 100], 1)
+    boxes = torch.cat([corners, corners + 10], 1)
+    scores = torch.zeros(count, classes)
+    scores[places, places // each] = torch.linspace(0.9, 0.1, count)
+    most = most_boxes(classes)
+    assert [most_boxes(number) for number in (1, 5, 10, 25, 80, 1000)] == [100, 100, 200, 500, 500, 500] and most == 500
+    with patch("marauder.models.raw_outputs.nms", wraps=nms) as suppressed:
+        kept = keep_candidates(RawOutputs(boxes[None], scores[None], None), 0.05, 0.6, most)[0]
+    assert len(suppressed.call_args.args[0]) == ANCHORS_IN_ALL, "suppression takes the square of what goes in"
+    assert len(kept) == most and torch.all(torch.diff(scores.amax(1)[kept]) < 0)
+    assert kept[-1] == count - 1, "the only box of a class stays, however faint"
+    shares = torch.bincount(kept // each, minlength=classes)
+    assert shares[-1] == 1 and set(shares[:-1].tolist()) == {6, 7}, "the others share alike"
+    assert all((kept[kept // each == kind] % each).tolist() == [*range(shares[kind])] for kind in range(classes))
 
 
 class TestSides:

@@ -26,7 +26,7 @@ from marauder.exporting.tracing import trace
 from marauder.models.files import LoadedDetector, load_detector, save_detector
 from marauder.prediction.detector import DetectorPredictor
 from marauder.prediction.export_metadata import describe_exported
-from marauder.prediction.folder import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
+from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription, write_predictor_folder
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.predictor import InputShape, Predictor
 from marauder.prediction.records import DecodedPictures, detect, predict_records
@@ -271,6 +271,23 @@ class TestPredictorFolder:
             assert np.allclose(found.scores, told[order]) and np.allclose(found.boxes, every.boxes[order])
         (few,) = predictor.predict(pictures[:1], replace(settings, max_detections=2))
         assert len(few) == 2
+
+    def test_calibration_and_thresholds_follow_the_numbers_of_the_classes(
+        self, detector: LoadedDetector, tmp_path: Path, pictures: list[np.ndarray]
+    ) -> None:
+        curves = tuple((np.array([0.0, 1.0]), np.array([0.0, most])) for most in (0.3, 0.6, 0.9))
+        calibration = ScoreCalibration(NAMES, curves, ("logistic", "isotonic", "none"), {})
+        said = {"calibration": calibration, "thresholds": {NAMES[0]: 0.1, NAMES[1]: 0.2, NAMES[2]: 0.25}}
+        plain, other = (self.opened(detector, tmp_path / name, **said) for name in "ab")
+        turned = (NAMES[1], NAMES[2], NAMES[0])
+        assert other.number_as(turned) and other.names == turned
+        seen = set()
+        for one, same_one in zip(plain.predict(pictures), other.predict(pictures), strict=True):
+            assert one.scores.tolist() == same_one.scores.tolist() and one.boxes.tolist() == same_one.boxes.tolist()
+            assert [NAMES[index] for index in one.classes] == [turned[index] for index in same_one.classes]
+            seen |= set(one.classes.tolist())
+        assert seen == {0, 1, 2}, "each curve took part"
+        assert other.calibration is not None and other.calibration.methods == ("isotonic", "none", "logistic")
 
     @pytest.mark.parametrize(
         ("changes", "said"),

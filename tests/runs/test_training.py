@@ -33,8 +33,9 @@ from marauder.engine.settings import TrainingSettings
 from marauder.engine.state import STEPS_BEYOND, Outcome
 from marauder.engine.trainer import Trainer
 from marauder.imaging.augmentation import AugmentationSettings
-from marauder.models.files import load_detector, save_detector
+from marauder.models.files import load_detector, operating_confidence, save_detector
 from marauder.models.ultralytics_adapter import build_detector, class_branch_width
+from marauder.prediction.opening import open_predictor
 from marauder.runs.gated import RunSummary, run_gated
 from marauder.tasks.detection.advice import commands_of
 from marauder.tasks.detection.runtime import DetectorWeights
@@ -643,6 +644,26 @@ def test_a_run_from_weights_of_other_classes_says_so_and_leaves_files_that_open(
     with torch.inference_mode():
         # Not to the last bit: Ultralytics keeps the layout in memory that training left.
         torch.testing.assert_close(opened.model.eval()(picture)[0], load_detector(summary.weights).model(picture)[0])
+
+
+def test_the_operating_point_is_never_below_the_setting_from_training_to_predicting(
+    small_reef: Path, tmp_path: Path
+) -> None:
+    """Else ``predict`` counts from a score that the user has ruled out."""
+    floor = 0.6
+    asked = (f"evaluation.least_confidence={floor}", "export.formats=[torchscript]", "export.rounds=5")
+    summary = run_gated(settings_for(small_reef, tmp_path / "run", *asked), Clock())
+    points = [row["val/confidence"] for row in read_lines(tmp_path / "run" / "metrics.jsonl")]
+    assert len(points) == 2 and min(points) >= floor
+    # Two epochs teach nothing that is this sure: without the setting the point would be far lower.
+    best = load_detector(summary.weights)
+    point = operating_confidence(best.metadata["metrics"])
+    assert point == points[best.metadata["epoch"] - 1]
+    (exported,) = (tmp_path / "run").rglob("model.torchscript")
+    for file in (summary.weights, summary.weights.with_suffix(".pt"), exported):
+        thresholds = open_predictor(file, "cpu").thresholds
+        assert thresholds is not None and thresholds.tolist() == [point] * len(NAMES)
+    assert f"counts detections from a score of {point:.3g}" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_words(small_reef: Path, tmp_path: Path) -> None:

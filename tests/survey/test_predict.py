@@ -28,6 +28,8 @@ from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json, write_json
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
+from marauder.prediction.folder_description import FolderDescription, write_predictor_folder
+from marauder.prediction.score_calibration import no_calibration
 from marauder.scenes.species import NAMES
 from marauder.survey import PredictSettings, detecting, predict_files
 from marauder.survey.job import PredictSummary
@@ -198,6 +200,32 @@ def test_the_threshold_and_the_reports_doubts_are_said(world: World, tmp_path: P
     assert "at least 0.25 are counted" in said and "doubtful" not in said
     sure = predict_files(plain.changed({"confidence": 0.4, "output": tmp_path / "sure"}), detector=detector).message()
     assert "at least 0.4 are counted" in sure
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_reports_doubts_reach_predictor_folders(calibrated: bool, world: World, tmp_path: Path) -> None:
+    """The report knows the file of the model, not the folder with the description."""
+    model = tmp_path / "best.pt"
+    model.write_bytes(world.model.read_bytes())
+    calibration = no_calibration(NAMES) if calibrated else None
+    folder = write_predictor_folder(
+        tmp_path / "exported" / "predictor", model, FolderDescription("", calibration=calibration)
+    )
+    floor = {"gate": "floor", "essential": True, "answer": "warn", "why": "too few pictures to tell: only 3"}
+    content = {"artifacts": {"best": {"sha256": hash_file(model)}}, "overall": {"confidence": 0.415}, "gates": [floor]}
+    write_json(tmp_path / "eval_report.json", content)
+    settings = PredictSettings(
+        model=folder, inputs=(str(world.folder / "still-a.png"),), output=tmp_path / "out", formats=()
+    )
+    summary = predict_files(settings, detector=world.detector())
+    page = summary.page.read_text(encoding="utf-8")
+    scale = "apply from 0.415 on the scale before calibration." if calibrated else "apply from 0.415: --conf 0.415."
+    for words in (scale, "too few pictures to tell: only 3"):
+        assert words in summary.message() and words in page
+    assert ("--conf 0.415" in summary.message()) is not calibrated
+    (folder / "best.pt").write_bytes(b"another model")
+    other = predict_files(settings.changed({"output": tmp_path / "other"}), detector=world.detector()).message()
+    assert "0.415" not in other and "doubtful" not in other
 
 
 def test_what_is_broken_is_set_aside_and_told(everything: Path) -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger("marauder")
 MOST_PICTURES = 2000
 """Validation pictures that are looked at, drawn at random; more would hardly move the curves."""
 CHUNK = 64
-FORMAT = 2
+FORMAT = 3
 
 
 def calibrate_model(

@@ -21,8 +21,6 @@ PYTORCH = "pytorch"
 LEAST_ROUNDS = 5
 MOST_SPREAD = 3.0
 """From this 95th percentile over the median on, something else took the processor."""
-MOST_LOAD = 1.5
-"""Processes for each processor from which on it is busy with others' work."""
 PAUSE_SECONDS = 0.005
 """Threads of the runtime measured before stop spinning within this time."""
 
@@ -70,19 +68,17 @@ def describe_machine() -> str:
     return f"{name}, {os.cpu_count()} processors, {platform.system()}"
 
 
-def why_unsteady(timings: Mapping[str, Timing], load: float | None, processors: int) -> str:
-    """Why ``timings`` look as if other work had taken the processor; empty: they do not. ``load``: processes that
-    wanted to run in the last minute, on average, where the system tells."""
-    reasons = []
+def why_unsteady(timings: Mapping[str, Timing]) -> str:
+    """Why ``timings`` look as if other work had taken the processor; empty: they do not.
+
+    The system's load average is no witness: it counts the whole host where a container has two of its processors, and
+    for a minute also the workers of the training that this run has just done.
+    """
     name, worst = max(timings.items(), key=lambda item: item[1].p95 / item[1].p50)
-    if worst.p95 > MOST_SPREAD * worst.p50:
-        reasons.append(f"the 95th percentile of {name} is {worst.p95 / worst.p50:.1f} times its median")
-    # What this process has just done itself counts, too: up to one for each processor.
-    if load is not None and load > MOST_LOAD * processors:
-        reasons.append(f"{load:.0f} processes wanted {processors} processors")
-    if not reasons:
+    if worst.p95 <= MOST_SPREAD * worst.p50:
         return ""
-    return f"the processor was busy ({' and '.join(reasons)}): measure again when nothing else runs"
+    spread = f"the 95th percentile of {name} is {worst.p95 / worst.p50:.1f} times its median"
+    return f"the processor was busy ({spread}): measure again when nothing else runs"
 
 
 def measure_latency(runs: Mapping[str, Run], example: np.ndarray, settings: LatencySettings, clock: Clock) -> Latency:
@@ -111,7 +107,6 @@ def measure_latency(runs: Mapping[str, Run], example: np.ndarray, settings: Late
                 seconds[name].append(time.perf_counter() - begin)
     finally:
         torch.set_num_threads(before)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     medians = {name: float(np.percentile(values, 50)) for name, values in seconds.items()}
     timings = {
         name: Timing(
@@ -122,5 +117,6 @@ def measure_latency(runs: Mapping[str, Run], example: np.ndarray, settings: Late
         for name, values in seconds.items()
     }
     batch, _, height, width = example.shape
-    unsteady = why_unsteady(timings, load, available_threads())
-    return Latency(timings, len(seconds[PYTORCH]), threads, describe_machine(), batch, height, width, unsteady)
+    return Latency(
+        timings, len(seconds[PYTORCH]), threads, describe_machine(), batch, height, width, why_unsteady(timings)
+    )

@@ -16,8 +16,9 @@ from torchvision.ops import nms
 
 from marauder.models.ultralytics_adapter import DetectionModel
 
-ANCHORS_LOOKED_AT = 1000
-"""Anchors of each class of a picture that go into suppression, the best scores."""
+ANCHORS_LOOKED_AT, ANCHORS_IN_ALL = 1000, 3000
+"""Anchors of a picture that go into suppression, the best scores: of each class, and of all together. The time that
+suppression takes grows with the square of their number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +164,8 @@ def keep_candidates(raw: RawOutputs, confidence: float, overlap: float, most: in
     """Anchors of each picture that stand for a box of their own: int64 (N,), best score first.
 
     Those whose best class reaches ``confidence``, after suppression without regard to class at IoU ``overlap``, at most
-    ``most`` of each best class: many boxes of a common class must not crowd out the few of a rare one.
+    ``most``. Where there are more, the best of every best class comes first, then the second of each, and so on: many
+    boxes of a common class must not crowd out the few of a rare one, and many classes must not make many boxes.
     """
     kept = []
     for boxes, scores in zip(raw.boxes, raw.scores, strict=True):
@@ -171,16 +173,23 @@ def keep_candidates(raw: RawOutputs, confidence: float, overlap: float, most: in
         chosen = torch.nonzero(best >= confidence).flatten()
         # Stable: candidates of equal score stand in the order of their anchors, always.
         chosen = chosen[torch.argsort(best[chosen], descending=True, stable=True)]
-        chosen = chosen[_among_first(kinds[chosen], ANCHORS_LOOKED_AT)]
+        chosen = chosen[_ranks(kinds[chosen]) < ANCHORS_LOOKED_AT]
+        chosen = chosen[_in_turns(kinds[chosen], ANCHORS_IN_ALL)]
         chosen = chosen[nms(boxes[chosen], best[chosen], overlap)]
-        kept.append(chosen[_among_first(kinds[chosen], most)])
+        kept.append(chosen[_in_turns(kinds[chosen], most)])
     return kept
 
 
-def _among_first(kinds: torch.Tensor, most: int) -> torch.Tensor:
-    """Which of ``kinds`` (N,) are among the first ``most`` of their kind: bool (N,)."""
-    chosen = torch.ones_like(kinds, dtype=torch.bool)
-    if len(kinds) > most:
-        for kind in kinds.unique():
-            chosen[torch.nonzero(kinds == kind).flatten()[most:]] = False
-    return chosen
+def _ranks(kinds: torch.Tensor) -> torch.Tensor:
+    """How many of the same kind stand before each of ``kinds`` (N,): int64 (N,)."""
+    together = torch.argsort(kinds, stable=True)
+    counts = torch.unique_consecutive(kinds[together], return_counts=True)[1]
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    ranks = torch.empty_like(together)
+    ranks[together] = torch.arange(len(kinds), device=kinds.device) - starts
+    return ranks
+
+
+def _in_turns(kinds: torch.Tensor, most: int) -> torch.Tensor:
+    """Places of at most ``most`` of ``kinds`` (N,), the first of every kind before the second of any; ascending."""
+    return torch.argsort(_ranks(kinds), stable=True)[:most].sort().values

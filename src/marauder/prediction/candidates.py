@@ -31,8 +31,8 @@ from marauder.prediction.views import View
 
 OVERLAP = 0.6
 """IoU above which suppression, which does not look at classes here, drops the fainter box."""
-MOST_BOXES = 100
-"""Boxes of a picture that are kept of each class that is the best of some; those after them are faint ones."""
+FEWEST_KEPT, MOST_KEPT, KEPT_OF_A_CLASS = 100, 500, 20
+"""See ``most_boxes``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,14 @@ class Sight:
     side_deviation: np.ndarray | None = None
     dropout: np.ndarray | None = None
     views: tuple[tuple[np.ndarray, np.ndarray], ...] = field(default=())
+
+
+def most_boxes(classes: int) -> int:
+    """Boxes of a picture that are kept with ``classes`` classes, which share them; those after them are faint ones.
+
+    Bounded however many classes there are: pairing the boxes of two views takes the square of it, in time and memory.
+    """
+    return max(FEWEST_KEPT, min(MOST_KEPT, KEPT_OF_A_CLASS * classes))
 
 
 def decode_for(key: str, path: Path, sizes: Sequence[int]) -> DecodedPicture:
@@ -151,7 +159,7 @@ class CandidateModel:
         ]
 
     def _keep(self, raw: RawOutputs) -> list[torch.Tensor]:
-        return keep_candidates(raw, self.confidence, OVERLAP, MOST_BOXES)
+        return keep_candidates(raw, self.confidence, OVERLAP, most_boxes(raw.scores.shape[2]))
 
     def _drop_out(
         self, features: BranchFeatures, kept: Sequence[torch.Tensor], keys: Sequence[str], passes: Passes

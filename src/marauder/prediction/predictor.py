@@ -119,11 +119,12 @@ class Predictor(ABC):
         """Number the classes as ``names`` does, from now on, where they are the same in any order; whether they are."""
         if tuple(names) == self.names:
             return True
-        if sorted(names) != sorted(self.names) or len(set(names)) < len(names) or self.calibration is not None:
+        if sorted(names) != sorted(self.names) or len(set(names)) < len(names):
             return False
         places = [self.names.index(name) for name in names]
         self._places = places if self._places is None else [self._places[place] for place in places]
         self.thresholds = None if self.thresholds is None else self.thresholds[places]
+        self.calibration = None if self.calibration is None else self.calibration.numbered_as(names)
         self.names = tuple(names)
         return True
 

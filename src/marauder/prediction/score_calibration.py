@@ -6,7 +6,7 @@ Curves are fitted in ``calibration.score_curves``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class ScoreCalibration:
             of_class = classes == number
             calibrated[of_class] = np.interp(scores[of_class], *self.curves[number])
         return calibrated
+
+    def numbered_as(self, names: Sequence[str]) -> ScoreCalibration:
+        """The same curves for the same classes in the order of ``names``. Raises ``ValueError`` for other classes."""
+        places = [self.names.index(name) for name in names]
+        curves, methods = tuple(self.curves[place] for place in places), tuple(self.methods[place] for place in places)
+        return replace(self, names=tuple(names), curves=curves, methods=methods)
 
     def least_score(self, thresholds: np.ndarray) -> float:
         """A score of the model below which nothing reaches its class's threshold, (C,) on the calibrated scale."""

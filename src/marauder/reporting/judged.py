@@ -4,10 +4,11 @@ of use."""
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marauder.core.files import DamagedFileError, read_json
+from marauder.core.files import DamagedFileError, hash_file, read_json
+from marauder.prediction.folder_description import DESCRIPTION_FILE, read_description
 
 log = logging.getLogger("marauder")
 REPORT_FILE = "eval_report.json"
@@ -18,11 +19,13 @@ FOLDERS_ABOVE = 3
 @dataclass(frozen=True)
 class Judged:
     """``report``: the file that says so. ``confidence``: where its precision, recall and F1 apply; ``None``: unknown.
-    ``doubt``: why the detector was not shown to be of use, in the words of the essential gates; empty: it was."""
+    ``doubt``: why the detector was not shown to be of use, in the words of the essential gates; empty: it was.
+    ``calibrated``: ``confidence`` is a score of the model itself, which is used with calibrated ones."""
 
     report: Path
     confidence: float | None = None
     doubt: str = ""
+    calibrated: bool = False
 
 
 def judged(model: Path, sha256: str) -> Judged | None:
@@ -45,3 +48,16 @@ def judged(model: Path, sha256: str) -> Judged | None:
             return None
         return Judged(report, float(confidence) if isinstance(confidence, (int, float)) else None, doubt)
     return None
+
+
+def judged_folder(folder: Path) -> Judged | None:
+    """The same of the model in a predictor folder; ``None`` where it is none. Raises ``UserError`` for a description
+    that cannot be read."""
+    if not (folder / DESCRIPTION_FILE).is_file():
+        return None
+    said = read_description(folder)
+    model = folder / said.model
+    if not model.is_file():
+        return None
+    found = judged(model, hash_file(model))
+    return found if found is None else replace(found, calibrated=said.calibration is not None)

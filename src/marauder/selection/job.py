@@ -44,7 +44,7 @@ from marauder.selection.price import boxes_of_a_picture, estimate_price
 from marauder.selection.settings import MODEL_FREE, SelectionSettings
 
 STATE, WORK = "selection_state.json", "work"
-VERSION = 4
+VERSION = 5
 """Raised whenever the same settings choose otherwise, so that finished choices are made again."""
 NO_BOXES = (
     "--budget-boxes: nothing says how many boxes a picture holds; name a detector that sees something with --model, or "

@@ -25,13 +25,13 @@ from marauder.data.pictures import UnreadablePictureError
 from marauder.data.records import Record
 from marauder.prediction.batching import one_chunk_ahead
 from marauder.prediction.candidates import (
-    MOST_BOXES,
     OVERLAP,
     CandidateModel,
     DecodedPicture,
     Passes,
     Sight,
     decode_for,
+    most_boxes,
 )
 from marauder.prediction.score_calibration import ScoreCalibration, no_calibration
 from marauder.selection.box_evidence import BoxEvidence, class_distribution
@@ -84,7 +84,8 @@ class _Scorer:
         curves = [calibration.to_json() for calibration in self.calibrations]
         models = [[model.predictor.digest, model.size] for model in self.models]
         names = self.models[0].names
-        return [models, list(self.measures), settings, curves, self.weights.tolist(), names, OVERLAP, MOST_BOXES]
+        kept = [OVERLAP, most_boxes(len(names))]
+        return [models, list(self.measures), settings, curves, self.weights.tolist(), names, *kept]
 
     def look(self, pictures: Sequence[DecodedPicture], clock: Clock) -> list[list[Sight]]:
         """What each model sees in each picture, by picture."""

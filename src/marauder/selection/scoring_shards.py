@@ -18,7 +18,7 @@ from marauder.data.records import Record
 
 SHARD = 256
 """Pictures of a shard: what a kill costs at most."""
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, eq=False)

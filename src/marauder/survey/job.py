@@ -29,7 +29,7 @@ from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
 from marauder.prediction.settings import CONFIDENCE
-from marauder.reporting.judged import Judged, judged
+from marauder.reporting.judged import Judged, judged, judged_folder
 from marauder.survey.counts import Counts, clips_of, count
 from marauder.survey.detecting import FORMAT as DETECTING_FORMAT
 from marauder.survey.detecting import Detector, Looking, file_identity, wanted_classes
@@ -137,7 +137,8 @@ def predict_files(
     with exclusive(state / "lock", f"the folder {output}"):
         before = Finished.read(state)
         now = Finished.of(output, _key(settings, digest), settings.formats, settings.inputs, files)
-        said = judged(settings.model, digest)
+        # A folder's digest is that of all files in it, and reports know those of models.
+        said = judged_folder(settings.model) if settings.model.is_dir() else judged(settings.model, digest)
         work = _work(settings, digest, files, said)
         kept: tuple[str, ...] = ()
         if not settings.fresh:
@@ -302,7 +303,10 @@ def _told(settings: PredictSettings, detector: Detector, said: Judged | None) ->
     """``threshold``, ``doubt``: what to say of the model beside its boxes."""
     threshold, applied = _threshold(settings, detector)
     figures = said.confidence if said is not None else None
-    if figures is not None and applied is not None and round(figures, 3) != round(applied, 3):
+    if figures is not None and said is not None and said.calibrated:
+        # No --conf: that counts on the calibrated scale.
+        threshold += f" The figures in the model's report apply from {figures:.3g} on the scale before calibration."
+    elif figures is not None and applied is not None and round(figures, 3) != round(applied, 3):
         threshold += f" The figures in the model's report apply from {figures:.3g}: --conf {figures:.3g}."
     doubt = ""
     if said is not None and said.doubt:

@@ -78,6 +78,7 @@ class DetectionData:
             focal=loss.focal,
             critical=self.critical,
             others_floor=settings.others_floor,
+            least_confidence=settings.evaluation.least_confidence,
             resampling=resampling,
             close_mosaic_epochs=settings.training.close_mosaic_epochs,
             pasting=pasting,

@@ -38,10 +38,16 @@ class Measured:
 
 
 def other_classes(weights: Path, known: Sequence[str], names: Sequence[str]) -> str:
-    """In which classes a detector that knows ``known`` differs from a data set of ``names``."""
+    """In which classes a detector that knows ``known`` differs from a data set of ``names``; their order is no
+    difference. Raises ``ValueError`` where none is."""
     lacking, more = (", ".join(one for one in of if one not in other) for of, other in ((names, known), (known, names)))
     parts = [f"does not know {lacking}"] * bool(lacking) + [f"knows {more}, which the data set lacks"] * bool(more)
-    return f"{weights} {' and '.join(parts) or 'names a class twice'}"
+    if parts:
+        return f"{weights} {' and '.join(parts)}"
+    for whose, of in ((str(weights), known), ("the data set", names)):
+        if twice := [name for place, name in enumerate(of) if name in of[:place]]:
+            return f"{whose} names {', '.join(twice)} twice"
+    raise ValueError(f"{', '.join(known)} are the classes {', '.join(names)}")
 
 
 def evaluate_split(

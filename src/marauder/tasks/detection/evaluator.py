@@ -12,6 +12,7 @@ from marauder.data.pictures import PictureStore
 from marauder.data.records import Detections, Record
 from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.critical_metrics import TIER_METRICS, tier_metrics
+from marauder.evaluation.curves import LEAST_CONFIDENCE
 from marauder.evaluation.evaluate import evaluate
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.detector import DetectorPredictor, evaluating
@@ -25,7 +26,8 @@ log = logging.getLogger("marauder")
 
 class DetectionEvaluator(Evaluator):
     """Evaluates a detector on ``records``. ``book(records, names)`` gives the slices of the records that were readable;
-    ``None``: the whole only. With ``critical`` classes it measures ``evaluation.critical_metrics`` too."""
+    ``None``: the whole only. With ``critical`` classes it measures ``evaluation.critical_metrics`` too. The
+    operating point is ``least_confidence`` at least."""
 
     def __init__(
         self,
@@ -36,12 +38,13 @@ class DetectionEvaluator(Evaluator):
         book: Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]] | None = None,
         critical: tuple[str, ...] = (),
         others_floor: float | None = None,
+        least_confidence: float = LEAST_CONFIDENCE,
     ) -> None:
         self.records, self.names, self.store, self.inference, self.book = records, names, store, inference, book
         self.set_aside: set[str] = set()
         # Names are fixed before training, since one of them may be ``best_metric``.
         slices = [mask.name for mask in book(records, names)] if book is not None else []
-        self.critical, self.others_floor = critical, others_floor
+        self.critical, self.others_floor, self.least_confidence = critical, others_floor, least_confidence
         tiers = TIER_METRICS if critical else ()
         self.metric_names = (*EPOCH_METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
 
@@ -62,7 +65,7 @@ class DetectionEvaluator(Evaluator):
         predictions = [prediction for share in shares for prediction in share]
         records, detections = pair_up(self.records, predictions, self.set_aside)
         masks = self.book(records, self.names) if self.book is not None else None
-        result = evaluate(records, detections, self.names, masks)
+        result = evaluate(records, detections, self.names, masks, least_confidence=self.least_confidence)
         # Where precision, recall and F1 were counted goes into the weights: it is the model's operating point.
         values = {name: getattr(result.overall, name) for name in (*EPOCH_METRICS, "confidence")}
         if masks is not None:

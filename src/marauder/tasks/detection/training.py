@@ -18,6 +18,7 @@ from marauder.data.pictures import PictureStore, UnreadablePictureError
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
+from marauder.evaluation.curves import LEAST_CONFIDENCE
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
 from marauder.models.focal import FocalLoss
@@ -54,6 +55,8 @@ class DetectionPlan:
     critical: tuple[str, ...] = ()
     """Names of the critical classes, whose figures the evaluator adds."""
     others_floor: float | None = None
+    least_confidence: float = LEAST_CONFIDENCE
+    """The operating point that the evaluator finds is no lower score than this."""
     resampling: Resampling | None = None
     """Which training record each sample of an epoch is; ``None``: each once."""
     close_mosaic_epochs: int = 0
@@ -89,6 +92,7 @@ class DetectionTask:
             plan.book,
             plan.critical,
             plan.others_floor,
+            plan.least_confidence,
         )
 
     @property
