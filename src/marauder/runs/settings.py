@@ -201,9 +201,9 @@ class RunSettings(Settings):
     def command(self, *settings: str, fresh: bool = False) -> tuple[str, ...]:
         """Words of the command line that continue this run, or with ``fresh`` start it over, with other ``settings``
         (``training.epochs=20``). A step of a pipeline is continued by the pipeline, whose settings are those of its
-        last run."""
+        last run; a run outside the workspace is none, even with settings that were copied from there."""
         again = ["--fresh"] if fresh else []
-        if self.workspace is None:
+        if self.workspace is None or not self.folder.absolute().is_relative_to(self.workspace.absolute()):
             return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE), *settings, *again)
         own = [f"{self.step}.{setting}" for setting in settings]
         only = ["--only", self.step] if fresh else []
