@@ -118,6 +118,14 @@ def agrees(about: PlainMapping | None, rows: Sequence[Mapping[str, float]]) -> b
     return any(to_plain(about_epoch(row)).items() <= dict(about).items() for row in rows)
 
 
+def are_of(about: PlainMapping | None, position: Position) -> bool:
+    """Whether weights with which ``about`` is noted (``None``: there are none) are those of a training at
+    ``position``."""
+    if position.steps_beyond:
+        return about is not None and about_last(position).items() <= dict(about).items()
+    return agrees(about, position.history[-1:])
+
+
 @dataclass
 class TrainState:
     """The live objects of a training and its position."""

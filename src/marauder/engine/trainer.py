@@ -33,7 +33,7 @@ from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.screen import Screen
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome, Position, TrainState, about_last, agrees, early_stop
+from marauder.engine.state import Outcome, Position, TrainState, about_last, are_of, early_stop
 from marauder.engine.task import Batch, LocalBatch, SampleContext, Task, Weights
 from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
@@ -458,10 +458,7 @@ class Trainer:
 
     def _has_last(self) -> bool:
         """Whether the last weights are those of this position."""
-        about, position = self.weights.about("last"), self.state.position
-        if position.steps_beyond:
-            return about is not None and about_last(position).items() <= dict(about).items()
-        return agrees(about, position.history[-1:])
+        return are_of(self.weights.about("last"), self.state.position)
 
     def _check_sanity(self, batch: Batch) -> None:
         samples = min(8, len(self.task.inputs(batch)))
