@@ -30,8 +30,9 @@ class Outcome:
     stopped_early: bool
 
 
-def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
-    """Why a training ended before its last epoch, in a sentence; empty: it did not."""
+def early_stop(outcome: Outcome, training: TrainingSettings, section: str = "training") -> str:
+    """Why a training ended before its last epoch, in a sentence; empty: it did not. ``section``: where its settings are
+    given."""
     if not outcome.stopped_early or outcome.epochs >= training.epochs:
         return ""
     best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
@@ -40,7 +41,7 @@ def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
     nothing = "; it was 0 in all of them, so no epoch is better than another" if outcome.best_score == 0 else ""
     return (
         f"stopped early after {outcome.epochs} of {training.epochs} epochs: {metric} did not rise{best} "
-        f"in {training.patience} evaluations (training.patience){nothing}"
+        f"in {training.patience} evaluations ({section}.patience){nothing}"
     )
 
 
