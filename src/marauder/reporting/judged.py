@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marauder.core.files import DamagedFileError, read_json
+from marauder.gates.floor import BELOW_LEVEL
 
 log = logging.getLogger("marauder")
 REPORT_FILE = "eval_report.json"
@@ -18,11 +19,13 @@ FOLDERS_ABOVE = 3
 @dataclass(frozen=True)
 class Judged:
     """``report``: the file that says so. ``confidence``: where its precision, recall and F1 apply; ``None``: unknown.
-    ``doubt``: why the detector was not shown to be of use, in the words of the essential gates; empty: it was."""
+    ``doubt``: why the detector was not shown to be of use, in the words of the essential gates; empty: it was.
+    ``unproven``: as ``doubt``, but not that the detector stays below a level that the user set: it has learned."""
 
     report: Path
     confidence: float | None = None
     doubt: str = ""
+    unproven: str = ""
 
 
 def judged(model: Path, sha256: str) -> Judged | None:
@@ -40,8 +43,11 @@ def judged(model: Path, sha256: str) -> Judged | None:
             confidence = content["overall"]["confidence"]
             found = [one for one in content["gates"] if one["essential"] and one["answer"] in ("warn", "fail")]
             doubt = "; ".join(str(one["why"]) for one in found)
+            short = [one for one in found if one.get("evidence", {}).get("finding") == BELOW_LEVEL]
+            unproven = "; ".join(str(one["why"]) for one in found if one not in short)
         except (DamagedFileError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: what it says of %s cannot be read (%s)", report, model.name, error)
             return None
-        return Judged(report, float(confidence) if isinstance(confidence, (int, float)) else None, doubt)
+        known = float(confidence) if isinstance(confidence, (int, float)) else None
+        return Judged(report, known, doubt, unproven)
     return None
