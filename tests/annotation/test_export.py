@@ -18,9 +18,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from marauder.annotation import prelabels
 from marauder.annotation.batch import Batch, find_batch, list_batches, read_batch, set_state
 from marauder.annotation.export import ExportSummary, export_batch
 from marauder.annotation.formats.answers import read_delivery
+from marauder.annotation.prelabels import Prelabels, plausible
 from marauder.annotation.settings import AnnotationSettings, PrelabelSettings
 from marauder.annotation.status import batch_status
 from marauder.cli.annotation import app
@@ -30,7 +32,7 @@ from marauder.core.files import hash_file, write_json
 from marauder.core.plugins import TABLE, make
 from marauder.core.settings import load_settings
 from marauder.data.reading import read_dataset
-from marauder.data.records import Dataset, Record
+from marauder.data.records import Dataset, Detections, Record
 from marauder.data.writers import write_yolo
 from marauder.selection.job import select_pictures
 from marauder.selection.settings import SelectionSettings
@@ -289,12 +291,16 @@ def test_pre_labels_of_a_model_go_out_in_the_data_sets_classes(settings_for: Any
     assert sum(len(answer.boxes) for answer in reading.answers.values()) == summary.prelabels
 
 
-def test_boxes_of_a_detector_that_proved_to_be_of_no_use_stay_here(settings_for: Any, tmp_path: Path) -> None:
+def test_boxes_of_a_detector_that_proved_to_be_of_no_use_stay_here(
+    settings_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What its own report withholds is not sent to be corrected, unless somebody asks for it; nor are more boxes a
     picture than can be right."""
     from marauder.models.files import save_detector
     from marauder.models.ultralytics_adapter import build_detector
 
+    # An untrained detector finds few boxes in pictures as small as these.
+    monkeypatch.setattr(prelabels, "MOST_TIMES_USUAL", 0.5)
     weights = tmp_path / "model" / "best.pt"
     save_detector(build_detector("yolov8n", list(NAMES)), weights.with_suffix(""), 64, {})
     floor = {"gate": "floor", "essential": True, "answer": "warn", "why": "too few pictures to tell: only 3"}
@@ -311,23 +317,62 @@ def test_boxes_of_a_detector_that_proved_to_be_of_no_use_stay_here(settings_for:
     assert any("too few pictures to tell: only 3" in note and "prelabels.doubtful" in note for note in summary.notes)
     options["prelabels"]["doubtful"] = True
     _, whole = export(settings_for(**options, outbox=tmp_path / "other"))
-    assert min(len(item.boxes) for item in whole.items) > 1
-    few = {"boxes_per_picture": 0.1}
-    summary, batch = export(settings_for(**options, price=few, outbox=tmp_path / "few"))
-    for item, before in zip(batch.items, whole.items, strict=True):
-        assert item.scores.tolist() == [before.scores.max()]
-    assert any("the 1 surest of each picture" in note for note in summary.notes)
-    # The report of other weights says nothing of these.
-    content["artifacts"]["for Ultralytics"]["sha256"] = "0" * 64
-    write_json(weights.with_name("eval_report.json"), content)
+    assert min(len(item.boxes) for item in whole.items) > 1 and max(len(item.boxes) for item in whole.items) > 2
     options["prelabels"]["doubtful"] = False
-    assert export(settings_for(**options, outbox=tmp_path / "third"))[0].prelabels > 0
+    # One that has learned, but less than somebody asked for, is of use to annotators.
+    below = "below the level you set"
+    content["gates"] = [{**floor, "why": f"{below}: mAP50 is 0.600, below 0.7", "evidence": {"finding": below}}]
+    write_json(weights.with_name("eval_report.json"), content)
+    assert export(settings_for(**options, outbox=tmp_path / "below"))[0].prelabels > 0
+    # The report of other weights says nothing of these.
+    content |= {"gates": [floor], "artifacts": {"for Ultralytics": {"path": "best.pt", "sha256": "0" * 64}}}
+    write_json(weights.with_name("eval_report.json"), content)
+    summary, batch = export(settings_for(**options, outbox=tmp_path / "third"))
+    assert summary.prelabels > 0
+    # Every labelled picture holds 2.
+    assert any("the 2 surest of each picture go out" in note for note in summary.notes)
+    for item, before in zip(batch.items, whole.items, strict=True):
+        assert item.scores.tolist() == sorted(before.scores, reverse=True)[:2]
+
+
+def found_in(*counts: int) -> Prelabels:
+    boxes = {
+        f"{number}": Detections(
+            np.tile([1.0, 1.0, 9.0, 9.0], (count, 1)), np.linspace(0.9, 0.8, count), np.zeros(count)
+        )
+        for number, count in enumerate(counts)
+    }
+    return Prelabels(boxes, (), ())
+
+
+def labelled_with(*counts: int) -> list[Record]:
+    return [
+        Record(
+            f"{number}", Path("a.png"), 96, 64, np.tile([1, 1, 9, 9], (count, 1)), np.zeros(count, int), split="train"
+        )
+        for number, count in enumerate(counts)
+    ]
+
+
+def test_crowded_pictures_keep_their_boxes_however_many_labelled_ones_are_empty() -> None:
+    """Eighty labelled pictures without a box say nothing of ten that were chosen because they are full."""
+    found = found_in(*[5] * 10)
+    assert plausible(found, labelled_with(*[0] * 80, *[5] * 20)) == (found, "")
+    assert plausible(found, labelled_with(0, 0)) == (found, ""), "nothing is known"
+
+
+def test_far_more_boxes_than_labelled_pictures_hold_are_cut_to_the_fullest_of_them() -> None:
+    labelled = labelled_with(*[0] * 80, *[2] * 99, 7)
+    cut, note = plausible(found_in(300, 40, 3), labelled)
+    assert [len(boxes) for boxes in cut.boxes.values()] == [7, 7, 3]
+    assert cut.boxes["0"].scores.tolist() == sorted(found_in(300).boxes["0"].scores, reverse=True)[:7]
+    assert "suggests 114 boxes a picture" in note and "hold at most 2, and none more than 7" in note
+    assert "326 boxes stay here" in note and "prelabels.doubtful=true" in note
 
 
 def test_pre_labels_go_on_after_a_stop_with_the_block_that_is_missing(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marauder.annotation import prelabels
     from marauder.models.files import save_detector
     from marauder.models.ultralytics_adapter import build_detector
 

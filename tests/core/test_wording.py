@@ -41,6 +41,16 @@ def test_text_behind_a_label_is_wrapped_below_where_it_begins() -> None:
     assert wrapped("a label of some length  ", "two words", 30) == ["a label of some length", "    two words"]
 
 
+@pytest.mark.parametrize("width", [1, 2, 10, 18])
+def test_a_screen_of_hardly_any_width_gets_every_word(width: int) -> None:
+    text = "some more words than fit"
+    label, *lines = wrapped("a label of some length  ", text, width)
+    assert label == "a label of some length" and " ".join(map(str.strip, lines)) == text
+    assert all(line.startswith("    ") and len(line) <= 20 for line in lines)
+    shown = table_lines(("run", "why"), [["a", text]], width=width)
+    assert " ".join(" ".join(shown).split()) == f"run why a {text}"
+
+
 def test_a_table_stands_in_columns_and_brackets_are_no_markup() -> None:
     lines = table_lines(("name", "boxes"), [["[red] fish", "1,234"], ["ray", "7"]], (1,), "split test")
     assert lines == ["split test", "name        boxes", "[red] fish  1,234", "ray             7"]

@@ -78,6 +78,14 @@ def test_stopping_early_is_said_when_it_happens(tmp_path: Path, capsys: pytest.C
     assert "training is complete at step 12 of 36 (epoch 4 of 9)" in capsys.readouterr().err
 
 
+def test_settings_are_named_where_they_are_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = LineTask()
+    task.scores = lambda number: {"accuracy": 0.0}
+    make_trainer(task, tmp_path, section="baseline.training", epochs=9, patience=1, evaluate_every=2).fit()
+    said = capsys.readouterr().err
+    assert "(baseline.training.evaluate_every)" in said and "(baseline.training.patience)" in said
+
+
 def fail_at(step: int) -> LineTask:
     """A task whose training ends without warning when the batch after ``step`` is loaded."""
     task = LineTask()

@@ -127,7 +127,12 @@ class Files:
 
 
 def make_trainer(
-    task: LineTask, folder: Path, observer: Observer | None = None, clock: Clock | None = None, **values: Any
+    task: LineTask,
+    folder: Path,
+    observer: Observer | None = None,
+    clock: Clock | None = None,
+    section: str = "training",
+    **values: Any,
 ) -> Trainer:
     """A trainer of ``task`` in ``folder``, 4 updates an epoch."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,4 +155,5 @@ def make_trainer(
         clock or Clock(),
         "data",
         observer=observer,
+        section=section,
     )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from marauder.core.errors import UserError
 from marauder.core.metrics import Metric
 from marauder.core.plugins import names
-from marauder.core.settings import load_settings
+from marauder.core.settings import Layer, load_settings
 from marauder.data.slices.settings import SlicesSettings
+from marauder.gates.base import GateSettings
 from marauder.gates.floor import FloorEvidence
 from marauder.gates.limits import SHARES, LimitsEvidence
 from marauder.gates.outcome import decide, withheld
-from marauder.gates.plan import load_gates
+from marauder.gates.plan import GatePlan, load_gates
 from marauder.gates.verdict import Answer, Verdict
 
 
@@ -183,6 +186,17 @@ def test_the_level_of_the_floor_is_bounded_by_the_figure_that_it_is_of() -> None
     assert settings["floor"].level == 25  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"floor\.level"):
         load_gates(overrides=["floor.level=.nan"])
+
+
+def test_settings_of_another_package_are_asked_with_two_arguments() -> None:
+    class Depth(GateSettings):
+        metric: str = ""
+
+        def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
+            return self.changed({"metric": f"{headline} of {len(comparable)}"})
+
+    plan = GatePlan({"depth": Depth()}, Layer({}, {})).for_task("map50", ("map50", "map"), Metric("map50", "mAP50"))
+    assert plan.settings["depth"] == Depth(metric="map50 of 2")
 
 
 def test_reading_the_plan_loads_nothing_heavy() -> None:

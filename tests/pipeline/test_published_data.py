@@ -16,6 +16,7 @@ from PIL import Image
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.file_identity import identify
 from marauder.core.files import write_text
+from marauder.core.settings import Places
 from marauder.data.reading import read_dataset
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, read_record, settings_path, write_record
@@ -241,6 +242,25 @@ def test_that_nothing_is_left_to_choose_is_said_before_a_detector_is_trained(roo
     assert "every picture is labelled already, so there is nothing to choose" in nothing and "--to baseline" in nothing
     (root / "images" / "reef" / "labels" / "IMG_0000_MOV-1.txt").unlink()
     assert about_choice() == [], "the sources have changed, and hold one to choose"
+
+
+def test_labelled_pictures_that_are_not_there_are_not_called_nothing_to_choose(root: Path) -> None:
+    pipeline = preprocess(root)
+    given = [*OVERRIDES, "active_learning.count=5", f"active_learning.labelled={root / 'not' / 'yet' / 'there'}"]
+    (missing,) = [one for one in told(Pipeline(pipeline.workspace, None, given))[0] if "active_learning" in one]
+    assert "not/yet/there: no such file or folder; check the path" in missing and "--to baseline" not in missing
+
+
+def test_the_pool_is_looked_at_within_the_budget(root: Path) -> None:
+    pipeline = preprocess(root)
+    asked = Pipeline(pipeline.workspace, None, [*OVERRIDES, "active_learning.count=5"])
+    spent = Clock(max_seconds=1e-9)
+    with pytest.raises(Interrupted):
+        list(
+            asked.step("active_learning").mistakes(
+                asked.settings_of(asked.step("active_learning")), Places(clock=spent)
+            )
+        )
 
 
 def test_only_steps_that_will_run_ask_this_machine_for_their_device(root: Path) -> None:

@@ -20,6 +20,7 @@ from marauder.reporting.advice import (
     is_falling,
     is_rising,
 )
+from marauder.runs.recipes import as_yaml, load_settings_of_task
 from marauder.tasks.detection.settings import DetectionSettings
 
 COMMANDS = Commands("longer", "pretrained", "check", "promote", "export")
@@ -169,8 +170,16 @@ def test_a_step_of_a_pipeline_is_continued_by_the_pipeline(tmp_path: Path) -> No
     step = settings.changed({"step": "baseline", "workspace": tmp_path})
     words = ("marauder", "pipeline", "run", "--root", str(tmp_path))
     assert step.command("training.epochs=20") == (*words, "baseline.training.epochs=20")
+    assert (step.typed("training"), settings.typed("training")) == ("baseline.training", "training")
     assert step.command("model=yolov8n", fresh=True) == (
         *words, "--only", "baseline", "baseline.model=yolov8n", "--fresh"
     )  # fmt: skip
+    # A run of one's own with the step's settings, by its config.yaml or by the pipeline's.
+    copied = tmp_path / "copied.yaml"
+    copied.write_text(as_yaml(step), encoding="utf-8")
+    assert load_settings_of_task(copied).command()[:2] == ("marauder", "train")
+    mine = step.changed({"output": tmp_path.parent / "mine"})
+    assert mine.typed("training") == "training"
+    assert mine.command() == ("marauder", "train", str(tmp_path.parent / "mine" / "config.yaml"))
     workspace = Workspace.at(tmp_path)
     assert {"step": "baseline", "workspace": tmp_path}.items() <= dict(STEP.placed(workspace)).items()

@@ -172,7 +172,7 @@ def test_the_settings_that_a_run_leaves_continue_this_very_run(
     model: type[RunSettings], words: list[str], tmp_path: Path
 ) -> None:
     settings = load_run_settings(model, None, [f"data={tmp_path}", f"output={tmp_path}", *words])
-    *command, file = settings.command
+    *command, file = settings.command()
     Path(file).write_text(as_yaml(settings), encoding="utf-8")
     if command == ["marauder", "train"]:
         again = load_settings_of_task(Path(file))

@@ -187,7 +187,9 @@ def noted(folder: Path, name: str) -> int:
     return int(epoch)
 
 
-def test_last_weights_of_a_part_of_an_epoch_say_so(small_reef: Path, tmp_path: Path) -> None:
+def test_last_weights_of_a_part_of_an_epoch_say_so(
+    small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Stopped after the first update of epoch 3, and started again for the 2 epochs that are done."""
 
     def about() -> dict[str, Any]:
@@ -204,6 +206,9 @@ def test_last_weights_of_a_part_of_an_epoch_say_so(small_reef: Path, tmp_path: P
     written = (tmp_path / "last.safetensors").stat().st_mtime_ns
     fit(make_task(small_reef), tmp_path, epochs=2)
     assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written, "they are those of this position already"
+    fit(make_task(small_reef), tmp_path, epochs=2, resume=tmp_path / "checkpoints" / "checkpoint_000000007.pt")
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written, "those of the checkpoint that was named"
+    assert "last weights" not in caplog.text and not (tmp_path / "set_aside" / "last.safetensors").exists()
     fit(scored(make_task(small_reef), [0.2]), tmp_path, epochs=3)
     assert about()["epoch"] == 3 and STEPS_BEYOND not in about()
 

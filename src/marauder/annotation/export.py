@@ -6,12 +6,10 @@ pictures that another annotator labels too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -32,7 +30,7 @@ from marauder.annotation.batch import (
 from marauder.annotation.choosing import Choice, batch_items, choose, expected_boxes, identity_of
 from marauder.annotation.formats.base import ExchangeFormat, Item, Package
 from marauder.annotation.guidelines import GuidelineOptions, guideline_inputs, write_guidelines
-from marauder.annotation.prelabels import Prelabels, prelabel
+from marauder.annotation.prelabels import plausible, prelabel
 from marauder.annotation.price import batch_price, prices_in_use
 from marauder.annotation.readme import readme
 from marauder.annotation.settings import AnnotationSettings
@@ -45,14 +43,12 @@ from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset
 from marauder.models.naming import weights_hash
 from marauder.reporting.judged import judged
-from marauder.selection.price import Price, boxes_of_a_picture
+from marauder.selection.price import Price
 
 GUIDELINES = "guidelines"
 PRELABELS = "prelabels.jsonl"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of the id: raised when packages of the same pictures would come out otherwise."""
-MOST_TIMES_USUAL = 3.0
-"""Boxes a picture that a detector may suggest, over what labelled pictures hold, before most are held for wrong."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +91,16 @@ def export_batch(settings: AnnotationSettings, clock: Clock) -> ExportSummary:
 
 
 def _without_doubtful(settings: AnnotationSettings) -> tuple[AnnotationSettings, tuple[str, ...]]:
-    """The settings without a detector that its own run did not find to be of use, with what to say of that."""
+    """The settings without a detector of which its own run found that it has not learned, or could not tell, with what
+    to say of that."""
     if settings.model is None or settings.prelabels.doubtful:
         return settings, ()
     said = judged(settings.model, weights_hash(settings.model))
-    if said is None or not said.doubt:
+    if said is None or not said.unproven:
         return settings, ()
     note = (
-        f"no boxes are suggested: the report of {settings.model} does not show that it is of use ({said.doubt}), and "
-        "deleting wrong boxes takes longer than drawing; prelabels.doubtful=true sends them all the same"
+        f"no boxes are suggested: the report of {settings.model} does not show that it is of use ({said.unproven}), "
+        "and deleting wrong boxes takes longer than drawing; prelabels.doubtful=true sends them all the same"
     )
     return settings.changed({"model": None}), (note,)
 
@@ -236,7 +233,9 @@ class _Export:
                     f"the model's classes {', '.join(found.unnamed)} are not classes of the data set; left out"
                 )
             self.notes += found.unreadable
-            found = self._plausible(found)
+            if not self.settings.prelabels.doubtful:
+                found, note = plausible(found, [record for record in self.dataset if record.labelled])
+                self.notes += [note] if note else []
         done = []
         for item in items:
             boxes = found.boxes[item.key] if found is not None else None
@@ -251,22 +250,6 @@ class _Export:
                 "nothing says how many boxes to expect: set price.boxes_per_picture for a better estimate"
             )
         return done
-
-    def _plausible(self, found: Prelabels) -> Prelabels:
-        """``found``, with the surest boxes only where it has far more in a picture than the labelled ones hold."""
-        usual = boxes_of_a_picture([record for record in self.dataset if record.labelled], self.prices)
-        if not usual or not found.boxes:
-            return found
-        mean = fmean(len(boxes) for boxes in found.boxes.values())
-        if mean <= MOST_TIMES_USUAL * usual:
-            return found
-        most = math.ceil(usual)
-        self.notes.append(
-            f"the detector suggests {mean:,.0f} boxes a picture, where labelled pictures hold {usual:,.1f}: most "
-            f"of them must be wrong; only the {most:,} surest of each picture go out. Train it longer, or raise "
-            "prelabels.confidence"
-        )
-        return replace(found, boxes={key: boxes.surest(most) for key, boxes in found.boxes.items()})
 
     def _packages(self, batch: Batch, sources: dict[str, Path]) -> tuple[PackageRecord, ...]:
         """The zips; those that stand whole are left alone. ``SHA256SUMS`` in the folder covers them all."""

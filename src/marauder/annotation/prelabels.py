@@ -19,6 +19,10 @@ from marauder.data.records import Detections, Record
 
 BLOCK = 64
 """Pictures processed and written down together: the most that a kill costs."""
+USUAL_SHARE = 0.95
+"""Of the labelled pictures with boxes: what so many of them hold at most is usual."""
+MOST_TIMES_USUAL = 3.0
+"""Boxes a picture that a detector may suggest, over what is usual, before only the surest go out."""
 DECIMALS = 2
 """Of coordinates: finer than anyone draws."""
 
@@ -31,6 +35,31 @@ class Prelabels:
     boxes: dict[str, Detections]
     unnamed: tuple[str, ...]
     unreadable: tuple[str, ...]
+
+
+def plausible(found: Prelabels, labelled: Sequence[Record]) -> tuple[Prelabels, str]:
+    """``found``, with the surest boxes only where a detector suggests far more than pictures can be expected to hold,
+    and what to say of that (empty: nothing is left out). ``labelled``: the labelled pictures.
+
+    Those without a box say nothing of the others, and pictures are chosen because they are crowded: so the measure is
+    what nearly all of those with boxes hold at most, and no picture is left with fewer than the fullest of them has.
+    """
+    counts = [count for record in labelled if (count := int((~record.ignored).sum()))]
+    if not counts or not found.boxes:
+        return found, ""
+    usual, most = int(np.quantile(counts, USUAL_SHARE, method="higher")), max(counts)
+    mean = float(np.mean([len(boxes) for boxes in found.boxes.values()]))
+    cut = {key: boxes.surest(most) for key, boxes in found.boxes.items()}
+    left_out = sum(len(boxes) for boxes in found.boxes.values()) - sum(len(boxes) for boxes in cut.values())
+    if mean <= MOST_TIMES_USUAL * usual or not left_out:
+        return found, ""
+    note = (
+        f"the detector suggests {mean:,.0f} boxes a picture, where {USUAL_SHARE:.0%} of the labelled pictures with "
+        f"boxes hold at most {usual:,}, and none more than {most:,}: only the {most:,} surest of each picture go out, "
+        f"and {left_out:,} boxes stay here. If the pictures do hold as many, prelabels.doubtful=true sends all of "
+        "them; if not, raise prelabels.confidence, or train the detector longer"
+    )
+    return replace(found, boxes=cut), note
 
 
 def prelabel(

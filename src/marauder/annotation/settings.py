@@ -19,7 +19,11 @@ class PrelabelSettings(Settings):
     """The boxes of a model that go out with the pictures, for the annotator to correct."""
 
     confidence: float = Field(0.3, gt=0, lt=1, description="least score of a box that goes out")
-    doubtful: bool = Field(False, description="send boxes even if the detector's own report doubts it")
+    doubtful: bool = Field(
+        False,
+        description="send all boxes, even of a detector whose own report does not show it to be of use, or that "
+        "suggests far more than labelled pictures hold",
+    )
     image_size: int | None = Field(None, ge=32, description="long side the model sees, in pixels; default: its own")
     device: Annotated[Device, Decides.NOTHING] = Field("auto", description=CHOICES)
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.mistakes import (
     ARGUMENT,
@@ -163,7 +164,7 @@ class Places:
     ``prefix``: the section looked at. ``options``: names of options on the command line that are not those of their
     fields. ``made``: files and folders that are not there yet, but will be once they are read. ``class_names`` and
     ``unlabelled`` tell the classes of the data set, and how many of its pictures have no labels, where that is known
-    before it is there; they may have to read the sources.
+    before it is there; they may have to read the sources. ``clock``: asked by whoever reads for long.
     """
 
     layer: Layer = field(default_factory=lambda: Layer({}, {}))
@@ -172,6 +173,7 @@ class Places:
     made: tuple[Path, ...] = ()
     class_names: Callable[[], Sequence[str] | None] = lambda: None
     unlabelled: Callable[[], int | None] = lambda: None
+    clock: Clock = field(default_factory=Clock)
 
     def below(self, section: str) -> Places:
         """The places of a section."""

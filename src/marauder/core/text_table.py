@@ -54,7 +54,8 @@ def wrapped(label: str, text: str, width: int | None = None) -> list[str]:
         return [label + text]
     if width - len(label) < LEAST_TEXT:
         indent = " " * min(len(label), 2 * len(GAP))
-        return [label.rstrip(), *wrapped(indent, text, width)]
+        # Some words must fit behind the indent, on however narrow a screen.
+        return [label.rstrip(), *wrapped(indent, text, max(width, len(indent) + LEAST_TEXT))]
     return textwrap.wrap(
         text,
         width,
@@ -78,7 +79,7 @@ def _narrowed(rows: Sequence[Sequence[str]], widths: Sequence[int], width: int) 
         at = max(range(len(found)), key=lambda place: found[place] - least[place])
         if found[at] <= least[at]:
             # It does not fit this way either: what is folded below need not be wrapped.
-            return [min(own, width - len(GAP)) for own in widths]
+            return [min(own, max(LEAST_TEXT, width - len(GAP))) for own in widths]
         found[at] -= 1
     return found
 

@@ -15,7 +15,7 @@ from marauder.engine.checkpoints import SET_ASIDE, Checkpointer
 from marauder.engine.distributed import Group
 from marauder.engine.micro_batch import recorded_micro_batch
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import TrainState, about_epoch, agrees
+from marauder.engine.state import TrainState, about_epoch, agrees, are_of
 from marauder.engine.task import Weights
 from marauder.engine.training_identity import refuse_other_training
 
@@ -106,8 +106,12 @@ class Resumption:
         if self.group.leads:
             best = [row for row in position.history if row["epoch"] == position.best_epoch]
             if given_up:
-                self._set_aside("best", best)
-                self._set_aside("last", position.history)
+                if not agrees(self.weights.about("best"), best):
+                    self._set_aside("best")
+                about = self.weights.about("last")
+                # Of an epoch of this branch, or of exactly this position within one.
+                if not agrees(about, position.history) and not are_of(about, position):
+                    self._set_aside("last")
             # Only the first rank looks at the disk and all take its word, so that they go on alike.
             held = agrees(self.weights.about("best"), best) or self._save_best_again(best)
         held = self.group.broadcast(held)
@@ -120,10 +124,10 @@ class Resumption:
             # The position has changed although its step has not: save it all the same.
             self.checkpointer.saved_step = None
 
-    def _set_aside(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:
-        """Move weights that are not of one of the epochs ``rows`` into the folder ``set_aside``."""
+    def _set_aside(self, name: str) -> None:
+        """Move weights of another branch, where there are any, into the folder ``set_aside``."""
         about = self.weights.about(name)
-        if about is None or agrees(about, rows):
+        if about is None:
             return
         log.warning("the %s weights (epoch %s) are of a branch given up; they are set aside", name, about.get("epoch"))
         (self.folder / SET_ASIDE).mkdir(exist_ok=True)

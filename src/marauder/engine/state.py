@@ -30,8 +30,9 @@ class Outcome:
     stopped_early: bool
 
 
-def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
-    """Why a training ended before its last epoch, in a sentence; empty: it did not."""
+def early_stop(outcome: Outcome, training: TrainingSettings, section: str = "training") -> str:
+    """Why a training ended before its last epoch, in a sentence; empty: it did not. ``section``: where its settings are
+    given."""
     if not outcome.stopped_early or outcome.epochs >= training.epochs:
         return ""
     best = "" if outcome.best_score is None else f" above {outcome.best_score:.4g} (epoch {outcome.best_epoch})"
@@ -40,7 +41,7 @@ def early_stop(outcome: Outcome, training: TrainingSettings) -> str:
     nothing = "; it was 0 in all of them, so no epoch is better than another" if outcome.best_score == 0 else ""
     return (
         f"stopped early after {outcome.epochs} of {training.epochs} epochs: {metric} did not rise{best} "
-        f"in {training.patience} evaluations (training.patience){nothing}"
+        f"in {training.patience} evaluations ({section}.patience){nothing}"
     )
 
 
@@ -116,6 +117,14 @@ def agrees(about: PlainMapping | None, rows: Sequence[Mapping[str, float]]) -> b
         return False
     # What was saved has been through JSON, where NaN became null; it may hold more than these entries.
     return any(to_plain(about_epoch(row)).items() <= dict(about).items() for row in rows)
+
+
+def are_of(about: PlainMapping | None, position: Position) -> bool:
+    """Whether weights with which ``about`` is noted (``None``: there are none) are those of a training at
+    ``position``."""
+    if position.steps_beyond:
+        return about is not None and about_last(position).items() <= dict(about).items()
+    return agrees(about, position.history[-1:])
 
 
 @dataclass

@@ -33,7 +33,7 @@ from marauder.engine.run_log import RunLog
 from marauder.engine.schedule import Schedule
 from marauder.engine.screen import Screen
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.state import Outcome, Position, TrainState, about_last, agrees, early_stop
+from marauder.engine.state import Outcome, Position, TrainState, about_last, are_of, early_stop
 from marauder.engine.task import Batch, LocalBatch, SampleContext, Task, Weights
 from marauder.engine.telemetry import Telemetry
 from marauder.engine.timing import Stopwatch
@@ -60,7 +60,7 @@ class Trainer:
     the weights, by default those of ``settings``. ``at_default``: which of them an older checkpoint need not know.
     ``observer`` hears how it goes, on the first rank. ``sanity_check``: first see that one batch trains, for a training
     that no gate looked at before. ``shown``: metrics, name to title, that the line of an epoch shows; by default all
-    that are not of a slice, as far as they fit.
+    that are not of a slice, as far as they fit. ``section``: where ``settings`` are given, as messages name them.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Trainer:
         observer: Observer | None = None,
         sanity_check: bool = False,
         shown: Mapping[str, str] | None = None,
+        section: str = "training",
     ) -> None:
         if not settings.best_metric and task.metric_names:
             settings = settings.changed({"best_metric": task.metric_names[0]})
@@ -85,7 +86,7 @@ class Trainer:
             known = ", ".join(task.metric_names)
             raise UserError(f"best_metric {settings.best_metric!r}: not measured here; choose one of: {known}")
         self.task, self.settings, self.group, self.folder, self.clock = task, settings, group, folder, clock
-        self.weights, self.sanity_check = weights, sanity_check
+        self.weights, self.sanity_check, self.section = weights, sanity_check, section
         self.identity = {
             "settings": dict(described or {"training": decided(settings, Decides.RESULT)}),
             "data": data_fingerprint,
@@ -197,7 +198,8 @@ class Trainer:
             self.screen.say(f"training is complete at {where}" if over else f"training continues from {where}")
         every = self.settings.evaluate_every
         if every > 1 and self._is_left_to_train():
-            self.screen.say(f"evaluates every {every} epochs and after the last (training.evaluate_every); – between")
+            setting = f"{self.section}.evaluate_every"
+            self.screen.say(f"evaluates every {every} epochs and after the last ({setting}); – between")
         if lost_steps:
             about |= {"lost_steps": lost_steps, "lost_seconds": round(lost_seconds, 1)}
             steps = counted(lost_steps, "step")
@@ -369,7 +371,7 @@ class Trainer:
             self._fail(self._collapse, None)
         if self._patience_spent() and epoch < settings.epochs:
             position.stopped_early = True
-            why = early_stop(position.outcome(self.order.steps_per_epoch), settings)
+            why = early_stop(position.outcome(self.order.steps_per_epoch), settings, self.section)
             self.screen.say(why)
             self.run_log.event("stopped_early", step=position.step, epoch=epoch, of_epochs=settings.epochs, why=why)
 
@@ -458,10 +460,7 @@ class Trainer:
 
     def _has_last(self) -> bool:
         """Whether the last weights are those of this position."""
-        about, position = self.weights.about("last"), self.state.position
-        if position.steps_beyond:
-            return about is not None and about_last(position).items() <= dict(about).items()
-        return agrees(about, position.history[-1:])
+        return are_of(self.weights.about("last"), self.state.position)
 
     def _check_sanity(self, batch: Batch) -> None:
         samples = min(8, len(self.task.inputs(batch)))

@@ -24,12 +24,17 @@ class GateSettings(Settings):
         "fail", description="what a broken limit does: fail the run, only warn, or off: not checked"
     )
 
-    def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> Self:
+    def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
         """These settings with what they leave to the kind of run.
 
-        ``headline``: the metric that sums up such a run; ``comparable``: those that can be compared with production's;
-        ``floor``: the one that says whether a model has learned anything, where there is one.
+        ``headline``: the metric that sums up such a run; ``comparable``: those that can be compared with production's.
         Raises ``ValueError``, which begins with the setting's name, for what such a run does not have.
+        """
+        return self
+
+    def for_floor(self, floor: Metric) -> Self:
+        """These settings for a kind of run in which the figure ``floor`` says whether a model has learned anything; not
+        called where none does. Raises ``ValueError``, which begins with the setting's name, for what does not fit it.
         """
         return self
 

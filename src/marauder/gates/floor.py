@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,9 +24,9 @@ class FloorSettings(GateSettings):
         None, description="least value of the task's figure; default: the task's own (detection: 0.05 of mAP50)"
     )
 
-    def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> Self:
+    def for_floor(self, floor: Metric) -> Self:
         """Raises ``ValueError`` for a level that the figure cannot have."""
-        if self.level is not None and floor is not None and floor.share and not 0 <= self.level <= 1:
+        if self.level is not None and floor.share and not 0 <= self.level <= 1:
             raise ValueError(f"level: must be between 0 and 1, as {floor.title} is, not {self.level:g}")
         return self
 

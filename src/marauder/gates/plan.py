@@ -66,7 +66,8 @@ class GatePlan:
         return mistakes
 
     def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> GatePlan:
-        """The plan with what its settings leave to the kind of run, see ``GateSettings.for_task``.
+        """The plan with what its settings leave to the kind of run, see the methods ``for_task`` and ``for_floor`` of
+        ``GateSettings``.
 
         Raises ``UserError`` with the place of each setting that does not fit.
         """
@@ -88,7 +89,8 @@ class GatePlan:
         settings, mistakes = dict(self.settings), []
         for name, one in self.settings.items():
             try:
-                settings[name] = one.for_task(headline, comparable, floor)
+                fitted = one.for_task(headline, comparable)
+                settings[name] = fitted if floor is None else fitted.for_floor(floor)
             except ValueError as error:
                 setting = str(error).partition(": ")[0]
                 place = Places(self.given).at(f"{name}.{setting}")

@@ -10,7 +10,6 @@ from typing import Self
 
 from pydantic import Field
 
-from marauder.core.metrics import Metric
 from marauder.evaluation.comparison import Comparison, SliceDelta
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Verdict
@@ -36,7 +35,7 @@ class RegressionSettings(GateSettings):
     least_groups: int = Field(8, ge=2, description="with fewer groups (clips) that have boxes a slice is not judged")
     least_boxes: int = Field(30, ge=1, description="with fewer boxes a slice is not judged")
 
-    def for_task(self, headline: str, comparable: Sequence[str], floor: Metric | None = None) -> Self:
+    def for_task(self, headline: str, comparable: Sequence[str]) -> Self:
         """With a metric: the headline where none is named."""
         metric = self.metric or headline
         if metric not in comparable:

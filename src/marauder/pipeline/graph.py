@@ -226,7 +226,12 @@ class Pipeline:
             # A finished one may have run on another machine, and what it read may be gone.
             if step in selected and not done:
                 places = Places(
-                    self.layer, prefix=(step.name,), made=tuple(made), class_names=names, unlabelled=unlabelled
+                    self.layer,
+                    prefix=(step.name,),
+                    made=tuple(made),
+                    class_names=names,
+                    unlabelled=unlabelled,
+                    clock=clock,
                 )
                 yield from step.mistakes(self.settings_of(step), places)
             # What a finished step left is there, and stays.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marauder.core.files import DamagedFileError, hash_file, read_json
+from marauder.gates.floor import BELOW_LEVEL
 from marauder.prediction.folder_description import DESCRIPTION_FILE, read_description
 
 log = logging.getLogger("marauder")
@@ -20,12 +21,14 @@ FOLDERS_ABOVE = 3
 class Judged:
     """``report``: the file that says so. ``confidence``: where its precision, recall and F1 apply; ``None``: unknown.
     ``doubt``: why the detector was not shown to be of use, in the words of the essential gates; empty: it was.
-    ``calibrated``: ``confidence`` is a score of the model itself, which is used with calibrated ones."""
+    ``calibrated``: ``confidence`` is a score of the model itself, which is used with calibrated ones.
+    ``unproven``: as ``doubt``, but not that the detector stays below a level that the user set: it has learned."""
 
     report: Path
     confidence: float | None = None
     doubt: str = ""
     calibrated: bool = False
+    unproven: str = ""
 
 
 def judged(model: Path, sha256: str) -> Judged | None:
@@ -43,10 +46,13 @@ def judged(model: Path, sha256: str) -> Judged | None:
             confidence = content["overall"]["confidence"]
             found = [one for one in content["gates"] if one["essential"] and one["answer"] in ("warn", "fail")]
             doubt = "; ".join(str(one["why"]) for one in found)
+            short = [one for one in found if one.get("evidence", {}).get("finding") == BELOW_LEVEL]
+            unproven = "; ".join(str(one["why"]) for one in found if one not in short)
         except (DamagedFileError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: what it says of %s cannot be read (%s)", report, model.name, error)
             return None
-        return Judged(report, float(confidence) if isinstance(confidence, (int, float)) else None, doubt)
+        known = float(confidence) if isinstance(confidence, (int, float)) else None
+        return Judged(report, known, doubt, unproven)
     return None
 
 

@@ -34,7 +34,7 @@ def mistakes_of_any_run(
 
     ``settings`` may lack what could not be read (``None``). ``answerable``: the gates that this kind of run can be
     asked. ``epoch_metrics``: what is measured after every epoch (empty: not known). ``headline``, ``comparable``,
-    ``floor``: see ``GateSettings.for_task``.
+    ``floor``: see ``for_task`` and ``for_floor`` of ``GateSettings``.
     """
     for name, path in [("data", settings.data), *named_files(settings)]:
         if path is not None and places.missing(path) and not (name == "weights" and _is_kept(settings, path)):

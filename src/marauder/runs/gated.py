@@ -434,7 +434,7 @@ class GatedRun:
             sealed=runtime.description.sealed_file,
             sealed_sha256=sealed,
             report=report.name,
-            stopped_early=early_stop(outcome, self.settings.training),
+            stopped_early=early_stop(outcome, self.settings.training, self.settings.typed("training")),
             finished=time.time(),
             seconds=self._seconds(),
             training_seconds=round(outcome.seconds, 1),

@@ -200,8 +200,10 @@ def file_and_overrides(first: str, others: Sequence[str] | None) -> tuple[Path |
 
 
 def as_yaml(settings: RunSettings) -> str:
-    """Settings as they were used, every default written out."""
-    return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    """Settings as they were used, every default written out, without what the pipeline says of its own steps: whoever
+    reads them starts a run by itself."""
+    content = settings.model_dump(mode="json", exclude={"step", "workspace"})
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _shipped() -> Path:

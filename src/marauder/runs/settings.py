@@ -201,13 +201,21 @@ class RunSettings(Settings):
     def command(self, *settings: str, fresh: bool = False) -> tuple[str, ...]:
         """Words of the command line that continue this run, or with ``fresh`` start it over, with other ``settings``
         (``training.epochs=20``). A step of a pipeline is continued by the pipeline, whose settings are those of its
-        last run."""
+        last run; a run outside the workspace is none, even with settings that were copied from there."""
         again = ["--fresh"] if fresh else []
-        if self.workspace is None:
+        if self.workspace is None or not self._is_step:
             return ("marauder", *self.continued_by, str(self.folder / CONFIG_FILE), *settings, *again)
-        own = [f"{self.step}.{setting}" for setting in settings]
+        own = [self.typed(setting) for setting in settings]
         only = ["--only", self.step] if fresh else []
         return ("marauder", "pipeline", "run", "--root", str(self.workspace), *only, *own, *again)
+
+    def typed(self, setting: str) -> str:
+        """``setting`` as it is typed for this run: where it is a step of a pipeline, with the name of the step."""
+        return f"{self.step}.{setting}" if self._is_step else setting
+
+    @property
+    def _is_step(self) -> bool:
+        return self.workspace is not None and self.folder.absolute().is_relative_to(self.workspace.absolute())
 
     @property
     def folder(self) -> Path:

@@ -151,6 +151,7 @@ def _train_in_group(
         at_default(settings, Decides.RESULT),
         observer,
         shown=_shown(runtime),
+        section=settings.typed("training"),
     )
     if group.leads:
         if fresh:

@@ -70,7 +70,7 @@ def select_pictures(settings: SelectionSettings, clock: Clock) -> SelectionSumma
             shutil.rmtree(settings.output / WORK, ignore_errors=True)
             (settings.output / STATE).unlink(missing_ok=True)
         models = _model_files(settings)
-        records = read_pool(settings)
+        records = read_pool(settings, clock)
         work = Work(settings.output / STATE, _made_from(settings, records, models))
         done = _finished(settings.output, work)
         if done is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.data.manifests.pinning import hash_pinned
 from marauder.data.reading import read_dataset
@@ -19,6 +20,10 @@ from marauder.selection.settings import SelectionSettings
 
 JUDGING = ("val", "test")
 """Splits that judge the detector."""
+
+
+class NothingToChooseError(UserError):
+    """A pool that can be read, and holds no picture to choose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,25 +47,28 @@ class PoolRecords:
         return None if self.labelled is None else self.labelled / max(1, self.labelled + len(self.pool))
 
 
-def read_pool(settings: SelectionSettings) -> PoolRecords:
-    """The pool and what is labelled beside it. Raises ``UserError`` for paths that cannot be read, and for a pool in
-    which everything is labelled already or belongs to validation and test."""
-    dataset = open_pool(settings)
+def read_pool(settings: SelectionSettings, clock: Clock | None = None) -> PoolRecords:
+    """The pool and what is labelled beside it. Raises ``UserError`` for paths that cannot be read,
+    ``NothingToChooseError`` for a pool in which everything is labelled already or belongs to validation and test, and
+    ``Interrupted`` when the clock says to stop."""
+    dataset = open_pool(settings, clock)
     unlabelled = [record for record in dataset if not record.labelled]
-    labelled_set = dataset if settings.labelled is None else read_dataset(settings.labelled, names=settings.names)
+    labelled_set = (
+        dataset if settings.labelled is None else read_dataset(settings.labelled, names=settings.names, clock=clock)
+    )
     labelled = [record for record in labelled_set if record.labelled]
     if settings.labelled is not None and not labelled:
         raise UserError(f"{settings.labelled}: holds no labelled picture; name the data set that does, or none")
     if not unlabelled:
-        raise UserError(
+        raise NothingToChooseError(
             f"{settings.pool}: every picture is labelled already, so there is nothing to choose; name the folder or "
             "the data set with the pictures without labels so far"
         )
-    left_out = _left_out(unlabelled, labelled, settings)
+    left_out = _left_out(unlabelled, labelled, settings, clock)
     pool = tuple(record for record in unlabelled if record.key not in left_out)
     if not pool:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(left_out.values()).most_common())
-        raise UserError(f"{settings.pool}: no picture is left to choose from ({reasons})")
+        raise NothingToChooseError(f"{settings.pool}: no picture is left to choose from ({reasons})")
     said = settings.names or (_said_names(labelled_set) if labelled else ()) or _said_names(dataset)
     known = bool(labelled) or settings.labelled is not None
     problems = {
@@ -77,9 +85,10 @@ def read_pool(settings: SelectionSettings) -> PoolRecords:
     )
 
 
-def open_pool(settings: SelectionSettings) -> Dataset:
-    """The data set or folder ``settings.pool``, without pictures below ``settings.output``. Raises ``UserError``."""
-    dataset = read_dataset(settings.pool, names=settings.names)
+def open_pool(settings: SelectionSettings, clock: Clock | None = None) -> Dataset:
+    """The data set or folder ``settings.pool``, without pictures below ``settings.output``. Raises ``UserError``, and
+    ``Interrupted`` when the clock says to stop."""
+    dataset = read_dataset(settings.pool, names=settings.names, clock=clock)
     own = settings.output.resolve()
     # absolute() keeps links: those of an earlier choice lie in the output and lead out of it.
     return dataset.with_records(record for record in dataset if not record.picture.absolute().is_relative_to(own))
@@ -94,11 +103,13 @@ def _unreadable(kind: str) -> bool:
     return kind.startswith("picture-") and kind not in ("picture-rotated", "picture-without-label")
 
 
-def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings) -> dict[str, str]:
+def _left_out(
+    pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings, clock: Clock | None
+) -> dict[str, str]:
     """Pool records that are no candidates, with the reason."""
     judging = {record.group for record in labelled if record.split in JUDGING}
     # Within one data set a picture is labelled or not; only another one may hold labels of the pool's pictures.
-    known = _also_labelled(pool, labelled, settings) if settings.labelled is not None else set()
+    known = _also_labelled(pool, labelled, settings, clock) if settings.labelled is not None else set()
     found: dict[str, str] = {}
     for record in pool:
         if record.key in known:
@@ -110,7 +121,9 @@ def _left_out(pool: Sequence[Record], labelled: Sequence[Record], settings: Sele
     return found
 
 
-def _also_labelled(pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings) -> set[str]:
+def _also_labelled(
+    pool: Sequence[Record], labelled: Sequence[Record], settings: SelectionSettings, clock: Clock | None
+) -> set[str]:
     """Keys of pool records whose picture is a labelled one: the same file, or a copy of it under the same name."""
     assert settings.labelled is not None
     places: dict[tuple[str, int], list[Path]] = {}
@@ -129,8 +142,8 @@ def _also_labelled(pool: Sequence[Record], labelled: Sequence[Record], settings:
     if not alike:
         return found
     # Of uncompressed pictures all have one size, and cameras name them alike in every dive.
-    own = hash_pinned([files[key] for key in alike], settings.pool)
-    theirs = hash_pinned([path for paths in alike.values() for path in paths], settings.labelled)
+    own = hash_pinned([files[key] for key in alike], settings.pool, clock)
+    theirs = hash_pinned([path for paths in alike.values() for path in paths], settings.labelled, clock)
     return found | {key for key, paths in alike.items() if own[files[key]] in {theirs[path] for path in paths}}
 
 

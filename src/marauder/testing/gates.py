@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from marauder.core.errors import UserError
+from marauder.core.metrics import Metric
 from marauder.core.plain import Plain
 from marauder.core.plugins import make, resolve
 from marauder.gates.base import Gate, GateSettings
@@ -51,6 +52,16 @@ class GateContract:
         assert dataclasses.is_dataclass(kind.evidence_model)
         assert getattr(kind.evidence_model, "__dataclass_params__").frozen  # noqa: B009 - typeshed does not know it
         assert kind.settings_model().severity == "fail"
+
+    def test_settings_fit_any_kind_of_run(self, name: str) -> None:
+        given = resolve("gate", name).settings_model()
+        # In this way and no other, whatever the gate makes of it: every run begins with it.
+        fitted = given.for_task("figure", ("figure",))
+        assert type(fitted) is type(given) and fitted.severity == given.severity
+        for figure in (Metric("figure", "a share", floor=0.05), Metric("figure", "decibels", share=False, floor=18.0)):
+            assert type(fitted.for_floor(figure)) is type(given)
+            plan = load_gates(overrides=[f"{name}.severity=warn"]).for_task("figure", ("figure",), figure)
+            assert plan.settings[name].severity == "warn"
 
     def test_passes_what_is_right(self, name: str) -> None:
         sample = self.passing[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from marauder.core.settings import Places, Settings
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
+log = logging.getLogger("marauder")
 FOLDER = "selected"
 
 
@@ -46,12 +48,15 @@ class ActiveLearning(Step):
             if places.unlabelled() == 0:
                 nothing = "every picture of the sources is labelled already, so there is nothing to choose"
         elif pool.exists():
-            from marauder.selection.pool_reading import read_pool
+            from marauder.selection.pool_reading import NothingToChooseError, read_pool
 
             try:
-                read_pool(settings)
-            except UserError as error:
+                read_pool(settings, places.clock)
+            except NothingToChooseError as error:
                 nothing = str(error)
+            except UserError as error:
+                # Not known yet: the step waits for what is missing, and reads and says it anew when its turn comes.
+                log.debug("%s: whether there is a picture to choose is not known yet (%s)", self.name, error)
         if nothing:
             remedy = f"Add pictures without labels, leave {self.name} out, or end before it: --to baseline"
             yield Mistake(f"{self.name}: {nothing}. {remedy}", places.at())

@@ -146,7 +146,7 @@ def presence_roc_rows(measured: Measured) -> list[list[Any]]:
 def _facts(kind: DetectionResults, findings: Findings) -> dict[str, str]:
     settings, outcome, dataset = kind.settings, findings.outcome, kind.data.dataset
     training, optimizer = settings.training, settings.training.optimizer
-    stopped = early_stop(outcome, training)
+    stopped = early_stop(outcome, training, settings.typed("training"))
     counts = ", ".join(f"{count} {name}" for name, count in dataset.splits().items())
     return {
         "Measured on": f"the split {kind.split}" + (", which training never saw" if kind.split == "test" else ""),

@@ -242,7 +242,7 @@ def _cautions(kind: PretrainingResults) -> list[str]:
 def _facts(kind: PretrainingResults, findings: Findings) -> dict[str, str]:
     plan, outcome = kind.settings, findings.outcome
     training, optimizer, section = plan.training, plan.training.optimizer, plan.pretraining
-    stopped = early_stop(outcome, training)
+    stopped = early_stop(outcome, training, plan.typed("training"))
     micro = f", {training.micro_batch_size} at a time" if training.micro_batch_size else ""
     return {
         "Method": f"{section.method}, {section.views.views} views of {plan.image_size} pixels",
