@@ -212,6 +212,8 @@ def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
         "picture-truncated",
     ]
     assert summary.pictures == 3
+    lost = sum(boxes for _, boxes in summary.mapped.values()) - summary.boxes
+    assert lost > 0 and any(note.startswith(f"{lost} mapped box") for note in summary.notes), summary.notes
 
 
 def test_a_picture_with_rubbish_or_an_unknown_class_is_no_background(tmp_path: Path):

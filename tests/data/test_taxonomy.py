@@ -118,6 +118,29 @@ def test_mistakes_in_a_file_are_all_named(tmp_path: Path):
         Taxonomy.load(file)
 
 
+def test_an_entry_with_wrong_keys_is_told_once_and_nothing_hides_what_else_is_wrong(tmp_path: Path):
+    file = tmp_path / "species.yaml"
+    file.write_text("species:\n  - {number: 0}\n  - {id: 0, scientific: Aus bus, tier: critical}\n")
+    with pytest.raises(UserError) as caught:
+        Taxonomy.load(file)
+    assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [
+        f"{file}:2: species.0: id, common, scientific, tier are missing",
+        f"{file}:2: species.0.number: no such setting",
+        f"{file}:3: species.1: common is missing",
+    ]
+    file.write_text(
+        "species:\n"
+        "  - {id: 0, common: A, scientific: Aus bus, tier: vital}\n"
+        "  - {id: 5, common: B, scientific: Aus Bus, tier: general}\n"
+        "  - 7\n"
+    )
+    with pytest.raises(UserError) as caught:
+        Taxonomy.load(file)
+    told = str(caught.value)
+    assert "species.yaml:2: species.0.tier: " in told and "species.yaml:3: id 5: ids must be 0 to 2" in told
+    assert "species.yaml:3: 'Aus Bus' is in both 'A' and 'B'" in told and "species.yaml:4: species.2" in told
+
+
 def test_boxes_that_do_not_map_go_and_are_counted(taxonomy: Taxonomy):
     boxes = np.array([[0, 0, 5, 5], [1, 1, 6, 6], [2, 2, 7, 7]], float)
     records = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from marauder.cli.config import app
@@ -162,6 +163,30 @@ def test_config_commands() -> None:
     assert {"task", "model", "image_size", "loss", "training", "augmentation", "pretraining"} <= set(recipe_fields())
     assert not {"data", "runs", "project", "tracking", "evaluation", "gates", "processes"} & set(recipe_fields())
     assert recipe_layers("trial")[0].name.endswith("yolo.yaml")
+
+
+def test_the_gates_in_force_are_those_of_the_file_that_the_settings_name(tmp_path: Path) -> None:
+    (tmp_path / "gates.yaml").write_text("determinism: off\nlimits: {metrics: {map50: {minimum: 0.5}}}\n")
+    (tmp_path / "train.yaml").write_text(f"data: d\ngates: {tmp_path}/gates.yaml\n")
+    file, runner = str(tmp_path / "train.yaml"), CliRunner()
+    for key, now in (
+        ("gate.determinism.severity", f"off ({tmp_path}/gates.yaml:1)"),
+        ("gate.limits.metrics", "{'map50': {'minimum': 0.5}}"),
+        ("gate.drift.severity", "warn (override 'gate.drift.severity=warn')"),
+    ):
+        told = runner.invoke(app, ["explain", key, "gate.drift.severity=warn", "--config", file])
+        assert f"now:     {now}" in told.output, told.output
+    gates = yaml.safe_load(runner.invoke(app, ["show", file, "gate.drift.severity=warn"]).output)["gate"]
+    assert gates["determinism"]["severity"] == "off" and gates["drift"]["severity"] == "warn"
+    assert gates["limits"]["metrics"]["map50"]["minimum"] == 0.5 and gates["health"]["severity"] == "fail"
+    # what is shown can be given again
+    (tmp_path / "again.yaml").write_text(runner.invoke(app, ["show", file]).output)
+    assert runner.invoke(app, ["show", str(tmp_path / "again.yaml")]).output == (tmp_path / "again.yaml").read_text()
+    (tmp_path / "gates.yaml").write_text("determinsm: off\n")
+    wrong = runner.invoke(app, ["explain", "gate.drift.severity", "--config", file])
+    assert f"{tmp_path}/gates.yaml:1: determinsm: no such setting" in str(wrong.exception)
+    nonsense = runner.invoke(app, ["explain", "gate.nonsense"])
+    assert "there are: contract, drift" in str(nonsense.exception) and "did you mean" not in str(nonsense.exception)
 
 
 @pytest.mark.parametrize(

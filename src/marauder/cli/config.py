@@ -78,6 +78,9 @@ def _called(key: str, every: list[Explanation]) -> tuple[str, list[Explanation]]
 def _near(key: str, every: list[Explanation]) -> str:
     """What was perhaps meant by ``key``, to put behind a message: settings of the same section first."""
     section, _, word = key.rpartition(".")
+    gates = list(dict.fromkeys(one.key.split(".")[1] for one in every if one.key.startswith("gate.")))
+    if key.startswith("gate.") and key.split(".")[1] not in gates:
+        return nearest(key.split(".")[1], gates)
     short = abbreviated(word, dict.fromkeys(one.key.rpartition(".")[2] for one in every))
     meant = [one.key for one in every if one.key.rpartition(".")[2] in short]
     meant = [name for name in meant if section and name.startswith(f"{section}.")] or meant
@@ -94,7 +97,7 @@ def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[lis
     from marauder.core.mistakes import MistakesError
     from marauder.core.plugins import imported, loadable
     from marauder.core.settings import Places
-    from marauder.gates.plan import over_shipped
+    from marauder.gates.plan import examine_gates, gates_in, over_shipped
     from marauder.pipeline.graph import discover
     from marauder.runs.recipes import model_of_task, run_layer
 
@@ -107,11 +110,16 @@ def _explained(key: str, overrides: list[str], config: Path | None) -> tuple[lis
     below = {f"gate.{name}": gate.settings_model for name, gate in loadable("gate").items()}
     below |= {step.name: step.settings_model() for step in sorted(discover(), key=lambda step: step.number)}
     below |= {name: imported(place) for name, place in JOBS.items()}
-    every, gates = list(known), Places(over_shipped(Places(layer).layer_of("gate")))
+    # Only what cannot be read is of concern here: a value that is wrong is shown, as it is among the run's settings.
+    file, single = layer.content.get("gates"), gates_in(Places(layer).layer_of("gate").content, Places(layer))
+    given = examine_gates(file if isinstance(file, str) else None, given=single)[0].given
+    if given.mistakes:
+        raise MistakesError(given.mistakes, given.name)
+    every, gates = list(known), Places(over_shipped(given))
     for name, model in below.items():
         of_gate = name.startswith("gate.")
-        given = gates.layer_of(name.removeprefix("gate.")) if of_gate else Places(layer).layer_of(name)
-        every += [replace(one, key=f"{name}.{one.key}") for one in walk(model, given)]
+        below_it = gates.layer_of(name.removeprefix("gate.")) if of_gate else Places(layer).layer_of(name)
+        every += [replace(one, key=f"{name}.{one.key}") for one in walk(model, below_it)]
     return every, [one for one in every if one.key == key or one.key.startswith(f"{key}.")]
 
 
@@ -120,10 +128,20 @@ def show(
     config: Annotated[str, typer.Argument(help="train.yaml; or a first setting as key=value")],
     overrides: Overrides = None,
 ) -> None:
-    """Print the settings as a run would use them: recipe, file and overrides put together, defaults written out."""
-    from marauder.runs.recipes import as_yaml, file_and_overrides, load_settings_of_task
+    """Print the settings as a run would use them: recipe, files and overrides put together, defaults written out.
 
-    typer.echo(as_yaml(load_settings_of_task(*file_and_overrides(config, overrides))), nl=False)
+    Below gate are all gates in force, those of gates.yaml among them.
+    """
+    from marauder.core.settings import Places
+    from marauder.gates.plan import gates_in, load_gates
+    from marauder.runs.recipes import as_yaml, file_and_overrides, load_settings_of_task, run_layer
+    from marauder.runs.task_description import describe_task
+
+    given = file_and_overrides(config, overrides)
+    settings = load_settings_of_task(*given)
+    plan = load_gates(settings.gates, given=gates_in(settings.gate, Places(run_layer(*given))))
+    plan = plan.restricted(describe_task(settings.task).answerable())
+    typer.echo(as_yaml(settings.changed({"gate": plan.to_json()})), nl=False)
 
 
 @app.command("recipes")

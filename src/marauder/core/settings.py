@@ -369,12 +369,14 @@ def examine_layer(
             return model.model_validate(content), mistakes
         except ValidationError as error:
             found = [(tuple(str(part) for part in one["loc"]), one) for one in error.errors()]
+        below = [location for location, _ in found]
         for location, one in found:
-            # What holds for several settings together cannot be said while one of them is wrong, nor what is missing
-            # while a file could not be read.
+            # What holds for several settings together cannot be said while one of them is wrong (nor the length of a
+            # list, which pydantic counts without those that are), nor what is missing while a file could not be read.
             follows = any(other[: len(location)] == location for other in wrong)
+            follows = follows or any(other[:-1][: len(location)] == location for other in below)
             if not follows and not (one["type"] == "missing" and unread):
-                mistakes.append(_describe(model, one, layer, options or {}))
+                mistakes.append(_describe(model, one, layer, options or {}, _missing_beside(location, found)))
         cut = [keys for location, _ in found if (keys := _cut(content, location))]
         wrong += [location for location, _ in found]
         if not cut:
@@ -533,7 +535,24 @@ def _place_of(keys: tuple[str, ...], places: Mapping[tuple[str, ...], str]) -> s
     return next((place for below, place in places.items() if below[: len(keys)] == keys), "")
 
 
-def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mapping[str, str]) -> Mistake:
+_WHOLE, _NUMBER, _TRUTH = "must be a whole number", "must be a number", "must be true or false"
+PLAIN_WORDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _TRUTH),
+}
+"""What to say where pydantic's words are a programmer's, by its kind of mistake."""
+
+
+def _missing_beside(location: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], Any]]) -> list[str]:
+    """The names of all that is missing in the section of ``location``."""
+    return [other[-1] for other, one in found if one["type"] == "missing" and other[:-1] == location[:-1]]
+
+
+def _describe(
+    model: type[BaseModel], mistake: Any, layer: Layer, options: Mapping[str, str], missing: Sequence[str] = ()
+) -> Mistake:
+    """``missing``: all that is missing in the same section, said at once; the same mistake again is dropped."""
     location = tuple(str(part) for part in mistake["loc"])
     location = _meant(model, location, mistake["msg"].removeprefix("Value error, "))
     place = _place_of(location, layer.places)
@@ -541,6 +560,9 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
     section = layer.name_of((), place) + "".join(f"{one}." for one in location[:-1])
     kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ").replace(HERE, section)
     if kind == "missing":
+        if len(location) > 1 and place:
+            words = f"{', '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
+            return Mistake(f"{layer.name_of(location[:-1], place)}: {words}", place)
         option = options.get(location[0], "an option") if len(location) == 1 else "an option"
         if option.startswith(ARGUMENT):
             return Mistake(f"{name}: is missing: give the {option}")
@@ -564,6 +586,9 @@ def _describe(model: type[BaseModel], mistake: Any, layer: Layer, options: Mappi
     if kind == "string_pattern_mismatch" and mistake["ctx"]["pattern"] == NAME_PATTERN:
         words = f"{NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}"
         return _mistake_in(name, words, place)
+    if kind in PLAIN_WORDS and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
+        found = _written_at(location, layer) or reprlib.repr(mistake["input"])
+        return _mistake_in(name, f"{PLAIN_WORDS[kind]}, not {found}", place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"

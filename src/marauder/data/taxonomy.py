@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from marauder.core.clock import Clock
 from marauder.core.mistakes import Mistake, MistakesError
-from marauder.core.settings import Places, Settings, examine_layer, read_layer
+from marauder.core.settings import Layer, Places, Settings, examine_layer, read_layer
 from marauder.data.records import Dataset, Record
 
 DEFAULT_FILE = Path(__file__).with_name("taxonomy_default.yaml")
@@ -77,9 +77,8 @@ class Taxonomy:
         file = Path(path) if path is not None else DEFAULT_FILE
         layer = read_layer(file)
         content, mistakes = examine_layer(_TaxonomyFile, layer)
-        if not mistakes:
-            wrong = _mistakes(content.species)
-            mistakes = [Mistake(words, Places(layer).at(f"species.{index}")) for index, words in wrong]
+        wrong = _mistakes(_as_far_as_right(layer) if mistakes else content.species)
+        mistakes += [Mistake(words, Places(layer).at(f"species.{index}")) for index, words in wrong]
         if mistakes:
             raise MistakesError(mistakes, str(file))
         return cls(content.species, str(file))
@@ -124,21 +123,33 @@ class Taxonomy:
         return next(iter(fitting.values())) if len(fitting) == 1 else None
 
 
+def _as_far_as_right(layer: Layer) -> list[Species]:
+    """The entries of a file in which some are wrong, each with ``None`` for what is: to find out what else is."""
+    entries = layer.content.get("species")
+    given = entries if isinstance(entries, list) else []
+    plain = [dict(entry) if isinstance(entry, Mapping) else {} for entry in given]
+    return [examine_layer(Species, Layer(entry, {}))[0] for entry in plain]
+
+
 def _mistakes(species: Sequence[Species]) -> list[tuple[int, str]]:
-    """What is wrong with the entries together: the place of the entry, from 0, and what to say of it."""
+    """What is wrong with the entries together: the place of the entry, from 0, and what to say of it. Of an entry that
+    is wrong in itself, what is ``None`` is left out."""
     found = []
     ids: dict[int, str] = {}
-    by_name: dict[str, Species] = {}
+    by_name: dict[str, int] = {}
+    called = [entry.common or f"species.{index}" for index, entry in enumerate(species)]
+    numbers = {index: entry.id for index, entry in enumerate(species) if isinstance(entry.id, int)}
     for index, entry in enumerate(species):
-        if entry.id in ids:
-            found.append((index, f"id {entry.id} is that of {ids[entry.id]!r}; give {entry.common!r} another"))
-        elif entry.id >= len(species):
-            found.append((index, f"id {entry.id}: ids must be 0 to {len(species) - 1}, each once"))
-        ids.setdefault(entry.id, entry.common)
-        for name in (entry.common, entry.scientific, *entry.names):
-            other = by_name.setdefault(normalise(name), entry)
-            if other is not entry:
-                found.append((index, f"{name!r} is in both {other.common!r} and {entry.common!r}"))
+        if index in numbers:
+            if entry.id in ids:
+                found.append((index, f"id {entry.id} is that of {ids[entry.id]!r}; give {called[index]!r} another"))
+            elif entry.id >= len(species):
+                found.append((index, f"id {entry.id}: ids must be 0 to {len(species) - 1}, each once"))
+            ids.setdefault(entry.id, called[index])
+        for name in filter(None, (entry.common, entry.scientific, *(entry.names or ()))):
+            other = by_name.setdefault(normalise(name), index)
+            if other != index:
+                found.append((index, f"{name!r} is in both {called[other]!r} and {called[index]!r}"))
     return found
 
 

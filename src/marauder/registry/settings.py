@@ -10,10 +10,10 @@ from marauder.core.settings import Settings
 
 
 class RegistrySettings(Settings):
-    """``kind``: files, mlflow, wandb, sagemaker, or none. ``options``: what that one needs (an address, a bucket)."""
+    """Where the models of runs are registered."""
 
-    kind: str = "mlflow"
-    options: Plain = Field(default_factory=dict)
+    kind: str = Field("mlflow", description="where models are registered: mlflow, files, wandb, sagemaker, or none")
+    options: Plain = Field(default_factory=dict, description="what that registry needs: an address, a bucket")
 
     @field_validator("kind")
     @classmethod
