@@ -52,7 +52,7 @@ def judged(model: Path, sha256: str) -> Judged | None:
             log.warning("%s: what it says of %s cannot be read (%s)", report, model.name, error)
             return None
         known = float(confidence) if isinstance(confidence, (int, float)) else None
-        return Judged(report, known, doubt, unproven)
+        return Judged(report, known, doubt, unproven=unproven)
     return None
 
 
