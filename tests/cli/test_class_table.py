@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marauder.cli.class_table import WIDTH, class_lines
+from marauder.cli.class_table import WIDTH, class_lines, nothing_found
 from marauder.core.metrics import Metric
 
 
@@ -25,6 +25,15 @@ def test_every_class_and_all_of_them_have_a_line() -> None:
     assert fish == ["fish", "1,234", "0.500", "0.250", "0.750", "0.500"]
     assert shark == ["shark", "0", "0.500", "0.250", "–", "–"]
     assert whole == ["all", "2,468", "0.500", "0.250", "0.750", "0.500"]
+
+
+def test_a_dash_for_every_precision_is_explained() -> None:
+    content = overall(["fish", "shark"], recall=0.0, precision=None, confidence=0.05)
+    for row in content["per_class"]:
+        row |= {"precision": None, "recall": 0.0}
+    assert nothing_found(content) == "no detection is above the operating confidence (0.05)"
+    content["per_class"][0]["precision"] = 0.0  # detections there are, all of them wrong
+    assert nothing_found(content) == nothing_found(overall(["fish"], confidence=0.05)) == nothing_found({}) == ""
 
 
 def test_another_task_has_its_own_columns_or_none() -> None:

@@ -93,7 +93,7 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     def train(*given: Any, **named: Any) -> RunSummary:
         return RunSummary(
             Path("my reef"), Path("my reef/best.pt"), Path("report.html"), "test", {"map50": 0.5}, 3, 2, 1.0, "pass", 0,
-            None, "reef", "detection", advice=(promote, export),
+            None, "reef", "detection", advice=(promote, export), gates=3, not_run=("drift", "latency"),
         )  # fmt: skip
 
     whole = {"boxes": 0, "map50": 0.5, "map50_95": 0.5, "precision": 0.5, "recall": 0.5, "per_class": []}
@@ -106,6 +106,7 @@ def test_one_process_tells_the_end_with_a_line_to_copy(
     assert result.exit_code == 0, result.output
     assert ("done: map50 0.500" in result.output) == speaks
     if speaks:
+        assert "gates:   pass (1 of 3 asked; not run: drift, latency)" in result.output
         assert shlex.split(result.output.splitlines()[-1]) == ["marauder", "export", "--models", "my reef/best.pt"]
         assert "registry promote" not in result.output, "there is no version to promote"
     else:

@@ -46,7 +46,7 @@ SLICES = "slices:\n  big:\n    boxes: class = 'Starfisch'\n    protected: true\n
 TYPED = ["training.best_metric=map", "training.epochs=1e-3", "batch=8", "gate.regression.metric=mAP"]
 TOLD = """\
 override 'training.best_metric=map': training.best_metric: no metric named 'map' is measured after an epoch
-override 'training.epochs=1e-3': training.epochs: Input should be a valid integer
+override 'training.epochs=1e-3': training.epochs: must be a whole number
 override 'batch=8': batch: no such setting here: batch is called training.batch_size in Marauder
 override 'gate.regression.metric=mAP': gate.regression.metric: 'mAP' cannot be compared here; choose one of: map50
 recipes/own.yaml:3: training.optimizer.lr0: no such setting here: lr0 is called training.optimizer.learning_rate

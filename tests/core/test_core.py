@@ -247,6 +247,22 @@ def test_a_setting_without_a_default_says_where_to_give_it() -> None:
         load_settings(Needed)
 
 
+def test_a_value_of_the_wrong_kind_is_told_in_plain_words_as_it_was_typed() -> None:
+    class Kinds(Settings):
+        whole: int = 1
+        rate: float = 0.5
+        quick: bool = True
+
+    for override, told in (
+        ("whole=abc", "whole: must be a whole number, not 'abc'"),
+        ("whole=1.5", "whole: must be a whole number, not '1.5'"),
+        ("rate=fast", "rate: must be a number, not 'fast'"),
+        ("quick=maybe", "quick: must be true or false, not 'maybe'"),
+    ):
+        with pytest.raises(UserError, match=re.escape(told)):
+            load_settings(Kinds, None, [override])
+
+
 def test_the_clock_stops_for_time_signal_file_and_parent(tmp_path: Path) -> None:
     assert Clock().stop_reason() is None
     assert "time budget" in (Clock(max_seconds=0.0001, reserve_seconds=1).stop_reason() or "")

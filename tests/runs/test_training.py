@@ -276,6 +276,23 @@ def test_a_run_asked_for_fewer_epochs_than_it_has_says_what_becomes_of_them(smal
     assert run(4).longer_than_asked == "" and run(4).epochs == 4
 
 
+def test_fewer_epochs_for_a_run_that_stopped_on_its_way_are_told(
+    small_reef: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(epochs: int) -> RunSummary:
+        return run_gated(settings_for(small_reef, tmp_path / "out", f"training.epochs={epochs}"), Clock())
+
+    run(1)
+    before = read_json(tmp_path / "out" / "run.json")
+    write_json(tmp_path / "out" / "run.json", {**before, "state": "interrupted", "epochs_asked": 8, "key": ""})
+    assert "planned over" not in caplog.text
+    assert run(2).epochs == 2
+    assert "planned over 8 epochs and is asked for 2 now" in caplog.text
+    caplog.clear()
+    assert run(3).epochs == 3, "more than a finished run has: nothing to tell"
+    assert "planned over" not in caplog.text
+
+
 def test_a_run_that_goes_back_registers_the_branch_it_is_on(
     small_reef: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,14 @@ def class_lines(overall: Plain, metrics: Sequence[Metric] = ()) -> list[str]:
     return table_lines(header, [[_shortened(row[0], room), *row[1:]] for row in rows], range(1, len(header)))
 
 
+def nothing_found(overall: Plain) -> str:
+    """Why the precision of all classes is a dash, in a line; empty: it is none, or there is nothing to be found."""
+    rows, at = overall.get("per_class", ()), overall.get("confidence")
+    if at is None or overall.get("recall") != 0 or any(_cell(row.get("precision")) != "–" for row in rows):
+        return ""
+    return f"no detection is above the operating confidence ({at:.3g})"
+
+
 def _cell(value: float | None) -> str:
     if value is None or value != value:  # NaN: undefined, and null where it was read back
         return "–"

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def _show(_: EvaluateSettings, done: tuple[Measured, Path | None]) -> None:
-    from marauder.cli.class_table import class_lines
+    from marauder.cli.class_table import class_lines, nothing_found
 
     measured, report = done
     figures = measured.result.overall.to_json(classes=False)
     named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("map50", "map50_95"))
     count = len(measured.records)
     typer.echo(f"{named} on {counted(count, 'picture')}")
-    typer.echo("\n".join(class_lines(measured.result.overall.to_json())))
+    overall = measured.result.overall.to_json()
+    typer.echo("\n".join(filter(None, (*class_lines(overall), nothing_found(overall)))))
     typer.echo(f"report: {report}")
 
 

@@ -49,14 +49,17 @@ def train(
 
 def _show_classes(summary: RunSummary) -> None:
     """The figures by class, for tasks that have them."""
-    from marauder.cli.class_table import class_lines
+    from marauder.cli.class_table import class_lines, nothing_found
     from marauder.core.files import read_json
     from marauder.runs.task_description import describe_task
 
     metrics, report = describe_task(summary.task).metrics, summary.folder / "eval_report.json"
     if any(metric.per_class for metric in metrics) and report.is_file():
-        for line in class_lines(read_json(report).get("overall", {}), metrics):
+        overall = read_json(report).get("overall", {})
+        for line in class_lines(overall, metrics):
             typer.echo(line)
+        if note := nothing_found(overall):
+            typer.echo(note)
 
 
 def _say(label: str, text: str) -> None:
@@ -94,8 +97,9 @@ def show(summary: RunSummary) -> None:
 
 
 def show_gates(summary: RunSummary) -> None:
-    """The verdict, and each gate that failed it or withholds it."""
-    typer.echo(f"gates:   {summary.verdict}")
+    """The verdict, of how many gates it is and which are not among them, and each that failed it or withholds it."""
+    asked = f"{summary.gates - len(summary.not_run)} of {summary.gates} asked; not run: {', '.join(summary.not_run)}"
+    _say("gates:   ", summary.verdict + (f" ({asked})" if summary.not_run else ""))
     for why in summary.failed:
         _say("  failed: ", why)
     if summary.withheld:

@@ -533,6 +533,15 @@ def _place_of(keys: tuple[str, ...], places: Mapping[tuple[str, ...], str]) -> s
     return next((place for below, place in places.items() if below[: len(keys)] == keys), "")
 
 
+_WHOLE, _NUMBER, _TRUTH = "must be a whole number", "must be a number", "must be true or false"
+PLAIN_WORDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _TRUTH),
+}
+"""What to say where pydantic's words are a programmer's, by its kind of mistake."""
+
+
 def _missing_beside(location: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], Any]]) -> list[str]:
     """The names of all that is missing in the section of ``location``."""
     return [other[-1] for other, one in found if one["type"] == "missing" and other[:-1] == location[:-1]]
@@ -575,6 +584,9 @@ def _describe(
     if kind == "string_pattern_mismatch" and mistake["ctx"]["pattern"] == NAME_PATTERN:
         words = f"{NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}"
         return _mistake_in(name, words, place)
+    if kind in PLAIN_WORDS and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
+        found = _written_at(location, layer) or reprlib.repr(mistake["input"])
+        return _mistake_in(name, f"{PLAIN_WORDS[kind]}, not {found}", place)
     if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
         # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
         message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"

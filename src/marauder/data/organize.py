@@ -163,7 +163,11 @@ def _organize(settings: OrganizeSettings, identity: str, clock: Clock) -> Organi
     remove_leftovers(output)
     if settings.fresh:
         (output / HASH_STORE).unlink(missing_ok=True)
+    boxes = int(dataset.class_counts().sum())
     dataset, unusable = _usable(dataset, settings, clock, notes)
+    if without := boxes - int(dataset.class_counts().sum()):
+        are = in_number(without, "mapped box is", "mapped boxes are")
+        notes.append(f"{are} on pictures that were set aside, and not in the data set")
     set_aside = [*(problem for _, problems in judged for problem in problems), *unusable]
     if not len(dataset):
         raise UserError(_nothing_usable(dataset.source, set_aside, settings))

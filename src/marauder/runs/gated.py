@@ -20,7 +20,7 @@ from typing import Any
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.decides import at_default, decided
 from marauder.core.errors import UserError
-from marauder.core.files import fingerprint, hash_file, to_plain, write_json, write_text
+from marauder.core.files import fingerprint, hash_file, read_lines, to_plain, write_json, write_text
 from marauder.core.locks import LOCK_FILE, exclusive
 from marauder.core.metrics import with_floor
 from marauder.core.plain import Plain
@@ -53,7 +53,7 @@ from marauder.runs.start_weights import Start, is_open, read_start, started, wri
 from marauder.runs.task_description import FLOOR_GATE, describe_task
 from marauder.runs.task_runtime import Findings, Production, TaskRuntime
 from marauder.runs.training_processes import is_one_of_several, leads
-from marauder.runs.training_stage import RunInHand, SingleTraining, TrainingStage
+from marauder.runs.training_stage import HISTORY_FILE, RunInHand, SingleTraining, TrainingStage
 from marauder.runs.worker_training import train_only
 
 log = logging.getLogger("marauder")
@@ -91,6 +91,10 @@ class RunSummary:
     """An earlier call had finished it, and nothing was done again."""
     training_seconds: float = 0.0
     """The training's share of ``seconds``."""
+    gates: int = 0
+    """How many gates there are for this kind of run."""
+    not_run: tuple[str, ...] = ()
+    """Those of them that judged nothing: off, or without what they judge."""
 
 
 def run_gated(
@@ -300,6 +304,8 @@ class GatedRun:
         self.former = None if fresh or resume is not None or earlier is None else earlier.measured_before()
         if self.former is not None and self.former.project != settings.project:
             self._tell_other_project(self.former)
+        if earlier is not None and earlier.state != "finished" and self.former is None and not fresh:
+            self._tell_shortened(earlier)
         # One that stopped early may be about to train on: whether it is shows once training returns.
         if self.former is not None and not self.former.stopped_early:
             trains = settings.training.epochs > self.former.epochs_asked or not self.stage.is_trained(settings)
@@ -326,6 +332,20 @@ class GatedRun:
             self.folder / "provenance.json", provenance(self.folder, settings.training.seed, self.record.started)
         )
         self.notifier.started(self.record, self.runtime.splits(), fresh)
+
+    def _tell_shortened(self, earlier: RunRecord) -> None:
+        """Say what becomes of the schedule of a training that stopped on its way and is now asked for fewer epochs."""
+        asked, planned = self.settings.training.epochs, earlier.epochs_asked
+        if len(read_lines(self.folder / HISTORY_FILE)) < asked < planned:
+            log.warning(
+                "%s was planned over %d epochs and is asked for %d now: what is left follows the learning-rate "
+                "schedule of %d epochs, so that the rate drops here; --fresh trains all %d on one schedule",
+                self.folder,
+                planned,
+                asked,
+                asked,
+                asked,
+            )
 
     def _tell_other_project(self, former: RunRecord) -> None:
         """Say what becomes of a run that was finished in another project."""
@@ -499,7 +519,8 @@ class GatedRun:
     def _summary(self) -> RunSummary:
         record = self.record
         assert record is not None
-        failed = tuple(f"{one.gate}: {one.why}" for one in self.keeper.all() if one.answer == "fail")
+        verdicts = self.keeper.all()
+        failed = tuple(f"{one.gate}: {one.why}" for one in verdicts if one.answer == "fail")
         version = record.version if registry_place(self.settings) else None
         return RunSummary(
             self.folder,
@@ -522,6 +543,8 @@ class GatedRun:
             tuple(Advice(**one) for one in record.advice),
             version is not None and is_in_production(self.settings, version, record.weights_sha256),
             training_seconds=record.training_seconds,
+            gates=len(verdicts),
+            not_run=tuple(one.gate for one in verdicts if one.answer == "off"),
         )
 
 
