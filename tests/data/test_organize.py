@@ -216,6 +216,22 @@ def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
     assert lost > 0 and any(note.startswith(f"{lost} mapped box") for note in summary.notes), summary.notes
 
 
+def test_boxes_of_a_picture_that_is_set_aside_account_for_the_difference_of_the_totals(tmp_path: Path):
+    for number in range(6):
+        small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
+        label = tmp_path / f"set/labels/{number}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text("0 .5 .5 .2 .2\n0 .3 .3 .2 .2\n")
+    file = tmp_path / "set/images/3.jpg"
+    file.write_bytes(file.read_bytes()[:-200])
+    settings = OrganizeSettings(
+        inputs=(tmp_path / "set",), output=tmp_path / "out", names=("crab",), taxonomy="source", near_duplicates=False
+    )
+    summary = organize(settings)
+    assert summary.mapped == {"crab": ("crab", 12)} and summary.boxes == 10
+    assert "2 mapped boxes are on pictures that were set aside, and not in the data set" in summary.notes
+
+
 def test_a_picture_with_rubbish_or_an_unknown_class_is_no_background(tmp_path: Path):
     for number in range(12):
         small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
