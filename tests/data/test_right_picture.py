@@ -187,6 +187,11 @@ CASES: dict[str, tuple[Files, dict[str, str], set[str]]] = {
         {"0.png": "fish", "1.png": "crab"},
         {"filename-stale"},
     ),
+    "voc with the path that the picture once had": (
+        {**ONE, "0.xml": voc("0.png</filename><path>/home/a/kangaroo.jpg</path><filename>0.png", "fish")},
+        {"0.png": "fish"},
+        set(),
+    ),
     "biigle: one id of two pictures": (
         {**TWO, "r.csv": biigle((7, "0.png", "fish"), (7, "1.png", "crab"))},
         {"0.png": "fish", "1.png": "crab"},

@@ -215,11 +215,17 @@ class PictureLookup:
         return self.root / self.folders(entry)[0] / (inside[-1] if len(inside) > 4 else "/".join(inside))
 
     def _tell_stale(self, entry: Entry, found: Path) -> None:
-        """A file beside its picture may name another one: its own name counts, and that is told."""
-        for name in entry.names[1:] if entry.file.stem == found.stem else ():
-            stated = name.replace("\\", "/").rpartition("/")[2]
+        """A file beside its picture may name another one: its own name counts, and that is told.
+
+        Where one of the names agrees, the others are of where the picture once was (a path of another machine).
+        """
+        if entry.file.stem != found.stem:
+            return
+        stems = [name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] for name in entry.names[1:]]
+        agrees = found.stem in stems
+        for name, stated in zip(entry.names[1:], stems, strict=True):
             other = self._as_stated(entry, name)
-            if (stated and stated.rpartition(".")[0] not in ("", found.stem)) or other not in (None, found):
+            if (not agrees and stated not in ("", found.stem)) or other not in (None, found):
                 message = f"names the picture {name}, and belongs to {found.name} by its own name; that one counts"
                 self.findings.add("filename-stale", message, entry.file, entry.line, entry)
                 return
