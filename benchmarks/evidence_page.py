@@ -33,7 +33,7 @@ class Table:
 
 COCO = "--weights yolov8n.pt"
 EQUAL = "--threads 1 --optimizer adamw --learning-rate 5e-4"
-DEFAULTS = "--threads 1 --compare defaults --recipe fine_tune --set training.close_mosaic_epochs=2"
+DEFAULTS = "--threads 1 --compare defaults --recipe fine_tune"
 LEARNING = "hybrid random balanced class_balance per_price k_medoids typical uncertainty entropy localisation_stability"
 TABLES = (
     Table(
