@@ -28,7 +28,7 @@ def test_they_take_the_same_options(name: str) -> None:
     ("words", "told"),
     [
         (["--accumulate", "64", "--batch-size", "64"], "option --accumulate: .*2 or more"),
-        (["--epochs", "0"], "option --epochs: training.epochs: .*greater than or equal to 1"),
+        (["--epochs", "0"], "option --epochs: .*greater than or equal to 1"),
         (["--resume", "--fresh"], "give only one of them"),
     ],
 )

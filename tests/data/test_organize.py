@@ -212,8 +212,6 @@ def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
         "picture-truncated",
     ]
     assert summary.pictures == 3
-    lost = sum(boxes for _, boxes in summary.mapped.values()) - summary.boxes
-    assert lost > 0 and any(note.startswith(f"{lost} mapped box") for note in summary.notes), summary.notes
 
 
 def test_boxes_of_a_picture_that_is_set_aside_account_for_the_difference_of_the_totals(tmp_path: Path):

@@ -188,6 +188,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "looked_at": TRAP,
         "model": TRAP,
         "threshold": TRAP,
+        "doubt": TRAP,
         "beside": TRAP,
         "total": 5,
         "totals": [COUNTED],

@@ -374,7 +374,7 @@ def examine_layer(
             # What holds for several settings together cannot be said while one of them is wrong (nor the length of a
             # list, which pydantic counts without those that are), nor what is missing while a file could not be read.
             follows = any(other[: len(location)] == location for other in wrong)
-            follows = follows or any(other[:-1][: len(location)] == location for other in below)
+            follows = follows or any(other != location and other[: len(location)] == location for other in below)
             if not follows and not (one["type"] == "missing" and unread):
                 mistakes.append(_describe(model, one, layer, options or {}, _missing_beside(location, found)))
         cut = [keys for location, _ in found if (keys := _cut(content, location))]

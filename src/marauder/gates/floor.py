@@ -75,7 +75,8 @@ class FloorGate(Gate[FloorSettings, FloorEvidence]):
             finding = NOT_LEARNED if value < evidence.level else BELOW_LEVEL
             why = f"{finding}: {metric} is {value:.3f}, below {level:g}"
             return self.verdict(self.broken(), why, value, level, **facts, finding=finding)
-        if evidence.useless:
+        # Who sets a lower level than the task's own has said that little is enough.
+        if evidence.useless and level >= evidence.level:
             why = f"{NOT_LEARNED}: {evidence.useless} ({metric} is {value:.3f})"
             return self.verdict(self.broken(), why, value, level, **facts, finding=NOT_LEARNED)
         interval = f"{evidence.low:.3f} to {evidence.high:.3f}{f', {evidence.drawn}' if evidence.drawn else ''}"
