@@ -77,7 +77,7 @@ def test_weights_are_a_function_of_the_seed_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("name", ["yolov9n", "yolov8", "yolov8q", "../yolov8n", "yolov8n.yaml.pt.exe", ""])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(UserError, match="[Tt]here are: yolov8t, yolov8n"):
+    with pytest.raises(UserError, match=r"[Tt]here are: yolov8t, yolov8n"):
         build_detector(name, NAMES)
 
 
