@@ -24,8 +24,6 @@ The same command continues after any stop.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -39,6 +37,7 @@ from detector_trainings import (
     SCALES,
     add_training_options,
     measure_detector,
+    parse,
     relabelled,
     run_trainings,
     shared_by_all,
@@ -357,11 +356,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Train what is missing, measure, print."""
-    arguments = command_line().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if arguments.one:
-        print(json.dumps(train_and_measure(json.loads(arguments.one))))
-        return
+    arguments = parse(command_line(), train_and_measure)
     report(run_trainings(__file__, arguments, trainings(arguments), told), arguments.arms)
 
 

@@ -15,8 +15,6 @@ a GPU (estimated).
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from detector_trainings import (
     SCALES,
     add_training_options,
     epochs_for,
+    parse,
     run_trainings,
     shared_by_all,
     train_detector,
@@ -174,11 +173,7 @@ def main() -> None:
     """Train what is missing, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser, ARMS)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if arguments.one:
-        print(json.dumps(train_and_measure(json.loads(arguments.one))))
-        return
+    arguments = parse(parser, train_and_measure)
     # Production first, since the others are compared with it.
     arms = sorted(arguments.arms, key=lambda arm: arm != PLAIN)
     shared = shared_by_all(arguments)

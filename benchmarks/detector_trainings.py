@@ -7,6 +7,8 @@ those of users; gates, registry, exports and trackers, which no figure depends o
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,6 +73,16 @@ def add_training_options(parser: argparse.ArgumentParser, arms: Iterable[str], p
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     add_options(parser)
+
+
+def parse(parser: argparse.ArgumentParser, train: Callable[[Line], Line]) -> argparse.Namespace:
+    """The command line of a table; the process of one training (``run_trainings``) does that and ends here."""
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if arguments.one:
+        print(json.dumps(train(json.loads(arguments.one))))
+        raise SystemExit
+    return arguments
 
 
 def shared_by_all(arguments: argparse.Namespace) -> Line:

@@ -18,8 +18,6 @@ minutes a training on one core, 30 for all of three seeds; ``full``: some hours 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +30,7 @@ import numpy as np
 from detector_trainings import (
     SCALES,
     add_training_options,
+    parse,
     relabelled,
     run_trainings,
     shared_by_all,
@@ -210,11 +209,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.15, help="share of the pictures that get an error")
     parser.add_argument("--simulated", type=float, metavar="STRENGTH", help="made-up boxes instead of detectors")
     add_training_options(parser, ARMS)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if arguments.one:
-        print(json.dumps(train_and_measure(json.loads(arguments.one))))
-        return
+    arguments = parse(parser, train_and_measure)
     if arguments.simulated is not None:
         lines = []
         for seed in seeds_of(arguments):

@@ -15,8 +15,6 @@ GPU, by estimate half an hour a training. The same command continues after any s
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +25,7 @@ from detector_trainings import (
     SCALES,
     add_training_options,
     measure_detector,
+    parse,
     run_trainings,
     shared_by_all,
     train_detector,
@@ -252,11 +251,7 @@ def main() -> None:
     """Train what is missing, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser, ARMS, (*NAMES, SCENES))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if arguments.one:
-        print(json.dumps(train_and_measure(json.loads(arguments.one))))
-        return
+    arguments = parse(parser, train_and_measure)
     report(run_trainings(__file__, arguments, list(trainings(arguments)), told))
 
 

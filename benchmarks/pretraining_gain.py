@@ -19,8 +19,6 @@ seeds; ``full``: about two days of a GPU (estimated).
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -36,6 +34,7 @@ from detector_trainings import (
     Scale,
     add_training_options,
     measure_detector,
+    parse,
     relabelled,
     run_trainings,
     shared_by_all,
@@ -466,11 +465,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS), help="per cent of the labels")
     add_training_options(parser, ARMS)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if arguments.one:
-        print(json.dumps(train_and_measure(json.loads(arguments.one))))
-        return
+    arguments = parse(parser, train_and_measure)
     report(run_trainings(__file__, arguments, trainings(arguments), told), arguments.fractions)
 
 

@@ -200,6 +200,15 @@ def test_interrupted_anywhere_it_ends_the_same(sources: list[Path], tmp_path: Pa
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def write_set(folder: Path, count: int, labels: str) -> None:
+    """So many pictures in YOLO layout, all with the same labels."""
+    for number in range(count):
+        small_sets.picture(folder / f"images/{number}.jpg", number)
+        label = folder / f"labels/{number}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text(labels)
+
+
 def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
     file = sources[0] / "images/train/b.jpg"
     file.write_bytes(file.read_bytes()[:-200])
@@ -215,11 +224,7 @@ def test_bad_pictures_are_set_aside(sources: list[Path], tmp_path: Path):
 
 
 def test_boxes_of_a_picture_that_is_set_aside_account_for_the_difference_of_the_totals(tmp_path: Path):
-    for number in range(6):
-        small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
-        label = tmp_path / f"set/labels/{number}.txt"
-        label.parent.mkdir(exist_ok=True)
-        label.write_text("0 .5 .5 .2 .2\n0 .3 .3 .2 .2\n")
+    write_set(tmp_path / "set", 6, "0 .5 .5 .2 .2\n0 .3 .3 .2 .2\n")
     file = tmp_path / "set/images/3.jpg"
     file.write_bytes(file.read_bytes()[:-200])
     settings = OrganizeSettings(
@@ -231,11 +236,7 @@ def test_boxes_of_a_picture_that_is_set_aside_account_for_the_difference_of_the_
 
 
 def test_a_picture_with_rubbish_or_an_unknown_class_is_no_background(tmp_path: Path):
-    for number in range(12):
-        small_sets.picture(tmp_path / f"set/images/{number}.jpg", number)
-        label = tmp_path / f"set/labels/{number}.txt"
-        label.parent.mkdir(exist_ok=True)
-        label.write_text("0 .5 .5 .2 .2\n")
+    write_set(tmp_path / "set", 12, "0 .5 .5 .2 .2\n")
     (tmp_path / "set/labels/0.txt").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "set/labels/1.txt").write_text("5 .5 .5 .2 .2\n0 .2 .2 .1 .1\n")
     settings = OrganizeSettings(inputs=(tmp_path / "set",), output=tmp_path / "out", names=("fish",), taxonomy="source")
