@@ -145,6 +145,13 @@ class Predictor(ABC):
         """``settings`` as they apply to this predictor. Raises ``UserError`` for classes that it does not know."""
         return PostprocessingRules.of(settings, self.names, self.thresholds, self.calibration, str(self.path))
 
+    def find(
+        self, inputs: Sequence[np.ndarray], frames: Sequence[Letterbox], rules: PostprocessingRules
+    ) -> list[Detections]:
+        """The boxes in letterboxed pictures uint8 (H, W, 3) of one shape, in pixels of the pictures that ``frames``
+        fitted. One look by one model; what looks several times, or with several models, overrides it."""
+        return postprocess(self.run_inputs(inputs), frames, rules)
+
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings = PREDICTING) -> list[Detections]:
         """The boxes of each of ``pictures``, uint8 (H, W, 3) red first, of any sizes; in pixels of the picture.
 
@@ -159,6 +166,6 @@ class Predictor(ABC):
         batch = settings.batch or self.best_batch
         found: dict[int, Detections] = {}
         for chunk in chunks_of_one_shape(range(len(pictures)), lambda place: frames[place].shape, batch):
-            outputs = self.run_inputs([frames[place].apply(pictures[place]) for place in chunk])
-            found |= zip(chunk, postprocess(outputs, [frames[place] for place in chunk], rules), strict=True)
+            inputs = [frames[place].apply(pictures[place]) for place in chunk]
+            found |= zip(chunk, self.find(inputs, [frames[place] for place in chunk], rules), strict=True)
         return [found[place] for place in range(len(pictures))]

@@ -14,7 +14,6 @@ from marauder.data.pictures import UnreadablePictureError, decode_record
 from marauder.data.records import Detections, Record
 from marauder.imaging.letterbox import Letterbox
 from marauder.prediction.batching import chunks_of_one_shape, one_chunk_ahead
-from marauder.prediction.postprocessing import postprocess
 from marauder.prediction.predictor import Predictor
 from marauder.prediction.settings import PredictionSettings
 
@@ -116,7 +115,7 @@ def detect(
     rules = predictor.rules(settings)
 
     def work(inputs: Sequence[np.ndarray], frames: Sequence[Letterbox], _indices: Sequence[int]) -> list[Detections]:
-        return postprocess(predictor.run_inputs(inputs), frames, rules)
+        return predictor.find(inputs, frames, rules)
 
     found = over_records(predictor, records, pictures, indices, settings, work, should_stop, progress)
     return None if found is None else [_prediction(index, found[index]) for index in indices]
