@@ -12,16 +12,18 @@ from marauder.cli.run_command import Option, RunCommand
 if TYPE_CHECKING:
     from marauder.core.clock import Clock
     from marauder.ensembles.member_training import EnsembleSummary
-    from marauder.ensembles.settings import EnsembleSettings
+    from marauder.ensembles.training_settings import EnsembleTrainingSettings
 
 
-def _run(settings: EnsembleSettings, clock: Clock, resume: Path | None, fresh: bool, asked: bool) -> EnsembleSummary:
+def _run(
+    settings: EnsembleTrainingSettings, clock: Clock, resume: Path | None, fresh: bool, asked: bool
+) -> EnsembleSummary:
     from marauder.ensembles.member_training import train_ensemble
 
     return train_ensemble(settings, clock, resume, fresh, asked_to_resume=asked)
 
 
-def _show(settings: EnsembleSettings, summary: EnsembleSummary) -> None:
+def _show(settings: EnsembleTrainingSettings, summary: EnsembleSummary) -> None:
     """A line for each member, the profile, the verdict on it."""
     from marauder.core.text_table import screen_width, table_lines, wrapped
     from marauder.deployment.device_table import device_table
@@ -57,7 +59,7 @@ def _command(kind: str, settings: str, what: str) -> RunCommand:
         from; each is a gated run. On several GPUs several are trained at once. The same command resumes after any
         interruption. docs/step6_ensembles.md describes every setting.
         """,
-        settings=f"marauder.ensembles.settings:{settings}",
+        settings=f"marauder.ensembles.training_settings:{settings}",
         options=(
             Option("--data-yaml", Path, "data.yaml of the data set, with splits train and val", "data"),
             Option("--base-model", Path, "detector that members of its architecture start from"),

@@ -13,7 +13,7 @@ and TensorRT.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 from marauder.core.plain import Plain
@@ -187,17 +187,17 @@ def _member(name: str, model: str, device: Device, table: DeviceTable, image_siz
     if cost is None:
         return MemberCost(name, model, None, why="its operations are not known")
     weights, outputs = cost.parameters.value * BYTES_FP16, cost.activations.value * BYTES_FP16 * scale
-    memory = {"weights_megabytes": weights, "activations_megabytes": outputs}
+    known = MemberCost(name, model, None, weights_megabytes=weights, activations_megabytes=outputs)
     published = device.latencies.get(model)
     if published is not None:
-        return MemberCost(name, model, published.value * scale, source=published.source, **memory)
+        return replace(known, milliseconds=published.value * scale, source=published.source)
     if model in device.does_not_run:
-        return MemberCost(name, model, None, source=device.does_not_run[model], why="it does not run there", **memory)
-    points = sorted((table.models[known].gflops.value, figure.value) for known, figure in device.latencies.items())
+        return replace(known, source=device.does_not_run[model], why="it does not run there")
+    points = sorted((table.models[other].gflops.value, figure.value) for other, figure in device.latencies.items())
     if device.does_not_run and cost.gflops.value > points[-1][0]:
         # Between the largest that runs and the smallest that does not nobody knows.
-        return MemberCost(name, model, None, why="it is larger than any that is known to run there", **memory)
-    return MemberCost(name, model, _between(points, cost.gflops.value) * scale, estimated=True, **memory)
+        return replace(known, why="it is larger than any that is known to run there")
+    return replace(known, milliseconds=_between(points, cost.gflops.value) * scale, estimated=True)
 
 
 def _between(points: Sequence[tuple[float, float]], gflops: float) -> float:

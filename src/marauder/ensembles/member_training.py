@@ -24,10 +24,10 @@ from marauder.core.work import Work, claim
 from marauder.data.manifests.pinning import pin
 from marauder.deployment.job import profile_of
 from marauder.deployment.profile import Profile
-from marauder.ensembles.members import Member, members_of
-from marauder.ensembles.settings import EnsembleSettings
+from marauder.ensembles.member_runs import MemberRun, members_of
 from marauder.ensembles.side_by_side import FOLDER as PROCESSES
 from marauder.ensembles.side_by_side import make_at_once, places
+from marauder.ensembles.training_settings import EnsembleTrainingSettings
 from marauder.gates.energy import EnergyEvidence
 from marauder.gates.outcome import decide
 from marauder.gates.plan import GatePlan, gates_in, load_gates
@@ -66,7 +66,7 @@ class EnsembleSummary:
 
 
 def train_ensemble(
-    settings: EnsembleSettings,
+    settings: EnsembleTrainingSettings,
     clock: Clock,
     resume: Path | None = None,
     fresh: bool = False,
@@ -110,7 +110,7 @@ def train_ensemble(
         return summary
 
 
-def _named(resume: Path | None, members: Sequence[Member]) -> dict[str, Path]:
+def _named(resume: Path | None, members: Sequence[MemberRun]) -> dict[str, Path]:
     """The member that a checkpoint belongs to, by name."""
     if resume is None:
         return {}
@@ -121,12 +121,12 @@ def _named(resume: Path | None, members: Sequence[Member]) -> dict[str, Path]:
     raise UserError(f"{resume}: is not a checkpoint of a member; these have theirs in {known}")
 
 
-def start_over(settings: EnsembleSettings) -> None:
+def start_over(settings: EnsembleTrainingSettings) -> None:
     """Move away what the members have, so that the next call makes them anew."""
     _start_over(members_of(settings))
 
 
-def _renew(settings: EnsembleSettings, members: Sequence[Member], clock: Clock) -> None:
+def _renew(settings: EnsembleTrainingSettings, members: Sequence[MemberRun], clock: Clock) -> None:
     """Start those members over that were made of something else, as far as that was noted, and note it for all."""
     data = pin(settings.data, clock).fingerprint
     for member in members:
@@ -140,7 +140,7 @@ def _renew(settings: EnsembleSettings, members: Sequence[Member], clock: Clock) 
         work.finish()
 
 
-def _start_over(members: Sequence[Member]) -> None:
+def _start_over(members: Sequence[MemberRun]) -> None:
     """Move away what the members have, until they are made anew."""
     for member in members:
         for folder in (member.settings.folder, member.settings.checkpoint_folder):
@@ -151,12 +151,12 @@ def _start_over(members: Sequence[Member]) -> None:
             mirror.finish(MIRROR_SECONDS)
 
 
-def _formers(member: Member) -> list[Path]:
+def _formers(member: MemberRun) -> list[Path]:
     return [former_of(folder) for folder in (member.settings.folder, member.settings.checkpoint_folder)]
 
 
 def _make(
-    settings: EnsembleSettings, members: Sequence[Member], clock: Clock, resume: Mapping[str, Path]
+    settings: EnsembleTrainingSettings, members: Sequence[MemberRun], clock: Clock, resume: Mapping[str, Path]
 ) -> dict[str, RunSummary]:
     """The run of each member, in order. Where several are made at once, they are done by the time they come here."""
     devices = places(settings)
@@ -183,13 +183,13 @@ def _make(
     return found
 
 
-def _write_members(folder: Path, members: Sequence[Member], summaries: Mapping[str, RunSummary]) -> None:
+def _write_members(folder: Path, members: Sequence[MemberRun], summaries: Mapping[str, RunSummary]) -> None:
     """``members.json``, with paths from its folder."""
     content = [_described(folder, member, summaries[member.name]) for member in members]
     write_json(folder / MEMBERS_FILE, {"format": 1, "members": content})
 
 
-def _described(folder: Path, member: Member, done: RunSummary) -> Plain:
+def _described(folder: Path, member: MemberRun, done: RunSummary) -> Plain:
     weights = done.folder / "best.safetensors"
     training = member.settings.training
     return {
@@ -211,7 +211,7 @@ def _described(folder: Path, member: Member, done: RunSummary) -> Plain:
 
 
 def _finish(
-    settings: EnsembleSettings, members: Sequence[Member], summaries: Mapping[str, RunSummary]
+    settings: EnsembleTrainingSettings, members: Sequence[MemberRun], summaries: Mapping[str, RunSummary]
 ) -> EnsembleSummary:
     """The profile of the members that are made, and what the energy gate says of it."""
     profile = _profile(settings, members)
@@ -221,14 +221,14 @@ def _finish(
     return EnsembleSummary(settings.folder, summaries, profile, verdict)
 
 
-def _profile(settings: EnsembleSettings, members: Sequence[Member]) -> Profile | None:
+def _profile(settings: EnsembleTrainingSettings, members: Sequence[MemberRun]) -> Profile | None:
     if settings.deployment.device is None:
         return None
     architectures = {member.name: member.named.architecture for member in members}
     return profile_of(settings.deployment, architectures, settings.image_size)
 
 
-def _judged(settings: EnsembleSettings, profile: Profile | None) -> Verdict:
+def _judged(settings: EnsembleTrainingSettings, profile: Profile | None) -> Verdict:
     plan = _plan(settings)
     gate = plan.gate(ENERGY)
     if gate is not None and profile is None:
@@ -236,18 +236,18 @@ def _judged(settings: EnsembleSettings, profile: Profile | None) -> Verdict:
     return plan.judge(ENERGY, EnergyEvidence(profile) if profile is not None else None)
 
 
-def _plan(settings: EnsembleSettings) -> GatePlan:
+def _plan(settings: EnsembleTrainingSettings) -> GatePlan:
     return load_gates(settings.gates, given=gates_in(settings.gate, Places()))
 
 
-def _look_ahead(settings: EnsembleSettings, members: Sequence[Member]) -> None:
+def _look_ahead(settings: EnsembleTrainingSettings, members: Sequence[MemberRun]) -> None:
     """Say before hours of training what the energy gate will say after them: it needs nothing of what is trained."""
     verdict = _judged(settings, _profile(settings, members))
     if verdict.answer in ("fail", "warn"):
         log.warning("gate %s, once the members are trained: %s, %s", ENERGY, verdict.answer, verdict.why)
 
 
-def left_over(folder: Path, members: Sequence[Member]) -> list[str]:
+def left_over(folder: Path, members: Sequence[MemberRun]) -> list[str]:
     """Folders of members that are no longer in the list."""
     known = {*(member.name for member in members), PROCESSES}
     return sorted(path.parent.name for path in folder.glob("*/run.json") if path.parent.name not in known)

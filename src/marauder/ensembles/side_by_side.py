@@ -13,9 +13,9 @@ from queue import SimpleQueue
 
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.files import read_lines, write_text
+from marauder.ensembles.member_runs import MemberRun
 from marauder.ensembles.member_worker import LOG_FILE, SETTINGS_FILE
-from marauder.ensembles.members import Member
-from marauder.ensembles.settings import EnsembleSettings
+from marauder.ensembles.training_settings import EnsembleTrainingSettings
 from marauder.launch.base import Job
 from marauder.launch.processes import launch_processes
 from marauder.runs.gatekeeper import GateStop
@@ -28,7 +28,7 @@ FOLDER = "processes"
 POLL_SECONDS = 1.0
 
 
-def places(settings: EnsembleSettings) -> list[str]:
+def places(settings: EnsembleTrainingSettings) -> list[str]:
     """The devices on which members are made at once, one for each of them: all GPUs, else the device that is set.
 
     A training of several processes takes the GPUs for itself, and a device that is named is one.
@@ -48,7 +48,7 @@ def places(settings: EnsembleSettings) -> list[str]:
 
 
 def make_at_once(
-    members: Sequence[Member], devices: Sequence[str], folder: Path, clock: Clock, resume: dict[str, Path]
+    members: Sequence[MemberRun], devices: Sequence[str], folder: Path, clock: Clock, resume: dict[str, Path]
 ) -> None:
     """Make ``members``, as many at a time as there are ``devices``. ``resume``: checkpoints to go on from, by member.
 
@@ -59,7 +59,7 @@ def make_at_once(
         free.put(device)
     shared = _Shared(clock)
 
-    def make(member: Member) -> None:
+    def make(member: MemberRun) -> None:
         shared.check()
         device = free.get()
         try:
@@ -92,7 +92,7 @@ class _Shared(Clock):
         return self.clock.stop_reason(next_unit_seconds) or self.failed
 
 
-def _make(member: Member, device: str, folder: Path, clock: Clock, resume: Path | None) -> None:
+def _make(member: MemberRun, device: str, folder: Path, clock: Clock, resume: Path | None) -> None:
     place = (folder / FOLDER / member.name).absolute()
     settings = member.settings.changed({"training.device": device})
     write_text(place / SETTINGS_FILE, settings.model_dump_json(indent=2))
@@ -115,7 +115,7 @@ def _make(member: Member, device: str, folder: Path, clock: Clock, resume: Path 
     _say(f"{member.name}: done")
 
 
-def _watch(waiting: dict[Future[None], Member]) -> None:
+def _watch(waiting: dict[Future[None], MemberRun]) -> None:
     """A line for each epoch of each member, until all have ended."""
     told = {member.name: _rows(member) for member in waiting.values()}
     running = set(waiting)
@@ -128,7 +128,7 @@ def _watch(waiting: dict[Future[None], Member]) -> None:
             told[member.name] = rows
 
 
-def _of_epoch(member: Member, row: Mapping[str, float]) -> str:
+def _of_epoch(member: MemberRun, row: Mapping[str, float]) -> str:
     training = member.settings.training
     score = row.get(f"val/{training.best_metric}")
     told = f", {training.best_metric} {score:.3f}" if score is not None else ""
@@ -139,5 +139,5 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _rows(member: Member) -> list[dict[str, float]]:
+def _rows(member: MemberRun) -> list[dict[str, float]]:
     return read_lines(member.settings.folder / HISTORY_FILE)

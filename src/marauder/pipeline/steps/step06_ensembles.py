@@ -12,7 +12,7 @@ from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from marauder.ensembles.settings import EnsembleSettings
+    from marauder.ensembles.training_settings import EnsembleTrainingSettings
 
 KINDS = ("nano", "shore")
 FOLDER = "ensembles"
@@ -25,7 +25,7 @@ class Ensembles(Step):
 
     def settings_model(self) -> type[Settings]:
         """``EnsemblesSettings``."""
-        from marauder.ensembles.settings import EnsemblesSettings
+        from marauder.ensembles.training_settings import EnsemblesSettings
 
         return EnsemblesSettings
 
@@ -91,7 +91,7 @@ class Ensembles(Step):
         from marauder.runs.gatekeeper import GateStop
 
         told: Plain = {}
-        made: dict[str, EnsembleSettings] = context.settings.made
+        made: dict[str, EnsembleTrainingSettings] = context.settings.made
         if context.asked:
             # Before the first begins: killed in the second, the first must not start over again.
             for settings in made.values():

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.core.plain import Plain, PlainMapping
+from marauder.core.plain import Plain
 from marauder.critical.base_detector import architecture_of
 from marauder.ensembles.roles import MemberName
-from marauder.ensembles.settings import EnsembleSettings
+from marauder.ensembles.training_settings import EnsembleTrainingSettings
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.transfer import start_detector
 from marauder.tasks.detection.settings import DetectionSettings
@@ -21,7 +20,7 @@ log = logging.getLogger("marauder")
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberRun:
     """A member and the settings of its run."""
 
     named: MemberName
@@ -33,19 +32,17 @@ class Member:
         return self.named.name
 
 
-def members_of(settings: EnsembleSettings) -> tuple[Member, ...]:
+def members_of(settings: EnsembleTrainingSettings) -> tuple[MemberRun, ...]:
     """All members. Raises ``UserError`` for a base model that cannot be read."""
     starts = _starts(settings)
     return tuple(
-        Member(named, member_settings(settings, named, starts[named.architecture])) for named in settings.named_members
+        MemberRun(named, member_settings(settings, named, starts[named.architecture]))
+        for named in settings.named_members
     )
 
 
-def member_settings(settings: EnsembleSettings, named: MemberName, start: Path | None) -> DetectionSettings:
-    """The settings of one member's run, in a folder of its own below the ensemble's. ``start``: its ``weights``.
-
-    Raises ``ValidationError`` for what ``roles`` says of it.
-    """
+def member_settings(settings: EnsembleTrainingSettings, named: MemberName, start: Path | None) -> DetectionSettings:
+    """The settings of one member's run, in a folder of its own below the ensemble's. ``start``: its ``weights``."""
     whole = (settings.id or settings.folder.name)[:20]
     changes: Plain = {
         "model": named.architecture,
@@ -54,7 +51,6 @@ def member_settings(settings: EnsembleSettings, named: MemberName, start: Path |
         "id": f"{whole}-{named.name}"[:63],
         "checkpoints": settings.checkpoint_folder / named.name,
         "weights": start,
-        "training.best_metric": named.role.metric,
         "training.seed": settings.training.seed + seed_offset(named.name),
         # The device is the ensemble's, and so is the budget.
         "gate": {**settings.gate, **dict.fromkeys(settings.further_gates, "off")},
@@ -64,12 +60,10 @@ def member_settings(settings: EnsembleSettings, named: MemberName, start: Path |
         "recipe": None,
         "step": "",
         "workspace": None,
-        **named.role.changes,
-        **dict(dotted(settings.roles.get(named.role.name) or {})),
+        **settings.changes_of(named.role),
     }
-    # Without what only the whole knows: a member is a plain detection run, which `marauder train` continues, too.
-    plain = settings.model_dump(include=set(DetectionSettings.model_fields))
-    return DetectionSettings.model_validate(plain).changed(changes)
+    # A plain detection run, which `marauder train` continues, too.
+    return settings.plain().changed(changes)
 
 
 def seed_offset(name: str) -> int:
@@ -77,16 +71,7 @@ def seed_offset(name: str) -> int:
     return 1 + zlib.crc32(name.encode()) % 10_000
 
 
-def dotted(values: PlainMapping, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Nested mappings as dotted names and values."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _starts(settings: EnsembleSettings) -> dict[str, Path | None]:
+def _starts(settings: EnsembleTrainingSettings) -> dict[str, Path | None]:
     """What the members of each architecture start from: the base model where it fits, else ``weights``."""
     architectures = dict.fromkeys(named.architecture for named in settings.named_members)
     if settings.base_model is None:
@@ -95,7 +80,7 @@ def _starts(settings: EnsembleSettings) -> dict[str, Path | None]:
     return {name: _start(settings, name, base) for name in architectures}
 
 
-def _start(settings: EnsembleSettings, architecture: str, base: LoadedDetector) -> Path | None:
+def _start(settings: EnsembleTrainingSettings, architecture: str, base: LoadedDetector) -> Path | None:
     if architecture_of(base) == architecture or _fits(architecture, base):
         return settings.base_model
     log.warning(

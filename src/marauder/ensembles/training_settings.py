@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from marauder.core.mistakes import nearest
-from marauder.core.plain import Plain
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import NAME_PATTERN, Decides, Settings
 from marauder.data.bagging import BaggingSettings
 from marauder.deployment.settings import DeploymentSettings, DeviceName, words_in_order
-from marauder.ensembles.roles import ROLES, MemberName, read_members
+from marauder.ensembles.roles import ROLES, MemberName, Role, read_members
 from marauder.runs.settings import AUTO, DetectorName, WeightsFile
 from marauder.tasks.detection.settings import DetectionSettings
 
@@ -28,6 +29,15 @@ def _words(value: Any) -> Any:
 Members = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
+def _dotted(values: PlainMapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Nested mappings as dotted names and values."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 class MemberBagging(BaggingSettings):
     """Bagging as always, but on by default: members learn from different clips."""
 
@@ -37,7 +47,7 @@ class MemberBagging(BaggingSettings):
     share: float = Field(0.8, gt=0, le=1, description="groups drawn, as a share of all there are")
 
 
-class EnsembleSettings(DetectionSettings):
+class EnsembleTrainingSettings(DetectionSettings):
     """An ensemble. What is set here is common to its members, each a gated run; roles, seeds and bags differ."""
 
     further_gates: ClassVar[tuple[str, ...]] = ("energy",)
@@ -77,19 +87,36 @@ class EnsembleSettings(DetectionSettings):
         return [usual[at % len(usual)] for at in range(count)]
 
     @model_validator(mode="after")
-    def _check(self) -> EnsembleSettings:
+    def _check(self) -> EnsembleTrainingSettings:
         try:
             named = self.named_members
         except ValueError as error:
             raise ValueError(f"members: {error}") from None
         if len(named) < 2:
             raise ValueError(f"members: {len(named)} is no ensemble; give at least 2")
-        for name in self.roles:
-            if name not in ROLES:
-                raise ValueError(f"roles: no role named {name!r}{nearest(name, list(ROLES))}")
+        self._check_roles()
         if self.base_model is not None and self.weights not in (None, AUTO):
             raise ValueError("base_model and weights: give one detector to start from")
         return self
+
+    def _check_roles(self) -> None:
+        for name in self.roles:
+            if name not in ROLES:
+                raise ValueError(f"roles: no role named {name!r}{nearest(name, list(ROLES))}")
+            try:
+                self.plain().changed(self.changes_of(ROLES[name]))
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"])
+                raise ValueError(f"roles: {name}.{where}: {first['msg']}") from None
+
+    def plain(self) -> DetectionSettings:
+        """Without what only the whole knows: the settings of one detector's run."""
+        return DetectionSettings.model_validate(self.model_dump(include=set(DetectionSettings.model_fields)))
+
+    def changes_of(self, role: Role) -> Plain:
+        """What members of a role have of their own, by dotted name: the role's, then what ``roles`` says."""
+        return {"training.best_metric": role.metric, **role.changes, **dict(_dotted(self.roles.get(role.name) or {}))}
 
     @property
     def named_members(self) -> tuple[MemberName, ...]:
@@ -97,7 +124,7 @@ class EnsembleSettings(DetectionSettings):
         return read_members(self.members, self.model)
 
 
-class NanoSettings(EnsembleSettings):
+class NanoSettings(EnsembleTrainingSettings):
     """Step 6a: three medium detectors for a board in the field."""
 
     continued_by: ClassVar[tuple[str, ...]] = ("ensemble-nano", "--config")
@@ -115,7 +142,7 @@ class ShoreDeployment(DeploymentSettings):
     device: DeviceName | None = Field(None, description="board that runs the ensemble; none: no profile is made")
 
 
-class ShoreSettings(EnsembleSettings):
+class ShoreSettings(EnsembleTrainingSettings):
     """Step 6b: six large detectors of two families for machines ashore."""
 
     continued_by: ClassVar[tuple[str, ...]] = ("ensemble-shore", "--config")
@@ -165,6 +192,6 @@ class EnsemblesSettings(Settings):
         return self
 
     @property
-    def made(self) -> dict[str, EnsembleSettings]:
+    def made(self) -> dict[str, EnsembleTrainingSettings]:
         """The ensembles that are made, by name."""
         return {name: one for name, one in (("nano", self.nano), ("shore", self.shore)) if one.enabled}
