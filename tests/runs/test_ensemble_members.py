@@ -237,6 +237,26 @@ def test_at_once_a_stop_saves_all_and_a_gate_of_a_member_stops_all(
 
 
 @pytest.mark.slow
+def test_where_it_may_members_that_have_changed_are_made_anew_and_no_others(reef: Path, tmp_path: Path) -> None:
+    asked = settings_of(reef, tmp_path, "training.epochs=1")
+    train_ensemble(asked, Clock(), renew=True)
+    before = weights(tmp_path)
+    other = asked.changed({"roles": {"high_recall": {"loss": {"box": 3.0}}}})
+    with pytest.raises(UserError, match="start over with --fresh"):
+        train_ensemble(other, Clock())
+    done = train_ensemble(other, Clock(), renew=True)
+    assert [run.finished_before for run in done.members.values()] == [False, True]
+    after = weights(tmp_path)
+    assert [name for name in before if before[name] != after[name]] == [
+        f"{NAMES[0]}/best.safetensors",
+        f"{NAMES[0]}/last.safetensors",
+    ]
+    # Longer is no other member: both go on from where they ended.
+    longer = train_ensemble(other.changed({"training.epochs": 2}), Clock(), renew=True)
+    assert [run.epochs for run in longer.members.values()] == [2, 2]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["yolov8m", "yolov8l", "yolov8x", "yolo11x"])
 def test_the_real_sizes_are_built_killed_and_continued(reef: Path, tmp_path: Path, architecture: str) -> None:
     process = _start_large(reef, tmp_path, architecture)
