@@ -39,7 +39,10 @@ def test_it_follows_what_makes_its_data_and_its_start(tmp_path: Path) -> None:
     assert [one.name for one in made.producers(step)] == ["preprocessing", "baseline"]
     names = [artifact.name for artifact in made.outputs(step)]
     members = [f"nano: member {name}" for name in ("yolov8t_high_recall", "yolo11t_balanced")]
-    assert names == ["nano: members", "nano: deployment profile", *members]
+    assert (
+        names
+        == [f"nano: {name}" for name in ("members", "deployment profile", "ensemble", "ensemble report")] + members
+    )
     settings = made.settings_of(step).nano
     assert settings.folder == made.workspace.model("ensembles") / "nano"
     assert settings.base_model == made.workspace.model("baseline") / "best.pt"
@@ -51,7 +54,7 @@ def test_it_follows_what_makes_its_data_and_its_start(tmp_path: Path) -> None:
 
 def test_a_section_that_says_nothing_makes_both(tmp_path: Path) -> None:
     made = pipeline(tmp_path, config="preprocessing: {}\nbaseline: {}\nensembles: {}\n")
-    assert len(made.outputs(made.step("ensembles"))) == (2 + 3) + (2 + 6)
+    assert len(made.outputs(made.step("ensembles"))) == (4 + 3) + (4 + 6)
 
 
 def test_mistakes_are_found_before_anything_runs(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_each_ensemble_is_made_and_only_what_was_asked_starts_over(
 
     def train(settings: Any, clock: Clock, **options: bool) -> Any:
         told.append((settings.folder.name, options))
-        return member_training.EnsembleSummary(settings.folder, {}, None, answer)
+        return member_training.EnsembleSummary(settings.folder, {}, None, None, answer)
 
     monkeypatch.setattr(member_training, "train_ensemble", train)
     monkeypatch.setattr(member_training, "start_over", lambda settings: told.append(("over", settings.folder.name)))

@@ -38,6 +38,8 @@ def _show(settings: EnsembleTrainingSettings, summary: EnsembleSummary) -> None:
     ]
     header = ("member", *names, "split", "gates")
     typer.echo("\n".join(table_lines(header, rows, numeric=range(1, 1 + len(names)), width=width)))
+    if summary.assembled is not None:
+        typer.echo(f"\n{summary.assembled.summary.message()}")
     if summary.profile is not None:
         typer.echo("")
         typer.echo("\n".join(profile_lines(summary.profile, device_table(), width)))

@@ -74,6 +74,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "marauder.cli.deployment:app",
         "What an ensemble costs on a device: latency, memory, watt-hours a day.",
     ),
+    "ensemble": (
+        "marauder.cli.ensemble:app",
+        "Fuse several detectors into one predictor, with what each of them adds.",
+    ),
     "evaluate": (
         "marauder.cli.evaluate:app",
         "Measure a detector on labelled pictures, overall and by slice.",

@@ -45,6 +45,7 @@ class Plugin(Generic[SettingsType]):
 BASES: dict[str, str] = {
     "reader": "marauder.data.formats.base:Reader",
     "predictor": "marauder.prediction.format:PredictorFormat",
+    "fusion": "marauder.prediction.fusing.base:Fusion",
     "exporter": "marauder.exporting.base:Exporter",
     "gate": "marauder.gates.base:Gate",
     "drift_engine": "marauder.gates.drift_engine_base:DriftEngine",
@@ -85,6 +86,11 @@ TABLE: dict[str, dict[str, str]] = {
         "onnx": "marauder.prediction.onnx:OnnxFormat",
         "torchscript": "marauder.prediction.torchscript:TorchScriptFormat",
         "folder": "marauder.prediction.folder:FolderFormat",
+    },
+    "fusion": {
+        "weighted_boxes": "marauder.prediction.fusing.weighted_boxes:WeightedBoxes",
+        "nms": "marauder.prediction.fusing.suppression:Suppression",
+        "soft_nms": "marauder.prediction.fusing.suppression:SoftSuppression",
     },
     "exporter": {
         "onnx": "marauder.exporting.onnx:OnnxExporter",

@@ -1,1 +1,1 @@
-"""Step 6: several detectors that answer as one, each trained for a role, fused, and profiled for its device."""
+"""Step 6: members trained for roles, several detectors made one predictor, with what each of them adds."""

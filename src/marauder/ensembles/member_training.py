@@ -22,8 +22,10 @@ from marauder.core.plain import Plain
 from marauder.core.settings import Decides, Places
 from marauder.core.work import Work, claim
 from marauder.data.manifests.pinning import pin
+from marauder.data.reading import read_dataset
 from marauder.deployment.job import profile_of
 from marauder.deployment.profile import Profile
+from marauder.ensembles.member_assembly import Assembled, assemble_members, refuse_data_without
 from marauder.ensembles.member_runs import MemberRun, members_of
 from marauder.ensembles.side_by_side import FOLDER as PROCESSES
 from marauder.ensembles.side_by_side import make_at_once, places
@@ -51,11 +53,12 @@ log = logging.getLogger("marauder")
 
 @dataclass(frozen=True)
 class EnsembleSummary:
-    """What step 6 leaves in ``folder``. ``members``: the run of each, by name. ``profile``: on its device (``None``: no
-    device is named); ``energy``: the verdict on it."""
+    """What step 6 leaves in ``folder``. ``members``: the run of each, by name. ``assembled``: the ensemble (``None``:
+    it is not wanted). ``profile``: on its device (``None``: no device is named); ``energy``: the verdict on it."""
 
     folder: Path
     members: Mapping[str, RunSummary]
+    assembled: Assembled | None
     profile: Profile | None
     energy: Verdict
 
@@ -103,7 +106,8 @@ def train_ensemble(
             begun()
         summaries = _make(settings, members, clock, named)
         _write_members(folder, members, summaries)
-        summary = _finish(settings, members, summaries)
+        clock.check()
+        summary = _finish(settings, members, summaries, assemble_members(settings, members, clock))
         # Also those of an attempt to start over that was interrupted.
         for former in (path for member in members for path in _formers(member)):
             shutil.rmtree(former, ignore_errors=True)
@@ -211,14 +215,18 @@ def _described(folder: Path, member: MemberRun, done: RunSummary) -> Plain:
 
 
 def _finish(
-    settings: EnsembleTrainingSettings, members: Sequence[MemberRun], summaries: Mapping[str, RunSummary]
+    settings: EnsembleTrainingSettings,
+    members: Sequence[MemberRun],
+    summaries: Mapping[str, RunSummary],
+    assembled: Assembled | None,
 ) -> EnsembleSummary:
-    """The profile of the members that are made, and what the energy gate says of it."""
-    profile = _profile(settings, members)
-    verdict = _judged(settings, profile)
+    """The profile of the members that the ensemble has, and what the energy gate says of it."""
+    kept = [member for member in members if assembled is None or member.name in assembled.kept]
+    profile = _profile(settings, kept)
+    verdict = _judged(settings, profile, assembled.adds if assembled is not None else {})
     content = {"profile": profile.to_json() if profile is not None else None, "energy": verdict.to_json()}
     write_json(settings.folder / DEPLOYMENT_FILE, content)
-    return EnsembleSummary(settings.folder, summaries, profile, verdict)
+    return EnsembleSummary(settings.folder, summaries, assembled, profile, verdict)
 
 
 def _profile(settings: EnsembleTrainingSettings, members: Sequence[MemberRun]) -> Profile | None:
@@ -228,12 +236,12 @@ def _profile(settings: EnsembleTrainingSettings, members: Sequence[MemberRun]) -
     return profile_of(settings.deployment, architectures, settings.image_size)
 
 
-def _judged(settings: EnsembleTrainingSettings, profile: Profile | None) -> Verdict:
+def _judged(settings: EnsembleTrainingSettings, profile: Profile | None, contributions: Mapping[str, float]) -> Verdict:
     plan = _plan(settings)
     gate = plan.gate(ENERGY)
     if gate is not None and profile is None:
         return gate.off("no device is named (deployment.device)")
-    return plan.judge(ENERGY, EnergyEvidence(profile) if profile is not None else None)
+    return plan.judge(ENERGY, EnergyEvidence(profile, contributions) if profile is not None else None)
 
 
 def _plan(settings: EnsembleTrainingSettings) -> GatePlan:
@@ -241,8 +249,10 @@ def _plan(settings: EnsembleTrainingSettings) -> GatePlan:
 
 
 def _look_ahead(settings: EnsembleTrainingSettings, members: Sequence[MemberRun]) -> None:
-    """Say before hours of training what the energy gate will say after them: it needs nothing of what is trained."""
-    verdict = _judged(settings, _profile(settings, members))
+    """Find before hours of training what would end them in vain. What the energy gate will say is only told: it needs
+    nothing of what is trained, but which members the ensemble keeps is not known yet."""
+    refuse_data_without(read_dataset(settings.data), settings)
+    verdict = _judged(settings, _profile(settings, members), {})
     if verdict.answer in ("fail", "warn"):
         log.warning("gate %s, once the members are trained: %s, %s", ENERGY, verdict.answer, verdict.why)
 

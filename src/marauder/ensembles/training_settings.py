@@ -8,16 +8,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from marauder.core.mistakes import nearest
+from marauder.core.errors import UserError
+from marauder.core.mistakes import Mistake, mistakes_in, nearest
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.settings import NAME_PATTERN, Decides, Settings
+from marauder.core.plugins import known_as, make
+from marauder.core.settings import NAME_PATTERN, Decides, Places, Settings
 from marauder.data.bagging import BaggingSettings
 from marauder.deployment.settings import DeploymentSettings, DeviceName, words_in_order
 from marauder.ensembles.roles import ROLES, MemberName, Role, read_members
+from marauder.evaluation.resampling import PRECISION_METRICS
 from marauder.runs.settings import AUTO, DetectorName, WeightsFile
 from marauder.tasks.detection.settings import DetectionSettings
 
 NANO_MEMBERS = ("yolov8m", "yolov8m", "yolov8m")
+FITTED_ON, MEASURED_ON = "val", "test"
+"""Splits that fusing is fitted on, and that the ensemble is measured on."""
 SHORE_MEMBERS = ("yolov8x", "yolov8x", "yolov8x", "yolo11x", "yolo11x", "yolo11x")
 
 
@@ -47,6 +52,38 @@ class MemberBagging(BaggingSettings):
     share: float = Field(0.8, gt=0, le=1, description="groups drawn, as a share of all there are")
 
 
+class AssemblySection(Settings):
+    """How the trained members become one predictor."""
+
+    decides: ClassVar[Decides] = Decides.MEASUREMENT
+
+    enabled: bool = Field(True, description="whether the members are fused into one predictor")
+    fusion: Annotated[str, known_as("fusion", "way of fusing")] = Field(
+        "weighted_boxes", description="how boxes are fused: weighted_boxes, nms, soft_nms"
+    )
+    options: Plain = Field(
+        default_factory=dict, description="settings of the way of fusing; those that are named are not fitted"
+    )
+    metric: str = Field("map50", description="what is fitted and compared by: map50, map50_95 …")
+    prune: bool = Field(False, description="leave out members that are not shown to add anything")
+    draws: int = Field(1000, ge=100, description="draws of groups for each interval")
+
+    @property
+    def is_off(self) -> bool:
+        """The members are trained alone."""
+        return not self.enabled
+
+    def mistakes(self, places: Places) -> Iterator[Mistake]:
+        """A metric or options that the way of fusing does not have."""
+        if self.metric not in PRECISION_METRICS:
+            words = f"no metric named {self.metric!r} to fit by; choose of: {', '.join(PRECISION_METRICS)}"
+            yield places.mistake("metric", words)
+        try:
+            make("fusion", self.fusion, self.options, "assembly.options")
+        except UserError as error:
+            yield from mistakes_in(error)
+
+
 class EnsembleTrainingSettings(DetectionSettings):
     """An ensemble. What is set here is common to its members, each a gated run; roles, seeds and bags differ."""
 
@@ -66,6 +103,7 @@ class EnsembleTrainingSettings(DetectionSettings):
     at_once: Annotated[int | None, Decides.NOTHING] = Field(
         None, ge=1, le=16, description="members trained at once; default: one for each GPU, one on a processor"
     )
+    assembly: Annotated[AssemblySection, Decides.MEASUREMENT] = AssemblySection()
     deployment: Annotated[DeploymentSettings, Decides.MEASUREMENT] = DeploymentSettings()
 
     @model_validator(mode="before")

@@ -4,6 +4,8 @@
 
     {"format": 1, "model": "best.safetensors", "names": ["fish", "ray"], "image_size": 640,
      "thresholds": {"fish": 0.3, "ray": 0.2}, "calibration": null}
+
+An ensemble names several instead (``prediction.ensemble_description``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, atomic_path, read_json, write_json
 from marauder.core.plain import Plain, PlainMapping
+from marauder.prediction.ensemble_description import EnsembleDescription, parse_ensemble
 from marauder.prediction.score_calibration import ScoreCalibration
 
 DESCRIPTION_FILE = "predictor.json"
@@ -25,13 +28,15 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class FolderDescription:
-    """What ``predictor.json`` says. ``model``: name of the file beside it; ``None`` elsewhere: as the model says."""
+    """What ``predictor.json`` says. ``model``: name of the file beside it, empty for an ensemble, whose members
+    ``ensemble`` names. ``None`` elsewhere: as the model says."""
 
     model: str
     names: tuple[str, ...] | None = None
     image_size: int | None = None
     calibration: ScoreCalibration | None = None
     thresholds: Mapping[str, float] | None = None
+    ensemble: EnsembleDescription | None = None
 
     def to_json(self) -> Plain:
         """Plain values, as they stand in ``predictor.json``."""
@@ -42,6 +47,8 @@ class FolderDescription:
             "image_size": self.image_size,
             "thresholds": None if self.thresholds is None else dict(self.thresholds),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
+            # Only where there is one: what older folders say keeps its digest.
+            **({} if self.ensemble is None else {"ensemble": self.ensemble.to_json()}),
         }
 
 
@@ -56,6 +63,8 @@ def read_description(folder: Path) -> FolderDescription:
         raise UserError(str(error)) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file}: is not a description of a predictor that this version reads (format {FORMAT})")
+    if content.get("ensemble") is not None:
+        return replace(_parsed(file, "", content), ensemble=parse_ensemble(file, content["ensemble"]))
     model = content.get("model")
     # A folder may come from anywhere: its description must not lead to files outside it.
     if not isinstance(model, str) or Path(model).name != model or not model:
@@ -91,5 +100,10 @@ def write_predictor_folder(folder: Path, model: Path, said: FolderDescription | 
     said = replace(said, model=model.name) if said is not None else FolderDescription(model.name)
     with atomic_path(folder / model.name) as temporary:
         shutil.copyfile(model, temporary)
+    return write_description(folder, said)
+
+
+def write_description(folder: Path, said: FolderDescription) -> Path:
+    """Write what is said of what lies in ``folder``; returns the folder."""
     write_json(folder / DESCRIPTION_FILE, said.to_json())
     return folder

@@ -81,6 +81,8 @@ class Ensembles(Step):
         for kind, one in settings.made.items():
             folder = workspace.model(FOLDER) / kind
             files = {"members": "members.json", "deployment profile": "deployment.json"}
+            if one.assembly.enabled:
+                files |= {"ensemble": "ensemble/predictor.json", "ensemble report": "ensemble/ensemble_report.json"}
             files |= {f"member {member.name}": f"{member.name}/best.safetensors" for member in one.named_members}
             found += [Artifact(f"{kind}: {name}", folder / file) for name, file in files.items()]
         return tuple(found)
@@ -106,6 +108,8 @@ class Ensembles(Step):
                 name: {"map50": summary.metrics.get("map50"), "gates": summary.verdict}
                 for name, summary in done.members.items()
             } | {"energy": done.energy.answer}
+            if done.assembled is not None:
+                told[kind]["ensemble"] = done.assembled.summary.report["measured"]["ensemble"]["map50"]
         return told
 
 
