@@ -14,6 +14,8 @@ from marauder.core.settings import Decides, Settings
 from marauder.critical.settings import CriticalSettings
 from marauder.data.frames import FramesSettings
 from marauder.data.organize import OrganizeSettings
+from marauder.deployment.settings import ProfileSettings
+from marauder.ensembles.training_settings import NanoSettings, ShoreSettings
 from marauder.exporting.settings import ExportSettings
 from marauder.preprocessing.settings import PreprocessingSettings
 from marauder.scenes.settings import SceneSettings
@@ -22,7 +24,7 @@ from marauder.survey.settings import PredictSettings
 from marauder.tasks.detection.settings import BaselineSettings, DetectionSettings
 from marauder.tasks.pretraining.settings import PretrainingSettings
 
-RUNS = (DetectionSettings, BaselineSettings, PretrainingSettings, CriticalSettings)
+RUNS = (DetectionSettings, BaselineSettings, PretrainingSettings, CriticalSettings, NanoSettings, ShoreSettings)
 JOBS = (
     SceneSettings,
     OrganizeSettings,
@@ -32,6 +34,7 @@ JOBS = (
     AnnotationSettings,
     ExportSettings,
     PredictSettings,
+    ProfileSettings,
 )
 
 

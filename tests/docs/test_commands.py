@@ -43,6 +43,8 @@ SCRIPTS = {
     "run_active_learning.sh": "select",
     "run_annotation.sh": "annotation",
     "run_critical_species.sh": "critical",
+    "run_ensemble_nano.sh": "ensemble-nano",
+    "run_ensemble_shore.sh": "ensemble-shore",
     "run_tensorrt_export.sh": "export",
 }
 """Script to the command that it calls."""

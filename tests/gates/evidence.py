@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from marauder.data.slices.mask import Limit
+from marauder.deployment.device_table import device_table
+from marauder.deployment.profile import DutyCycle, profile
 from marauder.evaluation.comparison import Comparison, SliceDelta
 from marauder.gates.contract import Clause, ContractEvidence
 from marauder.gates.determinism import DeterminismEvidence
 from marauder.gates.drift import DriftEvidence
 from marauder.gates.drift_engine_base import FeatureDrift
+from marauder.gates.energy import EnergyEvidence
 from marauder.gates.floor import FloorEvidence
 from marauder.gates.health import HealthEvidence
 from marauder.gates.latency import FormatTiming, LatencyEvidence
@@ -51,6 +54,13 @@ def timed(p50: float, machine: str = "Xeon E5, 8 processors, Linux") -> LatencyE
     return LatencyEvidence(machine, {"onnx": FormatTiming(p50, 1.5 * p50, 1000 / p50)}, 1, 320, 320)
 
 
+def watching(cameras: int) -> EnergyEvidence:
+    """Three detectors on an always-on Orin Nano, a picture a second from each camera."""
+    members, table = {"first": "yolov8m", "second": "yolov8m", "third": "yolov8n"}, device_table()
+    cycle = DutyCycle(cameras=cameras, always_on=True)
+    return EnergyEvidence(profile(members, table.devices["orin_nano"], cycle, table))
+
+
 def drifted(count: int) -> DriftEvidence:
     """``count`` of ten features drifted."""
     features = tuple(
@@ -85,6 +95,7 @@ PASSING: dict[str, Sample] = {
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.004), delta("deep", 0.01)))),
     "representation": Sample(lambda: represented("", "yes", 0.05)),
     "latency": Sample(lambda: timed(10.0), BUDGET),
+    "energy": Sample(lambda: watching(1)),
 }
 BROKEN: dict[str, Sample] = {
     "contract": Sample(lambda: ContractEvidence(10, 20, (replace(CLAUSE, broken=1, examples=("val is missing",)),))),
@@ -98,6 +109,7 @@ BROKEN: dict[str, Sample] = {
     "regression": Sample(lambda: RegressionEvidence(comparison(delta("dusk", -0.03, 0.001), delta("deep", 0.01)))),
     "representation": Sample(lambda: represented("the features of different pictures are the same", "no", -0.1)),
     "latency": Sample(lambda: timed(30.0), BUDGET),
+    "energy": Sample(lambda: watching(6)),
 }
 NOTHING_ASKED: dict[str, Sample] = {
     "contract": Sample(lambda: ContractEvidence(10, 20, ())),
@@ -106,4 +118,5 @@ NOTHING_ASKED: dict[str, Sample] = {
     "slices": Sample(lambda: SlicesEvidence((figures(0.1, limits={}),))),
     "regression": Sample(lambda: RegressionEvidence(None)),
     "latency": Sample(lambda: timed(1000.0)),
+    "energy": Sample(lambda: watching(6), {"budget": None}),
 }

@@ -43,7 +43,7 @@ def test_the_plan_that_comes_along_asks_every_gate_in_the_order_of_a_run() -> No
 def test_a_file_lies_over_the_defaults_and_switches_gates_off(tmp_path: Path) -> None:
     plan = load_gates(write(tmp_path, "latency: off\nregression:\n  alpha: 0.01\nhealth:\nlimits: {severity: off}\n"))
     assert plan.names() == [name for name in load_gates().names() if name not in ("latency", "limits")]
-    assert plan.names("end") == ["floor", "slices", "regression", "representation"]
+    assert plan.names("end") == ["floor", "slices", "regression", "representation", "energy"]
     assert plan.gate("regression").settings.alpha == 0.01
     assert plan.gate("latency") is None
     off = {verdict.gate: verdict.why for verdict in plan.off_verdicts()}
@@ -213,11 +213,11 @@ def test_reading_the_plan_loads_nothing_heavy() -> None:
 def test_a_kind_of_run_is_asked_only_what_it_can_answer(tmp_path: Path) -> None:
     known = ("sanity", "representation")
     plan = load_gates().restricted(known)
-    assert plan.names() == ["sanity", "representation"]
+    assert plan.names() == ["sanity", "representation", "energy"]
     assert plan.off_verdicts() == []
     overrides = ["latency=off", "sanity=off"]
     switched = load_gates(overrides=overrides).restricted(known)
-    assert switched.names() == ["representation"]
+    assert switched.names() == ["representation", "energy"]
     assert [verdict.gate for verdict in switched.off_verdicts()] == ["sanity"]
 
 

@@ -62,6 +62,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Step 4: send pictures out for annotation, check what comes back, and merge it.",
     ),
     "critical": ("marauder.cli.critical:app", "Step 5: specialise the detector on critical species."),
+    "ensemble-nano": (
+        "marauder.cli.ensemble_members:nano_app",
+        "Step 6a: train an ensemble for a board in the field, and profile it.",
+    ),
+    "ensemble-shore": (
+        "marauder.cli.ensemble_members:shore_app",
+        "Step 6b: train the large ensemble for machines ashore.",
+    ),
+    "deployment": (
+        "marauder.cli.deployment:app",
+        "What an ensemble costs on a device: latency, memory, watt-hours a day.",
+    ),
     "ensemble": (
         "marauder.cli.ensemble:app",
         "Fuse several detectors into one predictor, with what each of them adds.",

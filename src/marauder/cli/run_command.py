@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -38,24 +38,34 @@ class Flag:
     help: str
 
 
+class HasEnded(Protocol):
+    """What a run leaves, as far as this module cares."""
+
+    @property
+    def exit_status(self) -> int:
+        """Of the command."""
+
+
 @dataclass(frozen=True)
 class RunCommand:
     """A command. ``settings``: ``module:class`` of its settings, imported when it is called.
 
     ``run`` does the work (default: the gated run) with settings, clock, a checkpoint that was named, and whether
     ``--fresh`` and ``--resume`` were given; ``show`` tells how it ended; ``before`` gets the flags that were
-    given and says whether there is something to run.
+    given and says whether there is something to run. ``listed``: a setting of several values, which words that are no
+    settings are.
     """
 
     name: str
     help: str
     settings: str
     options: tuple[Option, ...]
-    show: Callable[[Any, RunSummary], None]
+    show: Callable[[Any, Any], None]
     example: str
-    run: Callable[[Any, Clock, Path | None, bool, bool], RunSummary] | None = None
+    run: Callable[[Any, Clock, Path | None, bool, bool], HasEnded] | None = None
     flags: tuple[Flag, ...] = ()
     before: Callable[[Any, frozenset[str]], bool] | None = None
+    listed: str | None = None
 
     def app(self) -> typer.Typer:
         """The command for the command line."""
@@ -81,7 +91,7 @@ class RunCommand:
         if self.before is not None and not self.before(settings, flags):
             return
         with budget.listening() as clock:
-            summary = (self.run or _run_gated)(settings, clock, resume, fresh, given["resume"] is not None)
+            summary: HasEnded = (self.run or _run_gated)(settings, clock, resume, fresh, given["resume"] is not None)
         if speaks():
             self.show(settings, summary)
         # A failed gate is a finished run, told in full, with a status of its own.
@@ -96,7 +106,12 @@ class RunCommand:
         model: type[RunSettings] = imported(self.settings)
         options = (*self.options, *COMMON)
         flags = flags_of(options)
-        layer = run_layer(given["config"], given["overrides"] or [], flags, values_of(options, given, found))
+        values, words = values_of(options, given, found), list(given["overrides"] or [])
+        if self.listed is not None:
+            more = [word for word in words if "=" not in word]
+            words = [word for word in words if "=" in word]
+            values[self.listed] = [*(values.get(self.listed) or []), *more] or None
+        layer = run_layer(given["config"], words, flags, values)
         # What is wrong with ``training`` itself is reported below.
         if given["accumulate"] is not None and isinstance(layer.content.get("training", {}), Mapping):
             flags["training.micro_batch_size"] = "--accumulate"

@@ -109,6 +109,7 @@ TABLE: dict[str, dict[str, str]] = {
         "regression": "marauder.gates.regression:RegressionGate",
         "latency": "marauder.gates.latency:LatencyGate",
         "representation": "marauder.gates.representation:RepresentationGate",
+        "energy": "marauder.gates.energy:EnergyGate",
     },
     "drift_engine": {
         "evidently": "marauder.gates.drift_evidently:EvidentlyEngine",

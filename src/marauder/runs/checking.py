@@ -50,6 +50,7 @@ def mistakes_of_any_run(
         words = f"no metric named {metric!r} is measured after an epoch{nearest(metric, epoch_metrics)}"
         yield places.mistake("training.best_metric", words)
     plan, mistakes = gates_of(settings, places)
+    answerable = (*answerable, *settings.further_gates)
     yield from [*mistakes, *plan.unanswerable(answerable), *plan.unfit(answerable, headline, comparable, floor)]
     for name, gate in plan.settings.items():
         yield from further_mistakes(gate, replace(places, layer=plan.given, prefix=(name,)))

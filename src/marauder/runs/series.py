@@ -78,7 +78,7 @@ class Series(TrainingStage):
         """The parts, each going on where it was. ``resume`` names a checkpoint of one of them."""
         settings = run.settings
         parts = PartMaker(settings.folder / self.folder_name, run.clock, resume)
-        kept = [_set_aside(folder) for folder in (parts.folder, settings.checkpoint_folder)] if fresh else []
+        kept = [set_aside(folder) for folder in (parts.folder, settings.checkpoint_folder)] if fresh else []
         if begun is not None:
             begun()
         outcome = self.make(run, parts)
@@ -111,15 +111,20 @@ class Series(TrainingStage):
         return not any(path.stat().st_size for paths in found for path in paths)
 
 
-def _set_aside(folder: Path) -> Path:
+def set_aside(folder: Path) -> Path:
     """Move a folder away as ``<name>.former``, where that is not one of an earlier attempt that was never finished."""
-    former = folder.with_name(f"{folder.name}.former")
+    former = former_of(folder)
     if former.exists():
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.exists():
         folder.rename(former)
         log.warning("starting over: what was here before is in %s until the new run is done", former)
     return former
+
+
+def former_of(folder: Path) -> Path:
+    """Where ``set_aside`` moves a folder."""
+    return folder.with_name(f"{folder.name}.former")
 
 
 @dataclass(frozen=True)

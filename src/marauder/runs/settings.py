@@ -198,6 +198,8 @@ class RunSettings(Settings):
 
     continued_by: ClassVar[tuple[str, ...]] = ("train",)
     """The command, and its options, that take a file of these settings next."""
+    further_gates: ClassVar[tuple[str, ...]] = ()
+    """Gates that are asked beside those of the task, where such settings are of more than one run."""
 
     def command(self, *settings: str, fresh: bool = False) -> tuple[str, ...]:
         """Words of the command line that continue this run, or with ``fresh`` start it over, with other ``settings``

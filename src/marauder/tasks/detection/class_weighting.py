@@ -11,6 +11,7 @@ import numpy as np
 from marauder.core.errors import UserError
 from marauder.core.mistakes import MistakesError
 from marauder.core.settings import Places
+from marauder.data.bagging import Bag, draw_bag
 from marauder.data.balancing import Resampling, balance_factors
 from marauder.data.boxes import iou_matrix
 from marauder.data.pictures import UnreadablePictureError, decode_picture
@@ -87,10 +88,25 @@ def check_critical_boxes(critical: Sequence[str], training: Sequence[Record], na
         )
 
 
+def bagged(settings: DetectionSettings, records: Sequence[Record], names: Sequence[str]) -> Bag:
+    """The training records of a run: all, or those of the groups that its bag holds."""
+    bag = draw_bag(records, names, settings.bagging, settings.training.seed)
+    if not settings.bagging.is_off:
+        log.info("%s", bag.describe())
+    return bag
+
+
 def resampling_of(
-    settings: DetectionSettings, records: Sequence[Record], names: Sequence[str], critical: Sequence[str]
+    settings: DetectionSettings,
+    records: Sequence[Record],
+    names: Sequence[str],
+    critical: Sequence[str],
+    times: np.ndarray | None = None,
 ) -> tuple[Resampling | None, np.ndarray]:
-    """Which record each sample is (``None``: each once), and how often each record is drawn: float64 (N,)."""
+    """Which record each sample is (``None``: each once), and how often each record is drawn: float64 (N,).
+
+    ``times``: how often each is in the bag, int (N,); default: once.
+    """
     indices = [list(names).index(name) for name in critical]
     factors = balance_factors(records, len(names), settings.balance, indices)
     if settings.hard_negatives.file is not None:
@@ -98,6 +114,9 @@ def resampling_of(
         holds = np.array([record.key in keys for record in records], bool)
         # Cut once more: two factors within the limit may multiply beyond it.
         factors = np.minimum(np.where(holds, factors * settings.hard_negatives.repeat, factors), settings.balance.limit)
+    if times is not None:
+        # Above the limit, which is for emphasis: how often a bag holds a record is chance.
+        factors = factors * times
     if (factors == 1.0).all():
         return None, factors
     return Resampling(factors), factors

@@ -18,7 +18,13 @@ from marauder.data.slices.mask import SliceMask
 from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slices
 from marauder.models.loss_gains import LossGains
 from marauder.tasks.detection.checking import measured_split, slices_file
-from marauder.tasks.detection.class_weighting import check_emphasis, critical_classes, paste_plan, resampling_of
+from marauder.tasks.detection.class_weighting import (
+    bagged,
+    check_emphasis,
+    critical_classes,
+    paste_plan,
+    resampling_of,
+)
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionPlan
 
@@ -61,8 +67,10 @@ class DetectionData:
         """What is trained on what."""
         settings, loss = self.settings, self.settings.loss
         # A picture that nobody looked at is no negative.
-        training, names = labelled(self.dataset.split("train")), self.dataset.names
-        resampling, _ = resampling_of(settings, training, names, self.critical)
+        names = self.dataset.names
+        bag = bagged(settings, labelled(self.dataset.split("train")), names)
+        training = bag.records
+        resampling, _ = resampling_of(settings, training, names, self.critical, bag.times)
         pasting, donors = paste_plan(settings, training, names, self.critical)
         return DetectionPlan(
             architecture=settings.model,
@@ -79,6 +87,7 @@ class DetectionData:
             critical=self.critical,
             others_floor=settings.others_floor,
             least_confidence=settings.evaluation.least_confidence,
+            floors=(settings.precision_floor, settings.recall_floor),
             resampling=resampling,
             close_mosaic_epochs=settings.training.close_mosaic_epochs,
             pasting=pasting,

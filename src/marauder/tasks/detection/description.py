@@ -12,7 +12,7 @@ from marauder.evaluation.critical_metrics import TIER_METRICS
 from marauder.runs.settings import RunSettings
 from marauder.runs.task_description import TaskDescription
 from marauder.tasks.detection.checking import look_through
-from marauder.tasks.detection.settings import EPOCH_METRICS, DetectionSettings
+from marauder.tasks.detection.settings import EPOCH_METRICS, FLOOR_METRICS, DetectionSettings
 
 
 class Detection(TaskDescription):
@@ -33,7 +33,7 @@ class Detection(TaskDescription):
     )
     gates = ("contract", "drift", "limits", "slices", "regression")
     epoch_columns = ("precision", "recall", "map50", "map50_95")
-    epoch_metrics = (*EPOCH_METRICS, *TIER_METRICS)
+    epoch_metrics = (*EPOCH_METRICS, *FLOOR_METRICS, *TIER_METRICS)
     weights_file = "best.pt"
     sealed_file = "best.safetensors"
     files = {

@@ -14,12 +14,13 @@ from marauder.data.slices.mask import SliceMask
 from marauder.evaluation.critical_metrics import TIER_METRICS, tier_metrics
 from marauder.evaluation.curves import LEAST_CONFIDENCE
 from marauder.evaluation.evaluate import evaluate
+from marauder.evaluation.floor_metrics import metrics_at_floors
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.detector import DetectorPredictor, evaluating
 from marauder.prediction.records import Prediction, detect
 from marauder.prediction.settings import PredictionSettings
 from marauder.runs.task_runtime import Evaluator
-from marauder.tasks.detection.settings import EPOCH_METRICS
+from marauder.tasks.detection.settings import EPOCH_METRICS, FLOOR_METRICS
 
 log = logging.getLogger("marauder")
 
@@ -27,7 +28,8 @@ log = logging.getLogger("marauder")
 class DetectionEvaluator(Evaluator):
     """Evaluates a detector on ``records``. ``book(records, names)`` gives the slices of the records that were readable;
     ``None``: the whole only. With ``critical`` classes it measures ``evaluation.critical_metrics`` too. The
-    operating point is ``least_confidence`` at least."""
+    operating point is ``least_confidence`` at least. ``floors``: of precision and of recall, for
+    ``evaluation.floor_metrics``."""
 
     def __init__(
         self,
@@ -39,14 +41,16 @@ class DetectionEvaluator(Evaluator):
         critical: tuple[str, ...] = (),
         others_floor: float | None = None,
         least_confidence: float = LEAST_CONFIDENCE,
+        floors: tuple[float, float] = (0.5, 0.5),
     ) -> None:
         self.records, self.names, self.store, self.inference, self.book = records, names, store, inference, book
+        self.floors = floors
         self.set_aside: set[str] = set()
         # Names are fixed before training, since one of them may be ``best_metric``.
         slices = [mask.name for mask in book(records, names)] if book is not None else []
         self.critical, self.others_floor, self.least_confidence = critical, others_floor, least_confidence
         tiers = TIER_METRICS if critical else ()
-        self.metric_names = (*EPOCH_METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
+        self.metric_names = (*EPOCH_METRICS, *FLOOR_METRICS, *tiers, *(f"slice/{name}/map50" for name in slices))
 
     def predict(
         self, model: torch.nn.Module, rank: int, size: int, should_stop: Callable[[], bool]
@@ -68,6 +72,7 @@ class DetectionEvaluator(Evaluator):
         result = evaluate(records, detections, self.names, masks, least_confidence=self.least_confidence)
         # Where precision, recall and F1 were counted goes into the weights: it is the model's operating point.
         values = {name: getattr(result.overall, name) for name in (*EPOCH_METRICS, "confidence")}
+        values |= metrics_at_floors(result.matches, *self.floors)
         if masks is not None:
             from marauder.evaluation.epoch import epoch_metrics
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from marauder.core.decides import BY_CONTENT
 from marauder.core.setting_mistakes import NAME_PATTERN
 from marauder.core.settings import COMMAS, Decides
+from marauder.data.bagging import BaggingSettings
 from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings
@@ -30,6 +31,8 @@ from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
 
 EPOCH_METRICS = ("map50", "map50_95", "precision", "recall", "f1")
 """What is measured after every epoch, whatever the data."""
+FLOOR_METRICS = ("recall_at_precision", "precision_at_recall")
+"""Measured after every epoch, too, but of the split val alone: they pick weights, and are no headline."""
 
 
 class DetectionTraining(TrainingSettings):
@@ -59,6 +62,13 @@ class DetectionSettings(RunSettings):
     others_floor: float | None = Field(
         None, ge=0, le=1, description="least map50 of the other classes for best_metric=critical_with_floor"
     )
+    precision_floor: float = Field(
+        0.5, gt=0, lt=1, description="least precision for best_metric=recall_at_precision: the recall reached with it"
+    )
+    recall_floor: float = Field(
+        0.5, gt=0, lt=1, description="least recall for best_metric=precision_at_recall: the precision reached with it"
+    )
+    bagging: BaggingSettings = BaggingSettings()
     balance: BalanceSettings = BalanceSettings()
     copy_paste: CopyPasteSettings = CopyPasteSettings()
     hard_negatives: HardNegativeUse = HardNegativeUse()

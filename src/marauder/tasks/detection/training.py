@@ -57,6 +57,8 @@ class DetectionPlan:
     others_floor: float | None = None
     least_confidence: float = LEAST_CONFIDENCE
     """The operating point that the evaluator finds is no lower score than this."""
+    floors: tuple[float, float] = (0.5, 0.5)
+    """Least precision and least recall of the figures that the evaluator takes at floors."""
     resampling: Resampling | None = None
     """Which training record each sample of an epoch is; ``None``: each once."""
     close_mosaic_epochs: int = 0
@@ -93,6 +95,7 @@ class DetectionTask:
             plan.critical,
             plan.others_floor,
             plan.least_confidence,
+            plan.floors,
         )
 
     @property
