@@ -16,6 +16,7 @@ from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription, read_description
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Description, Predictor
+from marauder.prediction.viewing import in_views
 
 
 class FolderPredictor(Predictor):
@@ -64,11 +65,11 @@ class FolderFormat(PredictorFormat):
     name = "folder"
     title = "Predictor folder"
 
-    def open(self, path: Path) -> FolderPredictor:
+    def open(self, path: Path) -> Predictor:
         """See ``PredictorFormat.open``."""
         said = read_description(path)
         model = path / said.model
         kind = model.suffix.removeprefix(".").lower()
         if kind not in plugin_names("predictor"):
             raise UserError(f"{path / DESCRIPTION_FILE}: model {said.model!r} is of no kind that can be opened")
-        return FolderPredictor(path, resolve("predictor", kind)(self.settings).open(model), said)
+        return in_views(FolderPredictor(path, resolve("predictor", kind)(self.settings).open(model), said), said)

@@ -3,11 +3,12 @@
 ``predictor.json`` names the model file and may state class names, image size, calibration and thresholds::
 
     {"format": 1, "model": "best.safetensors", "names": ["fish", "ray"], "image_size": 640,
-     "thresholds": {"fish": 0.3, "ray": 0.2}, "calibration": null}
+     "thresholds": {"fish": 0.3, "ray": 0.2}, "calibration": null, "views": ["plain", "flip"], "stands_in": null}
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,23 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
-from marauder.core.files import DamagedFileError, atomic_path, read_json, write_json
+from marauder.core.files import DamagedFileError, atomic_path, hash_file, read_json, write_json
 from marauder.core.plain import Plain, PlainMapping
 from marauder.prediction.score_calibration import ScoreCalibration
 
+log = logging.getLogger("marauder")
 DESCRIPTION_FILE = "predictor.json"
 FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
 class FolderDescription:
-    """What ``predictor.json`` says. ``model``: name of the file beside it; ``None`` elsewhere: as the model says."""
+    """What ``predictor.json`` says. ``model``: name of the file beside it; ``None`` elsewhere: as the model says.
+    ``views``: names of the ``picture_views`` that are looked at and fused; ``None``: one plain look. ``stands_in``:
+    SHA-256 of the ``<folder>.pt`` beside the folder that ``stands_for`` it."""
 
     model: str
     names: tuple[str, ...] | None = None
     image_size: int | None = None
     calibration: ScoreCalibration | None = None
     thresholds: Mapping[str, float] | None = None
+    views: tuple[str, ...] | None = None
+    stands_in: str | None = None
 
     def to_json(self) -> Plain:
         """Plain values, as they stand in ``predictor.json``."""
@@ -42,6 +48,9 @@ class FolderDescription:
             "image_size": self.image_size,
             "thresholds": None if self.thresholds is None else dict(self.thresholds),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
+            # Only where they are: a folder that has none keeps its bytes and its digest.
+            **({} if self.views is None else {"views": self.views}),
+            **({} if self.stands_in is None else {"stands_in": self.stands_in}),
         }
 
 
@@ -79,11 +88,46 @@ def _parsed(file: Path, model: str, content: PlainMapping) -> FolderDescription:
             calibration = ScoreCalibration.from_json(content["calibration"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}: calibration cannot be read ({error!r}); fit it again") from None
-    return FolderDescription(model, None if names is None else tuple(names), size, calibration, thresholds)
+    views = content.get("views")
+    if views is not None and not (isinstance(views, list) and views and all(isinstance(view, str) for view in views)):
+        raise UserError(f"{file}: views must be a list of names")
+    stands_in = content.get("stands_in")
+    return FolderDescription(
+        model,
+        None if names is None else tuple(names),
+        size,
+        calibration,
+        thresholds,
+        None if views is None else tuple(views),
+        stands_in if isinstance(stands_in, str) else None,
+    )
 
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def stands_for(path: Path) -> Path:
+    """The folder beside ``<folder>.pt`` for which that file stands (``FolderDescription.stands_in``), else ``path``.
+
+    A checkpoint opens in Ultralytics, which knows nothing of views and calibration; whoever names it here means all of
+    it. A file of other bytes than the folder says is only itself, which a warning tells.
+    """
+    folder = path.with_suffix("")
+    if path.suffix != ".pt" or not path.is_file() or not (folder / DESCRIPTION_FILE).is_file():
+        return path
+    said = read_description(folder)
+    if said.stands_in is None:
+        return path
+    if said.stands_in == hash_file(path):
+        return folder
+    log.warning(
+        "%s: is not the file that %s was made with, so it is used without its calibration, thresholds and views; name "
+        "the folder to use them, or calibrate again",
+        path,
+        folder / DESCRIPTION_FILE,
+    )
+    return path
 
 
 def write_predictor_folder(folder: Path, model: Path, said: FolderDescription | None = None) -> Path:
