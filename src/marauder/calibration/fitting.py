@@ -52,8 +52,8 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """``calibration``: on all of the groups. ``candidates``: all that were tried, best first; ``taken``: the one that is
-    used. ``weights``: by class, how much of its curve is its own."""
+    """``calibration``: on all of the groups. ``candidates``: all that were tried, best first; ``taken``: the one that
+    is used. ``weights``: by class, how much of its curve is its own."""
 
     calibration: ScoreCalibration
     candidates: tuple[Candidate, ...]

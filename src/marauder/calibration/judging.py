@@ -44,8 +44,8 @@ class Judgement:
             return "no detection of at least 5 % on labelled pictures: nothing to judge"
         return (
             f"D-ECE {before.value:.1%} -> {after.value:.1%} ({-self.drop:+.0%}) on {self.after.detections:,} "
-            f"detections, where a perfect detector would measure {after.floor:.1%}; LaECE {self.before.la_ece.value:.1%} -> "
-            f"{self.after.la_ece.value:.1%} (perfect: {self.after.la_ece.floor:.1%})"
+            f"detections, where a perfect detector would measure {after.floor:.1%}; LaECE "
+            f"{self.before.la_ece.value:.1%} -> {self.after.la_ece.value:.1%} (perfect: {self.after.la_ece.floor:.1%})"
         )
 
     @property

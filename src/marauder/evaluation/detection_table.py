@@ -29,8 +29,8 @@ class DetectionTable:
     """Detections (D,) that count, by picture and class, then by falling score; those on ignored boxes are left out.
 
     ``kind``: int64, class. ``score``: float64, as the detections have it. ``right``: bool, at IoU 0.5. ``overlap``:
-    float64, IoU with the animal of the class that it is paired with at any overlap, 0 for none. ``group``: int64,
-    of the picture, in 0..G-1 by name. ``boxes``: int64 (G, K), labelled boxes of each group and class that count.
+    float64, IoU with the animal of its class that it is paired with, at IoU 0.5 or else at any overlap, 0 for none.
+    ``group``: int64, of the picture, in 0..G-1 by name. ``boxes``: int64 (G, K), labelled boxes of each group and class that count.
     ``groups``: names (G,) of the groups of all labelled pictures. ``names``: of the classes.
     """
 
@@ -80,6 +80,9 @@ def tabulate(records: Sequence[Record], detections: Sequence[Detections], names:
     overlap = np.zeros(len(right))
     anyhow = chosen[:, 0] & counts
     overlap[found.detection[anyhow]] = found.iou[anyhow]
+    # A surer one that barely touches an animal takes it from the one that found it, but not from what that is worth.
+    found_it = chosen[:, 1] & counts
+    overlap[found.detection[found_it]] = found.iou[found_it]
     known, group = _groups(records)
     boxes = np.zeros((len(known), len(names)), np.int64)
     counting = ~crowd

@@ -18,9 +18,8 @@ Curve = tuple[np.ndarray, np.ndarray]
 @dataclass(frozen=True, eq=False)
 class ScoreCalibration:
     """One rising curve for each class, as scores and the shares right there, linear between. ``methods``: how each was
-
-    found (a ``calibration_method``, ``logistic``, ``all classes``, ``none``). ``average_precision``: AP at IoU 0.5 by class name on
-    the same pictures, only of classes with boxes there."""
+    found (a ``calibration_method``, ``logistic``, ``all classes``, ``none``). ``average_precision``: AP at IoU 0.5 by
+    class name on the same pictures, only of classes with boxes there."""
 
     names: tuple[str, ...]
     curves: tuple[Curve, ...]

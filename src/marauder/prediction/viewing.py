@@ -81,7 +81,8 @@ class ViewingPredictor(Predictor):
         if rules.image_size is None and self.image_size != self.inner.image_size:
             rules = replace(rules, image_size=self.image_size)
         seen = look_in_views(self.views, inputs, self.inner, rules)
-        return [report_scores(fuse_views(views), rules) for views in seen]
+        # A view's box may be surer than what all views make of it together.
+        return [report_scores(fuse_views(views).above(rules.least), rules) for views in seen]
 
 
 def in_views(predictor: Predictor, said: FolderDescription) -> Predictor:
