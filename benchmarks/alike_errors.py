@@ -37,7 +37,6 @@ from tables import Finding, Line, by_seed, by_table, interval, judge, seeds_of
 
 if TYPE_CHECKING:
     from marauder.data.records import Dataset
-    from marauder.evaluation.matching import Matches
     from marauder.tasks.detection.evaluate_split import Measured
 
 PLAIN = "plain"
@@ -55,23 +54,6 @@ CLAIMED = 0.9
 """The likeness that the regression gate's targets are stated for."""
 ROWS = (0.9, 0.8, 0.6)
 """Those that gates.py has figures of."""
-
-
-def box_scores(matches: Matches) -> np.ndarray:
-    """The score that each box that counts got from its own detection at IoU 0.5, 0 where none found it: (B,)."""
-    # Segments of all sizes and the first threshold come first, one a class.
-    found = (matches.pair_segment < len(matches.names)) & matches.pair_true
-    scores = np.zeros(len(matches.box_class))
-    scores[matches.pair_box[found]] = matches.detection_score[matches.pair_detection[found]]
-    return scores[~matches.box_ignored[0]]
-
-
-def alikeness(first: np.ndarray, second: np.ndarray) -> float:
-    """The correlation of two normal variables with the rank correlation of ``first`` and ``second``, (B,) each."""
-    from scipy.stats import spearmanr
-
-    # Pearson, "On further methods of determining correlation" (1907); scores may be on any scale.
-    return 2 * math.sin(math.pi / 6 * float(spearmanr(first, second).statistic))
 
 
 def without_some_labels(dataset: Dataset, seed: int) -> Dataset:
@@ -108,6 +90,7 @@ def train_and_measure(training: Line) -> Line:
     from marauder.data.reading import read_dataset
     from marauder.engine.distributed import choose_device
     from marauder.evaluation.comparison import compare
+    from marauder.evaluation.likeness import box_scores, correlation_of_errors
     from marauder.gates.plan import load_gates
     from marauder.tasks.detection.evaluate_split import evaluate_split
 
@@ -128,7 +111,7 @@ def train_and_measure(training: Line) -> Line:
         difference = compare(*both, found.records, (), draws=gate.settings.draws, seed=training["seed"])
         overall = difference.overall
         line |= {
-            "alike": alikeness(*(box_scores(one) for one in both)),
+            "alike": correlation_of_errors(*(box_scores(one) for one in both)),
             "delta": overall.delta,
             "noise": 100 * overall.error * math.sqrt(overall.pictures / PICTURES),
             "clips": overall.groups,

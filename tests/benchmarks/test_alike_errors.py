@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alike_errors import alikeness, box_scores, findings, without_some_labels
+from alike_errors import findings, without_some_labels
 from marauder.data.records import Dataset, Detections, Record
+from marauder.evaluation.likeness import box_scores, correlation_of_errors
 from marauder.evaluation.matching import match
 from simulated_detectors import Assumptions, detect, make_scene
 from tables import Line
@@ -30,7 +31,7 @@ def test_the_alikeness_of_simulated_detectors_is_found_again(alike: float, stren
     scene = make_scene(pictures, Assumptions(strength, alike, distractors=1.0), seed=0)
     first, second = (box_scores(match(pictures, detect(scene, 0, name), ("fish",))) for name in ("one", "other"))
     assert len(first) == 2000
-    assert alikeness(first, second) == pytest.approx(alike, abs=0.1)
+    assert correlation_of_errors(first, second) == pytest.approx(alike, abs=0.1)
 
 
 def test_a_box_has_the_score_of_its_own_detection_and_none_where_nothing_found_it() -> None:

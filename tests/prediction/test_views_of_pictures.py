@@ -22,7 +22,7 @@ from marauder.prediction.picture_views import look_in_views
 from marauder.prediction.predictor import Description, InputShape, Predictor
 from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.prediction.settings import MEASURING, PREDICTING, PredictionSettings
-from marauder.prediction.view_fusion import fuse_views
+from marauder.prediction.view_fusion import fuse_views, view_fusion
 from marauder.prediction.view_names import find_picture_views
 from marauder.prediction.viewing import ViewingPredictor
 from marauder.survey.job import model_digest
@@ -93,11 +93,13 @@ def test_tiles_find_each_animal_once_and_drop_what_a_border_cuts() -> None:
 def test_what_views_agree_on_stays_and_the_rest_fades() -> None:
     one = Detections([[0, 0, 10, 10], [50, 50, 60, 60]], [0.8, 0.6], [0, 1])
     other = Detections([[0, 0, 12, 10]], [0.4], [0])
-    fused = fuse_views([one, other])
+    fused = fuse_views([one, other], view_fusion())
     assert fused.classes.tolist() == [0, 1]
     assert fused.boxes[0] == pytest.approx([0, 0, (0.8 * 10 + 0.4 * 12) / 1.2, 10])
     assert fused.scores == pytest.approx([0.6, 0.3])
-    assert fuse_views([one]) is one
+    assert fuse_views([one], view_fusion()) is one
+    # The surest counts by suppression, and nothing fades.
+    assert fuse_views([one, other], view_fusion("nms")).scores.tolist() == [0.8, 0.6]
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +126,9 @@ def test_a_folder_looks_in_its_views_whatever_is_asked_of_it(detector: LoadedDet
     predictor = open_predictor(folder_of(detector, tmp_path / "p", views=VIEWS), "cpu")
     pictures = make_pictures()
     every = predictor.predict(pictures, MEASURING)
+    way = view_fusion()
     views, rules, plain = find_picture_views(VIEWS), predictor.rules(MEASURING), DetectorPredictor(detector)
-    expected = [fuse_views(look_in_views(views, [one], plain, rules)[0]).above(rules.least) for one in pictures]
+    expected = [fuse_views(look_in_views(views, [one], plain, rules)[0], way).above(rules.least) for one in pictures]
     assert all_same(every, [one.surest(300) for one in expected])
     # A threshold chooses among the fused boxes and changes none of them.
     few = predictor.predict(pictures, replace(MEASURING, confidence=0.2))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marauder.core.errors import UserError
-from marauder.core.files import atomic_path, hash_file
+from marauder.core.files import atomic_path, hash_file, write_json
 from marauder.models.naming import folder_names
 from marauder.prediction.folder_description import (
     DESCRIPTION_FILE,
@@ -83,19 +83,25 @@ def same_named(models: Sequence[Path]) -> list[str]:
 
 
 def source_of(model: Path) -> tuple[Path, FolderDescription]:
-    """The file of weights that ``model`` names, and what a folder says of it. Raises ``UserError`` for a folder that
-    is calibrated already."""
+    """The file of weights that ``model`` names, or the folder of an ensemble, and what a folder says of it. Raises
+    ``UserError`` for a folder that is calibrated already."""
     folder = stands_for(model)
     if not folder.is_dir():
         return folder, FolderDescription(folder.name)
     said = read_description(folder)
     if said.calibration is not None or said.views is not None:
         raise UserError(f"{folder / DESCRIPTION_FILE}: is calibrated already; name the model that it was made from")
-    return folder / said.model, said
+    return (folder if said.ensemble is not None else folder / said.model), said
 
 
 def write_calibrated(files: CalibratedFiles, weights: Path, said: FolderDescription) -> None:
-    """Write the checkpoint, where the weights are a detector's, and then the folder, whose description comes last."""
+    """Write the checkpoint, where the weights are a detector's, and then the folder, whose description comes last.
+
+    An ensemble's members are copied with it; Ultralytics knows no ensembles, so there is no checkpoint then.
+    """
+    if said.ensemble is not None:
+        _copy_members(weights, files.folder, said)
+        return
     stands_in = None
     if weights.suffix == ".pt":
         with atomic_path(files.checkpoint) as temporary:
@@ -112,3 +118,16 @@ def write_calibrated(files: CalibratedFiles, weights: Path, said: FolderDescript
         shutil.rmtree(scratch)
         stands_in = hash_file(files.checkpoint)
     write_predictor_folder(files.folder, weights, replace(said, stands_in=stands_in))
+
+
+def _copy_members(ensemble: Path, folder: Path, said: FolderDescription) -> None:
+    assert said.ensemble is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    for member in said.ensemble.members:
+        source = ensemble / member.model
+        if source.is_dir():
+            shutil.copytree(source, folder / member.model, dirs_exist_ok=True)
+            continue
+        with atomic_path(folder / member.model) as temporary:
+            shutil.copyfile(source, temporary)
+    write_json(folder / DESCRIPTION_FILE, said.to_json())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,9 @@ from marauder.data.records import Dataset, Detections, Record
 from marauder.evaluation.detection_table import DetectionTable, tabulate
 from marauder.evaluation.matching import match
 from marauder.evaluation.metrics import aggregate
+from marauder.prediction.fusing.base import Fusion
 from marauder.prediction.predictor import Predictor
+from marauder.prediction.view_fusion import view_fusion
 from marauder.prediction.view_names import PLAIN, PictureView, find_picture_views
 
 FEWEST_GROUPS = 4
@@ -108,7 +111,8 @@ def find(predictor: Predictor, pictures: Pictures, settings: CalibrateSettings, 
     sight = _Sight.of(predictor, views, pictures.fitting, looks / "fitting", settings, clock)
     search = search_views(sight.records, sight.shown, sight.seconds, views, names, settings.views, settings.seed)
     clock.check()
-    detections = sight.fused(search)
+    way = view_fusion(settings.views.fusion)
+    detections = sight.fused(search, way)
     table = tabulate(sight.records, detections, names)
     fitted = _fit(table, settings, sight.records, detections)
     clock.check()
@@ -123,7 +127,7 @@ def find(predictor: Predictor, pictures: Pictures, settings: CalibrateSettings, 
     else:
         chosen = [view for view in views if view.name in search.kept]
         other = _Sight.of(predictor, chosen, pictures.judging, looks / "judging", settings, clock)
-        judged, shown, set_aside = other.records, other.fused(search), {**set_aside, **other.set_aside}
+        judged, shown, set_aside = other.records, other.fused(search, way), {**set_aside, **other.set_aside}
         table = tabulate(judged, shown, names)
         scores = fitted.calibration.apply_to(table.score, table.kind)
     judgement = judge(judged, shown, table, scores, fitted.calibration, fitted_on, settings.draws, settings.seed)
@@ -173,9 +177,9 @@ class _Sight:
         seconds = {name: one.seconds for name, one in seen.items()}
         return cls([records[place] for place in places], shown, seconds, set_aside)
 
-    def fused(self, search: ViewSearch) -> list[Detections]:
+    def fused(self, search: ViewSearch, way: Fusion[Any]) -> list[Detections]:
         """What the views that were kept show together."""
-        return fused_views([self.shown[name] for name in search.kept])
+        return fused_views([self.shown[name] for name in search.kept], way)
 
 
 def _fit(

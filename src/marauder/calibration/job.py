@@ -127,6 +127,7 @@ def _calibrate(
         calibration=found.fitted.calibration.numbered_as(own_names),
         thresholds={one.name: one.threshold for one in found.thresholds},
         views=views,
+        view_fusion=settings.views.fusion,
     )
     shutil.rmtree(files.folder, ignore_errors=True)
     write_calibrated(files, weights, description)

@@ -50,6 +50,9 @@ class ViewSettings(Settings):
         ("flip", "scale_0.8", "scale_1.25", "tiles_2x2"),
         description="views beside the plain one, by the names of docs/step8_calibration.md; none or empty: no views",
     )
+    fusion: Annotated[str, known_as("fusion", "way of fusing")] = Field(
+        "weighted_boxes", description="how what the views show becomes one"
+    )
     metric: Literal["map50", "map50_95", "map75", "map_small"] = Field("map50", description="what a view must raise")
     price: float = Field(
         0.002,

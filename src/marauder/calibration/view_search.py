@@ -9,7 +9,8 @@ the same on every machine; the time that was measured is told beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from marauder.evaluation.intervals import LEVEL
 from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import resample
-from marauder.prediction.view_fusion import fuse_views
+from marauder.prediction.fusing.base import Fusion
+from marauder.prediction.view_fusion import fuse_views, view_fusion
 from marauder.prediction.view_names import PLAIN, PictureView
 
 
@@ -93,10 +95,16 @@ def search_views(
     seed: int,
 ) -> ViewSearch:
     """Choose among ``views``. ``seen[name][i]``: what a view shows of ``records[i]``; ``seconds``: of all its looks."""
-    drawn = draw_groups(records, settings.draws, seed)
+    drawn, way = draw_groups(records, settings.draws, seed), view_fusion(settings.fusion)
     each = 1000 / max(1, len(records))
     kept, trials = [PLAIN], list[Trial]()
-    current = _Measured.of(records, [seen[PLAIN]], names, settings.metric, drawn)
+
+    def measured(chosen: Sequence[str]) -> _Measured:
+        return _Measured.of(
+            match(records, fused_views([seen[one] for one in chosen], way), names), settings.metric, drawn
+        )
+
+    current = measured(kept)
     plain = current.value
     waiting = {view.name: view for view in views if view.name != PLAIN}
     while waiting and len(kept) <= settings.most:
@@ -104,7 +112,7 @@ def search_views(
         # As many bounds as there are views to choose from: the best of several is flattered by chance.
         level = 1 - (1 - LEVEL) / len(waiting)
         for name, view in waiting.items():
-            fused = _Measured.of(records, [seen[one] for one in (*kept, name)], names, settings.metric, drawn)
+            fused = measured((*kept, name))
             low, high = percentiles(fused.draws - current.draws, level)
             gain = fused.value - current.value
             milliseconds = each * seconds[name]
@@ -112,7 +120,7 @@ def search_views(
             tried.append((trial, fused))
         worth = [one for one in tried if one[0].low > settings.price * one[0].cost]
         best = max(worth, key=lambda one: one[0].gain - settings.price * one[0].cost, default=None)
-        trials += [Trial(**{**vars(one), "kept": best is not None and one is best[0]}) for one, _ in tried]
+        trials += [replace(one, kept=best is not None and one is best[0]) for one, _ in tried]
         if best is None:
             break
         kept.append(best[0].view)
@@ -130,18 +138,11 @@ class _Measured:
     draws: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        records: Sequence[Record],
-        seen: Sequence[Sequence[Detections]],
-        names: Sequence[str],
-        metric: str,
-        drawn: Draws,
-    ) -> _Measured:
-        matches: Matches = match(records, fused_views(seen), names)
+    def of(cls, matches: Matches, metric: str, drawn: Draws) -> _Measured:
+        # Not at the operating point: any confidence does.
         return cls(float(getattr(aggregate(matches, confidence=0.25), metric)), resample(matches, drawn, metric))
 
 
-def fused_views(seen: Sequence[Sequence[Detections]]) -> list[Detections]:
+def fused_views(seen: Sequence[Sequence[Detections]], way: Fusion[Any]) -> list[Detections]:
     """What several views show together: ``seen[v][i]`` of view v and picture i."""
-    return [fuse_views(views) for views in zip(*seen, strict=True)]
+    return [fuse_views(views, way) for views in zip(*seen, strict=True)]

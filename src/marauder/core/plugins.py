@@ -46,6 +46,7 @@ BASES: dict[str, str] = {
     "reader": "marauder.data.formats.base:Reader",
     "predictor": "marauder.prediction.format:PredictorFormat",
     "calibration_method": "marauder.calibration.methods.base:CalibrationMethod",
+    "fusion": "marauder.prediction.fusing.base:Fusion",
     "exporter": "marauder.exporting.base:Exporter",
     "gate": "marauder.gates.base:Gate",
     "drift_engine": "marauder.gates.drift_engine_base:DriftEngine",
@@ -93,6 +94,11 @@ TABLE: dict[str, dict[str, str]] = {
         "platt": "marauder.calibration.methods.platt:Platt",
         "beta": "marauder.calibration.methods.beta:Beta",
         "isotonic": "marauder.calibration.methods.isotonic:Isotonic",
+    },
+    "fusion": {
+        "weighted_boxes": "marauder.prediction.fusing.weighted_boxes:WeightedBoxes",
+        "nms": "marauder.prediction.fusing.suppression:Suppression",
+        "soft_nms": "marauder.prediction.fusing.suppression:SoftSuppression",
     },
     "exporter": {
         "onnx": "marauder.exporting.onnx:OnnxExporter",

@@ -30,8 +30,8 @@ class DetectionTable:
 
     ``kind``: int64, class. ``score``: float64, as the detections have it. ``right``: bool, at IoU 0.5. ``overlap``:
     float64, IoU with the animal of its class that it is paired with, at IoU 0.5 or else at any overlap, 0 for none.
-    ``group``: int64, of the picture, in 0..G-1 by name. ``boxes``: int64 (G, K), labelled boxes of each group and class that count.
-    ``groups``: names (G,) of the groups of all labelled pictures. ``names``: of the classes.
+    ``group``: int64, of the picture, in 0..G-1 by name. ``boxes``: int64 (G, K), labelled boxes of each group and class
+    that count. ``groups``: names (G,) of the groups of all labelled pictures. ``names``: of the classes.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,5 @@
-"""The predictor of a folder: its model, used as the description beside it says (``prediction.folder_description``)."""
+"""The predictor of a folder: its model, or its ensemble, used as the description beside it says
+(``prediction.folder_description``)."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from marauder.core.files import fingerprint
 from marauder.core.plugins import names as plugin_names
 from marauder.core.plugins import resolve
 from marauder.models.ultralytics_adapter import DetectionModel
+from marauder.prediction.ensemble import open_ensemble
 from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription, read_description
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Description, Predictor
@@ -68,6 +70,8 @@ class FolderFormat(PredictorFormat):
     def open(self, path: Path) -> Predictor:
         """See ``PredictorFormat.open``."""
         said = read_description(path)
+        if said.ensemble is not None:
+            return in_views(open_ensemble(path, said, self.settings), said)
         model = path / said.model
         kind = model.suffix.removeprefix(".").lower()
         if kind not in plugin_names("predictor"):

@@ -3,7 +3,10 @@
 ``predictor.json`` names the model file and may state class names, image size, calibration and thresholds::
 
     {"format": 1, "model": "best.safetensors", "names": ["fish", "ray"], "image_size": 640,
-     "thresholds": {"fish": 0.3, "ray": 0.2}, "calibration": null, "views": ["plain", "flip"], "stands_in": null}
+     "thresholds": {"fish": 0.3, "ray": 0.2}, "calibration": null, "views": ["plain", "flip"],
+     "view_fusion": "weighted_boxes", "stands_in": null}
+
+An ensemble names several instead (``prediction.ensemble_description``).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 from marauder.core.errors import UserError
 from marauder.core.files import DamagedFileError, atomic_path, hash_file, read_json, write_json
 from marauder.core.plain import Plain, PlainMapping
+from marauder.prediction.ensemble_description import EnsembleDescription, parse_ensemble
 from marauder.prediction.score_calibration import ScoreCalibration
 
 log = logging.getLogger("marauder")
@@ -27,16 +31,19 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class FolderDescription:
-    """What ``predictor.json`` says. ``model``: name of the file beside it; ``None`` elsewhere: as the model says.
-    ``views``: names of the ``picture_views`` that are looked at and fused; ``None``: one plain look. ``stands_in``:
-    SHA-256 of the ``<folder>.pt`` beside the folder that ``stands_for`` it."""
+    """What ``predictor.json`` says. ``model``: name of the file beside it, empty for an ensemble, whose members
+    ``ensemble`` names. ``None`` elsewhere: as the model says. ``views``: names of the ``picture_views`` that are looked
+    at, ``view_fusion``: how they are fused; ``None``: one plain look. ``stands_in``: SHA-256 of the ``<folder>.pt``
+    beside the folder that ``stands_for`` it."""
 
     model: str
     names: tuple[str, ...] | None = None
     image_size: int | None = None
     calibration: ScoreCalibration | None = None
     thresholds: Mapping[str, float] | None = None
+    ensemble: EnsembleDescription | None = None
     views: tuple[str, ...] | None = None
+    view_fusion: str = "weighted_boxes"
     stands_in: str | None = None
 
     def to_json(self) -> Plain:
@@ -48,8 +55,9 @@ class FolderDescription:
             "image_size": self.image_size,
             "thresholds": None if self.thresholds is None else dict(self.thresholds),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
-            # Only where they are: a folder that has none keeps its bytes and its digest.
-            **({} if self.views is None else {"views": self.views}),
+            # Only where there is one: what older folders say keeps its digest.
+            **({} if self.ensemble is None else {"ensemble": self.ensemble.to_json()}),
+            **({} if self.views is None else {"views": self.views, "view_fusion": self.view_fusion}),
             **({} if self.stands_in is None else {"stands_in": self.stands_in}),
         }
 
@@ -65,6 +73,8 @@ def read_description(folder: Path) -> FolderDescription:
         raise UserError(str(error)) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file}: is not a description of a predictor that this version reads (format {FORMAT})")
+    if content.get("ensemble") is not None:
+        return replace(_parsed(file, "", content), ensemble=parse_ensemble(file, content["ensemble"]))
     model = content.get("model")
     # A folder may come from anywhere: its description must not lead to files outside it.
     if not isinstance(model, str) or Path(model).name != model or not model:
@@ -91,15 +101,18 @@ def _parsed(file: Path, model: str, content: PlainMapping) -> FolderDescription:
     views = content.get("views")
     if views is not None and not (isinstance(views, list) and views and all(isinstance(view, str) for view in views)):
         raise UserError(f"{file}: views must be a list of names")
-    stands_in = content.get("stands_in")
+    fusion, stands_in = content.get("view_fusion", FolderDescription.view_fusion), content.get("stands_in")
+    if not isinstance(fusion, str):
+        raise UserError(f"{file}: view_fusion {fusion!r} must be the name of a way of fusing")
     return FolderDescription(
         model,
         None if names is None else tuple(names),
         size,
         calibration,
         thresholds,
-        None if views is None else tuple(views),
-        stands_in if isinstance(stands_in, str) else None,
+        views=None if views is None else tuple(views),
+        view_fusion=fusion,
+        stands_in=stands_in if isinstance(stands_in, str) else None,
     )
 
 

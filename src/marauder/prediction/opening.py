@@ -39,5 +39,5 @@ def open_predictor(
         raise UserError(f"{path}: no model that can be opened; a model is a {known} file, or a predictor folder")
     opening: PredictorFormat = make(KIND, kind, {"device": str(device), "threads": threads, "fuse": fuse})
     predictor = opening.open(path)
-    predictor.image_size = predictor.input_size(image_size)
+    predictor.use_size(image_size)
     return predictor

@@ -115,6 +115,10 @@ class Predictor(ABC):
         size = image_size if image_size is not None else self.image_size
         return -(-size // self.stride) * self.stride
 
+    def use_size(self, image_size: int | None) -> None:
+        """Look at pictures at this size from now on; ``None``: at the model's own, rounded up to the stride."""
+        self.image_size = self.input_size(image_size)
+
     def images(self, inputs: Sequence[np.ndarray]) -> torch.Tensor:
         """Letterboxed pictures uint8 (H, W, 3) of one shape as ``run`` takes them."""
         return torch.from_numpy(np.stack(inputs)).to(self.device).permute(0, 3, 1, 2).float().div_(255)

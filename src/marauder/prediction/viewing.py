@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from marauder.data.records import Detections
 from marauder.imaging.letterbox import Letterbox
 from marauder.models.ultralytics_adapter import DetectionModel
 from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription
+from marauder.prediction.fusing.base import Fusion
 from marauder.prediction.picture_views import look_in_views, whole
 from marauder.prediction.postprocessing import PostprocessingRules, report_scores
 from marauder.prediction.predictor import Description, Predictor
-from marauder.prediction.view_fusion import fuse_views
+from marauder.prediction.view_fusion import fuse_views, view_fusion
 from marauder.prediction.view_names import PictureView, find_picture_views
 
 
@@ -27,10 +28,10 @@ class ViewingPredictor(Predictor):
     Raises ``UserError`` for a view that it cannot take.
     """
 
-    def __init__(self, inner: Predictor, views: Sequence[PictureView]) -> None:
+    def __init__(self, inner: Predictor, views: Sequence[PictureView], way: Fusion[Any] | None = None) -> None:
         said = Description(inner.names, inner.image_size, inner.stride, inner.accepts, inner.metadata)
         super().__init__(inner.path, said, inner.device)
-        self.inner, self.views = inner, tuple(views)
+        self.inner, self.views, self.way = inner, tuple(views), way or view_fusion()
         self._follow()
         for view in views:
             if inner.accepts.size is not None and view.gain != 1:
@@ -68,7 +69,12 @@ class ViewingPredictor(Predictor):
 
     def input_size(self, image_size: int | None = None) -> int:
         """See ``Predictor.input_size``."""
-        return self.inner.input_size(image_size if image_size is not None else self.image_size)
+        return self.inner.input_size(image_size)
+
+    def use_size(self, image_size: int | None) -> None:
+        """See ``Predictor.use_size``."""
+        self.inner.use_size(image_size)
+        self.image_size = self.inner.image_size
 
     def frame(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
         """The picture as it is, for each view of it is fitted by itself."""
@@ -78,11 +84,9 @@ class ViewingPredictor(Predictor):
         self, inputs: Sequence[np.ndarray], frames: Sequence[Letterbox], rules: PostprocessingRules
     ) -> list[Detections]:
         """See ``Predictor.find``. What the views show is fused, then calibrated and judged like a plain look."""
-        if rules.image_size is None and self.image_size != self.inner.image_size:
-            rules = replace(rules, image_size=self.image_size)
         seen = look_in_views(self.views, inputs, self.inner, rules)
         # A view's box may be surer than what all views make of it together.
-        return [report_scores(fuse_views(views).above(rules.least), rules) for views in seen]
+        return [report_scores(fuse_views(views, self.way).above(rules.least), rules) for views in seen]
 
 
 def in_views(predictor: Predictor, said: FolderDescription) -> Predictor:
@@ -90,6 +94,6 @@ def in_views(predictor: Predictor, said: FolderDescription) -> Predictor:
     if said.views is None:
         return predictor
     try:
-        return ViewingPredictor(predictor, find_picture_views(said.views))
+        return ViewingPredictor(predictor, find_picture_views(said.views), view_fusion(said.view_fusion, "view_fusion"))
     except UserError as error:
         raise UserError(f"{predictor.path / DESCRIPTION_FILE}: {error}") from None

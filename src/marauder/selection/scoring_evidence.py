@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marauder.prediction.fusion import fuse, most_overlapping
+from marauder.prediction.association import associate, most_overlapping
 from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.selection.box_evidence import BoxEvidence
 
@@ -21,7 +21,7 @@ def gather_evidence(
     """The evidence of one picture. ``sights[k]``, ``calibrations[k]``: of model k.
 
     One model: its candidates, the committee being its passes with dropout, anchor by anchor. Several: objects as
-    ``fusion.fuse`` finds them, the committee being the models; the scores of an object are the mean over the
+    ``association.associate`` finds them, the committee being the models; the scores of an object are the mean over the
     models, 0 for one that has no box of it, as weighted boxes fusion lowers the score of what few models see.
     """
     scores = [calibration.apply(sight.scores) for sight, calibration in zip(sights, calibrations, strict=True)]
@@ -31,7 +31,9 @@ def gather_evidence(
         views = _views(first, scores[0], places, calibrations[0]) if first.views else (None, None)
         members = None if first.dropout is None else calibrations[0].apply(first.dropout)
         return BoxEvidence(first.boxes, scores[0], members, first.side_deviation, *views)
-    clusters = fuse([sight.boxes for sight in sights], [part.max(axis=1, initial=0.0) for part in scores], ensemble_iou)
+    clusters = associate(
+        [sight.boxes for sight in sights], [part.max(axis=1, initial=0.0) for part in scores], ensemble_iou
+    )
     members = np.stack([_rows(part, index, 0.0) for part, index in zip(scores, clusters.index, strict=True)])
     views = _views(first, scores[0], clusters.index[0], calibrations[0]) if first.views else (None, None)
     return BoxEvidence(clusters.boxes, members.mean(axis=0), members, _mean_deviation(sights, clusters.index), *views)

@@ -16,6 +16,7 @@ CONTRACTS: dict[str, str] = {
     "reader": "marauder.testing.readers:ReaderContract",
     "predictor": "marauder.testing.predictors:PredictorContract",
     "calibration_method": "marauder.testing.calibration_methods:CalibrationMethodContract",
+    "fusion": "marauder.testing.fusions:FusionContract",
     "exporter": "marauder.testing.exporters:ExporterContract",
     "gate": "marauder.testing.gates:GateContract",
     "drift_engine": "marauder.testing.drift_engines:DriftEngineContract",

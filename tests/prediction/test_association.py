@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from marauder.data.boxes import iou_matrix, overlap_of
 from marauder.evaluation.pairing import find_candidates
-from marauder.prediction.fusion import fuse, most_overlapping
+from marauder.prediction.association import associate, most_overlapping
 
 
 def random_boxes(random: np.random.Generator, count: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_clusters_and_fused_boxes_are_those_of_the_paper(seed: int, models: int,
     random = np.random.default_rng(seed)
     boxes = [random_boxes(random, int(random.integers(0, 9))) for _ in range(models)]
     scores = [random.uniform(0.05, 1, len(part)) for part in boxes]
-    found = fuse(boxes, scores, overlap)
+    found = associate(boxes, scores, overlap)
     fused, clusters = fuse_by_the_book(boxes, scores, overlap)
     assert np.allclose(found.boxes, np.array(fused).reshape(-1, 4))
     assert found.index.shape == (models, len(clusters))
@@ -72,7 +72,7 @@ def test_clusters_and_fused_boxes_are_those_of_the_paper(seed: int, models: int,
 def test_two_models_on_one_object_by_hand() -> None:
     """Scores 0.8 and 0.4: the fused box lies a third of the way from the first to the second."""
     boxes = [np.array([[0.0, 0.0, 9.0, 9.0], [100, 100, 120, 120]]), np.array([[0.0, 0.0, 12.0, 9.0]])]
-    found = fuse(boxes, [np.array([0.8, 0.3]), np.array([0.4])], 0.55)
+    found = associate(boxes, [np.array([0.8, 0.3]), np.array([0.4])], 0.55)
     assert found.boxes == pytest.approx(np.array([[0, 0, 10, 9], [100, 100, 120, 120]]))
     assert found.index.tolist() == [[0, 1], [0, -1]]
 
@@ -82,16 +82,16 @@ def test_models_may_come_in_any_order(seed: int) -> None:
     random = np.random.default_rng(seed)
     boxes = [random_boxes(random, 6) for _ in range(3)]
     scores = [random.uniform(0.05, 1, 6) for _ in boxes]
-    forward = fuse(boxes, scores, 0.5)
-    turned = fuse(boxes[::-1], scores[::-1], 0.5)
+    forward = associate(boxes, scores, 0.5)
+    turned = associate(boxes[::-1], scores[::-1], 0.5)
     assert np.allclose(forward.boxes, turned.boxes)
     assert np.array_equal(forward.index, turned.index[::-1])
 
 
 def test_models_that_saw_nothing_are_absent() -> None:
     nothing = np.zeros((0, 4))
-    assert fuse([nothing, nothing], [np.zeros(0)] * 2, 0.5).index.shape == (2, 0)
-    found = fuse([nothing, np.array([[0.0, 0, 5, 5]])], [np.zeros(0), np.array([0.0])], 0.5)
+    assert associate([nothing, nothing], [np.zeros(0)] * 2, 0.5).index.shape == (2, 0)
+    found = associate([nothing, np.array([[0.0, 0, 5, 5]])], [np.zeros(0), np.array([0.0])], 0.5)
     assert found.index.tolist() == [[-1], [0]]
     assert found.boxes.tolist() == [[0, 0, 5, 5]]
 

@@ -1,0 +1,1 @@
+"""How boxes of several detectors become those of one. The plug point ``fusion``."""
