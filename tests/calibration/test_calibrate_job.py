@@ -81,7 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         records.append(
             Record(key, pictures / f"{key}.png", 128, 96, boxes[wide], classes[wide], group=key[:6], split=split)
         )
-    data = write_yolo(Dataset(tuple(records), NAMES), root / "data", mode="copy")
+    data = write_yolo(Dataset(NAMES, tuple(records)), root / "data", mode="copy")
     return World(root, detector.path, data)
 
 
@@ -155,11 +155,9 @@ class TestACalibratedModel:
         (tmp_path / "reef" / DESCRIPTION_FILE).write_text("{}")
         mended = run(world, tmp_path)
         assert not mended.models[0].again and (tmp_path / "reef" / DESCRIPTION_FILE).read_bytes() == known
-        other = run(world, tmp_path, thresholds={"rule": "recall_floor"})
-        assert (
-            not other.models[0].again
-            and "done before" in run(world, tmp_path, thresholds={"rule": "recall_floor"}).message()
-        )
+        floor = {"rule": "recall_floor"}
+        assert not run(world, tmp_path, thresholds=floor).models[0].again
+        assert "done before" in run(world, tmp_path, thresholds=floor).message()
 
     def test_safetensors_get_a_checkpoint_too(self, world: World, tmp_path: Path) -> None:
         run(world, tmp_path, models=[world.model.with_suffix(".safetensors")])
@@ -179,7 +177,7 @@ def test_classes_in_another_order_are_the_same_model(world: World, tmp_path: Pat
     turned = (NAMES[2], NAMES[0], NAMES[1])
     numbers = np.array([turned.index(name) for name in NAMES])
     records = [replace(one, classes=numbers[one.classes]) for one in dataset]
-    data = write_yolo(Dataset(tuple(records), turned), tmp_path / "data", mode="copy")
+    data = write_yolo(Dataset(turned, tuple(records)), tmp_path / "data", mode="copy")
     run(world, tmp_path / "plain")
     calibrate_models(world.settings(tmp_path / "turned").changed({"data": data}), Clock())
     one, other = (read_description(tmp_path / name / "reef") for name in ("plain", "turned"))
@@ -296,8 +294,8 @@ class TestWhatIsRefused:
 
     def test_all_mistakes_come_in_one_list(self, tmp_path: Path) -> None:
         with pytest.raises(UserError) as found:
-            load_settings(CalibrateSettings, None, ["views.candidates=[rotate]", "target=both", "methods=[magic]"], None,
-                          models=["a.pt", "a.pt"], data=tmp_path)  # fmt: skip
+            words = ["views.candidates=[rotate]", "target=both", "methods=[magic]"]
+            load_settings(CalibrateSettings, None, words, None, models=["a.pt", "a.pt"], data=tmp_path)
         for word in ("rotate", "target", "magic"):
             assert word in str(found.value)
 

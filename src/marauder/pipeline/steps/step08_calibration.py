@@ -1,4 +1,4 @@
-"""Step 8 of the pipeline: views that are worth their time, calibrated scores and thresholds of the trained detectors."""
+"""Step 8 of the pipeline: views worth their time, calibrated scores and thresholds of the trained detectors."""
 
 from __future__ import annotations
 
