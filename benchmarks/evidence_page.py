@@ -97,6 +97,13 @@ TABLES = (
         (f"{COCO} --threads 1", "--threads 1"),
         minutes=120,
     ),
+    Table(
+        "Step 8: views and calibration",
+        "calibration_gain",
+        "calibration_gain.jsonl",
+        (f"{COCO} --pictures aquarium", f"{COCO} --pictures scenes"),
+        minutes=60,
+    ),
 )
 
 INTRODUCTION = """\

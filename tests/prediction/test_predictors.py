@@ -262,7 +262,7 @@ class TestPredictorFolder:
         ]
         calibration = ScoreCalibration(NAMES, tuple(curves), ("logistic", "isotonic", "none"), {})
         predictor = self.opened(detector, tmp_path, calibration=calibration)
-        settings = replace(MEASURING, confidence=0.3)
+        settings = replace(MEASURING, confidence=0.3, by_own_scores=False)
         plain = DetectorPredictor(detector).predict(pictures, replace(MEASURING, confidence=0.01, max_detections=9999))
         for found, every in zip(predictor.predict(pictures, settings), plain, strict=True):
             told = np.array([np.interp(s, *curves[k]) for s, k in zip(every.scores, every.classes, strict=True)])

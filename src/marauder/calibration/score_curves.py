@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from marauder.calibration.methods.base import LEAST_SCORE
+from marauder.calibration.methods.isotonic import isotonic_curve
+from marauder.calibration.methods.logits import GRID, logit
 from marauder.data.records import Detections, Record
 from marauder.evaluation.evaluate import evaluate
 from marauder.evaluation.outcomes import judge_detections
@@ -21,10 +24,6 @@ ENOUGH_FOR_ISOTONIC = 30
 """Right and wrong detections each, at least: steps of a free-form curve need many."""
 ENOUGH_FOR_LOGISTIC = 8
 """Right and wrong detections each, at least, for the two numbers of a logistic curve."""
-LEAST_SCORE = 0.01
-"""Scores below are too many and too alike to fit on; curves fall from there to 0 in a straight line."""
-GRID = np.concatenate([[0.0], 1 / (1 + np.exp(-np.linspace(np.log(LEAST_SCORE / (1 - LEAST_SCORE)), 7.0, 200))), [1.0]])
-"""Scores at which a logistic curve is kept."""
 
 
 def calibrate_scores(
@@ -63,42 +62,23 @@ def fit_curve(score: np.ndarray, right: np.ndarray) -> tuple[Curve, str] | None:
     """
     fewest = min(int(right.sum()), int((~right).sum()))
     if fewest >= ENOUGH_FOR_ISOTONIC:
-        return _isotonic(score, right), "isotonic"
+        return isotonic_curve(score, right), "isotonic"
     if fewest >= ENOUGH_FOR_LOGISTIC:
         curve = _logistic(score, right)
         return None if curve is None else (curve, "logistic")
     return None
 
 
-def _isotonic(score: np.ndarray, right: np.ndarray) -> Curve:
-    from sklearn.isotonic import IsotonicRegression
-
-    # One right and one wrong more (Laplace): nothing that was seen a hundred times is impossible, or certain.
-    spare = 1.0 / (len(score) + 2)
-    model = IsotonicRegression(y_min=spare, y_max=1.0 - spare, increasing=True, out_of_bounds="clip")
-    model.fit(score, right.astype(np.float64))
-    said, share = model.X_thresholds_, model.y_thresholds_
-    if said[0] > 0:
-        said, share = np.concatenate([[0.0], said]), np.concatenate([[0.0], share])
-    return np.asarray(said, np.float64), np.asarray(share, np.float64)
-
-
 def _logistic(score: np.ndarray, right: np.ndarray) -> Curve | None:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression()
-    model.fit(_logit(score)[:, None], right)
+    model.fit(logit(score)[:, None], right)
     # A falling curve would turn the order of detections around.
     if model.coef_[0, 0] <= 0:
         return None
-    share = np.concatenate([[0.0], model.predict_proba(_logit(GRID[1:])[:, None])[:, 1]])
+    share = np.concatenate([[0.0], model.predict_proba(logit(GRID[1:])[:, None])[:, 1]])
     return GRID, share
-
-
-def _logit(score: np.ndarray) -> np.ndarray:
-    # A sigmoid in float32 reaches 1 exactly, where the logit has no value.
-    inside = np.clip(score, 1e-4, 1 - 1e-4)
-    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _of_every_class(boxes: np.ndarray, scores: np.ndarray) -> Detections:

@@ -86,6 +86,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "marauder.cli.predict:app",
         "Run a detector on pictures and videos: counts, MaxN, files for other tools, a page.",
     ),
+    "calibrate": (
+        "marauder.cli.calibrate:app",
+        "Step 8: views, calibrated scores and thresholds of trained detectors.",
+    ),
     "export": ("marauder.cli.export:app", "Step 9: write ONNX and TorchScript, checked against the model."),
 }
 """Command name to the ``module:typer app`` behind it and the line that stands for it in the list of commands."""

@@ -46,6 +46,7 @@ class Plugin(Generic[SettingsType]):
 BASES: dict[str, str] = {
     "reader": "marauder.data.formats.base:Reader",
     "predictor": "marauder.prediction.format:PredictorFormat",
+    "calibration_method": "marauder.calibration.methods.base:CalibrationMethod",
     "fusion": "marauder.prediction.fusing.base:Fusion",
     "exporter": "marauder.exporting.base:Exporter",
     "gate": "marauder.gates.base:Gate",
@@ -87,6 +88,13 @@ TABLE: dict[str, dict[str, str]] = {
         "onnx": "marauder.prediction.onnx:OnnxFormat",
         "torchscript": "marauder.prediction.torchscript:TorchScriptFormat",
         "folder": "marauder.prediction.folder:FolderFormat",
+    },
+    # From the fewest numbers to fit to the most.
+    "calibration_method": {
+        "temperature": "marauder.calibration.methods.temperature:Temperature",
+        "platt": "marauder.calibration.methods.platt:Platt",
+        "beta": "marauder.calibration.methods.beta:Beta",
+        "isotonic": "marauder.calibration.methods.isotonic:Isotonic",
     },
     "fusion": {
         "weighted_boxes": "marauder.prediction.fusing.weighted_boxes:WeightedBoxes",

@@ -256,12 +256,15 @@ class Detections:
     """What a detector says of one picture, best score first.
 
     ``boxes``: float64 (M, 4), x0 y0 x1 y1 in pixels of the displayed picture. ``scores``: float64 (M,) in 0..1.
-    ``classes``: int64 (M,).
+    ``classes``: int64 (M,). ``own_scores``: float64 (M,), the model's own scores where ``scores`` are calibrated ones:
+    a rising curve makes many scores equal, and of these the one with the higher own score comes first; ``None``:
+    ``scores`` are the model's own.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+    own_scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
@@ -269,15 +272,23 @@ class Detections:
         object.__setattr__(self, "classes", np.asarray(self.classes, np.int64).reshape(-1))
         if not len(self.boxes) == len(self.scores) == len(self.classes):
             raise ValueError(f"{len(self.boxes)} boxes, {len(self.scores)} scores, {len(self.classes)} classes")
+        if self.own_scores is not None:
+            object.__setattr__(self, "own_scores", np.asarray(self.own_scores, np.float64).reshape(-1))
+            if len(self.own_scores) != len(self.scores):
+                raise ValueError(f"{len(self.scores)} scores, {len(self.own_scores)} own ones")
 
     def __len__(self) -> int:
         return len(self.scores)
 
+    def chosen(self, places: np.ndarray | slice) -> Detections:
+        """Those at ``places``, an index, a mask or a slice, in its order."""
+        own = None if self.own_scores is None else self.own_scores[places]
+        return Detections(self.boxes[places], self.scores[places], self.classes[places], own)
+
     def above(self, confidence: float) -> Detections:
         """Those with a score of at least ``confidence``."""
-        keep = self.scores >= confidence
-        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
+        return self.chosen(self.scores >= confidence)
 
     def surest(self, most: int) -> Detections:
         """The first ``most``, which are those of the highest scores."""
-        return Detections(self.boxes[:most], self.scores[:most], self.classes[:most])
+        return self.chosen(slice(most))

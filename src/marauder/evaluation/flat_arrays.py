@@ -35,6 +35,9 @@ class FlatPictures:
         scores = _joined([detections[i].scores for i in used], np.float64, (0,))
         box_class = _joined([records[i].classes for i in used], np.int64, (0,))
         detection_class = _joined([detections[i].classes for i in used], np.int64, (0,))
+        own = scores
+        if any(detections[i].own_scores is not None for i in used):
+            own = _joined([_own_scores(detections[i]) for i in used], np.float64, (0,))
         _check(records, "box", self.box_picture, boxes.sum(axis=1), box_class, classes)
         _check(records, "detection", self.detection_picture, detected.sum(axis=1) + scores, detection_class, classes)
 
@@ -46,14 +49,21 @@ class FlatPictures:
         self.box_picture, self.box_index, self.box_group = self.box_picture[order], self.box_index[order], group[order]
 
         group = self.detection_picture * classes + detection_class if by_class else self.detection_picture
-        # lexsort is stable too: of equal scores the earlier detection chooses first.
-        order = np.lexsort((-scores, group))
+        # lexsort is stable too: of equal scores the earlier detection chooses first. Calibrated scores have plateaus,
+        # on which the model's own decide, so that no calibration changes who comes first.
+        order = np.lexsort((-scores, group) if own is scores else (-own, -scores, group))
         rank = rank_in_group(group[order])
         order, self.detection_rank = order[rank < max_detections], rank[rank < max_detections]
         self.detection_boxes, self.detection_score = detected[order], scores[order]
+        self.detection_own = None if own is scores else own[order]
+        """The model's own scores where some of the detections have calibrated ones, else ``None``."""
         self.detection_class, self.detection_group = detection_class[order], group[order]
         self.detection_picture = self.detection_picture[order]
         self.detection_index = self.detection_index[order]
+
+
+def _own_scores(found: Detections) -> np.ndarray:
+    return found.scores if found.own_scores is None else found.own_scores
 
 
 def _places(counts: list[int], pictures: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -152,9 +152,10 @@ def match(
 ) -> Matches:
     """Pair ``detections[i]`` with the boxes of ``records[i]``.
 
-    ``max_detections`` are kept of each picture and class, the best scores (COCO: 100). Of equal scores the earlier
-    detection and the earlier picture comes first. Records with ``labelled=False`` take no part. Raises ``ValueError``
-    when the lists differ in length, a class has no name, or a score or coordinate is not a finite number.
+    ``max_detections`` are kept of each picture and class, the best scores (COCO: 100). Of equal scores the higher
+    own score (``Detections.own_scores``), then the earlier detection and the earlier picture comes first. Records with
+    ``labelled=False`` take no part. Raises ``ValueError`` when the lists differ in length, a class has no name, or a
+    score or coordinate is not a finite number.
     """
     flat = FlatPictures(records, detections, len(names), max_detections)
     crowd = flat.box_ignored
@@ -165,7 +166,8 @@ def match(
     )
     chosen = pair_greedily(candidates, flat.detection_group, crowd, ignored, IOU_THRESHOLDS)
 
-    by_class = np.lexsort((-flat.detection_score, flat.detection_class))
+    own = () if flat.detection_own is None else (-flat.detection_own,)
+    by_class = np.lexsort((*own, -flat.detection_score, flat.detection_class))
     place = np.empty(len(by_class), np.int64)
     # The sort turned round: where each detection comes to stand.
     place[by_class] = np.arange(len(by_class))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from marauder.core.errors import UserError
@@ -13,6 +15,9 @@ FAMILIES = ("yolov8", "yolo11")
 SCALES = "tnsmlx"
 """Of each family, small to large; ``t`` is one of Marauder's own."""
 _NAME = re.compile(rf"({'|'.join(FAMILIES)})([{SCALES}])")
+BEST = "best"
+UNTELLING = frozenset({"best", "last", "model", "weights"})
+"""File names that say nothing of the model; its folder does."""
 SUFFIXES = (".pt", ".safetensors")
 """Of files that hold a detector. A training leaves both, of the same weights; later they may be of two models."""
 
@@ -66,3 +71,36 @@ def explain_missing(path: Path) -> str | None:
     beside = [other for suffix in SUFFIXES if (other := path.with_suffix(suffix)).is_file()]
     remedy = f"there is {beside[0]}: name it, if it is meant" if beside else "check the path"
     return f"{path}: no such file; {remedy}"
+
+
+def folder_names(paths: Sequence[Path]) -> list[str]:
+    """A folder name for each path: ``baseline/best.pt`` gives ``baseline``, ``reef.pt`` gives ``reef``; where that is
+    taken twice, as many folders above are put in front as it takes to tell them apart.
+    """
+    parts = [_telling_parts(path) for path in paths]
+    depths = [1] * len(paths)
+    while True:
+        names = ["-".join(part[-depth:]) for part, depth in zip(parts, depths)]
+        counts = Counter(names)
+        again = [index for index, name in enumerate(names) if counts[name] > 1 and depths[index] < len(parts[index])]
+        if not again:
+            break
+        for index in again:
+            depths[index] += 1
+    taken: set[str] = set()
+    for index, name in enumerate(names):
+        number, free = 2, name
+        while free in taken:
+            free, number = f"{name}-{number}", number + 1
+        taken.add(free)
+        names[index] = free
+    return names
+
+
+def _telling_parts(path: Path) -> list[str]:
+    # Ultralytics puts a run's files into RUN/weights: the name to go by is that of the folder above.
+    folders = [part for part in path.resolve().parent.parts[1:] if part != "weights"]
+    stem = path.stem
+    if stem in UNTELLING and folders:
+        return folders if stem == BEST else [*folders[:-1], f"{folders[-1]}-{stem}"]
+    return [*folders, stem]

@@ -23,7 +23,7 @@ from marauder.prediction.batching import chunks_of_one_shape
 from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription
 from marauder.prediction.format import OpeningSettings
 from marauder.prediction.fusing.base import Fusion
-from marauder.prediction.postprocessing import PostprocessingRules
+from marauder.prediction.postprocessing import PostprocessingRules, report_scores
 from marauder.prediction.predictor import Description, Predictor
 from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.prediction.settings import PREDICTING
@@ -170,11 +170,7 @@ def judged(found: Detections, rules: PostprocessingRules) -> Detections:
     if rules.classes is not None:
         wanted = np.isin(found.classes, rules.classes)
         found = Detections(found.boxes[wanted], found.scores[wanted], found.classes[wanted])
-    scores = found.scores if rules.calibration is None else rules.calibration.apply_to(found.scores, found.classes)
-    least = rules.least if rules.thresholds is None else rules.thresholds[found.classes]
-    order = np.argsort(-scores, kind="stable")
-    order = order[(scores >= least)[order]][: rules.max_detections]
-    return Detections(found.boxes[order], scores[order], found.classes[order])
+    return report_scores(found.above(rules.least), rules)
 
 
 def open_ensemble(path: Path, said: FolderDescription, settings: OpeningSettings) -> EnsemblePredictor:

@@ -18,6 +18,7 @@ from marauder.prediction.ensemble import open_ensemble
 from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription, read_description
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Description, Predictor
+from marauder.prediction.viewing import in_views
 
 
 class FolderPredictor(Predictor):
@@ -70,9 +71,9 @@ class FolderFormat(PredictorFormat):
         """See ``PredictorFormat.open``."""
         said = read_description(path)
         if said.ensemble is not None:
-            return open_ensemble(path, said, self.settings)
+            return in_views(open_ensemble(path, said, self.settings), said)
         model = path / said.model
         kind = model.suffix.removeprefix(".").lower()
         if kind not in plugin_names("predictor"):
             raise UserError(f"{path / DESCRIPTION_FILE}: model {said.model!r} is of no kind that can be opened")
-        return FolderPredictor(path, resolve("predictor", kind)(self.settings).open(model), said)
+        return in_views(FolderPredictor(path, resolve("predictor", kind)(self.settings).open(model), said), said)

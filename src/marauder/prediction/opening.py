@@ -8,6 +8,7 @@ import torch
 
 from marauder.core.errors import UserError
 from marauder.core.plugins import make, names
+from marauder.prediction.folder_description import stands_for
 from marauder.prediction.format import PredictorFormat
 from marauder.prediction.predictor import Predictor
 
@@ -24,10 +25,12 @@ def open_predictor(
 ) -> Predictor:
     """Open a detector of Marauder or Ultralytics: a .pt, .safetensors, .onnx or .torchscript file, or a folder.
 
+    A ``.pt`` that ``stands_for`` a folder is opened as that folder.
+
     ``device``, ``threads``, ``fuse``: see ``OpeningSettings``. ``image_size``: instead of the model's own, pixels
     of the long side. Raises ``UserError`` with the file and the remedy where that cannot be done.
     """
-    path = Path(path)
+    path = stands_for(Path(path))
     kind = FOLDER if path.is_dir() else path.suffix.removeprefix(".").lower()
     if kind not in names(KIND):
         if not path.exists():

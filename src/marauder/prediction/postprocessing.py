@@ -25,6 +25,7 @@ class PostprocessingRules:
 
     ``least``: what suppression drops at once, on the scale of the model's own scores. ``thresholds``: float64 (C,) on
     the scale of the reported scores, or ``None`` where ``least`` says it all. ``classes``: numbers of those wanted.
+    ``image_size``: long side of the input in pixels, as asked for; ``None``: the predictor's.
     """
 
     least: float
@@ -34,6 +35,7 @@ class PostprocessingRules:
     classes: tuple[int, ...] | None = None
     thresholds: np.ndarray | None = None
     calibration: ScoreCalibration | None = None
+    image_size: int | None = None
 
     @classmethod
     def of(
@@ -51,12 +53,21 @@ class PostprocessingRules:
         classes = None if settings.classes is None else tuple(names.index(name) for name in settings.classes)
         if settings.confidence is not None or thresholds is None:
             least = settings.confidence if settings.confidence is not None else CONFIDENCE
-            thresholds = None if calibration is None else np.full(len(names), least)
+            thresholds = None if calibration is None or settings.by_own_scores else np.full(len(names), least)
         if thresholds is not None:
             # Thresholds are on the scale of the reported scores, suppression works on the model's own: it may
             # drop only what cannot reach any of them.
             least = float(thresholds.min()) if calibration is None else calibration.least_score(thresholds)
-        return cls(least, settings.iou, settings.max_detections, settings.multi_label, classes, thresholds, calibration)
+        return cls(
+            least,
+            settings.iou,
+            settings.max_detections,
+            settings.multi_label,
+            classes,
+            thresholds,
+            calibration,
+            settings.image_size,
+        )
 
 
 def postprocess(outputs: torch.Tensor, frames: Sequence[Letterbox], rules: PostprocessingRules) -> list[Detections]:
@@ -69,15 +80,21 @@ def postprocess(outputs: torch.Tensor, frames: Sequence[Letterbox], rules: Postp
     found = []
     for frame, rows in zip(frames, kept, strict=True):
         values = rows.cpu().double().numpy()
-        detections = Detections(frame.restore(values[:, :4]), values[:, 4], values[:, 5])
-        found.append(detections if rules.thresholds is None else _judged(detections, rules))
+        found.append(report_scores(Detections(frame.restore(values[:, :4]), values[:, 4], values[:, 5]), rules))
     return found
 
 
-def _judged(found: Detections, rules: PostprocessingRules) -> Detections:
-    scores = found.scores if rules.calibration is None else rules.calibration.apply_to(found.scores, found.classes)
-    assert rules.thresholds is not None
+def report_scores(found: Detections, rules: PostprocessingRules) -> Detections:
+    """``found``, best first by the model's own scores, as they are reported: calibrated, above the thresholds, no more
+    than are asked for. Which are left out for being too many is a matter of the own scores, as without calibration."""
+    if rules.thresholds is None and rules.calibration is None:
+        return found.surest(rules.max_detections)
+    scores, own = found.scores, None
+    if rules.calibration is not None:
+        scores, own = rules.calibration.apply_to(found.scores, found.classes), found.scores
+    told = Detections(found.boxes, scores, found.classes, own)
+    if rules.thresholds is not None:
+        told = told.chosen(told.scores >= rules.thresholds[told.classes])
+    told = told.surest(rules.max_detections)
     # Calibration goes class by class, so boxes of different classes may have changed places.
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= rules.thresholds[found.classes[order]]][: rules.max_detections]
-    return Detections(found.boxes[order], scores[order], found.classes[order])
+    return told.chosen(np.argsort(-told.scores, kind="stable"))

@@ -101,6 +101,10 @@ class Predictor(ABC):
             return fit_rectangle(width, height, self.accepts.size[1], self.accepts.size[0])
         return fit(width, height, size, self.stride)
 
+    def frame(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
+        """How a picture is handed to ``find``: letterboxed, unless that looks at pictures as they are."""
+        return self.letterbox(width, height, image_size)
+
     def input_size(self, image_size: int | None = None) -> int:
         """Long side of the input in pixels. Raises ``UserError`` where the file takes another size only."""
         if self.accepts.size is not None:
@@ -152,8 +156,8 @@ class Predictor(ABC):
     def find(
         self, inputs: Sequence[np.ndarray], frames: Sequence[Letterbox], rules: PostprocessingRules
     ) -> list[Detections]:
-        """The boxes in letterboxed pictures uint8 (H, W, 3) of one shape, in pixels of the pictures that ``frames``
-        fitted. One look by one model; what looks several times, or with several models, overrides it."""
+        """The boxes in pictures uint8 (H, W, 3) of one shape, as ``frames`` fitted them (``frame``), in pixels of the
+        pictures. One look by one model; what looks several times, or with several models, overrides it."""
         return postprocess(self.run_inputs(inputs), frames, rules)
 
     def predict(self, pictures: Sequence[np.ndarray], settings: PredictionSettings = PREDICTING) -> list[Detections]:
@@ -166,7 +170,7 @@ class Predictor(ABC):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 raise ValueError(f"picture {number}: {picture.dtype} {picture.shape} is not uint8 (height, width, 3)")
         rules = self.rules(settings)
-        frames = [self.letterbox(one.shape[1], one.shape[0], settings.image_size) for one in pictures]
+        frames = [self.frame(one.shape[1], one.shape[0], settings.image_size) for one in pictures]
         batch = settings.batch or self.best_batch
         found: dict[int, Detections] = {}
         for chunk in chunks_of_one_shape(range(len(pictures)), lambda place: frames[place].shape, batch):

@@ -64,16 +64,16 @@ def over_records(
     work: Work[Result],
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
+    frame: Callable[[int, int, int | None], Letterbox] | None = None,
 ) -> dict[int, Result | UnreadablePictureError] | None:
-    """The result of ``work`` for each of ``indices``, or why its picture could not be used.
+    """The result of ``work`` for each of ``indices``, or why its picture could not be used. ``frame``: how pictures are
+    fitted; default: letterboxed.
 
     Batches hold ``settings.batch`` pictures (default: ``best_batch``) of equal shape and depend on nothing but the
     records. ``None`` when ``should_stop``, asked before each batch, said so.
     """
-    frames = {
-        index: predictor.letterbox(records[index].width, records[index].height, settings.image_size)
-        for index in indices
-    }
+    fit = frame or predictor.letterbox
+    frames = {index: fit(records[index].width, records[index].height, settings.image_size) for index in indices}
 
     def fitted(index: int) -> np.ndarray | UnreadablePictureError:
         try:
@@ -117,7 +117,8 @@ def detect(
     def work(inputs: Sequence[np.ndarray], frames: Sequence[Letterbox], _indices: Sequence[int]) -> list[Detections]:
         return predictor.find(inputs, frames, rules)
 
-    found = over_records(predictor, records, pictures, indices, settings, work, should_stop, progress)
+    frame = predictor.frame
+    found = over_records(predictor, records, pictures, indices, settings, work, should_stop, progress, frame)
     return None if found is None else [_prediction(index, found[index]) for index in indices]
 
 

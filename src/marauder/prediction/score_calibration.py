@@ -18,8 +18,8 @@ Curve = tuple[np.ndarray, np.ndarray]
 @dataclass(frozen=True, eq=False)
 class ScoreCalibration:
     """One rising curve for each class, as scores and the shares right there, linear between. ``methods``: how each was
-    found (``isotonic``, ``logistic``, ``all classes``, ``none``). ``average_precision``: AP at IoU 0.5 by class name on
-    the same pictures, only of classes with boxes there."""
+    found (a ``calibration_method``, ``logistic``, ``all classes``, ``none``). ``average_precision``: AP at IoU 0.5 by
+    class name on the same pictures, only of classes with boxes there."""
 
     names: tuple[str, ...]
     curves: tuple[Curve, ...]
@@ -30,7 +30,7 @@ class ScoreCalibration:
         """Calibrated scores (..., C) in 0..1 of scores (..., C); never reverses the order of two scores of a class."""
         calibrated = np.empty(np.shape(scores), np.float64)
         for number, (said, right) in enumerate(self.curves):
-            calibrated[..., number] = np.interp(scores[..., number], said, right)
+            calibrated[..., number] = read_curve((said, right), scores[..., number])
         return calibrated
 
     def apply_to(self, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ class ScoreCalibration:
         calibrated = np.empty(len(scores), np.float64)
         for number in np.unique(classes):
             of_class = classes == number
-            calibrated[of_class] = np.interp(scores[of_class], *self.curves[number])
+            calibrated[of_class] = read_curve(self.curves[number], scores[of_class])
         return calibrated
 
     def numbered_as(self, names: Sequence[str]) -> ScoreCalibration:
@@ -62,6 +62,9 @@ class ScoreCalibration:
         words = {
             "isotonic": "isotonic regression",
             "logistic": "logistic regression",
+            "temperature": "temperature scaling",
+            "platt": "Platt scaling",
+            "beta": "beta calibration",
             "all classes": "the curve of all classes together (too few boxes of their own)",
             "none": "unchanged (too few labelled validation boxes)",
         }
@@ -87,6 +90,14 @@ class ScoreCalibration:
         curves = tuple((np.array(said, np.float64), np.array(right, np.float64)) for said, right in content["curves"])
         precision = {str(name): float(value) for name, value in content["average_precision"].items()}
         return cls(tuple(content["names"]), curves, tuple(content["methods"]), precision)
+
+
+def read_curve(curve: Curve, scores: np.ndarray) -> np.ndarray:
+    """The share right at ``scores``, of any shape, by a rising curve; never falls where scores rise, not by a bit."""
+    said, right = curve
+    # Rounding may lift a value within a step above the value at its end, and two detections would change places.
+    step = np.clip(np.searchsorted(said, scores, "right") - 1, 0, len(said) - 2)
+    return np.clip(np.interp(scores, said, right), right[step], right[step + 1])
 
 
 def no_calibration(names: Sequence[str]) -> ScoreCalibration:

@@ -19,7 +19,9 @@ class PredictionSettings:
     ``image_size``: long side of the input in pixels, rounded up to the stride; ``None``: the predictor's.
     ``batch``: pictures that go through the model together; ``None``: what is fastest on the device.
     ``classes``: names of those that are wanted; ``None``: all.
-    ``multi_label``: whether one place in the picture may give boxes of several classes.
+    ``multi_label``: whether one place in the picture may give boxes of several classes. ``by_own_scores``:
+    ``confidence`` is one of the model's own scores, where reported ones are calibrated: so calibration leaves out
+    nothing, and average precision stays what it was.
 
     Raises ``UserError`` for values out of range.
     """
@@ -31,6 +33,7 @@ class PredictionSettings:
     batch: int | None = None
     classes: tuple[str, ...] | None = None
     multi_label: bool = False
+    by_own_scores: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("confidence", self.confidence), ("iou", self.iou)):
@@ -47,5 +50,5 @@ class PredictionSettings:
 
 PREDICTING = PredictionSettings()
 """What people look at."""
-MEASURING = PredictionSettings(confidence=0.001, multi_label=True)
+MEASURING = PredictionSettings(confidence=0.001, multi_label=True, by_own_scores=True)
 """What mAP is measured on: nearly everything, since it is the order of scores that counts."""

@@ -1,4 +1,8 @@
-"""Small changes of a picture that leave its animals what and where they are, and the way back for boxes."""
+"""Small changes of a network's input that leave its animals what and where they are, and the way back for boxes.
+
+Step 3 asks whether a detector stays of the same mind. What a predictor looks at several times, to find more, are
+``picture_views``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import numpy as np
 
 from marauder.core.errors import UserError
 from marauder.imaging.letterbox import GREY
+from marauder.prediction.geometry import FlipHorizontal
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +38,6 @@ class View:
 
 def _flip(images: torch.Tensor) -> torch.Tensor:
     return images.flip(3)
-
-
-def _flip_back(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    width = shape[1]
-    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def _shrink(images: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,7 @@ def _same_place(boxes: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
 
 
 VIEWS = {
-    "flip": View(_flip, _flip_back),
+    "flip": View(_flip, FlipHorizontal().back),
     "scale": View(_shrink, _shrink_back),
     "brightness": View(lambda images: images * DARKER, _same_place),
     "colour": View(_cast, _same_place),

@@ -28,6 +28,7 @@ from marauder.core.wording import counted
 from marauder.core.work import Work, claim
 from marauder.data.media_files import MediaFile, find_media
 from marauder.data.video_files import Video, VideoError
+from marauder.prediction.folder_description import stands_for
 from marauder.prediction.settings import CONFIDENCE
 from marauder.reporting.judged import Judged, judged, judged_folder
 from marauder.survey.counts import Counts, clips_of, count
@@ -187,7 +188,9 @@ def _work(settings: PredictSettings, digest: str, files: Sequence[MediaFile], sa
 
 
 def model_digest(model: Path) -> str:
-    """SHA-256 of a model file, or of names and contents of a folder. Raises ``UserError`` where there is none."""
+    """SHA-256 of a model file, or of names and contents of a folder, be it by the file that stands for it. Raises
+    ``UserError`` where there is none."""
+    model = stands_for(model)
     if model.is_dir():
         files = sorted(path for path in model.rglob("*") if path.is_file())
         return fingerprint([[path.relative_to(model).as_posix(), hash_file(path)] for path in files])

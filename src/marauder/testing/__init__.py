@@ -15,6 +15,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgut
 CONTRACTS: dict[str, str] = {
     "reader": "marauder.testing.readers:ReaderContract",
     "predictor": "marauder.testing.predictors:PredictorContract",
+    "calibration_method": "marauder.testing.calibration_methods:CalibrationMethodContract",
     "fusion": "marauder.testing.fusions:FusionContract",
     "exporter": "marauder.testing.exporters:ExporterContract",
     "gate": "marauder.testing.gates:GateContract",

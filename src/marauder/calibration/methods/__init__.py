@@ -1,0 +1,1 @@
+"""Methods of calibration, one file each; the plug point ``calibration_method``."""
