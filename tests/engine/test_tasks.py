@@ -67,7 +67,11 @@ class TestDetectionTask(OnScenes):
     def test_boxes_stay_where_they_are_at_another_size(self, task: Task) -> None:
         keys = [SampleKey(0, index) for index in range(8)]
         own, larger = (task.load(keys, SampleContext(image_size=size, base_image_size=64)).tensors for size in (64, 96))
-        assert torch.equal(own["bboxes"], larger["bboxes"])
+        # Composed anew, not enlarged: corners of a mosaic are whole pixels of either size, and less becomes too small.
+        assert len(larger["bboxes"]) >= len(own["bboxes"]) > 0
+        for index, box in zip(own["batch_idx"], own["bboxes"]):
+            same = larger["bboxes"][larger["batch_idx"] == index]
+            assert float((same - box).abs().amax(1).min()) < 1.5 / 64
         shrunk = torch.nn.functional.interpolate(task.inputs(larger), size=(64, 64), mode="area")
         assert float((shrunk - task.inputs(own)).abs().mean()) < 0.05
 

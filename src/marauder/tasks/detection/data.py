@@ -19,6 +19,7 @@ from marauder.data.slices.resolve import SliceBook, automatic_slices, load_slice
 from marauder.models.loss_gains import LossGains
 from marauder.tasks.detection.checking import measured_split, slices_file
 from marauder.tasks.detection.class_weighting import check_emphasis, critical_classes, paste_plan, resampling_of
+from marauder.tasks.detection.multi_scale import SizePlan
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionPlan
 
@@ -84,6 +85,7 @@ class DetectionData:
             pasting=pasting,
             donors=donors,
             book=self.masks if settings.evaluation.slices_each_epoch else None,
+            multi_scale=SizePlan.of(settings.multi_scale, settings.image_size, settings.training.seed),
         )
 
     def identity(self, clock: Clock | None = None) -> str:
