@@ -42,6 +42,7 @@ SCRIPTS = {
     "run_active_learning.sh": "select",
     "run_annotation.sh": "annotation",
     "run_critical_species.sh": "critical",
+    "run_multiscale.sh": "multiscale",
     "run_tensorrt_export.sh": "export",
 }
 """Script to the command that it calls."""

@@ -62,6 +62,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Step 4: send pictures out for annotation, check what comes back, and merge it.",
     ),
     "critical": ("marauder.cli.critical:app", "Step 5: specialise the detector on critical species."),
+    "multiscale": ("marauder.cli.multiscale:app", "Step 7: train detectors on at changing picture sizes."),
     "evaluate": (
         "marauder.cli.evaluate:app",
         "Measure a detector on labelled pictures, overall and by slice.",

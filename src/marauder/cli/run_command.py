@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -38,6 +38,14 @@ class Flag:
     help: str
 
 
+class HasEnded(Protocol):
+    """What a run leaves, as far as this module cares."""
+
+    @property
+    def exit_status(self) -> int:
+        """Of the command."""
+
+
 @dataclass(frozen=True)
 class RunCommand:
     """A command. ``settings``: ``module:class`` of its settings, imported when it is called.
@@ -51,9 +59,9 @@ class RunCommand:
     help: str
     settings: str
     options: tuple[Option, ...]
-    show: Callable[[Any, RunSummary], None]
+    show: Callable[[Any, Any], None]
     example: str
-    run: Callable[[Any, Clock, Path | None, bool, bool], RunSummary] | None = None
+    run: Callable[[Any, Clock, Path | None, bool, bool], HasEnded] | None = None
     flags: tuple[Flag, ...] = ()
     before: Callable[[Any, frozenset[str]], bool] | None = None
 
@@ -81,7 +89,7 @@ class RunCommand:
         if self.before is not None and not self.before(settings, flags):
             return
         with budget.listening() as clock:
-            summary = (self.run or _run_gated)(settings, clock, resume, fresh, given["resume"] is not None)
+            summary: HasEnded = (self.run or _run_gated)(settings, clock, resume, fresh, given["resume"] is not None)
         if speaks():
             self.show(settings, summary)
         # A failed gate is a finished run, told in full, with a status of its own.

@@ -89,6 +89,15 @@ class MultiScaleSettings(Settings):
             )
         return tuple(range(smallest, largest + 1, self.step))
 
+    def measured_for(self, native: int) -> tuple[int, ...]:
+        """Input sizes, rising, at which a finished model is measured: ``native`` and those that were asked for; by
+        default the ends of the set and one between each end and ``native``, too."""
+        if self.measured_sizes:
+            return tuple(sorted({native, *self.measured_sizes}))
+        known = sorted({native, *self.set_for(native)})
+        place, last = known.index(native), len(known) - 1
+        return tuple(known[one] for one in sorted({0, place // 2, place, (place + last) // 2, last}))
+
 
 @dataclass(frozen=True)
 class SizePlan:
