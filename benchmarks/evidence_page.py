@@ -97,6 +97,13 @@ TABLES = (
         (f"{COCO} --threads 1", "--threads 1"),
         minutes=120,
     ),
+    Table(
+        "Step 7: training at changing sizes",
+        "multiscale_gain",
+        "multiscale_gain.jsonl",
+        (f"{COCO} --pictures aquarium", f"{COCO} --pictures deepfish"),
+        minutes=100,
+    ),
 )
 
 INTRODUCTION = """\

@@ -20,13 +20,18 @@ def size_figure(content: Plain) -> bytes:
         style_axes(axes, f"mAP50-95, {title}", "input size, pixels")
         axes.axvspan(low, high, color=FAINT, alpha=0.5, linewidth=0, label="sizes of training")
         axes.axvline(native, color=MUTED, linewidth=0.8, linestyle=":")
+        drawn = 0
         for when, color in zip(("before", "after"), SERIES):
             known = [(row["size"], row[metric][when]) for row in rows if not math.isnan(row[metric][when])]
             if known:
+                drawn += 1
                 sizes, values = zip(*known)
                 axes.plot(sizes, values, label=when, color=color, linewidth=1.6, marker="o", markersize=3.5)
         axes.text(native, 0.02, " size of use", fontsize=7, color=MUTED, transform=axes.get_xaxis_transform())
         axes.set_xticks([row["size"] for row in rows])
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8, frameon=False, loc="best")
+        if drawn:
+            axes.legend(fontsize=8, frameon=False, loc="best")
+        else:
+            axes.text(0.5, 0.5, "none in these pictures", ha="center", color=MUTED, transform=axes.transAxes)
     return to_png(figure)

@@ -145,7 +145,8 @@ def is_telling(row: Plain) -> bool:
 
 def verdict(native: Plain) -> dict[str, str]:
     """What the comparison at the native size shows. ``small``: gained, lost, not shown, too few, none (no small
-    animal). ``native``, of all animals: kept (a loss above ``ALLOWED_LOSS`` is ruled out), lost, not shown, too few."""
+    animal). ``native``, of all animals: gained, kept (a loss above ``ALLOWED_LOSS`` is ruled out), lost, not shown, too
+    few."""
     small, whole = native[SMALL], native["map50_95"]
     return {"small": _small(small), "native": _whole(whole)}
 
@@ -163,6 +164,8 @@ def _whole(row: Plain) -> str:
         return "too few"
     if row["high"] < 0:
         return "lost"
+    if row["low"] > 0:
+        return "gained"
     return "kept" if row["low"] > -ALLOWED_LOSS else "not shown"
 
 
@@ -173,6 +176,7 @@ SMALL_WORDS = {
     "too few": "too few of them, or too few clips, to say more",
 }
 WHOLE_WORDS = {
+    "gained": "nothing is lost, and more is found",
     "kept": f"nothing is lost (a loss of more than {ALLOWED_LOSS:g} is ruled out)",
     "lost": "something is LOST: keep the detector before",
     "not shown": f"no loss is shown, but one of more than {ALLOWED_LOSS:g} is not ruled out",

@@ -62,8 +62,8 @@ class MultiScaleRuntime(DetectionRuntime):
         return {
             "title": f"{settings.project}: what changing sizes changed",
             "split": self.split,
-            # The name, not the path: pages are passed on.
-            "before_is": start.describe() if start is not None else str(settings.weights),
+            # The end of the path, not all of it: pages are passed on, and most detectors are called best.pt.
+            "before_is": "/".join(Path(start.asked if start is not None else str(settings.weights)).parts[-2:]),
             "native": settings.image_size,
             "trained_sizes": list(section.set_for(settings.image_size)),
             "schedule": section.schedule,
