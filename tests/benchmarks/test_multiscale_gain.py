@@ -34,7 +34,7 @@ def test_the_words_of_an_arm_are_settings(arm: str) -> None:
 
 
 def lines(small: list[float], whole: float = 0.0) -> list[Line]:
-    """Arms over as many seeds; ``multi_scale`` has these shares more of small animals, ``progressive`` twice as many."""
+    """Arms over as many seeds; ``multi_scale`` has these shares more of small animals, ``progressive`` twice that."""
     shared = {"pictures": "deepfish", "scale": "small", "weights": "0140", "sizes": [160, 224, 288]}
     found = []
     for seed, gain in enumerate(small):
