@@ -98,6 +98,13 @@ TABLES = (
         minutes=120,
     ),
     Table(
+        "Step 7: training at changing sizes",
+        "multiscale_gain",
+        "multiscale_gain.jsonl",
+        (f"{COCO} --pictures aquarium", f"{COCO} --pictures deepfish"),
+        minutes=100,
+    ),
+    Table(
         "Step 8: views and calibration",
         "calibration_gain",
         "calibration_gain.jsonl",

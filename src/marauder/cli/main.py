@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "marauder.cli.ensemble:app",
         "Fuse several detectors into one predictor, with what each of them adds.",
     ),
+    "multiscale": ("marauder.cli.multiscale:app", "Step 7: train detectors on at changing picture sizes."),
     "evaluate": (
         "marauder.cli.evaluate:app",
         "Measure a detector on labelled pictures, overall and by slice.",

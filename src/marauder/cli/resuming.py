@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What the parser raises for words that it cannot take; typer has it from one package or another, by its version."""
-WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical", "ensemble-nano", "ensemble-shore")
+WITH_CHECKPOINTS = ("train", "pretrain", "baseline", "critical", "ensemble-nano", "ensemble-shore", "multiscale")
 """The commands that train: a word behind their ``--resume`` can be a checkpoint. Elsewhere it is an input."""
 PLACE = "option --resume"
 NEWEST = "newest"

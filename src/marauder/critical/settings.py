@@ -5,28 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from marauder.core.setting_mistakes import NAME_PATTERN
 from marauder.core.settings import Decides, Settings
 from marauder.data.balancing import BalanceSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings
-from marauder.models.naming import family_and_scale, unknown_detector
-from marauder.runs.settings import AUTO, ImageSize, WeightsFile
+from marauder.runs.settings import AUTO, WeightsFile
+from marauder.tasks.detection.base_settings import BasedSettings
 from marauder.tasks.detection.loss_settings import FLOORED, HardNegativeUse
-from marauder.tasks.detection.settings import DetectionSettings, DetectionTraining
+from marauder.tasks.detection.settings import DetectionTraining
 
 STAGES = ("standard", "mined", "fine_tune")
 """The stages in their order."""
-AUTO_MODEL = "auto"
-"""The model that is taken from the base model."""
-
-
-def _auto_or_known(name: str) -> str:
-    if name != AUTO_MODEL and family_and_scale(name) is None:
-        raise ValueError(unknown_detector(name))
-    return name
 
 
 class StageSettings(Settings):
@@ -110,7 +102,7 @@ class MinedNegatives(HardNegativeUse):
         return False
 
 
-class CriticalSettings(DetectionSettings):
+class CriticalSettings(BasedSettings):
     """Step 5 as a run. What emphasises critical classes (``balance``, ``copy_paste``, ``loss.focal``,
     ``hard_negatives``) applies to the stages after the first; ``training.epochs`` is shared out among all three."""
 
@@ -124,13 +116,6 @@ class CriticalSettings(DetectionSettings):
     copy_paste: CriticalPasting = CriticalPasting()
     hard_negatives: MinedNegatives = MinedNegatives()
 
-    model: Annotated[str, AfterValidator(_auto_or_known)] = Field(
-        AUTO_MODEL,
-        description="yolov8 or yolo11, scale t (tiny), n, s, m, l or x; auto: the base model's, else yolov8n",
-    )
-    image_size: ImageSize = Field(
-        0, ge=0, description="pixels of the long side; a multiple of 32; 0: the base model's, else 640"
-    )
     base_model: WeightsFile | None = Field(
         None, description="detector to specialise; default: none, and the first stage starts from `weights`"
     )
@@ -141,9 +126,6 @@ class CriticalSettings(DetectionSettings):
 
     @model_validator(mode="after")
     def _check(self) -> CriticalSettings:
-        # The bound of the field lets 0 through, and with it the one size between.
-        if self.image_size == 32:
-            raise ValueError("image_size: 32 is too small; give 64 or more, or 0 for the base model's")
         if self.hard_negatives.file is not None:
             raise ValueError("hard_negatives.file: this run mines its own; leave the file out")
         if self.base_model is not None and self.weights not in (None, AUTO):

@@ -10,7 +10,7 @@ hyper-parameters (``scale``, ``translate``, ``hsv_h`` and so on).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -42,36 +42,53 @@ class AugmentationSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A picture, uint8 (h, w, 3), boxes float64 (N, 4) x0 y0 x1 y1 in its pixels, classes int64 (N,)."""
+    """A picture, uint8 (h, w, 3), boxes float64 (N, 4) x0 y0 x1 y1 in its pixels, classes int64 (N,).
+
+    ``ignored``: float64 (M, 4), places that show an animal which is not to be learned from, nor as background.
+    """
 
     picture: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
+    ignored: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 def compose(
-    sources: Sequence[Source], size: int, settings: AugmentationSettings, random: np.random.Generator
+    sources: Sequence[Source],
+    size: int,
+    settings: AugmentationSettings,
+    random: np.random.Generator,
+    zoom_range: tuple[float, float] | None = None,
+    ignored_side: float | None = None,
 ) -> Source:
     """Draw one training sample of ``size`` × ``size`` pixels from one source, or from four as a mosaic.
 
-    The draws from ``random`` depend on the settings and the number of sources only. The source pictures' long sides
-    should be about ``size`` pixels. Boxes that end up tiny or mostly outside are dropped.
+    The draws from ``random`` depend on the settings and the number of sources only: at another size it is the same
+    sample, larger or smaller. The source pictures' long sides should be about ``size`` pixels. Boxes that end up tiny
+    or mostly outside are dropped. ``zoom_range``: in place of 1 ± ``settings.scale``. ``ignored_side``: boxes whose
+    shorter side ends up with no more pixels, at least ``MINIMUM_SIDE``, are ignored instead; ``None``: dropped.
     """
     if len(sources) not in (1, 4):
         raise ValueError(f"a sample is made of 1 or 4 pictures, not {len(sources)}")
     offsets, canvas_side = _mosaic_offsets(sources, size, random) if len(sources) == 4 else _centred(sources[0], size)
-    matrix, zoom = _draw_affine(canvas_side, size, settings, random)
+    zoom_range = zoom_range or (1 - settings.scale, 1 + settings.scale)
+    matrix, zoom = _draw_affine(canvas_side, size, settings, zoom_range, random)
     matrix = _draw_flips(size, settings, random) @ matrix
     output = np.full((size, size, 3), GREY, np.uint8)
-    boxes, classes = [], []
+    boxes, classes, ignored = [], [], []
     for source, (left, top) in zip(sources, offsets, strict=True):
         placed = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
         _warp_into(output, source.picture, placed)
-        moved, keep = _move_boxes(source.boxes, placed, zoom, size)
-        boxes.append(moved)
+        moved, visible = _move_boxes(source.boxes, placed, zoom, size)
+        short = (moved[:, 2:] - moved[:, :2]).min(1)
+        keep = visible & (short > (ignored_side or MINIMUM_SIDE))
+        boxes.append(moved[keep])
         classes.append(source.classes[keep])
+        if ignored_side is not None:
+            ignored.append(moved[visible & ~keep])
     _shift_colour(output, settings, random)
-    return Source(output, np.concatenate(boxes), np.concatenate(classes))
+    learned = Source(output, np.concatenate(boxes), np.concatenate(classes))
+    return replace(learned, ignored=np.concatenate(ignored)) if ignored else learned
 
 
 def _mosaic_offsets(
@@ -93,10 +110,14 @@ def _centred(source: Source, size: int) -> tuple[list[tuple[float, float]], int]
 
 
 def _draw_affine(
-    canvas_side: int, size: int, settings: AugmentationSettings, random: np.random.Generator
+    canvas_side: int,
+    size: int,
+    settings: AugmentationSettings,
+    zoom_range: tuple[float, float],
+    random: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
     angle = np.deg2rad(random.uniform(-settings.degrees, settings.degrees))
-    zoom = random.uniform(1 - settings.scale, 1 + settings.scale)
+    zoom = random.uniform(*zoom_range)
     shear_x, shear_y = np.tan(np.deg2rad(random.uniform(-settings.shear, settings.shear, 2)))
     shift_x, shift_y = random.uniform(0.5 - settings.translate, 0.5 + settings.translate, 2) * size
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
@@ -144,8 +165,7 @@ def _warp_into(output: np.ndarray, picture: np.ndarray, matrix: np.ndarray) -> N
 
 
 def _move_boxes(boxes: np.ndarray, matrix: np.ndarray, zoom: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-    if not len(boxes):
-        return np.zeros((0, 4)), np.zeros(0, bool)
+    """What is left of boxes (N, 4) in the output, and which of them are enough in it and no slivers: bool (N,)."""
     x0, y0, x1, y1 = boxes.T
     points = np.stack([x0, y0, x1, y0, x0, y1, x1, y1], 1).reshape(-1, 4, 2) @ matrix[:2, :2].T + matrix[:2, 2]
     moved = np.clip(np.concatenate([points.min(1), points.max(1)], 1), 0, size)
@@ -153,12 +173,8 @@ def _move_boxes(boxes: np.ndarray, matrix: np.ndarray, zoom: float, size: int) -
     before = (boxes[:, 2:] - boxes[:, :2]) * zoom
     after = moved[:, 2:] - moved[:, :2]
     long, short = after.max(1), after.min(1)
-    keep = (
-        (short > MINIMUM_SIDE)
-        & (after.prod(1) > MINIMUM_VISIBLE * before.prod(1))
-        & (long < MAXIMUM_ASPECT * np.maximum(short, 1e-9))
-    )
-    return moved[keep], keep
+    visible = (after.prod(1) > MINIMUM_VISIBLE * before.prod(1)) & (long < MAXIMUM_ASPECT * np.maximum(short, 1e-9))
+    return moved, visible
 
 
 def _shift_colour(picture: np.ndarray, settings: AugmentationSettings, random: np.random.Generator) -> None:

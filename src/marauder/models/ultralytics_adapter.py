@@ -21,6 +21,7 @@ from torch import nn
 
 from marauder.core.environment import cache_folder
 from marauder.core.errors import UserError
+from marauder.models.ignored_places import IGNORED_BOXES, IGNORED_INDEX, LossOutside, ignored_cells
 from marauder.models.loss_gains import GAINS, LossGains
 from marauder.models.naming import family_and_scale, unknown_detector
 from marauder.models.unreadable import UNREADABLE
@@ -143,8 +144,8 @@ class DetectionLossSums(v8DetectionLoss):
         cross-entropy (``models.focal``); ``class_weights``: (classes,), factors on it. The assignment stays."""
         super().__init__(model)
         self.hyp = SimpleNamespace(**asdict(gains))  # type: ignore[assignment]
-        if classification is not None:
-            self.bce = classification.to(self.device)  # type: ignore[assignment]
+        self.outside = LossOutside(classification.to(self.device) if classification is not None else self.bce)
+        self.bce = self.outside  # type: ignore[assignment]
         if class_weights is not None:
             weights = torch.tensor(list(class_weights), dtype=torch.float32, device=self.device)
             self.class_weights = weights.view(1, 1, -1)
@@ -158,9 +159,15 @@ class DetectionLossSums(v8DetectionLoss):
     def sums(self, predictions: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss numerators (3,) in the order of ``LOSS_NAMES``, gains applied, and the weight of the positives ().
 
-        ``batch``: ``batch_idx`` (N,), ``cls`` (N, 1), ``bboxes`` (N, 4) centre-size in 0..1.
+        ``batch``: ``batch_idx`` (N,), ``cls`` (N, 1), ``bboxes`` (N, 4) centre-size in 0..1, and, where it has any, the
+        boxes of ``models.ignored_places``.
         """
         outputs = {key: _as_float(value) for key, value in self.parse_output(predictions).items()}
+        self.outside.cells = None
+        if IGNORED_INDEX in batch:
+            index, boxes = (batch[name].to(self.device) for name in (IGNORED_INDEX, IGNORED_BOXES))
+            grids = [(int(level.shape[2]), int(level.shape[3])) for level in outputs["feats"]]
+            self.outside.cells = ignored_cells(index, boxes, outputs["scores"].shape[0], grids)
         normalised = self.get_assigned_targets_and_loss(outputs, batch)[1]
         # Takes back the stock loss's division.
         return normalised * self._weight.clamp(min=1), self._weight.detach()

@@ -20,19 +20,13 @@ if TYPE_CHECKING:
     from marauder.runs.gated import RunSummary
 
 
-class RunStep(Step):
-    """A step that trains: ``train`` does it, the rest follows from three names."""
+class TrainingStep(Step):
+    """A step that does gated runs, one or several: what it is given and what it reads."""
 
     folder: ClassVar[str]
     """Its folder in ``training/models`` and in ``training/checkpoints``."""
-    starts: ClassVar[Mapping[str, str]]
+    starts: ClassVar[Mapping[str, str]] = {}
     """What training may start from: an artifact's name to the setting that names its file."""
-    leaves: ClassVar[Mapping[str, str]]
-    """What the step is done with: an artifact's name to its file in the folder."""
-
-    @abstractmethod
-    def train(self, context: StepContext) -> RunSummary:
-        """Train, or continue; then measure and judge."""
 
     def placed(self, workspace: Workspace) -> PlainMapping:
         """The data set, the output, the checkpoints, the folder of the runs' common store, and whose step it is."""
@@ -72,6 +66,17 @@ class RunStep(Step):
             return path
         return None if is_word(path) else present(settings, path)
 
+
+class RunStep(TrainingStep):
+    """A step that is one gated run: ``train`` does it, the rest follows from three names."""
+
+    leaves: ClassVar[Mapping[str, str]]
+    """What the step is done with: an artifact's name to its file in the folder."""
+
+    @abstractmethod
+    def train(self, context: StepContext) -> RunSummary:
+        """Train, or continue; then measure and judge."""
+
     def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The files of ``leaves``."""
         return tuple(Artifact(name, workspace.model(self.folder) / file) for name, file in self.leaves.items())
@@ -84,12 +89,17 @@ class RunStep(Step):
         # A finished run with a failed gate ends the pipeline: later steps must not build on it.
         if done.exit_status:
             raise GateStop(f"gates failed: {'; '.join(done.failed)}. The report: {done.report}")
-        figures = {name: round(value, 4) for name, value in done.metrics.items() if isinstance(value, float)}
-        return {
-            **figures,
-            "measured_on": f"the split {done.split}",
-            "gates": done.verdict,
-            "epochs": done.epochs,
-            **({"note": done.longer_than_asked} if done.longer_than_asked else {}),
-            "report": context.workspace.relative(done.report),
-        }
+        return result_of(done, context.workspace)
+
+
+def result_of(done: RunSummary, workspace: Workspace) -> PlainMapping:
+    """What a step notes of a run: figures, verdict, length, report."""
+    figures = {name: round(value, 4) for name, value in done.metrics.items() if isinstance(value, float)}
+    return {
+        **figures,
+        "measured_on": f"the split {done.split}",
+        "gates": done.verdict,
+        "epochs": done.epochs,
+        **({"note": done.longer_than_asked} if done.longer_than_asked else {}),
+        "report": workspace.relative(done.report),
+    }

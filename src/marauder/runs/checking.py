@@ -55,6 +55,7 @@ def mistakes_of_any_run(
     for name, gate in plan.settings.items():
         yield from further_mistakes(gate, replace(places, layer=plan.given, prefix=(name,)))
     yield from _wrong_options(settings, places)
+    yield from settings.mistakes(places)
     for name in type(settings).model_fields:
         section = getattr(settings, name)
         if isinstance(section, Settings):

@@ -25,6 +25,7 @@ from marauder.tasks.detection.class_weighting import (
     paste_plan,
     resampling_of,
 )
+from marauder.tasks.detection.multi_scale import SizePlan
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionPlan
 
@@ -93,6 +94,7 @@ class DetectionData:
             pasting=pasting,
             donors=donors,
             book=self.masks if settings.evaluation.slices_each_epoch else None,
+            multi_scale=SizePlan.of(settings.multi_scale, settings.image_size, settings.training.seed),
         )
 
     def identity(self, clock: Clock | None = None) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.setting_mistakes import NAME_PATTERN
@@ -28,6 +28,7 @@ from marauder.runs.settings import (
     WeightsFile,
 )
 from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
+from marauder.tasks.detection.multi_scale import MultiScaleSettings
 
 EPOCH_METRICS = ("map50", "map50_95", "precision", "recall", "f1")
 """What is measured after every epoch, whatever the data."""
@@ -56,6 +57,7 @@ class DetectionSettings(RunSettings):
     training: DetectionTraining = DetectionTraining()
     loss: LossWeights = LossWeights()
     augmentation: AugmentationSettings = AugmentationSettings()
+    multi_scale: MultiScaleSettings = MultiScaleSettings()
     critical: Annotated[tuple[str, ...], COMMAS] = Field(
         (), description="names of the critical classes; default: those of the taxonomy's tier critical"
     )
@@ -77,6 +79,13 @@ class DetectionSettings(RunSettings):
     )
     evaluation: Annotated[EvaluationSettings, Decides.MEASUREMENT] = EvaluationSettings()
     export: Annotated[ExportPlan, Decides.MEASUREMENT] = ExportPlan()
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        # 0 stands for the size of a model that is not opened yet.
+        if self.image_size and not self.multi_scale.is_off:
+            self.multi_scale.set_for(self.image_size)
+        return self
 
     def without_effect(self, section: str) -> bool:
         """Copy-paste has an effect also where only hard negatives are pasted, as it says how."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from marauder.core.randomness import stream
 from marauder.data.balancing import Resampling
-from marauder.data.pictures import PictureStore, UnreadablePictureError
+from marauder.data.pictures import PictureStore, UnreadablePictureError, scaled_size
 from marauder.data.records import Record
 from marauder.data.slices.mask import SliceMask
 from marauder.engine.task import Batch, LocalBatch, SampleContext, SampleKey, Trouble
@@ -22,12 +22,14 @@ from marauder.evaluation.curves import LEAST_CONFIDENCE
 from marauder.imaging.augmentation import AugmentationSettings, Source, compose
 from marauder.imaging.letterbox import GREY
 from marauder.models.focal import FocalLoss
+from marauder.models.ignored_places import IGNORED_BOXES, IGNORED_INDEX
 from marauder.models.loss_gains import GAINS, LOSS_NAMES, LossGains
 from marauder.models.transfer import start_detector
 from marauder.models.ultralytics_adapter import DetectionLossSums, DetectionModel
 from marauder.prediction.settings import MEASURING, PredictionSettings
 from marauder.tasks.detection.evaluator import DetectionEvaluator
 from marauder.tasks.detection.loss_settings import FocalSettings
+from marauder.tasks.detection.multi_scale import SizePlan
 from marauder.tasks.detection.pasting import PastePlan, Pasting
 
 log = logging.getLogger("marauder")
@@ -68,6 +70,9 @@ class DetectionPlan:
     """Pictures beside the training records that something is cut out of (places after theirs)."""
     book: SliceBook | None = None
     """Gives the slices that are measured after each epoch."""
+    multi_scale: SizePlan | None = None
+    """Which size the samples of each update have; ``None``: always ``image_size``, at which validation is in any
+    case."""
 
 
 class DetectionTask:
@@ -79,9 +84,11 @@ class DetectionTask:
         self.plan = plan
         # Samples, not pictures: with resampling a picture may stand at several places of an epoch.
         self.training_length = plan.resampling.length if plan.resampling is not None else len(plan.training)
-        self.training_store = PictureStore(plan.training, plan.image_size, cache_folder, cache_bytes)
+        # At the largest size: what is drawn larger than it is stored shows no more than before.
+        stored = plan.multi_scale.largest if plan.multi_scale is not None else plan.image_size
+        self.training_store = PictureStore(plan.training, stored, cache_folder, cache_bytes)
         # Not kept on disk: few of them, and each seldom drawn.
-        self.donor_store = PictureStore(plan.donors, plan.image_size, None, 0)
+        self.donor_store = PictureStore(plan.donors, stored, None, 0)
         self.pasting = Pasting(plan.pasting, self._donor) if plan.pasting is not None and plan.pasting.active else None
         # What the training pictures leave: those are read most.
         spare = cache_bytes - int(self.training_store.offsets[-1])
@@ -121,40 +128,41 @@ class DetectionTask:
         return DetectionLossSums(model, loss, FocalLoss(focal.gamma, focal.alpha), weights).sums
 
     def context(self, epoch: int, step: int, epochs: int) -> SampleContext:
-        """The last epochs have no mosaic; the size is always the plan's."""
-        return SampleContext(closing=epoch >= epochs - self.plan.close_mosaic_epochs)
+        """The last epochs have no mosaic; the size is the plan's, or that of the update."""
+        closing, sizes = epoch >= epochs - self.plan.close_mosaic_epochs, self.plan.multi_scale
+        if sizes is None:
+            return SampleContext(closing)
+        return SampleContext(closing, sizes.at(epoch, step, epochs), self.plan.image_size)
 
     def load(self, keys: list[SampleKey], context: SampleContext) -> LocalBatch:
         """Draw the samples of ``keys``; a picture that cannot be read becomes plain grey and is reported."""
         # Loaded in a worker process: what it cannot read travels back with the batch.
         set_aside: dict[str, str] = {}
-        size = self.plan.image_size
-        samples = [self._sample(key, context.closing, set_aside) for key in keys]
-        pictures = [_resized(sample.picture, context.image_size or size) for sample in samples]
-        numbers, classes, boxes = [], [], []
-        for number, sample in enumerate(samples):
-            numbers.append(np.full(len(sample.boxes), number))
-            classes.append(sample.classes)
-            # Ultralytics' loss takes centre and sides as fractions of the picture.
-            x0, y0, x1, y1 = sample.boxes.T / size
-            boxes.append(np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1))
+        samples = [self._sample(key, context, set_aside) for key in keys]
         tensors = {
             # Bytes, not floats: a quarter of what travels from the workers and to the GPU.
-            "images": torch.from_numpy(np.stack(pictures)),
-            "batch_idx": torch.from_numpy(np.concatenate(numbers)).float(),
-            "cls": torch.from_numpy(np.concatenate(classes)).float()[:, None],
-            "bboxes": torch.from_numpy(np.concatenate(boxes)).float(),
+            "images": torch.from_numpy(np.stack([sample.picture for sample in samples])),
+            "batch_idx": _numbers([sample.boxes for sample in samples]),
+            "cls": torch.from_numpy(np.concatenate([sample.classes for sample in samples])).float()[:, None],
+            "bboxes": _fractions([(sample.boxes, sample.picture) for sample in samples]),
         }
+        if self.plan.multi_scale is not None and self.plan.multi_scale.varies:
+            tensors[IGNORED_INDEX] = _numbers([sample.ignored for sample in samples])
+            tensors[IGNORED_BOXES] = _fractions([(sample.ignored, sample.picture) for sample in samples])
         return LocalBatch(tensors, list(keys), set_aside)
 
     def cut(self, batch: Batch, start: int, stop: int) -> Batch:
         """Samples ``start`` to ``stop`` with their boxes."""
         if start == 0 and stop >= len(batch["images"]):
             return batch
-        chosen = (batch["batch_idx"] >= start) & (batch["batch_idx"] < stop)
+        part = {"images": batch["images"][start:stop]}
         # Boxes lie in one list for all samples; their sample's number counts from the part's first.
-        part = {name: batch[name][chosen] for name in ("batch_idx", "cls", "bboxes")}
-        return {**part, "batch_idx": part["batch_idx"] - start, "images": batch["images"][start:stop]}
+        for index, others in (("batch_idx", ("cls", "bboxes")), (IGNORED_INDEX, (IGNORED_BOXES,))):
+            if index in batch:
+                chosen = (batch[index] >= start) & (batch[index] < stop)
+                part[index] = batch[index][chosen] - start
+                part |= {name: batch[name][chosen] for name in others}
+        return part
 
     def inputs(self, batch: Batch) -> torch.Tensor:
         """Images as float (B, 3, S, S) in 0..1, channels last in memory."""
@@ -190,17 +198,23 @@ class DetectionTask:
         resampling = self.plan.resampling
         return index if resampling is None else resampling.record_at(self.plan.seed, epoch, index)
 
-    def _sample(self, key: SampleKey, closing: bool, set_aside: dict[str, str]) -> Source:
+    def _sample(self, key: SampleKey, context: SampleContext, set_aside: dict[str, str]) -> Source:
         random = stream(self.plan.seed, "sample", key.epoch, key.index)
         chosen = [key.index]
         # Drawn whether or not a mosaic follows: what comes after does not depend on it.
         draw, partners = random.random(), random.integers(self.training_length, size=3)
-        if draw < self.plan.augmentation.mosaic and not closing:
+        if draw < self.plan.augmentation.mosaic and not context.closing:
             chosen += [int(partner) for partner in partners]
         sources = [self._source(self._record(key.epoch, index), set_aside) for index in chosen]
         if self.pasting is not None:
             sources = [self.pasting.apply(source, key.epoch, key.index, place) for place, source in enumerate(sources)]
-        return compose(sources, self.plan.image_size, self.plan.augmentation, random)
+        size = context.image_size or self.plan.image_size
+        augmentation, sizes = self.plan.augmentation, self.plan.multi_scale
+        # After pasting: at every size it is the same picture.
+        sources = [_scaled(source, self.training_store.long_side, size) for source in sources]
+        if sizes is None or not sizes.varies:
+            return compose(sources, size, augmentation, random)
+        return compose(sources, size, augmentation, random, sizes.zoom(augmentation.scale), sizes.least_box)
 
     def _source(self, index: int, set_aside: dict[str, str]) -> Source:
         record = self.plan.training[index]
@@ -226,12 +240,30 @@ class DetectionTask:
         return _with_boxes(picture, record), picture.shape[1] / record.width
 
 
-def _resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """A square picture at ``size`` pixels of a side."""
-    side = picture.shape[0]
-    if side == size:
-        return picture
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_LINEAR)
+def _scaled(source: Source, stored: int, size: int) -> Source:
+    """A source whose picture is stored for a long side of ``stored`` pixels, for one of ``size``."""
+    height, width = source.picture.shape[:2]
+    if stored == size:
+        return source
+    # Not by area, which would show less noise and softer edges than the pictures that the model is used on.
+    picture = cv2.resize(source.picture, scaled_size(width, height, size), interpolation=cv2.INTER_LINEAR)
+    gains = [picture.shape[1] / width, picture.shape[0] / height] * 2
+    return replace(source, picture=picture, boxes=source.boxes * gains)
+
+
+def _numbers(boxes: Sequence[np.ndarray]) -> torch.Tensor:
+    """For each box of all samples the number of its sample: float (N,)."""
+    return torch.from_numpy(np.repeat(np.arange(len(boxes)), [len(one) for one in boxes])).float()
+
+
+def _fractions(boxes: Sequence[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
+    """The boxes of all samples, each with its square picture, as Ultralytics' loss takes them: float (N, 4), centre
+    and sides as fractions of the picture."""
+    found = []
+    for corners, picture in boxes:
+        x0, y0, x1, y1 = corners.T / picture.shape[0]
+        found.append(np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1))
+    return torch.from_numpy(np.concatenate(found)).float()
 
 
 def _with_boxes(picture: np.ndarray, record: Record) -> Source:
