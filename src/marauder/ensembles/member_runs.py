@@ -9,11 +9,11 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.plain import Plain
-from marauder.critical.base_detector import architecture_of
 from marauder.ensembles.roles import MemberName
 from marauder.ensembles.training_settings import EnsembleTrainingSettings
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.transfer import start_detector
+from marauder.tasks.detection.base_detector import architecture_of
 from marauder.tasks.detection.settings import DetectionSettings
 
 log = logging.getLogger("marauder")

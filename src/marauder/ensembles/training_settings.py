@@ -12,7 +12,8 @@ from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake, mistakes_in, nearest
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.plugins import known_as, make
-from marauder.core.settings import NAME_PATTERN, Decides, Places, Settings
+from marauder.core.setting_mistakes import NAME_PATTERN
+from marauder.core.settings import Decides, Places, Settings
 from marauder.data.bagging import BaggingSettings
 from marauder.deployment.settings import DeploymentSettings, DeviceName, words_in_order
 from marauder.ensembles.roles import ROLES, MemberName, Role, read_members
