@@ -50,6 +50,7 @@ def lines(gains: list[float], pictures: str = "aquarium", moved: float = -0.05) 
                 line |= {"map50 water_type=II": raw}
             found.append(line)
         found[-3] |= {f"map50 on {arm}": raw + moved + 0.001 * seed for arm in table.TREATMENTS}
+        found[-2] |= {"map50 on raw": raw + gain - 0.02}
     return found
 
 
@@ -63,11 +64,12 @@ def test_whether_auto_helps_follows_from_the_pairs(gains: list[float], verdict: 
     assert "aquarium" in first.question and "57%" in first.question
 
 
-def test_stage_untrained_gain_and_water_types_are_told() -> None:
+def test_stage_gains_elsewhere_and_water_types_are_told() -> None:
     real, drawn = lines([0.03, 0.04, 0.05]), lines([0.03, 0.04, 0.05], "scenes")
     found = table.findings([*real, *drawn])
-    assert len(found) == 3 + 4
-    auto, stage, moved = found[:3]
+    assert len(found) == 4 + 5
+    auto, stage, moved, back = found[:4]
+    assert back.figure.startswith("-0.020") and "`auto` sees raw ones" in back.question
     assert auto.figure.startswith("+0.040") and stage.figure.startswith("gamma: +0.090")
     assert moved.figure.startswith("-0.049") and "loses" in moved.consequence
     assert "water_type=II" in found[-1].question and found[-1].verdict == "refuted"
