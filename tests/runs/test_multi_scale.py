@@ -53,6 +53,7 @@ def test_the_set_follows_the_native_size() -> None:
     assert MultiScaleSettings(sizes="128, 64,96").set_for(96) == (64, 96, 128)
     assert MultiScaleSettings().measured_for(640) == (480, 544, 640, 704, 768)
     assert MultiScaleSettings(measured_sizes=(480,)).measured_for(640) == (480, 640)
+    assert not settings(Path("d"), "multi_scale=true").multi_scale.is_off
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,8 @@ def test_a_file_a_pattern_and_every_kind_of_folder_name_detectors(tmp_path: Path
     named = [str(tmp_path / "flat"), str(flat[0]), str(tmp_path / "critical")]
     found = sources_of(named, AUTO, tmp_path / "multiscale")
     assert [one.name for one in found] == ["reef", "wreck", "critical"], "each once"
+    beside = sources_of(["ensemble"], AUTO, tmp_path / "multiscale")
+    assert [one.path for one in beside] == several, "a name alone is that of a folder beside the output"
     # Without a name it is the newest step's.
     assert sources_of((), AUTO, tmp_path / "multiscale")[0].path == run[0]
     run[0].unlink()

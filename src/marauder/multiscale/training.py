@@ -40,6 +40,11 @@ class MultiScaleSummary:
     models: Mapping[str, Path]
 
     @property
+    def earlier(self) -> list[Path]:
+        """Models beside the published ones that are of other calls: a pattern takes them, too."""
+        return sorted(path for path in self.folder.glob("*.pt") if path not in self.models.values())
+
+    @property
     def exit_status(self) -> int:
         """The worst of all runs."""
         return max(one.exit_status for one in self.runs.values())
@@ -84,7 +89,8 @@ def run_multiscale(
         if published is not None:
             models[source.name] = published
     reports = {one.name: read_json(one.folder / REPORT_JSON) for one in sources}
-    return MultiScaleSummary(settings.output, done, reports, models)
+    # A run's own settings name its folder: the models lie beside it.
+    return MultiScaleSummary(sources[0].folder.parent, done, reports, models)
 
 
 def run_settings(settings: MultiScaleStepSettings, source: Source, base: BaseDetector) -> MultiScaleRunSettings:
