@@ -170,6 +170,9 @@ def test_detectors_of_other_classes_or_architecture_are_refused_together(reef: P
     with pytest.raises(UserError, match=r"does not know square, cross and knows ray"):
         run_multiscale(settings.changed({"model": "auto"}), Clock())
     assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"b/best.pt: multi_scale: at image_size 64 the sizes would go from 128 to 96"):
+        words = ["multi_scale.sizes=[]", "multi_scale.smallest=128", f"weights={tmp_path / 'b' / 'best.pt'}"]
+        run_multiscale(load(reef, tmp_path / "out", *words), Clock())
     settings = load(reef, tmp_path / "out", f"weights={tmp_path / 'b' / 'best.pt'}")
     with pytest.raises(UserError, match="is not a checkpoint of this step"):
         run_multiscale(settings, Clock(), resume=tmp_path / "other.pt")
