@@ -127,8 +127,8 @@ def test_pictures_are_stored_at_the_largest_size_and_drawn_from_there(small_reef
 
 
 def test_one_size_is_plain_training_to_the_last_bit(small_reef: Path, tmp_path: Path) -> None:
-    words = ["training.epochs=3", "training.batch_size=4", "training.device=cpu", "training.threads=1", "weights=none",
-             "training.optimizer.warmup_epochs=1", *PLAIN]  # fmt: skip
+    words = ["training.epochs=2", "training.batch_size=4", "training.device=cpu", "training.threads=1", "weights=none",
+             "training.optimizer.warmup_epochs=1", "evaluation.draws=20", *PLAIN]  # fmt: skip
     hashes = []
     for name, more in (("plain", []), ("one_size", ["multi_scale.enabled=true", "multi_scale.sizes=64"])):
         run_gated(settings(small_reef, *words, *more).changed({"output": tmp_path / name}), Clock())
