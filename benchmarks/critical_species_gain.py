@@ -159,7 +159,7 @@ def train_and_measure(training: Line) -> Line:
     wanted, before = scale.updates, 0
     if arm == BASE:
         start, before = train_base(training, data, root / "base")
-        training = {**training, "set": [*training["set"], f"base_model={start}"]}
+        training = {**training, "start": None, "set": [*training["set"], f"base_model={start}"]}
     settings, updates = fitted(training, data, root / arm, wanted - before)
     if arm in ONE_TRAINING:
         weights = run_gated(settings, Clock()).weights

@@ -182,7 +182,7 @@ def test_ui_prints_one_line_with_the_address_of_the_newest_runs(
     monkeypatch.chdir(tmp_path)
     output = run_command("ui", "--runs", str(tmp_path), "--port", "5055").output
     address = f"http://127.0.0.1:5055/#/experiments/{newest.experiment_id}/runs"
-    assert output == f"open {address} (Ctrl-C ends the server)\n"
+    assert output == f"open {address} once MLflow has started (Ctrl-C ends it)\n"
     assert started[0][1:4] == ["-m", "mlflow", "ui"]
 
 

@@ -33,9 +33,10 @@ from marauder.core.files import (
     write_json,
     write_text,
 )
+from marauder.core.layers import read_yaml_mapping
 from marauder.core.progress import Progress
 from marauder.core.randomness import permutation, stream
-from marauder.core.settings import Settings, load_settings, read_yaml_mapping
+from marauder.core.settings import Settings, load_settings
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:

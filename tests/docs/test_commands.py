@@ -24,7 +24,8 @@ from documents import REPOSITORY, Block, Command, blocks, commands, pages
 from marauder.cli import main as cli
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
-from marauder.core.settings import load_settings, read_layer
+from marauder.core.layers import read_layer
+from marauder.core.settings import load_settings
 from marauder.data.slices.resolve import load_slices
 from marauder.gates.plan import load_gates
 from marauder.pipeline.graph import Pipeline

@@ -11,9 +11,10 @@ from typing import Self
 import pytest
 
 from marauder.core.errors import UserError
+from marauder.core.layers import Layer
 from marauder.core.metrics import Metric
 from marauder.core.plugins import names
-from marauder.core.settings import Layer, load_settings
+from marauder.core.settings import load_settings
 from marauder.data.slices.settings import SlicesSettings
 from marauder.gates.base import GateSettings
 from marauder.gates.floor import FloorEvidence

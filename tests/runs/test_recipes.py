@@ -12,7 +12,8 @@ from marauder.cli.config import app
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
 from marauder.core.explain import explain, walk
-from marauder.core.settings import Decides, Layer, merge_layers, read_layer
+from marauder.core.layers import Layer, merge_layers, read_layer
+from marauder.core.settings import Decides
 from marauder.critical.settings import CriticalSettings
 from marauder.runs.recipes import (
     as_yaml,

@@ -112,7 +112,8 @@ def _load(
 ) -> AnnotationSettings:
     """The settings; the data set is the batch's own where none is named."""
     from marauder.annotation.settings import AnnotationSettings
-    from marauder.core.settings import add_values, check_layer, read_layer_or_mistakes
+    from marauder.core.layers import add_values, read_layer_or_mistakes
+    from marauder.core.settings import check_layer
 
     layer = add_values(read_layer_or_mistakes(config), overrides, options, values)
     layer = add_values(layer, [], options, _of_workspace(layer.content))

@@ -210,7 +210,8 @@ class _Opened:
 
 def _open(kind: str | None, option: Sequence[str] | None, config: Path | None, runs: Path | None) -> _Opened:
     from marauder.core.errors import UserError
-    from marauder.core.settings import Layer, Settings, add_values, read_layer, validate_layer
+    from marauder.core.layers import Layer, add_values, read_layer
+    from marauder.core.settings import Settings, validate_layer
     from marauder.messaging.settings import EventSettings
     from marauder.registry.opening import open_registry
     from marauder.registry.settings import RegistrySettings

@@ -52,7 +52,7 @@ class ResumableCommand(TyperCommand):
 
     def _meant(self, option: str) -> str:
         from marauder.core.plugins import imported
-        from marauder.core.settings import typed_as
+        from marauder.core.setting_mistakes import typed_as
 
         word = option.removeprefix("--").replace("-", "_")
         return typed_as(imported(self.settings), word) if self.settings else ""

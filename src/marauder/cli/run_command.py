@@ -96,8 +96,9 @@ class RunCommand:
         raise typer.Exit(summary.exit_status)
 
     def _load(self, given: Plain, found: Mistakes) -> RunSettings:
+        from marauder.core.layers import add_values
         from marauder.core.plugins import imported
-        from marauder.core.settings import add_values, examine_layer
+        from marauder.core.settings import examine_layer
         from marauder.runs.recipes import check_run, run_layer
 
         model: type[RunSettings] = imported(self.settings)

@@ -105,7 +105,8 @@ def ui(
     else:
         # MLflow notes absolute places of artifacts, which moving the folder leaves behind.
         follow_move(store)
-        typer.echo(f"open http://127.0.0.1:{port}{newest_runs(store.database)} (Ctrl-C ends the server)")
+        address = f"http://127.0.0.1:{port}{newest_runs(store.database)}"
+        typer.echo(f"open {address} once MLflow has started (Ctrl-C ends it)")
         sys.stdout.flush()
         # ``exec``, not a child: the server takes this process's place, and with it Ctrl-C.
         os.chdir(store.database.parent)

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from marauder.core.errors import UserError
+from marauder.core.layers import Layer
 from marauder.core.sections import section_model
-from marauder.core.settings import Layer
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from pydantic import AfterValidator
 
 from marauder.core.errors import UserError
+from marauder.core.layers import Layer
 from marauder.core.plain import PlainMapping
-from marauder.core.settings import Layer, Settings, validate_layer
+from marauder.core.settings import Settings, validate_layer
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import enum
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -15,22 +13,11 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from marauder.core.clock import Clock
-from marauder.core.errors import UserError
-from marauder.core.mistakes import (
-    ARGUMENT,
-    OPTION,
-    OVERRIDE,
-    Mistake,
-    Mistakes,
-    MistakesError,
-    abbreviated,
-    is_typed,
-    mistakes_in,
-    nearest,
-)
+from marauder.core.layers import Layer, add_values, merge_layers, place_of, put_value, read_layer_or_mistakes
+from marauder.core.mistakes import Mistake
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.sections import fields_at, leaves, misplaced, model_at
-from marauder.core.yaml_text import ParsedYaml, parse_yaml
+from marauder.core.sections import misplaced
+from marauder.core.setting_mistakes import describe_mistake, missing_beside, mistake_in
 
 
 class Decides(enum.Enum):
@@ -72,12 +59,8 @@ class Existing:
 def _nested(dotted: Mapping[str, Any]) -> Plain:
     found = Layer({}, {})
     for key, value in dotted.items():
-        _put(found, tuple(key.split(".")), value, key)
+        put_value(found, tuple(key.split(".")), value, key)
     return found.content
-
-
-HERE = "{here}"
-"""In what a validator or ``Settings.elsewhere`` says: what goes before the names of the section's settings."""
 
 
 class Settings(BaseModel):
@@ -123,38 +106,7 @@ class Settings(BaseModel):
         return type(self).model_validate(values)
 
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-"""Of names that files, trackers and registries all take."""
-NAME_WORDS = "give 1 to 63 letters (a to z), digits, dots, underscores and hyphens, the first a letter or a digit"
 AnySettings = TypeVar("AnySettings", bound=Settings)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Settings from one place: ``content`` as nested mappings, ``places`` the ``file:line`` of every key path.
-
-    ``written``: single values as they stand there. ``mistakes``: what could not be taken in; ``validate_layer`` lists
-    them with its own. ``typed``: places on the command line, in its order. ``prefixes``: by place, what is typed there
-    before the names of these settings, where they are a section of others (``gate.``).
-    """
-
-    content: Plain
-    places: dict[tuple[str, ...], str]
-    name: str = "the settings"
-    written: dict[tuple[str, ...], str] = field(default_factory=dict)
-    mistakes: tuple[Mistake, ...] = ()
-    typed: tuple[str, ...] = ()
-    prefixes: Mapping[str, str] = field(default_factory=dict)
-
-    def name_of(self, keys: Sequence[str], place: str) -> str:
-        """The dotted name of a setting, as it is typed at ``place``."""
-        return self.prefixes.get(place, "") + ".".join(keys)
-
-    def demand_none(self, mistakes: Iterable[Mistake]) -> None:
-        """Raise ``MistakesError`` if there are any, in the order of this layer's places."""
-        found = tuple(mistakes)
-        if found:
-            raise MistakesError(found, self.name, self.typed)
 
 
 @dataclass(frozen=True)
@@ -181,7 +133,7 @@ class Places:
 
     def at(self, key: str = "") -> str:
         """Where the setting ``key`` (dotted, from this section) was given; empty where it was not."""
-        return _place_of(self._keys(key), self.layer.places)
+        return place_of(self._keys(key), self.layer.places)
 
     def gives(self, key: str) -> bool:
         """Whether the setting ``key`` itself was given by the user, to whom it is then said what is wrong with it."""
@@ -189,7 +141,7 @@ class Places:
 
     def mistake(self, key: str, words: str) -> Mistake:
         """A mistake in the setting ``key``."""
-        return _mistake_in(self.layer.name_of(self._keys(key), self.at(key)), words, self.at(key))
+        return mistake_in(self.layer.name_of(self._keys(key), self.at(key)), words, self.at(key))
 
     def layer_of(self, key: str) -> Layer:
         """What was given below ``key``, with the same places."""
@@ -211,58 +163,6 @@ class Places:
 
     def _keys(self, key: str) -> tuple[str, ...]:
         return (*self.prefix, *(key.split(".") if key else ()))
-
-
-def read_layer(path: Path | str) -> Layer:
-    """The settings of a YAML file. Raises ``UserError`` with the place, also for keys that are not text."""
-    parsed = _read_yaml(Path(path), number_keys_are_text=True)
-    if parsed.odd_keys:
-        raise MistakesError(parsed.odd_keys, str(path))
-    places = {keys: f"{path}:{line}" for keys, line in parsed.lines.items()}
-    return Layer(parsed.content, places, str(path), parsed.written)
-
-
-def read_layer_or_mistakes(path: Path | str | None) -> Layer:
-    """As ``read_layer``, but what is wrong with the file is kept in the layer, for one list with all other mistakes.
-    Without a path there are no settings."""
-    if path is None:
-        return Layer({}, {})
-    try:
-        return read_layer(path)
-    except UserError as error:
-        return Layer({}, {}, str(path), mistakes=tuple(mistakes_in(error)))
-
-
-def merge_layers(layers: Sequence[Layer]) -> Layer:
-    """Later layers take precedence, key by key; a value that is not a mapping is replaced as a whole."""
-    content: Plain = {}
-    places: dict[tuple[str, ...], str] = {}
-    written: dict[tuple[str, ...], str] = {}
-    for layer in layers:
-        for keys in _merge(content, layer.content, ()):
-            # What stood below the old value is gone, and so are its places.
-            for known, new in ((places, layer.places), (written, layer.written)):
-                for old in [old for old in known if old[: len(keys)] == keys]:
-                    del known[old]
-                known |= {own: value for own, value in new.items() if own[: len(keys)] == keys}
-        # Sections that were there already: the later place is the one to look at.
-        places |= {keys: place for keys, place in layer.places.items() if keys in places}
-    mistakes = tuple(mistake for layer in layers for mistake in layer.mistakes)
-    typed = tuple(place for layer in layers for place in layer.typed)
-    prefixes = {place: prefix for layer in layers for place, prefix in layer.prefixes.items()}
-    return Layer(content, places, layers[-1].name if layers else "the settings", written, mistakes, typed, prefixes)
-
-
-def _merge(base: Plain, over: PlainMapping, prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Put ``over`` into ``base``; yields the keys of what was put in as a whole."""
-    for name, value in over.items():
-        known = base.get(name)
-        if isinstance(value, Mapping) and isinstance(known, dict):
-            yield from _merge(known, value, (*prefix, str(name)))
-            continue
-        # Later layers are merged into this copy; the layer it comes from stays as it was read.
-        base[name] = copy.deepcopy(value)
-        yield (*prefix, str(name))
 
 
 def split_commas(value: Any) -> Any:
@@ -301,50 +201,6 @@ def load_settings(
     return validate_layer(model, add_values(layer, overrides, options, values), options)
 
 
-def add_values(
-    layer: Layer, overrides: Sequence[str], options: Mapping[str, str] | None, values: PlainMapping
-) -> Layer:
-    """``layer`` with dotted overrides and then values (by dotted name; ``None`` is left out) put over it.
-
-    Overrides that cannot be read become mistakes of the layer.
-    """
-    changed = replace(
-        layer, content=copy.deepcopy(layer.content), places=dict(layer.places), written=dict(layer.written)
-    )
-    mistakes, typed = Mistakes(layer.mistakes), list(layer.typed)
-    for override in overrides:
-        place = override_place(override)
-        typed.append(place)
-        key, found, text = override.partition("=")
-        keys = tuple(key.strip().split("."))
-        if not found or not all(keys):
-            mistakes.add([Mistake("write it as key=value, for example training.epochs=20", place)])
-            continue
-        with mistakes.gathered():
-            parsed = _parse_value(text, override)
-            _put(changed, keys, parsed.content, place)
-            changed.written.update({(*keys, *below): value for below, value in parsed.written.items()})
-    for name, value in values.items():
-        if value is not None:
-            place = option_place(name, options)
-            typed.append(place)
-            with mistakes.gathered():
-                _put(changed, tuple(name.split(".")), value, place)
-    return replace(changed, mistakes=tuple(mistakes.found), typed=tuple(typed))
-
-
-def override_place(override: str) -> str:
-    """What ``key=value`` on the command line is called where it is wrong."""
-    return f"{OVERRIDE}{override!r}"
-
-
-def option_place(name: str, options: Mapping[str, str] | None = None) -> str:
-    """What the option that gives the setting ``name`` is called: ``option --batch-size``; or the argument of a Python
-    function, where ``options`` names one (``argument data``)."""
-    flag = (options or {}).get(name, "--" + name.replace("_", "-"))
-    return flag if flag.startswith(ARGUMENT) else f"option {flag}"
-
-
 def validate_layer(model: type[AnySettings], layer: Layer, options: Mapping[str, str] | None = None) -> AnySettings:
     """The settings that ``layer`` states. Raises ``UserError`` that lists every mistake with its place."""
     settings, mistakes = examine_layer(model, layer, options)
@@ -376,7 +232,7 @@ def examine_layer(
             follows = any(other[: len(location)] == location for other in wrong)
             follows = follows or any(other != location and other[: len(location)] == location for other in below)
             if not follows and not (one["type"] == "missing" and unread):
-                mistakes.append(_describe(model, one, layer, options or {}, _missing_beside(location, found)))
+                mistakes.append(describe_mistake(model, one, layer, options or {}, missing_beside(location, found)))
         cut = [keys for location, _ in found if (keys := _cut(content, location))]
         wrong += [location for location, _ in found]
         if not cut:
@@ -400,7 +256,7 @@ def put_right(model: type[BaseModel], layer: Layer) -> Layer:
             content=merge_layers([Layer(value, {}), Layer(rest, {})]).content,
             places=_moved(layer.places, old, new),
             written=_moved(layer.written, old, new),
-            mistakes=(*layer.mistakes, _describe(model, wrong, layer, {})),
+            mistakes=(*layer.mistakes, describe_mistake(model, wrong, layer, {})),
         )
     return layer
 
@@ -478,170 +334,3 @@ def _pieced_together(model: type[AnySettings], content: Plain) -> AnySettings:
         except ValidationError:
             values[name] = None
     return cast("AnySettings", model.model_construct(**values))
-
-
-def read_yaml_mapping(path: Path) -> tuple[Plain, dict[tuple[str, ...], int]]:
-    """Read a YAML mapping and the line (from 1) of every key path in it. Raises ``UserError`` with the place."""
-    parsed = _read_yaml(path)
-    return parsed.content, parsed.lines
-
-
-def _read_yaml(path: Path, number_keys_are_text: bool = False) -> ParsedYaml:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    parsed = parse_yaml(
-        text,
-        lambda line: f"{path}:{line}" if line is not None else str(path),
-        number_keys_are_text=number_keys_are_text,
-    )
-    # An empty file, or one of comments alone, means all defaults.
-    if parsed.content is None:
-        return ParsedYaml({})
-    if not isinstance(parsed.content, dict):
-        raise UserError(f"{path}:1: expected 'key: value' lines, found {type(parsed.content).__name__}")
-    return parsed
-
-
-def _parse_value(text: str, override: str) -> ParsedYaml:
-    parsed = parse_yaml(text, lambda _: override_place(override), number_keys_are_text=True)
-    if parsed.odd_keys:
-        raise MistakesError(parsed.odd_keys)
-    return parsed
-
-
-def _put(layer: Layer, keys: tuple[str, ...], value: Any, place: str) -> None:
-    content = layer.content
-    for count, key in enumerate(keys[:-1], 1):
-        content = content.setdefault(key, {})
-        if not isinstance(content, dict):
-            words = f"{'.'.join(keys[:count])} is a single value and has no keys below it"
-            raise MistakesError([Mistake(words, place)])
-    content[keys[-1]] = value
-    for known in (layer.places, layer.written):
-        for old in [old for old in known if old[: len(keys)] == keys]:
-            del known[old]
-    layer.places[keys] = place
-
-
-def _place_of(keys: tuple[str, ...], places: Mapping[tuple[str, ...], str]) -> str:
-    """Where ``keys`` were given, or the nearest section above, or the first setting below."""
-    for length in range(len(keys), 0, -1):
-        if keys[:length] in places:
-            return places[keys[:length]]
-    return next((place for below, place in places.items() if below[: len(keys)] == keys), "")
-
-
-_WHOLE, _NUMBER, _TRUTH = "must be a whole number", "must be a number", "must be true or false"
-PLAIN_WORDS = {
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), _WHOLE),
-    **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),
-    **dict.fromkeys(("bool_type", "bool_parsing"), _TRUTH),
-}
-"""What to say where pydantic's words are a programmer's, by its kind of mistake."""
-
-
-def _missing_beside(location: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], Any]]) -> list[str]:
-    """The names of all that is missing in the section of ``location``."""
-    return [other[-1] for other, one in found if one["type"] == "missing" and other[:-1] == location[:-1]]
-
-
-def _describe(
-    model: type[BaseModel], mistake: Any, layer: Layer, options: Mapping[str, str], missing: Sequence[str] = ()
-) -> Mistake:
-    """``missing``: all that is missing in the same section, said at once; the same mistake again is dropped."""
-    location = tuple(str(part) for part in mistake["loc"])
-    location = _meant(model, location, mistake["msg"].removeprefix("Value error, "))
-    place = _place_of(location, layer.places)
-    name = layer.name_of(location, place) or "settings"
-    section = layer.name_of((), place) + "".join(f"{one}." for one in location[:-1])
-    kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ").replace(HERE, section)
-    if kind == "missing":
-        if len(location) > 1 and place:
-            words = f"{', '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
-            return Mistake(f"{layer.name_of(location[:-1], place)}: {words}", place)
-        option = options.get(location[0], "an option") if len(location) == 1 else "an option"
-        if option.startswith(ARGUMENT):
-            return Mistake(f"{name}: is missing: give the {option}")
-        return Mistake(f"{name}: is missing: give it in the settings file or as {option}")
-    if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
-        if is_typed(place):
-            example = next(iter(fields_at(model, location)), "NAME")
-            if difflib.get_close_matches(str(mistake["input"]).lower(), ["off"]):
-                return _mistake_in(name, f"no such value as {mistake['input']!r}; did you mean {name}=off?", place)
-            words = f"is a section of settings, not a single value ({mistake['input']!r}); name one of them: "
-            return _mistake_in(name, f"{words}{name}.{example}", place)
-        return _mistake_in(name, f"expected 'key: value' lines below it, found {reprlib.repr(mistake['input'])}", place)
-    if kind == "extra_forbidden":
-        prefix = layer.name_of((), place)
-        told = _elsewhere(model, location, prefix)
-        if told:
-            return Mistake(f"{name}: no such setting here: {told}", place)
-        known = sorted(fields_at(model, location[:-1]))
-        near = (_deeper(model, location, known, prefix) or nearest(location[-1], known, WHOLE_LIST)) if known else ""
-        return Mistake(f"{name}: no such setting{near}", place)
-    if kind == "string_pattern_mismatch" and mistake["ctx"]["pattern"] == NAME_PATTERN:
-        words = f"{NAME_WORDS}, not {_written_at(location, layer) or repr(mistake['input'])}"
-        return _mistake_in(name, words, place)
-    if kind in PLAIN_WORDS and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
-        found = _written_at(location, layer) or reprlib.repr(mistake["input"])
-        return _mistake_in(name, f"{PLAIN_WORDS[kind]}, not {found}", place)
-    if mistake["msg"] == message and not isinstance(mistake["input"], (dict, list, tuple, BaseModel)):
-        # What was typed, not what YAML read: ``yes`` is true to it, ``0100`` is 64.
-        message += f", found {_written_at(location, layer) or reprlib.repr(mistake['input'])}"
-    return _mistake_in(name, message.removeprefix(".".join(location) + ": "), place)
-
-
-def _mistake_in(name: str, words: str, place: str) -> Mistake:
-    """A mistake in the setting ``name``, which the place of an option or an argument names already."""
-    return Mistake(words if place.startswith((ARGUMENT, OPTION)) else f"{name}: {words}", place)
-
-
-def _meant(model: type[BaseModel], location: tuple[str, ...], message: str) -> tuple[str, ...]:
-    """What holds for several settings is said of the section; a message that begins with a name is of that one."""
-    named = (*location, *message.partition(":")[0].split("."))
-    return named if named[-1] in fields_at(model, named[:-1]) else location
-
-
-def _deeper(model: type[BaseModel], location: tuple[str, ...], known: Sequence[str], prefix: str) -> str:
-    """The setting that is called so in a section, and Ultralytics' word that was perhaps mistyped; empty: none.
-    ``prefix`` goes before the names of settings."""
-    word = location[-1].lower()
-    if difflib.get_close_matches(word, known, 1):
-        return ""
-    below: dict[str, list[str]] = {}
-    for keys in leaves(model):
-        below.setdefault(keys[-1], []).append(prefix + ".".join(keys))
-    near = abbreviated(word, below) or difflib.get_close_matches(word, below, 1, 0.8)
-    meant = below[near[0]][:3] if near else difflib.get_close_matches(word, getattr(model, "elsewhere", ()), 1, 0.8)
-    return f"; did you mean {' or '.join(meant)}?" if meant else ""
-
-
-def typed_as(model: type[BaseModel], word: str) -> str:
-    """How the setting is typed that somebody looked for as an option ``--word``; empty where nothing is known of it."""
-    if told := _elsewhere(model, (word,), ""):
-        return told
-    meant = [".".join(keys) for keys in leaves(model) if keys[-1] == word][:3]
-    return f"it is a setting, typed as {' or '.join(f'{name}=VALUE' for name in meant)}" if meant else ""
-
-
-WHOLE_LIST = "`marauder config explain` lists all"
-
-
-def _written_at(location: tuple[str, ...], layer: Layer) -> str:
-    while location and location not in layer.written:
-        location = location[:-1]
-    return repr(layer.written[location]) if location else ""
-
-
-def _elsewhere(model: type[BaseModel], location: tuple[str, ...], prefix: str) -> str:
-    # From the section outwards: a name that belongs elsewhere may be looked for at any depth.
-    for depth in range(len(location) - 1, -1, -1):
-        holder = model_at(model, location[:depth])
-        if holder is not None and issubclass(holder, Settings) and location[-1] in holder.elsewhere:
-            here = prefix + "".join(f"{name}." for name in location[:depth])
-            return holder.elsewhere[location[-1]].replace(HERE, here)
-    return ""

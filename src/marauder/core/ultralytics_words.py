@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from marauder.core.settings import HERE
+from marauder.core.setting_mistakes import HERE
 
 
 @dataclass(frozen=True)

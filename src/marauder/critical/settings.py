@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from marauder.core.settings import NAME_PATTERN, Decides, Settings
+from marauder.core.setting_mistakes import NAME_PATTERN
+from marauder.core.settings import Decides, Settings
 from marauder.data.balancing import BalanceSettings
 from marauder.imaging.copy_paste_settings import CopyPasteSettings
 from marauder.mining.settings import MiningSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from marauder.core.clock import Clock, listening_clock
 from marauder.core.errors import UserError, printable
+from marauder.core.layers import read_yaml_mapping
 from marauder.core.plugins import make
 from marauder.core.plugins import names as plugin_names
-from marauder.core.settings import read_yaml_mapping
 from marauder.core.wording import to_type
 from marauder.data.formats.assembling import assemble
 from marauder.data.formats.base import Reader, ReadOptions

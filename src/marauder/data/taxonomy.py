@@ -17,8 +17,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from marauder.core.clock import Clock
+from marauder.core.layers import Layer, read_layer
 from marauder.core.mistakes import Mistake, MistakesError
-from marauder.core.settings import Layer, Places, Settings, examine_layer, read_layer
+from marauder.core.settings import Places, Settings, examine_layer
 from marauder.data.records import Dataset, Record
 
 DEFAULT_FILE = Path(__file__).with_name("taxonomy_default.yaml")

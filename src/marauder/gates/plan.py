@@ -9,21 +9,12 @@ from typing import Any, cast
 
 from pydantic import create_model
 
+from marauder.core.layers import Layer, add_values, merge_layers, read_layer, read_layer_or_mistakes
 from marauder.core.metrics import Metric
 from marauder.core.mistakes import Mistake, MistakesError, is_typed
 from marauder.core.plain import Plain, PlainMapping
 from marauder.core.plugins import names, resolve
-from marauder.core.settings import (
-    Layer,
-    Places,
-    Settings,
-    add_values,
-    examine_layer,
-    merge_layers,
-    put_right,
-    read_layer,
-    read_layer_or_mistakes,
-)
+from marauder.core.settings import Places, Settings, examine_layer, put_right
 from marauder.gates.base import Gate, GateSettings
 from marauder.gates.verdict import Phase, Verdict
 

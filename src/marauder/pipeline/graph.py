@@ -17,19 +17,11 @@ from pydantic import Field, create_model
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.file_identity import identify, is_same
+from marauder.core.layers import Layer, add_values, merge_layers, read_layer_or_mistakes
 from marauder.core.locks import is_held
 from marauder.core.mistakes import Mistake, Mistakes
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.settings import (
-    Layer,
-    Places,
-    Settings,
-    add_values,
-    examine_layer,
-    merge_layers,
-    put_right,
-    read_layer_or_mistakes,
-)
+from marauder.core.settings import Places, Settings, examine_layer, put_right
 from marauder.core.ultralytics_words import answers
 from marauder.pipeline import steps as steps_package
 from marauder.pipeline.record import StepRecord, lock_path, read_record, settings_path

@@ -12,22 +12,11 @@ import yaml
 
 from marauder.core.decides import names
 from marauder.core.errors import UserError
+from marauder.core.layers import Layer, add_values, merge_layers, override_place, read_layer, read_layer_or_mistakes
 from marauder.core.mistakes import Mistake, Mistakes, MistakesError, nearest
 from marauder.core.plain import PlainMapping
 from marauder.core.plugins import is_known
-from marauder.core.settings import (
-    Decides,
-    Layer,
-    Places,
-    add_values,
-    examine_layer,
-    merge_layers,
-    override_place,
-    put_right,
-    read_layer,
-    read_layer_or_mistakes,
-    validate_layer,
-)
+from marauder.core.settings import Decides, Places, examine_layer, put_right, validate_layer
 from marauder.runs.settings import RunSettings, names_a_file
 from marauder.runs.task_description import all_tasks, describe_task
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from marauder.core.decides import decided
 from marauder.core.files import fingerprint
-from marauder.core.settings import NAME_PATTERN, Decides
+from marauder.core.setting_mistakes import NAME_PATTERN
+from marauder.core.settings import Decides
 from marauder.data.manifests.pinning import DataPin
 from marauder.runs.settings import RunSettings
 

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from marauder.core.decides import BY_CONTENT, ByContent
 from marauder.core.plain import Plain
 from marauder.core.plugins import known_as
-from marauder.core.settings import HERE, NAME_PATTERN, Decides, Settings
+from marauder.core.setting_mistakes import HERE, NAME_PATTERN
+from marauder.core.settings import Decides, Settings
 from marauder.core.ultralytics_words import answers
 from marauder.engine.settings import TrainingSettings
 from marauder.launch.settings import NoticeSettings

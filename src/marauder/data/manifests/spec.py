@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from marauder.core.errors import UserError
+from marauder.core.layers import read_yaml_mapping
 from marauder.core.plain import Plain
-from marauder.core.settings import Settings, load_settings, read_yaml_mapping
+from marauder.core.settings import Settings, load_settings
 
 SPEC_FILE = "dataset.yaml"
 SPLITS = ("train", "val", "test")

@@ -13,8 +13,8 @@ import yaml
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import TEMPORARY_SUFFIX, atomic_path, write_text
+from marauder.core.layers import read_yaml_mapping
 from marauder.core.plain import Plain, PlainMapping
-from marauder.core.settings import read_yaml_mapping
 from marauder.data.manifests.format import LABEL, METADATA, SOURCE, local_path, row_of
 from marauder.data.manifests.parquet import write_parquet
 from marauder.data.manifests.rows import JSON_SUFFIXES, PARQUET_SUFFIX

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from marauder.core.errors import UserError
+from marauder.core.layers import read_layer_or_mistakes
 from marauder.core.mistakes import Mistake, MistakesError
 from marauder.core.plain import PlainMapping
-from marauder.core.settings import examine_layer, put_right, read_layer_or_mistakes
+from marauder.core.settings import examine_layer, put_right
 from marauder.data.records import Record
 from marauder.data.slices.columns import Values, box_columns, picture_columns, plain
 from marauder.data.slices.counting import Counter

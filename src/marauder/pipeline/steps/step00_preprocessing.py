@@ -161,7 +161,7 @@ def publish(folder: Path, data_yaml: Path) -> None:
     import yaml
 
     from marauder.core.files import write_text
-    from marauder.core.settings import read_yaml_mapping
+    from marauder.core.layers import read_yaml_mapping
     from marauder.data.stored import stored_rows
 
     prefix = folder.relative_to(data_yaml.parent).as_posix()

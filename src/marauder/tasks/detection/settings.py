@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from marauder.core.decides import BY_CONTENT
-from marauder.core.settings import COMMAS, NAME_PATTERN, Decides
+from marauder.core.setting_mistakes import NAME_PATTERN
+from marauder.core.settings import COMMAS, Decides
 from marauder.data.balancing import BalanceSettings
 from marauder.engine.settings import TrainingSettings
 from marauder.imaging.augmentation import AugmentationSettings

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from marauder.core.decides import BY_CONTENT
 from marauder.core.plugins import known_as
-from marauder.core.settings import NAME_PATTERN, Decides, Settings
+from marauder.core.setting_mistakes import NAME_PATTERN
+from marauder.core.settings import Decides, Settings
 from marauder.core.ultralytics_words import answers
 from marauder.data.groups import GroupPattern
 from marauder.data.thinning import ThinningSettings
