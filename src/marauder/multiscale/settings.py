@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake, Mistakes
-from marauder.core.settings import COMMAS, NAME_PATTERN, Places
+from marauder.core.setting_mistakes import NAME_PATTERN
+from marauder.core.settings import COMMAS, Places
 from marauder.engine.settings import OptimizerSettings
 from marauder.multiscale.sources import sources_of
 from marauder.runs.settings import AUTO, StartWeights, is_word
