@@ -40,6 +40,7 @@ TOP = {
 """What the page of a run and that of a pretraining have in common."""
 BALANCE = SimpleNamespace(kind=TRAP, limit=4, threshold=0.1, critical_factor=2.0)
 PART = {"before": 0.1, "after": 0.2, "delta": 0.1, "interval": TRAP}
+COUNTED_PART = {**PART, "boxes": 3, "groups": 2}
 VALUE = SimpleNamespace(value=0.5, low=math.nan, high=0.7)
 AGREEMENT = SimpleNamespace(
     mean_iou=VALUE, class_kappa=VALUE, kappa=VALUE, found_by_both=VALUE, well_located=0.5, pictures=[1], boxes=3
@@ -146,6 +147,31 @@ PAGES: dict[str, dict[str, Any]] = {
         "empty_pictures": 3,
         "crops": [{"source": PICTURE, "class": TRAP, "score": 0.5, "what": TRAP, "key": TRAP}],
         "no_crops": TRAP,
+    },
+    "multiscale/report.html": {
+        "content": {
+            "title": TRAP,
+            "pictures": 3,
+            "split": TRAP,
+            "before_is": TRAP,
+            "trained_sizes": [480, 768],
+            "schedule": TRAP,
+            "native": 640,
+            "words": [TRAP],
+            "by_size": [
+                {
+                    "size": 640,
+                    "native": True,
+                    **dict.fromkeys(("map50_95", "map50", "map_small"), COUNTED_PART),
+                    "from_native": dict.fromkeys(("map50_95", "map_small"), COUNTED_PART),
+                }
+            ],
+            "in_picture_pixels": {"map_small": COUNTED_PART},
+        },
+        "figure": PICTURE,
+        "kinds": [("map50_95", TRAP), ("map_small", TRAP)],
+        "reference": 640,
+        "least": (8, 30),
     },
     "preprocessing/report.html": {
         "rows": [(TRAP, TRAP)],

@@ -126,7 +126,10 @@ def test_differences_name_exactly_the_leaves_that_differ(one: dict[str, Any], ot
     assert named == {name for name in {*before, *after} if before.get(name, missing) != after.get(name, missing)}
 
 
-@pytest.mark.parametrize("step", [step for step in discover() if step.name in ("pretraining", "baseline", "critical")])
+TRAINING = ("pretraining", "baseline", "critical", "multiscale")
+
+
+@pytest.mark.parametrize("step", [step for step in discover() if step.name in TRAINING])
 def test_more_epochs_are_not_a_finished_step(step: Step) -> None:
     assert {"training.epochs", "training.patience"} <= step.continued()
     assert not {"training.epochs", "training.optimizer.learning_rate", "project"} & step.without_effect()

@@ -53,6 +53,7 @@ def test_the_set_follows_the_native_size() -> None:
     assert MultiScaleSettings(sizes="128, 64,96").set_for(96) == (64, 96, 128)
     assert MultiScaleSettings().measured_for(640) == (480, 544, 640, 704, 768)
     assert MultiScaleSettings(measured_sizes=(480,)).measured_for(640) == (480, 640)
+    assert not settings(Path("d"), "multi_scale=true").multi_scale.is_off
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,8 @@ def test_pictures_are_stored_at_the_largest_size_and_drawn_from_there(small_reef
 
 
 def test_one_size_is_plain_training_to_the_last_bit(small_reef: Path, tmp_path: Path) -> None:
-    words = ["training.epochs=3", "training.batch_size=4", "training.device=cpu", "training.threads=1", "weights=none",
-             "training.optimizer.warmup_epochs=1", *PLAIN]  # fmt: skip
+    words = ["training.epochs=2", "training.batch_size=4", "training.device=cpu", "training.threads=1", "weights=none",
+             "training.optimizer.warmup_epochs=1", "evaluation.draws=20", *PLAIN]  # fmt: skip
     hashes = []
     for name, more in (("plain", []), ("one_size", ["multi_scale.enabled=true", "multi_scale.sizes=64"])):
         run_gated(settings(small_reef, *words, *more).changed({"output": tmp_path / name}), Clock())

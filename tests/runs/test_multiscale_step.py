@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.multiscale.report import AtSizes, compared, verdict_words, write_multi_scale_report
 from marauder.multiscale.settings import MultiScaleStepSettings
-from marauder.multiscale.sources import files_of, sources_of
-from marauder.multiscale.training import run_multiscale
+from marauder.multiscale.sources import Source, files_of, sources_of
+from marauder.multiscale.training import publish, run_multiscale
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.steps.step07_multiscale import STEP
 from marauder.pipeline.workspace import Workspace
@@ -170,6 +170,9 @@ def test_detectors_of_other_classes_or_architecture_are_refused_together(reef: P
     with pytest.raises(UserError, match=r"does not know square, cross and knows ray"):
         run_multiscale(settings.changed({"model": "auto"}), Clock())
     assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"b/best.pt: multi_scale: at image_size 64 the sizes would go from 128 to 96"):
+        words = ["multi_scale.sizes=[]", "multi_scale.smallest=128", f"weights={tmp_path / 'b' / 'best.pt'}"]
+        run_multiscale(load(reef, tmp_path / "out", *words), Clock())
     settings = load(reef, tmp_path / "out", f"weights={tmp_path / 'b' / 'best.pt'}")
     with pytest.raises(UserError, match="is not a checkpoint of this step"):
         run_multiscale(settings, Clock(), resume=tmp_path / "other.pt")
@@ -198,6 +201,8 @@ def test_a_file_a_pattern_and_every_kind_of_folder_name_detectors(tmp_path: Path
     named = [str(tmp_path / "flat"), str(flat[0]), str(tmp_path / "critical")]
     found = sources_of(named, AUTO, tmp_path / "multiscale")
     assert [one.name for one in found] == ["reef", "wreck", "critical"], "each once"
+    beside = sources_of(["ensemble"], AUTO, tmp_path / "multiscale")
+    assert [one.path for one in beside] == several, "a name alone is that of a folder beside the output"
     # Without a name it is the newest step's.
     assert sources_of((), AUTO, tmp_path / "multiscale")[0].path == run[0]
     run[0].unlink()
@@ -272,15 +277,14 @@ def test_few_clips_and_no_small_animals_are_no_verdict() -> None:
     assert "no small animals" in verdict_words({**ABOUT, **content})[0]
 
 
-def test_a_failed_gate_publishes_nothing_and_takes_an_earlier_result_away(
-    reef: Path, members: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "multiscale"
-    output.mkdir()
-    shutil.copyfile(members / "deep" / "best.pt", output / "deep.pt")
-    words = [
-        f"weights={members / 'deep' / 'best.pt'}",
-        "gate.limits={severity: fail, metrics: {map50: {minimum: 0.99}}}",
-    ]
-    done = run_multiscale(load(reef, output, "training.epochs=1", *words), Clock())
-    assert done.exit_status == 3 and not done.models and not (output / "deep.pt").exists()
+def test_a_failed_gate_publishes_nothing_and_takes_an_earlier_result_away(members: Path, tmp_path: Path) -> None:
+    source = Source("deep", members / "deep" / "best.pt", tmp_path / "deep")
+    run: Any = SimpleNamespace(exit_status=0, weights=source.path)
+    published = publish(run, source)
+    assert published == tmp_path / "deep.pt" and hash_file(published) == hash_file(source.path)
+    before = published.stat().st_mtime_ns
+    assert publish(run, source) == published and published.stat().st_mtime_ns == before, (
+        "whole, it is not written again"
+    )
+    run.exit_status = 3
+    assert publish(run, source) is None and not published.exists()

@@ -38,6 +38,8 @@ def _show(_: MultiScaleStepSettings, summary: MultiScaleSummary) -> None:
         typer.echo(f"         {run.folder / REPORT_PAGE}")
     for path in summary.models.values():
         typer.echo(f"model:   {path}")
+    if summary.earlier:
+        typer.echo(f"also there, of earlier calls: {', '.join(map(str, summary.earlier))}")
 
 
 MULTISCALE = RunCommand(

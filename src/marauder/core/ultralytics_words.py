@@ -67,7 +67,7 @@ TRAINING: Mapping[str, Word] = {
     "erasing": _none("it is for classification, and nothing here erases"),
     "auto_augment": _none("it is for classification; augmentation names what is drawn here"),
     "multi_scale": Word(
-        "multi_scale.enabled", "multi_scale=0.25 at 640 pixels is multi_scale.smallest=480 multi_scale.largest=800"
+        "multi_scale.enabled", "0.25 at 640 pixels is multi_scale.smallest=480 multi_scale.largest=800"
     ),
     "rect": _none("training pictures are square, evaluated ones as they are"),
     "single_cls": _none("make one class of all with a taxonomy: marauder data organize --taxonomy FILE"),

@@ -60,8 +60,15 @@ def write_multi_scale_report(folder: Path, found: AtSizes, about: Plain, draws: 
     content = {**about, "format": 1, **compared(found, draws, clock)}
     content["words"] = verdict_words(content)
     write_json(folder / REPORT_JSON, content)
-    figure = embed_picture(size_figure(content))
-    write_text(folder / REPORT_PAGE, render_page("multiscale/report.html", content=content, figure=figure, **_words()))
+    page = render_page(
+        "multiscale/report.html",
+        content=_told(content),
+        figure=embed_picture(size_figure(content)),
+        kinds=[("map50_95", "all"), *OF_SIZES.items()],
+        reference=REFERENCE,
+        least=(LEAST_GROUPS, LEAST_BOXES),
+    )
+    write_text(folder / REPORT_PAGE, page)
     return folder / REPORT_PAGE
 
 
@@ -227,10 +234,15 @@ def interval_words(row: Plain) -> str:
     return f"{show_signed(row['low'])} to {show_signed(row['high'])}"
 
 
-def _words() -> Plain:
-    return {
-        "interval": interval_words,
-        "kinds": [("map50_95", "all"), *OF_SIZES.items()],
-        "reference": REFERENCE,
-        "least": (LEAST_GROUPS, LEAST_BOXES),
-    }
+def _told(content: Plain) -> Plain:
+    """The content with every comparison's interval in words."""
+    if "delta" in content:
+        return {**content, "interval": interval_words(content)}
+    told: Plain = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            value = _told(value)
+        elif name == "by_size":
+            value = [_told(row) for row in value]
+        told[name] = value
+    return told

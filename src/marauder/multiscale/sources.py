@@ -45,7 +45,8 @@ def sources_of(
     problems: list[str] = []
     paths: list[Path] = []
     for one in named or ():
-        found = files_of(one, is_made)
+        # A name alone may be that of another step's folder beside the output.
+        found = files_of(one, is_made) or (files_of(str(output.parent / one)) if len(Path(one).parts) == 1 else [])
         if not found:
             problems.append(_why_none(one))
         paths += found

@@ -40,6 +40,11 @@ class MultiScaleSummary:
     models: Mapping[str, Path]
 
     @property
+    def earlier(self) -> list[Path]:
+        """Models beside the published ones that are of other calls: a pattern takes them, too."""
+        return sorted(path for path in self.folder.glob("*.pt") if path not in self.models.values())
+
+    @property
     def exit_status(self) -> int:
         """The worst of all runs."""
         return max(one.exit_status for one in self.runs.values())
@@ -84,7 +89,8 @@ def run_multiscale(
         if published is not None:
             models[source.name] = published
     reports = {one.name: read_json(one.folder / REPORT_JSON) for one in sources}
-    return MultiScaleSummary(settings.output, done, reports, models)
+    # A run's own settings name its folder: the models lie beside it.
+    return MultiScaleSummary(sources[0].folder.parent, done, reports, models)
 
 
 def run_settings(settings: MultiScaleStepSettings, source: Source, base: BaseDetector) -> MultiScaleRunSettings:
@@ -122,7 +128,7 @@ def publish(run: RunSummary, source: Source) -> Path | None:
 
 
 def _opened(sources: list[Source], settings: MultiScaleStepSettings) -> list[BaseDetector]:
-    """All detectors. Raises one ``UserError`` for those that cannot be gone on from."""
+    """All detectors. Raises one ``UserError`` for all that cannot be gone on from."""
     names = read_dataset(settings.data).names
     found, problems = [], []
     for one in sources:
@@ -133,12 +139,21 @@ def _opened(sources: list[Source], settings: MultiScaleStepSettings) -> list[Bas
                     f"{other_classes(one.path, base.names, names)}: step 7 goes on from a detector of the same; train "
                     "one on these pictures first"
                 )
+            _check_sizes(settings, base)
             found.append(base)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError("\n".join(problems))
     return found
+
+
+def _check_sizes(settings: MultiScaleStepSettings, base: BaseDetector) -> None:
+    """Refuse sizes that make no set at the detector's own size, which was not known when the settings were read."""
+    try:
+        settings.multi_scale.set_for(settings.image_size or base.image_size)
+    except ValueError as error:
+        raise UserError(f"{base.path}: {error}") from None
 
 
 def _check_checkpoint(resume: Path | None, runs: list[MultiScaleRunSettings]) -> None:

@@ -75,7 +75,12 @@ class MultiScale(TrainingStep):
             raise GateStop(f"gates failed: {'. '.join(failed)}")
         result: Plain = {}
         for name, one in done.runs.items():
-            figures = result_of(one, context.workspace)
+            shown = done.reports[name]["verdict"]
+            figures = {
+                **result_of(one, context.workspace),
+                "small_animals": shown["small"],
+                "all_at_the_size_of_use": shown["native"],
+            }
             result |= figures if len(done.runs) == 1 else {f"{name} {key}": value for key, value in figures.items()}
         return result
 

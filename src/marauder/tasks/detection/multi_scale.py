@@ -11,7 +11,7 @@ Scale Invariance in Object Detection - SNIP", CVPR 2018 (boxes too small to be l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -67,6 +67,12 @@ class MultiScaleSettings(Settings):
     def is_off(self) -> bool:
         """Whether every picture has the native size."""
         return not self.enabled
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_alone(cls, value: Any) -> Any:
+        """``multi_scale: true``."""
+        return {"enabled": value} if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _check(self) -> MultiScaleSettings:
