@@ -118,6 +118,10 @@ def _in_order(mistakes: Sequence[Mistake], name: str, typed: Sequence[str]) -> t
     return tuple(sorted(mistakes, key=rank))
 
 
+FURTHER = 0.2
+"""How much less alike (``difflib``'s ratio) than the nearest name another may be that is named beside it."""
+
+
 def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
     """What was perhaps meant by ``name``, to put behind a message: the nearest of ``known``, and all of them where they
     are few. ``all_of_them``: where the whole list is, in words."""
@@ -132,9 +136,12 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
 
 
 def near_names(name: str, known: Iterable[str], most: int) -> list[str]:
-    """Those of ``known`` that are written like ``name``, in any capitals, the nearest first, ``most`` at most."""
+    """Those of ``known`` that are written like ``name``, in any capitals, the nearest first, ``most`` at most; those far
+    less alike than the nearest are left out."""
     lower = {one.lower(): one for one in known}
-    return [lower[one] for one in difflib.get_close_matches(name.lower(), lower, most)]
+    near = difflib.get_close_matches(name.lower(), lower, most)
+    alike = [difflib.SequenceMatcher(None, one, name.lower()).ratio() for one in near]
+    return [lower[one] for one, ratio in zip(near, alike, strict=True) if ratio > alike[0] - FURTHER]
 
 
 def abbreviated(word: str, known: Iterable[str]) -> list[str]:
