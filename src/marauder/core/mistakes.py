@@ -136,8 +136,8 @@ def nearest(name: str, known: Collection[str], all_of_them: str = "") -> str:
 
 
 def near_names(name: str, known: Iterable[str], most: int) -> list[str]:
-    """Those of ``known`` that are written like ``name``, in any capitals, the nearest first, ``most`` at most; those far
-    less alike than the nearest are left out."""
+    """Those of ``known`` that are written like ``name``, in any capitals, the nearest first, ``most`` at most; none
+    that is far less alike than the nearest."""
     lower = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), lower, most)
     alike = [difflib.SequenceMatcher(None, one, name.lower()).ratio() for one in near]
