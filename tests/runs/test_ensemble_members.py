@@ -133,6 +133,10 @@ def test_a_foreign_folder_and_a_foreign_checkpoint_are_refused(reef: Path, tmp_p
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is not empty and holds no ensemble"):
         train_ensemble(settings_of(reef, tmp_path), Clock())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("model: yolov8t", encoding="utf-8")
+    with pytest.raises(UserError, match="is not empty and holds no ensemble"):
+        train_ensemble(settings_of(reef, tmp_path / "run"), Clock())
     with pytest.raises(UserError, match="is not a checkpoint of a member"):
         train_ensemble(settings_of(reef, tmp_path / "new"), Clock(), resume=tmp_path / "checkpoint_00000003.json")
     assert not (tmp_path / "new").exists()
