@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from marauder.ensembles.side_by_side import places
 from marauder.ensembles.training_settings import NanoSettings
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
+from marauder.prediction.opening import open_predictor
 from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.record import read_record
@@ -35,7 +37,7 @@ NAMES = ("yolov8t_high_recall", "yolov8t_high_precision")
 PLAIN_WORDS = [
     "training.device=cpu", "training.threads=1", "training.checkpoint_steps=2", "training.batch_size=4",
     "training.optimizer.warmup_epochs=1", "training.close_mosaic_epochs=1", "image_size=64", "weights=none",
-    "evaluation.slices_each_epoch=false", "evaluation.draws=20", *PLAIN,
+    "evaluation.slices_each_epoch=false", "evaluation.draws=20", "assembly.enabled=false", "assembly.draws=100", *PLAIN,
 ]  # fmt: skip
 
 
@@ -154,6 +156,27 @@ def test_it_leaves_members_and_a_profile(undisturbed: Path) -> None:
     plain = [read_json(undisturbed / name / "run.json")["identity"]["settings"] for name in NAMES]
     assert plain[0]["loss"]["focal"]["alpha"] > plain[1]["loss"]["focal"]["alpha"]
     assert plain[0]["training"]["seed"] != plain[1]["training"]["seed"]
+
+
+@pytest.mark.slow
+def test_the_members_become_one_predictor(undisturbed: Path, reef: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path / "whole")
+    asked = settings_of(reef, tmp_path / "whole", "training.epochs=4", "assembly.enabled=true")
+    done = train_ensemble(asked, Clock())
+    assert all(run.finished_before for run in done.members.values())
+    assert done.assembled is not None and set(done.assembled.adds) == set(NAMES) == set(done.assembled.kept)
+    predictor = open_predictor(tmp_path / "whole" / "ensemble", "cpu")
+    assert predictor.names == ("disc", "square", "cross")
+    again = train_ensemble(asked, Clock())
+    assert again.assembled is not None and again.assembled.summary.already_done
+    assert again.profile is not None and [one.name for one in again.profile.members] == list(NAMES)
+
+
+def test_data_without_a_test_split_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    data = write_small_reef(tmp_path / "reef", train=4, val=2)
+    with pytest.raises(UserError, match="has no split test"):
+        train_ensemble(settings_of(data, tmp_path / "out", "assembly.enabled=true"), Clock())
+    assert not list((tmp_path / "out").glob("yolov8t*"))
 
 
 @pytest.mark.slow
