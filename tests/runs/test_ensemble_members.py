@@ -30,7 +30,6 @@ from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.record import read_record
 from marauder.tasks.detection.data import DetectionData
-from marauder.tasks.detection.evaluate_split import evaluate_split
 
 MEMBERS = ("yolov8t:high_recall", "yolov8t:high_precision")
 NAMES = ("yolov8t_high_recall", "yolov8t_high_precision")
@@ -70,7 +69,7 @@ def undisturbed(start: Callable[..., subprocess.Popen[str]], tmp_path_factory: p
 
 
 def finished(process: subprocess.Popen[str], status: int = 0) -> str:
-    text, _ = process.communicate(timeout=300)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == status, text
     return text
 
@@ -184,7 +183,7 @@ def test_killed_in_the_second_member_it_ends_with_the_same_weights(
     start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path
 ) -> None:
     process = start(tmp_path)
-    wait_for(process, checkpointed(tmp_path, NAMES[1]))
+    wait_for(process, checkpointed(tmp_path, NAMES[1]), 400)
     process.kill()
     process.communicate()
     first = (tmp_path / NAMES[0] / "best.safetensors").stat().st_mtime_ns
@@ -198,7 +197,7 @@ def test_told_to_stop_it_says_how_to_go_on_and_a_longer_list_adds_members(
     start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path, reef: Path
 ) -> None:
     process = start(tmp_path)
-    wait_for(process, checkpointed(tmp_path, NAMES[0]))
+    wait_for(process, checkpointed(tmp_path, NAMES[0]), 400)
     process.send_signal(signal.SIGTERM)
     assert "ensemble-nano" in finished(process, 75)
     finished(start(tmp_path))
@@ -227,7 +226,7 @@ def test_made_at_once_members_are_the_same_also_after_a_kill(
     assert "4/4" in log
     killed = tmp_path / "killed"
     process = start(killed, "--at-once", "2")
-    wait_for(process, lambda: all(checkpointed(killed, name)() for name in NAMES))
+    wait_for(process, lambda: all(checkpointed(killed, name)() for name in NAMES), 400)
     process.kill()
     process.communicate()
     # The members see that nobody waits for them any more.
@@ -251,7 +250,7 @@ def test_at_once_a_stop_saves_all_and_a_gate_of_a_member_stops_all(
     start: Callable[..., subprocess.Popen[str]], undisturbed: Path, tmp_path: Path, reef: Path
 ) -> None:
     process = start(tmp_path, "--at-once", "2")
-    wait_for(process, lambda: all(checkpointed(tmp_path, name)() for name in NAMES))
+    wait_for(process, lambda: all(checkpointed(tmp_path, name)() for name in NAMES), 400)
     process.send_signal(signal.SIGTERM)
     assert "SIGTERM received" in finished(process, 75)
     finished(start(tmp_path))
@@ -284,34 +283,22 @@ def test_where_it_may_members_that_have_changed_are_made_anew_and_no_others(reef
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("architecture", ["yolov8m", "yolov8l", "yolov8x", "yolo11x"])
 def test_the_real_sizes_are_built_killed_and_continued(reef: Path, tmp_path: Path, architecture: str) -> None:
+    folder = tmp_path / f"{architecture}_balanced"
     process = _start_large(reef, tmp_path, architecture)
-    wait_for(process, checkpointed(tmp_path, f"{architecture}_balanced"), 280)
+    wait_for(process, checkpointed(tmp_path, folder.name), 900)
     process.kill()
     process.communicate()
+    assert not (folder / "best.safetensors").is_file()
     process = _start_large(reef, tmp_path, architecture)
-    wait_for(process, lambda: len((tmp_path / f"{architecture}_balanced" / "metrics.jsonl").read_bytes()) > 0, 280)
-    wait_for(process, lambda: (tmp_path / f"{architecture}_balanced" / "best.safetensors").is_file(), 280)
+    wait_for(process, lambda: (record := read_record(folder)) is not None and record.state == "finished", 900)
     process.kill()
-    process.communicate()
-    record = read_record(tmp_path / f"{architecture}_balanced")
-    assert record is not None and record.attempts == 2
-    measured = evaluate_split(
-        tmp_path / f"{architecture}_balanced" / "best.safetensors",
-        DetectionData(members_of(settings_of(reef, tmp_path))[0].settings).dataset,
-        "val",
-        _cpu(),
-        Clock(),
-        64,
-    )
-    assert measured.result.overall.pictures == 6
-
-
-def _cpu():
-    import torch
-
-    return torch.device("cpu")
+    text, _ = process.communicate()
+    record = read_record(folder)
+    assert record is not None and (record.state, record.attempts, record.epochs) == ("finished", 2, 1), text
+    assert "training continues from" in text or "training is complete at" in text, text
 
 
 def _start_large(reef: Path, output: Path, architecture: str) -> subprocess.Popen[str]:
