@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -31,26 +32,24 @@ from marauder.tasks.detection.evaluate_split import evaluate_split
 from marauder.testing.lively_detectors import save_lively
 
 NAMES = ("fish", "ray", "star")
-CLIPS, FRAMES = 9, 2
-QUICK = ("cost.rounds=3", "cost.pictures=2", "folds=2", "draws=100", "options.overlap=0.55")
+CLIPS = 9
+QUICK = ("cost.rounds=3", "cost.pictures=2", "folds=2", "draws=100", "options.overlap=0.55", "weights=false")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three detectors, one of other classes and another size, and a data set whose boxes the first two find."""
     root = tmp_path_factory.mktemp("world")
-    save_lively(root / "runs/a/best", "yolov8t", 0, 96, class_names=NAMES)
-    save_lively(root / "runs/b/best", "yolo11t", 1, 96, class_names=NAMES)
-    save_lively(root / "runs/c/best", "yolov8t", 2, 64, class_names=("star", "crab", "fish"))
+    save_lively(root / "runs/a/best", "yolov8t", 0, 64, class_names=NAMES)
+    save_lively(root / "runs/b/best", "yolo11t", 1, 64, class_names=NAMES)
+    save_lively(root / "runs/c/best", "yolov8t", 2, 96, class_names=("star", "crab", "fish"))
     seen = [open_predictor(root / f"runs/{name}/best.pt", "cpu") for name in "ab"]
     for split in ("train", "val", "test"):
         for kind in ("images", "labels"):
             (root / "data" / kind / split).mkdir(parents=True)
-        for number in range(CLIPS * FRAMES if split != "train" else 1):
-            picture = pattern(1, number + 100 * len(split))[:120, :160]
-            name = f"{split}_{number // FRAMES}_f{number % FRAMES:06d}"
-            import cv2
-
+        for number in range(CLIPS if split != "train" else 1):
+            picture = pattern(1, number + (50 if split == "val" else 0))[:120, :160]
+            name = f"{split}_{number}_f000000"
             cv2.imwrite(str(root / f"data/images/{split}/{name}.png"), picture[:, :, ::-1])
             lines = []
             for predictor in seen:
@@ -166,13 +165,13 @@ def test_members_are_looked_with_once_and_each_picture_decoded_once(
 
     monkeypatch.setattr(looking.DecodedPictures, "get", counted)
     # Another way of fusing needs no second look.
-    assemble(settings(world, tmp_path / "e", "options={}", fusion="nms", weights=False))
+    assemble(settings(world, tmp_path / "e", "options.overlap=0.6"))
     assert decoded == []
-    assert read_json(tmp_path / "e/predictor.json")["ensemble"]["fusion"] == "nms"
-    save_lively(tmp_path / "runs/d/best", "yolov8t", 5, 96, class_names=NAMES)
+    assert read_json(tmp_path / "e/predictor.json")["ensemble"]["options"] == {"overlap": 0.6}
+    save_lively(tmp_path / "runs/d/best", "yolov8t", 5, 64, class_names=NAMES)
     more = [*(str(path) for path in sorted(world.glob("runs/*/best.safetensors"))), str(tmp_path / "runs/d/best.pt")]
     assemble(settings(world, tmp_path / "e", members=more))
-    assert len(decoded) == len(set(decoded)) == 2 * CLIPS * FRAMES
+    assert len(decoded) == len(set(decoded)) == 2 * CLIPS
     assert (tmp_path / "e/d/model.safetensors").is_file()
 
 
@@ -244,7 +243,8 @@ def test_clips_that_are_in_both_splits_are_refused(world: Path, tmp_path: Path) 
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         for split in ("train", "val", "test"):
             shutil.copytree(world / "data" / kind / split, tmp_path / "data" / kind / split)
-        shutil.move(tmp_path / f"data/{kind}/val/val_0_f000001.{suffix}", tmp_path / f"data/{kind}/test")
+        first = tmp_path / f"data/{kind}/val/val_0_f000000.{suffix}"
+        shutil.copyfile(first, tmp_path / f"data/{kind}/test/val_0_f000001.{suffix}")
     content = json.loads((world / "data/data.yaml").read_text())
     (tmp_path / "data/data.yaml").write_text(json.dumps({**content, "path": str(tmp_path / "data")}))
     with pytest.raises(UserError, match="both"):
