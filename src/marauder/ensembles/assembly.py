@@ -83,14 +83,17 @@ def assemble(settings: EnsembleSettings, clock: Clock | None = None) -> Assembly
     _refuse_members_inside(settings)
     with exclusive(output / ".lock", f"the {WHAT} in {output}"):
         remove_leftovers(output)
-        work = Work(output / SUMMARY_FILE, _made_from(settings, members, dataset.names, fitting, measuring))
+        work = Work(output / SUMMARY_FILE, _made_from(settings, members, dataset, fitting, measuring))
         if settings.fresh:
             shutil.rmtree(output / STATE, ignore_errors=True)
         elif (known := work.done()) is not None:
             return AssemblySummary(output, known, already_done=True)
         before = {output / name for name in work.sealed()}
         work.begin()
-        summary, written = _Assembly(settings, members, dataset.names, clock).run(fitting, measuring, work.key)
+        assembly = _Assembly(settings, members, dataset.names, clock)
+        summary, written = assembly.run(
+            fitting, measuring, fingerprint(_fitted_from(settings, members, dataset, fitting))
+        )
         _forget(before - written)
         work.finish(sorted(written), summary.report)
         return summary
@@ -106,7 +109,7 @@ class _Assembly:
     def run(
         self, fitting: Sequence[Record], measuring: Sequence[Record], key: str
     ) -> tuple[AssemblySummary, set[Path]]:
-        """Do all of it; returns the files that were written, too. ``key``: of all that it is made from."""
+        """Do all of it; returns the files that were written, too. ``key``: of all that fits by parts are made from."""
         settings, output = self.settings, self.settings.output
         looked = self._look(fitting, settings.fit)
         seen = self._look(measuring, settings.split)
@@ -230,7 +233,7 @@ def _refuse_members_inside(settings: EnsembleSettings) -> None:
 def _made_from(
     settings: EnsembleSettings,
     members: Sequence[Member],
-    names: Sequence[str],
+    dataset: Dataset,
     fitting: Sequence[Record],
     measuring: Sequence[Record],
 ) -> list[Any]:
@@ -239,10 +242,21 @@ def _made_from(
     # Members and data count by their content, below, not by where they lie.
     for name in ("members", "data", "pictures"):
         deciding.pop(name, None)
-    labels = [
-        [record.group, record.boxes.tolist(), record.classes.tolist(), record.ignored.tolist()]
-        for record in (*fitting, *measuring)
-    ]
-    pictures = [picture_identity(fitting), picture_identity(measuring)]
+    return [FORMAT, deciding, _fitted_from(settings, members, dataset, fitting), _identity(measuring)]
+
+
+def _fitted_from(
+    settings: EnsembleSettings, members: Sequence[Member], dataset: Dataset, fitting: Sequence[Record]
+) -> list[Any]:
+    """Equal where fitting on parts gives the same."""
     opened = [[member.name, member.digest, member.predictor.names, member.predictor.image_size] for member in members]
-    return [FORMAT, deciding, opened, list(names), pictures, fingerprint(labels)]
+    by = [settings.fusion, settings.options, settings.metric, settings.weights, settings.folds, settings.seed]
+    return [FORMAT, by, opened, dataset.names, _identity(fitting)]
+
+
+def _identity(records: Sequence[Record]) -> list[Any]:
+    """Of pictures and labels."""
+    labels = [
+        [record.group, record.boxes.tolist(), record.classes.tolist(), record.ignored.tolist()] for record in records
+    ]
+    return [picture_identity(records), fingerprint(labels)]
