@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from marauder.core.clock import Clock
     from marauder.core.settings import AnySettings
     from marauder.data.records import Dataset
+    from marauder.ensembles.report import AssemblySummary
     from marauder.exporting.job import ExportSummary
     from marauder.runs.gated import RunSummary
     from marauder.survey.job import PredictSummary
@@ -151,6 +152,29 @@ def export(
     checked, clock = _checked(lambda: load_checked(ExportSettings, None, (), places, **values), max_hours)
     with clock.listening():
         return export_models(checked, clock)
+
+
+def ensemble(
+    members: Sequence[PathOrText],
+    data: PathOrText,
+    output: PathOrText = "ensemble",
+    *,
+    settings: PlainMapping | None = None,
+    max_hours: float | None = None,
+) -> AssemblySummary:
+    """Several detectors made one predictor folder, with a report on what each of them adds.
+
+    ``settings``: those of ``marauder ensemble`` by dotted name, ``{"prune": True, "cost.enabled": False}``. Raises
+    ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
+    """
+    from marauder.core.settings import load_checked
+    from marauder.ensembles.assembly import assemble
+    from marauder.ensembles.settings import EnsembleSettings
+
+    values, places = _given({"members": [str(one) for one in members], "data": data, "output": output}, settings)
+    checked, clock = _checked(lambda: load_checked(EnsembleSettings, None, (), places, **values), max_hours)
+    with clock.listening():
+        return assemble(checked, clock)
 
 
 def _given(arguments: PlainMapping, settings: PlainMapping | None) -> tuple[Plain, dict[str, str]]:

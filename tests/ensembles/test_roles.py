@@ -19,7 +19,7 @@ from marauder.ensembles.training_settings import (
     NanoSettings,
     ShoreSettings,
 )
-from marauder.runs.recipes import load_run_settings
+from marauder.runs.recipes import as_yaml, load_run_settings
 from marauder.tasks.detection.description import Detection
 from marauder.tasks.detection.settings import DetectionSettings
 
@@ -113,6 +113,15 @@ def test_a_member_is_a_plain_run_that_differs_in_role_seed_and_place() -> None:
     assert recall.balance.kind == "repeat_factor" and precision.augmentation.mosaic < balanced.augmentation.mosaic
     assert len({one.training.seed for one in made.values()}) == 3
     assert balanced.training.seed == settings.training.seed + seed_offset("yolov8m_balanced")
+
+
+def test_settings_are_the_same_once_written_and_read_again(tmp_path: Path) -> None:
+    settings = nano("roles.balanced.loss.cls=1", "deployment.always_on=true", members=["yolov8n:balanced", "yolo11n"])
+    (tmp_path / "again.yaml").write_text(as_yaml(settings), encoding="utf-8")
+    assert load_run_settings(NanoSettings, tmp_path / "again.yaml") == settings
+    shore = load_run_settings(ShoreSettings, None, ["data=d"])
+    (tmp_path / "shore.yaml").write_text(as_yaml(shore), encoding="utf-8")
+    assert load_run_settings(ShoreSettings, tmp_path / "shore.yaml") == shore
 
 
 def test_other_members_may_come_and_go() -> None:

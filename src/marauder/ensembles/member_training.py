@@ -39,10 +39,11 @@ from marauder.runs.gatekeeper import GateStop
 from marauder.runs.mirroring import mirrors_of
 from marauder.runs.recipes import as_yaml
 from marauder.runs.series import former_of, set_aside
-from marauder.runs.settings import CONFIG_FILE
 from marauder.runs.training_processes import is_one_of_several
 from marauder.runs.training_stage import MIRROR_SECONDS
 
+SETTINGS_FILE = "ensemble_settings.yaml"
+"""The settings as they were used, every default written out; it says whose the folder is."""
 MEMBERS_FILE = "members.json"
 """The members: architecture, role, what picked their weights, figures, and the files with their hashes."""
 DEPLOYMENT_FILE = "deployment.json"
@@ -89,10 +90,10 @@ def train_ensemble(
     members = members_of(settings)
     named = _named(resume, members)
     folder = settings.folder
-    claim(folder, folder / CONFIG_FILE, "ensemble", ours=[member.name for member in members])
+    claim(folder, folder / SETTINGS_FILE, "ensemble", ours=[member.name for member in members])
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder / LOCK_FILE, f"{folder}"):
-        write_text(folder / CONFIG_FILE, as_yaml(settings))
+        write_text(folder / SETTINGS_FILE, as_yaml(settings))
         _look_ahead(settings, members)
         if asked_to_resume and not any((member.settings.folder).exists() for member in members):
             log.warning("nothing to resume in %s: starts from the beginning", folder)

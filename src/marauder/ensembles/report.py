@@ -193,8 +193,13 @@ def verdicts(content: Plain) -> list[str]:
         else:
             lines.append(f"{idle} {what} not shown to add anything on {fit['split']}; --prune leaves out such members.")
     gain = fit["weights_gain"]
-    if gain is None or fit["weighing"] == "equal":
+    if gain is None:
         lines.append("All members that know a class count alike for it.")
+    elif fit["weighing"] == "equal":
+        lines.append(
+            "All members that know a class count alike for it: on groups they were not fitted on, fitted weights "
+            f"change {metric} by {_words(gain)}."
+        )
     else:
         lines.append(
             f"Weights of {fit['weighing']} were fitted; on groups they were not fitted on they change {metric} by "
