@@ -39,7 +39,7 @@ def lines(drops: list[float], detections: int = 500, gain: float = 0.02) -> list
     ("drops", "detections", "verdict"),
     [
         ([0.55, 0.6, 0.65], 500, "met"),
-        ([0.55, 0.6, 0.65], 900, "refuted"),
+        ([0.58, 0.6, 0.62], 900, "refuted"),
         ([0.75, 0.8, 0.85], 900, "met"),
         ([0.1, 0.5, 0.9], 500, "open"),
         ([-0.2, -0.1, 0.0], 500, "refuted"),

@@ -16,11 +16,14 @@ from marauder.data.records import Detections
 from marauder.prediction.fusing.base import Fusion
 
 WAY = "weighted_boxes"
+OPTIONS: dict[str, dict[str, str]] = {WAY: {"scoring": "box_and_model_avg"}}
+"""Settings of ways of fusing that suit views: what counts is in how many views an animal shows, not in how many boxes.
+"""
 
 
 def view_fusion(name: str = WAY, place: str = "") -> Fusion[Any]:
-    """The way of fusing of this name, as it is by default. Raises ``UserError``, which names ``place``."""
-    made: Fusion[Any] = make("fusion", name, {}, place)
+    """The way of fusing of this name, with the settings for views. Raises ``UserError``, which names ``place``."""
+    made: Fusion[Any] = make("fusion", name, OPTIONS.get(name, {}), place)
     return made
 
 
