@@ -62,6 +62,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Step 4: send pictures out for annotation, check what comes back, and merge it.",
     ),
     "critical": ("marauder.cli.critical:app", "Step 5: specialise the detector on critical species."),
+    "ensemble": (
+        "marauder.cli.ensemble:app",
+        "Fuse several detectors into one predictor, with what each of them adds.",
+    ),
     "evaluate": (
         "marauder.cli.evaluate:app",
         "Measure a detector on labelled pictures, overall and by slice.",

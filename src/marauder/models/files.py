@@ -19,7 +19,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import to_plain, write_bytes
 from marauder.core.plain import Plain
 from marauder.core.version import __version__
-from marauder.models.naming import SUFFIXES, model_file
+from marauder.models.naming import SUFFIXES, detector_names, model_file
 from marauder.models.ultralytics_adapter import (
     DetectionModel,
     build_detector,
@@ -54,6 +54,49 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
     The same weights and metadata give the same bytes. ``image_size``: pixels of the long side the detector was
     trained at. Weights are stored in float32, so that both files predict the same boxes.
     """
+    plain, description = _plain_copy(model, image_size, metadata)
+    weights = stem.with_name(stem.name + ".safetensors")
+    encoded = json.dumps(description, sort_keys=True)
+    # These first: after a kill between the two, ``restore_detector`` makes the other from them.
+    hashes = {weights.name: _write_tensors(plain, weights, encoded)}
+    buffer = io.BytesIO()
+    train_args = {"task": "detect", "imgsz": image_size, "model": description["architecture"]}
+    torch.save({"model": plain, "ema": None, "train_args": train_args, "marauder": encoded}, buffer)
+    checkpoint = stem.with_name(stem.name + ".pt")
+    hashes[checkpoint.name] = write_bytes(checkpoint, buffer.getvalue())
+    return hashes
+
+
+def save_safetensors(detector: LoadedDetector, path: Path) -> str | None:
+    """Write an opened detector as ``path``, a ``.safetensors`` file alone, that predicts the same boxes; returns its
+    SHA-256. ``None``, and no file, where it is of no architecture that is built here."""
+    architecture = detector.metadata.get("architecture") or _architecture_of(detector)
+    if architecture is None:
+        return None
+    metadata = {name: value for name, value in detector.metadata.items() if name != "foreign"}
+    plain, description = _plain_copy(detector.model, detector.image_size, metadata)
+    description["architecture"] = architecture
+    return _write_tensors(plain, path, json.dumps(description, sort_keys=True))
+
+
+def _architecture_of(detector: LoadedDetector) -> str | None:
+    """The architecture whose tensors are those of a foreign detector, by name and shape."""
+    own = {name: tensor.shape for name, tensor in detector.model.state_dict().items()}
+    layers = len(list(detector.model.model))  # type: ignore[arg-type]
+    width = class_branch_width(detector.model)
+    for name in detector_names():
+        try:
+            built = build_detector(name, detector.names, branch_width=width)
+        except UserError:  # a width that this architecture does not have
+            continue
+        shapes = {key: tensor.shape for key, tensor in built.state_dict().items()}
+        if len(list(built.model)) == layers and shapes == own:  # type: ignore[arg-type]
+            return name
+    return None
+
+
+def _plain_copy(model: DetectionModel, image_size: int, metadata: Plain) -> tuple[DetectionModel, Plain]:
+    """A copy of the model as it is stored, and what is said of it."""
     # A copy: the model that is saved may continue training.
     plain = copy.deepcopy(model).cpu().float().eval()
     plain.criterion = None
@@ -77,19 +120,14 @@ def save_detector(model: DetectionModel, stem: Path, image_size: int, metadata: 
         "image_size": image_size,
         "marauder": __version__,
     }
+    return plain, description
+
+
+def _write_tensors(plain: DetectionModel, path: Path, encoded: str) -> str:
+    """Write the tensors of a model with its description (JSON); returns the file's SHA-256."""
     # safetensors refuses tensors that are not contiguous.
     tensors = {key: value.contiguous() for key, value in plain.state_dict().items()}
-    hashes = {}
-    weights = stem.with_name(stem.name + ".safetensors")
-    encoded = json.dumps(description, sort_keys=True)
-    # These first: after a kill between the two, ``restore_detector`` makes the other from them.
-    hashes[weights.name] = write_bytes(weights, safetensors_bytes(tensors, metadata={"marauder": encoded}))
-    buffer = io.BytesIO()
-    train_args = {"task": "detect", "imgsz": image_size, "model": description["architecture"]}
-    torch.save({"model": plain, "ema": None, "train_args": train_args, "marauder": encoded}, buffer)
-    checkpoint = stem.with_name(stem.name + ".pt")
-    hashes[checkpoint.name] = write_bytes(checkpoint, buffer.getvalue())
-    return hashes
+    return write_bytes(path, safetensors_bytes(tensors, metadata={"marauder": encoded}))
 
 
 def restore_detector(stem: Path) -> Plain | None:

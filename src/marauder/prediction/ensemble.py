@@ -25,6 +25,7 @@ from marauder.prediction.format import OpeningSettings
 from marauder.prediction.fusing.base import Fusion
 from marauder.prediction.postprocessing import PostprocessingRules, report_scores
 from marauder.prediction.predictor import Description, Predictor
+from marauder.prediction.score_calibration import ScoreCalibration
 from marauder.prediction.settings import PREDICTING
 
 RAW_SHARE = 1e-6
@@ -41,12 +42,12 @@ class Unfitted(Letterbox):
         return cls(width, height, width, height, 0, 0, width, height)
 
 
-def calibrated(member: Predictor, found: Detections) -> Detections:
-    """``found`` of a member with the scores that its calibration makes of its own, best first; of several that are
-    equal, those come first that the member scores higher."""
-    if member.calibration is None or not len(found):
+def calibrated(calibration: ScoreCalibration | None, found: Detections) -> Detections:
+    """``found`` with the scores that ``calibration`` makes of a member's own, best first; of several that are equal,
+    those come first that the member scores higher."""
+    if calibration is None or not len(found):
         return found
-    scores = member.calibration.apply_to(found.scores, found.classes)
+    scores = calibration.apply_to(found.scores, found.classes)
     scores = (1.0 - RAW_SHARE) * scores + RAW_SHARE * found.scores
     order = np.argsort(-scores, kind="stable")
     return Detections(found.boxes[order], scores[order], found.classes[order])
@@ -129,7 +130,7 @@ class EnsemblePredictor(Predictor):
     ) -> list[Detections]:
         """See ``Predictor.find``."""
         seen = [
-            [self._numbered(member, calibrated(member, one)) for one in found]
+            [self._numbered(member, calibrated(member.calibration, one)) for one in found]
             for member, found in zip(self.members, self.find_each(inputs, frames, rules), strict=True)
         ]
         weights = self.weights()
@@ -173,8 +174,10 @@ def judged(found: Detections, rules: PostprocessingRules) -> Detections:
 
 
 def open_ensemble(path: Path, said: FolderDescription, settings: OpeningSettings) -> EnsemblePredictor:
-    """The ensemble of a predictor folder, its members opened as ``settings`` say. Raises ``UserError`` for a member
-    that is not there or cannot be opened, and for classes that nobody knows."""
+    """The ensemble of a predictor folder, its members opened as ``settings`` say.
+
+    Raises ``UserError`` for a member that is not there or cannot be opened, and for classes that nobody knows.
+    """
     file = path / DESCRIPTION_FILE
     if said.ensemble is None:
         raise ValueError(f"{file} describes no ensemble")

@@ -148,5 +148,10 @@ def write_predictor_folder(folder: Path, model: Path, said: FolderDescription | 
     said = replace(said, model=model.name) if said is not None else FolderDescription(model.name)
     with atomic_path(folder / model.name) as temporary:
         shutil.copyfile(model, temporary)
+    return write_description(folder, said)
+
+
+def write_description(folder: Path, said: FolderDescription) -> Path:
+    """Write what is said of what lies in ``folder``; returns the folder."""
     write_json(folder / DESCRIPTION_FILE, said.to_json())
     return folder

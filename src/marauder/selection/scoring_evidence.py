@@ -31,12 +31,11 @@ def gather_evidence(
         views = _views(first, scores[0], places, calibrations[0]) if first.views else (None, None)
         members = None if first.dropout is None else calibrations[0].apply(first.dropout)
         return BoxEvidence(first.boxes, scores[0], members, first.side_deviation, *views)
-    clusters = associate(
-        [sight.boxes for sight in sights], [part.max(axis=1, initial=0.0) for part in scores], ensemble_iou
-    )
-    members = np.stack([_rows(part, index, 0.0) for part, index in zip(scores, clusters.index, strict=True)])
-    views = _views(first, scores[0], clusters.index[0], calibrations[0]) if first.views else (None, None)
-    return BoxEvidence(clusters.boxes, members.mean(axis=0), members, _mean_deviation(sights, clusters.index), *views)
+    best = [part.max(axis=1, initial=0.0) for part in scores]
+    objects = associate([sight.boxes for sight in sights], best, ensemble_iou)
+    members = np.stack([_rows(part, index, 0.0) for part, index in zip(scores, objects.index, strict=True)])
+    views = _views(first, scores[0], objects.index[0], calibrations[0]) if first.views else (None, None)
+    return BoxEvidence(objects.boxes, members.mean(axis=0), members, _mean_deviation(sights, objects.index), *views)
 
 
 def _rows(values: np.ndarray, index: np.ndarray, absent: float) -> np.ndarray:

@@ -188,11 +188,15 @@ def _work(settings: PredictSettings, digest: str, files: Sequence[MediaFile], sa
 
 
 def model_digest(model: Path) -> str:
-    """SHA-256 of a model file, or of names and contents of a folder, be it by the file that stands for it. Raises
-    ``UserError`` where there is none."""
+    """SHA-256 of a model file, or of names and contents of a folder's files, hidden ones left out, which are no part of
+    the model, be it named by the file that stands for it. Raises ``UserError`` where there is none."""
     model = stands_for(model)
     if model.is_dir():
-        files = sorted(path for path in model.rglob("*") if path.is_file())
+        files = sorted(
+            path
+            for path in model.rglob("*")
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(model).parts)
+        )
         return fingerprint([[path.relative_to(model).as_posix(), hash_file(path)] for path in files])
     if not model.is_file():
         raise UserError(f"{model}: no such model; check the path after --model")

@@ -65,15 +65,20 @@ def lively_detector(
 
 
 def save_lively(
-    stem: Path, name: str = "yolov8t", seed: int = 0, size: int = SIZE, branch_width: int | None = None
+    stem: Path,
+    name: str = "yolov8t",
+    seed: int = 0,
+    size: int = SIZE,
+    branch_width: int | None = None,
+    class_names: Sequence[str] = NAMES,
 ) -> LoadedDetector:
-    """Save a detector of ``NAMES`` as ``stem`` with the suffixes ``.pt`` and ``.safetensors``, and open it again.
+    """Save a detector of ``class_names`` as ``stem`` with the suffixes ``.pt`` and ``.safetensors``, and open it again.
 
     ``name``: the architecture. ``size``: pixels of the side of its pictures.
     """
     inputs = np.concatenate(make_batches([pattern(1, index) for index in range(4)], GraphOptions(size, size), 32))
     stem.parent.mkdir(parents=True, exist_ok=True)
-    save_detector(lively_detector(name, NAMES, inputs, seed, branch_width), stem, size, {})
+    save_detector(lively_detector(name, class_names, inputs, seed, branch_width), stem, size, {})
     return load_detector(stem.with_suffix(".pt"))
 
 

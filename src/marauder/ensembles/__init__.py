@@ -1,0 +1,1 @@
+"""Step 6: several detectors made one predictor, with what each of them adds."""
