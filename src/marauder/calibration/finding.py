@@ -50,8 +50,8 @@ class Found:
     """What was chosen for one model, and what it is worth.
 
     ``records``, ``detections``: what was fitted on, with the model's own scores. ``outcomes``: of each threshold on the
-    pictures that were judged. ``set_aside``: why a picture could not be read, by key. ``confirmed``: what the views gain
-    there.
+    pictures that were judged; ``confirmed``: what the views gain there. ``set_aside``: why a picture could not be read,
+    by key.
     """
 
     records: tuple[Record, ...]
