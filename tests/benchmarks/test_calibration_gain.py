@@ -62,5 +62,9 @@ def test_methods_overlap_and_views_are_told() -> None:
     for line in tiny:
         line["training"]["scale"] = "tiny"
     assert table.findings(tiny) == []
+    for line in tiny:
+        line["d_ece_before"] = line["d_ece"] = float("nan")
+    assert table.drop(tiny, table.CHOSEN) is None, "a detector that finds nothing"
+    table.report(tiny)
     table.report(lines([0.5, 0.6]))
     assert "D-ECE 20.0% to 9.0%" in table.told(lines([0.55])[0])
