@@ -175,9 +175,10 @@ def told(line: Line) -> str:
 
 
 def drop(lines: Sequence[Line], arm: str, metric: str = "d_ece") -> Paired | None:
-    """The share by which an error fell, over seeds."""
+    """The share by which an error fell, over seeds; without those whose detector finds nothing."""
     before, after = by_seed(lines, arm, f"{metric}_before"), by_seed(lines, arm, metric)
-    return interval([1 - after[seed] / before[seed] for seed in after if before[seed] > 0]) if after else None
+    shares = [1 - after[seed] / before[seed] for seed in after if before[seed] > 0]
+    return interval(shares) if shares else None
 
 
 def gained(lines: Sequence[Line]) -> Paired | None:

@@ -39,7 +39,7 @@ def lines(drops: list[float], detections: int = 500, gain: float = 0.02) -> list
     ("drops", "detections", "verdict"),
     [
         ([0.55, 0.6, 0.65], 500, "met"),
-        ([0.55, 0.6, 0.65], 900, "refuted"),
+        ([0.58, 0.6, 0.62], 900, "refuted"),
         ([0.75, 0.8, 0.85], 900, "met"),
         ([0.1, 0.5, 0.9], 500, "open"),
         ([-0.2, -0.1, 0.0], 500, "refuted"),
@@ -62,5 +62,9 @@ def test_methods_overlap_and_views_are_told() -> None:
     for line in tiny:
         line["training"]["scale"] = "tiny"
     assert table.findings(tiny) == []
+    for line in tiny:
+        line["d_ece_before"] = line["d_ece"] = float("nan")
+    assert table.drop(tiny, table.CHOSEN) is None, "a detector that finds nothing"
+    table.report(tiny)
     table.report(lines([0.5, 0.6]))
     assert "D-ECE 20.0% to 9.0%" in table.told(lines([0.55])[0])

@@ -102,6 +102,13 @@ def test_what_views_agree_on_stays_and_the_rest_fades() -> None:
     assert fuse_views([one, other], view_fusion("nms")).scores.tolist() == [0.8, 0.6]
 
 
+def test_each_view_says_once_how_sure_it_is_of_an_animal() -> None:
+    """A fainter second box of the same animal in one view must not lower what both views say of it."""
+    twice = Detections([[0, 0, 10, 10], [0, 0, 10, 8]], [0.8, 0.2], [0, 0])
+    once = Detections([[0, 0, 10, 10]], [0.6], [0])
+    assert fuse_views([twice, once], view_fusion()).scores.tolist() == pytest.approx([0.7])
+
+
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> LoadedDetector:
     return save_small(tmp_path_factory.mktemp("views"))

@@ -89,7 +89,9 @@ def source_of(model: Path) -> tuple[Path, FolderDescription]:
     if not folder.is_dir():
         return folder, FolderDescription(folder.name)
     said = read_description(folder)
-    if said.calibration is not None or said.views is not None:
+    # What an ensemble says of its fused scores is replaced; its members keep their own calibration.
+    ours = said.views is not None or said.stands_in is not None
+    if ours or (said.calibration is not None and said.ensemble is None):
         raise UserError(f"{folder / DESCRIPTION_FILE}: is calibrated already; name the model that it was made from")
     return (folder if said.ensemble is not None else folder / said.model), said
 

@@ -18,7 +18,7 @@ from marauder.calibration.fitting import NONE, Fitted, cross_fitted, fit_calibra
 from marauder.calibration.judging import Judgement, judge
 from marauder.calibration.looking import look_at
 from marauder.calibration.settings import CalibrateSettings
-from marauder.calibration.view_search import ViewSearch, fused_views, search_views
+from marauder.calibration.view_search import Confirmation, ViewSearch, confirm, fused_views, search_views
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.wording import counted
@@ -50,7 +50,8 @@ class Found:
     """What was chosen for one model, and what it is worth.
 
     ``records``, ``detections``: what was fitted on, with the model's own scores. ``outcomes``: of each threshold on the
-    pictures that were judged. ``set_aside``: why a picture could not be read, by key.
+    pictures that were judged; ``confirmed``: what the views gain there. ``set_aside``: why a picture could not be read,
+    by key.
     """
 
     records: tuple[Record, ...]
@@ -61,6 +62,7 @@ class Found:
     thresholds: tuple[ClassThreshold, ...]
     outcomes: tuple[Outcome, ...]
     judgement: Judgement
+    confirmed: Confirmation | None = None
 
     def words(self) -> list[str]:
         """What came of it, in a few lines."""
@@ -73,6 +75,8 @@ class Found:
                 "few detections: beside the floor of a perfect detector the drop says little; label more clips"
             )
         lines.append(self.search.words())
+        if self.confirmed is not None:
+            lines.append(f"these views: {self.confirmed.words()}")
         if doubtful := unsure(self.thresholds):
             lines.append(f"thresholds that rest on too few boxes: {', '.join(doubtful)}")
         if self.set_aside:
@@ -121,13 +125,15 @@ def find(predictor: Predictor, pictures: Pictures, settings: CalibrateSettings, 
         table.rescored(scores), settings.thresholds, settings.critical, settings.draws, settings.seed
     )
     clock.check()
-    fitted_on, set_aside = int(judged_rows(table).sum()), sight.set_aside
+    fitted_on, set_aside, confirmed = int(judged_rows(table).sum()), sight.set_aside, None
     if pictures.judging is None:
         judged, shown, scores = sight.records, detections, cross_fitted(table, settings)
     else:
         chosen = [view for view in views if view.name in search.kept]
         other = _Sight.of(predictor, chosen, pictures.judging, looks / "judging", settings, clock)
         judged, shown, set_aside = other.records, other.fused(search, way), {**set_aside, **other.set_aside}
+        if search.helps:
+            confirmed = confirm(judged, other.shown[PLAIN], shown, names, settings.views, settings.seed)
         table = tabulate(judged, shown, names)
         scores = fitted.calibration.apply_to(table.score, table.kind)
     judgement = judge(judged, shown, table, scores, fitted.calibration, fitted_on, settings.draws, settings.seed)
@@ -141,6 +147,7 @@ def find(predictor: Predictor, pictures: Pictures, settings: CalibrateSettings, 
         thresholds=thresholds,
         outcomes=tuple(outcomes),
         judgement=judgement,
+        confirmed=confirmed,
     )
 
 

@@ -5,8 +5,8 @@ A class with n labelled boxes gets the curve w own + (1 - w) pooled, w = n / (n 
 Bühlmann, "Experience rating and credibility", ASTIN Bulletin 4 (1967), where k says how much classes differ. k and the
 method are chosen together by cross-fitting over groups, by the mean squared difference of score and target (Brier,
 "Verification of forecasts expressed in terms of probability", 1950), which is proper: D-ECE itself could be lowered by
-blurring the scores. Scores as they are take part as method ``none``: nothing is changed unless the best of the others
-does better in the whole interval over groups.
+blurring the scores. Taken is the best of those that do better than the scores as they are in the whole interval over
+groups; where none does, nothing is changed (method ``none``).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def fit_calibration(table: DetectionTable, settings: CalibrateSettings) -> Fitte
     """Choose and fit a calibration on ``table``, whose scores are the model's own."""
     parts = fold_of_groups(len(table.groups), settings.folds, settings.seed)
     candidates = _compare(table, settings, parts)
-    best = candidates[0]
-    if best.method == NONE or not best.low > 0:
+    best = next((one for one in candidates if one.low > 0), None)
+    if best is None:
         none = next(one for one in candidates if one.method == NONE)
         return Fitted(no_calibration(table.names), candidates, none, dict.fromkeys(table.names, 0.0))
     curves = fit_curves(table, make(METHODS, best.method), settings.target)

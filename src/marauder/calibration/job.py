@@ -84,7 +84,9 @@ def calibrate_models(settings: CalibrateSettings, clock: Clock) -> CalibrateSumm
     every = [CalibratedFiles(settings.output, name) for name in names_of(settings.models)]
     # All of them before the first: a refusal must not wait for hours of work.
     sources = [source_of(model) for model in settings.models]
-    for files in every:
+    for model, files in zip(settings.models, every, strict=True):
+        if model.resolve().is_relative_to(files.folder.resolve()):
+            raise UserError(f"{model}: is where its calibrated model would be written; name another --output")
         claim(files.folder, files.marker, "calibrated model")
     with exclusive(settings.output / ".calibrate" / "lock", f"the calibration in {settings.output}"):
         remove_leftovers(settings.output)

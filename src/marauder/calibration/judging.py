@@ -42,8 +42,9 @@ class Judgement:
         before, after = self.before.d_ece, self.after.d_ece
         if not self.before.detections:
             return "no detection of at least 5 % on labelled pictures: nothing to judge"
+        change = f"{-self.drop:+.0%}" if self.drop else "unchanged"
         return (
-            f"D-ECE {before.value:.1%} -> {after.value:.1%} ({-self.drop:+.0%}) on {self.after.detections:,} "
+            f"D-ECE {before.value:.1%} -> {after.value:.1%} ({change}) on {self.after.detections:,} "
             f"detections, where a perfect detector would measure {after.floor:.1%}; LaECE "
             f"{self.before.la_ece.value:.1%} -> {self.after.la_ece.value:.1%} (perfect: {self.after.la_ece.floor:.1%})"
         )

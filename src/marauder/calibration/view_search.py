@@ -130,6 +130,43 @@ def search_views(
     return ViewSearch(tuple(kept), settings.metric, plain, each * seconds[PLAIN], groups, tuple(trials))
 
 
+@dataclass(frozen=True)
+class Confirmation:
+    """What the views that were kept gain on pictures on which they were not chosen; ``low``, ``high``: its interval."""
+
+    metric: str
+    plain: float
+    value: float
+    low: float
+    high: float
+
+    def words(self) -> str:
+        """The result in a line."""
+        gain = self.value - self.plain
+        return (
+            f"{gain:+.3f} {self.metric} ({self.low:+.3f} to {self.high:+.3f}) on pictures on which they were not chosen"
+        )
+
+    def to_json(self) -> Plain:
+        """Plain values."""
+        return dict(vars(self))
+
+
+def confirm(
+    records: Sequence[Record],
+    plain: Sequence[Detections],
+    fused: Sequence[Detections],
+    names: Sequence[str],
+    settings: ViewSettings,
+    seed: int,
+) -> Confirmation:
+    """The views' gain on other ``records``: ``plain`` and ``fused`` are what is found there without and with them."""
+    drawn, metric = draw_groups(records, settings.draws, seed), settings.metric
+    before, after = (_Measured.of(match(records, one, names), metric, drawn) for one in (plain, fused))
+    low, high = percentiles(after.draws - before.draws, LEVEL)
+    return Confirmation(settings.metric, before.value, after.value, low, high)
+
+
 @dataclass(frozen=True, eq=False)
 class _Measured:
     """The metric with some views, and in each draw of groups."""

@@ -17,6 +17,7 @@ from marauder.prediction.batching import chunks_of_one_shape
 from marauder.prediction.geometry import Chain, CutOut, Shape
 from marauder.prediction.postprocessing import PostprocessingRules
 from marauder.prediction.settings import MEASURING
+from marauder.prediction.view_fusion import suppressed
 from marauder.prediction.view_names import PictureView
 
 if TYPE_CHECKING:
@@ -98,12 +99,7 @@ def _joined(parts: Sequence[Detections], iou: float) -> Detections:
     """The boxes of a view's tiles as one list, best first; where tiles overlap, an animal counts once."""
     if len(parts) == 1:
         return parts[0]
-    import torch
-    from torchvision.ops import batched_nms
-
     boxes, scores, classes = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "classes")
     )
-    kept = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(classes), iou).numpy()
-    kept = kept[np.argsort(-scores[kept], kind="stable")][:MOST_OF_A_LOOK]
-    return Detections(boxes[kept], scores[kept], classes[kept])
+    return suppressed(Detections(boxes, scores, classes), iou).surest(MOST_OF_A_LOOK)

@@ -188,8 +188,8 @@ def _work(settings: PredictSettings, digest: str, files: Sequence[MediaFile], sa
 
 
 def model_digest(model: Path) -> str:
-    """SHA-256 of a model file, or of names and contents of a folder's files, be it by the file that stands for it; hidden
-    files are no part of a model. Raises ``UserError`` where there is none."""
+    """SHA-256 of a model file, or of names and contents of a folder's files, hidden ones left out, which are no part of
+    the model, be it named by the file that stands for it. Raises ``UserError`` where there is none."""
     model = stands_for(model)
     if model.is_dir():
         files = sorted(
