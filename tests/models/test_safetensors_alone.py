@@ -1,4 +1,4 @@
-"""A detector of any kind of file as safetensors alone: the same boxes; of foreign files the architecture is found out."""
+"""A detector of any kind of file as safetensors alone: the same boxes, foreign architectures found out."""
 
 from __future__ import annotations
 
