@@ -19,7 +19,7 @@ from marauder.core.errors import UserError
 from marauder.core.files import to_plain, write_bytes
 from marauder.core.plain import Plain
 from marauder.core.version import __version__
-from marauder.models.naming import SUFFIXES, detector_names, model_file
+from marauder.models.naming import FAMILIES, SCALES, SUFFIXES, model_file
 from marauder.models.ultralytics_adapter import (
     DetectionModel,
     build_detector,
@@ -82,16 +82,19 @@ def save_safetensors(detector: LoadedDetector, path: Path) -> str | None:
 def _architecture_of(detector: LoadedDetector) -> str | None:
     """The architecture whose tensors are those of a foreign detector, by name and shape."""
     own = {name: tensor.shape for name, tensor in detector.model.state_dict().items()}
-    layers = len(list(detector.model.model))  # type: ignore[arg-type]
-    width = class_branch_width(detector.model)
-    for name in detector_names():
-        try:
-            built = build_detector(name, detector.names, branch_width=width)
-        except UserError:  # a width that this architecture does not have
-            continue
-        shapes = {key: tensor.shape for key, tensor in built.state_dict().items()}
-        if len(list(built.model)) == layers and shapes == own:  # type: ignore[arg-type]
-            return name
+    numbers, width = sum(shape.numel() for shape in own.values()), class_branch_width(detector.model)
+    for family in FAMILIES:
+        for scale in SCALES:
+            try:
+                built = build_detector(f"{family}{scale}", detector.names, branch_width=width)
+            except UserError:  # a width that this architecture does not have
+                continue
+            shapes = {name: tensor.shape for name, tensor in built.state_dict().items()}
+            if shapes == own:
+                return f"{family}{scale}"
+            # The others of the family are larger still, and take seconds to build.
+            if sum(shape.numel() for shape in shapes.values()) > numbers:
+                break
     return None
 
 
