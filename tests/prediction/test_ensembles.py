@@ -204,6 +204,7 @@ def test_every_member_and_weight_counts_for_its_identity(models: dict[str, Path]
     [
         ({"members": []}, "one at least"),
         ({"members": [{"model": "../a"}]}, "beside predictor.json"),
+        ({"members": [{"model": ".."}]}, "beside predictor.json"),
         ({"members": [{"model": "gone"}]}, "gone is not there"),
         ({"members": [{"model": "a", "weight": 0}]}, "above 0"),
         ({"members": [{"model": "a", "weight": float("nan")}]}, "above 0|cannot"),

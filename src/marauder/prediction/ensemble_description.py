@@ -92,7 +92,7 @@ def _member(file: Path, place: int, content: Any) -> MemberDescription:
         raise UserError(f"{here} must name a model")
     model, weight, classes = content.get("model"), content.get("weight", 1.0), content.get("class_weights", {})
     # A folder may come from anywhere: its description must not lead to files outside it.
-    if not isinstance(model, str) or Path(model).name != model or not model:
+    if not isinstance(model, str) or Path(model).name != model or model in ("", ".."):
         raise UserError(f"{here}.model {model!r} must be the name of a file or folder beside predictor.json")
     if not _is_number(weight) or weight <= 0:
         raise UserError(f"{here}.weight {weight!r} must be a number above 0")

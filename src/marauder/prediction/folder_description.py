@@ -77,7 +77,7 @@ def read_description(folder: Path) -> FolderDescription:
         return replace(_parsed(file, "", content), ensemble=parse_ensemble(file, content["ensemble"]))
     model = content.get("model")
     # A folder may come from anywhere: its description must not lead to files outside it.
-    if not isinstance(model, str) or Path(model).name != model or not model:
+    if not isinstance(model, str) or Path(model).name != model or model in ("", ".."):
         raise UserError(f"{file}: model {model!r} must be the name of a file in the same folder")
     return _parsed(file, model, content)
 
