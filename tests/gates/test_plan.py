@@ -213,11 +213,11 @@ def test_reading_the_plan_loads_nothing_heavy() -> None:
 def test_a_kind_of_run_is_asked_only_what_it_can_answer(tmp_path: Path) -> None:
     known = ("sanity", "representation")
     plan = load_gates().restricted(known)
-    assert plan.names() == ["sanity", "representation", "energy"]
+    assert plan.names() == ["sanity", "representation"]
     assert plan.off_verdicts() == []
     overrides = ["latency=off", "sanity=off"]
     switched = load_gates(overrides=overrides).restricted(known)
-    assert switched.names() == ["representation", "energy"]
+    assert switched.names() == ["representation"]
     assert [verdict.gate for verdict in switched.off_verdicts()] == ["sanity"]
 
 

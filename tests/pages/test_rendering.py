@@ -56,7 +56,106 @@ COUNTED = {
     "first": TRAP,
     "mean": 0.5,
 }
+BOUNDS = SimpleNamespace(value=0.1, low=0.05, high=math.nan, floor=0.02, floor_high=0.03)
+JUDGED = {"d_ece": BOUNDS, "la_ece": BOUNDS, "brier": 0.1, "squared_overlap_error": 0.2, "detections": 900}
+TRIED = {"method": TRAP, "credibility": 20.0, "loss": 0.1, "gain": 0.01, "low": -0.01, "high": 0.02}
+DETECTOR = {"map50": 0.5, "map50_95": 0.3, "per_class": [{"name": TRAP, "n_boxes": 3, "ap50": 0.5}]}
+MEMBER = {
+    "name": TRAP,
+    "alone": DETECTOR,
+    "adds_on_fit": 0.1,
+    "adds": None,
+    "kept": True,
+    "removable": True,
+    "weight": 1.0,
+    "class_weights": {TRAP: 0.5},
+    "milliseconds": 12.0,
+    "image_size": 640,
+    "lacks": [TRAP],
+    "calibration": TRAP,
+}
 PAGES: dict[str, dict[str, Any]] = {
+    "calibration/report.html": {
+        "name": TRAP,
+        "about": {"model": TRAP, "pictures": 3, "fitted_on": TRAP, "judged_on": TRAP, "words": [TRAP]},
+        "judgement": SimpleNamespace(
+            before=JUDGED,
+            after=JUDGED,
+            drop=0.5,
+            drop_interval=BOUNDS,
+            metrics=SimpleNamespace(map50=0.5, map50_95=0.3),
+            lrp=SimpleNamespace(lrp=0.5, optimal_lrp=0.4),
+        ),
+        "search": SimpleNamespace(
+            metric="map50",
+            plain=0.5,
+            plain_milliseconds=20.0,
+            groups=4,
+            trials=[
+                SimpleNamespace(
+                    round=1, view=TRAP, value=0.5, gain=0.1, low=0.0, high=0.2, cost=2.0, milliseconds=40.0, kept=True
+                )
+            ],
+        ),
+        "confirmed": SimpleNamespace(words=lambda: TRAP),
+        "candidates": [TRIED],
+        "taken": TRIED,
+        "rows": [
+            {
+                "name": TRAP,
+                "critical": True,
+                "threshold": 0.3,
+                "reached": False,
+                "own": 0.2,
+                "low": 0.1,
+                "high": 0.4,
+                "weight": 0.5,
+                "boxes": 9,
+                "outcome": {"precision": 0.5, "recall": math.nan, "f1": 0.5, "boxes": 4},
+            }
+        ],
+        "rules": [(TRAP, TRAP)],
+        "figure": PICTURE,
+        "too_few": True,
+    },
+    "ensembles/report.html": {
+        "content": {
+            "fusion": TRAP,
+            "options": {TRAP: TRAP},
+            "fit": {
+                "pictures": 3,
+                "groups": 2,
+                "split": TRAP,
+                "weighing": TRAP,
+                "tried": [{"what": TRAP, "map50": 0.5}],
+            },
+            "measured": {
+                "members": [TRAP],
+                "pictures": 3,
+                "groups": 2,
+                "split": TRAP,
+                "ensemble": DETECTOR,
+            },
+            "verdicts": [TRAP],
+            "members": [MEMBER],
+            "metric": "map50",
+            "least": 0.001,
+            "threshold": 0.3,
+            "cost": {
+                "milliseconds": {TRAP: {"p50": 3.0}},
+                "machine": TRAP,
+                "device": TRAP,
+                "rounds": 5,
+                "sum_of_members": 9.0,
+                "unsteady": TRAP,
+            },
+            "set_aside": {TRAP: TRAP},
+        },
+        "difference": lambda value: f"{value}",
+        "figure": PICTURE,
+        "matrices": [{"title": TRAP, "words": TRAP, "rows": [[0.5, None]]}],
+        "ensemble": TRAP,
+    },
     "annotation/guidelines.html": {
         "rules": [(TRAP, TRAP)],
         "rows": [
