@@ -5,14 +5,14 @@ PYTHON_IN_VENV := .venv/bin/python
 INSTALLED := .venv/.installed
 LINTED := src tests training benchmarks
 
-.PHONY: help setup demo test lint types clean
+.PHONY: help setup demo test test-slow lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo                     the whole pipeline on generated reef scenes (minutes on 2 cores)"
 	@echo "make demo DATA=FOLDER         the same on your own labelled pictures; NAMES=a,b,c if no file names the classes,"
 	@echo "                              ROOT=FOLDER for where the results go"
-	@echo "make test                     all tests"
+	@echo "make test                     the tests (a quarter of an hour on 2 cores); make test-slow: those that take long"
 	@echo "make lint | types             style and type checks"
 	@echo "make setup                    only set up .venv"
 	@echo "make clean                    remove .venv and build products (not your workspaces)"
@@ -32,7 +32,10 @@ demo: $(INSTALLED)
 
 # One thread a process: two test processes with as many threads as cores each only wait for one another.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n 2 --dist worksteal $(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST)
+
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n 2 --dist worksteal -m slow $(PYTEST)
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check $(LINTED)
