@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from detector_trainings import SCALES, add_training_options, parse, run_trainings, shared_by_all, train_detector
 from marauder.core.clock import Clock
 from peers import NAMES, prepare_pictures
-from tables import Finding, Line, Paired, best_of, by_seed, groups, interval, judge, place_of, seeds_of
+from tables import Finding, Line, Paired, best_of, by_seed, groups, interval, judge, place_of, print_findings, seeds_of
 
 if TYPE_CHECKING:
     from marauder.calibration.settings import CalibrateSettings
@@ -200,8 +200,7 @@ def report(lines: Sequence[Line]) -> None:
             fallen = drop(group, arm)
             errors_of = ", ".join(f"{name} {value:.1%}" for name, value in means.items())
             print(f"  {arm}: {errors_of}" + (f"; D-ECE falls by {fallen.describe('.0%')}" if fallen else ""))
-    for finding in findings(lines):
-        print(f"\n{finding.question}: {finding.figure}: {finding.verdict}; {finding.consequence}")
+    print_findings(findings(lines))
 
 
 ADVICE = {

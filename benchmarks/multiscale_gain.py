@@ -34,7 +34,20 @@ from detector_trainings import (
     train_detector,
 )
 from peers import NAMES, prepare_pictures
-from tables import Finding, Line, Paired, best_of, by_seed, groups, interval, judge, paired, place_of, seeds_of
+from tables import (
+    Finding,
+    Line,
+    Paired,
+    best_of,
+    by_seed,
+    groups,
+    interval,
+    judge,
+    paired,
+    place_of,
+    print_findings,
+    seeds_of,
+)
 
 BEFORE, PLAIN, MULTI_SCALE = "before", "plain", "multi_scale"
 ON = "multi_scale.enabled=true"
@@ -139,8 +152,7 @@ def report(lines: Sequence[Line]) -> None:
                 gain = paired(group, arm, PLAIN, metric)
                 if gain is not None:
                     print(f"    {metric}: {gain.describe()}")
-    for finding in findings(lines):
-        print(f"\n{finding.question}: {finding.figure}: {finding.verdict}; {finding.consequence}")
+    print_findings(findings(lines))
 
 
 ADVICE = {

@@ -44,6 +44,7 @@ from tables import (
     judge,
     paired,
     place_of,
+    print_findings,
     seeds_of,
 )
 
@@ -201,8 +202,7 @@ def report(lines: Sequence[Line]) -> None:
             back = gain_elsewhere(group, AUTO, RAW) if arm == AUTO else None
             if back is not None:
                 print(f"    trained on these, map50 on raw pictures: {back.describe()}")
-    for finding in findings(lines):
-        print(f"\n{finding.question}: {finding.figure}: {finding.verdict}; {finding.consequence}")
+    print_findings(findings(lines))
 
 
 ADVICE = {

@@ -91,6 +91,12 @@ class Finding:
     """What is shipped or advised because of it."""
 
 
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Each finding in a paragraph of its own."""
+    for one in findings:
+        print(f"\n{one.question}: {one.figure}: {one.verdict}; {one.consequence}")
+
+
 def judge(found: Paired, target: float, none: float = 0.0) -> str:
     """``met``: the mean reaches the target and the interval leaves ``none`` (no effect) out; ``refuted``: the whole
     interval is below the target; otherwise ``open``."""

@@ -120,9 +120,19 @@ class _Assembly:
         check_folder(output, chosen.fitted, seen.of(chosen.kept), settings.device)
         cost = self._cost(seen.records)
         content = report_content(
-            settings, self.members, self.names, chosen.kept, chosen.fitted, chosen.crossed, chosen.adds,
-            chosen.gain, chosen.threshold, judged, cost, {**looked.set_aside, **seen.set_aside},
-        )  # fmt: skip
+            settings,
+            self.members,
+            self.names,
+            chosen.kept,
+            chosen.fitted,
+            chosen.crossed,
+            chosen.adds,
+            chosen.gain,
+            chosen.threshold,
+            judged,
+            cost,
+            {**looked.set_aside, **seen.set_aside},
+        )
         return AssemblySummary(output, content), written | write_report(output, content)
 
     def _look(self, records: Sequence[Record], split: str) -> Looked:

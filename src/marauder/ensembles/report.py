@@ -161,8 +161,13 @@ def _members(
 
 def _figures(measured: Metrics, interval: Interval, metric: str) -> Plain:
     bounds = {"value": interval.value, "low": interval.low, "high": interval.high, "groups": interval.groups}
-    return {"map50": measured.map50, "map50_95": measured.map50_95, "interval": {"metric": metric, **bounds},
-            "confidence": measured.confidence, "per_class": measured.per_class}  # fmt: skip
+    return {
+        "map50": measured.map50,
+        "map50_95": measured.map50_95,
+        "interval": {"metric": metric, **bounds},
+        "confidence": measured.confidence,
+        "per_class": measured.per_class,
+    }
 
 
 def verdicts(content: Plain) -> list[str]:
@@ -226,15 +231,17 @@ def _table(report: Plain) -> tuple[list[str], list[list[str]]]:
         adds = one["adds"] or one["adds_on_fit"]
         weight = "left out" if not one["kept"] else f"{one['weight']:.2f}{'*' if one['class_weights'] else ''}"
         lacks = f"without {', '.join(one['lacks'])}" if one["lacks"] else "all"
-        rows.append([
-            one["name"],
-            f"{alone['value']:.3f}" if alone else "–",
-            f"{alone['low']:.3f} to {alone['high']:.3f}" if alone and alone["low"] is not None else "–",
-            f"{adds['delta']:+.3f}",
-            weight,
-            f"{one['milliseconds']:.0f}" if one["milliseconds"] is not None else "–",
-            lacks,
-        ])  # fmt: skip
+        rows.append(
+            [
+                one["name"],
+                f"{alone['value']:.3f}" if alone else "–",
+                f"{alone['low']:.3f} to {alone['high']:.3f}" if alone and alone["low"] is not None else "–",
+                f"{adds['delta']:+.3f}",
+                weight,
+                f"{one['milliseconds']:.0f}" if one["milliseconds"] is not None else "–",
+                lacks,
+            ]
+        )
     whole = report["measured"]["ensemble"]["interval"]
     time = f"{cost['milliseconds'][ENSEMBLE]['p50']:.0f}" if cost else "–"
     bounds = f"{whole['low']:.3f} to {whole['high']:.3f}" if whole["low"] is not None else "–"
