@@ -16,6 +16,7 @@ from PIL import Image
 from marauder.core.clock import Clock, Interrupted
 from marauder.core.file_identity import identify
 from marauder.core.files import write_text
+from marauder.core.plain import Plain
 from marauder.core.settings import Places
 from marauder.data.reading import read_dataset
 from marauder.pipeline.graph import Pipeline
@@ -47,12 +48,30 @@ def preprocess(root: Path) -> Pipeline:
     return pipeline
 
 
+def result(pipeline: Pipeline) -> Plain:
+    record = read_record(pipeline.workspace, "preprocessing")
+    assert record is not None
+    return record.summary
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     write_source(tmp_path / "elsewhere")
     (tmp_path / "space" / "images").mkdir(parents=True)
     (tmp_path / "space" / "images" / "reef").symlink_to(tmp_path / "elsewhere")
     return tmp_path / "space"
+
+
+def test_pictures_stay_as_they_are_unless_enhancement_is_asked_for(root: Path) -> None:
+    done = result(preprocess(root))
+    assert (done["enhanced"], done["left_alone"]) == (0, 16) and "enhanced ones" not in done["notes"]
+    raw = {path.read_bytes() for path in (root / "images" / "reef" / "images").iterdir()}
+    pictures = root / "training" / "datasets" / "preprocessed" / "images"
+    assert {path.read_bytes() for path in pictures.rglob("*.jpg")} == raw
+    pipeline = Pipeline(Workspace.at(root), None, [*OVERRIDES, "preprocessing.enhance.method=full"])
+    run_steps(pipeline, select(pipeline, only="preprocessing"), Clock(), print)
+    asked = result(pipeline)
+    assert asked["enhanced"] == 16 and "have to see enhanced ones" in asked["notes"]
 
 
 def test_the_data_set_has_groups_and_splits_and_no_problems(root: Path) -> None:

@@ -85,7 +85,13 @@ class PreprocessingSummary:
         if len(self.set_aside) > 5:
             lines.append(f"... and {len(self.set_aside) - 5:,} more in {self.output / REPORT_FOLDER / 'summary.json'}")
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"Look at {self.report}, then train on {self.output} instead of the raw pictures.")
+        if self.enhanced:
+            lines.append(
+                f"Look at {self.report}. A detector trained on these pictures has to see enhanced ones in use, too. "
+                "Whether it finds more, only training on both tells: docs/evidence.md shows no gain so far."
+            )
+        else:
+            lines.append(f"Look at {self.report}.")
         return "\n".join(lines)
 
 

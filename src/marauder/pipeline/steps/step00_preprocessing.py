@@ -1,6 +1,6 @@
-"""Step 0 of the pipeline: bring all sources into one split data set, then restore the pictures' colour and contrast.
+"""Step 0 of the pipeline: bring all sources into one split data set; restore the pictures' colour and contrast if asked.
 
-``images/*`` is organized into ``datasets/organized`` (links), enhanced into ``datasets/preprocessed``, and published as
+``images/*`` is organized into ``datasets/organized`` (links), preprocessed into ``datasets/preprocessed``, and published as
 ``datasets/data.yaml``, which names its folders from where it lies, so that Ultralytics opens it and it can be moved.
 """
 
@@ -27,7 +27,7 @@ OWN_PICTURES = "marauder"
 class Preprocessing(Step):
     """``images/*`` to ``training/datasets/data.yaml``."""
 
-    number, name, title = 0, "preprocessing", "one data set, enhanced"
+    number, name, title = 0, "preprocessing", "one data set"
     version = 2  # pictures with labels that say nothing are set aside
 
     def settings_model(self) -> type[Settings]:
@@ -35,11 +35,17 @@ class Preprocessing(Step):
         from marauder.data.organize import OrganizeSettings
         from marauder.preprocessing.settings import PreprocessingSettings
 
+        class EnhancingSettings(PreprocessingSettings):
+            """As ``marauder preprocess`` has them, but off: detectors gained nothing, and those trained on enhanced
+            pictures lost where they saw raw ones, as every camera gives them (docs/evidence.md)."""
+
+            method: str = "none"
+
         class PreprocessingStepSettings(Settings):
             """Both halves of step 0."""
 
             organize: OrganizeSettings
-            enhance: PreprocessingSettings
+            enhance: EnhancingSettings
 
         return PreprocessingStepSettings
 
@@ -115,7 +121,7 @@ class Preprocessing(Step):
         )
 
     def run(self, context: StepContext) -> PlainMapping:
-        """Organize, enhance, publish; both halves find out themselves what of earlier work still holds."""
+        """Organize, preprocess, publish; both halves find out themselves what of earlier work still holds."""
         from marauder.data.organize import SUMMARY_FILE, in_words, organize
         from marauder.preprocessing.job import preprocess_folder
 
@@ -130,6 +136,8 @@ class Preprocessing(Step):
         publish(settings.enhance.output, context.workspace.data_yaml)
         empty_folders = [folder for folder, empty in _folders(context.workspace).items() if empty]
         notes = [f"{context.workspace.relative(folder)} is empty and was left out" for folder in empty_folders]
+        if enhanced.enhanced:
+            notes.append("detectors trained on enhanced pictures have to see enhanced ones in use, too")
         return {
             "pictures": enhanced.pictures,
             "boxes": organized.boxes,
