@@ -1,7 +1,8 @@
-"""Step 0 of the pipeline: bring all sources into one split data set; restore the pictures' colour and contrast if asked.
+"""Step 0 of the pipeline: bring all sources into one split data set; restore colour and contrast where that is asked.
 
-``images/*`` is organized into ``datasets/organized`` (links), preprocessed into ``datasets/preprocessed``, and published as
-``datasets/data.yaml``, which names its folders from where it lies, so that Ultralytics opens it and it can be moved.
+``images/*`` is organized into ``datasets/organized`` (links), preprocessed into ``datasets/preprocessed``, and
+published as ``datasets/data.yaml``, which names its folders from where it lies, so that Ultralytics opens it and it
+can be moved.
 """
 
 from __future__ import annotations
