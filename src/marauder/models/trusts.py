@@ -3,7 +3,7 @@
 A box of a person's label has the trust 1. One that another detector found has the share of such boxes that are right,
 its calibrated score p. Its cells' targets, and with them the weight of its place and the count that the loss is divided
 by, are multiplied by p. Binary cross-entropy is linear in its target, so that this is the loss that is to be expected
-if the box is right with probability p and background otherwise; of box and distribution loss it is the expected one, too.
+if the box is right with probability p and background otherwise; so are the box and the distribution loss.
 
 Sources: targets that are probabilities, Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015;
 boxes of a teacher weighed by its scores, Xu et al., "End-to-End Semi-Supervised Object Detection with Soft Teacher",

@@ -183,9 +183,7 @@ class DetectionLossSums(v8DetectionLoss):
             index, boxes = (batch[name].to(self.device) for name in (IGNORED_INDEX, IGNORED_BOXES))
             grids = [(int(level.shape[2]), int(level.shape[3])) for level in outputs["feats"]]
             self.outside.cells = ignored_cells(index, boxes, outputs["scores"].shape[0], grids)
-        self._boxes = (
-            (batch["batch_idx"].to(self.device), batch[TRUSTS].to(self.device)) if TRUSTS in batch else None
-        )
+        self._boxes = (batch["batch_idx"].to(self.device), batch[TRUSTS].to(self.device)) if TRUSTS in batch else None
         normalised = self.get_assigned_targets_and_loss(outputs, batch)[1]
         # Takes back the stock loss's division.
         return normalised * self._weight.clamp(min=1), self._weight.detach()

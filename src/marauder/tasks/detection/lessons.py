@@ -108,9 +108,7 @@ def _read(row: dict[str, Any], folder: Path) -> Lesson:
     return Lesson(record, boxes[:, :4], boxes[:, 4].astype(np.int64), boxes[:, 5], ignored, str(row["sha256"]))
 
 
-def taught(
-    records: Sequence[Record], lessons: Sequence[Lesson]
-) -> tuple[tuple[Record, ...], tuple[np.ndarray, ...]]:
+def taught(records: Sequence[Record], lessons: Sequence[Lesson]) -> tuple[tuple[Record, ...], tuple[np.ndarray, ...]]:
     """``records`` with what was found in them, then the pictures without labels; the trusts of each record's boxes.
 
     Lessons of labelled pictures that are not among ``records``, as in a smaller bag, are left out.
