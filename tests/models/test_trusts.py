@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -79,7 +81,7 @@ def test_no_cut_changes_the_sums(model: DetectionModel, inner: list[int], seed: 
     with torch.no_grad():
         whole = loss.sums(model(batch["img"]), trusted(batch, trusts))
         total, weight = torch.zeros(3), torch.zeros(())
-        for start, stop in zip(cuts, cuts[1:]):
+        for start, stop in pairwise(cuts):
             chosen = (batch["batch_idx"] >= start) & (batch["batch_idx"] < stop)
             piece = trusted(part(batch, start, stop), trusts[chosen])
             sums, count = loss.sums(model(piece["img"]), piece)

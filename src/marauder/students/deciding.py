@@ -70,7 +70,8 @@ def decide(record: Record, found: Detections, rules: LessonSettings) -> Decided:
         fates[:] = "background"
     if len(record.boxes) and len(scores):
         # Of any class: who labelled the animal knew better what it is.
-        fates[iou_matrix(found.boxes, record.boxes).max(axis=1) >= rules.overlap] = "labelled"
+        on_label = iou_matrix(found.boxes, record.boxes).max(axis=1) >= rules.overlap
+        fates[on_label & (scores >= rules.doubt)] = "labelled"
     return Decided(record, found, fates)
 
 

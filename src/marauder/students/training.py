@@ -7,6 +7,7 @@ run with ``teaching.file``. So several processes, changing sizes, focal loss and
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from marauder.data.manifests.pinning import hash_pinned
 from marauder.data.reading import read_dataset
 from marauder.engine.state import Outcome
 from marauder.runs.gated import RunSummary, run_gated
-from marauder.runs.series import PartMaker, Series, leave_weights, outcome_of
+from marauder.runs.series import PartMaker, Series, former_of, leave_weights, outcome_of, set_aside
 from marauder.runs.training_processes import is_one_of_several
 from marauder.runs.training_stage import RunInHand
 from marauder.students.deciding import LABELLED, UNLABELLED, Account, Decided, decide, totals
@@ -62,11 +63,13 @@ def run_student(
     fresh: bool = False,
     begun: Callable[[], None] | None = None,
     asked_to_resume: bool = False,
+    renew: bool = False,
 ) -> StudentSummary:
     """Let the teacher look and train the student, or go on with it; other arguments as ``runs.gated.run_gated`` has.
 
     The teacher is opened and compared with the data set's classes before anything else. ``resume``: a checkpoint of the
-    training. Raises ``Interrupted`` when stopped in time, ``GateStop``, ``UserError``, ``TrainingFailure``.
+    training. ``renew``: start over where settings, teacher or pictures have changed, which would otherwise be refused.
+    Raises ``Interrupted`` when stopped in time, ``GateStop``, ``UserError``, ``TrainingFailure``.
     """
     if is_one_of_several():
         raise UserError("a student's run starts its training processes itself: call it without torchrun, processes=N")
@@ -83,8 +86,32 @@ def run_student(
     def open_runtime(identified: StudentSettings) -> StudentRuntime:
         return StudentRuntime(identified, teacher)
 
+    if renew:
+        _renew(settings, open_runtime(settings), clock)
     summary = run_gated(settings, clock, resume, fresh, begun, open_runtime, Taught(), asked_to_resume)
+    for folder in (settings.folder, settings.checkpoint_folder):
+        # Also that of an attempt to start over that was interrupted.
+        shutil.rmtree(former_of(folder), ignore_errors=True)
     return StudentSummary(summary, summary.folder / REPORT_PAGE, read_json(summary.folder / REPORT_JSON))
+
+
+def start_student_over(settings: StudentSettings) -> None:
+    """Move away what the student has, so that the next call makes it anew."""
+    for folder in (settings.folder, settings.checkpoint_folder):
+        set_aside(folder)
+
+
+def _renew(settings: StudentSettings, runtime: StudentRuntime, clock: Clock) -> None:
+    """Start over what was made of something else, as far as that was noted, and note it."""
+    runtime.clock = clock
+    made_of = {"settings": decided(settings, Decides.RESULT), "identity": runtime.open()}
+    work = Work(settings.folder.parent / f"{settings.folder.name}.json", made_of)
+    if work.done() is not None:
+        return
+    if work.marker.is_file():
+        # The student goes before the note, so that a kill in between cannot leave old results under a new one.
+        start_student_over(settings)
+    work.finish()
 
 
 class Taught(Series):
