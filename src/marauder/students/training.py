@@ -68,7 +68,8 @@ def run_student(
     """Let the teacher look and train the student, or go on with it; other arguments as ``runs.gated.run_gated`` has.
 
     The teacher is opened and compared with the data set's classes before anything else. ``resume``: a checkpoint of the
-    training. ``renew``: start over where settings, teacher or pictures have changed, which would otherwise be refused.
+    training. ``renew``: start over where settings, teacher or pictures have changed, which would otherwise be refused;
+    without ``begun``.
     Raises ``Interrupted`` when stopped in time, ``GateStop``, ``UserError``, ``TrainingFailure``.
     """
     if is_one_of_several():
@@ -87,8 +88,14 @@ def run_student(
         return StudentRuntime(identified, teacher)
 
     if renew:
-        _renew(settings, open_runtime(settings), clock)
+        note = _note(settings, open_runtime(settings), clock)
+        # What the teacher found stays, for it says itself what it was made from.
+        fresh = fresh or (note.done() is None and note.marker.is_file())
+        # Only once nothing of the former can be taken up: killed before that, it starts over again.
+        begun = note.finish
     summary = run_gated(settings, clock, resume, fresh, begun, open_runtime, Taught(), asked_to_resume)
+    if renew:
+        note.finish()  # of a run that was finished before, too
     for folder in (settings.folder, settings.checkpoint_folder):
         # Also that of an attempt to start over that was interrupted.
         shutil.rmtree(former_of(folder), ignore_errors=True)
@@ -101,17 +108,11 @@ def start_student_over(settings: StudentSettings) -> None:
         set_aside(folder)
 
 
-def _renew(settings: StudentSettings, runtime: StudentRuntime, clock: Clock) -> None:
-    """Start over what was made of something else, as far as that was noted, and note it."""
+def _note(settings: StudentSettings, runtime: StudentRuntime, clock: Clock) -> Work:
+    """The note beside the run's folder of what it was made of."""
     runtime.clock = clock
     made_of = {"settings": decided(settings, Decides.RESULT), "identity": runtime.open()}
-    work = Work(settings.folder.parent / f"{settings.folder.name}.json", made_of)
-    if work.done() is not None:
-        return
-    if work.marker.is_file():
-        # The student goes before the note, so that a kill in between cannot leave old results under a new one.
-        start_student_over(settings)
-    work.finish()
+    return Work(settings.folder.parent / f"{settings.folder.name}.json", made_of)
 
 
 class Taught(Series):
