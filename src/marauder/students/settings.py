@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from marauder.core.mistakes import Mistake
 from marauder.core.setting_mistakes import NAME_PATTERN
-from marauder.core.settings import COMMAS, Decides, Existing, Places, Settings
+from marauder.core.settings import COMMAS, Decides, Places, Settings
 from marauder.ensembles.settings import CostSettings
 from marauder.tasks.detection.loss_settings import TeachingUse
 from marauder.tasks.detection.settings import DetectionSettings
@@ -65,10 +65,10 @@ class StudentSettings(DetectionSettings):
     project: str = Field("student", pattern=NAME_PATTERN, description="name of the model in tracker and registry")
     runs: Path = Field(Path("workspace/training/runs"), description="folder that holds the MLflow store of the runs")
     output: Path | None = Path("workspace/training/models/ensembles/student")
-    teacher: Annotated[Path | None, Decides.PLACE, Existing()] = Field(
+    teacher: Annotated[Path | None, Decides.PLACE] = Field(
         None, description="detector that teaches: a predictor folder, an ensemble's or another, or a model file"
     )
-    unlabelled: Annotated[tuple[Path, ...], COMMAS, Decides.PLACE, Existing()] = Field(
+    unlabelled: Annotated[tuple[Path, ...], COMMAS, Decides.PLACE] = Field(
         (), description="pictures without labels to learn from, beside the data set's own: folders, data sets"
     )
     lessons: LessonSettings = LessonSettings()
@@ -82,9 +82,18 @@ class StudentSettings(DetectionSettings):
         return self
 
     def mistakes(self, places: Places) -> Iterable[Mistake]:
-        """No teacher."""
-        if self.teacher is None:
+        """No teacher, and files that are not there."""
+        # One that could not be read is a mistake of its own.
+        if self.teacher is None and not places.gives("teacher"):
             yield places.mistake("teacher", NO_TEACHER)
+        yield from self._missing(places)
+
+    def _missing(self, places: Places) -> Iterator[Mistake]:
+        if self.teacher is not None and places.missing(self.teacher):
+            yield places.mistake("teacher", f"{self.teacher}: no such file or folder; check the path")
+        for folder in self.unlabelled or ():
+            if places.missing(folder):
+                yield places.mistake("unlabelled", f"{folder}: no such file or folder; check the path")
 
 
 class StudentSection(StudentSettings):
@@ -98,5 +107,5 @@ class StudentSection(StudentSettings):
         return not self.enabled
 
     def mistakes(self, places: Places) -> Iterable[Mistake]:
-        """None: an ensemble of the pipeline teaches where no teacher is named."""
-        return ()
+        """Files that are not there; an ensemble of the pipeline teaches where no teacher is named."""
+        return self._missing(places) if self.enabled else ()
