@@ -21,7 +21,8 @@ from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
 from marauder.prediction.ensemble_description import EnsembleDescription, MemberDescription
 from marauder.prediction.folder_description import FolderDescription, write_description, write_predictor_folder
-from marauder.students.teacher import describe, open_teacher
+from marauder.students.report import boards
+from marauder.students.teacher import TeacherIs, describe, open_teacher
 from marauder.testing.lively_detectors import save_lively
 
 Words = Callable[..., list[str]]
@@ -93,6 +94,7 @@ def test_it_leaves_a_model_lessons_and_a_report(done: tuple[Path, str], taught_w
     assert sum(row["learned"] for row in told["boxes"]["unlabelled"].values()) > 0
     assert report["teacher"]["members"] == 2 and not report["teacher"]["calibrated"]
     assert set(report["compared"]["metrics"]) == {"map50", "map50_95", "precision", "recall"}
+    assert report["teacher"]["architectures"] == ["yolov8t", "yolo11t"]
     assert report["sizes"]["teacher"] > report["sizes"]["student"] > 0
     page = (output / "student_report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2 and "http" not in page.replace("http-equiv", "")
@@ -140,6 +142,16 @@ def test_mistakes_are_told_before_anything_is_written(taught_world: Path, words:
     with pytest.raises(UserError, match="no such file or folder"):
         marauder.teach(tmp_path / "absent", taught_world / "reef/data.yaml", output=output)
     assert not output.exists()
+
+
+def test_boards_are_told_what_a_picture_takes(taught_world: Path) -> None:
+    teacher = TeacherIs(taught_world, "", 640, True, ("yolov8m", "yolov8m", "yolov8m"))
+    rows = {row["board"]: row for row in boards("yolov8n", 640, teacher)}
+    nano, orin = (
+        next(row for name, row in rows.items() if name.startswith(start)) for start in ("Jetson Nano", "Jetson Orin")
+    )
+    assert nano["student"]["milliseconds"] > 0 and nano["teacher"]["milliseconds"] is None
+    assert orin["teacher"]["milliseconds"] > 3 * orin["student"]["milliseconds"] > 0
 
 
 def test_a_teacher_is_numbered_by_name(taught_world: Path) -> None:

@@ -12,6 +12,8 @@ from marauder.core.clock import Clock
 from marauder.core.files import read_json, write_json, write_text
 from marauder.core.plain import Plain
 from marauder.core.wording import counted
+from marauder.deployment.device_table import device_table
+from marauder.deployment.profile import DutyCycle, MemberCost, profile
 from marauder.ensembles.cost import ENSEMBLE, Cost
 from marauder.evaluation.comparison import SliceDelta, compare
 from marauder.pages.rendering import embed_picture, render_page
@@ -56,6 +58,7 @@ def write_student_report(settings: StudentSettings, split: str, found: Compared,
         "compared": _compared(found, settings.evaluation.draws, clock),
         "sizes": {STUDENT: _size(folder / "best.safetensors"), TEACHER: _size(found.teacher_is.path)},
         "cost": None if found.cost is None else _cost(found.cost),
+        "boards": boards(settings.model, settings.image_size, found.teacher_is),
     }
     content["words"] = words_of(content)
     content["next"] = [{"what": what, "command": command} for what, command in _next(settings)]
@@ -81,7 +84,8 @@ def _about_teacher(one: TeacherIs) -> Plain:
         # The end of the path, not all of it: pages are passed on, and most models are called best.pt.
         "name": "/".join(one.path.absolute().parts[-2:]),
         "digest": one.digest,
-        "members": one.members,
+        "members": len(one.members),
+        "architectures": list(one.members),
         "calibrated": one.calibrated,
         "image_size": one.image_size,
     }
@@ -144,6 +148,24 @@ def _cost(cost: Cost) -> Plain:
         "rounds": cost.rounds,
         "unsteady": cost.unsteady,
     }
+
+
+def boards(model: str, image_size: int, teacher: TeacherIs) -> list[Plain]:
+    """What a picture takes on the boards of the device table, in milliseconds; ``None``: it does not run there, or
+    nothing is known. Published figures and estimates from them; nothing is measured."""
+    members = {f"{place}": name or "" for place, name in enumerate(teacher.members)}
+    rows = []
+    for device in device_table().devices.values():
+        ours = profile({STUDENT: model}, device, DutyCycle(), device_table(), image_size).members
+        theirs = profile(members, device, DutyCycle(), device_table(), teacher.image_size).members
+        rows.append({"board": device.title, STUDENT: _together(ours), TEACHER: _together(theirs)})
+    return rows
+
+
+def _together(members: Sequence[MemberCost]) -> Plain:
+    known = [one.milliseconds for one in members if one.milliseconds is not None]
+    whole = sum(known) if len(known) == len(members) else None
+    return {"milliseconds": whole, "estimated": any(one.estimated for one in members)}
 
 
 def words_of(content: Plain) -> list[str]:

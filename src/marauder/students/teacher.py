@@ -23,6 +23,8 @@ from marauder.prediction.opening import open_predictor
 from marauder.prediction.predictor import Predictor
 from marauder.prediction.records import DecodedPictures, detect, predict_records
 from marauder.prediction.settings import MEASURING, PredictionSettings
+from marauder.prediction.viewing import ViewingPredictor
+from marauder.tasks.detection.base_detector import architecture_of_network
 from marauder.tasks.detection.data import labelled
 from marauder.tasks.detection.evaluate_split import Measured
 from marauder.tasks.detection.evaluator import pair_up
@@ -37,13 +39,13 @@ FORMAT = 1
 @dataclass(frozen=True)
 class TeacherIs:
     """What is known of a teacher without holding it open. ``digest``: of its files; ``calibrated``: whether its scores
-    were fitted to how often it is right; ``members``: detectors in it."""
+    were fitted to how often it is right; ``members``: architectures of the detectors in it, ``None``: not known."""
 
     path: Path
     digest: str
     image_size: int
     calibrated: bool
-    members: int
+    members: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +88,20 @@ def open_teacher(path: Path, names: Sequence[str], device: torch.device | str) -
 def describe(path: Path, names: Sequence[str]) -> TeacherIs:
     """What is known of the teacher at ``path``. Raises ``UserError`` as ``open_teacher`` does."""
     predictor = open_teacher(path, names, "cpu").predictor
-    members = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
-    if isinstance(predictor, EnsemblePredictor):
-        calibrated = predictor.calibration is not None or all(one.calibration for one in predictor.members)
-    else:
-        calibrated = predictor.calibration is not None
-    return TeacherIs(path, predictor.digest, predictor.image_size, calibrated, members)
+    inner = predictor.inner if isinstance(predictor, ViewingPredictor) else predictor
+    members = inner.members if isinstance(inner, EnsemblePredictor) else (inner,)
+    # Calibrated members are fused into calibrated scores.
+    calibrated = inner.calibration is not None or all(one.calibration is not None for one in members)
+    return TeacherIs(
+        path, predictor.digest, predictor.image_size, calibrated, tuple(_architecture(one) for one in members)
+    )
+
+
+def _architecture(predictor: Predictor) -> str | None:
+    try:
+        return architecture_of_network(predictor.network, predictor.metadata)
+    except UserError:
+        return None  # an exported file has no network, and says no architecture
 
 
 def look(teacher: Teacher, records: Sequence[Record], folder: Path, clock: Clock, batch: int | None = None) -> Part:
