@@ -15,7 +15,7 @@ from pathlib import Path
 from marauder.core.clock import Clock
 from marauder.core.decides import decided
 from marauder.core.errors import UserError
-from marauder.core.files import hash_file, read_json, write_json
+from marauder.core.files import hash_file, portable_path, read_json, write_json
 from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.core.wording import counted
@@ -177,7 +177,10 @@ class _Teaching:
         """``lessons.json``, made once for the same teacher, pictures and rules."""
         folder = self.runtime.lessons_folder
         rules = decided(self.runtime.settings, Decides.RESULT)["lessons"]
-        work = Work(folder / "made.json", {"made_of": self.run.identity, "rules": rules})
+        # Lessons name their pictures: where these lie elsewhere, training would not find them.
+        pictures = [portable_path(record.picture, folder) for record in self.runtime.candidates.records]
+        made_from = {"made_of": self.run.identity, "rules": rules, "pictures": pictures}
+        work = Work(folder / "made.json", made_from)
         if work.done() is None:
             work.begin()
             work.finish(self._make(folder))
