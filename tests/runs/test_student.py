@@ -174,7 +174,7 @@ def test_killed_while_the_teacher_looks_and_while_it_trains_it_ends_with_the_sam
 
     def killed_once(there: Callable[[], bool]) -> None:
         process = start()
-        wait_for(process, there)
+        wait_for(process, there, 250)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
