@@ -100,10 +100,10 @@ def folder_of(training: Line, output: Path) -> Path:
 
 
 def run_trainings(
-    script: str, arguments: argparse.Namespace, keys: Sequence[Line], told: Callable[[Line], str]
+    script: str, arguments: argparse.Namespace, keys: Sequence[Line], told: Callable[[Line], str], **given: str | None
 ) -> list[Line]:
     """``tables.run_missing`` with ``script --one`` for each training, which is told ``folder``, where its seed's
-    trainings lie, and ``start``, the file of ``--weights`` or ``None``."""
+    trainings lie, ``start``, the file of ``--weights`` or ``None``, and what is ``given`` beside them."""
     if arguments.output is None and not arguments.only_report:
         raise SystemExit("--output: name the folder that keeps the trainings")
     start = str(arguments.weights.resolve()) if arguments.weights else None
@@ -112,7 +112,7 @@ def run_trainings(
     def train(key: Line, _: int) -> Line:
         # Arms that start from random weights lie beside those that do not, with the same split.
         folder = folder_of({**key, "weights": weights}, arguments.output)
-        return in_process(script, key, folder=str(folder), start=start)
+        return in_process(script, key, folder=str(folder), start=start, **given)
 
     return run_missing(keys, arguments, train, told)
 

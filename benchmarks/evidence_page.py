@@ -98,6 +98,16 @@ TABLES = (
         minutes=120,
     ),
     Table(
+        "Step 6: a student of an ensemble",
+        "student_gain",
+        "student_gain.jsonl",
+        (
+            f"{COCO} --second-weights yolo11n.pt --pictures aquarium",
+            f"{COCO} --second-weights yolo11n.pt --pictures deepfish",
+        ),
+        minutes=140,
+    ),
+    Table(
         "Step 7: training at changing sizes",
         "multiscale_gain",
         "multiscale_gain.jsonl",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from marauder.ensembles.report import AssemblySummary
     from marauder.exporting.job import ExportSummary
     from marauder.runs.gated import RunSummary
+    from marauder.students.training import StudentSummary
     from marauder.survey.job import PredictSummary
     from marauder.tasks.detection.evaluate_split import Measured
 
@@ -175,6 +176,40 @@ def ensemble(
     checked, clock = _checked(lambda: load_checked(EnsembleSettings, None, (), places, **values), max_hours)
     with clock.listening():
         return assemble(checked, clock)
+
+
+def teach(
+    teacher: PathOrText,
+    data: PathOrText,
+    *,
+    unlabelled: Sequence[PathOrText] = (),
+    output: PathOrText | None = None,
+    settings: PlainMapping | None = None,
+    resume: PathOrText | None = None,
+    fresh: bool = False,
+    max_hours: float | None = None,
+) -> StudentSummary:
+    """One small detector, taught by another or by an ensemble, on labelled and ``unlabelled`` pictures; or its
+    continuation.
+
+    ``settings``: those of ``marauder student`` by dotted name, ``{"model": "yolov8s", "lessons.sure": 0.6}``. The other
+    arguments and what is raised are those of ``train``.
+    """
+    from marauder.runs.recipes import check_run, run_layer
+    from marauder.students.settings import StudentSettings
+
+    arguments: Plain = {"teacher": teacher, "data": data, "output": output}
+    if unlabelled:
+        arguments["unlabelled"] = [str(one) for one in unlabelled]
+    values, places = _given(arguments, settings)
+    load = lambda: check_run(run_layer(None, (), places, values), places, StudentSettings)  # noqa: E731
+    checked, clock = _checked(load, max_hours)
+    # After the mistakes: it loads torch.
+    from marauder.students.training import run_student
+
+    assert isinstance(checked, StudentSettings)
+    with clock.listening():
+        return run_student(checked, clock, Path(resume) if resume is not None else None, fresh)
 
 
 def _given(arguments: PlainMapping, settings: PlainMapping | None) -> tuple[Plain, dict[str, str]]:

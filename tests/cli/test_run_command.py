@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from marauder.cli import baseline, critical, multiscale, pretrain
+from marauder.cli import baseline, critical, multiscale, pretrain, student
 from marauder.cli.resuming import NEWEST, with_value
 from marauder.core.errors import UserError
 from marauder.runs.recipes import model_of_task, run_layer
 
-APPS = {"pretrain": pretrain.app, "baseline": baseline.app, "critical": critical.app, "multiscale": multiscale.app}
+APPS = {
+    "pretrain": pretrain.app,
+    "baseline": baseline.app,
+    "critical": critical.app,
+    "student": student.app,
+    "multiscale": multiscale.app,
+}
 
 
 @pytest.mark.parametrize("name", APPS)

@@ -20,11 +20,20 @@ from marauder.exporting.settings import ExportSettings
 from marauder.preprocessing.settings import PreprocessingSettings
 from marauder.scenes.settings import SceneSettings
 from marauder.selection.settings import SelectionSettings
+from marauder.students.settings import StudentSettings
 from marauder.survey.settings import PredictSettings
 from marauder.tasks.detection.settings import BaselineSettings, DetectionSettings
 from marauder.tasks.pretraining.settings import PretrainingSettings
 
-RUNS = (DetectionSettings, BaselineSettings, PretrainingSettings, CriticalSettings, NanoSettings, ShoreSettings)
+RUNS = (
+    DetectionSettings,
+    BaselineSettings,
+    PretrainingSettings,
+    CriticalSettings,
+    NanoSettings,
+    ShoreSettings,
+    StudentSettings,
+)
 JOBS = (
     SceneSettings,
     OrganizeSettings,

@@ -45,6 +45,7 @@ SCRIPTS = {
     "run_critical_species.sh": "critical",
     "run_ensemble_nano.sh": "ensemble-nano",
     "run_ensemble_shore.sh": "ensemble-shore",
+    "run_student.sh": "student",
     "run_multiscale.sh": "multiscale",
     "run_tta_calibration.sh": "calibrate",
     "run_tensorrt_export.sh": "export",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.step import StepContext
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.gatekeeper import GateStop
+from marauder.students import training as student_training
 
 CONFIG = """
 preprocessing:
@@ -50,6 +52,43 @@ def test_it_follows_what_makes_its_data_and_its_start(tmp_path: Path) -> None:
     settings = critical.settings_of(critical.step("ensembles")).nano
     assert settings.base_model == critical.workspace.model("critical") / "best.pt"
     assert settings.data == critical.workspace.datasets / "annotated" / "data.yaml"
+
+
+def test_a_student_follows_the_ensemble_that_teaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pipeline(tmp_path, "ensembles.student.enabled=true", "ensembles.student.model=yolov8t")
+    step = made.step("ensembles")
+    settings, models = made.settings_of(step), made.workspace.model("ensembles")
+    assert settings.taught.teacher == models / "nano" / "ensemble" and settings.taught.folder == models / "student"
+    assert settings.taught.data == made.workspace.data_yaml
+    assert [one.name for one in made.outputs(step)][-3:] == [
+        f"student: {name}" for name in ("model", "weights", "report")
+    ]
+    assert not list(made.look_through([step], Clock(), lambda _: None))
+    both = pipeline(tmp_path, "ensembles.student.enabled=true", "ensembles.shore.enabled=true")
+    assert both.settings_of(both.step("ensembles")).taught.teacher == models / "shore" / "ensemble"
+    with pytest.raises(UserError, match="no ensemble is made that could teach it"):
+        pipeline(tmp_path, "ensembles.student.enabled=true", "ensembles.nano.assembly.enabled=false")
+    named = pipeline(
+        tmp_path, "ensembles.student.enabled=true", "ensembles.nano.enabled=false", "ensembles.student.teacher=t.pt"
+    )
+    assert "student: teacher" in [one.name for one in named.inputs(named.step("ensembles"))]
+    told: list[Any] = []
+
+    def run(settings: Any, clock: Clock, **options: bool) -> Any:
+        told.append((settings.teacher.name, options))
+        summary = SimpleNamespace(
+            metrics={"map50": 0.5}, split="test", verdict="pass", epochs=3, longer_than_asked="",
+            report=made.workspace.root / "report.html", failed=("floor: too low",),
+        )  # fmt: skip
+        return SimpleNamespace(exit_status=len(told) - 1, run=summary)
+
+    monkeypatch.setattr(member_training, "train_ensemble", lambda *_, **__: told.append("ensemble"))
+    monkeypatch.setattr(student_training, "run_student", run)
+    alone = named.settings_of(named.step("ensembles"))
+    context = StepContext(made.workspace, alone, Clock(), False, False, lambda: None)
+    assert step.run(context)["student"]["map50"] == 0.5 and told == [("t.pt", {"renew": True})]
+    with pytest.raises(GateStop, match="student: gates failed: floor: too low"):
+        step.run(context)
 
 
 def test_a_section_that_says_nothing_makes_both(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "marauder.cli.ensemble:app",
         "Fuse several detectors into one predictor, with what each of them adds.",
     ),
+    "student": ("marauder.cli.student:app", "Step 6c: train one small detector, taught by an ensemble."),
     "multiscale": ("marauder.cli.multiscale:app", "Step 7: train detectors on at changing picture sizes."),
     "evaluate": (
         "marauder.cli.evaluate:app",

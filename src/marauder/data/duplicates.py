@@ -165,6 +165,44 @@ def near_clusters(
     return clusters
 
 
+def near_to(
+    hashes: Sequence[PictureHash],
+    others: Sequence[PictureHash],
+    distance: int = DEFAULT_DISTANCE,
+    clock: Clock | None = None,
+) -> list[int | None]:
+    """For each of ``hashes`` the position of the first of ``others`` that is near it; ``None``: none is.
+
+    Near: as for ``near_clusters``, but each pair is looked at, so that nothing near is missed. Flat pictures are near
+    to nothing. The clock is asked between pictures.
+    """
+    clock = clock or Clock()
+    usable = [index for index, item in enumerate(others) if not item.flat]
+    found: list[int | None] = [None] * len(hashes)
+    if not usable:
+        return found
+    mine = np.array([item.value for item in hashes], np.uint64)
+    unique = np.unique(np.concatenate([mine, np.array([others[index].value for index in usable], np.uint64)]))
+    place = {int(value): number for number, value in enumerate(unique.tolist())}
+    neighbours: list[list[int]] = [[number] for number in range(len(unique))]
+    for one, other in zip(*(side.tolist() for side in close_pairs(unique, distance, clock))):
+        neighbours[one].append(other)
+        neighbours[other].append(one)
+    holders: list[list[int]] = [[] for _ in unique]
+    for number, index in enumerate(usable):
+        holders[place[others[index].value]].append(number)
+    copies = _normalized_copies([others[index].grey for index in usable])
+    for position, item in enumerate(hashes):
+        clock.check()
+        candidates = sorted(number for near in neighbours[place[item.value]] for number in holders[near])
+        if item.flat or not candidates:
+            continue
+        alike = copies[candidates] @ _normalized_copies([item.grey])[0] >= LEAST_CORRELATION
+        if alike.any():
+            found[position] = usable[candidates[int(alike.argmax())]]
+    return found
+
+
 def _normalized_copies(greys: Sequence[bytes]) -> np.ndarray:
     """Grey copies shifted to mean 0 and scaled to length 1, so that products are correlations: float32 (n, pixels)."""
     copies = np.frombuffer(b"".join(greys), np.uint8).reshape(len(greys), -1).astype(np.float32)

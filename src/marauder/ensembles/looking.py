@@ -3,9 +3,6 @@ what it was made from. A picture is decoded once for all members, and letterboxe
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from marauder.core.clock import Clock, Interrupted
-from marauder.core.files import fingerprint, write_bytes
+from marauder.core.files import fingerprint
 from marauder.core.progress import Progress
 from marauder.data.pictures import UnreadablePictureError, picture_identity
 from marauder.data.records import Detections, Record
 from marauder.ensembles.members import Member
+from marauder.ensembles.parts import Part, read_part, write_part
 from marauder.imaging.letterbox import Letterbox
 from marauder.prediction.ensemble import EnsemblePredictor
 from marauder.prediction.ensemble_description import EnsembleDescription, MemberDescription
@@ -54,14 +52,6 @@ class Looked:
         return Looked(self.records, tuple(self.found[place] for place in places), self.set_aside)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """What one member finds in some pictures; ``None`` for those that cannot be read, which ``reasons`` explains."""
-
-    found: tuple[Detections | None, ...]
-    reasons: dict[int, str]
-
-
 def look(
     members: Sequence[Member],
     names: Sequence[str],
@@ -75,11 +65,11 @@ def look(
 
     Raises ``Interrupted`` when the clock says so, with all finished parts kept.
     """
-    parts: list[list[_Part]] = [[] for _ in members]
+    parts: list[list[Part]] = [[] for _ in members]
     with Progress(label, len(records) * len(members), unit="looks") as progress:
         for number, start in enumerate(range(0, len(records), SHARD)):
             some = records[start : start + SHARD]
-            known = [_read(_path(folder, member, number), _identity(member, some)) for member in members]
+            known = [read_part(_path(folder, member, number), _identity(member, some)) for member in members]
             lacking = [member for member, part in zip(members, known, strict=True) if part is None]
             progress.already_done += len(some) * (len(members) - len(lacking))
             progress.advance(len(some) * (len(members) - len(lacking)))
@@ -87,13 +77,13 @@ def look(
             for place, (member, part) in enumerate(zip(members, known, strict=True)):
                 if part is None:
                     part = next(made)
-                    _write(_path(folder, member, number), part, _identity(member, some))
+                    write_part(_path(folder, member, number), part, _identity(member, some))
                 parts[place].append(part)
     return _joined(parts, members, names, records)
 
 
 def _joined(
-    parts: Sequence[Sequence[_Part]], members: Sequence[Member], names: Sequence[str], records: Sequence[Record]
+    parts: Sequence[Sequence[Part]], members: Sequence[Member], names: Sequence[str], records: Sequence[Record]
 ) -> Looked:
     whole = [[one for part in own for one in part.found] for own in parts]
     reasons: dict[str, str] = {}
@@ -117,7 +107,7 @@ def together(members: Sequence[Member], least: float = LEAST) -> EnsemblePredict
 
 def _look_at(
     members: Sequence[Member], records: Sequence[Record], clock: Clock, batch: int | None, progress: Progress
-) -> list[_Part]:
+) -> list[Part]:
     """What each of ``members`` finds in ``records``."""
     ensemble = together(members)
     settings = PredictionSettings(confidence=LEAST, multi_label=MEASURING.multi_label, batch=batch)
@@ -141,7 +131,7 @@ def _look_at(
         for place in range(len(records)):
             one = looked[place]
             own.append(None if isinstance(one, UnreadablePictureError) else one[number])
-        parts.append(_Part(tuple(own), reasons))
+        parts.append(Part(tuple(own), reasons))
     return parts
 
 
@@ -166,38 +156,3 @@ def _identity(member: Member, records: Sequence[Record]) -> str:
     """Of all that a part is made from; labels are not among it."""
     predictor = member.predictor
     return fingerprint([FORMAT, LEAST, member.digest, predictor.image_size, predictor.names, picture_identity(records)])
-
-
-def _write(path: Path, part: _Part, identity: str) -> None:
-    """Write a part atomically; the same part gives the same bytes."""
-    there = [one for one in part.found if one is not None]
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        identity=np.array(identity),
-        counts=np.array([-1 if one is None else len(one) for one in part.found], np.int64),
-        boxes=np.concatenate([np.zeros((0, 4)), *(one.boxes for one in there)]).astype(np.float32),
-        # Networks put out float32: nothing is lost.
-        scores=np.concatenate([np.zeros(0), *(one.scores for one in there)]).astype(np.float32),
-        classes=np.concatenate([np.zeros(0, np.int64), *(one.classes for one in there)]).astype(np.int32),
-        reasons=np.array(json.dumps({str(place): why for place, why in part.reasons.items()})),
-    )
-    write_bytes(path, buffer.getvalue())
-
-
-def _read(path: Path, identity: str) -> _Part | None:
-    """The part at ``path``; ``None`` where there is none, it is damaged, or was made from something else."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["identity"]) != identity:
-                return None
-            counts, boxes, scores, classes = (stored[name] for name in ("counts", "boxes", "scores", "classes"))
-            reasons = {int(place): str(why) for place, why in json.loads(str(stored["reasons"])).items()}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    ends = np.cumsum(np.maximum(counts, 0))
-    found: list[Detections | None] = []
-    for count, end in zip(counts.tolist(), ends.tolist(), strict=True):
-        run = slice(end - count, end)
-        found.append(None if count < 0 else Detections(boxes[run], scores[run], classes[run]))
-    return _Part(tuple(found), reasons)

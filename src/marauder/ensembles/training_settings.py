@@ -1,4 +1,4 @@
-"""Settings of step 6: the two ensembles, each with its members and the device it is meant for."""
+"""Settings of the two ensembles of step 6, each with its members and the device it is meant for."""
 
 from __future__ import annotations
 
@@ -216,21 +216,3 @@ class ShoreSection(ShoreSettings):
     def is_off(self) -> bool:
         """Whether it is made."""
         return not self.enabled
-
-
-class EnsemblesSettings(Settings):
-    """Step 6 of the pipeline: one ensemble or both."""
-
-    nano: NanoSection
-    shore: ShoreSection
-
-    @model_validator(mode="after")
-    def _check(self) -> EnsemblesSettings:
-        if not self.made:
-            raise ValueError("nano and shore are both off; leave the section out, or switch one on")
-        return self
-
-    @property
-    def made(self) -> dict[str, EnsembleTrainingSettings]:
-        """The ensembles that are made, by name."""
-        return {name: one for name, one in (("nano", self.nano), ("shore", self.shore)) if one.enabled}

@@ -44,13 +44,19 @@ class AugmentationSettings(Settings):
 class Source:
     """A picture, uint8 (h, w, 3), boxes float64 (N, 4) x0 y0 x1 y1 in its pixels, classes int64 (N,).
 
-    ``ignored``: float64 (M, 4), places that show an animal which is not to be learned from, nor as background.
+    ``ignored``: float64 (M, 4), places that are not to be learned from, as an animal or as background. ``trusts``:
+    float64 (N,), 0..1, how far each box is to be learned (``models.trusts``); ``None``: all wholly.
     """
 
     picture: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
     ignored: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    trusts: np.ndarray | None = None
+
+    def trusted(self) -> np.ndarray:
+        """The trust of each box: float64 (N,)."""
+        return np.ones(len(self.boxes)) if self.trusts is None else self.trusts
 
 
 def compose(
@@ -65,8 +71,9 @@ def compose(
 
     The draws from ``random`` depend on the settings and the number of sources only: at another size it is the same
     sample, larger or smaller. The source pictures' long sides should be about ``size`` pixels. Boxes that end up tiny
-    or mostly outside are dropped. ``zoom_range``: in place of 1 ± ``settings.scale``. ``ignored_side``: boxes whose
-    shorter side ends up with no more pixels, at least ``MINIMUM_SIDE``, are ignored instead; ``None``: dropped.
+    or mostly outside are dropped, and with them their trusts; what is ignored is cut as far as it is seen at all.
+    ``zoom_range``: in place of 1 ± ``settings.scale``. ``ignored_side``: boxes whose shorter side ends up with no more
+    pixels, at least ``MINIMUM_SIDE``, are ignored instead; ``None``: dropped.
     """
     if len(sources) not in (1, 4):
         raise ValueError(f"a sample is made of 1 or 4 pictures, not {len(sources)}")
@@ -75,7 +82,7 @@ def compose(
     matrix, zoom = _draw_affine(canvas_side, size, settings, zoom_range, random)
     matrix = _draw_flips(size, settings, random) @ matrix
     output = np.full((size, size, 3), GREY, np.uint8)
-    boxes, classes, ignored = [], [], []
+    boxes, classes, trusts, ignored = [], [], [], []
     for source, (left, top) in zip(sources, offsets, strict=True):
         placed = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
         _warp_into(output, source.picture, placed)
@@ -84,11 +91,21 @@ def compose(
         keep = visible & (short > (ignored_side or MINIMUM_SIDE))
         boxes.append(moved[keep])
         classes.append(source.classes[keep])
+        trusts.append(source.trusted()[keep])
         if ignored_side is not None:
             ignored.append(moved[visible & ~keep])
+        if len(source.ignored):
+            ignored.append(_seen(_move_boxes(source.ignored, placed, zoom, size)[0]))
     _shift_colour(output, settings, random)
     learned = Source(output, np.concatenate(boxes), np.concatenate(classes))
+    if any(source.trusts is not None for source in sources):
+        learned = replace(learned, trusts=np.concatenate(trusts))
     return replace(learned, ignored=np.concatenate(ignored)) if ignored else learned
+
+
+def _seen(boxes: np.ndarray) -> np.ndarray:
+    """Those of ``boxes`` (N, 4) of which anything is in the picture: a rest of what is ignored is no water either."""
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
 
 
 def _mosaic_offsets(

@@ -57,7 +57,7 @@ def paste(target: Source, donors: Sequence[Source], settings: CopyPasteSettings,
     target first, cut where an animal hides their rim and dropped where it hides more than ``settings.covered`` of them,
     then those of the pasted animals as far as they are visible. Without a place the picture stays as it is.
     """
-    picture, boxes, classes = target.picture, target.boxes, target.classes
+    picture, boxes, classes, trusts = target.picture, target.boxes, target.classes, target.trusted()
     for donor in donors:
         resized = _resize(donor, picture.shape[:2], settings, random)
         if resized is None:
@@ -74,7 +74,9 @@ def paste(target: Source, donors: Sequence[Source], settings: CopyPasteSettings,
         added = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float64)
         boxes = np.concatenate([cut, (added + np.tile(corner, 2))[None]])
         classes = np.concatenate([classes[kept], donor.classes])
-    return Source(picture, boxes, classes)
+        trusts = np.concatenate([trusts[kept], donor.trusted()])
+    known = trusts if target.trusts is not None else None
+    return Source(picture, boxes, classes, target.ignored, known)
 
 
 def _resize(

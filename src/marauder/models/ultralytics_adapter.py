@@ -24,6 +24,7 @@ from marauder.core.errors import UserError
 from marauder.models.ignored_places import IGNORED_BOXES, IGNORED_INDEX, LossOutside, ignored_cells
 from marauder.models.loss_gains import GAINS, LossGains
 from marauder.models.naming import family_and_scale, unknown_detector
+from marauder.models.trusts import TRUSTS, by_picture, of_cells
 from marauder.models.unreadable import UNREADABLE
 
 _THREADS_BEFORE = os.environ.get("OMP_NUM_THREADS")
@@ -150,17 +151,31 @@ class DetectionLossSums(v8DetectionLoss):
             weights = torch.tensor(list(class_weights), dtype=torch.float32, device=self.device)
             self.class_weights = weights.view(1, 1, -1)
         self._weight = torch.zeros((), device=self.device)
-        self.assigner.register_forward_hook(self._remember_weight)
+        self._boxes: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.assigner.register_forward_hook(self._assigned)
 
-    def _remember_weight(self, _module: nn.Module, _inputs: Any, outputs: tuple[torch.Tensor, ...]) -> None:
-        # The assigner's target scores. The stock loss divides by this sum, by 1 at least.
-        self._weight = outputs[2].sum().float()
+    def _assigned(
+        self, _module: nn.Module, _inputs: Any, outputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...] | None:
+        """What the assigner says, its target scores times the trust of the boxes; their sum is remembered."""
+        trusted = self._trusted(*outputs) if self._boxes is not None else outputs
+        # The stock loss divides by this sum, by 1 at least.
+        self._weight = trusted[2].sum().float()
+        return trusted if self._boxes is not None else None
+
+    def _trusted(self, *outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        labels, boxes, scores, foreground, chosen = outputs
+        assert self._boxes is not None
+        if self.assigner.n_max_boxes:
+            trusts = by_picture(*self._boxes, len(scores), self.assigner.n_max_boxes)
+            scores = scores * of_cells(trusts, chosen)[..., None].to(scores.dtype)
+        return labels, boxes, scores, foreground, chosen
 
     def sums(self, predictions: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss numerators (3,) in the order of ``LOSS_NAMES``, gains applied, and the weight of the positives ().
 
         ``batch``: ``batch_idx`` (N,), ``cls`` (N, 1), ``bboxes`` (N, 4) centre-size in 0..1, and, where it has any, the
-        boxes of ``models.ignored_places``.
+        boxes of ``models.ignored_places`` and the trusts of ``models.trusts``.
         """
         outputs = {key: _as_float(value) for key, value in self.parse_output(predictions).items()}
         self.outside.cells = None
@@ -168,6 +183,7 @@ class DetectionLossSums(v8DetectionLoss):
             index, boxes = (batch[name].to(self.device) for name in (IGNORED_INDEX, IGNORED_BOXES))
             grids = [(int(level.shape[2]), int(level.shape[3])) for level in outputs["feats"]]
             self.outside.cells = ignored_cells(index, boxes, outputs["scores"].shape[0], grids)
+        self._boxes = (batch["batch_idx"].to(self.device), batch[TRUSTS].to(self.device)) if TRUSTS in batch else None
         normalised = self.get_assigned_targets_and_loss(outputs, batch)[1]
         # Takes back the stock loss's division.
         return normalised * self._weight.clamp(min=1), self._weight.detach()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from marauder.core.errors import UserError
+from marauder.core.plain import PlainMapping
 from marauder.models.files import LoadedDetector, load_detector
 from marauder.models.naming import detector_names
-from marauder.models.ultralytics_adapter import build_detector
+from marauder.models.ultralytics_adapter import DetectionModel, build_detector
 from marauder.tasks.detection.base_settings import AUTO_MODEL
 from marauder.tasks.detection.settings import DetectionSettings
 
@@ -58,11 +59,16 @@ def open_base(path: Path, model: str = AUTO_MODEL) -> BaseDetector:
 def architecture_of(detector: LoadedDetector) -> str | None:
     """Its name (``yolov8n``), from what Marauder noted or from the description that Ultralytics keeps in the model;
     ``None`` where neither says one that can be built."""
+    return architecture_of_network(detector.model, detector.metadata)
+
+
+def architecture_of_network(network: DetectionModel, metadata: PlainMapping) -> str | None:
+    """As ``architecture_of``, for a network and what its file says."""
     # Marauder's own note first: Ultralytics' description is that of a file name, which people change.
-    noted = detector.metadata.get("architecture") or getattr(detector.model, "marauder_architecture", None)
+    noted = metadata.get("architecture") or getattr(network, "marauder_architecture", None)
     if noted:
         return str(noted)
-    described: Any = detector.model.yaml
+    described: Any = network.yaml
     family = _FAMILY.match(Path(str(described.get("yaml_file", ""))).name)
     name = f"{family.group(1)}{described.get('scale', '')}" if family is not None else ""
     return name if name in detector_names() else None

@@ -128,14 +128,21 @@ def sampled_negatives(settings: DetectionSettings) -> list[HardNegative]:
 
 
 def paste_plan(
-    settings: DetectionSettings, records: Sequence[Record], names: Sequence[str], critical: Sequence[str]
+    settings: DetectionSettings,
+    records: Sequence[Record],
+    names: Sequence[str],
+    critical: Sequence[str],
+    cut_from: int | None = None,
 ) -> tuple[PastePlan | None, tuple[Record, ...]]:
-    """What is pasted, and the pictures beside ``records`` that it comes from; ``None`` where nothing is."""
+    """What is pasted, and the pictures beside ``records`` that it comes from; ``None`` where nothing is.
+
+    ``cut_from``: animals are cut out of so many of ``records``, the first; ``None``: of all.
+    """
     # Places, not pictures: they index the stores of decoded pictures, the donors' after the training's.
     animals: dict[int, tuple[int, ...]] = {}
     if settings.copy_paste.probability:
         for number in (list(names).index(name) for name in critical):
-            places = tuple(i for i, one in enumerate(records) if (one.classes[~one.ignored] == number).any())
+            places = tuple(i for i, one in enumerate(records[:cut_from]) if (one.classes[~one.ignored] == number).any())
             if places:
                 animals[number] = places
     use = settings.hard_negatives

@@ -25,6 +25,7 @@ from marauder.tasks.detection.class_weighting import (
     paste_plan,
     resampling_of,
 )
+from marauder.tasks.detection.lessons import mixed, read_lessons, taught
 from marauder.tasks.detection.multi_scale import SizePlan
 from marauder.tasks.detection.settings import DetectionSettings
 from marauder.tasks.detection.training import DetectionPlan
@@ -70,9 +71,13 @@ class DetectionData:
         # A picture that nobody looked at is no negative.
         names = self.dataset.names
         bag = bagged(settings, labelled(self.dataset.split("train")), names)
-        training = bag.records
-        resampling, _ = resampling_of(settings, training, names, self.critical, bag.times)
-        pasting, donors = paste_plan(settings, training, names, self.critical)
+        training, trusts, teaching = bag.records, None, settings.teaching
+        resampling, factors = resampling_of(settings, training, names, self.critical, bag.times)
+        if teaching.file is not None:
+            training, trusts = taught(training, read_lessons(teaching.file, names))
+            unlabelled = len(training) - len(bag.records)
+            resampling = mixed(factors, unlabelled, teaching.unlabelled_share, teaching.epoch_length)
+        pasting, donors = paste_plan(settings, training, names, self.critical, cut_from=len(bag.records))
         return DetectionPlan(
             architecture=settings.model,
             names=names,
@@ -95,6 +100,7 @@ class DetectionData:
             donors=donors,
             book=self.masks if settings.evaluation.slices_each_epoch else None,
             multi_scale=SizePlan.of(settings.multi_scale, settings.image_size, settings.training.seed),
+            trusts=trusts,
         )
 
     def identity(self, clock: Clock | None = None) -> str:

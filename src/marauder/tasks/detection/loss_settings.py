@@ -68,3 +68,22 @@ class HardNegativeUse(Settings):
     def pastes(self) -> bool:
         """Whether some are pasted; how, says the section copy_paste."""
         return not self.is_off and self.paste > 0
+
+
+class TeachingUse(Settings):
+    """What a training makes of the boxes that a teacher found (``lessons.json``, of ``marauder student``)."""
+
+    file: Annotated[Path | None, BY_CONTENT] = Field(
+        None, description="lessons.json that a teacher left; default: none is used"
+    )
+    unlabelled_share: float = Field(
+        0.5, ge=0, le=0.95, description="share of the samples that are unlabelled pictures, where there are enough"
+    )
+    epoch_length: float = Field(
+        1.0, gt=0, le=100, description="samples of an epoch, times the labelled training pictures"
+    )
+
+    @property
+    def is_off(self) -> bool:
+        """Without a file there is nothing to use."""
+        return self.file is None

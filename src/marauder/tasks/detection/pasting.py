@@ -19,6 +19,9 @@ from marauder.imaging.copy_paste import CopyPasteSettings, cut_outs, draw_count,
 UNLABELLED = -1
 """The class of what is pasted to be seen and not to be found."""
 
+UNTRUSTED = -2
+"""The class of what a teacher found: nothing is cut out by it, though it may cover what is."""
+
 SAME_BOX = 0.5
 """Pixels up to which two boxes are one."""
 
@@ -87,7 +90,8 @@ class Pasting:
         pasted = paste(target, donors, settings, random)
         # The distractor stays in the picture, its box goes.
         labelled = pasted.classes != UNLABELLED
-        return Source(pasted.picture, pasted.boxes[labelled], pasted.classes[labelled])
+        trusts = None if pasted.trusts is None else pasted.trusts[labelled]
+        return Source(pasted.picture, pasted.boxes[labelled], pasted.classes[labelled], pasted.ignored, trusts)
 
     def _animal(self, settings: CopyPasteSettings, random: np.random.Generator) -> Source | None:
         """An animal of a class drawn first (all alike), then of a picture of it."""

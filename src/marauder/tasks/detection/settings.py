@@ -27,7 +27,7 @@ from marauder.runs.settings import (
     StartWeights,
     WeightsFile,
 )
-from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights
+from marauder.tasks.detection.loss_settings import HardNegativeUse, LossWeights, TeachingUse
 from marauder.tasks.detection.multi_scale import MultiScaleSettings
 
 EPOCH_METRICS = ("map50", "map50_95", "precision", "recall", "f1")
@@ -74,6 +74,7 @@ class DetectionSettings(RunSettings):
     balance: BalanceSettings = BalanceSettings()
     copy_paste: CopyPasteSettings = CopyPasteSettings()
     hard_negatives: HardNegativeUse = HardNegativeUse()
+    teaching: TeachingUse = TeachingUse()
     slices: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
         None, description="slices.yaml; default: the data set's, else slices by attributes"
     )

@@ -25,12 +25,13 @@ from marauder.models.focal import FocalLoss
 from marauder.models.ignored_places import IGNORED_BOXES, IGNORED_INDEX
 from marauder.models.loss_gains import GAINS, LOSS_NAMES, LossGains
 from marauder.models.transfer import start_detector
+from marauder.models.trusts import TRUSTS
 from marauder.models.ultralytics_adapter import DetectionLossSums, DetectionModel
 from marauder.prediction.settings import MEASURING, PredictionSettings
 from marauder.tasks.detection.evaluator import DetectionEvaluator
 from marauder.tasks.detection.loss_settings import FocalSettings
 from marauder.tasks.detection.multi_scale import SizePlan
-from marauder.tasks.detection.pasting import PastePlan, Pasting
+from marauder.tasks.detection.pasting import UNTRUSTED, PastePlan, Pasting
 
 log = logging.getLogger("marauder")
 
@@ -40,7 +41,8 @@ SliceBook = Callable[[Sequence[Record], tuple[str, ...]], Sequence[SliceMask]]
 
 @dataclass(frozen=True)
 class DetectionPlan:
-    """What is trained on what. ``training`` and ``validation`` hold labelled records only."""
+    """What is trained on what. ``training`` and ``validation`` hold labelled records only; with ``trusts``
+    ``training`` also those that a teacher labelled."""
 
     architecture: str
     names: tuple[str, ...]
@@ -73,6 +75,8 @@ class DetectionPlan:
     multi_scale: SizePlan | None = None
     """Which size the samples of each update have; ``None``: always ``image_size``, at which validation is in any
     case."""
+    trusts: Sequence[np.ndarray] | None = None
+    """How far each box of each training record is to be learned: float64 (N,), 0..1; ``None``: all wholly."""
 
 
 class DetectionTask:
@@ -82,6 +86,9 @@ class DetectionTask:
 
     def __init__(self, plan: DetectionPlan, cache_folder: Path | None, cache_bytes: int) -> None:
         self.plan = plan
+        self.ignores = (plan.multi_scale is not None and plan.multi_scale.varies) or any(
+            record.ignored.any() for record in plan.training
+        )
         # Samples, not pictures: with resampling a picture may stand at several places of an epoch.
         self.training_length = plan.resampling.length if plan.resampling is not None else len(plan.training)
         # At the largest size: what is drawn larger than it is stored shows no more than before.
@@ -146,7 +153,9 @@ class DetectionTask:
             "cls": torch.from_numpy(np.concatenate([sample.classes for sample in samples])).float()[:, None],
             "bboxes": _fractions([(sample.boxes, sample.picture) for sample in samples]),
         }
-        if self.plan.multi_scale is not None and self.plan.multi_scale.varies:
+        if self.plan.trusts is not None:
+            tensors[TRUSTS] = torch.from_numpy(np.concatenate([sample.trusted() for sample in samples])).float()
+        if self.ignores:
             tensors[IGNORED_INDEX] = _numbers([sample.ignored for sample in samples])
             tensors[IGNORED_BOXES] = _fractions([(sample.ignored, sample.picture) for sample in samples])
         return LocalBatch(tensors, list(keys), set_aside)
@@ -157,11 +166,11 @@ class DetectionTask:
             return batch
         part = {"images": batch["images"][start:stop]}
         # Boxes lie in one list for all samples; their sample's number counts from the part's first.
-        for index, others in (("batch_idx", ("cls", "bboxes")), (IGNORED_INDEX, (IGNORED_BOXES,))):
+        for index, others in (("batch_idx", ("cls", "bboxes", TRUSTS)), (IGNORED_INDEX, (IGNORED_BOXES,))):
             if index in batch:
                 chosen = (batch[index] >= start) & (batch[index] < stop)
                 part[index] = batch[index][chosen] - start
-                part |= {name: batch[name][chosen] for name in others}
+                part |= {name: batch[name][chosen] for name in others if name in batch}
         return part
 
     def inputs(self, batch: Batch) -> torch.Tensor:
@@ -225,7 +234,7 @@ class DetectionTask:
             # Of the size that it would have: the rest of the sample is drawn as ever.
             width, height = self.training_store.sizes[index]
             return Source(np.full((height, width, 3), GREY, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
-        return _with_boxes(picture, record)
+        return _with_boxes(picture, record, None if self.plan.trusts is None else self.plan.trusts[index])
 
     def _donor(self, place: int) -> tuple[Source, float] | None:
         """A picture that something is cut out of, and its scale."""
@@ -236,8 +245,13 @@ class DetectionTask:
         except UnreadablePictureError:
             return None  # reported when it is a sample itself
         record = store.records[index]
+        source = _with_boxes(picture, record)
+        if self.plan.trusts is not None and place < count:
+            # Only what a person labelled is pasted; what a teacher found may still cover it.
+            sure = self.plan.trusts[index][~record.ignored] == 1
+            source = replace(source, classes=np.where(sure, source.classes, UNTRUSTED))
         # Pixels of the store for one of the picture: hard negatives are written in the picture's.
-        return _with_boxes(picture, record), picture.shape[1] / record.width
+        return source, picture.shape[1] / record.width
 
 
 def _scaled(source: Source, stored: int, size: int) -> Source:
@@ -248,7 +262,7 @@ def _scaled(source: Source, stored: int, size: int) -> Source:
     # Not by area, which would show less noise and softer edges than the pictures that the model is used on.
     picture = cv2.resize(source.picture, scaled_size(width, height, size), interpolation=cv2.INTER_LINEAR)
     gains = [picture.shape[1] / width, picture.shape[0] / height] * 2
-    return replace(source, picture=picture, boxes=source.boxes * gains)
+    return replace(source, picture=picture, boxes=source.boxes * gains, ignored=source.ignored * gains)
 
 
 def _numbers(boxes: Sequence[np.ndarray]) -> torch.Tensor:
@@ -266,8 +280,9 @@ def _fractions(boxes: Sequence[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(found)).float()
 
 
-def _with_boxes(picture: np.ndarray, record: Record) -> Source:
-    # A crowd is neither an animal to learn nor water; its box is left out of the loss.
+def _with_boxes(picture: np.ndarray, record: Record, trusts: np.ndarray | None = None) -> Source:
+    # A crowd is neither an animal to learn nor water.
     counted = ~record.ignored
     gains = [picture.shape[1] / record.width, picture.shape[0] / record.height] * 2
-    return Source(picture, record.boxes[counted] * gains, record.classes[counted])
+    boxes, known = record.boxes * gains, None if trusts is None else trusts[counted]
+    return Source(picture, boxes[counted], record.classes[counted], boxes[~counted], known)
