@@ -32,17 +32,21 @@ class ClassDraws:
 
 @dataclass(frozen=True)
 class BalancePlan:
-    """What an epoch is made of. ``length``: draws in it; ``records``: pictures; ``page``: the plan for people."""
+    """What an epoch is made of. ``length``: draws in it; ``records``: pictures; ``page``: the plan for people. ``bag``:
+    which clips take part, in words, where not all do."""
 
     classes: tuple[ClassDraws, ...]
     records: int
     length: int
     file: Path
     page: Path
+    bag: str | None = None
 
     def describe(self) -> str:
         """A table with one line for each class."""
         lines = [f"{counted(self.records, 'picture')}, {self.length} draws an epoch; nothing is copied"]
+        if self.bag is not None:
+            lines.append(self.bag)
         for one in self.classes:
             mark = " (critical)" if one.critical else ""
             factor = "–" if math.isnan(one.factor) else f"{one.factor:.2f}"
@@ -57,15 +61,17 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
     Raises ``UserError`` for data that cannot be trained on.
     """
     # Inside: the settings and ``--help`` must not load torch.
-    from marauder.tasks.detection.class_weighting import check_critical_boxes, resampling_of
+    from marauder.tasks.detection.class_weighting import bagged, check_critical_boxes, resampling_of
     from marauder.tasks.detection.data import DetectionData, labelled
 
     # Read as the training reads it, so that plan and training cannot differ.
     data = DetectionData(settings)
-    records, names = labelled(data.dataset.split("train")), data.dataset.names
+    names = data.dataset.names
+    bag = bagged(settings, labelled(data.dataset.split("train")), names)
+    records = bag.records
     if data.critical:
         check_critical_boxes(data.critical, records, names)
-    resampling, factors = resampling_of(settings, records, names, data.critical)
+    resampling, factors = resampling_of(settings, records, names, data.critical, bag.times)
     frequencies = class_frequencies(records, len(names))
     classes = []
     for number, name in enumerate(names):
@@ -91,12 +97,14 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
         length=resampling.length if resampling is not None else len(records),
         file=settings.output / PLAN_FILE,
         page=settings.output / PLAN_PAGE,
+        bag=None if settings.bagging.is_off else bag.describe(),
     )
     # By key where factors are equal: the file is the same each time.
     pictures = sorted(zip(factors.tolist(), records, strict=True), key=lambda pair: (-pair[0], pair[1].key))
     content = {
         "format": 1,
         "settings": settings.balance.model_dump(mode="json"),
+        "bagging": plan.bag,
         "length": plan.length,
         "classes": [vars(one) for one in plan.classes],
         "pictures": [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.mistakes import Mistake
@@ -86,6 +87,14 @@ class Ensembles(Step):
             files |= {f"member {member.name}": f"{member.name}/best.safetensors" for member in one.named_members}
             found += [Artifact(f"{kind}: {name}", folder / file) for name, file in files.items()]
         return tuple(found)
+
+    def detectors(self, workspace: Workspace, settings: Any) -> Mapping[str, Path]:
+        """The fused ensembles."""
+        return {
+            f"ensemble-{kind}": workspace.model(FOLDER) / kind / "ensemble"
+            for kind, one in settings.made.items()
+            if one.assembly.enabled
+        }
 
     def run(self, context: StepContext) -> PlainMapping:
         """Train the members of each, or continue. A gate that failed fails the step: raises ``GateStop``."""
