@@ -119,6 +119,7 @@ class Ensembles(Step):
             } | {"energy": done.energy.answer}
             if done.assembled is not None:
                 told[kind]["ensemble"] = done.assembled.summary.report["measured"]["ensemble"]["map50"]
+                told[kind]["report"] = context.workspace.relative(done.assembled.summary.page)
         return told
 
 

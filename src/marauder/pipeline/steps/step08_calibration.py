@@ -82,9 +82,10 @@ class Calibration(Step):
             told = {
                 "calibration": model.words[0],
                 "views": next((words for words in model.words if words.startswith("views: ")), "none"),
+                "report": context.workspace.relative(model.folder / PAGE),
             }
             result |= told if len(done.models) == 1 else {f"{model.name} {key}": words for key, words in told.items()}
-        return {**result, "report": context.workspace.relative(done.models[-1].folder / PAGE)}
+        return result
 
 
 STEP = Calibration()
