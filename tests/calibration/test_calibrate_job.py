@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from ultralytics import YOLO
 
+import marauder
 from marauder.calibration.job import CalibrateSummary, calibrate_models
 from marauder.calibration.settings import CalibrateSettings
 from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
@@ -241,7 +242,12 @@ class TestAnEnsemble:
     def test_leaves_no_checkpoint_of_a_single_model_that_had_its_name(
         self, trio: Path, world: World, tmp_path: Path
     ) -> None:
-        run(world, tmp_path, names=("one",))
+        # By the function that stands for the command, which takes one model or several.
+        small = {"draws": 40, "device": "cpu", "views.candidates": "none", "names": ["one"]}
+        with pytest.raises(UserError, match=r"argument settings\['target'\]"):
+            marauder.calibrate(world.model, world.data, tmp_path, settings={**small, "target": "both"})
+        done = marauder.calibrate(world.model, world.data, tmp_path, settings=small)
+        assert [model.name for model in done.models] == ["one"]
         assert (tmp_path / "one.pt").is_file()
         run(world, tmp_path, models=[trio], names=("one",))
         assert not (tmp_path / "one.pt").exists() and read_description(tmp_path / "one").ensemble is not None
