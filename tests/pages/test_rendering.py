@@ -89,6 +89,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "search": SimpleNamespace(
             metric="map50",
             plain=0.5,
+            suppressed=0.5,
             plain_milliseconds=20.0,
             groups=4,
             trials=[

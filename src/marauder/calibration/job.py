@@ -35,7 +35,7 @@ from marauder.prediction.records import DecodedPictures, detect
 from marauder.prediction.settings import MEASURING
 
 log = logging.getLogger("marauder")
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings and pictures would give other files."""
 CHECKED_PICTURES = 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from marauder.core.files import write_json, write_text
 from marauder.core.wording import counted
 from marauder.critical.settings import CriticalSettings
 from marauder.data.balancing import class_frequencies
+from marauder.data.records import Record
 from marauder.pages.rendering import render_page
 
 PLAN_FILE, PLAN_PAGE = "balance.json", "balance.html"
@@ -72,27 +74,9 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
     if data.critical:
         check_critical_boxes(data.critical, records, names)
     resampling, factors = resampling_of(settings, records, names, data.critical, bag.times)
-    frequencies = class_frequencies(records, len(names))
-    classes = []
-    for number, name in enumerate(names):
-        # Crowds teach nothing, and are no reason to draw a picture.
-        shown = np.array([(one.classes[~one.ignored] == number).any() for one in records], bool)
-        boxes = sum(int((one.classes[~one.ignored] == number).sum()) for one in records)
-        draws = float(factors[shown].sum())
-        classes.append(
-            ClassDraws(
-                name=name,
-                critical=name in data.critical,
-                pictures=int(shown.sum()),
-                boxes=boxes,
-                share=float(frequencies[number]),
-                draws=draws,
-                factor=draws / shown.sum() if shown.any() else math.nan,
-            )
-        )
     assert settings.output is not None
     plan = BalancePlan(
-        classes=tuple(classes),
+        classes=_class_draws(records, names, data.critical, factors),
         records=len(records),
         length=resampling.length if resampling is not None else len(records),
         file=settings.output / PLAN_FILE,
@@ -116,3 +100,28 @@ def plan_balance(settings: CriticalSettings) -> BalancePlan:
     context = {"plan": plan, "settings": settings, "pictures": shown_pictures}
     write_text(plan.page, render_page("critical/balance.html", **context))
     return plan
+
+
+def _class_draws(
+    records: Sequence[Record], names: Sequence[str], critical: Sequence[str], factors: np.ndarray
+) -> tuple[ClassDraws, ...]:
+    """Of each class what ``records`` show of it, drawn by ``factors`` (N,)."""
+    frequencies = class_frequencies(records, len(names))
+    classes = []
+    for number, name in enumerate(names):
+        # Crowds teach nothing, and are no reason to draw a picture.
+        shown = np.array([(one.classes[~one.ignored] == number).any() for one in records], bool)
+        boxes = sum(int((one.classes[~one.ignored] == number).sum()) for one in records)
+        draws = float(factors[shown].sum())
+        classes.append(
+            ClassDraws(
+                name=name,
+                critical=name in critical,
+                pictures=int(shown.sum()),
+                boxes=boxes,
+                share=float(frequencies[number]),
+                draws=draws,
+                factor=draws / shown.sum() if shown.any() else math.nan,
+            )
+        )
+    return tuple(classes)
