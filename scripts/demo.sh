@@ -12,6 +12,8 @@ if [ -n "${DATA:-}" ]; then
     quote="'"
     # Real pictures are worth a detector with COCO weights to start from, which wants a lower rate than the tiny one.
     arguments+=("baseline.model=yolov8n" "baseline.training.optimizer.learning_rate=0.002")
+    # Steps 6 to 8 need several clips in val and test, which few pictures do not have.
+    arguments+=("ensembles=null" "multiscale=null" "calibration=null")
     arguments+=("scenes=null" "preprocessing.organize.inputs=['${DATA//$quote/$quote$quote}']")
     again+=" DATA=$(printf %q "$DATA")"
     if [ -n "${NAMES:-}" ]; then

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from marauder.core.plain import Plain, PlainMapping
 
 if TYPE_CHECKING:
+    from marauder.calibration.job import CalibrateSummary
     from marauder.core.clock import Clock
     from marauder.core.settings import AnySettings
     from marauder.data.records import Dataset
@@ -123,9 +124,7 @@ def predict(
     from marauder.survey.job import predict_files
     from marauder.survey.settings import PredictSettings
 
-    # A text is a sequence, too: of its letters.
-    named = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
-    values, places = _given({"model": model, "inputs": [str(one) for one in named], "output": output}, settings)
+    values, places = _given({"model": model, "inputs": _each(inputs), "output": output}, settings)
     checked, clock = _checked(lambda: load_checked(PredictSettings, None, (), places, **values), max_hours)
     with clock.listening():
         return predict_files(checked, clock)
@@ -147,9 +146,7 @@ def export(
     from marauder.exporting.job import export_models
     from marauder.exporting.settings import ExportSettings
 
-    one = isinstance(models, (str, PathLike))
-    named = [str(model) for model in ([models] if one else models)]  # type: ignore[union-attr]
-    values, places = _given({"models": named, "output": output}, settings)
+    values, places = _given({"models": _each(models), "output": output}, settings)
     checked, clock = _checked(lambda: load_checked(ExportSettings, None, (), places, **values), max_hours)
     with clock.listening():
         return export_models(checked, clock)
@@ -210,6 +207,35 @@ def teach(
     assert isinstance(checked, StudentSettings)
     with clock.listening():
         return run_student(checked, clock, Path(resume) if resume is not None else None, fresh)
+
+
+def calibrate(
+    models: PathOrText | Sequence[PathOrText],
+    data: PathOrText,
+    output: PathOrText = "calibrated",
+    *,
+    settings: PlainMapping | None = None,
+    max_hours: float | None = None,
+) -> CalibrateSummary:
+    """Trained detectors or ensembles made ones whose scores say how often they are right: each a folder in ``output``.
+
+    ``data``: labelled pictures that no training saw. ``settings``: those of ``marauder calibrate`` by dotted name,
+    ``{"views.candidates": ["flip"], "thresholds.rule": "recall_floor"}``. Raises ``marauder.core.errors.UserError``,
+    ``marauder.core.clock.Interrupted``.
+    """
+    from marauder.calibration.job import calibrate_models
+    from marauder.calibration.settings import CalibrateSettings
+    from marauder.core.settings import load_checked
+
+    values, places = _given({"models": _each(models), "data": data, "output": output}, settings)
+    checked, clock = _checked(lambda: load_checked(CalibrateSettings, None, (), places, **values), max_hours)
+    with clock.listening():
+        return calibrate_models(checked, clock)
+
+
+def _each(named: PathOrText | Sequence[PathOrText]) -> list[str]:
+    """One or several. A text is a sequence, too: of its letters."""
+    return [str(one) for one in ([named] if isinstance(named, (str, PathLike)) else named)]
 
 
 def _given(arguments: PlainMapping, settings: PlainMapping | None) -> tuple[Plain, dict[str, str]]:

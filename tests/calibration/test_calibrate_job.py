@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,23 +18,30 @@ import numpy as np
 import pytest
 from ultralytics import YOLO
 
-from marauder.calibration.files import names_of
+import marauder
 from marauder.calibration.job import CalibrateSummary, calibrate_models
 from marauder.calibration.settings import CalibrateSettings
 from marauder.core.clock import EXIT_INTERRUPTED, Clock, Interrupted
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, write_json
-from marauder.core.settings import load_settings
+from marauder.core.settings import load_checked, load_settings
 from marauder.data.reading import read_dataset
 from marauder.data.records import Dataset, Record
 from marauder.data.writers import write_yolo
 from marauder.engine.distributed import choose_device
+from marauder.exporting.folders import weight_files
 from marauder.exporting.inputs import pattern
+from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.step import StepContext
-from marauder.pipeline.steps.step08_calibration import STEP
 from marauder.pipeline.workspace import Workspace
 from marauder.prediction.ensemble_description import EnsembleDescription, MemberDescription
-from marauder.prediction.folder_description import DESCRIPTION_FILE, FolderDescription, read_description
+from marauder.prediction.folder_description import (
+    DESCRIPTION_FILE,
+    FolderDescription,
+    read_description,
+    write_description,
+    write_predictor_folder,
+)
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.settings import MEASURING
 from marauder.prediction.view_names import PLAIN
@@ -190,20 +198,69 @@ def test_classes_in_another_order_are_the_same_model(world: World, tmp_path: Pat
         assert other.thresholds[name] == pytest.approx(one.thresholds[name], abs=1e-6)
 
 
-@pytest.mark.slow
-def test_an_ensemble_is_calibrated_as_a_whole(world: World, tmp_path: Path) -> None:
-    folder = tmp_path / "models" / "trio"
-    folder.mkdir(parents=True)
-    second = save_lively(folder / "second", seed=1, size=SIZE)
+@pytest.fixture(scope="module")
+def trio(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble of a file and a folder, whose inputs differ in size."""
+    folder = tmp_path_factory.mktemp("models") / "trio"
+    second = save_lively(folder / "scratch" / "second", seed=1, size=64)
+    write_predictor_folder(folder / "second", second.path)
+    shutil.rmtree(folder / "scratch")
     (folder / "first.pt").write_bytes(world.model.read_bytes())
-    members = (MemberDescription("first.pt", 3.0), MemberDescription(second.path.name))
-    said = FolderDescription("", names=NAMES, ensemble=EnsembleDescription(members))
-    write_json(folder / DESCRIPTION_FILE, said.to_json())
-    done = run(world, tmp_path / "out", models=[folder]).models[0]
-    assert done.name == "trio" and done.checkpoint is None
-    found = read_description(done.folder)
-    assert found.ensemble == said.ensemble and found.calibration is not None
-    assert open_predictor(done.folder, "cpu").calibration is not None
+    members = (MemberDescription("first.pt", 3.0), MemberDescription("second"))
+    return write_description(folder, FolderDescription("", names=NAMES, ensemble=EnsembleDescription(members)))
+
+
+class TestAnEnsemble:
+    def test_is_calibrated_as_a_whole_and_moves_as_a_whole(self, trio: Path, world: World, tmp_path: Path) -> None:
+        views = {"candidates": ("flip", "scale_1.25"), "draws": 40, "price": 0.0}
+        done = run(world, tmp_path / "out", models=[trio], views=views).models[0]
+        assert done.name == "trio" and done.checkpoint is None and not (tmp_path / "out" / "trio.pt").exists()
+        found, source = read_description(done.folder), read_description(trio)
+        assert found.ensemble == source.ensemble and found.calibration is not None
+        assert any(words.startswith("not tried: scale_1.25: they need another input size") for words in done.words)
+        assert "scale_1.25" not in (found.views or ())
+        for text in (
+            (done.folder / "card.md").read_text(),
+            (done.folder / "report.html").read_text(),
+            "\n".join(done.needs),
+        ):
+            assert "an ensemble of first.pt, second" in text and "there is no .pt beside it" in text
+        picture = cv2.imread(str(read_dataset(world.data).records[0].picture))[:, :, ::-1].copy()
+        (before,) = open_predictor(done.folder, "cpu").predict([picture])
+        moved = Path(shutil.move(done.folder, tmp_path / "elsewhere"))
+        for path in trio.iterdir():
+            assert not (moved / path.name).is_symlink() and (moved / path.name).exists()
+        predictor = open_predictor(moved, "cpu")
+        (after,) = predictor.predict([picture])
+        assert len(after) and after.boxes.tobytes() == before.boxes.tobytes()
+        thresholds = np.array([one["threshold"] for one in figures(moved)["thresholds"]])
+        assert np.all(after.scores >= thresholds[after.classes])
+        measured = evaluate_split(moved, read_dataset(world.data), "test", choose_device("cpu"), None)
+        judged = figures(moved)["judgement"]["metrics"]
+        assert measured.result.overall.map50 == pytest.approx(judged["map50"], abs=1e-6)
+
+    def test_leaves_no_checkpoint_of_a_single_model_that_had_its_name(
+        self, trio: Path, world: World, tmp_path: Path
+    ) -> None:
+        # By the function that stands for the command, which takes one model or several.
+        small = {"draws": 40, "device": "cpu", "views.candidates": "none", "names": ["one"]}
+        with pytest.raises(UserError, match=r"argument settings\['target'\]"):
+            marauder.calibrate(world.model, world.data, tmp_path, settings={**small, "target": "both"})
+        done = marauder.calibrate(world.model, world.data, tmp_path, settings=small)
+        assert [model.name for model in done.models] == ["one"]
+        assert (tmp_path / "one.pt").is_file()
+        run(world, tmp_path, models=[trio], names=("one",))
+        assert not (tmp_path / "one.pt").exists() and read_description(tmp_path / "one").ensemble is not None
+
+    def test_is_not_exported_but_its_members_are_named(self, trio: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError) as found:
+            weight_files([trio, trio / "second", tmp_path / "empty"])
+        lines = str(found.value).splitlines()
+        assert f"name its members, {trio / 'first.pt'}, {trio / 'second' / 'second.pt'}" in lines[0]
+        assert f"without calibration and thresholds: name {trio / 'second' / 'second.pt'}" in lines[1]
+        assert "is a folder; name the .pt or .safetensors file in it" in lines[2]
+        assert weight_files([trio / "first.pt", trio / "second" / "second.pt"])
 
 
 class StoppingClock(Clock):
@@ -314,25 +371,107 @@ def test_models_are_named_with_globs_and_commas(world: World, tmp_path: Path) ->
         tmp_path / "s.pt",
     )
     assert read(str(tmp_path / "*.onnx")).models == (tmp_path / "*.onnx",), "told as missing, by its own name"
-    assert names_of([tmp_path / "a" / "best.pt", tmp_path / "s.pt"]) == ["a", "s"]
+    assert read(tmp_path / "a" / "best.pt", tmp_path / "s.pt").model_names == ("a", "s")
+
+
+def test_names_of_models_are_as_many_as_models_and_differ(world: World, tmp_path: Path) -> None:
+    models = [str(world.model), str(save_lively(tmp_path / "other", size=SIZE).path)]
+    for names, said in (
+        ("[a]", "1 name for 2 models"),
+        ("[a, a]", "1 name for 2 models: give each of them one of its own"),
+        ("[a, b.pt]", "does not end in .pt"),
+        ("[a, ../b]", "give 1 to 63 letters"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_checked(CalibrateSettings, None, [f"names={names}"], None, models=models, data=world.data)
+
+
+PIPELINE = """
+preprocessing:
+  organize: {taxonomy: source}
+baseline: {model: yolov8t}
+calibration:
+  draws: 40
+  device: cpu
+  views: {candidates: none}
+"""
+
+
+def pipeline(root: Path, *overrides: str) -> Pipeline:
+    file = root / "pipeline.yaml"
+    file.write_text(PIPELINE, encoding="utf-8")
+    return Pipeline(Workspace.at(root / "work"), file, overrides)
 
 
 def test_step_of_the_pipeline(world: World, tmp_path: Path) -> None:
     """The baseline of a workspace, on its own data set, to ``training/models/calibrated``."""
-    workspace = Workspace.at(tmp_path)
+    made = pipeline(tmp_path)
+    workspace, step = made.workspace, made.step("calibration")
     write_yolo(read_dataset(world.data), workspace.datasets, mode="copy")
     baseline = workspace.model("baseline") / "best.pt"
     baseline.parent.mkdir(parents=True)
     baseline.write_bytes(world.model.read_bytes())
-    suggested = STEP.suggested(workspace, {"baseline", "calibration"})
-    assert suggested["models"] == [str(baseline)] and suggested["data"] == workspace.data_yaml
-    assert "annotated" in str(STEP.suggested(workspace, {"annotation"})["data"])
-    quick = {"draws": 40, "device": "cpu", "views": {"candidates": ()}}
-    settings = CalibrateSettings.model_validate({**suggested, **STEP.placed(workspace), **quick})
-    context = StepContext(workspace, settings, Clock(), fresh=False, asked=False, begun=lambda: None)
-    told = STEP.run(context)
+    settings = made.settings_of(step)
+    told = step.run(StepContext(workspace, settings, Clock(), fresh=False, asked=False, begun=lambda: None))
     assert told["models"] == "baseline" and "D-ECE" in told["calibration"] and told["views"] == "views: none were tried"
-    for artifact in STEP.outputs(workspace, settings):
+    for artifact in step.outputs(workspace, settings):
         assert artifact.path.exists(), artifact.name
-    assert (tmp_path / told["report"]).is_file()
-    assert [one.path for one in STEP.inputs(workspace, settings)][-1] == baseline
+    assert (workspace.root / told["report"]).is_file()
+    assert [one.path for one in step.inputs(workspace, settings)][-1] == baseline
+
+
+class TestTheDetectorsOfAPipeline:
+    def test_each_is_calibrated_under_a_name_that_later_steps_leave_alone(self, tmp_path: Path) -> None:
+        """Names and folders of what is there never change when a step is added."""
+        parts: list[str] = []
+        known: dict[str, Path] = {}
+        for part, added in (
+            ("", {"baseline": "baseline/best.pt"}),
+            ("critical.critical=[x]", {"critical": "critical/best.pt"}),
+            ("multiscale.training.epochs=2", {"multiscale-critical": "multiscale/critical.pt"}),
+            (
+                "multiscale.ensemble_models=[{models}/baseline/best.pt,{models}/critical/best.pt]",
+                {"multiscale-baseline": "multiscale/baseline.pt"},
+            ),
+            ("ensembles.shore.enabled=false", {"ensemble-nano": "ensembles/nano/ensemble"}),
+            ("ensembles.shore.enabled=true", {"ensemble-shore": "ensembles/shore/ensemble"}),
+        ):
+            models = tmp_path / "work" / "training" / "models"
+            parts += [part.format(models=models)] if part else []
+            made = pipeline(tmp_path, *parts)
+            step = made.step("calibration")
+            settings = made.settings_of(step)
+            found = dict(zip(settings.model_names, settings.models, strict=True))
+            known |= {name: models / path for name, path in added.items()}
+            assert found == known
+            outputs = [artifact.path for artifact in made.outputs(step)]
+            assert all(models / "calibrated" / name in outputs for name in known)
+            alone = {name for name in known if not name.startswith("ensemble")}
+            assert {path.stem for path in outputs if path.suffix == ".pt"} == alone
+            assert not list(made.look_through([step], Clock(), lambda _: None))
+        assert list(found)[-1] == "multiscale-critical", "the last step's detectors come last"
+
+    def test_status_tells_what_it_waits_for(self, tmp_path: Path) -> None:
+        parts = ["ensembles.shore.enabled=false", "multiscale.training.epochs=2"]
+        made = pipeline(tmp_path, *parts)
+        producers = [one.name for one in made.producers(made.step("calibration"))]
+        assert producers == ["preprocessing", "baseline", "ensembles", "multiscale"]
+        reasons = made.statuses()["calibration"].reasons
+        assert {reason.split()[1] for reason in reasons} == set(producers)
+        without = pipeline(tmp_path, *parts, "ensembles.nano.assembly.enabled=false")
+        assert "ensemble-nano" not in without.settings_of(without.step("calibration")).model_names
+
+    def test_models_that_are_named_are_those_and_have_their_own_names(self, world: World, tmp_path: Path) -> None:
+        made = pipeline(tmp_path, f"calibration.models=[{world.model}]", "ensembles.shore.enabled=false")
+        settings = made.settings_of(made.step("calibration"))
+        assert settings.models == (world.model,) and settings.model_names == ("reef",)
+        named = pipeline(tmp_path, f"calibration.models=[{world.model}]", "calibration.names=[mine]")
+        step = named.step("calibration")
+        assert [one.name for one in named.outputs(step)] == ["calibrated mine", "checkpoint of calibrated mine"]
+        assert "names" not in named.result_settings(step), "a name is a place"
+
+    def test_mistakes_in_earlier_steps_are_told_once(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as found:
+            pipeline(tmp_path, "ensembles.nano.members=[yolov8q,yolov8m]")
+        assert "no detector named 'yolov8q'" in str(found.value)
+        assert "\n" not in str(found.value) and "calibration" not in str(found.value)

@@ -87,3 +87,25 @@ def test_the_gain_is_measured_again_where_it_was_not_chosen() -> None:
     found = confirm(records, seen[PLAIN], fused, NAMES, ViewSettings(draws=100), 0)
     assert found.low < found.value - found.plain < found.high and found.low > 0
     assert found.metric in found.words()
+
+
+def test_what_suppression_alone_gives_is_no_gain_of_a_view() -> None:
+    """Each animal is shown twice, by boxes that the detector's own suppression leaves; the view shows the same."""
+    records, seen = world(3)
+    twice = [
+        Detections(
+            np.concatenate([one.boxes, one.boxes + np.array([4.0, 0.0, 4.0, 0.0])]),
+            np.concatenate([one.scores, one.scores * 0.98]),
+            np.concatenate([one.classes, one.classes]),
+        )
+        for one in seen[PLAIN]
+    ]
+    settings = ViewSettings(draws=100, price=0.0)
+    found = search_views(
+        records, {PLAIN: twice, "flip": twice}, {PLAIN: 1.0, "flip": 1.0}, VIEWS[:2], NAMES, settings, 0
+    )
+    assert found.suppressed > found.plain + 0.05 and not found.helps
+    assert found.trials[0].value == pytest.approx(found.suppressed) and found.trials[0].gain == pytest.approx(0)
+    fused = fused_views([twice, twice], view_fusion())
+    confirmed = confirm(records, twice, fused, NAMES, settings, 0)
+    assert confirmed.value == pytest.approx(confirmed.plain)

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from marauder.core.clock import Clock
+from marauder.pipeline.graph import Pipeline
+from marauder.pipeline.workspace import Workspace
+
 REPOSITORY = Path(__file__).parents[2]
 RECORDER = f"""#!{sys.executable}
 import json, os, pathlib, sys
@@ -43,6 +47,15 @@ def settings(arguments: list[str]) -> dict[str, object]:
     return {name.rpartition(".")[2]: yaml.safe_load(value) for name, _, value in pairs}
 
 
+def test_it_shows_every_step_that_makes_or_mends_a_detector(tmp_path: Path) -> None:
+    pipeline = Pipeline(Workspace.at(tmp_path), REPOSITORY / "configs/demo.yaml")
+    on = [step.name for step in pipeline.steps if pipeline.is_configured(step)]
+    assert on == ["scenes", "preprocessing", "baseline", "ensembles", "multiscale", "calibration", "export"]
+    calibration = pipeline.settings_of(pipeline.step("calibration"))
+    assert calibration.model_names == ("baseline", "ensemble-nano", "multiscale-baseline")
+    assert not list(pipeline.look_through(pipeline.steps, Clock(), lambda _: None))
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_quotes_and_dollars_arrive_as_they_were_typed(checkout: Path) -> None:
     data = """../Mein "Käfig" d'été $HOME `id` $(id), 2"""
@@ -50,6 +63,8 @@ def test_quotes_and_dollars_arrive_as_they_were_typed(checkout: Path) -> None:
     start = {"model": "yolov8n", "learning_rate": 0.002}
     assert settings(arguments) == {
         "scenes": None,
+        # They need more clips than a few pictures have.
+        **dict.fromkeys(("ensembles", "multiscale", "calibration")),
         "inputs": [data],
         "names": ["fish", "crown's thorn", " ray"],
         **start,

@@ -13,7 +13,7 @@ from torch import nn
 
 from marauder.data.reading import read_dataset
 from marauder.engine.settings import TrainingSettings
-from marauder.engine.smoke import SmokeResult, two_short_runs
+from marauder.engine.smoke import SmokeResult, same_bits, two_short_runs
 from marauder.gates.determinism import DeterminismEvidence, DeterminismGate, DeterminismSettings
 from marauder.gates.verdict import Verdict
 from marauder.imaging.augmentation import AugmentationSettings
@@ -43,6 +43,22 @@ def test_a_detector_on_real_pictures_agrees(shared_data: Path, precision: str) -
     settings = TrainingSettings.model_validate({"device": "cpu", "precision": precision})
     result = two_short_runs(DetectionTask(plan, None, 0), settings, CPU, samples=4)
     assert result.exact and result.same_batches and result.steps == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.ones(1).expand(5),
+        torch.zeros(1).expand(0),
+        torch.as_strided(torch.ones(3), (1,), (0,)),
+        torch.zeros(0, 4)[:, 0],
+        torch.full((3, 2), torch.nan).t(),
+    ],
+)
+def test_bits_are_compared_however_they_lie_in_memory(values: torch.Tensor) -> None:
+    """Spread values and batches without a box are among what a loader hands over."""
+    assert same_bits(values, values.clone()) and not same_bits(values, values[:0].double())
+    assert not same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
 
 
 def test_the_updates_do_change_the_weights() -> None:

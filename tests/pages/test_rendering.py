@@ -77,7 +77,7 @@ MEMBER = {
 PAGES: dict[str, dict[str, Any]] = {
     "calibration/report.html": {
         "name": TRAP,
-        "about": {"model": TRAP, "pictures": 3, "fitted_on": TRAP, "judged_on": TRAP, "words": [TRAP]},
+        "about": {"model": TRAP, "pictures": 3, "fitted_on": TRAP, "judged_on": TRAP, "words": [TRAP], "needs": [TRAP]},
         "judgement": SimpleNamespace(
             before=JUDGED,
             after=JUDGED,
@@ -89,6 +89,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "search": SimpleNamespace(
             metric="map50",
             plain=0.5,
+            suppressed=0.5,
             plain_milliseconds=20.0,
             groups=4,
             trials=[
@@ -209,6 +210,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "plan": SimpleNamespace(
             records=3,
             length=4,
+            bag=TRAP,
             classes=[SimpleNamespace(name=TRAP, critical=True, pictures=1, share=0.5, boxes=2, draws=1.0, factor=1.0)],
         ),
         "settings": SimpleNamespace(balance=BALANCE),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marauder.pipeline.graph import discover
 from marauder.pipeline.record import StepRecord
-from marauder.pipeline.status import Change, Facts, State, decide, flatten, setting_differences
+from marauder.pipeline.status import Change, Facts, State, decide, flatten, reports_of, setting_differences
 from marauder.pipeline.step import Step
 
 RECORD = StepRecord(
@@ -26,6 +26,12 @@ def words(changes: list[Change]) -> list[str]:
 
 def recorded(**changes: Any) -> StepRecord:
     return RECORD.model_copy(update=changes)
+
+
+def test_reports_are_found_in_what_a_step_tells() -> None:
+    told = {"map50": 0.5, "report": "a.html", "nano": {"energy": "pass", "report": "b.html"}, "reef report": "c.html",
+            "reported": "never", "shore": {"report": None}}  # fmt: skip
+    assert reports_of(told) == {"report": "a.html", "nano.report": "b.html", "reef report": "c.html"}
 
 
 def test_same_settings_inputs_and_outputs_are_done() -> None:

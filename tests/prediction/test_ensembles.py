@@ -18,7 +18,12 @@ from marauder.exporting.inputs import pattern
 from marauder.imaging.letterbox import Letterbox
 from marauder.prediction.ensemble import RAW_SHARE, EnsemblePredictor, calibrated
 from marauder.prediction.ensemble_description import EnsembleDescription, MemberDescription
-from marauder.prediction.folder_description import FolderDescription, write_description, write_predictor_folder
+from marauder.prediction.folder_description import (
+    FolderDescription,
+    read_description,
+    write_description,
+    write_predictor_folder,
+)
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.records import predict_records
 from marauder.prediction.score_calibration import ScoreCalibration
@@ -255,3 +260,38 @@ def test_a_picture_is_not_taken_for_a_letterboxed_one(models: dict[str, Path], t
     expected = by_hand(models, "ac", picture, 0.02)
     assert len(found) == min(len(expected), PREDICTING.max_detections)
     np.testing.assert_allclose(found.scores, expected.surest(PREDICTING.max_detections).scores, atol=1e-4)
+
+
+def test_a_member_that_looks_in_views_sees_the_picture_itself(models: dict[str, Path], tmp_path: Path) -> None:
+    """Its views are of the picture, not of another member's input; boxes are in pixels of the picture."""
+    flipping = FolderDescription("", views=("plain", "flip"))
+    write_predictor_folder(tmp_path / "fused" / "a", models["a"], flipping)
+    write_predictor_folder(tmp_path / "fused" / "b", models["b"])
+    members = (MemberDescription("a"), MemberDescription("b"))
+    folder = write_description(
+        tmp_path / "fused", FolderDescription("", NAMES, ensemble=EnsembleDescription(members, least=0.02))
+    )
+    pictures = make_pictures()
+    settings = replace(MEASURING, confidence=0.02, multi_label=False)
+    own = [open_predictor(tmp_path / "fused" / name, "cpu").predict(pictures, settings) for name in "ab"]
+    fusion = make("fusion", "weighted_boxes")
+    ensemble = open_predictor(folder, "cpu")
+    for found, *seen in zip(ensemble.predict(pictures, replace(PREDICTING, confidence=0.0)), *own, strict=True):
+        assert len(found) and alike(found, fusion.fuse(seen, np.ones((2, 3))).surest(PREDICTING.max_detections))
+    assert not ensemble.takes_other_sizes, "a member's own views have sizes of their own"
+
+
+def test_views_of_an_ensemble_at_other_sizes_only_where_its_members_share_one(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    alike_ones = write(tmp_path / "ab", models, "ab")
+    different = write(tmp_path / "abc", models, "abc")
+    assert open_predictor(alike_ones, "cpu").takes_other_sizes
+    assert not open_predictor(different, "cpu").takes_other_sizes
+    for folder, views in ((alike_ones, ("plain", "scale_1.25")), (different, ("plain", "flip"))):
+        write_description(folder, replace(read_description(folder), views=views))
+        found = open_predictor(folder, "cpu").predict(make_pictures()[:2], replace(PREDICTING, confidence=0.0))
+        assert sum(map(len, found)) > 10
+    write_description(different, replace(read_description(different), views=("plain", "scale_1.25")))
+    with pytest.raises(UserError, match=r"scale_1\.25 needs another input size, and .* members whose inputs differ"):
+        open_predictor(different, "cpu")

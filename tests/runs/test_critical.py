@@ -35,6 +35,7 @@ from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.series import Part, outcome_of
+from marauder.tasks.detection.data import DetectionData
 from marauder.tasks.detection.settings import DetectionSettings
 
 WORDS = [
@@ -463,6 +464,20 @@ def test_a_factor_above_the_limit_is_refused_with_the_remedy_and_not_cut_down(re
     words = ["balance.critical_factor=20", "balance.limit=20", "critical=[cross]", "model=yolov8t", "image_size=64"]
     plan = plan_balance(load(reef, *words).model_copy(update={"output": tmp_path}))
     assert next(one for one in plan.classes if one.name == "cross").factor == 20
+
+
+@pytest.mark.parametrize("kind", ["share", "bootstrap"])
+def test_the_balance_plan_is_that_of_a_bagged_training(reef: Path, tmp_path: Path, kind: str) -> None:
+    words = ["critical=[cross]", "model=yolov8t", "image_size=64", f"bagging.kind={kind}", "bagging.share=0.6",
+             "bagging.rare_groups=0"]  # fmt: skip
+    settings = load(reef, *words).model_copy(update={"output": tmp_path})
+    plan, trained = plan_balance(settings), DetectionData(settings).plan()
+    drawn = {one["key"]: one["factor"] for one in read_json(plan.file)["pictures"]}
+    assert set(drawn) == {record.key for record in trained.training} and plan.records == len(drawn)
+    whole = plan_balance(load(reef, *words[:3]).model_copy(update={"output": tmp_path / "whole"}))
+    assert plan.records < whole.records and whole.bag is None
+    assert trained.resampling is not None and plan.length == trained.resampling.length
+    assert "bagging: " in plan.describe() and "bagging: " in plan.page.read_text()
 
 
 def test_a_run_that_trained_nothing_is_replaced_and_one_that_did_is_not(reef: Path, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_reef import PLAIN, write_small_reef
 from test_interruption import wait_for
@@ -19,13 +21,19 @@ from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import hash_file, read_json
 from marauder.core.locks import LOCK_FILE, is_held
+from marauder.core.settings import load_checked
+from marauder.ensembles.assembly import assemble
 from marauder.ensembles.member_runs import members_of
 from marauder.ensembles.member_training import left_over, train_ensemble
+from marauder.ensembles.settings import EnsembleSettings
 from marauder.ensembles.side_by_side import places
 from marauder.ensembles.training_settings import NanoSettings
+from marauder.exporting.job import export_models
+from marauder.exporting.settings import ExportSettings
 from marauder.models.files import save_detector
 from marauder.models.ultralytics_adapter import build_detector
 from marauder.prediction.opening import open_predictor
+from marauder.prediction.settings import MEASURING
 from marauder.runs.gatekeeper import GateStop
 from marauder.runs.recipes import load_run_settings
 from marauder.runs.record import read_record
@@ -33,6 +41,7 @@ from marauder.tasks.detection.data import DetectionData
 
 MEMBERS = ("yolov8t:high_recall", "yolov8t:high_precision")
 NAMES = ("yolov8t_high_recall", "yolov8t_high_precision")
+CLASSES = ("disc", "square", "cross")
 PLAIN_WORDS = [
     "training.device=cpu", "training.threads=1", "training.checkpoint_steps=2", "training.batch_size=4",
     "training.optimizer.warmup_epochs=1", "training.close_mosaic_epochs=1", "image_size=64", "weights=none",
@@ -285,7 +294,7 @@ def test_where_it_may_members_that_have_changed_are_made_anew_and_no_others(reef
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("architecture", ["yolov8m", "yolov8l", "yolov8x", "yolo11x"])
-def test_the_real_sizes_are_built_killed_and_continued(reef: Path, tmp_path: Path, architecture: str) -> None:
+def test_the_real_sizes_are_killed_continued_fused_and_exported(reef: Path, tmp_path: Path, architecture: str) -> None:
     folder = tmp_path / f"{architecture}_balanced"
     process = _start_large(reef, tmp_path, architecture)
     wait_for(process, checkpointed(tmp_path, folder.name), 900)
@@ -300,6 +309,33 @@ def test_the_real_sizes_are_built_killed_and_continued(reef: Path, tmp_path: Pat
     record = read_record(folder)
     assert record is not None and (record.state, record.attempts, record.epochs) == ("finished", 2, 1), text
     assert "training continues from" in text or "training is complete at" in text, text
+    _fuse_large(reef, tmp_path, folder / "best.safetensors", architecture)
+    _export_large(folder / "best.safetensors", tmp_path / "exported")
+
+
+def _fuse_large(reef: Path, output: Path, trained: Path, architecture: str) -> None:
+    """Of two detectors of the architecture; the second is as it was built."""
+    other = output / "other" / "best"
+    other.parent.mkdir()
+    save_detector(build_detector(architecture, CLASSES, 1), other, 64, {"architecture": architecture})
+    members = [str(trained), str(other.with_suffix(".safetensors"))]
+    words = ["cost.rounds=3", "cost.pictures=2", "folds=2", "draws=100", "options.overlap=0.55", "weights=false"]
+    fused = output / "fused"
+    settings = load_checked(EnsembleSettings, None, words, {}, members=members, data=reef, output=fused, device="cpu")
+    assert len(assemble(settings, Clock()).kept) == 2
+    ensemble = open_predictor(fused, "cpu")
+    (found,) = ensemble.predict([np.zeros((96, 96, 3), np.uint8)], replace(MEASURING, multi_label=False))
+    assert ensemble.names == CLASSES and np.isfinite(found.boxes).all() and (found.scores <= 1).all()
+
+
+def _export_large(trained: Path, output: Path) -> None:
+    """The file is checked (onnx's own checker), answers as its model does, and has no operator that TensorRT lacks."""
+    words = ["formats=onnx", "image_size=64", "latency.enabled=false", "parity.picture_count=2"]
+    settings = load_checked(ExportSettings, None, words, {}, models=[str(trained)], output=output)
+    (result,) = export_models(settings, Clock()).models
+    assert result.passed and result.report is not None, result.problem
+    operators = result.report["formats"]["onnx"]["graph"]["operators"]
+    assert "Conv" in operators and not {"NonMaxSuppression", "ScatterND", "Einsum", "Mod"}.intersection(operators)
 
 
 def _start_large(reef: Path, output: Path, architecture: str) -> subprocess.Popen[str]:

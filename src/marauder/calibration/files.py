@@ -1,9 +1,9 @@
 """The files of a calibrated model: ``<name>/`` with weights, description, report and card, and ``<name>.pt`` beside it.
 
 <output>/<name>/predictor.json   names, calibration, thresholds, views
-<output>/<name>/<weights>        the model's file, unchanged
+<output>/<name>/<weights>        the model's file, unchanged; of an ensemble its members' files and folders
 <output>/<name>/calibration.json report.html card.md
-<output>/<name>.pt               the weights for Ultralytics; our commands take it for the folder
+<output>/<name>.pt               the weights for Ultralytics; our commands take it for the folder. Not of an ensemble
 <output>/<name>.done.json        what all of it was made from, and the hashes
 <output>/.calibrate/<name>/      what the views showed, so that nothing is looked at twice
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from marauder.core.errors import UserError
 from marauder.core.files import atomic_path, hash_file, write_json
-from marauder.models.naming import folder_names
+from marauder.core.wording import counted
 from marauder.prediction.folder_description import (
     DESCRIPTION_FILE,
     FolderDescription,
@@ -63,11 +63,6 @@ class CalibratedFiles:
         return [*inside, *([self.checkpoint] if self.checkpoint.is_file() else [])]
 
 
-def names_of(models: Sequence[Path]) -> list[str]:
-    """The name of each model: its folder's, or its own where that says more."""
-    return folder_names(models)
-
-
 def same_named(models: Sequence[Path]) -> list[str]:
     """What is wrong with ``models`` as a list: files that are named twice, or beside another of the same weights."""
     resolved = [path.expanduser().resolve() for path in models]
@@ -82,6 +77,18 @@ def same_named(models: Sequence[Path]) -> list[str]:
     return found
 
 
+def unfit_names(names: Sequence[str], models: Sequence[Path]) -> list[str]:
+    """What is wrong with ``names`` as names of ``models``; none at all are as good as one for each."""
+    if not names:
+        return []
+    found = []
+    if len(names) != len(models):
+        each = "give each of them one of its own, or give none"
+        found.append(f"{counted(len(names), 'name')} for {counted(len(models), 'model')}: {each}")
+    # ``<name>.pt`` lies beside the folders.
+    return found + [f"{name}: a name does not end in .pt" for name in names if name.endswith(".pt")]
+
+
 def source_of(model: Path) -> tuple[Path, FolderDescription]:
     """The file of weights that ``model`` names, or the folder of an ensemble, and what a folder says of it. Raises
     ``UserError`` for a folder that is calibrated already."""
@@ -94,6 +101,17 @@ def source_of(model: Path) -> tuple[Path, FolderDescription]:
     if ours or (said.calibration is not None and said.ensemble is None):
         raise UserError(f"{folder / DESCRIPTION_FILE}: is calibrated already; name the model that it was made from")
     return (folder if said.ensemble is not None else folder / said.model), said
+
+
+def what_it_needs(said: FolderDescription) -> list[str]:
+    """What a calibrated folder needs to work, where that is more than one file: lines for people."""
+    if said.ensemble is None:
+        return []
+    members = ", ".join(member.model for member in said.ensemble.members)
+    return [
+        f"an ensemble of {members}: they lie in the folder, which can be moved and copied as a whole and needs nothing "
+        "else; there is no .pt beside it, for Ultralytics knows no ensembles: name the folder"
+    ]
 
 
 def write_calibrated(files: CalibratedFiles, weights: Path, said: FolderDescription) -> None:

@@ -30,6 +30,7 @@ from marauder.prediction.fusing.base import Fusion
 from marauder.prediction.predictor import Predictor
 from marauder.prediction.view_fusion import view_fusion
 from marauder.prediction.view_names import PLAIN, PictureView, find_picture_views
+from marauder.prediction.viewing import ONE_SIZE
 
 FEWEST_GROUPS = 4
 """Groups below which neither intervals nor held-out parts mean anything."""
@@ -51,7 +52,7 @@ class Found:
 
     ``records``, ``detections``: what was fitted on, with the model's own scores. ``outcomes``: of each threshold on the
     pictures that were judged; ``confirmed``: what the views gain there. ``set_aside``: why a picture could not be read,
-    by key.
+    by key. ``untried``: views that the model cannot take.
     """
 
     records: tuple[Record, ...]
@@ -63,6 +64,7 @@ class Found:
     outcomes: tuple[Outcome, ...]
     judgement: Judgement
     confirmed: Confirmation | None = None
+    untried: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """What came of it, in a few lines."""
@@ -75,6 +77,8 @@ class Found:
                 "few detections: beside the floor of a perfect detector the drop says little; label more clips"
             )
         lines.append(self.search.words())
+        if self.untried:
+            lines.append(f"not tried: {', '.join(self.untried)}: they need another input size, and {ONE_SIZE}")
         if self.confirmed is not None:
             lines.append(f"these views: {self.confirmed.words()}")
         if doubtful := unsure(self.thresholds):
@@ -111,7 +115,8 @@ def pictures_of(dataset: Dataset, settings: CalibrateSettings) -> Pictures:
 
 def find(predictor: Predictor, pictures: Pictures, settings: CalibrateSettings, looks: Path, clock: Clock) -> Found:
     """Look, choose, fit and judge. ``looks``: where what the views show is kept. Raises ``Interrupted``."""
-    names, views = pictures.names, find_picture_views((PLAIN, *settings.views.candidates))
+    names, asked = pictures.names, find_picture_views((PLAIN, *settings.views.candidates))
+    views = [view for view in asked if predictor.takes_other_sizes or not view.at_another_size]
     sight = _Sight.of(predictor, views, pictures.fitting, looks / "fitting", settings, clock)
     search = search_views(sight.records, sight.shown, sight.seconds, views, names, settings.views, settings.seed)
     clock.check()
@@ -148,6 +153,7 @@ def find(predictor: Predictor, pictures: Pictures, settings: CalibrateSettings, 
         outcomes=tuple(outcomes),
         judgement=judgement,
         confirmed=confirmed,
+        untried=tuple(view.name for view in asked if view not in views),
     )
 
 

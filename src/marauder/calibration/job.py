@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from marauder.calibration.files import FIGURES, PAGE, CalibratedFiles, names_of, source_of, write_calibrated
+from marauder.calibration.files import FIGURES, PAGE, CalibratedFiles, source_of, what_it_needs, write_calibrated
 from marauder.calibration.finding import Found, Pictures, find, pictures_of
 from marauder.calibration.judging import with_calibration
 from marauder.calibration.report import write_report
@@ -28,14 +28,14 @@ from marauder.data.pictures import picture_identity
 from marauder.data.reading import read_dataset
 from marauder.data.records import Detections
 from marauder.data.repair import without_doubtful
-from marauder.prediction.folder_description import FolderDescription
+from marauder.prediction.folder_description import FolderDescription, read_description
 from marauder.prediction.opening import open_predictor
 from marauder.prediction.predictor import Predictor
 from marauder.prediction.records import DecodedPictures, detect
 from marauder.prediction.settings import MEASURING
 
 log = logging.getLogger("marauder")
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings and pictures would give other files."""
 CHECKED_PICTURES = 8
 
@@ -49,6 +49,11 @@ class Calibrated:
     checkpoint: Path | None
     words: tuple[str, ...]
     again: bool = False
+
+    @property
+    def needs(self) -> list[str]:
+        """What goes with it, where that is more than one file."""
+        return what_it_needs(read_description(self.folder))
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class CalibrateSummary:
             lines += [f"  {words}" for words in model.words]
             beside = f", for Ultralytics {model.checkpoint}" if model.checkpoint is not None else ""
             lines.append(f"  model: {model.folder}{beside}; report: {model.folder / PAGE}")
+            lines += [f"  {words}" for words in model.needs]
         return "\n".join(lines)
 
 
@@ -81,7 +87,7 @@ def calibrate_models(settings: CalibrateSettings, clock: Clock) -> CalibrateSumm
     unknown = [name for name in settings.critical if name not in dataset.names]
     if unknown:
         raise UserError(f"critical: {', '.join(unknown)}: not among the classes {', '.join(dataset.names)}")
-    every = [CalibratedFiles(settings.output, name) for name in names_of(settings.models)]
+    every = [CalibratedFiles(settings.output, name) for name in settings.model_names]
     # All of them before the first: a refusal must not wait for hours of work.
     sources = [source_of(model) for model in settings.models]
     for model, files in zip(settings.models, every, strict=True):
@@ -118,6 +124,7 @@ def _calibrate(
         shutil.rmtree(files.state, ignore_errors=True)
     elif (known := work.done()) is not None:
         return Calibrated(files.name, files.folder, _there(files), tuple(known["words"]), again=True)
+    left = work.sealed()
     work.begin()
     found = find(predictor, pictures, settings, files.state / "looks", clock)
     clock.check()
@@ -125,13 +132,17 @@ def _calibrate(
     description = replace(
         said,
         names=said.names if said.names is not None else own_names,
-        image_size=predictor.image_size,
+        # Of an ensemble only where it was asked for: each member has a size of its own.
+        image_size=predictor.image_size if said.ensemble is None else settings.image_size or said.image_size,
         calibration=found.fitted.calibration.numbered_as(own_names),
         thresholds={one.name: one.threshold for one in found.thresholds},
         views=views,
         view_fusion=settings.views.fusion,
     )
     shutil.rmtree(files.folder, ignore_errors=True)
+    if files.checkpoint.name in left:
+        # Ours, perhaps of a single model; an ensemble of the same name leaves none.
+        files.checkpoint.unlink(missing_ok=True)
     write_calibrated(files, weights, description)
     _check(files, found, pictures, settings)
     words = tuple(found.words())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marauder.calibration.figures import reliability_pair
-from marauder.calibration.files import CARD, FIGURES, PAGE, CalibratedFiles
+from marauder.calibration.files import CARD, FIGURES, PAGE, CalibratedFiles, what_it_needs
 from marauder.calibration.finding import Found
 from marauder.calibration.settings import CalibrateSettings
 from marauder.core.decides import decided
@@ -15,6 +15,7 @@ from marauder.core.plain import Plain
 from marauder.core.settings import Decides
 from marauder.core.version import __version__
 from marauder.pages.rendering import embed_picture, render_page
+from marauder.prediction.folder_description import read_description
 
 FORMAT = 1
 RULE_WORDS = {
@@ -49,6 +50,7 @@ def write_report(
         "pictures": len(found.records),
         "target": settings.target,
         "words": list(words),
+        "needs": what_it_needs(read_description(files.folder)),
         "judgement": judgement.to_json(),
         "views": found.search.to_json(),
         "views_confirmed": None if found.confirmed is None else found.confirmed.to_json(),
@@ -101,7 +103,12 @@ def _card(files: CalibratedFiles, about: Plain, rows: Sequence[Plain], splits: t
     lines += [
         "",
         "Scores say how often a detection is right on pictures like these; on other water, cameras or species they",
-        "need not hold. Use the folder, or the `.pt` beside it with Marauder; Ultralytics reads that `.pt` without",
-        "calibration, thresholds and views.",
+        "need not hold.",
+        "",
     ]
+    if files.checkpoint.is_file():
+        lines.append("Use the folder, or the `.pt` beside it with Marauder; Ultralytics reads that `.pt` without")
+        lines.append("calibration, thresholds and views.")
+    else:
+        lines += about["needs"] or ["Use the folder; there is no `.pt` beside it."]
     return "\n".join(lines) + "\n"

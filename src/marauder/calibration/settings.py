@@ -11,13 +11,15 @@ from pydantic import BeforeValidator, Field, field_validator
 from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake
 from marauder.core.plugins import known_as
+from marauder.core.setting_mistakes import NAME_PATTERN
 from marauder.core.settings import COMMAS, Decides, Existing, Places, Settings, split_commas
 from marauder.engine.devices import CHOICES, Device
-from marauder.models.naming import explain_missing
+from marauder.models.naming import explain_missing, folder_names
 from marauder.prediction.folder_description import DESCRIPTION_FILE
 
 METHODS = "calibration_method"
 RULES = Literal["max_f1", "precision_floor", "recall_floor", "expected_cost"]
+ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -105,6 +107,9 @@ class CalibrateSettings(Settings):
     models: Annotated[tuple[Path, ...], BeforeValidator(with_globs), Existing(why_no_model)] = Field(
         min_length=1, description="trained detectors: files or predictor folders; commas and globs are understood"
     )
+    names: Annotated[tuple[ModelName, ...], COMMAS, Decides.PLACE] = Field(
+        (), description="a name for each of the models, in their order; default: as files and folders are called"
+    )
     data: Annotated[Path, Existing()] = Field(
         description="labelled pictures (--val-dataset): a folder, data.yaml, or any data set of docs/formats.md"
     )
@@ -135,7 +140,14 @@ class CalibrateSettings(Settings):
 
     def mistakes(self, places: Places) -> Iterable[Mistake]:
         """See ``Settings.mistakes``: two models of one name would have one folder."""
-        from marauder.calibration.files import same_named
+        from marauder.calibration.files import same_named, unfit_names
 
         for words in same_named(self.models):
             yield places.mistake("models", words)
+        for words in unfit_names(self.names, self.models):
+            yield places.mistake("names", words)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The name of each of ``models``, in their order."""
+        return self.names or tuple(folder_names(self.models))

@@ -2,8 +2,10 @@
 
 A view is added where the mean gain of the metric, less the price of its looks, lies above 0 with its whole interval;
 the draws of groups are the same for both, and an interval is as wide as it must be for the number of views that are
-tried at once (Bonferroni). "No view helps" is a result. Cost is counted in pixels of the input, so that the choice is
-the same on every machine; the time that was measured is told beside it.
+tried at once (Bonferroni). Views are fused after suppression within each, which one look could have, too, and which
+raises the metric by itself: gains are counted from the plain look with it, where that is better. "No view helps" is a
+result. Cost is counted in pixels of the input, so that the choice is the same on every machine; the time that was
+measured is told beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from marauder.evaluation.matching import Matches, match
 from marauder.evaluation.metrics import aggregate
 from marauder.evaluation.resampling import resample
 from marauder.prediction.fusing.base import Fusion
-from marauder.prediction.view_fusion import fuse_views, view_fusion
+from marauder.prediction.view_fusion import fuse_views, taking_part, view_fusion
 from marauder.prediction.view_names import PLAIN, PictureView
 
 
@@ -50,11 +52,13 @@ class Trial:
 @dataclass(frozen=True)
 class ViewSearch:
     """``kept``: names of the views, ``plain`` first. ``plain``: the metric with the plain look alone, which takes
-    ``plain_milliseconds`` a picture. ``groups``: how many there were to draw from."""
+    ``plain_milliseconds`` a picture; ``suppressed``: the same after the suppression that comes before fusing; gains
+    are counted from the better. ``groups``: how many there were to draw from."""
 
     kept: tuple[str, ...]
     metric: str
     plain: float
+    suppressed: float
     plain_milliseconds: float
     groups: int
     trials: tuple[Trial, ...]
@@ -81,7 +85,7 @@ class ViewSearch:
 
     def to_json(self) -> Plain:
         """Plain values."""
-        names = ("kept", "metric", "plain", "plain_milliseconds", "groups")
+        names = ("kept", "metric", "plain", "suppressed", "plain_milliseconds", "groups")
         return {**{name: getattr(self, name) for name in names}, "trials": [one.to_json() for one in self.trials]}
 
 
@@ -104,8 +108,9 @@ def search_views(
             match(records, fused_views([seen[one] for one in chosen], way), names), settings.metric, drawn
         )
 
-    current = measured(kept)
-    plain = current.value
+    plain = measured(kept)
+    alone = _Measured.of(match(records, [taking_part(one, way) for one in seen[PLAIN]], names), settings.metric, drawn)
+    current = max(plain, alone, key=lambda one: one.value)
     waiting = {view.name: view for view in views if view.name != PLAIN}
     while waiting and len(kept) <= settings.most:
         tried: list[tuple[Trial, _Measured]] = []
@@ -127,7 +132,9 @@ def search_views(
         current = best[1]
         del waiting[best[0].view]
     groups = len(np.unique(drawn.group[drawn.group >= 0]))
-    return ViewSearch(tuple(kept), settings.metric, plain, each * seconds[PLAIN], groups, tuple(trials))
+    return ViewSearch(
+        tuple(kept), settings.metric, plain.value, alone.value, each * seconds[PLAIN], groups, tuple(trials)
+    )
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,12 @@ def confirm(
     seed: int,
 ) -> Confirmation:
     """The views' gain on other ``records``: ``plain`` and ``fused`` are what is found there without and with them."""
-    drawn, metric = draw_groups(records, settings.draws, seed), settings.metric
-    before, after = (_Measured.of(match(records, one, names), metric, drawn) for one in (plain, fused))
+    drawn, metric, way = draw_groups(records, settings.draws, seed), settings.metric, view_fusion(settings.fusion)
+    alone = [taking_part(one, way) for one in plain]
+    before, suppressed, after = (
+        _Measured.of(match(records, one, names), metric, drawn) for one in (plain, alone, fused)
+    )
+    before = max(before, suppressed, key=lambda one: one.value)
     low, high = percentiles(after.draws - before.draws, LEVEL)
     return Confirmation(settings.metric, before.value, after.value, low, high)
 

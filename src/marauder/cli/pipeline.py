@@ -67,7 +67,7 @@ def run(
     from marauder.core.text_table import screen_width, wrapped
     from marauder.pipeline.graph import Pipeline
     from marauder.pipeline.run import last_config, run_steps, select
-    from marauder.pipeline.table import plan
+    from marauder.pipeline.table import pages, plan
     from marauder.pipeline.workspace import Workspace
 
     workspace = Workspace.at(root)
@@ -96,6 +96,8 @@ def run(
         _say("paused, everything saved. The same command continues once it has arrived; with --wait it waits for it")
         raise typer.Exit(EXIT_AWAITING)
     _say("all requested steps are done")
+    for line in pages(pipeline, selected):
+        _say(line)
 
 
 @status_app.command()

@@ -105,11 +105,11 @@ def two_short_runs(
     one, other = runs
     return SmokeResult(
         largest_difference=max((_distance(one.end[name], other.end[name]) for name in one.end), default=0.0),
-        exact=all(_same_bits(one.end[name], other.end[name]) for name in one.end),
+        exact=all(same_bits(one.end[name], other.end[name]) for name in one.end),
         steps=len(one.loaded),
         seconds=time.monotonic() - started,
         same_batches=all(
-            here.keys() == there.keys() and all(_same_bits(here[name], there[name]) for name in here)
+            here.keys() == there.keys() and all(same_bits(here[name], there[name]) for name in here)
             for here, there in zip(one.loaded, other.loaded, strict=True)
         ),
         share_of_change=_share_of_change(one, other),
@@ -211,14 +211,19 @@ def _gradients(
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
     if one.shape != other.shape:
         return math.inf
-    if not one.numel() or _same_bits(one, other):
+    if not one.numel() or same_bits(one, other):
         return 0.0
     difference = (one.double() - other.double()).abs()
     return float(torch.where(difference.isnan(), torch.inf, difference).max())
 
 
-def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether both are the same, bit for bit: NaN is equal to itself, and 0 is not -0."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    # As bytes: torch.equal takes NaN for unequal to itself, and 0 for equal to -0.
-    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+    return torch.equal(_bytes(one), _bytes(other))
+
+
+def _bytes(values: torch.Tensor) -> torch.Tensor:
+    # Copied: bytes are seen only of elements side by side, which a spread value, or none at all, need not have.
+    return values.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8)

@@ -18,6 +18,7 @@ from marauder.prediction.folder_description import (
     DESCRIPTION_FILE,
     FolderDescription,
     read_description,
+    stands_for,
     write_description,
 )
 from marauder.prediction.opening import open_predictor
@@ -79,7 +80,7 @@ def open_members(
 
 
 def _open(path: Path, name: str, device: str, image_size: int | None) -> Member:
-    said = None
+    said, path = None, stands_for(path)
     if path.is_dir():
         said = read_description(path)
         if said.ensemble is not None:
@@ -129,7 +130,7 @@ def write_member(member: Member, calibration: ScoreCalibration, folder: Path) ->
         target = folder / f"model{source.suffix}"
         digest = write_bytes(target, source.read_bytes())
     size = member.predictor.image_size
-    said = replace(said, model=target.name, image_size=size, calibration=calibration, thresholds=None)
+    said = replace(said, model=target.name, image_size=size, calibration=calibration, thresholds=None, stands_in=None)
     write_description(folder, said)
     description = folder / DESCRIPTION_FILE
     return {target: digest, description: hash_file(description)}

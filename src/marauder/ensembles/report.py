@@ -70,7 +70,6 @@ def report_content(
 ) -> Plain:
     """The content of ``ensemble_report.json``, plain values. ``kept``: places among ``members`` of those that
     ``fitted``, ``crossed`` and ``judged`` are about."""
-    looked = crossed.looked.records
     content: Plain = {
         "format": FORMAT,
         "metric": settings.metric,
@@ -80,16 +79,7 @@ def report_content(
         "least": fitted.recipe.least,
         "threshold": threshold,
         "data": str(settings.data),
-        "fit": {
-            "split": settings.fit,
-            "pictures": len(looked),
-            "groups": len({record.group for record in looked}),
-            "parts": len(crossed.fits),
-            "weighing": fitted.weighing,
-            "power": fitted.power,
-            "weights_gain": None if gain is None else gain.to_json(),
-            "tried": [{"what": words, settings.metric: value} for words, value in fitted.tried],
-        },
+        "fit": _fit(settings, fitted, crossed, gain),
         "measured": {
             "split": settings.split,
             "pictures": len(judged.records),
@@ -116,6 +106,21 @@ def report_content(
     ]
     plain: Plain = to_plain(content)
     return plain
+
+
+def _fit(settings: EnsembleSettings, fitted: Fitted, crossed: CrossFitted, gain: Difference | None) -> Plain:
+    """On what, and how, fusing was fitted."""
+    looked = crossed.looked.records
+    return {
+        "split": settings.fit,
+        "pictures": len(looked),
+        "groups": len({record.group for record in looked}),
+        "parts": len(crossed.fits),
+        "weighing": fitted.weighing,
+        "power": fitted.power,
+        "weights_gain": None if gain is None else gain.to_json(),
+        "tried": [{"what": words, settings.metric: value} for words, value in fitted.tried],
+    }
 
 
 def _members(

@@ -166,11 +166,7 @@ def match(
     )
     chosen = pair_greedily(candidates, flat.detection_group, crowd, ignored, IOU_THRESHOLDS)
 
-    own = () if flat.detection_own is None else (-flat.detection_own,)
-    by_class = np.lexsort((*own, -flat.detection_score, flat.detection_class))
-    place = np.empty(len(by_class), np.int64)
-    # The sort turned round: where each detection comes to stand.
-    place[by_class] = np.arange(len(by_class))
+    by_class, place = _by_class(flat)
     detection_area = _areas(flat.detection_boxes)
     inside = _inside(detection_area)
     # Read lane by lane (an area range and threshold) and within it by the detections' places, which go by class: so the
@@ -206,6 +202,15 @@ def match(
         inside_detection=inside_detection.astype(np.int32),
         inside_bounds=np.searchsorted(inside_area, np.arange(len(AREA_NAMES) + 1)),
     )
+
+
+def _by_class(flat: FlatPictures) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the detections by class, then by falling score, and where each comes to stand in it: (D,) each."""
+    own = () if flat.detection_own is None else (-flat.detection_own,)
+    by_class = np.lexsort((*own, -flat.detection_score, flat.detection_class))
+    place = np.empty(len(by_class), np.int64)
+    place[by_class] = np.arange(len(by_class))
+    return by_class, place
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -296,7 +296,11 @@ class Pipeline:
                 continue
             given = flatten(section or {})
             section = layer.content[step.name] = section or {}
-            decided, suggested = step.placed(self.workspace), step.suggested(self.workspace, configured)
+            decided = step.placed(self.workspace)
+            suggested = {
+                **step.suggested(self.workspace, configured),
+                **step.suggested_for(partial(self._detectors, step, configured, layer), given),
+            }
             # A suggestion gives way to the user; what the workspace decides is refused if set.
             for name, value in {**suggested, **decided}.items():
                 if name not in given or name in decided:
@@ -307,6 +311,19 @@ class Pipeline:
                     words = "the workspace decides this; choose the workspace with --root instead"
                     mistakes.add([Places(layer, prefix=(step.name,)).mistake(name, words)])
         return replace(layer, mistakes=tuple(mistakes.found))
+
+    def _detectors(self, step: Step, configured: Collection[str], layer: Layer) -> dict[str, Path]:
+        """What steps before ``step`` leave, by the settings of theirs in ``layer``."""
+        found: dict[str, Path] = {}
+        for earlier in self.steps[: self.steps.index(step)]:
+            section = layer.content.get(earlier.name)
+            if earlier.name not in configured or not isinstance(section, dict):
+                continue
+            settings, _ = examine_layer(earlier.settings_model(), Layer(section, {}))
+            # Settings that could not be read are ``None``; the mistake is told elsewhere.
+            with suppress(AttributeError, TypeError):
+                found |= earlier.detectors(self.workspace, settings)
+        return found
 
 
 def _below(name: str, layer: Layer) -> Layer:

@@ -18,7 +18,7 @@ from marauder.core.locks import exclusive
 from marauder.core.plain import Plain, PlainMapping
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record, settings_path, write_record
-from marauder.pipeline.status import State, Status, flatten
+from marauder.pipeline.status import State, Status, flatten, reports_of
 from marauder.pipeline.step import Awaited, Step, StepContext
 from marauder.pipeline.workspace import Workspace
 from marauder.runs.task_description import all_tasks
@@ -171,13 +171,14 @@ def _run_step(pipeline: Pipeline, step: Step, clock: Clock, say: Say, fresh: boo
 
 def _told(summary: PlainMapping, workspace: Workspace) -> Iterator[str]:
     """What a step leaves, a line each; figures have the titles that their tasks give them."""
+    pages = reports_of(summary)
     titles = {metric.name: metric.title for task in all_tasks() for metric in task.metrics}
     for name, value in flatten(summary).items():
         title = titles.get(name, name.replace("_", " "))
         if value is None:
             yield f"{title}: not measured"
         else:
-            yield f"{title}: {workspace.root / value if name == 'report' else value}"
+            yield f"{title}: {workspace.root / value if name in pages else value}"
 
 
 def _opening_record(pipeline: Pipeline, step: Step, fresh: bool) -> StepRecord:

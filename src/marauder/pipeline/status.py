@@ -146,6 +146,15 @@ def flatten(values: PlainMapping, prefix: str = "") -> Plain:
     return flat
 
 
+def reports_of(summary: PlainMapping) -> dict[str, str]:
+    """The pages that a step's summary names, by what it calls them: paths from the workspace's root."""
+    return {
+        name: str(value)
+        for name, value in flatten(summary).items()
+        if value is not None and name.replace(".", " ").split()[-1] == "report"
+    }
+
+
 def _show(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -7,7 +7,7 @@ settings models and the work itself are imported inside the methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,6 +83,16 @@ class Step(ABC):
         """Settings (by dotted name) that the workspace proposes where the user gives none, such as what an earlier step
         leaves; ``configured``: names of the steps that are part of this pipeline. Their values count as inputs, not as
         settings: a workspace can move."""
+        return {}
+
+    def suggested_for(self, detectors: Callable[[], Mapping[str, Path]], given: Collection[str]) -> PlainMapping:
+        """Further settings that are proposed, for a step that takes trained detectors. ``detectors``: those that
+        earlier steps leave, by name; ``given``: dotted names of what the user says of this step."""
+        return {}
+
+    def detectors(self, workspace: Workspace, settings: Any) -> Mapping[str, Path]:
+        """The trained detectors that the step leaves, by names that are the same whatever other steps leave: model
+        files, or folders of ensembles."""
         return {}
 
     def mistakes(self, settings: Any, places: Places) -> Iterable[Mistake]:

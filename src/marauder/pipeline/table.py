@@ -11,7 +11,7 @@ from marauder.core.text_table import screen_width, wrapped
 from marauder.core.wording import joined
 from marauder.pipeline.graph import Pipeline
 from marauder.pipeline.record import StepRecord, lock_path, read_record
-from marauder.pipeline.status import State, Status
+from marauder.pipeline.status import State, Status, reports_of
 from marauder.pipeline.step import Step
 
 NEXT = {
@@ -44,9 +44,20 @@ def status_table(pipeline: Pipeline) -> str:
         )
         for reason in status.reasons:
             lines += wrapped(f"{'':<{width}}  - ", reason, screen_width())
-        if status.state == State.DONE and record is not None and "report" in record.summary:
-            lines.append(f"{'':<{width}}  - report: {pipeline.workspace.root / record.summary['report']}")
+        if status.state == State.DONE and record is not None:
+            for name, page in reports_of(record.summary).items():
+                lines.append(f"{'':<{width}}  - {name}: {pipeline.workspace.root / page}")
     return "\n".join(lines)
+
+
+def pages(pipeline: Pipeline, selected: Sequence[Step]) -> list[str]:
+    """Where the reports of ``selected`` are, a line each."""
+    lines = []
+    for step in selected:
+        record = read_record(pipeline.workspace, step.name)
+        for name, page in reports_of(record.summary).items() if record is not None else ():
+            lines.append(f"    {_label(step)}, {name}: {pipeline.workspace.root / page}")
+    return ["reports:", *lines] if lines else []
 
 
 def plan(pipeline: Pipeline, selected: Sequence[Step], fresh: bool) -> str:

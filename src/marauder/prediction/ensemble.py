@@ -105,10 +105,19 @@ class EnsemblePredictor(Predictor):
         return max(member.input_size(image_size) for member in self.members)
 
     def letterbox(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
-        """See ``Predictor.letterbox``. Where the members want different inputs, the picture as it is (``Unfitted``)."""
-        if len({_input_of(member, image_size) for member in self.members}) > 1:
+        """See ``Predictor.letterbox``. Where the members want different inputs, or one looks in several views, the
+        picture as it is (``Unfitted``)."""
+        inputs = {_input_of(member, image_size) for member in self.members}
+        if len(inputs) > 1 or any(member.fits_by_itself for member in self.members):
             return Unfitted.of(width, height)
         return self.members[0].letterbox(width, height, image_size)
+
+    @property
+    def takes_other_sizes(self) -> bool:
+        """See ``Predictor.takes_other_sizes``. Not where members fit pictures by themselves, nor where their inputs
+        differ: one size for all would be another change for each."""
+        alike = len({_input_of(member, None) for member in self.members}) == 1
+        return alike and all(one.takes_other_sizes and not one.fits_by_itself for one in self.members)
 
     def number_as(self, names: Sequence[str]) -> bool:
         """See ``Predictor.number_as``."""
@@ -150,7 +159,7 @@ class EnsemblePredictor(Predictor):
         for member in self.members:
             key = _input_of(member, None)
             if key not in fitted:
-                places = [member.letterbox(frame.width, frame.height) for frame in frames]
+                places = [member.frame(frame.width, frame.height) for frame in frames]
                 fitted[key] = (places, [place.apply(one) for place, one in zip(places, inputs, strict=True)])
             found.append(_find_in_shapes(member, *fitted[key], own))
         return found
@@ -209,7 +218,7 @@ def _open_member(path: Path, file: Path, settings: OpeningSettings) -> Predictor
 
 def _input_of(member: Predictor, image_size: int | None) -> tuple[Any, ...]:
     """What decides how a picture is fitted into the input of a member."""
-    return (member.accepts.size, member.input_size(image_size), member.stride)
+    return (member.fits_by_itself, member.accepts.size, member.input_size(image_size), member.stride)
 
 
 def _find_in_shapes(

@@ -101,6 +101,16 @@ class Predictor(ABC):
             return fit_rectangle(width, height, self.accepts.size[1], self.accepts.size[0])
         return fit(width, height, size, self.stride)
 
+    @property
+    def fits_by_itself(self) -> bool:
+        """Whether ``find`` looks at pictures as they are, and fits them into inputs of its own."""
+        return False
+
+    @property
+    def takes_other_sizes(self) -> bool:
+        """Whether pictures can be looked at larger or smaller than usual, by ``image_size`` of ``letterbox``."""
+        return self.accepts.size is None
+
     def frame(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
         """How a picture is handed to ``find``: letterboxed, unless that looks at pictures as they are."""
         return self.letterbox(width, height, image_size)

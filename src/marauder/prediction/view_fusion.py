@@ -39,6 +39,11 @@ def suppressed(found: Detections, overlap: float) -> Detections:
     return found.chosen(kept[np.argsort(-found.scores[kept], kind="stable")])
 
 
+def taking_part(found: Detections, way: Fusion[Any]) -> Detections:
+    """Of what one view shows the boxes that are fused: its surest box of each animal alone."""
+    return suppressed(found, getattr(way.settings, "overlap", OVERLAP))
+
+
 def fuse_views(found: Sequence[Detections], way: Fusion[Any]) -> Detections:
     """The boxes of one picture seen in K views, best first. One view: its boxes as they are.
 
@@ -46,6 +51,6 @@ def fuse_views(found: Sequence[Detections], way: Fusion[Any]) -> Detections:
     """
     if len(found) == 1:
         return found[0]
-    found = [suppressed(one, getattr(way.settings, "overlap", OVERLAP)) for one in found]
+    found = [taking_part(one, way) for one in found]
     classes = 1 + max((int(one.classes.max(initial=0)) for one in found), default=0)
     return way.fuse(found, np.ones((len(found), classes)))

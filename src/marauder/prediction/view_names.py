@@ -90,6 +90,11 @@ class PictureView:
         return [(part, Chain((part, *self.changes.changes))) for part in parts]
 
     @property
+    def at_another_size(self) -> bool:
+        """Whether the input is larger or smaller than that of a plain look."""
+        return self.gain != 1
+
+    @property
     def cost(self) -> float:
         """Pixels of the input, beside those of one plain look, about."""
         return self.gain**2 * self.rows * self.columns

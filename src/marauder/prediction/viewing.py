@@ -21,6 +21,9 @@ from marauder.prediction.predictor import Description, Predictor
 from marauder.prediction.view_fusion import fuse_views, view_fusion
 from marauder.prediction.view_names import PictureView, find_picture_views
 
+ONE_SIZE = "the model takes only one, or is an ensemble of members whose inputs differ"
+"""Why a predictor does not take views at another size."""
+
 
 class ViewingPredictor(Predictor):
     """``inner`` in several views. Its thresholds and its calibration are of what the views show together.
@@ -34,10 +37,9 @@ class ViewingPredictor(Predictor):
         self.inner, self.views, self.way = inner, tuple(views), way or view_fusion()
         self._follow()
         for view in views:
-            if inner.accepts.size is not None and view.gain != 1:
+            if view.at_another_size and not inner.takes_other_sizes:
                 raise UserError(
-                    f"{inner.path}: the view {view.name} needs another input size, and the model takes only one; leave "
-                    "the view out"
+                    f"{inner.path}: the view {view.name} needs another input size, and {ONE_SIZE}; leave the view out"
                 )
 
     def _follow(self) -> None:
@@ -75,6 +77,16 @@ class ViewingPredictor(Predictor):
         """See ``Predictor.use_size``."""
         self.inner.use_size(image_size)
         self.image_size = self.inner.image_size
+
+    @property
+    def fits_by_itself(self) -> bool:
+        """It does: each view by itself."""
+        return True
+
+    @property
+    def takes_other_sizes(self) -> bool:
+        """As ``inner``."""
+        return self.inner.takes_other_sizes
 
     def frame(self, width: int, height: int, image_size: int | None = None) -> Letterbox:
         """The picture as it is, for each view of it is fitted by itself."""

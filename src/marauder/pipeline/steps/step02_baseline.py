@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
@@ -39,6 +40,10 @@ class Baseline(RunStep):
         if "pretraining" not in configured:
             return {}
         return {"ssl_backbone": workspace.model("ssl") / "backbone.safetensors"}
+
+    def detectors(self, workspace: Workspace, settings: Any) -> Mapping[str, Path]:
+        """Its best model."""
+        return {self.name: workspace.model(self.folder) / "best.pt"}
 
     def train(self, context: StepContext) -> RunSummary:
         """Train, or continue training, then measure and judge."""

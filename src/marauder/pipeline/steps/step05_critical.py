@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from marauder.core.plain import PlainMapping
 from marauder.core.settings import Settings
@@ -45,6 +46,10 @@ class Critical(RunStep):
             "data": merged if "annotation" in configured else workspace.data_yaml,
             "base_model": workspace.model("baseline") / "best.pt",
         }
+
+    def detectors(self, workspace: Workspace, settings: Any) -> Mapping[str, Path]:
+        """Its best model."""
+        return {self.name: workspace.model(self.folder) / "best.pt"}
 
     def train(self, context: StepContext) -> RunSummary:
         """The three stages, each continuing where it was."""

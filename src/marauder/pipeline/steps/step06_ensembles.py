@@ -3,7 +3,8 @@ student that one of them teaches."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.mistakes import Mistake
@@ -104,6 +105,15 @@ class Ensembles(Step):
             found += [Artifact(f"{STUDENT}: {name}", folder / file) for name, file in files.items()]
         return tuple(found)
 
+    def detectors(self, workspace: Workspace, settings: Any) -> Mapping[str, Path]:
+        """The fused ensembles, and the student that one of them taught."""
+        found = {
+            f"ensemble-{kind}": workspace.model(FOLDER) / kind / "ensemble"
+            for kind, one in settings.made.items()
+            if one.assembly.enabled
+        }
+        return found | ({STUDENT: workspace.model(FOLDER) / STUDENT / "best.pt"} if settings.student.enabled else {})
+
     def run(self, context: StepContext) -> PlainMapping:
         """Train the members of each, or continue. A gate that failed fails the step: raises ``GateStop``."""
         from marauder.ensembles.member_training import start_over, train_ensemble
@@ -131,6 +141,7 @@ class Ensembles(Step):
             } | {"energy": done.energy.answer}
             if done.assembled is not None:
                 told[kind]["ensemble"] = done.assembled.summary.report["measured"]["ensemble"]["map50"]
+                told[kind]["report"] = context.workspace.relative(done.assembled.summary.page)
         if context.settings.student.enabled:
             told[STUDENT] = self._train_student(context)
         return told

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marauder.core.plain import Plain, PlainMapping
@@ -61,6 +62,10 @@ class MultiScale(TrainingStep):
                 Artifact(f"{one.name}, report", one.folder / REPORT_PAGE),
             ]
         return tuple(found)
+
+    def detectors(self, workspace: Workspace, settings: Any) -> Mapping[str, Path]:
+        """Those that were trained on, each by the name of what it was before."""
+        return {f"{self.name}-{one.name}": one.folder.parent / f"{one.name}.pt" for one in self._sources(settings)}
 
     def run(self, context: StepContext) -> PlainMapping:
         """Every detector in turn, each continuing where it was. Raises ``GateStop`` for gates that failed."""

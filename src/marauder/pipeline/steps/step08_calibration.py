@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
-from marauder.core.plain import PlainMapping
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Settings
-from marauder.models.naming import folder_names
+from marauder.models.naming import SUFFIXES
 from marauder.pipeline.step import Artifact, Step, StepContext
 from marauder.pipeline.workspace import Workspace
+from marauder.prediction.folder_description import DESCRIPTION_FILE
 
-DETECTORS = ("baseline", "critical")
-"""The steps that leave a detector to calibrate."""
 FOLDER = "calibrated"
 
 
 class Calibration(Step):
-    """``training/models/<step>/best.pt`` to ``training/models/calibrated/<step>/`` and ``<step>.pt`` beside it."""
+    """Every detector of the pipeline to ``training/models/calibrated/<name>/``, with ``<name>.pt`` beside it unless it
+    is an ensemble."""
 
     number, name, title, optional = 8, "calibration", "views, calibration and thresholds", True
 
@@ -32,29 +33,41 @@ class Calibration(Step):
         return {"output": workspace.model(FOLDER), "fresh": False}
 
     def suggested(self, workspace: Workspace, configured: Collection[str]) -> PlainMapping:
-        """The detectors of this pipeline, and the data set with what the provider labelled, where there is one."""
+        """The data set with what the provider labelled, where there is one."""
         merged = workspace.datasets / "annotated" / "data.yaml"
-        return {
-            "models": [str(workspace.model(name) / "best.pt") for name in DETECTORS if name in configured],
-            "data": merged if "annotation" in configured else workspace.data_yaml,
-        }
+        return {"data": merged if "annotation" in configured else workspace.data_yaml}
+
+    def suggested_for(self, detectors: Callable[[], Mapping[str, Path]], given: Collection[str]) -> PlainMapping:
+        """Every detector, by its name."""
+        if "models" in given:
+            return {}
+        found = detectors()
+        return {"models": [str(path) for path in found.values()], "names": list(found)}
 
     def inputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
         """The trained detectors, and the pictures that tell how often they are right."""
-        models = zip(folder_names(settings.models), settings.models)
+        made = workspace.model("ensembles")
         return (
             Artifact("data set", settings.data),
             Artifact("pictures", workspace.datasets / "preprocessed" / "images"),
-            *(Artifact(f"best model of {name}", path, f"{path} is missing") for name, path in models),
+            *(
+                # Of an ensemble of step 6 what it says of its members: reports beside it tell times, too.
+                Artifact(
+                    f"best model of {name}",
+                    path / DESCRIPTION_FILE if path.is_relative_to(made) and path.suffix == "" else path,
+                    f"{path} is missing",
+                )
+                for name, path in zip(settings.model_names, settings.models)
+            ),
         )
 
     def outputs(self, workspace: Workspace, settings: Any) -> tuple[Artifact, ...]:
-        """A folder for each model, and the checkpoint beside it."""
+        """A folder for each model, and the checkpoint beside it where the model is one detector."""
         folder = workspace.model(FOLDER)
-        names = folder_names(settings.models)
+        alone = [name for name, path in zip(settings.model_names, settings.models) if path.suffix in SUFFIXES]
         return (
-            *(Artifact(f"calibrated {name}", folder / name) for name in names),
-            *(Artifact(f"checkpoint of calibrated {name}", folder / f"{name}.pt") for name in names),
+            *(Artifact(f"calibrated {name}", folder / name) for name in settings.model_names),
+            *(Artifact(f"checkpoint of calibrated {name}", folder / f"{name}.pt") for name in alone),
         )
 
     def run(self, context: StepContext) -> PlainMapping:
@@ -64,14 +77,15 @@ class Calibration(Step):
 
         context.begun()  # what is there is taken up only where its own record fits model, pictures and settings
         done = calibrate_models(context.settings.changed({"fresh": context.asked}), context.clock)
-        # The most specialised, which is the one to deploy.
-        last = done.models[-1]
-        return {
-            "models": ", ".join(model.name for model in done.models),
-            "calibration": last.words[0],
-            "views": next((words for words in last.words if words.startswith("views: ")), "none"),
-            "report": context.workspace.relative(last.folder / PAGE),
-        }
+        result: Plain = {"models": ", ".join(model.name for model in done.models)}
+        for model in done.models:
+            told = {
+                "calibration": model.words[0],
+                "views": next((words for words in model.words if words.startswith("views: ")), "none"),
+                "report": context.workspace.relative(model.folder / PAGE),
+            }
+            result |= told if len(done.models) == 1 else {f"{model.name} {key}": words for key, words in told.items()}
+        return result
 
 
 STEP = Calibration()
