@@ -49,7 +49,9 @@ def test_planted_nodes_are_named(graphs: dict[str, Path]) -> None:
         "TensorRT 8.2: TopK /head/topk: its input K is computed, and must be a constant"
     ]
     many = helper.make_node("TopK", ["output0", "k"], ["values", "places"], name="/head/topk", sorted=0)
-    assert [line.split(": ", 2)[2] for line in findings(planted(graph, many, k=np.array([4000], np.int64)), "10.1")] == [
+    assert [
+        line.split(": ", 2)[2] for line in findings(planted(graph, many, k=np.array([4000], np.int64)), "10.1")
+    ] == [
         "sorted is 0, and must be one of: 1",
         "K is 4000, and must be below 3840",
     ]

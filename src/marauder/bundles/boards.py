@@ -64,5 +64,7 @@ def find_board(name: str) -> Board:
 
 
 def _board(name: str, said: Any) -> Board:
-    jetpacks = tuple(JetPack(one, facts["tensorrt"], facts.get("refused", "")) for one, facts in said["jetpacks"].items())
+    jetpacks = tuple(
+        JetPack(one, facts["tensorrt"], facts.get("refused", "")) for one, facts in said["jetpacks"].items()
+    )
     return Board(name, said["title"], bool(said["int8"]), jetpacks, tuple(said.get("tensorrt", ())))

@@ -45,7 +45,9 @@ def load_fixtures(folder: str) -> List[Dict[str, Any]]:
     return found
 
 
-def compare_raw(expected: np.ndarray, found: np.ndarray, limits: Dict[str, float]) -> Tuple[List[str], Dict[str, float]]:
+def compare_raw(
+    expected: np.ndarray, found: np.ndarray, limits: Dict[str, float]
+) -> Tuple[List[str], Dict[str, float]]:
     """What is wrong with raw answers (4 + classes, places), and how far they are off: boxes in pixels of the input."""
     if not np.isfinite(found).all():
         return ["answers with numbers that are not finite"], {}
@@ -139,7 +141,11 @@ def test_engine(detector: Any, fixtures: List[Dict[str, Any]], limits: Dict[str,
 
 
 def _picture_reasons(
-    totals: List[int], shifts: List[List[float]], scores: List[float], limits: Dict[str, float], figures: Dict[str, float]
+    totals: List[int],
+    shifts: List[List[float]],
+    scores: List[float],
+    limits: Dict[str, float],
+    figures: Dict[str, float],
 ) -> List[str]:
     """What whole pictures say, over all fixtures."""
     expected = totals[0] + totals[1]
