@@ -135,7 +135,15 @@ def problems_on_3_6(text: str, folder: Path) -> list[str]:
     problems = [error.message for error in grammar.iter_errors(grammar.parse(text))]
     file = folder / "program.py"
     file.write_text(text)
-    command = [sys.executable, "-m", "vermin", "-t=3.6-", "--eval-annotations", "--no-tips", str(file)]
+    command = [
+        sys.executable,
+        "-c",
+        "from vermin.main import main; main()",
+        "-t=3.6-",
+        "--eval-annotations",
+        "--no-tips",
+        str(file),
+    ]
     told = subprocess.run(command, capture_output=True, text=True).stdout
     # By this line alone: a file without any evidence ends with status 1, too.
     least = re.search(r"Minimum required versions:.*?(3\.\d+)", told)

@@ -1,4 +1,4 @@
-"""Fixtures: what a board tests its own engine by. Real pictures, the inputs made of them, the detector's answers to both.
+"""Fixtures, what a board tests its own engine by: real pictures, the inputs made of them, the detector's answers.
 
 Two layers, so that an engine is judged apart from the board's JPEG decoder and OpenCV: letterboxed inputs with raw
 answers, and pictures (PNG, which every decoder reads alike) with the boxes that Marauder finds in them.

@@ -1,8 +1,8 @@
 """How far an engine may answer otherwise than the detector did at the desk, by precision.
 
-Half precision has ten bits, int8 seven: an engine of either answers a little otherwise everywhere, and right nevertheless.
-What they may differ by is well above what graphs of ours show (``benchmarks/engines.py`` prints it) and well below what
-a wrong engine shows: the tests plant eight faults, each of which must be found at each precision.
+Half precision has ten bits, int8 seven: an engine of either answers a little otherwise everywhere, and is right. What
+they may differ by is well above what graphs of ours show (``benchmarks/engines.py`` prints it) and well below what a
+wrong engine shows: the tests plant eight faults, each of which must be found at each precision.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LIMITS: dict[str, PlainMapping] = {
     },
 }
 """``from_score``: places of the detector from which on count as seeing an animal. Of the raw answers: ``score`` largest
-and ``score_mean`` mean difference of a score; ``box`` pixels of the input, 95 of 100 places; ``shift`` pixels, mean of all
-places, signed; ``lost``, ``other_class``, ``extra`` shares of the places. Of whole pictures: ``animals_off`` share of
-animals missing or too many, of those farther than ``near_threshold`` above their threshold; ``picture_score`` mean
+and ``score_mean`` mean difference of a score; ``box`` pixels of the input, 95 of 100 places; ``shift`` pixels, mean of
+all places, signed; ``lost``, ``other_class``, ``extra`` shares of the places. Of whole pictures: ``animals_off`` share
+of animals missing or too many, of those farther than ``near_threshold`` above their threshold; ``picture_score`` mean
 difference of paired animals' scores."""

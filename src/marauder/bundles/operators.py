@@ -1,7 +1,7 @@
 """Whether TensorRT's parser reads a graph: every node against the published table of each version (``parser_table``).
 
-It names the node that stands in the way, so that a graph is refused here and not on the board after an hour's build. What
-passes can be parsed; it proves no build.
+It names the node that stands in the way, so that a graph is refused here and not on the board after an hour's build.
+What passes can be parsed; it proves no build.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def check_operators(graph: onnx.ModelProto, table: ParserTable) -> list[Finding]
 
 
 class _Facts:
-    """What nodes are asked about: constants, element types and ranks by the name of a tensor; ``fixed``: constants, also
-    quantised ones."""
+    """What nodes are asked about: constants, element types and ranks by the name of a tensor; ``fixed``: constants,
+    also quantised ones."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         # Where shapes cannot be inferred, what is unknown is not judged.
@@ -72,7 +72,7 @@ class _Facts:
                     self.constants[node.output[0]] = value
         self.fixed: set[str] = set(self.constants)
         for node in graph.node:
-            # Explicit quantisation: weights pass through a pair of these, which the parser takes for the constant it is.
+            # Explicit quantisation: weights pass through a pair of these, which the parser reads as a constant.
             if node.op_type in ("QuantizeLinear", "DequantizeLinear") and self.fixed.issuperset(node.input):
                 self.fixed.update(node.output)
         self.types: dict[str, str] = {

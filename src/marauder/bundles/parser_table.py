@@ -24,7 +24,7 @@ VERSIONS = ("8.2", "8.5", "8.6", "10.1")
 class ParserTable:
     """What one version reads.
 
-    ``version``: of TensorRT. ``source``: where it is published. ``oldest_opset``, ``newest_opset``: of ONNX's operators.
+    ``version``: of TensorRT. ``source``: where it is published. ``oldest_opset``, ``newest_opset``: of ONNX.
     ``operators``: by name the element types that they take (FP32, FP16, INT8 …). ``narrowed``: element types that the
     parser turns into another by itself. ``rules``: further conditions by operator, as the file has them.
     """

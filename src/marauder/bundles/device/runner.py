@@ -1,4 +1,4 @@
-"""Finds animals in pictures with the detector of this bundle: numpy, OpenCV and TensorRT (or ONNX Runtime), nothing else.
+"""Finds animals in pictures with the detector of this bundle; needs numpy, OpenCV, and TensorRT or ONNX Runtime.
 
     python3 runner.py PICTURE ... [--engine FILE] [--output boxes.jsonl]
 
@@ -73,8 +73,8 @@ def to_input(canvas: np.ndarray) -> np.ndarray:
 def suppress(raw: np.ndarray, confidence: float, iou: float, most: int, several_labels: bool) -> np.ndarray:
     """Class-wise non-maximum suppression: float32 (N, 6) rows x0 y0 x1 y1 score class, best first.
 
-    ``raw``: float32 (4 + classes, A), centre-size boxes in pixels of the input, then scores. All sums are in float32, as
-    where the detector was trained: rounding decides ties.
+    ``raw``: float32 (4 + classes, A), centre-size boxes in pixels of the input, then scores. All sums are in float32,
+    as where the detector was trained: rounding decides ties.
     """
     classes = raw.shape[0] - 4
     limit = np.float32(confidence)

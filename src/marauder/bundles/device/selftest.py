@@ -2,9 +2,9 @@
 
     python3 selftest.py --engines engine_int8.plan engine_fp16.plan engine_fp32.plan
 
-Tries the engines in this order and takes the first that passes: letterboxed inputs with the detector's raw answers, then
-whole pictures with its boxes. Measures how long a picture takes and what it costs, writes ``verdict.json`` and exits
-with status 0 if an engine passed, 1 if none did. Written for Python 3.6 and numpy 1.13.
+Tries the engines in this order and takes the first that passes: letterboxed inputs with the detector's raw answers,
+then whole pictures with its boxes. Measures how long a picture takes and what it costs, writes ``verdict.json`` and
+exits with status 0 if an engine passed, 1 if none did. Written for Python 3.6 and numpy 1.13.
 """
 
 import argparse
@@ -174,7 +174,7 @@ def with_margins(animals: List[Dict[str, Any]], bundle: Dict[str, Any]) -> List[
 
 
 def measure(detector: Any, picture: np.ndarray, rounds: int = ROUNDS) -> Dict[str, Any]:
-    """Milliseconds of a picture, from the decoded picture to the boxes: ``p50``, ``p95``; joules by the board's sensor."""
+    """Milliseconds of a picture, from decoded pixels to boxes: ``p50_ms``, ``p95_ms``; joules by the board's sensor."""
     for _ in range(WARM_UP):
         detector.find(picture)
     sensor = find_sensor()
