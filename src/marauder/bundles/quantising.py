@@ -1,7 +1,7 @@
 """An int8 graph for TensorRT: scales written into the graph (explicit quantisation), from real pictures.
 
 Only convolutions are quantised, symmetrically, and not those whose result is the answer: the last of the head, and the
-one that turns distributions into distances. The default call of ONNX Runtime's quantiser quantises the joined output too,
+one that turns distributions into distances. The default call of ONNX Runtime's quantiser takes the joined output, too,
 where one scale covers boxes (0..640 pixels) and scores (0..1), and what comes out finds nothing; and it writes biases
 and zero points that TensorRT does not read (``operators`` names them).
 

@@ -18,7 +18,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-import runner
+try:
+    import runner
+except ImportError:  # at the desk it is part of a package
+    from marauder.bundles.device import runner
 
 SAME = 0.5
 """Two boxes of a class that overlap at least this much are the same animal."""
