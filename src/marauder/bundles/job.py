@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marauder.bundles.making import BundleMaking, BundleResult
@@ -46,11 +47,26 @@ def export_engines(settings: EngineSettings, clock: Clock) -> EngineSummary:
             continue
         clock.check()
         try:
-            bundles.append(BundleMaking(model.source, onnx.path, settings, clock).run())
+            bundle = BundleMaking(model.source, onnx.path, settings, clock).run()
         except UserError as error:
             bundles.append(BundleResult(model.name, None, {}, (str(error),)))
+            continue
+        bundles.append(_built(bundle, clock) if settings.build else bundle)
     fields = {name: getattr(exported, name) for name in ExportSummary.__dataclass_fields__}
     return EngineSummary(**fields, bundles=tuple(bundles), board=settings.target)
+
+
+def _built(bundle: BundleResult, clock: Clock) -> BundleResult:
+    """The bundle, with the words on the engine that was built of it on this machine."""
+    trtexec = find_trtexec()
+    if bundle.archive is None:
+        return bundle
+    if trtexec is None:
+        raise UserError("build: there is no trtexec on this machine; install TensorRT, or name it: TRTEXEC=PATH")
+    passed, words = build_here(bundle.archive, trtexec, clock)
+    if passed:
+        return replace(bundle, built=words)
+    return replace(bundle, problems=(*bundle.problems, f"engine built here: {words}"))
 
 
 def find_trtexec() -> Path | None:
@@ -71,7 +87,7 @@ def build_here(bundle: Path, trtexec: Path, clock: Clock) -> tuple[bool, str]:
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(bundle) as archive:
         archive.extractall(bundle.parent, filter="data")
-    environment = {**os.environ, "TRTEXEC": str(trtexec)}
+    environment = {"PYTHON": sys.executable, **os.environ, "TRTEXEC": str(trtexec)}
     done = subprocess.run(["sh", "build.sh"], cwd=folder, env=environment, capture_output=True, text=True)
     verdict = folder / "verdict.json"
     engine = read_json(verdict)["engine"] if verdict.is_file() else None

@@ -28,7 +28,7 @@ LIMITS: dict[str, PlainMapping] = {
     },
     "fp16": {
         "from_score": 0.1,
-        "score": 0.06,
+        "score": 0.12,
         "score_mean": 0.001,
         "box": 2.0,
         "shift": 0.6,

@@ -49,12 +49,14 @@ STATE, REPORT = "bundle_state.json", "bundle_report.json"
 
 @dataclass(frozen=True)
 class BundleResult:
-    """A bundle, or why there is none. ``report``: what was checked, in plain values (``bundle_report.json``)."""
+    """A bundle, or why there is none. ``report``: what was checked, in plain values (``bundle_report.json``).
+    ``built``: words on the engine that was built of it on this machine."""
 
     name: str
     archive: Path | None
     report: Plain
     problems: tuple[str, ...] = ()
+    built: str = ""
 
     @property
     def passed(self) -> bool:
@@ -236,8 +238,8 @@ class BundleMaking:
         animals = sum(len(one.animals) for one in fixtures)
         if animals < 10:
             remarks.append(
-                f"the detector finds {animals} animals in the pictures of the fixtures: the self-test shows little; give "
-                "pictures with more"
+                f"the detector finds {animals} animals in the pictures of the fixtures: the self-test shows little; "
+                "give pictures with more"
             )
         return remarks
 

@@ -38,7 +38,7 @@ METHODS = {
 would leave few of the 255 steps to the others."""
 
 
-class _Batches(CalibrationDataReader):
+class Batches(CalibrationDataReader):
     """Inputs one after another, as the quantiser asks for them."""
 
     def __init__(self, name: str, batches: Sequence[np.ndarray]) -> None:
@@ -73,7 +73,7 @@ def quantise(source: Path, target: Path, batches: Sequence[np.ndarray], method: 
             quantize_static(
                 prepared,
                 quantised,
-                _Batches(graph.graph.input[0].name, batches),
+                Batches(graph.graph.input[0].name, batches),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
                 per_channel=True,

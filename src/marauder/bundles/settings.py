@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from marauder.bundles.boards import find_board
 from marauder.core.errors import UserError
 from marauder.core.mistakes import Mistake
-from marauder.core.settings import Existing, Places, Settings
+from marauder.core.settings import Decides, Existing, Places, Settings
 from marauder.exporting.settings import ExportSettings
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -46,14 +46,17 @@ class EngineSettings(ExportSettings):
         None, description="data.yaml to measure on what each precision costs"
     )
     split: str = Field("val", description="split of `data` that is measured on")
+    build: Annotated[bool, Decides.NOTHING] = Field(
+        False, description="build and test the engine on this machine, which has TensorRT (a board, or an x86 GPU)"
+    )
     fixture_count: int = Field(8, ge=2, le=64, description="pictures by which a board tests its engine")
     quantisation: QuantisationSettings = QuantisationSettings()
 
     @model_validator(mode="after")
     def _check(self) -> EngineSettings:
         if self.target is None:
-            for name in ("jetpack", "precision", "calibration_data"):
-                if getattr(self, name) is not None:
+            for name in ("jetpack", "precision", "calibration_data", "build"):
+                if getattr(self, name):
                     raise ValueError(
                         f"{name}: is of a bundle for a board; name the board, too: target=jetson-orin-nano"
                     )

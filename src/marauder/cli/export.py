@@ -81,9 +81,10 @@ def _show_bundle(bundle: BundleResult) -> None:
         typer.echo("  no bundle was made")
         return
     typer.echo(f"  bundle: {bundle.archive} ({report['megabytes']} MB)")
-    typer.echo(
-        f"  on the board: tar xzf {bundle.archive.name} && cd {bundle.archive.name.removesuffix('.tar.gz')} && ./build.sh"
-    )
+    unpacked = bundle.archive.name.removesuffix(".tar.gz")
+    if bundle.built:
+        typer.echo(f"  {bundle.built}")
+    typer.echo(f"  on the board: tar xzf {bundle.archive.name} && cd {unpacked} && ./build.sh")
 
 
 EXPORT = JobCommand(
@@ -111,6 +112,7 @@ EXPORT = JobCommand(
         Option("--jetpack", str, "of the board; default: one bundle for all its JetPacks"),
         Option("--precision", str, "fastest one that the board tries: fp32, fp16, int8"),
         Option("--calibration-data", Path, "folder of real pictures that set the scales of int8"),
+        Option("--build", bool, "build and test the engine here, where TensorRT is"),
         Option("--data-yaml", Path, "labelled pictures to measure on what each precision costs", to="data"),
         Option("--fresh", bool, "do everything again, even what is done"),
     ),
