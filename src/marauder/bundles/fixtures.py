@@ -116,7 +116,9 @@ def diverse_pictures(folder: Path, count: int) -> tuple[list[np.ndarray], list[s
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a folder of pictures from where the board will look")
-    pictures, names, aside = [], [], []
+    pictures: list[np.ndarray] = []
+    names: list[str] = []
+    aside: list[str] = []
     for path in _in_turn(find_pictures(folder)):
         if len(pictures) == count:
             break

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 from marauder.bundles.parser_table import ParserTable
 from marauder.core.plain import PlainMapping
 
-TYPES = {
+TYPES: dict[int, str] = {
     TensorProto.FLOAT: "FP32",
     TensorProto.FLOAT16: "FP16",
     TensorProto.BFLOAT16: "BF16",

@@ -43,10 +43,12 @@ class ParserTable:
         rules: dict[str, list[PlainMapping]] = {}
         for rule in content["rules"]:
             rules.setdefault(rule["operator"], []).append(rule)
+        oldest, newest = content["opset"]
         return cls(
             content["tensorrt"],
             f"{content['source']} at {content['commit'][:12]}",
-            *content["opset"],
+            oldest,
+            newest,
             {name: frozenset(types) for name, types in content["operators"].items()},
             dict(content["narrowed"]),
             {name: tuple(ones) for name, ones in rules.items()},

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ def load_fixtures(folder: str) -> List[Dict[str, Any]]:
 
 
 def compare_raw(
-    expected: np.ndarray, found: np.ndarray, limits: Dict[str, float]
+    expected: np.ndarray, found: np.ndarray, limits: Mapping[str, float]
 ) -> Tuple[List[str], Dict[str, float]]:
     """What is wrong with raw answers (4 + classes, places), and how far they are off: boxes in pixels of the input."""
     if not np.isfinite(found).all():
@@ -88,7 +88,7 @@ _WORDS = (
 
 
 def compare_animals(
-    expected: List[Dict[str, Any]], found: List[Dict[str, Any]], limits: Dict[str, float]
+    expected: List[Dict[str, Any]], found: List[Dict[str, Any]], limits: Mapping[str, float]
 ) -> Tuple[int, int, int, List[float], List[float]]:
     """Pair the animals of a picture by class and overlap: paired, missing, extra; signed shifts and score differences.
 
@@ -119,7 +119,7 @@ def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
     return wide * high / union if union > 0 else 0.0
 
 
-def test_engine(detector: Any, fixtures: List[Dict[str, Any]], limits: Dict[str, float]) -> Dict[str, Any]:
+def test_engine(detector: Any, fixtures: List[Dict[str, Any]], limits: Mapping[str, float]) -> Dict[str, Any]:
     """Both layers of every fixture: ``passed``, ``reasons``, ``figures``."""
     # Over all inputs together: of the few animals of one, a mean says little.
     answers = [detector.raw(one["canvas"]) for one in fixtures]
@@ -147,7 +147,7 @@ def _picture_reasons(
     totals: List[int],
     shifts: List[List[float]],
     scores: List[float],
-    limits: Dict[str, float],
+    limits: Mapping[str, float],
     figures: Dict[str, float],
 ) -> List[str]:
     """What whole pictures say, over all fixtures."""
