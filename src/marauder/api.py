@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from marauder.core.plain import Plain, PlainMapping
 
 if TYPE_CHECKING:
+    from marauder.bundles.job import EngineSummary
     from marauder.calibration.job import CalibrateSummary
     from marauder.core.clock import Clock
     from marauder.core.settings import AnySettings
     from marauder.data.records import Dataset
     from marauder.ensembles.report import AssemblySummary
-    from marauder.exporting.job import ExportSummary
     from marauder.runs.gated import RunSummary
     from marauder.students.training import StudentSummary
     from marauder.survey.job import PredictSummary
@@ -136,20 +136,21 @@ def export(
     *,
     settings: PlainMapping | None = None,
     max_hours: float | None = None,
-) -> ExportSummary:
-    """ONNX and TorchScript files of trained detectors, each compared with its model before it is put in place.
+) -> EngineSummary:
+    """ONNX and TorchScript files of trained detectors, each compared with its model before it is put in place; with
+    ``target`` among the settings also a bundle for that board.
 
     ``settings``: those of ``marauder export`` by dotted name, ``{"formats": ["onnx"], "latency.enabled": False}``.
     Raises ``marauder.core.errors.UserError``, ``marauder.core.clock.Interrupted``.
     """
+    from marauder.bundles.job import export_engines
+    from marauder.bundles.settings import EngineSettings
     from marauder.core.settings import load_checked
-    from marauder.exporting.job import export_models
-    from marauder.exporting.settings import ExportSettings
 
     values, places = _given({"models": _each(models), "output": output}, settings)
-    checked, clock = _checked(lambda: load_checked(ExportSettings, None, (), places, **values), max_hours)
+    checked, clock = _checked(lambda: load_checked(EngineSettings, None, (), places, **values), max_hours)
     with clock.listening():
-        return export_models(checked, clock)
+        return export_engines(checked, clock)
 
 
 def ensemble(

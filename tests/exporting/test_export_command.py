@@ -57,7 +57,7 @@ def test_models_can_be_given_in_every_form(words: list[str], monkeypatch: pytest
     def settle(settings: Any, clock: object) -> None:
         raise Settled(settings)
 
-    monkeypatch.setattr("marauder.exporting.job.export_models", settle)
+    monkeypatch.setattr("marauder.bundles.job.export_engines", settle)
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, Settled), result.output
     assert [str(path) for path in result.exception.settings.models] == ["A.pt", "B.pt"]
@@ -73,7 +73,7 @@ def test_words_with_an_equals_sign_are_settings_unless_they_are_files(
     def settle(settings: Any, clock: object) -> None:
         raise Settled(settings)
 
-    monkeypatch.setattr("marauder.exporting.job.export_models", settle)
+    monkeypatch.setattr("marauder.bundles.job.export_engines", settle)
     result = CliRunner().invoke(app, ["--models", "A.pt", "lr=3.pt", "latency.rounds=5", "opset=15"])
     assert isinstance(result.exception, Settled), result.output
     settings = result.exception.settings

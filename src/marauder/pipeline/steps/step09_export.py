@@ -1,4 +1,4 @@
-"""Step 9 of the pipeline, its portable half: ONNX and TorchScript of the trained detectors, checked against them."""
+"""Step 9 of the pipeline: ONNX and TorchScript of the trained detectors, checked against them; bundles for a board."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DETECTORS = ("baseline", "critical")
 class Export(Step):
     """``training/models/<step>/best.pt`` to ``training/models/tensorrt/<step>/``."""
 
-    number, name, title = 9, "export", "portable model files"
+    number, name, title = 9, "export", "files for devices"
 
     def settings_model(self) -> type[Settings]:
-        """``ExportSettings``."""
-        from marauder.exporting.settings import ExportSettings
+        """``EngineSettings``."""
+        from marauder.bundles.settings import EngineSettings
 
-        return ExportSettings
+        return EngineSettings
 
     def placed(self, workspace: Workspace) -> PlainMapping:
         """The pictures to compare on, and the output."""
@@ -54,11 +54,11 @@ class Export(Step):
 
     def run(self, context: StepContext) -> PlainMapping:
         """Export, or continue; a format that does not answer as the model does is a failure."""
-        from marauder.exporting.job import export_models
+        from marauder.bundles.job import export_engines
 
         context.begun()  # what is there is taken up only where its own record fits model and settings
         settings = context.settings.changed({"fresh": context.fresh})
-        done = export_models(settings, context.clock)
+        done = export_engines(settings, context.clock)
         for model in done.models:
             if model.problem is not None:
                 raise UserError(model.problem)
@@ -68,12 +68,20 @@ class Export(Step):
                     f"{', '.join(different)}: does not answer as {model.source} does and was not put in place; "
                     f"{model.folder / 'export_report.md'} says how far off it is"
                 )
+        for bundle in done.bundles:
+            if not bundle.passed:
+                raise UserError(f"bundle of {bundle.name}: {'; '.join(bundle.problems)}")
         # The most specialised, which is the one to deploy.
         last = done.models[-1]
         return {
             "models": ", ".join(model.folder.name for model in done.models),
             "formats": ", ".join(result.path.name for result in last.formats.values()),
             "compared_on": done.pictures,
+            **{
+                "bundle": context.workspace.relative(one.archive)
+                for one in done.bundles[-1:]
+                if one.archive is not None
+            },
             "report": context.workspace.relative(last.folder / "export_report.md"),
         }
 
