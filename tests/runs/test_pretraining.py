@@ -271,7 +271,7 @@ class TestRun:
         page = (summary.folder / "report.html").read_text(encoding="utf-8")
         assert f"--data-yaml {reef} " in page and "LABELLED" not in page
         for words in (
-            "Did it help?",
+            "Does it tell the classes apart better?",
             "effective rank",
             "Example views",
             "like another",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _show(_: PretrainingSettings, summary: RunSummary) -> None:
-    """The end of a run in a few lines: did it help, the gates, the files, what to do next."""
+    """The end of a run in a few lines: what the probe says, the gates, the files, what to do next."""
     from marauder.core.files import read_json
 
     probe = read_json(summary.folder / "probe.json")
@@ -26,7 +26,7 @@ def _show(_: PretrainingSettings, summary: RunSummary) -> None:
     )
     for note in filter(None, (summary.stopped_early, summary.longer_than_asked)):
         typer.echo(f"note:    {note}")
-    typer.echo(f"helped:  {probe['verdict']}, {probe['why']}")
+    typer.echo(f"probe:   {probe['verdict']}, {probe['why']}")
     show_gates(summary)
     typer.echo(f"weights: {summary.weights}\nreport:  {summary.report}")
     typer.echo(f"account: {account}\n         every tensor: {summary.folder / 'step2_account.txt'}")
@@ -37,7 +37,7 @@ def _show(_: PretrainingSettings, summary: RunSummary) -> None:
 
 PRETRAIN = RunCommand(
     name="pretrain",
-    help="""Pretrain the backbone that step 2 trains, or resume; say whether it helped.
+    help="""Pretrain the backbone that step 2 trains, or resume; say whether its features got better.
 
     The same command resumes after any interruption. Every setting has a place in the settings file and can be given as
     key=value; see docs/step1_pretraining.md.

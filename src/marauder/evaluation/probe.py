@@ -77,7 +77,11 @@ def compare_probes(
     low, high = percentiles(gains[1:], LEVEL)
     verdict = "yes" if low > 0 else "no" if high < 0 else "unclear"
     by_class = {names[k]: (float(precision[0, i, 0]), float(precision[1, i, 0])) for i, k in enumerate(judged)}
-    words = {"yes": "it helped", "no": "it made features worse", "unclear": "no difference that is sure"}[verdict]
+    words = {
+        "yes": "features tell the classes apart better",
+        "no": "it made features worse",
+        "unclear": "no difference that is sure",
+    }[verdict]
     why = (
         f"{words}: a linear probe on frozen features gains {gains[0]:+.3f} macro average precision "
         f"({LEVEL:.0%} interval {low:+.3f} to {high:+.3f})"

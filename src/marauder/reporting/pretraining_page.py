@@ -24,7 +24,8 @@ ANSWERS = {"yes": "Yes.", "no": "No.", "unclear": "Unclear."}
 GROUPS_SHOWN = 25
 PROBE_CAPTION = (
     "Average precision of a linear probe on frozen features inside labelled boxes, judged on clips that the probe "
-    "was not fitted on. It shows how well the features separate classes, not how well a detector performs."
+    "was not fitted on. It shows how well the features separate classes, not how well a detector performs: where it "
+    "was measured, detectors gained nothing although the probe did. Train one from each, and compare."
 )
 
 
@@ -73,7 +74,7 @@ def render_pretraining(evidence: PretrainingEvidence) -> str:
     classes = _classes(evidence.probe)
     groups = sorted(evidence.groups.items(), key=lambda item: (-item[1]["found"], item[0]))
     sections = [
-        ("verdict", "Did it help?", True),
+        ("verdict", "Does it tell the classes apart better?", True),
         ("gates", "Gates", bool(evidence.verdicts)),
         ("caveats", "Read with care", bool(evidence.cautions)),
         ("probe", "The probe", bool(classes)),
@@ -144,13 +145,13 @@ def render_card(content: PlainMapping) -> str:
     gates = [[one["gate"], one["answer"], one["why"]] for one in content["gates"]]
     parts = [f"# {escape(content['title'])}"]
     made = [("Task", details["task"]), *details["lineage"].items(), *details["provenance"].items(), *files]
-    helped = f"{ANSWERS[probe['verdict']]} {escape(probe['why'])}\n\n{table(['sign', 'before', 'after'], measured)}"
+    probed = f"{ANSWERS[probe['verdict']]} {escape(probe['why'])}\n\n{table(['sign', 'before', 'after'], measured)}"
     for heading, body in (
         ("Model details", terms(made)),
         ("Intended use", terms(list(content["intended_use"].items()))),
         ("Training data", terms(list(content["data"].items()))),
         ("Training", terms(list(content["training"]["facts"].items()))),
-        ("Did it help", helped),
+        ("Does it tell the classes apart better", probed),
         ("Gates", table(["gate", "answer", "why"], gates, (0, 1, 2)) if gates else "No gate was run."),
         ("Ethical considerations", bullets(content["ethical_considerations"])),
         ("Caveats and recommendations", bullets(content["caveats"]) if content["caveats"] else "None known."),
@@ -161,7 +162,13 @@ def render_card(content: PlainMapping) -> str:
 
 def _tiles(evidence: PretrainingEvidence) -> list[Plain]:
     probe, after, before = evidence.probe, evidence.signs["after"], evidence.signs["before"]
-    tiles = [{"label": "did it help", "value": probe["verdict"], "notes": ["a linear probe on frozen features"]}]
+    tiles = [
+        {
+            "label": "tells classes apart better",
+            "value": probe["verdict"],
+            "notes": ["a linear probe on frozen features"],
+        }
+    ]
     if probe["gain"] is not None:
         notes = [
             f"{show_signed(probe['low'])} to {show_signed(probe['high'])} ({probe['level']:.0%})",

@@ -28,7 +28,7 @@ class Pretraining(RunStep):
         return PretrainingSettings
 
     def train(self, context: StepContext) -> RunSummary:
-        """Pretrain, or continue; then ask the probe whether it helped. Collapse fails the step."""
+        """Pretrain, or continue; then ask the probe about its features. Collapse fails the step."""
         from marauder.runs.gated import run_gated
 
         return run_gated(context.settings, context.clock, fresh=context.fresh, begun=context.begun)

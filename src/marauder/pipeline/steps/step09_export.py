@@ -73,15 +73,13 @@ class Export(Step):
                 raise UserError(f"bundle of {bundle.name}: {'; '.join(bundle.problems)}")
         # The most specialised, which is the one to deploy.
         last = done.models[-1]
+        archive = done.bundles[-1].archive if done.bundles else None
+        packed = {} if archive is None else {"bundle": context.workspace.relative(archive)}
         return {
             "models": ", ".join(model.folder.name for model in done.models),
             "formats": ", ".join(result.path.name for result in last.formats.values()),
             "compared_on": done.pictures,
-            **{
-                "bundle": context.workspace.relative(one.archive)
-                for one in done.bundles[-1:]
-                if one.archive is not None
-            },
+            **packed,
             "report": context.workspace.relative(last.folder / "export_report.md"),
         }
 

@@ -1,4 +1,5 @@
-"""Did it help: the starting backbone and the pretrained one, frozen, probed on the same labelled pictures.
+"""Do features tell classes apart better? The starting backbone and the pretrained one, frozen, are probed on the same
+labelled pictures.
 
 Running statistics of both are estimated anew from the same held-out pictures first (as "precise" batch normalisation:
 Wu & Johnson, "Rethinking Batch in BatchNorm", 2021). Without that the comparison would be one of statistics: a random

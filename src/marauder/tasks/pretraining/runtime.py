@@ -165,7 +165,7 @@ class PretrainingRuntime(PretrainingResults):
         )
 
     def measure(self, findings: Findings, device: torch.device, clock: Clock) -> Mapping[str, float]:
-        """Write the backbone, show that a detector takes it, look for collapse, and probe whether it helped."""
+        """Write the backbone, show that a detector takes it, look for collapse, and probe its features."""
         plan, folder = self.settings, self.settings.folder
         backbone = folder / BACKBONE_FILE
         # A copy under a fixed name: ``keep`` can change without any training, and other steps need not know of it.

@@ -102,7 +102,7 @@ class PretrainingPlan(Settings):
 
 
 class ProbePlan(Settings):
-    """The labelled pictures that say whether it helped."""
+    """The labelled pictures that say whether its features tell classes apart better."""
 
     data: Annotated[Path | None, Decides.MEASUREMENT, BY_CONTENT] = Field(
         None, description="data set with labels to probe on; default: the labelled pictures of the same data"
