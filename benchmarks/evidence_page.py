@@ -121,6 +121,13 @@ TABLES = (
         (f"{COCO} --pictures aquarium", f"{COCO} --pictures scenes"),
         minutes=60,
     ),
+    Table(
+        "Step 9: precisions",
+        "engines",
+        "engines.jsonl",
+        (f"{COCO} --pictures aquarium", f"{COCO} --pictures deepfish"),
+        minutes=60,
+    ),
 )
 
 INTRODUCTION = """\

@@ -28,6 +28,7 @@ from marauder.core.settings import load_checked
 from marauder.exporting.base import GraphOptions
 from marauder.exporting.inputs import make_batches, pattern
 from marauder.exporting.settings import LatencySettings
+from marauder.prediction.opening import open_predictor
 
 SIZE = 96
 
@@ -95,6 +96,28 @@ def test_a_precision_that_answers_otherwise_is_left_out(weights: Path, folder: P
     with tarfile.open(bundle.archive) as archive:
         assert not [name for name in archive.getnames() if "int8" in name]
     assert bundle.report["precisions"]["int8"]["parser_findings"] == 0
+
+
+def test_what_a_precision_costs_is_measured_on_labelled_pictures(weights: Path, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for part in ("images/val", "labels/val"):
+        (data / part).mkdir(parents=True)
+    predictor = open_predictor(weights, "cpu")
+    (data / "data.yaml").write_text(f"path: .\ntrain: images/val\nval: images/val\nnames: {list(predictor.names)}\n")
+    for path in sorted(folder.glob("*.png"))[1:25]:
+        picture = cv2.imread(str(path))[:, :, ::-1]
+        found = predictor.predict([np.ascontiguousarray(picture)])[0]
+        (data / "images" / "val" / path.name).write_bytes(path.read_bytes())
+        height, width = picture.shape[:2]
+        lines = [
+            f"{kind} {(x0 + x1) / 2 / width} {(y0 + y1) / 2 / height} {(x1 - x0) / width} {(y1 - y0) / height}"
+            for kind, (x0, y0, x1, y1) in zip(found.classes, found.boxes)
+        ]
+        (data / "labels" / "val" / f"{path.stem}.txt").write_text("\n".join(lines))
+    (bundle,) = export_engines(settings(weights, tmp_path / "out", folder, data=data / "data.yaml"), Clock()).bundles
+    told = bundle.report["precisions"]
+    assert told["fp32"]["map50"] > 0.5 and told["fp32"]["lost_map50_95"] == 0
+    assert abs(told["fp16"]["lost_map50_95"]) < 0.02
 
 
 def test_the_default_call_of_the_quantiser_is_refused(

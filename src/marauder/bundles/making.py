@@ -35,7 +35,6 @@ from marauder.core.files import hash_file, write_json
 from marauder.core.plain import Plain
 from marauder.core.work import Work
 from marauder.data.reading import read_dataset
-from marauder.evaluation.intervals import OVERALL
 from marauder.exporting.base import GraphOptions
 from marauder.exporting.inputs import make_batches
 from marauder.prediction.predictor import Predictor
@@ -199,7 +198,7 @@ class BundleMaking:
             "rules": describe_rules(predictor),
         }
         detector = runner.Detector(runner.open_engine(str(path)), bundle)
-        verdict = selftest.test_engine(detector, [_as_loaded(one) for one in fixtures], LIMITS[precision])
+        verdict = selftest.test_engine(detector, [as_loaded(one) for one in fixtures], LIMITS[precision])
         problems = [*findings[:5], *([f"and {len(findings) - 5} more"] if len(findings) > 5 else [])]
         problems += verdict["reasons"]
         entry: Plain = {"parser_findings": len(findings), "figures": verdict["figures"], **measured.get(precision, {})}
@@ -221,7 +220,7 @@ class BundleMaking:
             result = evaluate_split(
                 graphs[precision], dataset, self.settings.split, torch.device("cpu"), self.clock, masks=_no_slices
             ).result
-            whole = result.slices[OVERALL]
+            whole = result.overall
             found[precision] = {"map50": float(whole.map50), "map50_95": float(whole.map50_95)}
             found[precision]["lost_map50_95"] = found["fp32"]["map50_95"] - found[precision]["map50_95"]
         return found
@@ -250,8 +249,8 @@ def _liveliest(predictor: Predictor, pictures: list[np.ndarray], count: int) -> 
     return sorted(sorted(range(len(pictures)), key=lambda at: -animals[at])[:count])
 
 
-def _as_loaded(fixture: Fixture) -> Plain:
-    """As the board loads it."""
+def as_loaded(fixture: Fixture) -> Plain:
+    """A fixture as the board loads it: the picture blue first."""
     return {
         "name": fixture.name,
         "picture": np.ascontiguousarray(fixture.picture[:, :, ::-1]),
