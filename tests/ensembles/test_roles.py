@@ -14,11 +14,11 @@ from marauder.core.settings import Decides
 from marauder.ensembles.member_runs import member_settings, seed_offset
 from marauder.ensembles.roles import ROLES, read_members
 from marauder.ensembles.training_settings import (
-    EnsemblesSettings,
     EnsembleTrainingSettings,
     NanoSettings,
     ShoreSettings,
 )
+from marauder.pipeline.ensembles_section import EnsemblesSettings
 from marauder.runs.recipes import as_yaml, load_run_settings
 from marauder.tasks.detection.description import Detection
 from marauder.tasks.detection.settings import DetectionSettings
@@ -148,11 +148,9 @@ def test_a_role_can_be_changed() -> None:
     assert balanced.loss.focal.alpha == 0.5
 
 
-def test_one_of_the_ensembles_can_be_off_but_not_both() -> None:
-    content = {"nano": {"data": "d"}, "shore": {"data": "d", "enabled": False}}
+def test_one_of_the_ensembles_can_be_off_but_not_all() -> None:
+    content = {"student": {"data": "d"}, "nano": {"data": "d"}, "shore": {"data": "d", "enabled": False}}
     assert list(EnsemblesSettings.model_validate(content).made) == ["nano"]
-    with pytest.raises(ValueError, match="both off"):
-        EnsemblesSettings.model_validate(
-            {"nano": {"data": "d", "enabled": False}, "shore": {"data": "d", "enabled": False}}
-        )
+    with pytest.raises(ValueError, match="all off"):
+        EnsemblesSettings.model_validate({**content, "nano": {"data": "d", "enabled": False}})
     assert isinstance(EnsemblesSettings.model_validate(content).nano, EnsembleTrainingSettings)

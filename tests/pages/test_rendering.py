@@ -74,6 +74,9 @@ MEMBER = {
     "lacks": [TRAP],
     "calibration": TRAP,
 }
+FATES = dict.fromkeys(("given", "learned", "ignored", "labelled", "background"), 3)
+COMPARED = {"student": 0.4, "teacher": 0.5, "delta": -0.1, "interval": TRAP}
+
 PAGES: dict[str, dict[str, Any]] = {
     "calibration/report.html": {
         "name": TRAP,
@@ -272,6 +275,45 @@ PAGES: dict[str, dict[str, Any]] = {
         "figure": PICTURE,
         "kinds": [("map50_95", TRAP), ("map_small", TRAP)],
         "reference": 640,
+        "least": (8, 30),
+    },
+    "students/report.html": {
+        "content": {
+            "title": TRAP,
+            "model": TRAP,
+            "split": TRAP,
+            "words": [TRAP],
+            "teacher": {"name": TRAP, "members": 2, "calibrated": False},
+            "compared": {"pictures": 3, "metrics": {"map50": COMPARED}},
+            "sizes": {"student": 6e6, "teacher": 5e7},
+            "cost": {
+                "milliseconds": {"student": {"p50": 3.0}, "teacher": {"p50": 9.0}},
+                "machine": TRAP,
+                "device": TRAP,
+                "rounds": 5,
+                "unsteady": TRAP,
+            },
+            "boards": [
+                {
+                    "board": TRAP,
+                    "student": {"milliseconds": 3.0, "estimated": True},
+                    "teacher": {"milliseconds": None, "estimated": False},
+                }
+            ],
+            "rules": {"sure": 0.5, "doubt": 0.1, "trust": "score", "missing": "ignore"},
+            "lessons": {
+                "pictures": {"unlabelled": 3, "labelled": 4},
+                "boxes": {"unlabelled": {TRAP: FATES}},
+                "left_out": {TRAP: 2},
+                "set_aside": {TRAP: TRAP},
+            },
+            "next": [{"what": TRAP, "command": TRAP}],
+        },
+        "metrics": {"map50": TRAP},
+        "kinds": ("labelled", "unlabelled"),
+        "fates": ("learned", "ignored", "labelled", "background"),
+        "totals": {"labelled": FATES, "unlabelled": FATES},
+        "sheets": [PICTURE],
         "least": (8, 30),
     },
     "preprocessing/report.html": {
