@@ -23,6 +23,7 @@ from marauder.bundles.parser_table import parser_table
 from marauder.bundles.quantising import Batches
 from marauder.bundles.settings import EngineSettings
 from marauder.core.clock import Clock
+from marauder.core.errors import UserError
 from marauder.core.mistakes import MistakesError
 from marauder.core.settings import load_checked
 from marauder.exporting.base import GraphOptions
@@ -100,21 +101,27 @@ def test_a_precision_that_answers_otherwise_is_left_out(weights: Path, folder: P
 
 def test_what_a_precision_costs_is_measured_on_labelled_pictures(weights: Path, folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    for part in ("images/val", "labels/val"):
+    for part in ("images/train", "labels/train", "images/val", "labels/val"):
         (data / part).mkdir(parents=True)
     predictor = open_predictor(weights, "cpu")
-    (data / "data.yaml").write_text(f"path: .\ntrain: images/val\nval: images/val\nnames: {list(predictor.names)}\n")
-    for path in sorted(folder.glob("*[0-9].png"))[:24]:
+    (data / "data.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nnames: {list(predictor.names)}\n")
+    for number, path in enumerate(sorted(folder.glob("*[0-9].png"))[:24]):
+        split = "train" if number < 4 else "val"
         picture = cv2.imread(str(path))[:, :, ::-1]
         found = predictor.predict([np.ascontiguousarray(picture)])[0]
-        (data / "images" / "val" / path.name).write_bytes(path.read_bytes())
+        (data / "images" / split / path.name).write_bytes(path.read_bytes())
         height, width = picture.shape[:2]
         lines = [
             f"{kind} {(x0 + x1) / 2 / width} {(y0 + y1) / 2 / height} {(x1 - x0) / width} {(y1 - y0) / height}"
             for kind, (x0, y0, x1, y1) in zip(found.classes, found.boxes)
         ]
-        (data / "labels" / "val" / f"{path.stem}.txt").write_text("\n".join(lines))
-    (bundle,) = export_engines(settings(weights, tmp_path / "out", folder, data=data / "data.yaml"), Clock()).bundles
+        (data / "labels" / split / f"{path.stem}.txt").write_text("\n".join(lines))
+    wanted = settings(weights, tmp_path / "out", folder, data=data / "data.yaml")
+    with pytest.raises(UserError, match="test"):
+        export_engines(wanted.changed({"split": "test"}), Clock())
+    assert not (tmp_path / "out").exists()
+    (bundle,) = export_engines(wanted, Clock()).bundles
+    assert bundle.problems == ()
     told = bundle.report["precisions"]
     assert told["fp32"]["map50"] > 0.5 and told["fp32"]["lost_map50_95"] == 0
     assert abs(told["fp16"]["lost_map50_95"]) < 0.02

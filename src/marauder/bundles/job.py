@@ -15,6 +15,7 @@ from marauder.bundles.settings import EngineSettings
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
 from marauder.core.files import read_json
+from marauder.data.reading import read_dataset
 from marauder.exporting.job import ExportSummary, export_models
 
 TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
@@ -39,6 +40,8 @@ def export_engines(settings: EngineSettings, clock: Clock) -> EngineSummary:
 
     Raises ``UserError``, ``Interrupted``. A model whose ONNX file failed gets no bundle.
     """
+    if settings.data is not None:
+        read_dataset(settings.data).split(settings.split)  # refused before hours of work
     exported = export_models(settings, clock)
     bundles = []
     for model in exported.models if settings.target is not None else ():
