@@ -12,7 +12,7 @@ help:
 	@echo "make demo                     the whole pipeline on generated reef scenes (minutes on 2 cores)"
 	@echo "make demo DATA=FOLDER         the same on your own labelled pictures; NAMES=a,b,c if no file names the classes,"
 	@echo "                              ROOT=FOLDER for where the results go"
-	@echo "make test                     the tests (a quarter of an hour on 2 cores); make test-slow: those that take long"
+	@echo "make test                     the tests (twenty minutes on 2 cores); make test-slow: those that take long"
 	@echo "make lint | types             style and type checks"
 	@echo "make setup                    only set up .venv"
 	@echo "make clean                    remove .venv and build products (not your workspaces)"

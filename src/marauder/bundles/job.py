@@ -40,6 +40,8 @@ def export_engines(settings: EngineSettings, clock: Clock) -> EngineSummary:
 
     Raises ``UserError``, ``Interrupted``. A model whose ONNX file failed gets no bundle.
     """
+    if settings.build and find_trtexec() is None:
+        raise UserError("build: there is no trtexec on this machine; install TensorRT, or name it: TRTEXEC=PATH")
     if settings.data is not None:
         read_dataset(settings.data).split(settings.split)  # refused before hours of work
     exported = export_models(settings, clock)
@@ -62,10 +64,8 @@ def export_engines(settings: EngineSettings, clock: Clock) -> EngineSummary:
 def _built(bundle: BundleResult, clock: Clock) -> BundleResult:
     """The bundle, with the words on the engine that was built of it on this machine."""
     trtexec = find_trtexec()
-    if bundle.archive is None:
+    if bundle.archive is None or trtexec is None:
         return bundle
-    if trtexec is None:
-        raise UserError("build: there is no trtexec on this machine; install TensorRT, or name it: TRTEXEC=PATH")
     passed, words = build_here(bundle.archive, trtexec, clock)
     if passed:
         return replace(bundle, built=words)

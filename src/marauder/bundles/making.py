@@ -31,6 +31,7 @@ from marauder.bundles.quantising import quantise
 from marauder.bundles.settings import EngineSettings
 from marauder.core.clock import Clock
 from marauder.core.errors import UserError
+from marauder.core.file_identity import identify
 from marauder.core.files import hash_file, write_json
 from marauder.core.plain import Plain
 from marauder.core.work import Work
@@ -89,12 +90,15 @@ class BundleMaking:
     def _made_from(self) -> Plain:
         settings = self.settings
         said = description_of(self.source)
-        names = ("jetpack", "precision", "split", "fixture_count", "pictures", "calibration_data")
+        names = ("jetpack", "precision", "split", "fixture_count")
+        # By what is in them: folders may be moved, and get other pictures.
+        folders = (settings.pictures, settings.calibration_data)
         return {
             "graph": hash_file(self.graph),
             "folder": None if said is None else said.to_json(),
             "board": self.board.name,
-            "data": None if settings.data is None else hash_file(settings.data),
+            "data": None if settings.data is None else _labels(settings.data, settings.split),
+            "pictures": [None if one is None else identify(one, with_content=True).content for one in folders],
             "settings": {name: str(getattr(settings, name)) for name in names},
             "quantisation": settings.quantisation.model_dump(),
             "packages": {name: packages.version(name) for name in ("marauder", "onnx", "onnxruntime")},
@@ -258,6 +262,14 @@ def as_loaded(fixture: Fixture) -> Plain:
         "raw": fixture.raw,
         "animals": list(fixture.animals),
     }
+
+
+def _labels(data: Path, split: str) -> list[list[object]]:
+    """What is measured on: each picture with its boxes."""
+    return [
+        [record.key, hash_file(record.picture), record.boxes.round(4).tolist(), record.classes.tolist()]
+        for record in read_dataset(data).split(split)
+    ]
 
 
 def _no_slices(_records: object, _names: object) -> tuple[()]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from marauder.core.plain import Plain
 from marauder.critical.settings import STAGES, CriticalSettings
 from marauder.evaluation.critical_metrics import critical_score
-from marauder.runs.series import Part
+from marauder.runs.series import Part, judged_as_whole
 from marauder.tasks.detection.loss_settings import FLOORED
 from marauder.tasks.detection.settings import DetectionSettings
 
@@ -40,16 +40,7 @@ def stage_settings(
         "ssl_backbone": settings.ssl_backbone if start is None else None,
         "critical": tuple(critical),
         "others_floor": floor,
-        # A stage is judged as part of the whole: only a training that goes wrong must end it.
-        "gates": None,
-        "gate": {name: "off" for name in gates if name != "health"},
-        # Nothing of a stage leaves its folder; the whole exports, registers and reports.
-        "export.formats": (),
-        "registry": {"kind": "none"},
-        "events.sinks": (),
-        "store": None,
-        "recipe": None,
-        "evaluation.target": {},
+        **judged_as_whole(gates),
         "training.epochs": epochs,
         "training.optimizer.learning_rate": rate,
         **_of_schedule(settings, stage),

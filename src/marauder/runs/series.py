@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +24,7 @@ from marauder.core.files import (
     read_lines,
     write_text,
 )
-from marauder.core.plain import PlainMapping
+from marauder.core.plain import Plain, PlainMapping
 from marauder.core.settings import Decides
 from marauder.core.work import Work
 from marauder.engine.checkpoints import StoredCheckpoint, no_such_checkpoint
@@ -160,6 +160,24 @@ def outcome_of(parts: Sequence[Part], chosen: Part, score: float) -> Outcome:
         history += rows
         epochs, steps = epochs + part.epochs, int(rows[-1]["step"]) if rows else steps
     return Outcome(epochs, steps, score, best_epoch, sum(part.seconds for part in parts), history, False)
+
+
+def judged_as_whole(gates: Iterable[str]) -> Plain:
+    """Settings of a part, by dotted name: it is judged, exported and registered as part of the whole only.
+
+    ``gates``: those that a run of this kind can be asked. Of these it is asked its health: a training that goes wrong
+    must end it.
+    """
+    return {
+        "gates": None,
+        "gate": {name: "off" for name in gates if name != "health"},
+        "export.formats": (),
+        "registry": {"kind": "none"},
+        "events.sinks": (),
+        "store": None,
+        "recipe": None,
+        "evaluation.target": {},
+    }
 
 
 def leave_weights(chosen: Part, last: Part, outcome: Outcome, folder: Path) -> None:

@@ -24,7 +24,7 @@ from marauder.data.manifests.pinning import hash_pinned
 from marauder.data.reading import read_dataset
 from marauder.engine.state import Outcome
 from marauder.runs.gated import RunSummary, run_gated
-from marauder.runs.series import PartMaker, Series, former_of, leave_weights, outcome_of, set_aside
+from marauder.runs.series import PartMaker, Series, former_of, judged_as_whole, leave_weights, outcome_of, set_aside
 from marauder.runs.training_processes import is_one_of_several
 from marauder.runs.training_stage import RunInHand
 from marauder.students.deciding import LABELLED, UNLABELLED, Account, Decided, decide, totals
@@ -149,16 +149,7 @@ def part_settings(settings: StudentSettings, lessons: Path, gates: tuple[str, ..
         # Ids end at 63 characters; the suffix must fit.
         "id": f"{(settings.id or settings.folder.name)[:50]}-{PART}",
         "checkpoints": settings.checkpoint_folder / PART,
-        "gates": None,
-        # It is judged as the whole: only a training that goes wrong must end it.
-        "gate": {name: "off" for name in gates if name != "health"},
-        # Nothing of it leaves its folder; the whole exports, registers and reports.
-        "export.formats": (),
-        "registry": {"kind": "none"},
-        "events.sinks": (),
-        "store": None,
-        "recipe": None,
-        "evaluation.target": {},
+        **judged_as_whole(gates),
         "teaching": {**settings.teaching.model_dump(), "file": lessons},
     }
     # Without what only the whole knows (teacher, lessons): a plain detection run.
@@ -236,8 +227,8 @@ class _Teaching:
             log.warning("set aside: %s", why if path in why else f"{path}: {why}")
         if len(unreadable) > 10:
             log.warning("and %d more; see student_report.json", len(unreadable) - 10)
-        return {**told, "left_out": unlabelled.counts(), "left_out_pictures": dict(unlabelled.left_out),
-                "set_aside": unreadable}  # fmt: skip
+        left_out = {"left_out": unlabelled.counts(), "left_out_pictures": dict(unlabelled.left_out)}
+        return {**told, **left_out, "set_aside": unreadable}
 
 
 def _says_something(one: Decided) -> bool:
