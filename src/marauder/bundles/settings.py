@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from marauder.bundles.boards import find_board
 from marauder.core.errors import UserError
@@ -52,6 +52,14 @@ class EngineSettings(ExportSettings):
     fixture_count: int = Field(8, ge=2, le=64, description="pictures by which a board tests its engine")
     quantisation: QuantisationSettings = QuantisationSettings()
 
+    @field_validator("target")
+    @classmethod
+    def _known_board(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else find_board(value).name
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
     @model_validator(mode="after")
     def _check(self) -> EngineSettings:
         if self.target is None:
@@ -61,8 +69,8 @@ class EngineSettings(ExportSettings):
                         f"{name}: is of a bundle for a board; name the board, too: target=jetson-orin-nano"
                     )
             return self
+        board = find_board(self.target)
         try:
-            board = find_board(self.target)
             board.versions(self.jetpack)
         except UserError as error:
             raise ValueError(str(error)) from None
